@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of `ollama-exporter` and of `python -m ollama_exporter`."""
+
+from ollama_exporter.cli import cli
+
+
+def main() -> None:
+    """Run the command line; click turns our errors into one line and an exit code."""
+    cli.main(prog_name="ollama-exporter")
+
+
+if __name__ == "__main__":
+    main()

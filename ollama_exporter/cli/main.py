@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The group of commands, each imported when it is used.
+
+`ollama-exporter --version` must not pay for a web server, and a scrape half a second after the
+start leaves no room for what `serve` does not need.
+"""
+
+import importlib
+from typing import Final, cast
+
+import click
+
+from ollama_exporter import __version__
+from ollama_exporter.errors import ConfigError, OllamaExporterError
+
+DEFAULT_COMMAND: Final = "serve"
+
+# name -> (module, help of one line). The line stands here so that --help imports nothing.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("serve", "Poll an Ollama server and serve /metrics (the default command)."),
+    "demo": ("demo", "Show the exporter at work on a simulated server."),
+    "record": ("record", "Write what the poller sees to a file."),
+    "replay": ("replay", "Run a recording through the tracker: loads and unloads with reasons."),
+    "simulate": ("simulate", "Run the simulated Ollama server alone."),
+    "metrics": ("metrics", "Print the catalogue of metrics."),
+    "check-config": ("check_config", "Check flags, environment and configuration file, then end."),
+    "healthcheck": ("healthcheck", "Ask a running exporter whether it is healthy (exit 0 or 1)."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own: `cli/<module>.py`, attribute `command`.
+
+    Without a command, or with an option of `serve` first, `serve` runs.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ollama_exporter.cli.{COMMANDS[cmd_name][0]}")
+        return cast("click.Command", module.command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Turn our errors into one line: usage errors exit with 2, the rest with 1."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as err:
+            raise click.UsageError(str(err)) from err
+        except OllamaExporterError as err:
+            raise click.ClickException(str(err)) from err
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "OLLAMA_EXPORTER",
+    },
+    epilog="Without a command, `serve` runs: `ollama-exporter --help` is this page, "
+    "`ollama-exporter serve --help` lists its flags.",
+)
+@click.version_option(__version__, prog_name="ollama-exporter")
+def cli() -> None:
+    """Prometheus exporter for Ollama: what is loaded, until when, what left memory and why."""

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All errors of this package.
+
+OllamaExporterError
+├── ConfigError       a flag, variable or key of the configuration file is not acceptable
+├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
+├── RecordingError    a recording cannot be read; carries the line number
+└── StateError        a state file cannot be read or written
+
+Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
+and msgspec's in `settings.py`, those of recordings in `recording.py`.
+"""
+
+from enum import StrEnum
+
+
+class OllamaExporterError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(OllamaExporterError):
+    """A setting that cannot be accepted: names the field, its value and what is accepted."""
+
+    def __init__(self, field: str, value: object, accepted: str) -> None:
+        self.field = field
+        self.value = value
+        self.accepted = accepted
+        super().__init__(f"{field}: {value!r} is not accepted; {accepted}")
+
+
+class FailureReason(StrEnum):
+    """Why a poll failed: the values of `reason` of `ollama_poll_failures_total`."""
+
+    REFUSED = "refused"  # nobody accepts there: refused, no route, name not found
+    TIMEOUT = "timeout"  # no complete answer within the poll's time
+    RESET = "reset"  # the connection broke before the answer was complete, TLS failures too
+    STATUS = "status"  # an answer other than 200
+    MALFORMED = "malformed"  # an answer that is not what the API promises, or too big
+
+
+class TargetError(OllamaExporterError):
+    """A request to the Ollama server that yielded no usable answer."""
+
+    def __init__(self, reason: FailureReason, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class RecordingError(OllamaExporterError):
+    """A recording that cannot be read; `line` counts from 1, 0 for the file as a whole."""
+
+    def __init__(self, line: int, why: str) -> None:
+        self.line = line
+        self.why = why
+        super().__init__(f"line {line}: {why}" if line else why)
+
+
+class StateError(OllamaExporterError):
+    """A state file that cannot be read or written."""
