@@ -95,4 +95,5 @@ class View:
     deadlines: tuple[float, ...]  # known expiries of resident models, on our timeline
     last_early: float | None  # when the last early unload was settled: polls are denser after it
     last_seen: float | None  # end of the last answered poll; None: none yet
+    asked: float | None = None  # a fact newer than the last poll says that something changed
     complete: bool = False  # the requests seen cover (nearly) all loads

@@ -1,9 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to poll next: design in docs/unload-reasons.md, section on polling. Pure."""
+"""When to poll next. Pure; docs/unload-reasons.md says what each extra poll buys.
 
+Extra polls lie where the list is about to change, so that an unload is seen between two polls
+which tell its reason: on both sides of a deadline, after a removal delayed by another one, more
+often while models are being thrown out, and at once when a request or a process says so.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from ollama_exporter.residency.events import View
+
+BEFORE_DEADLINE: Final = 0.8
+AFTER_DEADLINE: Final = 0.8
+AFTER_MEMORY_WAIT: Final = 6.2  # a removal may trail its deadline by a wait of 5 s and a kill
+BURST_INTERVAL: Final = 5.0
+BURST_TIME: Final = 600.0  # after an early unload: who is evicted once is evicted again
+LEAST_GAP: Final = 1.0  # between polls that a fact asks for
+LEAST_ALIGNED_GAP: Final = 0.4
+AFTER_FACT: Final = 0.05  # the server needs a moment to act on what the fact announced
+BACK_OFF: Final = 2.0  # seconds after the first failure, doubled by each further one
+JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +33,30 @@ class Cadence:
 
 
 def next_poll(
-    cadence: Cadence,
-    view: View,
-    *,
-    last_started: float,
-    failures: int,
-    asked: float | None = None,
-    jitter: float = 0.0,
+    cadence: Cadence, view: View, *, last_started: float, failures: int, jitter: float = 0.0
 ) -> float:
     """Return the moment of the next poll, on the timeline of the facts.
 
-    `failures`: failed polls in a row (0: the last one was answered). `asked`: when a request or a
-    process said that something changed. `jitter`: in [0, 1), drawn by the caller.
+    `failures`: failed polls in a row (0: the last one was answered). `jitter`: in [0, 1), drawn by
+    the caller; 0 gives the exact schedule.
     """
-    raise NotImplementedError
+    step = cadence.interval
+    if failures:
+        step = min(step, BACK_OFF * 2.0 ** min(failures - 1, 16))
+        return last_started + step * (1 - JITTER * jitter)
+    if view.last_early is not None and last_started < view.last_early + BURST_TIME:
+        step = min(step, BURST_INTERVAL)
+    due = last_started + step * (1 - JITTER * jitter)
+    if cadence.aligned:
+        due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])
+    if view.asked is not None:
+        due = min(due, max(view.asked + AFTER_FACT, last_started + LEAST_GAP))
+    return due
+
+
+def _aligned(deadlines: Iterable[float], *, after: float) -> Iterable[float]:
+    """Yield the moments around known deadlines that are still to come."""
+    for deadline in deadlines:
+        for offset in (-BEFORE_DEADLINE, AFTER_DEADLINE, AFTER_MEMORY_WAIT):
+            if deadline + offset > after:
+                yield deadline + offset

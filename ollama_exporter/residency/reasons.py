@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a model left memory: the decision table, as rules in their order. The first that speaks
+decides. docs/unload-reasons.md explains each for operators.
+
+They follow from how the server's scheduler works:
+
+- one load at a time, first come first served: after an eviction the next model to appear is the
+  evictor, unless its load fails;
+- what was listed before and after a loss cannot have asked for that loss's room;
+- the end of one load is followed by the next eviction within milliseconds: what appears in the poll
+  in which another vanished usually loaded before that (`tracker.py` sorts those out);
+- E (`expires_at`) is written by the end of the last request and by a stop, never by an eviction;
+- each unload is followed by a wait for memory of up to 5 s, in which nothing else is unloaded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.lives import CLOCK_ERROR
+from ollama_exporter.residency.losses import Loss
+
+BEHIND_ANOTHER: Final = 6.0  # a removal trails its deadline by this behind another one: 5 s and a kill
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A settled reason."""
+
+    reason: Reason
+    evidence: tuple[str, ...]
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The rule would know if more were known: no later rule may decide yet."""
+
+
+WAIT: Final = Wait()
+Opinion = Verdict | Wait | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A loss and what is known around it at the moment of judging."""
+
+    loss: Loss
+    over: bool  # the window in which evidence is waited for
+    complete: bool  # the requests seen are (nearly) all
+    flips: bool  # its context changed at least twice in the last ten minutes
+    deadline: float  # E in force, requests seen included
+
+
+def decide(case: Case) -> Verdict | None:
+    """Return the reason, or None while it cannot be told yet."""
+    for rule in RULES:
+        opinion = rule(case)
+        if isinstance(opinion, Verdict):
+            return opinion
+        if isinstance(opinion, Wait):
+            return _unknown("nothing decisive was seen within the window") if case.over else None
+    return _unknown("nothing decisive was seen within the window") if case.over else None
+
+
+def _unknown(*evidence: str) -> Verdict:
+    return Verdict(Reason.UNKNOWN, evidence)
+
+
+# -- what seen requests said of this very runner ---------------------------------------------------
+
+
+def a_request_failed(case: Case) -> Opinion:
+    """A crash text in an answer of this runner."""
+    if case.loss.life.crashed_at is not None:
+        return Verdict(Reason.CRASHED, ("a request to it failed with a crash text",))
+    return None
+
+
+def condemned_by_request(case: Case) -> Opinion:
+    """A stop call, a last request with keep-alive 0, an out-of-memory text."""
+    said, loss = case.loss.life.condemned, case.loss
+    if said is None:
+        return None
+    if said.reason is Reason.OUT_OF_MEMORY and loss.demand and said.at > loss.low:
+        return None  # it was gone before the others were condemned: a request wanted its room
+    if said.at > loss.high + CLOCK_ERROR:
+        return None
+    return Verdict(said.reason, (said.evidence,))
+
+
+# -- what its deadline said ------------------------------------------------------------------------
+
+
+def deadline_set_to_the_past(case: Case) -> Opinion:
+    """Only a stop sets E to the present; it was, between two polls."""
+    if case.loss.life.stopped_at is not None:
+        return Verdict(Reason.STOPPED, ("its deadline was set to a moment between two polls",))
+    return None
+
+
+def returned_with_other_context(case: Case) -> Opinion:
+    """The same weights came back first, with another context or size."""
+    back = case.loss.arrivals.get(case.loss.key)
+    if back is not None and case.loss.life.reloaded(back):
+        return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
+    return None
+
+
+def condemned_before_idle(case: Case) -> Opinion:
+    """E was now: keep-alive 0, a victim while busy, or a reload while busy."""
+    loss, life = case.loss, case.loss.life
+    if not life.at_now:
+        return None
+    if life.requested == 0:
+        return Verdict(Reason.STOPPED, ("condemned before it was ever idle, keep-alive 0",))
+    if case.complete and life.requested and loss.demand:
+        return _wanted(case)
+    if not loss.arrivals and not case.over:
+        return WAIT
+    if loss.arrivals and loss.key not in loss.arrivals and life.slid:
+        return _appeared(loss)  # it was not condemned from the start: a victim
+    if loss.arrivals and loss.key not in loss.arrivals and not loss.roomy:
+        return _unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
+    return Verdict(
+        Reason.STOPPED, ("condemned before it was ever idle, and nobody needed its room",)
+    )
+
+
+def deadline_reached(case: Case) -> Opinion:
+    """E lies within the bounds, or a little before them behind another unload."""
+    loss = case.loss
+    if loss.low - BEHIND_ANOTHER <= case.deadline <= loss.high + CLOCK_ERROR and not loss.busy:
+        return Verdict(Reason.EXPIRED, ("its deadline lies within the bounds",))
+    return None
+
+
+# -- who wanted the room ---------------------------------------------------------------------------
+
+
+def a_request_waited(case: Case) -> Opinion:
+    """All requests are seen, and the oldest one that waited asked for a load."""
+    return _wanted(case) if case.loss.demand and case.complete else None
+
+
+def something_arrived(case: Case) -> Opinion:
+    """The next model to be loaded took the room."""
+    loss = case.loss
+    if not loss.arrivals:
+        return None
+    if loss.key not in loss.arrivals:
+        return _appeared(loss)
+    strangers = [
+        key
+        for key in loss.arrivals
+        if key != loss.key and key not in loss.stayed and key not in loss.together
+    ]
+    if strangers:
+        return Verdict(
+            Reason.EVICTED, ("a newcomer, then reloaded between two polls",), by=strangers[0][0]
+        )
+    own = loss.demand is not None and loss.demand.own
+    if own or case.flips:
+        return Verdict(
+            Reason.OPTIONS_CHANGED,
+            ("the same digest came back", "its context changed at least twice in ten minutes"),
+        )
+    return _unknown("the same digest came back unchanged, no newcomer")
+
+
+def a_request_waited_in_vain(case: Case) -> Opinion:
+    """The window is over; some requests are seen, and one of them wanted a load."""
+    return _wanted(case) if case.over and case.loss.demand else None
+
+
+def _wanted(case: Case) -> Opinion:
+    loss, demand = case.loss, case.loss.demand
+    assert demand is not None  # the callers asked
+    if not demand.own:
+        evidence = "a request for another model waited for a load"
+        return Verdict(Reason.EVICTED, (evidence,), by=demand.request.model)
+    if not loss.arrivals and not case.over:
+        return WAIT  # the same digest must come back; another digest: replaced
+    if any(key[0] == loss.name and key != loss.key for key in loss.arrivals):
+        return Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
+    return Verdict(Reason.OPTIONS_CHANGED, ("a request with other options waited for it",))
+
+
+def _appeared(loss: Loss) -> Verdict:
+    if any(key[0] == loss.name for key in loss.arrivals):
+        return Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
+    evictors = [key for key in loss.arrivals if key not in loss.stayed]
+    if not evictors:
+        return _unknown("the next model to appear was listed before and after the loss")
+    if loss.spare:
+        return _unknown("the room of an earlier loss was enough for the next model")
+    return Verdict(Reason.EVICTED, ("another model appeared next",), by=evictors[0][0])
+
+
+RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
+    a_request_failed,
+    condemned_by_request,
+    deadline_set_to_the_past,
+    returned_with_other_context,
+    condemned_before_idle,
+    deadline_reached,
+    a_request_waited,
+    something_arrived,
+    a_request_waited_in_vain,
+)

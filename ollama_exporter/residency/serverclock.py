@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's clock, as its Date headers show it.
+
+An uncorrected half second costs 14 points of accuracy (docs/unload-reasons.md), and the header's
+resolution is a whole second: so each answer only bounds the offset, and the bounds of several
+answers are intersected.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+# A step of the server's clock shows as bounds that no longer meet; rounding never opens such a gap.
+TOLERANCE: Final = 0.05
+# Clocks drift apart: 50 ppm is what an undisciplined quartz does.
+DRIFT: Final = 50e-6
+# A second old of history per step is enough: deadlines are announced at most hours ahead.
+KEPT_STEPS: Final = 16
+
+
+@dataclass(slots=True)
+class Bounds:
+    """The offset (server minus ours, seconds) lies within [low, high] as of the moment `at`."""
+
+    low: float
+    high: float
+    at: float
+
+    def estimate(self) -> float:
+        """Return the likeliest offset: none where none is possible, else the middle.
+
+        Machines are synchronised, or are the same machine, far more often than not.
+        """
+        return 0.0 if self.low <= 0.0 <= self.high else (self.low + self.high) / 2
+
+
+class ServerClock:
+    """Translates the server's moments into ours. Each step of its clock begins a new epoch."""
+
+    def __init__(self) -> None:
+        self._epochs: list[Bounds] = []
+        self._first = 0  # number of the oldest epoch that is kept
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch: what is read now belongs to it."""
+        return self._first + max(0, len(self._epochs) - 1)
+
+    def observe(self, date: float, *, started: float, ended: float) -> None:
+        """Take the Date header (whole seconds, cut off) of an answer that took [started, ended]."""
+        low, high = date - ended, date + 1.0 - started
+        if self._epochs:
+            known = self._epochs[-1]
+            slack = DRIFT * (ended - known.at)
+            both = max(low, known.low - slack), min(high, known.high + slack)
+            if both[0] <= both[1] + TOLERANCE:
+                known.low, known.high, known.at = min(both), max(both), ended
+                return
+        self._epochs.append(Bounds(low, high, ended))
+        if len(self._epochs) > KEPT_STEPS:
+            del self._epochs[0]
+            self._first += 1
+
+    def ours(self, moment: float, epoch: int) -> float:
+        """Translate a moment that was read in `epoch`; infinities and unknown clocks pass."""
+        if not self._epochs:
+            return moment
+        bounds = self._epochs[min(max(0, epoch - self._first), len(self._epochs) - 1)]
+        return moment - bounds.estimate()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the requests seen say: who waits for a load, which context a request would get, and how
+much of all traffic they are.
+
+Half-seen traffic is worse than none where an absence is to prove something, so the coverage is
+learned: the share of the latest loads that had a seen request.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
+from ollama_exporter.residency.lives import Life
+
+COVERAGE_LOADS: Final = 20  # the latest loads that the coverage is learned from
+COVERAGE_LEAST: Final = 3  # fewer prove nothing
+COVERAGE_SHARE: Final = 0.95  # from this share on, the requests seen count as all
+SLOW_FIRST_BYTE: Final = 1.0  # seconds: whoever waited longer waited for a load
+MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
+MOST_CONTEXTS: Final = 1024
+
+
+@dataclass(slots=True)
+class Request:
+    """One request seen, as far as it has come."""
+
+    fact: RequestStarted
+    answered: float | None = None
+    ended: float | None = None
+    failure: Failure | None = None
+
+    @property
+    def model(self) -> str:
+        """Normalised name."""
+        return self.fact.model
+
+
+class Traffic:
+    """Requests in flight, those that ended since the last poll, and what was learned from them."""
+
+    def __init__(self) -> None:
+        self.open: dict[Hashable, Request] = {}
+        self.ended: list[Request] = []  # since the last answered poll
+        self._answered: list[Request] = []  # likewise
+        self._witnessed: deque[bool] = deque(maxlen=COVERAGE_LOADS)
+        self._explicit: dict[tuple[str, int], int | None] = {}  # (digest, num_ctx) -> context got
+        self._automatic: dict[str, int | None] = {}  # digest -> context without num_ctx
+        self._default = 0  # largest automatic context of any model
+
+    def start(self, fact: RequestStarted) -> Request:
+        """Note a request that began."""
+        request = Request(fact)
+        self.open[fact.id] = request
+        if len(self.open) > MOST_OPEN:  # its end was missed: the oldest is forgotten
+            del self.open[next(iter(self.open))]
+        return request
+
+    def answer(self, fact: RequestAnswered) -> Request | None:
+        """Note its first byte; None: it is not known."""
+        request = self.open.get(fact.id)
+        if request is not None:
+            request.answered = fact.at
+            self._answered.append(request)
+        return request
+
+    def end(self, fact: RequestEnded) -> Request | None:
+        """Note its end; None: it is not known."""
+        request = self.open.pop(fact.id, None)
+        if request is not None:
+            request.ended, request.failure = fact.at, fact.failure
+            if not request.fact.stop:
+                self.ended.append(request)
+        return request
+
+    def of(self, name: str) -> list[Request]:
+        """Return the requests in flight for a model, stop calls aside."""
+        return [r for r in self.open.values() if r.model == name and not r.fact.stop]
+
+    def waiting(self, before: float) -> list[Request]:
+        """Return those that had no byte yet at that moment, oldest first."""
+        waiting = (
+            r
+            for r in self.open.values()
+            if not r.fact.stop and r.answered is None and r.fact.at <= before
+        )
+        return sorted(waiting, key=lambda r: r.fact.at)
+
+    # -- contexts --------------------------------------------------------------------------------
+
+    def forces_reload(self, request: RequestStarted, life: Life) -> bool:
+        """Tell whether that request cannot be served by that runner, as far as is known."""
+        digest, context = life.model.digest, life.model.context
+        if request.num_ctx is not None:
+            return self._explicit.get((digest, request.num_ctx), request.num_ctx) != context
+        automatic = self._automatic.get(digest, self._default or None)
+        return automatic is not None and context is not None and automatic != context
+
+    def learn_contexts(self, resident: Iterable[Life]) -> None:
+        """After a poll: which context the requests answered since the last one must have had."""
+        lives = {life.model.name: life.model for life in resident}
+        for request in self._answered:
+            model = lives.get(request.model)
+            if model is None:
+                continue
+            if request.fact.num_ctx is not None:
+                self._explicit[model.digest, request.fact.num_ctx] = model.context
+            else:
+                self._automatic[model.digest] = model.context
+                self._default = max(self._default, model.context or 0)
+        for known in (self._explicit, self._automatic):
+            while len(known) > MOST_CONTEXTS:
+                del known[next(iter(known))]  # type: ignore[attr-defined]  # both are dicts
+        self._answered = []
+        self.ended = []
+
+    # -- coverage --------------------------------------------------------------------------------
+
+    def witness_load(self, name: str) -> bool:
+        """Note a load and tell whether a request for it was seen."""
+        seen = bool(self.of(name)) or any(r.model == name for r in self.ended)
+        self._witnessed.append(seen)
+        return seen
+
+    @property
+    def complete(self) -> bool:
+        """The requests seen are (nearly) all there are."""
+        known = len(self._witnessed)
+        return known >= COVERAGE_LEAST and sum(self._witnessed) >= COVERAGE_SHARE * known
