@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/_simulator/…`: faults from outside. No Ollama server has these routes; off unless enabled.
+
+`POST /_simulator/fault` takes an object: `fault` names it, the other fields belong to it.
+
+    {"fault": "crash", "model": NAME}                   kill its runner, idle or in mid-stream
+    {"fault": "crash_after", "model": NAME, "tokens": N} kill it in its next answer
+    {"fault": "cut", "model": NAME, "tokens": N}         break the connection in its next answer
+    {"fault": "repeat", "model": NAME}                   its next answer repeats one token for ever
+    {"fault": "out_of_memory", "model": NAME}            its next answer runs out of memory
+    {"fault": "load_out_of_memory"}                      the next load runs out of memory
+    {"fault": "load_error"}                              the next load fails
+    {"fault": "slow_ps", "seconds": S}                   each /api/ps takes so long
+    {"fault": "hung_ps"}                                 /api/ps does not answer
+    {"fault": "clock", "seconds": S}                     Date and expires_at are S ahead
+    {"fault": "restart", "signal": "SIGTERM", "down": S, "silent": S}
+    {"fault": "none"}                                    end the lasting ones
+
+`GET /_simulator/truth` lists what really happened.
+"""
+
+from dataclasses import asdict
+from typing import Any, Final, Protocol
+
+from ollama_exporter.simulator import gojson, http
+from ollama_exporter.simulator.calls import ApiError, body_of, field, resolve
+from ollama_exporter.simulator.faults import Bend
+from ollama_exporter.simulator.site import Site
+from ollama_exporter.simulator.state import Reason, Signal
+
+FAULT: Final = "/_simulator/fault"
+TRUTH: Final = "/_simulator/truth"
+_SIGNALS: Final[dict[str, Signal]] = {"SIGTERM": "SIGTERM", "SIGKILL": "SIGKILL"}
+
+
+class Restart(Protocol):
+    """Restarts the server after this answer is written."""
+
+    def __call__(self, *, signal: Signal, down: float, silent: float) -> None: ...
+
+
+async def truth(site: Site, exchange: http.Exchange) -> None:
+    """Serve what really happened, oldest first."""
+    events = [{"event": type(event).__name__} | asdict(event) for event in site.engine.truth]
+    await exchange.respond(200, gojson.dumps({"truth": events}))
+
+
+async def fault(site: Site, exchange: http.Exchange, restart: Restart) -> None:
+    """Serve one order."""
+    body = body_of(exchange.request.body)
+    name = field(body, "fault", str, "")
+    if name == "restart":
+        signal = _SIGNALS.get(field(body, "signal", str, "SIGTERM"))
+        if signal is None:
+            raise ApiError(400, "signal: SIGTERM or SIGKILL is accepted")
+        await exchange.respond(200, b"{}")
+        restart(signal=signal, down=_seconds(body, "down"), silent=_seconds(body, "silent"))
+        return
+    _apply(site, name, body)
+    await exchange.respond(200, b"{}")
+
+
+def _seconds(body: dict[str, Any], name: str) -> float:
+    return float(field(body, name, (int, float), 0.0))
+
+
+def _apply(site: Site, name: str, body: dict[str, Any]) -> None:
+    faults, engine = site.faults, site.engine
+    match name:
+        case "none":
+            faults.clear()
+        case "slow_ps":
+            faults.slow_ps = _seconds(body, "seconds")
+        case "hung_ps":
+            faults.hang_ps()
+        case "clock":
+            faults.clock_offset = _seconds(body, "seconds")
+        case "load_out_of_memory":
+            engine.fail_next_load(Reason.OUT_OF_MEMORY)
+        case "load_error":
+            engine.fail_next_load(Reason.CRASHED)
+        case "crash" | "crash_after" | "cut" | "repeat" | "out_of_memory":
+            _apply_to_model(site, name, body)
+        case _:
+            raise ApiError(400, f"fault: {name!r} is not known")
+
+
+def _apply_to_model(site: Site, name: str, body: dict[str, Any]) -> None:
+    model, manifest = resolve(site.library, field(body, "model", str, ""))
+    tokens = int(_seconds(body, "tokens"))
+    match name:
+        case "crash":
+            site.engine.crash(manifest.file.weights)
+        case "crash_after":
+            site.faults.bend_next(model, Bend(crash_after=tokens))
+        case "cut":
+            site.faults.bend_next(model, Bend(cut_after=tokens))
+        case "repeat":
+            site.faults.bend_next(model, Bend(repeats=True))
+        case _:
+            site.faults.bend_next(model, Bend(out_of_memory=True))

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the scheduler on a clock and wakes the requests that wait for it."""
+
+import asyncio
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ollama_exporter.simulator.scheduler import Scheduler
+from ollama_exporter.simulator.state import (
+    Granted,
+    Host,
+    Listed,
+    Reason,
+    Refused,
+    Request,
+    Signal,
+    Started,
+    Truth,
+)
+
+Clock = Callable[[], float]
+
+CRASHED = "an error was encountered while running the model: GGML_ASSERT failed"
+STOPPED_UNEXPECTEDLY = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal "
+    "error, check ollama server logs for details: cudaMalloc failed: out of memory\n"
+    "CUDA error: out of memory"
+)
+
+
+class RefusedError(Exception):
+    """The request gets an error instead of a runner."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        self.text = text
+        super().__init__(text)
+
+
+class RunnerDiedError(Exception):
+    """The runner went away in mid-answer."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+
+class Ticket:
+    """One request's way through the scheduler."""
+
+    def __init__(self, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+        self.request = request
+        self._granted: asyncio.Future[None] = loop.create_future()
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._broken: asyncio.Future[str] = loop.create_future()
+
+    async def granted(self) -> None:
+        """Wait for the runner. Raises RefusedError."""
+        await self._granted
+
+    async def started(self) -> None:
+        """Wait for a slot of the runner. Raises RunnerDiedError."""
+        either: set[asyncio.Future[Any]] = {self._started, self._broken}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        self._check()
+
+    async def work(self, seconds: float) -> None:
+        """Let the runner compute for so long. Raises RunnerDiedError the moment it dies."""
+        if seconds > 0:
+            await asyncio.wait({self._broken}, timeout=seconds)
+        self._check()
+
+    def _check(self) -> None:
+        if self._broken.done():
+            raise RunnerDiedError(self._broken.result())
+
+    def grant(self) -> None:
+        """Note that it has its runner."""
+        _resolve(self._granted)
+
+    def start(self) -> None:
+        """Note that it has its slot."""
+        _resolve(self._started)
+
+    def refuse(self, status: int, text: str) -> None:
+        """Note that it gets no runner."""
+        if not self._granted.done():
+            self._granted.set_exception(RefusedError(status, text))
+
+    def fail(self, text: str) -> None:
+        """Note that its runner died."""
+        if not self._broken.done():
+            self._broken.set_result(text)
+
+    @property
+    def has_runner(self) -> bool:
+        """Whether it was granted a runner."""
+        done = self._granted.done() and not self._granted.cancelled()
+        return done and self._granted.exception() is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the scheduler gave its answer."""
+        return self._granted.done() and not self._granted.cancelled()
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Engine:
+    """The scheduler of a server on the clock `clock` (Unix seconds, never backwards)."""
+
+    def __init__(self, host: Host, clock: Clock) -> None:
+        self._host = host
+        self._clock = clock
+        self._pids = itertools.count(1000)
+        self._ids = itertools.count(1)
+        self._past: list[Truth] = []  # of earlier lives
+        self._tickets: dict[int, Ticket] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._scheduler = Scheduler(host, clock(), pids=self._pids)
+
+    @property
+    def host(self) -> Host:
+        """The machine."""
+        return self._host
+
+    @property
+    def truth(self) -> list[Truth]:
+        """What really happened, oldest first."""
+        return [*self._past, *self._scheduler.truth]
+
+    @property
+    def loading(self) -> str | None:
+        """The name whose load is under way."""
+        return self._scheduler.loading
+
+    def next_id(self) -> int:
+        """Give the next request its number."""
+        return next(self._ids)
+
+    @asynccontextmanager
+    async def serve(self, request: Request) -> AsyncIterator[Ticket]:
+        """Hand the request to the scheduler; the end of the block is the end of the request."""
+        ticket = Ticket(request)
+        self._tickets[request.id] = ticket
+        scheduler = self._scheduler
+        scheduler.arrive(self._clock(), request)
+        self._carry_out()
+        try:
+            yield ticket
+        finally:
+            self._tickets.pop(request.id, None)
+            if scheduler is self._scheduler:  # otherwise it was of an earlier life
+                if ticket.has_runner:
+                    scheduler.finish(self._clock(), request.id)
+                elif not ticket.settled:
+                    scheduler.leave(self._clock(), request.id)
+                self._carry_out()
+
+    def stop(self, key: str) -> None:
+        """Expire the runner of these weights."""
+        self._scheduler.stop(self._clock(), key)
+        self._carry_out()
+
+    def listed(self) -> list[Listed]:
+        """Take what `/api/ps` shows."""
+        models = self._scheduler.listed(self._clock())
+        self._carry_out()
+        return models
+
+    def crash(self, key: str) -> bool:
+        """Kill the runner of these weights; False: there is none."""
+        known = any(listed.file.weights == key for listed in self.listed())
+        self._fail(self._scheduler.crash(self._clock(), key), CRASHED)
+        return known
+
+    def out_of_memory(self, key: str) -> bool:
+        """Kill the runner of these weights by a failed allocation in an answer."""
+        failed = self._scheduler.out_of_memory(self._clock(), key)
+        self._fail(failed, STOPPED_UNEXPECTEDLY)
+        return bool(failed)
+
+    def fail_next_load(self, how: Reason) -> None:
+        """Let the next load end by `OUT_OF_MEMORY` or `CRASHED`."""
+        self._scheduler.failing_loads.append(how)
+
+    def shut_down(self, signal: Signal) -> None:
+        """End this life of the server."""
+        self._scheduler.shut_down(self._clock(), signal)
+        self._past.extend(self._scheduler.truth)
+        self._scheduler.truth.clear()
+        self.close()
+
+    def start_again(self) -> None:
+        """Begin the next life, with nothing loaded."""
+        self._scheduler = Scheduler(self._host, self._clock(), pids=self._pids)
+
+    def close(self) -> None:
+        """Drop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, ids: list[int], text: str) -> None:
+        for request_id in ids:
+            if request_id in self._tickets:
+                self._tickets[request_id].fail(text)
+        self._carry_out()
+
+    def _tick(self) -> None:
+        self._scheduler.advance(self._clock())
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Wake who waited, and set the alarm for what happens next by itself."""
+        effects = self._scheduler.effects[:]
+        self._scheduler.effects.clear()
+        for effect in effects:
+            ticket = self._tickets.get(effect.id)
+            if ticket is None:
+                continue
+            match effect:
+                case Granted():
+                    ticket.grant()
+                case Started():
+                    ticket.start()
+                case Refused(status=status, error=text):
+                    ticket.refuse(status, text)
+        self.close()
+        due = self._scheduler.due()
+        if due < math.inf:
+            loop = asyncio.get_running_loop()
+            # a timer of 292 years is one too many for the event loop
+            self._timer = loop.call_later(min(max(0.0, due - self._clock()), 3600.0), self._tick)

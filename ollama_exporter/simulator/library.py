@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names that the simulated host knows, and what they stand for now."""
+
+from dataclasses import replace
+
+from ollama_exporter.simulator.catalogue import Catalogue, Manifest, recreated, sha256_of
+
+_DEFAULT_PREFIX = "registry.ollama.ai/library/"
+_CLOUD = ("-cloud", ":cloud")
+
+
+def short_name(name: str) -> str:
+    """Write a name as `/api/ps` does: default registry dropped, tag always there."""
+    short = name.removeprefix(_DEFAULT_PREFIX).removeprefix("library/")
+    return short if ":" in short.rsplit("/", 1)[-1] else f"{short}:latest"
+
+
+class Library:
+    """Installed models. Loaded runners do not care what happens here."""
+
+    def __init__(self, catalogue: Catalogue, at: float) -> None:
+        self._manifests = dict(catalogue.manifests)
+        # one second apart, the first of the catalogue being the newest
+        self._modified = {name: at - age for age, name in enumerate(self._manifests)}
+        self._editions = 0
+
+    def find(self, name: str) -> tuple[str, Manifest] | None:
+        """Look a name up, without regard to case; the name as installed comes with it."""
+        wanted = short_name(name).lower()
+        for installed, manifest in self._manifests.items():
+            if installed.lower() == wanted:
+                return installed, manifest
+        return None
+
+    def entries(self) -> list[tuple[str, Manifest, float]]:
+        """List names with manifest and time of modification, newest first."""
+        rows = [(name, item, self._modified[name]) for name, item in self._manifests.items()]
+        return sorted(rows, key=lambda row: -row[2])
+
+    def modified(self, name: str) -> float:
+        """Say when the installed name was last changed."""
+        return self._modified[name]
+
+    def copy(self, source: Manifest, destination: str, at: float) -> None:
+        """Give the same manifest another name: an alias shares weights and runner."""
+        self._put(destination, source, at)
+
+    def delete(self, name: str) -> None:
+        """Forget a name."""
+        del self._manifests[name]
+        del self._modified[name]
+
+    def create(
+        self, name: str, source: Manifest, at: float, *, num_ctx: int | None, reuse_weights: bool
+    ) -> None:
+        """Create or re-create a name: from another's weights, or with weights of its own."""
+        self._editions += 1
+        if reuse_weights:
+            digest = sha256_of(f"{short_name(name)} from {source.digest} with {num_ctx}")
+            manifest = replace(source, digest=digest, num_ctx=num_ctx or source.num_ctx)
+        else:
+            manifest = recreated(short_name(name), source, self._editions)
+        self._put(name, manifest, at)
+
+    def _put(self, name: str, manifest: Manifest, at: float) -> None:
+        found = self.find(name)
+        installed = found[0] if found else short_name(name)
+        self._manifests[installed] = manifest
+        self._modified[installed] = at
+
+
+def is_cloud(name: str) -> bool:
+    """Tell names that the server sends on to its maker's machines."""
+    return name.lower().endswith(_CLOUD)

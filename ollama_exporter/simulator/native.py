@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native routes: `/api/generate`, `/api/chat`, `/api/embed`, `/api/embeddings`, and how they sound."""
+
+import math
+from typing import Any
+
+from ollama_exporter.simulator import gojson, http
+from ollama_exporter.simulator.answers import Tally, acquire, answer
+from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan, resolve
+from ollama_exporter.simulator.engine import RunnerDiedError
+from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
+from ollama_exporter.simulator.site import Site
+
+NDJSON = "application/x-ndjson"
+
+
+class NativeVoice:
+    """NDJSON records, the last one with counts and durations."""
+
+    stream_type = NDJSON
+    whole_type = http.JSON_UTF8
+    cache_control = False
+
+    def __init__(self, site: Site, call: Call, *, chat: bool, context: bool = False) -> None:
+        self._site = site
+        self._call = call
+        self._chat = chat
+        self._context = context  # generate ends with all token ids, unless raw
+
+    def record(self, text: str, **more: object) -> dict[str, object]:
+        """One record as it stands before counts and durations."""
+        body: dict[str, object] = {
+            "model": self._call.spelling,
+            "created_at": gojson.moment(self._site.server_clock()),
+        }
+        if self._chat:
+            body["message"] = {"role": "assistant", "content": text}
+        else:
+            body["response"] = text
+        return body | more
+
+    def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - other voices need it
+        """Nothing comes before the first token."""
+        return []
+
+    def piece(self, text: str) -> bytes:
+        """One record, one line, one chunk."""
+        return gojson.dumps(self.record(text, done=False)) + b"\n"
+
+    def closing(self, tally: Tally) -> list[bytes]:
+        """The record with the numbers."""
+        return [gojson.dumps(self._last("", tally)) + b"\n"]
+
+    def broken(self, text: str) -> list[bytes]:
+        """An error line, though the status was 200."""
+        return [gojson.dumps({"error": text}) + b"\n"]
+
+    def whole(self, tally: Tally) -> bytes:
+        """One record with everything; `done` is false if the generation was aborted."""
+        if not tally.complete:
+            return gojson.dumps(self.record(tally.text, done=False))
+        return gojson.dumps(self._last(tally.text, tally))
+
+    def failed(self, error: ApiError) -> bytes:
+        """The native form of an error."""
+        return error_body(error)
+
+    def _last(self, text: str, tally: Tally) -> dict[str, object]:
+        body = self.record(text, done=True, done_reason=tally.reason)
+        if self._context:
+            body["context"] = list(range(tally.plan.prompt_tokens + tally.plan.tokens + 1))
+        return body | gojson.without_zeros(
+            {
+                "total_duration": gojson.nanoseconds(tally.ended - tally.arrived),
+                "load_duration": gojson.nanoseconds(tally.granted - tally.arrived),
+                "prompt_eval_count": tally.plan.prompt_tokens,
+                "prompt_eval_duration": gojson.nanoseconds(tally.prompt_seconds),
+                "eval_count": len(tally.pieces),
+                "eval_duration": max(gojson.nanoseconds(tally.ended - tally.prompted), 1000),
+            }
+        )
+
+
+def error_body(error: ApiError) -> bytes:
+    """Write an error as the native routes do."""
+    return gojson.dumps({"error": error.text, **error.more})
+
+
+def call_of(site: Site, body: dict[str, Any]) -> Call:
+    """Read what all native routes share. Raises ApiError."""
+    try:
+        keep_alive = parse_keep_alive(body.get("keep_alive"))
+    except ValueError as err:
+        raise ApiError(400, str(err)) from err
+    spelling = field(body, "model", str, "")
+    name, manifest = resolve(site.library, spelling)
+    return Call(
+        spelling=spelling,
+        name=name,
+        manifest=manifest,
+        options=field(body, "options", dict, {}),
+        keep_alive=keep_alive,
+        shift=field(body, "shift", bool, default=True),
+    )
+
+
+def _num_predict(call: Call) -> int | None:
+    value = call.options.get("num_predict")
+    return int(value) if isinstance(value, int | float) else None
+
+
+async def generate(site: Site, exchange: http.Exchange) -> None:
+    """Serve `/api/generate`."""
+    body = body_of(exchange.request.body)
+    call = call_of(site, body)
+    prompt = field(body, "prompt", str, "")
+    raw = field(body, "raw", bool, default=False)
+    voice = NativeVoice(site, call, chat=False, context=not raw)
+    await _generation(site, exchange, body, call, voice, prompt, what="generate", empty=not prompt)
+
+
+async def chat(site: Site, exchange: http.Exchange) -> None:
+    """Serve `/api/chat`."""
+    body = body_of(exchange.request.body)
+    if not field(body, "model", str, ""):
+        raise ApiError(400, "model is required")
+    call = call_of(site, body)
+    messages = field(body, "messages", list, [])
+    voice = NativeVoice(site, call, chat=True)
+    prompt = "\n".join(str(message.get("content", "")) for message in messages)
+    await _generation(site, exchange, body, call, voice, prompt, what="chat", empty=not messages)
+
+
+async def _generation(  # noqa: PLR0913 - the parts of one exchange
+    site: Site,
+    exchange: http.Exchange,
+    body: dict[str, Any],
+    call: Call,
+    voice: NativeVoice,
+    prompt: str,
+    *,
+    what: str,
+    empty: bool,
+) -> None:
+    """Stop, preload or generate."""
+    if empty and call.keep_alive == 0:
+        site.engine.stop(call.manifest.file.weights)
+        await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="unload")))
+        return
+    if call.manifest.file.embeds:
+        raise ApiError(400, f'"{call.spelling}" does not support {what}')
+    if empty:
+        async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
+            await acquire(ticket)
+        await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="load")))
+        return
+    doing = site.faults.bend(call.name, plan(call.manifest.file, prompt, _num_predict(call)))
+    stream = field(body, "stream", bool, default=True)
+    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+
+
+def vector(text: str, length: int) -> list[float]:
+    """Embed a text: numbers that depend on it and on nothing else, not normalised."""
+    seed = sum(text.encode()) % 97
+    return [round(0.1 * ((seed + index) % 19 + 1), 8) for index in range(length)]
+
+
+def normalised(numbers: list[float]) -> list[float]:
+    """Scale a vector to length 1."""
+    norm = math.sqrt(sum(number * number for number in numbers))
+    return [round(number / norm, 8) for number in numbers]
+
+
+def texts_of(value: object) -> list[str]:
+    """Read the `input` of an embedding request. Raises ApiError."""
+    texts = [value] if isinstance(value, str) and value else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ApiError(400, "invalid input type")
+    return texts
+
+
+async def embedded(
+    site: Site, call: Call, texts: list[str]
+) -> tuple[list[list[float]], int, float]:
+    """Embed texts: vectors, tokens, and seconds until the runner was there. Raises ApiError."""
+    arrived = site.clock()
+    async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
+        await acquire(ticket)
+        waited = site.clock() - arrived
+        words = sum(len(text.split()) + 2 for text in texts)  # with the two marks around each text
+        if texts:
+            try:
+                await ticket.started()
+                await ticket.work(0.01 + words / call.manifest.file.prompt_rate)
+            except RunnerDiedError as err:
+                raise ApiError(500, err.text) from err
+    length = call.manifest.file.embedding_length
+    return [vector(text, length) for text in texts], words, waited
+
+
+async def embed(site: Site, exchange: http.Exchange) -> None:
+    """Serve `/api/embed`."""
+    arrived = site.clock()
+    body = body_of(exchange.request.body)
+    call = call_of(site, body)
+    texts = texts_of(body.get("input"))
+    vectors, words, waited = await embedded(site, call, texts)
+    reply: dict[str, object] = {
+        "model": call.spelling,
+        "embeddings": [normalised(numbers) for numbers in vectors],
+    }
+    if texts:
+        reply |= {
+            "total_duration": gojson.nanoseconds(site.clock() - arrived),
+            "load_duration": gojson.nanoseconds(waited),
+            "prompt_eval_count": words,
+        }
+    await exchange.respond(200, gojson.dumps(reply))
+
+
+async def embeddings(site: Site, exchange: http.Exchange) -> None:
+    """Serve `/api/embeddings`, the older form: no durations, not normalised."""
+    body = body_of(exchange.request.body)
+    if not field(body, "model", str, ""):
+        raise ApiError(400, "model is required")
+    call = call_of(site, body)
+    prompt = field(body, "prompt", str, "")
+    vectors, _, _ = await embedded(site, call, [prompt] if prompt else [])
+    await exchange.respond(200, gojson.dumps({"embedding": vectors[0] if vectors else []}))

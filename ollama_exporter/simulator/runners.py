@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loaded runners: who holds them, until when, and what ends them."""
+
+from dataclasses import dataclass
+
+from ollama_exporter.simulator.state import (
+    Cause,
+    Effect,
+    Granted,
+    Reason,
+    Request,
+    Runner,
+    Started,
+    Truth,
+    Unload,
+)
+
+NO_TIMER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request is over: its runner has one holder less."""
+
+    runner: Runner
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A runner is to go as soon as nobody holds it."""
+
+    runner: Runner
+
+
+Event = Ended | Expired
+
+
+class Runners:
+    """What the server's two loops share."""
+
+    def __init__(self, effects: list[Effect], truth: list[Truth]) -> None:
+        self.by_key: dict[str, Runner] = {}
+        self._effects = effects
+        self._truth = truth
+        self._holders: dict[int, Runner] = {}  # request id -> its runner
+
+    def serves(self, request_id: int) -> bool:
+        """Whether the request has a runner."""
+        return request_id in self._holders
+
+    def grant(self, now: float, runner: Runner, request: Request) -> None:
+        """Give the runner to the request: the timer stops, the deadline stays what it was.
+
+        A keep_alive that it carries replaces the runner's, also that of a busy one which was told
+        to go: it then stays until its real expiry, and whoever waits for the room waits too.
+        """
+        runner.refs += 1
+        runner.timer = None
+        if request.keep_alive is not None:
+            if request.keep_alive > 0 and not runner.doomed:
+                runner.cause = None
+            runner.session = request.keep_alive
+        self._holders[request.id] = runner
+        self._effects.append(Granted(request.id, now))
+        if len(runner.active) < runner.parallel:
+            runner.active.append(request.id)
+            self._effects.append(Started(request.id, now))
+        else:
+            runner.waiting.append(request.id)
+
+    def release(self, now: float, request_id: int) -> Runner:
+        """Take the request's slot back and hand it on."""
+        runner = self._holders.pop(request_id)
+        if request_id in runner.waiting:
+            runner.waiting.remove(request_id)
+            return runner
+        runner.active.remove(request_id)
+        if runner.waiting and runner.crashed_at is None:
+            following = runner.waiting.popleft()
+            runner.active.append(following)
+            self._effects.append(Started(following, now))
+        return runner
+
+    def ended(self, now: float, event: Ended) -> Event | None:
+        """Handle the end of a request: the deadline is written when the last one ended."""
+        runner = event.runner
+        runner.refs -= 1
+        if runner.refs > 0:
+            return None
+        if runner.session <= 0:
+            runner.timer = None
+            if runner.cause is None:
+                runner.cause = Cause(Reason.STOPPED, now)
+            return self.doom(runner)
+        runner.timer = runner.expires_at = now + runner.session
+        # its timer had fired, or it was stopped, before this request took it: it goes all the same
+        return Expired(runner) if runner.doomed else None
+
+    def expire(self, now: float, runner: Runner) -> bool:
+        """Remove the runner unless it is held or gone already; True: its memory is being freed."""
+        if self.by_key.get(runner.file.weights) is not runner:
+            return False
+        if runner.refs > 0:
+            return False
+        self.remove(now, runner, Cause(Reason.EXPIRED, now))
+        return True
+
+    def remove(self, now: float, runner: Runner, otherwise: Cause) -> None:
+        """Take it off the list; a crash that nobody noticed was the real end."""
+        del self.by_key[runner.file.weights]
+        runner.timer = None
+        if runner.loading:
+            return
+        cause = runner.cause or otherwise
+        if runner.crashed_at is not None and cause.reason is not Reason.OUT_OF_MEMORY:
+            cause = Cause(Reason.CRASHED, runner.crashed_at)
+        self._truth.append(
+            Unload(
+                at=now,
+                name=runner.name,
+                digest=runner.digest,
+                weights=runner.file.weights,
+                pid=runner.pid,
+                reason=cause.reason,
+                decided=cause.at,
+                loaded_at=runner.loaded_at,
+                by=cause.by,
+            )
+        )
+
+    def next_timer(self) -> float:
+        """Find the earliest deadline of an idle runner."""
+        timers = (runner.timer for runner in self.by_key.values() if runner.timer is not None)
+        return min(timers, default=NO_TIMER)
+
+    def fire_timer(self, due: float) -> Expired:
+        """Let the deadline of a runner pass."""
+        runner = next(runner for runner in self.by_key.values() if runner.timer == due)
+        runner.timer = None
+        if runner.cause is None:
+            runner.cause = Cause(Reason.EXPIRED, due)
+        return self.doom(runner)
+
+    def doom(self, runner: Runner) -> Expired:
+        """Send the runner's expiry on its way: nothing takes it back."""
+        runner.doomed = True
+        return Expired(runner)

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's scheduler, pure: no I/O, no clock, time is an argument.
+
+Two loops share the runners, as in the server. The *pending* loop takes one request at a time that
+needs a load, a reload or room, and stands still until it has its runner. The *completed* loop
+handles ended requests and expiries one by one, and stands still while it waits for the memory of
+the runner it has just ended; so a deadline may be written late and a removal trail its deadline.
+
+Callers say what happened (`arrive`, `finish`, `leave`, `stop`, `crash`, `out_of_memory`), let time
+pass (`advance`; `due` tells when), and carry out `effects`. What really happened is in `truth`.
+"""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ollama_exporter.simulator import placement
+from ollama_exporter.simulator.runners import Ended, Event, Runners
+from ollama_exporter.simulator.state import (
+    Cause,
+    Effect,
+    Host,
+    Listed,
+    Load,
+    Reason,
+    Refused,
+    Request,
+    Runner,
+    ServerStarted,
+    ServerStopped,
+    Signal,
+    Truth,
+)
+
+OUT_OF_MEMORY = (
+    "llama-server process has terminated: cudaMalloc failed: out of memory\n"
+    "CUDA error: out of memory"
+)
+LOAD_FAILED = "llama-server process has terminated: exit status 1"
+
+
+class Scheduler:
+    """One life of the server: from its start to its end."""
+
+    def __init__(self, host: Host, at: float, *, pids: Iterator[int] | None = None) -> None:
+        self.host = host
+        self.effects: list[Effect] = []
+        self.truth: list[Truth] = [ServerStarted(at)]
+        self.failing_loads: deque[Reason] = deque()  # fault: how the next loads end
+        self._now = at
+        self._pids = pids or itertools.count(1000)
+        self._runners = Runners(self.effects, self.truth)
+        self._queue: deque[Request] = deque()
+        self._gone: set[int] = set()  # left while queued: skipped when their turn comes
+        self._current: Request | None = None  # what the pending loop works on
+        self._loading: Runner | None = None
+        self._load_ends = math.inf
+        self._load_fails: Reason | None = None
+        self._awaited = 0  # unload events that the pending loop waits for
+        self._unload_events = 0
+        self._completed: deque[Event] = deque()
+        self._blocked_until = math.inf  # the wait for freed memory; inf: none
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def arrive(self, now: float, request: Request) -> None:
+        """Take a request: a loaded and compatible runner serves it at once, past the queue."""
+        self.advance(now)
+        runner = self._runners.by_key.get(request.key)
+        if runner and not runner.loading and not placement.needs_reload(runner, request):
+            self._runners.grant(now, runner, request)
+        elif len(self._queue) >= self.host.max_queue:
+            self.effects.append(Refused(request.id, now, 503, placement.SERVER_BUSY))
+        else:
+            self._queue.append(request)
+        self._settle()
+
+    def finish(self, now: float, request_id: int) -> None:
+        """End a request that has a runner: answered, failed, or left in mid-answer."""
+        self.advance(now)
+        runner = self._runners.release(now, request_id)
+        self._completed.append(Ended(runner, request_id))
+        self._settle()
+
+    def leave(self, now: float, request_id: int) -> None:
+        """Let a client go away, wherever its request stands."""
+        self.advance(now)
+        if self._runners.serves(request_id):
+            self.finish(now, request_id)
+        elif self._current is not None and self._current.id == request_id and self._loading:
+            self._abandon_load()
+            self._settle()
+        elif self._pending(request_id):
+            self._gone.add(request_id)
+
+    def stop(self, now: float, key: str) -> None:
+        """Serve an empty request with keep_alive 0: the deadline drops to now, busy or not."""
+        self.advance(now)
+        runner = self._runners.by_key.get(key)
+        if runner is not None:
+            runner.expires_at = now
+            self._condemn(runner, Cause(Reason.STOPPED, now))
+            self._settle()
+
+    def crash(self, now: float, key: str) -> list[int]:
+        """Let the runner's process die; it stays listed. Returns the requests that fail."""
+        self.advance(now)
+        runner = self._runners.by_key.get(key)
+        if runner is None or runner.loading or runner.crashed_at is not None:
+            return []
+        runner.crashed_at = now
+        return [*runner.active, *runner.waiting]
+
+    def out_of_memory(self, now: float, key: str) -> list[int]:
+        """Let a runner die of memory in an answer: the server expires every runner it has."""
+        failed = self.crash(now, key)
+        if failed:
+            for runner in list(self._runners.by_key.values()):
+                self._condemn(runner, Cause(Reason.OUT_OF_MEMORY, now))
+            self._settle()
+        return failed
+
+    def shut_down(self, now: float, signal: Signal) -> None:
+        """End the server, its runners with it."""
+        self.advance(now)
+        for runner in list(self._runners.by_key.values()):
+            self._runners.remove(now, runner, Cause(Reason.SERVER_RESTARTED, now))
+        self.truth.append(ServerStopped(now, signal))
+
+    # -- what can be seen -----------------------------------------------------------------------
+
+    def listed(self, now: float) -> list[Listed]:
+        """Say what `/api/ps` shows, without its order."""
+        self.advance(now)
+        return [
+            Listed(
+                name=runner.name,
+                digest=runner.digest,
+                file=runner.file,
+                size=runner.size,
+                size_vram=runner.size_vram,
+                context=runner.options.num_ctx,
+                expires_at=(
+                    now + runner.session if runner.expires_at is None else runner.expires_at
+                ),
+            )
+            for runner in self._runners.by_key.values()
+        ]
+
+    @property
+    def loading(self) -> str | None:
+        """The name whose load is under way."""
+        return None if self._loading is None else self._loading.name
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for the pending loop."""
+        return len(self._queue)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """Find the next moment at which something happens by itself; inf: never."""
+        return min(self._load_ends, self._blocked_until, self._runners.next_timer())
+
+    def advance(self, now: float) -> None:
+        """Let time pass until `now`, doing what falls due on the way, each at its moment."""
+        self._settle()
+        while (due := self.due()) <= now:
+            self._now = max(self._now, due)
+            if due == self._load_ends:
+                self._end_load()
+            elif due == self._blocked_until:
+                self._blocked_until = math.inf
+                self._unload_events += 1
+            else:
+                self._completed.append(self._runners.fire_timer(due))
+            self._settle()
+        self._now = max(self._now, now)
+
+    def _settle(self) -> None:
+        """Both loops go as far as they can at this moment."""
+        while self._completed_step() or self._pending_step():
+            pass
+
+    # -- the completed loop ---------------------------------------------------------------------
+
+    def _completed_step(self) -> bool:
+        if self._blocked_until < math.inf or not self._completed:
+            return False
+        event = self._completed.popleft()
+        if isinstance(event, Ended):
+            again = self._runners.ended(self._now, event)
+            if again is not None:
+                self._completed.append(again)
+        elif self._runners.expire(self._now, event.runner):
+            wait = self._memory_wait(event.runner)
+            if wait > 0:
+                self._blocked_until = self._now + wait
+            else:
+                self._unload_events += 1
+        return True
+
+    def _memory_wait(self, gone: Runner) -> float:
+        """Full when another runner is loaded: free memory is then their own account of it."""
+        if not self.host.gpu or gone.size_vram == 0:
+            return 0.0
+        alone = not self._runners.by_key and self._loading is None
+        return self.host.convergence if alone else self.host.recovery
+
+    def _condemn(self, runner: Runner, cause: Cause) -> None:
+        """Keep-alive 0 and out when idle; the deadline on the list stays as it was."""
+        runner.timer = None
+        runner.session = 0.0
+        if runner.cause is None:
+            runner.cause = cause
+        if runner.refs == 0 and not runner.loading:
+            self._completed.append(self._runners.doom(runner))
+
+    # -- the pending loop -----------------------------------------------------------------------
+
+    def _pending_step(self) -> bool:
+        if self._loading is not None:
+            return False
+        if self._current is None:
+            return self._take_next()
+        if self._awaited:
+            taken = min(self._awaited, self._unload_events)
+            self._awaited -= taken
+            self._unload_events -= taken
+            if not taken or self._awaited:
+                return False
+        self._place(self._current)
+        return True
+
+    def _take_next(self) -> bool:
+        self._unload_events = 0  # with nothing pending they are ignored
+        if not self._queue:
+            return False
+        request = self._queue.popleft()
+        if request.id in self._gone:
+            self._gone.discard(request.id)
+        else:
+            self._current = request
+        return True
+
+    def _place(self, request: Request) -> None:
+        """Serve the request, load for it, or condemn a runner and wait for any unload."""
+        by_key = self._runners.by_key
+        runner = by_key.get(request.key)
+        if runner is not None:
+            if not placement.needs_reload(runner, request):
+                self._current = None
+                self._serve(runner, request)
+                return
+            crashed = runner.crashed_at is not None
+            reason = Reason.CRASHED if crashed else Reason.OPTIONS_CHANGED
+            self._make_room(runner, Cause(reason, self._now))
+        elif len(by_key) >= self.host.max_loaded or (
+            by_key and not placement.fits_beside(self.host, by_key.values(), request)
+        ):
+            chosen = placement.victim(by_key.values())
+            assert chosen is not None  # noqa: S101 - the list is not empty here
+            reason = Reason.REPLACED if chosen.name == request.name else Reason.EVICTED
+            self._make_room(chosen, Cause(reason, self._now, request.name))
+        else:
+            self._start_load(request)
+
+    def _make_room(self, runner: Runner, cause: Cause) -> None:
+        self._condemn(runner, cause)
+        self._awaited = 1
+
+    def _serve(self, runner: Runner, request: Request) -> None:
+        self._runners.grant(self._now, runner, request)
+        if request.id in self._gone:  # its client left while room was made
+            self._gone.discard(request.id)
+            self._completed.append(Ended(self._runners.release(self._now, request.id), request.id))
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def _start_load(self, request: Request) -> None:
+        if request.id in self._gone:
+            self._gone.discard(request.id)
+            self._current = None
+            return
+        size, size_vram = placement.split(self.host, self._runners.by_key.values(), request)
+        keep_alive = self.host.keep_alive if request.keep_alive is None else request.keep_alive
+        context = placement.effective_context(request)
+        self._loading = Runner(
+            pid=next(self._pids),
+            name=request.name,
+            digest=request.digest,
+            file=request.file,
+            options=replace(request.options, num_ctx=context),
+            size=size,
+            size_vram=size_vram,
+            session=keep_alive,
+            parallel=placement.slots(self.host, request),
+            started_at=self._now,
+        )
+        self._load_fails = self.failing_loads.popleft() if self.failing_loads else None
+        # one that fails does so when it allocates, on the way
+        share = 1.0 if self._load_fails is None else 0.5
+        self._load_ends = self._now + share * request.file.load_seconds
+        if self.host.generation == "old":
+            self._runners.by_key[request.key] = self._loading
+
+    def _abandon_load(self) -> Request:
+        """End the loading process; nothing of it stays listed."""
+        runner, request = self._loading, self._current
+        assert runner is not None  # noqa: S101 - callers load
+        assert request is not None  # noqa: S101 - callers load
+        self._loading = self._current = None
+        self._load_ends = math.inf
+        if self.host.generation == "old":
+            del self._runners.by_key[request.key]
+        return request
+
+    def _end_load(self) -> None:
+        if self._load_fails is not None:
+            self._fail_load(self._load_fails)
+            return
+        runner, request = self._loading, self._current
+        assert runner is not None  # noqa: S101 - a load ends
+        assert request is not None  # noqa: S101 - a load is always somebody's
+        self._loading = self._current = None
+        self._load_ends = math.inf
+        runner.loading = False
+        runner.loaded_at = self._now
+        self._runners.by_key[request.key] = runner
+        self.truth.append(
+            Load(
+                at=self._now,
+                name=runner.name,
+                digest=runner.digest,
+                weights=request.key,
+                pid=runner.pid,
+                num_ctx=runner.options.num_ctx,
+                started_at=runner.started_at,
+            )
+        )
+        self._runners.grant(self._now, runner, request)
+
+    def _fail_load(self, how: Reason) -> None:
+        """Out of memory: once more, with all others gone and a lower automatic context."""
+        request = self._abandon_load()
+        others = list(self._runners.by_key.values())
+        if how is not Reason.OUT_OF_MEMORY or request.oom_retried:
+            text = OUT_OF_MEMORY if how is Reason.OUT_OF_MEMORY else LOAD_FAILED
+            self.effects.append(Refused(request.id, self._now, 500, text))
+            return
+        lower = None
+        if request.options.num_ctx_auto:
+            lower = placement.next_lower_context(placement.effective_context(request))
+        if lower is None and not others:
+            self.effects.append(Refused(request.id, self._now, 500, OUT_OF_MEMORY))
+            return
+        if lower is not None:
+            request.options = replace(request.options, num_ctx=lower)
+        request.oom_retried = True
+        self._current = request
+        for runner in others:
+            self._condemn(runner, Cause(Reason.EVICTED, self._now, request.name))
+        self._awaited = len(others)
+
+    def _pending(self, request_id: int) -> bool:
+        current = self._current is not None and self._current.id == request_id
+        return current or any(request.id == request_id for request in self._queue)

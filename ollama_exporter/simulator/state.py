@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of the scheduler: host, requests, runners, what it orders and what is true.
+
+Moments are Unix seconds on the simulated server's clock, durations seconds, sizes bytes.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+from ollama_exporter.simulator.catalogue import GIB, ModelFile
+
+# 2^63-1 ns, the keep-alive that the server puts for every negative one: 292 years.
+NEVER: Final = (2**63 - 1) / 1e9
+
+Generation = Literal["new", "old"]
+Signal = Literal["SIGTERM", "SIGKILL"]
+
+
+class Reason(StrEnum):
+    """Why a runner left memory; the words of `ollama_unloads_total`'s label `reason`."""
+
+    EXPIRED = "expired"
+    STOPPED = "stopped"
+    EVICTED = "evicted"
+    OPTIONS_CHANGED = "options_changed"
+    REPLACED = "replaced"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
+    SERVER_RESTARTED = "server_restarted"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine and the server's settings."""
+
+    memory: int = 24 * GIB  # of the GPU; without a GPU of the machine
+    gpu: bool = True
+    keep_alive: float = 300.0  # OLLAMA_KEEP_ALIVE; read when a runner is loaded and never later
+    max_loaded: int = 3  # OLLAMA_MAX_LOADED_MODELS; 3 is the automatic value of one GPU or none
+    max_queue: int = 512  # OLLAMA_MAX_QUEUE: pending loads and reloads
+    parallel: int = 1  # OLLAMA_NUM_PARALLEL: slots of a runner
+    context: int | None = None  # OLLAMA_CONTEXT_LENGTH
+    generation: Generation = "new"  # old: listed while loading, as before 0.30
+    recovery: float = 5.0  # the longest wait for freed GPU memory to be reported
+    convergence: float = 0.5  # the same when nothing else is loaded: the report is prompt
+
+    @property
+    def automatic_context(self) -> int:
+        """num_ctx of requests that name none: by GPU memory unless the operator fixed it."""
+        if self.context is not None:
+            return self.context
+        gpu = self.memory if self.gpu else 0
+        if gpu < 23 * GIB:
+            return 4096
+        return 32768 if gpu < 47 * GIB else 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """The options that a runner is started with: a difference means a reload."""
+
+    num_ctx: int
+    num_ctx_auto: bool = True
+    others: frozenset[tuple[str, object]] = frozenset()
+    num_gpu: int = -1  # layers on the GPU; -1: as many as fit
+    shift: bool = True
+
+
+@dataclass(slots=True)
+class Request:
+    """One request for a runner."""
+
+    id: int
+    name: str  # as `/api/ps` would show it
+    digest: str
+    file: ModelFile
+    options: RunnerOptions
+    keep_alive: float | None = None  # seconds; None: the request carries none
+    oom_retried: bool = False  # its load ran out of memory once already
+
+    @property
+    def key(self) -> str:
+        """What the scheduler knows a runner by."""
+        return self.file.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a runner is going to leave."""
+
+    reason: Reason
+    at: float
+    by: str | None = None  # whose load asked for the room
+
+
+@dataclass(slots=True)
+class Runner:
+    """One process that holds one set of weights."""
+
+    pid: int
+    name: str
+    digest: str
+    file: ModelFile
+    options: RunnerOptions
+    size: int
+    size_vram: int
+    session: float  # keep-alive in effect
+    parallel: int
+    started_at: float
+    loading: bool = True
+    loaded_at: float = 0.0
+    refs: int = 0
+    expires_at: float | None = None  # None until first idle: then it slides
+    timer: float | None = None
+    doomed: bool = False  # an expiry is on its way; if busy then, it is tried again every 10 ms
+    crashed_at: float | None = None
+    cause: Cause | None = None
+    active: list[int] = field(default_factory=list)  # request ids that hold a slot
+    waiting: deque[int] = field(default_factory=deque)  # request ids that wait for one
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry of `/api/ps`."""
+
+    name: str
+    digest: str
+    file: ModelFile
+    size: int
+    size_vram: int
+    context: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The request has its runner: what `load_duration` ends with."""
+
+    id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request has a slot: its prompt is being processed."""
+
+    id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request fails with this status and text."""
+
+    id: int
+    at: float
+    status: int
+    error: str
+
+
+Effect = Granted | Started | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Truth: the runner became ready."""
+
+    at: float
+    name: str
+    digest: str
+    weights: str
+    pid: int
+    num_ctx: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Truth: the runner left the list at `at`, because of what happened at `decided`."""
+
+    at: float
+    name: str
+    digest: str
+    weights: str
+    pid: int
+    reason: Reason
+    decided: float
+    loaded_at: float
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStarted:
+    """Truth: the server came up."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStopped:
+    """Truth: the server went away."""
+
+    at: float
+    signal: Signal
+
+
+Truth = Load | Unload | ServerStarted | ServerStopped
