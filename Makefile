@@ -1,0 +1,98 @@
+# Needs make and Python >= 3.11; everything else goes into .venv here. A second run installs nothing.
+#
+#   make demo                        the exporter at work on a simulated server; Ctrl-C ends it
+#   make demo ARGS="--duration 60"   likewise, ends by itself
+#   make test                        linters, types, all tests with the coverage gate
+#   make test ARGS="-k tracker"      pytest alone, with these arguments
+#   make lint | format | docs | truth | bench | clean
+#   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
+#
+# PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+
+ARGS ?=
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# promtool may be in there
+WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# A stamp carries what was installed from where: a changed pyproject.toml or a moved clone installs
+# again, a mere change of its date does not (that would need a network after each checkout).
+SUM := $(shell { cat pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-$(SUM)
+DEVELOP := $(VENV)/.develop-$(SUM)
+
+.PHONY: help demo test lint format docs truth conformance bench clean venv promtool
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+# -- environment -----------------------------------------------------------------------------------
+
+# Made anew when there is none, when its interpreter is gone, or when PYTHON names another version.
+venv:
+	@.ci/make-venv "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
+
+$(INSTALLED): | venv
+	@echo "make: installing ollama_exporter and what it needs into $(VENV) (some 20 s)"
+	@$(PY) -m pip install --quiet --editable .
+	@rm -f $(VENV)/.installed-* $(VENV)/.develop-*
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
+	@echo "make: installing what the tests and linters need (some 40 s)"
+	@$(PY) -m pip install --quiet --upgrade 'pip>=25.1'  # the first that knows dependency groups
+	@$(PY) -m pip install --quiet --group dev
+	@touch $@
+
+promtool: | venv
+	@.ci/get-promtool "$(VENV)/bin"
+
+# -- what one does ---------------------------------------------------------------------------------
+
+demo: $(INSTALLED)
+	@exec $(PY) -m ollama_exporter demo $(ARGS)
+
+ifeq ($(strip $(ARGS)),)
+test: lint promtool
+	@echo "make: tests"
+	@$(WITH_PATH) $(PY) -m pytest -n auto --dist worksteal --cov --cov-report=term -rfEs
+else
+test: $(DEVELOP) promtool
+	@$(WITH_PATH) $(PY) -m pytest $(ARGS)
+endif
+
+lint: $(DEVELOP)
+	@echo "make: ruff, mypy, import-linter, codespell"
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m codespell_lib
+
+format: $(DEVELOP)
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+docs: $(DEVELOP)
+	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
+	@echo "make: docs/metrics.md written"
+
+truth: $(INSTALLED)
+	@$(PY) -m bench.truth $(ARGS)
+
+# Loads and unloads the two models on that server, nothing else.
+conformance: $(DEVELOP)
+	@$(PY) -m pytest tests/conformance $(if $(SERVER),--server "$(SERVER)") $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL2),--model2 "$(MODEL2)") $(ARGS)
+
+bench: $(DEVELOP)
+	@$(PY) -m bench.run $(ARGS)
+
+clean:
+	@rm -rf $(VENV) build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find ollama_exporter tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
