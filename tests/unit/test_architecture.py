@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import ollama_exporter
+
+ROOT: Final = Path(__file__).parents[2]
+PACKAGE: Final = ROOT / "ollama_exporter"
+LONGEST: Final = 300
+# Longer than a file should be, each with its reason.
+LONG: Final = {
+    "residency/tracker.py": "one state machine; its parts live in lives, losses, traffic, reasons",
+}
+TEXT: Final = {".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".json", ".cfg", ".service", ""}
+# In parts, or this file would find itself: a clone must work with any mirror and in any place.
+FORBIDDEN: Final = (
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "proxy.go" + "lang.org",
+    "deb.deb" + "ian.org",
+    "/wo" + "rk/",
+)
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    """Yield the files of the project below folder, without what tools leave behind."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") and path.name not in (".ci", ".github", ".dockerignore"):
+            continue
+        if path.name in ("__pycache__", "build", "dist", "htmlcov") or path.suffix == ".egg-info":
+            continue
+        if path.is_dir():
+            yield from sources(path)
+        else:
+            yield path
+
+
+def test_imports_point_one_way() -> None:
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(  # noqa: S603 - our own tool
+        [lint_imports, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_python_file_starts_with_its_licence() -> None:
+    files = [path for path in sources(ROOT) if path.suffix == ".py"]
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in files
+        if not path.read_text(encoding="utf-8").startswith("# SPDX-License-Identifier: Apache-2.0")
+    ]
+    assert len(files) > 20
+    assert missing == []
+
+
+def test_no_file_outgrows_a_reader() -> None:
+    long = {
+        str(path.relative_to(PACKAGE))
+        for path in sources(PACKAGE)
+        if path.suffix == ".py" and len(path.read_text(encoding="utf-8").splitlines()) > LONGEST
+    }
+    assert long <= set(LONG), f"split these: {sorted(long - set(LONG))}"
+
+
+def test_no_file_names_a_registry_or_a_folder_outside_the_project() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in sources(ROOT)
+        if path.suffix in TEXT
+        for word in FORBIDDEN
+        if word in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    assert found == []
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == ollama_exporter.__version__
+    assert f"ARG VERSION={ollama_exporter.__version__}\n" in (ROOT / "Dockerfile").read_text(
+        encoding="utf-8"
+    )
+    assert f"## [{ollama_exporter.__version__}]" in (ROOT / "CHANGELOG.md").read_text(
+        encoding="utf-8"
+    )
