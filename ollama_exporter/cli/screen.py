@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people read in the terminal: one line for each event, a table of the models, a summary.
+
+Words carry everything, colour only repeats it: NO_COLOR, pipes and logs lose nothing.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from ollama_exporter.residency.events import (
+    Event,
+    Found,
+    Loaded,
+    Reason,
+    Restarted,
+    Unloaded,
+    View,
+)
+
+GIB: Final = 1 << 30
+MIB: Final = 1 << 20
+STYLES: Final = {"loaded": "green", "unloaded": "red", "restarted": "magenta", "found": "green"}
+INDENT: Final = " " * 8
+
+
+def moment(seconds: float) -> str:
+    """Write seconds since the start as minutes, seconds and tenths: 1:02.5."""
+    tenths = max(0, round(seconds * 10))
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
+
+
+def memory(size: int) -> str:
+    """Write bytes for people."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def remaining(seconds: float) -> str:
+    """Write what is left of a keep-alive. A past deadline is normal: the model is busy."""
+    if math.isinf(seconds):
+        return "never"
+    if seconds < 0:
+        return "in use"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+@dataclass(slots=True)
+class Story:
+    """What was told so far. `start` is the moment that the lines count from, Unix seconds."""
+
+    start: float
+    loads: Counter[str] = field(default_factory=Counter)
+    unloads: list[Unloaded] = field(default_factory=list)
+
+    def tell(self, event: Event) -> Text:
+        """Remember an event and write its line."""
+        match event:
+            case Found(model=model, at=at):
+                return self.line(at, "found", f"{model.name}, {memory(model.size)}")
+            case Loaded(model=model):
+                self.loads[model.name] += 1
+                return self.line(event.settled_at, "loaded", f"{model.name}, {memory(model.size)}")
+            case Restarted():
+                bounds = self._bounds(event.not_before, event.not_after)
+                return self.line(event.not_after, "restarted", f"the server, {bounds}")
+            case Unloaded():
+                self.unloads.append(event)
+                return self._unloaded(event)
+
+    def line(self, at: float, what: str, text: str) -> Text:
+        """Write one line: moment, what happened, details."""
+        line = Text(f"{moment(at - self.start):>7} ")
+        line.append(f"{what:<10}", style=STYLES.get(what, "cyan"))
+        return line.append(text)
+
+    def _bounds(self, low: float, high: float) -> str:
+        return f"between {moment(low - self.start)} and {moment(high - self.start)}"
+
+    def _unloaded(self, event: Unloaded) -> Text:
+        line = self.line(event.settled_at, "unloaded", f"{event.model.name}: ")
+        line.append(event.reason.value, style="bold")
+        if event.by is not None:
+            line.append(f" by {event.by}")
+        line.append(f", {self._bounds(event.not_before, event.not_after)}")
+        return line.append(f"\n{INDENT}{INDENT[:2]}because {'; '.join(event.evidence)}", "dim")
+
+    def last_unload(self, name: str) -> Unloaded | None:
+        """Return the youngest settled unload of that model."""
+        return next((x for x in reversed(self.unloads) if x.model.name == name), None)
+
+    def table(self, view: View, now: float) -> Table:
+        """Draw what is known of each model at `now`, Unix seconds."""
+        table = Table(title=f"{moment(now - self.start)} · {_pending(view)}", title_justify="left")
+        for column in ("model", "loaded", "expires in", "memory", "last unload", "loads"):
+            table.add_column(column, justify="right" if column == "loads" else "left", no_wrap=True)
+        for state in view.models:
+            last = self.last_unload(state.name)
+            resident = state.resident[-1] if state.resident else None
+            table.add_row(
+                state.name,
+                Text("yes", "green") if resident else Text("no", "dim"),
+                remaining(resident.expires_at - now) if resident else "",
+                memory(resident.size) if resident else "",
+                f"{moment(last.not_after - self.start)} {last.reason}" if last else "",
+                str(self.loads[state.name]),
+            )
+        return table
+
+
+def _pending(view: View) -> str:
+    return f"{view.pending} unload{'' if view.pending == 1 else 's'} not settled yet"
+
+
+@dataclass(frozen=True, slots=True)
+class TrueUnload:
+    """What the simulated server says of one unload: the truth that the story is held against."""
+
+    model: str
+    reason: str
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How the settled unloads compare with the truth."""
+
+    right: Counter[str]
+    unknown: Counter[str]  # honest: counted by the true reason
+    wrong: list[tuple[Unloaded, TrueUnload | None]]  # None: there was no such unload
+    unseen: Counter[str]  # real, not settled or too short for the polls
+
+
+def score(unloads: list[Unloaded], truth: list[TrueUnload], *, slack: float = 1.0) -> Scores:
+    """Pair each unload with the true one of that model inside its bounds, `slack` seconds wider."""
+    left = sorted(truth, key=lambda real: real.at)
+    scores = Scores(Counter(), Counter(), [], Counter())
+    for unload in sorted(unloads, key=lambda told: told.not_after):
+        real = next((real for real in left if _same(unload, real, slack)), None)
+        if real is not None:
+            left.remove(real)
+        if real is not None and unload.reason == real.reason:
+            scores.right[real.reason] += 1
+        elif real is not None and unload.reason is Reason.UNKNOWN:
+            scores.unknown[real.reason] += 1
+        else:
+            scores.wrong.append((unload, real))
+    scores.unseen.update(real.reason for real in left)
+    return scores
+
+
+def _same(unload: Unloaded, real: TrueUnload, slack: float) -> bool:
+    inside = unload.not_before - slack <= real.at <= unload.not_after + slack
+    return real.model == unload.model.name and inside
+
+
+def summary(scores: Scores, start: float) -> list[str]:
+    """Write the last lines of a demonstration."""
+    lines = ["What left memory, held against what the simulated server really did:"]
+    seen = sorted({*scores.right, *scores.unknown})
+    for reason in seen:
+        told = []
+        if scores.right[reason]:
+            told.append(f"{scores.right[reason]} named")
+        if scores.unknown[reason]:
+            told.append(f"{scores.unknown[reason]} left unknown (polls alone cannot tell)")
+        lines.append(f"  {reason:<17}{', '.join(told)}")
+    for unload, real in scores.wrong:
+        really = "was not unloaded" if real is None else f"was {real.reason}"
+        lines.append(
+            f"  wrong: {unload.model.name} at {moment(unload.not_after - start)} was called "
+            f"{unload.reason} and {really}"
+        )
+    if scores.unseen:
+        unseen = ", ".join(f"{reason} {n}" for reason, n in sorted(scores.unseen.items()))
+        lines.append(f"  not settled yet, or too short for the polls: {unseen}")
+    if len(lines) == 1:
+        lines.append("  nothing yet")
+    return lines
