@@ -68,7 +68,9 @@ class CutError(Exception):
     """A fault breaks the connection here."""
 
 
-async def tokens(ticket: Ticket, tally: Tally, die: Callable[[bool], None]) -> AsyncGenerator[str, None]:
+async def tokens(
+    ticket: Ticket, tally: Tally, die: Callable[[bool], None]
+) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
     plan = tally.plan
     await ticket.started()
