@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -65,7 +66,9 @@ class Story:
                 return self.line(at, "found", f"{model.name}, {memory(model.size)}")
             case Loaded(model=model):
                 self.loads[model.name] += 1
-                return self.line(event.settled_at, "loaded", f"{model.name}, {memory(model.size)}")
+                bounds = self._bounds(event.not_before, event.not_after)
+                text = f"{model.name}, {memory(model.size)}, {bounds}"
+                return self.line(event.settled_at, "loaded", text)
             case Restarted():
                 bounds = self._bounds(event.not_before, event.not_after)
                 return self.line(event.not_after, "restarted", f"the server, {bounds}")
@@ -96,7 +99,15 @@ class Story:
 
     def table(self, view: View, now: float) -> Table:
         """Draw what is known of each model at `now`, Unix seconds."""
-        table = Table(title=f"{moment(now - self.start)} · {_pending(view)}", title_justify="left")
+        title = f"{moment(now - self.start)} · {_pending(view)}"
+        table = Table(  # fits into 80 columns with the names that people have
+            title=title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=0,
+        )
         for column in ("model", "loaded", "expires in", "memory", "last unload", "loads"):
             table.add_column(column, justify="right" if column == "loads" else "left", no_wrap=True)
         for state in view.models:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`demo`: simulated server, its clients and the exporter in one process, told in the terminal.
+
+Exporter and server talk over a real socket, and nothing tells the exporter more than polls do.
+"""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ollama_exporter.cli.screen import Story, TrueUnload, score, summary
+from ollama_exporter.residency.events import Event, View
+from ollama_exporter.runtime import run
+from ollama_exporter.settings import Settings
+from ollama_exporter.simulator.player import Played
+from ollama_exporter.simulator.script import Ask, Fault
+from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.state import Unload
+from ollama_exporter.simulator.workload import demo
+
+PORT: Final = 11487
+POLL_INTERVAL: Final = 3.0  # seconds; the default's 15 s, compressed like the keep-alive of 20 s
+REFRESH: Final = 0.5  # seconds between two drawings of the table
+LAST_WORDS: Final = 1.0  # seconds that the exporter has to end in
+
+
+class Show:
+    """The terminal: lines as things happen and, where it can be redrawn, the table below them."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.story = Story(time.time())
+        self._view: View | None = None
+        self._live: Live | None = None
+        self._drawn = False
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Keep the table on the screen meanwhile; plain lines where there is none."""
+        if not self.console.is_terminal or self.console.is_dumb_terminal:
+            yield
+            return
+        with Live(console=self.console, auto_refresh=False) as self._live:
+            yield
+            self.draw()
+        self._live = None
+
+    def draw(self) -> None:
+        """Draw the table as of now."""
+        if self._live is not None and self._view is not None:
+            self._drawn = True
+            self._live.update(self.story.table(self._view, time.time()), refresh=True)
+
+    def say(self, line: Text | str) -> None:
+        """Write one line."""
+        self.console.print(line, soft_wrap=True)
+
+    def exporter_saw(self, events: tuple[Event, ...], view: View) -> None:
+        """Tell what the exporter makes of a poll."""
+        self._view = view
+        for event in events:
+            self.say(self.story.tell(event))
+
+    def clients_did(self, played: Played) -> None:
+        """Tell what the clients and the faults do."""
+        step = played.step
+        if played.phase == "begins" and step.note:
+            who = "server" if isinstance(step, Fault) else "client"
+            self.say(self.story.line(time.time(), who, step.note))
+        elif played.phase == "ended" and isinstance(step, Ask):
+            how = played.error or f"answered after {played.seconds:.1f} s"
+            self.say(self.story.line(time.time(), "client", f"{step.model}: {how}"))
+
+    def end(self, truth: list[TrueUnload]) -> None:
+        """Hold what was told against what happened."""
+        if self._view is not None and not self._drawn:
+            self.console.print(self.story.table(self._view, time.time()))
+        for line in summary(score(self.story.unloads, truth), self.story.start):
+            self.say(line)
+
+
+def free_port(wanted: int) -> int:
+    """Return that port of the loopback interface if it is free, else another one."""
+    for port in (wanted, 0):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                return int(sock.getsockname()[1])
+    return 0
+
+
+def introduction(url: str, port: int) -> list[str]:
+    """Say what is shown, how it differs from reality, and where to look."""
+    lines = [
+        f"simulated Ollama  {url}",
+        f"exporter          http://127.0.0.1:{port}/",
+        f"its metrics       http://127.0.0.1:{port}/metrics",
+    ]
+    if port != PORT:
+        lines.append(f"                  (port {PORT} is taken, so another one)")
+    return [
+        *lines,
+        "Shorter than in reality: keep-alive 20 s (5 min), loads three times as fast as from disk,",
+        f"a poll every {POLL_INTERVAL:g} s (15 s). Ctrl-C ends it.",
+        "",
+    ]
+
+
+async def _play_for_ever(sim: Simulator, show: Show) -> None:
+    while True:
+        await sim.play(demo(), on_step=show.clients_did)
+
+
+async def _redraw(show: Show) -> None:
+    while True:
+        await asyncio.sleep(REFRESH)
+        show.draw()
+
+
+async def perform(show: Show, duration: float | None) -> None:
+    """Run everything until the duration is over, or SIGINT or SIGTERM comes."""
+    script, stop = demo(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
+            loop.add_signal_handler(number, stop.set)
+    async with Simulator(Config(host=script.host, catalogue=script.catalogue)) as sim:
+        port = free_port(PORT)
+        for line in introduction(sim.url, port):
+            show.say(line)
+        settings = Settings(
+            ollama_url=sim.url,
+            listen_addresses=(f"127.0.0.1:{port}",),
+            poll_interval=POLL_INTERVAL,
+        )
+        exporter = asyncio.create_task(run(settings, stop=stop, on_events=show.exporter_saw))
+        others = [
+            asyncio.create_task(_play_for_ever(sim, show)),
+            asyncio.create_task(_redraw(show)),
+        ]
+        with show.drawing():
+            await asyncio.wait(
+                [exporter, *others], timeout=duration, return_when=asyncio.FIRST_COMPLETED
+            )
+        stop.set()
+        for task in others:
+            task.cancel()
+        await asyncio.wait([exporter, *others], timeout=LAST_WORDS)
+        show.end([TrueUnload(x.name, x.reason, x.at) for x in sim.truth if isinstance(x, Unload)])
+        for task in (exporter, *others):
+            if task.done() and not task.cancelled():
+                task.result()  # what went wrong is not swallowed
+            task.cancel()
+
+
+@click.command()
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=1.0),
+    metavar="SECONDS",
+    help="End after so many seconds.  [default: at Ctrl-C]",
+)
+def command(duration: float | None) -> None:
+    """Show the exporter at work on a simulated server.
+
+    Clients load, stop, evict, reload and crash models; the exporter polls over a real socket, says
+    what it makes of that, and serves it at /metrics meanwhile. Every reason within two minutes.
+    """
+    console = Console(highlight=False)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(perform(Show(console), duration))
