@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One generation from arrival to the last byte, in whatever voice the route speaks."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ollama_exporter.simulator import http
 from ollama_exporter.simulator.calls import ApiError, Call, Plan
-from ollama_exporter.simulator.engine import Clock, Engine, RefusedError, RunnerDiedError, Ticket
+from ollama_exporter.simulator.engine import RefusedError, RunnerDiedError, Ticket
+from ollama_exporter.simulator.site import Site
 
 PING: Final = 0.0015  # seconds: what a warm request still waits for its runner
 REPEATS: Final = 30  # identical tokens in a row; one more and the generation is aborted
@@ -46,43 +47,48 @@ class Voice(Protocol):
     cache_control: bool
 
     def opening(self, tally: Tally) -> list[bytes]:
-        """What comes before the first token."""
+        """Write what comes before the first token."""
 
     def piece(self, text: str) -> bytes:
-        """One token."""
+        """Write one token."""
 
     def closing(self, tally: Tally) -> list[bytes]:
-        """What ends a complete answer."""
+        """Write what ends a complete answer."""
 
     def broken(self, text: str) -> list[bytes]:
-        """What ends an answer whose runner died after its first byte."""
+        """Write what ends an answer whose runner died after its first byte."""
 
     def whole(self, tally: Tally) -> bytes:
-        """The answer in one piece."""
+        """Write the answer in one piece."""
 
     def failed(self, error: ApiError) -> bytes:
-        """The body of an answer other than 200."""
+        """Write the body of an answer other than 200."""
+
+
+class Die(Protocol):
+    """Kills the runner that is at work."""
+
+    def __call__(self, *, of_memory: bool) -> None:
+        """Kill it."""
 
 
 class CutError(Exception):
     """A fault breaks the connection here."""
 
 
-async def tokens(
-    ticket: Ticket, tally: Tally, die: Callable[[bool], None]
-) -> AsyncGenerator[str, None]:
+async def tokens(ticket: Ticket, tally: Tally, die: Die) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
     plan = tally.plan
     await ticket.started()
     await ticket.work(plan.first)
     if plan.out_of_memory:
-        die(True)  # noqa: FBT003 - its one meaning: of memory
+        die(of_memory=True)
         await ticket.work(1.0)
     tally.prompt_seconds = plan.first
     count = REPEATS + 1 if plan.repeats else plan.tokens
     for index in range(count):
         if plan.crash_after == index:
-            die(False)  # noqa: FBT003 - its one meaning: of memory
+            die(of_memory=False)
             await ticket.work(1.0)
         if plan.cut_after == index:
             raise CutError
@@ -92,52 +98,88 @@ async def tokens(
     tally.complete = not plan.repeats
 
 
-async def answer(  # noqa: PLR0913 - the parts of one exchange, each of another kind
-    exchange: http.Exchange,
-    engine: Engine,
-    clock: Clock,
-    call: Call,
-    plan: Plan,
-    voice: Voice,
-    *,
-    stream: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done for one request, and how it shall sound."""
+
+    call: Call
+    plan: Plan
+    voice: Voice
+    stream: bool
+
+
+async def answer(exchange: http.Exchange, site: Site, job: Job) -> None:
     """Serve one generation. Raises ApiError as long as nothing was written."""
-    tally = Tally(plan, arrived=clock())
-
-    def die(of_memory: bool) -> None:  # noqa: FBT001 - one meaning
-        kill = engine.out_of_memory if of_memory else engine.crash
-        kill(call.manifest.file.weights)
-
-    async with engine.serve(call.request(engine.host, engine.next_id())) as ticket:
+    tally = Tally(site.faults.bend(job.call.name, job.plan), arrived=site.clock())
+    request = job.call.request(site.host, site.engine.next_id())
+    async with site.engine.serve(request) as ticket:
         await acquire(ticket)
-        tally.granted = clock()
+        tally.granted = site.clock()
         try:
-            async with aclosing(tokens(ticket, tally, die)) as produced:
-                async for piece in produced:
-                    if not tally.prompted:
-                        tally.prompted = clock()
-                    if stream:
-                        if not exchange.started:
-                            await _open(exchange, voice, tally)
-                        await exchange.write(voice.piece(piece))
+            await _generate(exchange, site, job, ticket, tally)
         except RunnerDiedError as err:
-            await _broken(exchange, voice, ApiError(500, err.text), stream=stream)
-            return
+            await _broken(exchange, job, ApiError(500, err.text))
         except CutError:
             exchange.cut()
-            return
-        tally.prompted = tally.prompted or clock()
-        tally.ended = clock()
-        if not stream:
-            await exchange.respond(200, voice.whole(tally), voice.whole_type)
-            return
-        if not exchange.started:
-            await _open(exchange, voice, tally)
-        if tally.complete:
-            for chunk in voice.closing(tally):
-                await exchange.write(chunk)
-        await exchange.end()
+        else:
+            await _close(exchange, job, tally)
+
+
+async def _generate(
+    exchange: http.Exchange, site: Site, job: Job, ticket: Ticket, tally: Tally
+) -> None:
+    """Produce every token, and write them where the client wants a stream."""
+    weights = job.call.manifest.file.weights
+
+    def die(*, of_memory: bool) -> None:
+        if of_memory:
+            site.engine.out_of_memory(weights)
+        else:
+            site.engine.crash(weights)
+
+    async with aclosing(tokens(ticket, tally, die)) as produced:
+        async for piece in produced:
+            tally.prompted = tally.prompted or site.clock()
+            if job.stream:
+                await _open(exchange, job.voice, tally)
+                await exchange.write(job.voice.piece(piece))
+    tally.ended = site.clock()
+    tally.prompted = tally.prompted or tally.ended
+
+
+async def _open(exchange: http.Exchange, voice: Voice, tally: Tally) -> None:
+    """Write what comes before the first token, once."""
+    if exchange.started:
+        return
+    await exchange.begin(200, voice.stream_type, cache_control=voice.cache_control)
+    for chunk in voice.opening(tally):
+        await exchange.write(chunk)
+
+
+async def _close(exchange: http.Exchange, job: Job, tally: Tally) -> None:
+    """Write the end of a complete answer, or all of it."""
+    if not job.stream:
+        await exchange.respond(200, job.voice.whole(tally), job.voice.whole_type)
+        return
+    await _open(exchange, job.voice, tally)
+    if tally.complete:
+        for chunk in job.voice.closing(tally):
+            await exchange.write(chunk)
+    await exchange.end()
+
+
+async def _broken(exchange: http.Exchange, job: Job, error: ApiError) -> None:
+    """End an answer whose runner died: a status if nothing was written, else the voice's way."""
+    if not job.stream:
+        raise error
+    if exchange.started:
+        for chunk in job.voice.broken(error.text):
+            await exchange.write(chunk)
+    else:
+        # the stream's writer sets the status itself and flushes: chunked, without charset
+        await exchange.begin(error.status, http.JSON)
+        await exchange.write(job.voice.failed(error))
+    await exchange.end()
 
 
 async def acquire(ticket: Ticket) -> None:
@@ -149,23 +191,3 @@ async def acquire(ticket: Ticket) -> None:
         raise ApiError(err.status, err.text) from err
     except RunnerDiedError as err:
         raise ApiError(500, err.text) from err
-
-
-async def _open(exchange: http.Exchange, voice: Voice, tally: Tally) -> None:
-    await exchange.begin(200, voice.stream_type, cache_control=voice.cache_control)
-    for chunk in voice.opening(tally):
-        await exchange.write(chunk)
-
-
-async def _broken(exchange: http.Exchange, voice: Voice, error: ApiError, *, stream: bool) -> None:
-    """End an answer whose runner died: a status if nothing was written, otherwise the voice's way."""
-    if not stream:
-        raise error
-    if exchange.started:
-        for chunk in voice.broken(error.text):
-            await exchange.write(chunk)
-    else:
-        # the stream's writer sets the status itself and flushes: chunked, without charset
-        await exchange.begin(error.status, http.JSON)
-        await exchange.write(voice.failed(error))
-    await exchange.end()

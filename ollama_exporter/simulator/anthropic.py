@@ -4,7 +4,7 @@
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Tally, answer
+from ollama_exporter.simulator.answers import Job, Tally, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
 from ollama_exporter.simulator.catalogue import sha256_of
 from ollama_exporter.simulator.openai import SSE, call_of, text_of
@@ -120,7 +120,7 @@ async def messages(site: Site, exchange: http.Exchange) -> None:
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in said)
-    doing = site.faults.bend(call.name, plan(call.manifest.file, prompt, limit))
+    doing = plan(call.manifest.file, prompt, limit)
     voice = MessagesVoice(site, call, prompt)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+    await answer(exchange, site, Job(call, doing, voice, stream))

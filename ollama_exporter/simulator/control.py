@@ -36,7 +36,8 @@ _SIGNALS: Final[dict[str, Signal]] = {"SIGTERM": "SIGTERM", "SIGKILL": "SIGKILL"
 class Restart(Protocol):
     """Restarts the server after this answer is written."""
 
-    def __call__(self, *, signal: Signal, down: float, silent: float) -> None: ...
+    def __call__(self, *, signal: Signal, down: float, silent: float) -> None:
+        """Go away, stay away for `down` seconds, come back and be silent for `silent`."""
 
 
 async def truth(site: Site, exchange: http.Exchange) -> None:

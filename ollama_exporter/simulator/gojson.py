@@ -17,7 +17,9 @@ _ESCAPED: Final = str.maketrans(
 )
 _WHERE: Final = {
     "Expecting value": "looking for beginning of value",
-    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Expecting property name enclosed in double quotes": (
+        "looking for beginning of object key string"
+    ),
     "Expecting ':' delimiter": "after object key",
     "Expecting ',' delimiter": "after object key:value pair",
     "Extra data": "after top-level value",

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The native routes: `/api/generate`, `/api/chat`, `/api/embed`, `/api/embeddings`, and how they sound."""
+"""The native routes that need a runner: generate, chat, embed, embeddings."""
 
 import math
 from typing import Any
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Tally, acquire, answer
+from ollama_exporter.simulator.answers import Job, Tally, acquire, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan, resolve
 from ollama_exporter.simulator.engine import RunnerDiedError
 from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
@@ -26,6 +26,11 @@ class NativeVoice:
         self._call = call
         self._chat = chat
         self._context = context  # generate ends with all token ids, unless raw
+
+    @property
+    def what(self) -> str:
+        """What the route asks of a model."""
+        return "chat" if self._chat else "generate"
 
     def record(self, text: str, **more: object) -> dict[str, object]:
         """One record as it stands before counts and durations."""
@@ -116,7 +121,8 @@ async def generate(site: Site, exchange: http.Exchange) -> None:
     prompt = field(body, "prompt", str, "")
     raw = field(body, "raw", bool, default=False)
     voice = NativeVoice(site, call, chat=False, context=not raw)
-    await _generation(site, exchange, body, call, voice, prompt, what="generate", empty=not prompt)
+    if not await _without_prompt(site, exchange, call, voice, prompt=prompt):
+        await answer(exchange, site, _job(body, call, voice, prompt))
 
 
 async def chat(site: Site, exchange: http.Exchange) -> None:
@@ -127,36 +133,33 @@ async def chat(site: Site, exchange: http.Exchange) -> None:
     call = call_of(site, body)
     messages = field(body, "messages", list, [])
     voice = NativeVoice(site, call, chat=True)
-    prompt = "\n".join(str(message.get("content", "")) for message in messages)
-    await _generation(site, exchange, body, call, voice, prompt, what="chat", empty=not messages)
+    # a message without text is a prompt all the same
+    prompt = "\n".join(str(message.get("content") or " ") for message in messages)
+    if not await _without_prompt(site, exchange, call, voice, prompt=prompt):
+        await answer(exchange, site, _job(body, call, voice, prompt))
 
 
-async def _generation(  # noqa: PLR0913 - the parts of one exchange
-    site: Site,
-    exchange: http.Exchange,
-    body: dict[str, Any],
-    call: Call,
-    voice: NativeVoice,
-    prompt: str,
-    *,
-    what: str,
-    empty: bool,
-) -> None:
-    """Stop, preload or generate."""
-    if empty and call.keep_alive == 0:
+async def _without_prompt(
+    site: Site, exchange: http.Exchange, call: Call, voice: NativeVoice, *, prompt: str
+) -> bool:
+    """Stop or preload if there is no prompt; False: there is one. Raises ApiError."""
+    if not prompt and call.keep_alive == 0:
         site.engine.stop(call.manifest.file.weights)
         await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="unload")))
-        return
+        return True
     if call.manifest.file.embeds:
-        raise ApiError(400, f'"{call.spelling}" does not support {what}')
-    if empty:
-        async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
-            await acquire(ticket)
-        await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="load")))
-        return
-    doing = site.faults.bend(call.name, plan(call.manifest.file, prompt, _num_predict(call)))
-    stream = field(body, "stream", bool, default=True)
-    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+        raise ApiError(400, f'"{call.spelling}" does not support {voice.what}')
+    if prompt:
+        return False
+    async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
+        await acquire(ticket)
+    await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="load")))
+    return True
+
+
+def _job(body: dict[str, Any], call: Call, voice: NativeVoice, prompt: str) -> Job:
+    doing = plan(call.manifest.file, prompt, _num_predict(call))
+    return Job(call, doing, voice, stream=field(body, "stream", bool, default=True))
 
 
 def vector(text: str, length: int) -> list[float]:

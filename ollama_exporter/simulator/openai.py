@@ -7,7 +7,7 @@ They cannot set keep_alive or options; they tell token counts and no durations.
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Tally, answer
+from ollama_exporter.simulator.answers import Job, Tally, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan, resolve
 from ollama_exporter.simulator.native import embedded, normalised, texts_of
 from ollama_exporter.simulator.site import Site
@@ -194,10 +194,10 @@ async def chat(site: Site, exchange: http.Exchange) -> None:
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in messages)
-    doing = site.faults.bend(call.name, plan(call.manifest.file, prompt, _limit(body)))
+    doing = plan(call.manifest.file, prompt, _limit(body))
     voice = ChatVoice(site, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+    await answer(exchange, site, Job(call, doing, voice, stream))
 
 
 async def completions(site: Site, exchange: http.Exchange) -> None:
@@ -207,10 +207,10 @@ async def completions(site: Site, exchange: http.Exchange) -> None:
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support generate')
     prompt = text_of(body.get("prompt"))
-    doing = site.faults.bend(call.name, plan(call.manifest.file, prompt, _limit(body)))
+    doing = plan(call.manifest.file, prompt, _limit(body))
     voice = CompletionVoice(site, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+    await answer(exchange, site, Job(call, doing, voice, stream))
 
 
 async def embeddings(site: Site, exchange: http.Exchange) -> None:

@@ -4,7 +4,7 @@
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Tally, answer
+from ollama_exporter.simulator.answers import Job, Tally, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
 from ollama_exporter.simulator.openai import SSE, call_of, error_body, text_of
 from ollama_exporter.simulator.site import Site
@@ -168,7 +168,7 @@ async def create(site: Site, exchange: http.Exchange) -> None:
     if isinstance(given, list):
         given = "\n".join(text_of(item.get("content")) for item in given if isinstance(item, dict))
     limit = field(body, "max_output_tokens", int, None)
-    doing = site.faults.bend(call.name, plan(call.manifest.file, str(given or ""), limit))
+    doing = plan(call.manifest.file, str(given or ""), limit)
     voice = ResponsesVoice(site, call)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site.engine, site.clock, call, doing, voice, stream=stream)
+    await answer(exchange, site, Job(call, doing, voice, stream))

@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from ollama_exporter.simulator import anthropic, control, http, listing, native, openai, responses
-from ollama_exporter.simulator.calls import ApiError
+from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.catalogue import Catalogue, default_catalogue
 from ollama_exporter.simulator.engine import Clock, Engine
-from ollama_exporter.simulator.faults import Faults
+from ollama_exporter.simulator.faults import Bend, Faults
 from ollama_exporter.simulator.library import Library
+from ollama_exporter.simulator.player import OnStep, play
+from ollama_exporter.simulator.script import Crash, Fault, OutOfMemory, Restart, Script
 from ollama_exporter.simulator.site import Site
 from ollama_exporter.simulator.state import Host, Signal, Truth
 
@@ -139,6 +141,20 @@ class Simulator:
     def truth(self) -> list[Truth]:
         """What really happened, oldest first: loads, unloads with reasons, starts and stops."""
         return self.site.engine.truth
+
+    async def play(self, script: Script, *, on_step: OnStep | None = None) -> None:
+        """Play a workload against this server; returns when its duration is over."""
+        await play(script, self.url, apply=self.apply, on_step=on_step)
+
+    async def apply(self, fault: Fault) -> None:
+        """Do what only a simulator can be told. Raises ApiError for a model that is not there."""
+        match fault:
+            case Crash(model=model):
+                self.site.engine.crash(resolve(self.site.library, model)[1].file.weights)
+            case OutOfMemory(model=model):
+                self.faults.bend_next(model, Bend(out_of_memory=True))
+            case Restart(signal=signal, down=down, silent=silent):
+                await self.restart(signal=signal, down=down, silent=silent)
 
     async def restart(
         self, *, signal: Signal = "SIGTERM", down: float = 0.0, silent: float = 0.0

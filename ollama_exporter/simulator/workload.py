@@ -5,8 +5,7 @@
 """
 
 import random
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ollama_exporter.simulator.catalogue import GIB, default_catalogue
 from ollama_exporter.simulator.script import (
@@ -165,7 +164,14 @@ def _script(name: str, steps: list[Step], duration: float, host: Host | None = N
     return Script(name, tuple(ordered), duration, host or Host())
 
 
-WORKLOADS: Final[dict[str, Callable[[int, float], Script]]] = {
+class Workload(Protocol):
+    """A pure function of its seed; `duration` in seconds."""
+
+    def __call__(self, seed: int = 0, duration: float = ...) -> Script:
+        """Write the script."""
+
+
+WORKLOADS: Final[dict[str, Workload]] = {
     "demo": demo,
     "seed": first_slow_call,
     "office": office,

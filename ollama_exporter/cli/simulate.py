@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`simulate`: the simulated Ollama server alone, for trying clients, proxies and dashboards."""
+
+import asyncio
+import itertools
+import re
+import signal
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+
+from ollama_exporter.errors import ConfigError, OllamaExporterError
+from ollama_exporter.simulator.catalogue import GIB, MIB, default_catalogue
+from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
+from ollama_exporter.simulator.player import Played
+from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.state import NEVER, Generation, Host
+from ollama_exporter.simulator.workload import WORKLOADS
+
+DEFAULT_LISTEN: Final = "127.0.0.1:11434"
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB)?", re.IGNORECASE)
+_UNITS: Final = {"gib": GIB, "mib": MIB}
+
+
+def listen_address(value: str) -> tuple[str, int]:
+    """Read HOST:PORT, HOST, :PORT or [IPv6]:PORT. Raises ConfigError."""
+    try:
+        parts = urlsplit(f"//{value}")
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError as err:
+        raise ConfigError("--listen", value, "HOST:PORT is accepted, such as 127.0.0.1:0") from err
+    if parts.path or parts.username or parts.query:
+        raise ConfigError("--listen", value, "HOST:PORT is accepted, such as 127.0.0.1:0")
+    return ("127.0.0.1" if host == "localhost" else host), 11434 if port is None else port
+
+
+def memory_size(value: str) -> int:
+    """Read a size such as 24GiB or 8192MiB, GiB if no unit is given. Raises ConfigError."""
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ConfigError("--memory", value, "a size is accepted, such as 24GiB or 8192MiB")
+    return int(float(match[1]) * _UNITS[(match[2] or "GiB").lower()])
+
+
+def keep_alive_seconds(value: str) -> float:
+    """Read a keep-alive in the forms of OLLAMA_KEEP_ALIVE. Raises ConfigError."""
+    try:
+        number = re.fullmatch(r"-?\d+", value.strip())
+        seconds = parse_keep_alive(int(value) if number else value)
+    except ValueError as err:
+        accepted = "a duration such as 5m, seconds, or -1 for ever is accepted"
+        raise ConfigError("--keep-alive", value, accepted) from err
+    assert seconds is not None  # noqa: S101 - only JSON's null has no value
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What was asked for on the command line; None: nothing, the workload's own host decides."""
+
+    generation: Generation | None
+    gpu: bool | None
+    memory: str | None
+    keep_alive: str | None
+    max_loaded: int | None
+    parallel: int | None
+
+    def applied(self, host: Host) -> Host:
+        """Change the host where something was asked for. Raises ConfigError."""
+        wanted: dict[str, Any] = {
+            "generation": self.generation,
+            "gpu": self.gpu,
+            "memory": None if self.memory is None else memory_size(self.memory),
+            "keep_alive": None if self.keep_alive is None else keep_alive_seconds(self.keep_alive),
+            "max_loaded": self.max_loaded,
+            "parallel": self.parallel,
+        }
+        return replace(host, **{key: value for key, value in wanted.items() if value is not None})
+
+
+@click.command()
+@click.option(
+    "--listen",
+    default=DEFAULT_LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it listens; port 0 takes a free one. OLLAMA_HOST is not read: it says where your "
+    "clients look, and a simulator must not take that place by accident.",
+)
+@click.option(
+    "--workload",
+    type=click.Choice(sorted(WORKLOADS)),
+    help="Clients that ask by themselves, again and again, on a host made for them unless other "
+    "options say otherwise.",
+)
+@click.option(
+    "--generation",
+    type=click.Choice(["new", "old"]),
+    help="old: a model is listed while it loads, as before 0.30.  [default: new]",
+)
+@click.option("--gpu/--cpu", default=None, help="Whether the host has a GPU.  [default: gpu]")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Of the GPU, or of the machine with --cpu: 24GiB, 8192MiB.  [default: 24GiB]",
+)
+@click.option(
+    "--keep-alive",
+    metavar="DURATION",
+    help="OLLAMA_KEEP_ALIVE of the simulated server: 5m, 300, -1 for ever.  [default: 5m]",
+)
+@click.option(
+    "--max-loaded", type=click.IntRange(1), help="OLLAMA_MAX_LOADED_MODELS.  [default: 3]"
+)
+@click.option("--parallel", type=click.IntRange(1, 64), help="OLLAMA_NUM_PARALLEL.  [default: 1]")
+@click.option(
+    "--load-speed",
+    type=click.FloatRange(0.01, 1000.0),
+    help="Models load this many times as fast as from a disk.  [default: 1]",
+)
+@click.option("--faults", is_flag=True, help="Serve /_simulator/fault: it fails on demand.")
+@click.option("--seed", default=0, show_default=True, help="Of workload and ids.")
+def command(
+    *,
+    listen: str,
+    workload: str | None,
+    load_speed: float | None,
+    faults: bool,
+    seed: int,
+    **wishes: Any,  # noqa: ANN401 - the fields of _Wishes, typed there
+) -> None:
+    """Run the simulated Ollama server alone, until Ctrl-C.
+
+    It answers the routes of Ollama with made-up text at realistic speeds, and loads, evicts and
+    expires models by the rules of the real scheduler. Nothing is downloaded or computed.
+    """
+    script = None if workload is None else WORKLOADS[workload](seed)
+    catalogue = default_catalogue() if script is None else script.catalogue
+    address, port = listen_address(listen)
+    config = Config(
+        host=_Wishes(**wishes).applied(Host() if script is None else script.host),
+        catalogue=catalogue if load_speed is None else default_catalogue().compressed(load_speed),
+        address=address,
+        port=port,
+        control=faults,
+        seed=seed,
+    )
+    asyncio.run(_run(config, workload))
+
+
+async def _run(config: Config, workload: str | None) -> None:
+    """Serve until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with Simulator(config) as sim:
+            _say_what_to_try(sim)
+            playing = asyncio.create_task(_play_for_ever(sim, workload))
+            await stop.wait()
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+    except OSError as err:
+        where = f"{config.address}:{config.port}"
+        raise OllamaExporterError(f"cannot listen on {where}: {err.strerror or err}") from err
+
+
+async def _play_for_ever(sim: Simulator, workload: str | None) -> None:
+    """Play the workload again and again, each time with another seed."""
+    for seed in itertools.count(sim.config.seed):
+        if workload is None:
+            return
+        await sim.play(WORKLOADS[workload](seed), on_step=_tell)
+
+
+def _tell(played: Played) -> None:
+    """Print one line when a step begins or fails."""
+    step = played.step
+    what = (
+        getattr(step, "note", "") or f"{type(step).__name__.lower()} {getattr(step, 'model', '')}"
+    )
+    if played.phase == "begins":
+        click.echo(f"{played.at:7.1f}s  {what}")
+    elif played.error is not None:
+        click.echo(f"{played.at:7.1f}s  {what}: {played.error}")
+
+
+def _say_what_to_try(sim: Simulator) -> None:
+    host = sim.config.host
+    kind = "GPU" if host.gpu else "CPU, memory"
+    keep = "for ever" if host.keep_alive == NEVER else f"{host.keep_alive:g}s"
+    click.echo(f"Simulated Ollama {sim.config.shown_version} listens on {sim.url}")
+    click.echo(f"  host: {kind} of {host.memory / GIB:g} GiB, keep-alive {keep}")
+    click.echo(f"  models: {', '.join(sim.config.catalogue.manifests)}")
+    click.echo("Try:")
+    click.echo(f"  curl {sim.url}/api/ps")
+    click.echo(f"""  curl {sim.url}/api/generate -d '{{"model":"mistral","prompt":"Hello"}}'""")
+    click.echo(f"  ollama-exporter --ollama-url {sim.url}")
+    if sim.config.control:
+        click.echo(
+            f"""  curl {sim.url}/_simulator/fault -d '{{"fault":"crash","model":"mistral"}}'"""
+        )
+    click.echo("Ctrl-C ends it.")
