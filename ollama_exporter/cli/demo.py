@@ -147,6 +147,7 @@ async def perform(show: Show, duration: float | None) -> None:
         others = [
             asyncio.create_task(_play_for_ever(sim, show)),
             asyncio.create_task(_redraw(show)),
+            asyncio.create_task(stop.wait()),
         ]
         with show.drawing():
             await asyncio.wait(

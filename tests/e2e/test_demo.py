@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration as a process, as a newcomer runs it."""
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import pytest
+
+COMMAND: Final = [sys.executable, "-m", "ollama_exporter", "demo"]
+URL: Final = re.compile(r"http://127\.0\.0\.1:\d+/metrics")
+UNLOADED: Final = re.compile(r"unloaded +(\S+): (\w+)")
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a demonstration; whatever happens, it is gone afterwards."""
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def lines_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read what it prints up to the line that matches."""
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if re.search(pattern, line):
+            return read
+    raise AssertionError(f"no line matches {pattern!r}:\n{read}")
+
+
+def scrape(text: str) -> str:
+    """Ask the URL that the demonstration told for its metrics."""
+    found = URL.search(text)
+    assert found is not None, text
+    with urllib.request.urlopen(found[0], timeout=5) as answer:  # noqa: S310 - http by the pattern
+        return str(answer.read().decode())
+
+
+def test_it_ends_by_itself_and_sums_up() -> None:
+    started = time.monotonic()
+    with running("--duration", "10") as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert err == ""
+    assert 10 <= time.monotonic() - started < 15
+    assert re.search(r"client +llama3\.2: cold", out)
+    assert re.search(r"loaded +llama3\.2:latest, \d\.\d GiB, between 0:0\d\.\d and 0:0\d\.\d", out)
+    assert re.search(r"llama3\.2:latest +yes +\d+ s +\d\.\d GiB +1", out)
+    assert "What left memory, held against" in out
+
+
+def test_ctrl_c_ends_it_within_two_seconds_without_a_traceback() -> None:
+    with running() as process:
+        seen = lines_until(process, "client")
+        assert "ollama_up 1" in scrape(seen)
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        out, err = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 2
+    assert process.returncode == 0
+    assert err == ""
+    assert out.endswith("nothing yet\n")
+
+
+def test_a_taken_port_is_said_and_another_one_used() -> None:
+    with socket.socket() as taken:
+        with suppress(OSError):  # taken by somebody else: as good
+            taken.bind(("127.0.0.1", 11487))
+            taken.listen()
+        with running() as process:
+            seen = lines_until(process, "Ctrl-C ends it")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+    assert "port 11487 is taken" in seen
+    assert ":11487/metrics" not in seen
+
+
+def test_in_a_terminal_the_table_is_drawn_below_the_lines() -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100", "LINES": "40"}
+    with subprocess.Popen(
+        [*COMMAND, "--duration", "4"], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how Linux says that the other side was closed
+            while data := os.read(ours, 65536):
+                shown += data
+        os.close(ours)
+        assert process.wait(10) == 0
+    text = shown.decode()
+    assert text.count("not settled yet") >= 3  # drawn again and again
+    assert not re.search(r"\x1b\[[\d;]*3\dm", text)  # no colour
+    assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_two_minutes_show_every_reason_that_polls_can_tell() -> None:
+    with running("--duration", "120") as process:
+        seen = lines_until(process, "server_restarted")
+        metrics = scrape(seen)
+        out, err = process.communicate(timeout=60)
+    told = UNLOADED.findall(seen + out)
+    assert process.returncode == 0, err
+    assert err == ""
+    assert {reason for _, reason in told} == {
+        "expired",
+        "stopped",
+        "evicted",
+        "options_changed",
+        "server_restarted",
+        "unknown",  # the crash
+    }
+    assert "crashed          1 left unknown" in out
+    assert "wrong:" not in out
+    for model, reason in set(UNLOADED.findall(seen)):
+        counted = f'ollama_model_unloads_total{{model="{model}",reason="{reason}"}} 1.0'
+        assert counted in metrics
