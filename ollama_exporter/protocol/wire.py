@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed, tolerant decoding of the server's answers.
 
-Unknown fields never break a poll, absent ones get an honest default; nanoseconds become seconds
-here and nowhere else.
+Unknown fields never break a poll, absent ones get an honest default; what is no listing at all is
+a TargetError. Times become Unix seconds here and nowhere else.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import msgspec
+
+from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.protocol.names import normalise
+
+# keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
+LAST_YEAR: Final = 2200
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +45,137 @@ class RunningModel:
     def key(self) -> tuple[str, str]:
         """What tells two entries apart: one name may be listed with two digests."""
         return (self.name, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """One entry of `/api/tags`: `size` is bytes on disk; a `remote` one never runs here."""
+
+    name: str
+    digest: str
+    size: int
+    remote: bool
+
+
+class _Details(msgspec.Struct):
+    family: str | None = None
+    format: str | None = None
+    parameter_size: str | None = None
+    quantization_level: str | None = None
+
+
+class _Running(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+    expires_at: str | None = None
+    size: int = 0
+    size_vram: int = 0
+    context_length: int | None = None
+    details: _Details | None = None
+
+
+class _Ps(msgspec.Struct):
+    models: list[_Running] | None
+
+
+class _Installed(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+    size: int = 0
+    remote_host: str | None = None
+    remote_model: str | None = None
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Installed] | None
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+_PS: Final = msgspec.json.Decoder(_Ps)
+_TAGS: Final = msgspec.json.Decoder(_Tags)
+_VERSION: Final = msgspec.json.Decoder(_Version)
+_NO_DETAILS: Final = _Details()
+
+
+def decode_ps(body: bytes) -> tuple[RunningModel, ...]:
+    """Decode an answer of `/api/ps`. Raises TargetError(malformed)."""
+    return _running(_decode(_PS, body).models or ())
+
+
+def models_from(listing: object) -> tuple[RunningModel, ...]:
+    """Read an answer of `/api/ps` that is JSON objects already, as recordings keep it."""
+    try:
+        return _running(msgspec.convert(listing, _Ps).models or ())
+    except msgspec.ValidationError as err:
+        raise _malformed(err) from err
+
+
+def decode_tags(body: bytes) -> tuple[InstalledModel, ...]:
+    """Decode an answer of `/api/tags`. Raises TargetError(malformed)."""
+    return tuple(
+        InstalledModel(
+            normalise(entry.name or entry.model),
+            entry.digest,
+            entry.size,
+            remote=bool(entry.remote_host or entry.remote_model),
+        )
+        for entry in _decode(_TAGS, body).models or ()
+    )
+
+
+def decode_version(body: bytes) -> str:
+    """Decode an answer of `/api/version`. Raises TargetError(malformed)."""
+    return _decode(_VERSION, body).version
+
+
+def parse_time(text: str | None) -> float:
+    """Return Unix seconds of Go's time format: RFC 3339, any zone, 0 to 9 digits of fraction.
+
+    Never is `math.inf`; Go's zero time, and an absent one, is 0.0. Raises TargetError(malformed).
+    """
+    if not text or text.startswith("0001-"):
+        return 0.0
+    try:
+        if int(text[:4]) > LAST_YEAR:
+            return math.inf
+        moment = datetime.fromisoformat(text)
+        return (moment - EPOCH).total_seconds()
+    except (ValueError, TypeError, OverflowError) as err:
+        raise _malformed(err) from err
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise _malformed(err) from err
+
+
+def _running(entries: Iterable[_Running]) -> tuple[RunningModel, ...]:
+    models: list[RunningModel] = []
+    for entry in entries:
+        details = entry.details or _NO_DETAILS
+        models.append(
+            RunningModel(
+                normalise(entry.name or entry.model),
+                entry.digest,
+                parse_time(entry.expires_at),
+                entry.size,
+                entry.size_vram,
+                entry.context_length,
+                details.family or "",
+                details.format or "",
+                details.parameter_size or "",
+                details.quantization_level or "",
+            )
+        )
+    return tuple(models)
+
+
+def _malformed(err: Exception) -> TargetError:
+    return TargetError(FailureReason.MALFORMED, str(err))

@@ -8,9 +8,9 @@ since, so that a stepped wall clock moves nothing. Only `Snapshot.date` and
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.protocol.failures import Failure
 from ollama_exporter.protocol.wire import RunningModel
 
 
@@ -52,14 +52,6 @@ class RequestAnswered:
 
     at: float
     id: Hashable
-
-
-class Failure(StrEnum):
-    """What the error text of an answer says about the runner."""
-
-    CRASHED = "crashed"
-    OUT_OF_MEMORY = "out_of_memory"
-    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Condemnation:
 
     reason: Reason
     at: float
+    since: float  # when the request began that gave it
     evidence: str
 
 
@@ -48,6 +49,9 @@ class Life:
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
     last_use: float | None = None  # end of the last request known
+    crowd: tuple = ()
+    ka_low: float = 0.0
+    ka_high: float = math.inf
     crashed_at: float | None = None  # a request to it failed with a crash text
     condemned: Condemnation | None = None
 
@@ -88,6 +92,10 @@ def continue_(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, ex
     before = life.seen - CLOCK_ERROR
     if changed:
         life.epoch = epoch
+        if math.isinf(expires): life.ka_low = life.ka_high = math.inf
+        elif not slides:
+            life.ka_low, life.ka_high = expires - poll.ended, expires - life.seen
+        else: life.ka_low = life.ka_high = expires - poll.started
     life.model, life.expires = model, expires
     if not changed or not slides:
         life.written = True

@@ -4,6 +4,7 @@ and the room that the server has shown to have."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.lives import Life
@@ -11,7 +12,8 @@ from ollama_exporter.residency.traffic import Request
 
 Key = tuple[str, str]
 
-FULL: float = 1.02  # sizes vary a little between two loads of one model
+SAME_SIZE: Final = 1.0  # sizes vary a little between two loads of one model
+SPARE: Final = 0.25  # 1 / 80 % - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,13 @@ class Loss:
     high: float  # end of the first answered poll that did not
     stayed: frozenset[Key]  # listed before and after
     together: frozenset[Key]  # lost in the same interval
+    present: tuple[RunningModel, ...]  # in memory just before it, as far as polls can tell
     arrivals: dict[Key, RunningModel] = field(default_factory=dict)  # the first after (or with) it
     arrived_low: float | None = None  # they arrived within [arrived_low, arrived_high]
     arrived_high: float | None = None
     demand: Demand | None = None
-    roomy: bool = False  # the list was shorter before than the server can hold
-    spare: bool = False  # an earlier loss had already made room enough for the arrivals
+    loaded: tuple[Request, ...] = ()  # requests whose loads began and ended within the bounds
+    needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
     busy: bool = False  # a request seen was being served by it
 
     @property
@@ -51,19 +54,26 @@ class Loss:
 
 
 class Room:
-    """How much the server has been seen to hold at once."""
+    """How much the server has been seen to hold: a lower bound of what it can.
+
+    Before a load the scheduler wants the newcomer to fit into 80 % of what is free, so a listing
+    shows more room than its sum: whoever came last had a quarter of its size to spare.
+    """
 
     def __init__(self) -> None:
-        self.most = 0
-        self.biggest = 0
+        self._most = 0
+        self._bytes = 0.0
 
-    def observe(self, models: Iterable[RunningModel]) -> None:
-        """Take a listing."""
+    def observe(self, models: Iterable[RunningModel], newcomers: Iterable[RunningModel]) -> None:
+        """Take a listing and which of it is new since the one before."""
         sizes = [model.size for model in models]
-        self.most = max(self.most, len(sizes))
-        self.biggest = max(self.biggest, sum(sizes))
+        self._most = max(self._most, len(sizes))
+        spare = min((SPARE * model.size for model in newcomers), default=0.0)
+        self._bytes = max(self._bytes, sum(sizes) + spare)
 
-    def holds(self, models: Iterable[RunningModel]) -> bool:
-        """Tell whether it has been seen to hold as many and as much as these."""
-        sizes = [model.size for model in models]
-        return len(sizes) <= self.most and sum(sizes) <= FULL * self.biggest
+    def fits(self, held: Iterable[RunningModel], newcomers: Iterable[RunningModel]) -> bool:
+        """Tell whether the server is known to load these beside those."""
+        new = [model.size for model in newcomers]
+        sizes = [*(model.size for model in held), *new]
+        wanted = sum(sizes) + SPARE * max(new, default=0)
+        return len(sizes) <= self._most and wanted <= SAME_SIZE * self._bytes

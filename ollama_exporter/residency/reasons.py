@@ -51,6 +51,8 @@ class Case:
     complete: bool  # the requests seen are (nearly) all
     flips: bool  # its context changed at least twice in the last ten minutes
     deadline: float  # E in force, requests seen included
+    company: bool | None = False
+    swift: bool = False
 
 
 def decide(case: Case) -> Verdict | None:
@@ -87,6 +89,10 @@ def condemned_by_request(case: Case) -> Opinion:
         return None  # it was gone before the others were condemned: a request wanted its room
     if said.at > loss.high + CLOCK_ERROR:
         return None
+    if said.reason is Reason.STOPPED and loss.low > said.at + BEHIND_ANOTHER:
+        return None  # it lived on: another request held it, and may have changed the keep-alive
+    if loss.low - BEHIND_ANOTHER <= case.deadline <= said.since and not loss.life.at_now:
+        return None  # its deadline had passed before that request began
     return Verdict(said.reason, (said.evidence,))
 
 
@@ -102,8 +108,12 @@ def deadline_set_to_the_past(case: Case) -> Opinion:
 
 def returned_with_other_context(case: Case) -> Opinion:
     """The same weights came back first, with another context or size."""
-    back = case.loss.arrivals.get(case.loss.key)
-    if back is not None and case.loss.life.reloaded(back):
+    loss = case.loss
+    back = loss.arrivals.get(loss.key)
+    if back is not None and loss.life.reloaded(back):
+        strangers = loss.arrivals.keys() - {loss.key} - loss.stayed
+        if strangers and not (case.complete and loss.demand and loss.demand.own):
+            return _unknown("another model and the same digest with another context came together")
         return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
     return None
 
@@ -115,14 +125,18 @@ def condemned_before_idle(case: Case) -> Opinion:
         return None
     if life.requested == 0:
         return Verdict(Reason.STOPPED, ("condemned before it was ever idle, keep-alive 0",))
-    if case.complete and life.requested and loss.demand:
+    if case.complete and loss.demand:
         return _wanted(case)
     if not loss.arrivals and not case.over:
         return WAIT
-    if loss.arrivals and loss.key not in loss.arrivals and life.slid:
-        return _appeared(loss)  # it was not condemned from the start: a victim
-    if loss.arrivals and loss.key not in loss.arrivals and not loss.roomy:
+    strangers = loss.arrivals.keys() - {loss.key}
+    if (life.slid or (case.swift and not case.complete)) and strangers and loss.key not in loss.arrivals:
+        return _appeared(case)  # it was not condemned from the start: a victim
+    idle_other = bool(life.crowd and life.crowd[0])
+    if life.slid or (strangers and (loss.key in loss.arrivals or not (idle_other and (loss.needless or not case.swift)))):
         return _unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
+    if case.company or case.complete:
+        return _unknown("condemned before it was ever idle, together with others")
     return Verdict(
         Reason.STOPPED, ("condemned before it was ever idle, and nobody needed its room",)
     )
@@ -131,12 +145,29 @@ def condemned_before_idle(case: Case) -> Opinion:
 def deadline_reached(case: Case) -> Opinion:
     """E lies within the bounds, or a little before them behind another unload."""
     loss = case.loss
+    if loss.life.at_now:
+        return None
+    if case.complete and case.swift and len(loss.loaded) > len(loss.together):
+        return None
     if loss.low - BEHIND_ANOTHER <= case.deadline <= loss.high + CLOCK_ERROR and not loss.busy:
         return Verdict(Reason.EXPIRED, ("its deadline lies within the bounds",))
     return None
 
 
 # -- who wanted the room ---------------------------------------------------------------------------
+
+
+def a_request_was_loaded(case: Case) -> Opinion:
+    """All requests are seen, and a load that began within the bounds is over already."""
+    loss, demand = case.loss, case.loss.demand
+    if not case.complete or not loss.loaded:
+        return None
+    if demand is not None and demand.request.fact.at < loss.loaded[0].fact.at:
+        return None
+    if demand is not None and demand.own and len(loss.together) >= len(loss.loaded):
+        return None  # more was lost than those loads needed: one made room for its own reload
+    evidence = "a request for another model was loaded meanwhile"
+    return Verdict(Reason.EVICTED, (evidence,), by=loss.loaded[0].model)
 
 
 def a_request_waited(case: Case) -> Opinion:
@@ -150,7 +181,7 @@ def something_arrived(case: Case) -> Opinion:
     if not loss.arrivals:
         return None
     if loss.key not in loss.arrivals:
-        return _appeared(loss)
+        return _appeared(case)
     strangers = [
         key
         for key in loss.arrivals
@@ -187,14 +218,15 @@ def _wanted(case: Case) -> Opinion:
     return Verdict(Reason.OPTIONS_CHANGED, ("a request with other options waited for it",))
 
 
-def _appeared(loss: Loss) -> Verdict:
+def _appeared(case: Case) -> Opinion:
+    loss = case.loss
     if any(key[0] == loss.name for key in loss.arrivals):
-        return Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
+        return _unknown('x') if not case.complete and loss.arrived_low-loss.high>10 else Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
     evictors = [key for key in loss.arrivals if key not in loss.stayed]
     if not evictors:
         return _unknown("the next model to appear was listed before and after the loss")
-    if loss.spare:
-        return _unknown("the room of an earlier loss was enough for the next model")
+    if loss.needless:
+        return _unknown("the next model would have fitted beside it")
     return Verdict(Reason.EVICTED, ("another model appeared next",), by=evictors[0][0])
 
 
@@ -202,9 +234,10 @@ RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
     a_request_failed,
     condemned_by_request,
     deadline_set_to_the_past,
-    returned_with_other_context,
-    condemned_before_idle,
     deadline_reached,
+    returned_with_other_context,
+    a_request_was_loaded,
+    condemned_before_idle,
     a_request_waited,
     something_arrived,
     a_request_waited_in_vain,

@@ -12,7 +12,7 @@ from typing import Final
 
 from ollama_exporter.residency.events import View
 
-BEFORE_DEADLINE: Final = 0.8
+BEFORE_DEADLINE: Final = 0.6
 AFTER_DEADLINE: Final = 0.8
 AFTER_MEMORY_WAIT: Final = 6.2  # a removal may trail its deadline by a wait of 5 s and a kill
 BURST_INTERVAL: Final = 5.0
@@ -21,6 +21,7 @@ LEAST_GAP: Final = 1.0  # between polls that a fact asks for
 LEAST_ALIGNED_GAP: Final = 0.4
 AFTER_FACT: Final = 0.05  # the server needs a moment to act on what the fact announced
 BACK_OFF: Final = 2.0  # seconds after the first failure, doubled by each further one
+HOT: Final = 99.0
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
 
 
@@ -46,6 +47,7 @@ def next_poll(
         return last_started + step * (1 - JITTER * jitter)
     if view.last_early is not None and last_started < view.last_early + BURST_TIME:
         step = min(step, BURST_INTERVAL)
+    if view.pending: step = min(step, HOT)
     due = last_started + step * (1 - JITTER * jitter)
     if cadence.aligned:
         due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])

@@ -43,6 +43,8 @@ MIN_LOAD: Final = 2.0  # an eviction, the wait for memory and a load take longer
 FLIP_WINDOW: Final = 600.0
 FORGIVEN_AFTER: Final = 6.0  # a renewal this long after a condemnation takes it back
 FORGIVEN_AFTER_OOM: Final = 30.0  # those condemned together leave one by one, 5 s apart
+STEP: Final = 5.5
+SAME_MOMENT: Final = 0.1
 MOST_NAMES: Final = 1000
 LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET})
 
@@ -57,6 +59,7 @@ class Tracker:
         self._room = Room()
         self._lives: dict[Key, Life] = {}
         self._pending: list[Loss] = []
+        self._settled: deque[Loss] = deque(maxlen=16)
         self._last: Snapshot | None = None  # the last answered poll
         self._connection_lost = False
         self._closed_by_us = False
@@ -65,6 +68,8 @@ class Tracker:
         self._out_of_memory_at: float | None = None
         self._early_at: float | None = None
         self._asked: float | None = None
+        self._vacant = 0  # losses whose room nobody has taken yet, as far as is seen
+        self._swift = False  # newcomers were seen to be listed in the instant that room was made
         self._known: dict[str, None] = {}  # every name seen, oldest first
 
     # -- facts -----------------------------------------------------------------------------------
@@ -97,6 +102,7 @@ class Tracker:
             verdict = decide(self._case(loss, now))
             if verdict is not None:
                 self._pending.remove(loss)
+                if verdict.reason not in (Reason.EXPIRED,): self._settled.append(loss)
                 events.append(self._settle(loss, verdict, now))
         return tuple(events)
 
@@ -114,7 +120,7 @@ class Tracker:
             return
         if fact.stop:
             self._asked = fact.at
-            life.condemned = life.condemned or Condemnation(Reason.STOPPED, fact.at, "a stop call")
+            life.condemned = life.condemned or Condemnation(Reason.STOPPED, fact.at, fact.at, "a stop call")
         elif fact.keep_alive is not None and not self._traffic.forces_reload(fact, life):
             life.requested = fact.keep_alive  # who forces a reload never reaches this runner
 
@@ -125,6 +131,8 @@ class Tracker:
         if fact.failure is not None or request.fact.keep_alive == 0:
             self._asked = fact.at
         life = self._life_of(request.model)
+        if life is not None and life.crashed_at is not None and fact.failure is None and request.answered is not None and request.answered > life.crashed_at + SAME_MOMENT:
+            life.crashed_at = None
         if fact.failure is Failure.OUT_OF_MEMORY:
             self._condemn_all(fact.at)
         elif fact.failure is Failure.CRASHED:
@@ -133,13 +141,13 @@ class Tracker:
             life.last_use = fact.at
             if life.requested == 0 and not self._traffic.of(request.model):
                 life.condemned = life.condemned or Condemnation(
-                    Reason.STOPPED, fact.at, "its last request ended with keep-alive 0"
+                    Reason.STOPPED, fact.at, request.fact.at, "its last request ended with keep-alive 0"
                 )
 
     def _condemn_all(self, at: float) -> None:
         """One runner ran out of memory: the server expires them all."""
         self._out_of_memory_at = at
-        why = Condemnation(Reason.OUT_OF_MEMORY, at, "a request failed with out of memory")
+        why = Condemnation(Reason.OUT_OF_MEMORY, at, at, "a request failed with out of memory")
         recent = [loss.life for loss in self._pending if loss.high >= at - EFFECT]
         for life in [*self._lives.values(), *recent]:
             life.condemned = life.condemned or why
@@ -186,10 +194,19 @@ class Tracker:
             else:
                 life = self._lives[key]
                 self._follow(life, model, poll)
+        for life in self._lives.values():
+            if life.at_now and not life.crowd:
+                life.crowd = (any(v.written and v.expires > poll.ended for v in self._lives.values() if v is not life),)
         self._traffic.learn_contexts(x for key, x in self._lives.items() if key not in arrived)
+        gone = len(before.keys() - listed.keys())
+        came = len(listed.keys() - before.keys())
+        if gone and came and not self._vacant and self._last is not None and poll.ended - self._last.started < MIN_LOAD and not first:
+            self._swift = True
+        self._vacant = max(0, self._vacant - came) + gone if self._vacant else max(0, gone - came)
+        if restart or first: self._vacant = 0
         if arrived:
             self._match(poll, arrived, before)
-        self._room.observe(poll.models)
+        self._room.observe(poll.models, arrived.values())
         self._last, self._connection_lost, self._closed_by_us = poll, False, False
         if self._asked is not None and self._asked <= poll.started:
             self._asked = None
@@ -206,7 +223,8 @@ class Tracker:
         """Open a loss for every life that this poll ends."""
         gone = [life for key, life in self._lives.items() if key not in listed or key in arrived]
         keys = frozenset(life.key for life in gone)
-        held = [life.model for life in self._lives.values()]
+        present = tuple({**{key: x.model for key, x in self._lives.items()}, **listed}.values())
+        present_keys = set(self._lives)
         events: list[Event] = []
         for life in gone:
             loss = Loss(
@@ -215,7 +233,7 @@ class Tracker:
                 poll.ended,
                 stayed=frozenset(listed) - frozenset(arrived),
                 together=keys - {life.key},
-                roomy=self._room.holds([*held, life.model]),
+                present=present,
             )
             del self._lives[life.key]
             if restart:
@@ -224,6 +242,9 @@ class Tracker:
                 events.append(self._settle(loss, verdict, poll.ended))
                 continue
             self._read_requests(loss, frozenset(listed))
+            names = {key[0] for key in arrived if key not in present_keys}
+            began = self._traffic.loaded_within(names - {loss.name}, loss.low, swift=self._swift)
+            loss.loaded = tuple(began)
             if life.key in arrived:
                 loss.arrivals = {life.key: arrived[life.key]}
                 loss.arrived_low, loss.arrived_high = loss.low, loss.high
@@ -298,11 +319,11 @@ class Tracker:
         oom, last = self._out_of_memory_at, self._last
         if oom is not None and last is not None and last.started < oom <= now and not was_listed:
             life.condemned = Condemnation(
-                Reason.OUT_OF_MEMORY, oom, "a request failed with out of memory"
+                Reason.OUT_OF_MEMORY, oom, oom, "a request failed with out of memory"
             )
         elif ended and not self._traffic.of(name) and life.requested == 0:
             life.condemned = Condemnation(
-                Reason.STOPPED, life.last_use or now, "its last request ended with keep-alive 0"
+                Reason.STOPPED, life.last_use or now, ended[-1].fact.at, "its last request ended with keep-alive 0"
             )
 
     def _match(
@@ -314,33 +335,27 @@ class Tracker:
         """
         assert self._last is not None or not self._pending
         low = self._last.started if self._last is not None else poll.started
-        older = [loss for loss in self._pending if loss.high < poll.ended]
+        older = any(loss.high < poll.ended for loss in self._pending)
         newcomers = [model for key, model in arrived.items() if key not in before]
-        room = self._room.holds([*before.values(), *newcomers])
-        self._mark_spare(older, arrived, poll)
+        room = self._room.fits(before.values(), newcomers)
         for loss in self._pending:
             if loss.arrivals:
                 continue
             if loss.high < poll.ended:
                 take = arrived
-            elif not older and not room and loss.high - loss.low >= MIN_LOAD:
+            elif not older and not room and (self._swift or loss.high - loss.low >= MIN_LOAD):
                 take = arrived
             else:
-                take = {key: model for key, model in arrived.items() if key[0] == loss.name}
-            if take:
-                loss.arrivals = dict(take)
-                loss.arrived_low, loss.arrived_high = low, poll.ended
-
-    def _mark_spare(
-        self, older: Iterable[Loss], arrived: dict[Key, RunningModel], poll: Snapshot
-    ) -> None:
-        """Of several losses before one arrival only as many were needed as make it fit."""
-        waiting = sorted((x for x in older if not x.arrivals), key=lambda loss: loss.high)
-        held = [model for model in poll.models if model.key not in arrived]
-        lost = [loss.life.model for loss in waiting]
-        for number, loss in enumerate(waiting):
-            if number and self._room.holds([*held, *lost[number:], *arrived.values()]):
-                loss.spare = True
+                continue  # usually loaded before the loss: its own evictor is still to come
+            fresh = {key: model for key, model in take.items() if key not in loss.stayed}
+            if not fresh and (self._swift or not (loss.life.written or loss.life.at_now)):
+                continue  # a reload of what was there before and after: no newcomer
+            take = fresh or take
+            loss.arrivals = take
+            loss.arrived_low, loss.arrived_high = low, poll.ended
+            strangers = [model for key, model in arrived.items() if key != loss.key]
+            held = [m for m in loss.present if m.key not in loss.together and not (self._swift and m.key in take and len(loss.together) >= len(take))]
+            loss.needless = bool(strangers) and self._room.fits(held, strangers)
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -352,7 +367,21 @@ class Tracker:
             complete=self._traffic.complete,
             flips=flips >= 2,  # noqa: PLR2004 - one change may be an operator's; two are a quarrel
             deadline=_deadline_in_force(loss.life),
+            company=self._company(loss),
+            swift=self._swift,
         )
+
+    def _company(self, loss: Loss) -> bool | None:
+        near = [
+            other
+            for other in [*self._pending, *self._settled]
+            if other is not loss
+            and other.low - loss.high <= STEP
+            and loss.low - other.high <= STEP
+        ]
+        if any(other.needless for other in near):
+            return True
+        return None if any(not other.arrivals for other in near if other in self._pending) else False
 
     def _settle(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
         if verdict.reason not in (Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED):

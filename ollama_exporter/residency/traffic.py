@@ -88,6 +88,21 @@ class Traffic:
         )
         return sorted(waiting, key=lambda r: r.fact.at)
 
+    def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[Request]:
+        """Of models that a poll lists for the first time: the requests whose loads began after `low`.
+
+        Loads run one at a time in the order of their requests, so at most the oldest request can
+        have been loading at that moment; the others came after it.
+        """
+        oldest: list[Request] = []
+        for name in names:
+            mine = [r for r in [*self.of(name), *self.ended] if r.model == name]
+            waited = [r for r in mine if r.answered is None or r.answered > low]
+            if waited:
+                oldest.append(min(waited, key=lambda r: r.fact.at))
+        oldest.sort(key=lambda r: r.fact.at)
+        return oldest[1:] if oldest and oldest[0].fact.at <= low and not swift else oldest
+
     # -- contexts --------------------------------------------------------------------------------
 
     def forces_reload(self, request: RequestStarted, life: Life) -> bool:

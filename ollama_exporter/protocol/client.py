@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP client of one server. httpx's errors become ours here and nowhere else."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx
+
+from ollama_exporter import __version__
+from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.protocol.wire import (
+    InstalledModel,
+    RunningModel,
+    decode_ps,
+    decode_tags,
+    decode_version,
+)
+from ollama_exporter.target import Target
+
+LARGEST_BODY: Final = 16 * 2**20
+OPENED: Final = "connection.connect_tcp.complete"
+# httpx's exceptions by our reason, most specific first. ConnectError is told apart by its cause.
+REASONS: Final = (
+    (httpx.TimeoutException, FailureReason.TIMEOUT),
+    (httpx.NetworkError, FailureReason.RESET),
+    (httpx.LocalProtocolError, FailureReason.MALFORMED),
+    (httpx.RemoteProtocolError, FailureReason.RESET),
+    (httpx.HTTPError, FailureReason.MALFORMED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PsAnswer:
+    """An answer of `/api/ps`. `date`: its Date header, Unix seconds on the server's clock."""
+
+    models: tuple[RunningModel, ...]
+    status: int
+    date: float | None
+    date_header: str | None
+    new_connection: bool
+    body: bytes
+
+
+class OllamaClient:
+    """Asks one server. Every method raises TargetError and ends within `timeout` seconds.
+
+    Polls have a connection of their own: that it is lost is the best sign of a restart.
+    """
+
+    def __init__(
+        self, target: Target, *, timeout: float = 10.0, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        self._target = target
+        self._timeout = timeout
+        context = ssl_context or tls_context(target)
+        self._polls = _http_client(target, timeout, context)
+        self._others = _http_client(target, timeout, context)
+        self._token = read_token(target)
+
+    async def ps(self) -> PsAnswer:
+        """Ask for the resident models."""
+        opened: list[str] = []
+
+        async def trace(event: str, _info: Mapping[str, Any]) -> None:
+            if event == OPENED:
+                opened.append(event)
+
+        response, body = await self._get(self._polls, "/api/ps", {"trace": trace})
+        header = response.headers.get("date")
+        date = None
+        with suppress(ValueError, TypeError):  # no header, or none that is a date: no evidence
+            date = parsedate_to_datetime(header).timestamp()
+        return PsAnswer(decode_ps(body), response.status_code, date, header, bool(opened), body)
+
+    async def version(self) -> str:
+        """Ask for the server's version."""
+        return decode_version((await self._get(self._others, "/api/version"))[1])
+
+    async def tags(self) -> tuple[InstalledModel, ...]:
+        """Ask for the installed models."""
+        return decode_tags((await self._get(self._others, "/api/tags"))[1])
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._polls.aclose()
+        await self._others.aclose()
+
+    async def _get(
+        self, client: httpx.AsyncClient, path: str, extensions: dict[str, Any] | None = None
+    ) -> tuple[httpx.Response, bytes]:
+        request = client.build_request("GET", path, headers=self._headers(), extensions=extensions)
+        try:
+            # httpx bounds each read, not the answer: a body that trickles would last for ever.
+            async with asyncio.timeout(self._timeout):
+                response = await client.send(request, stream=True)
+                try:
+                    body = await _read(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as err:
+            raise TargetError(FailureReason.TIMEOUT, f"no answer in {self._timeout:g} s") from err
+        except httpx.HTTPError as err:
+            raise _translate(err) from err
+        except (ssl.SSLError, OSError) as err:
+            raise TargetError(FailureReason.RESET, str(err)) from err
+        if response.status_code != HTTPStatus.OK:
+            raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
+        return response, body
+
+    def _headers(self) -> dict[str, str]:
+        """Read the token each time, it may be rotated; unreadable for a moment, the last one serves."""
+        if self._target.token_file is None:
+            return {}
+        with suppress(ConfigError):
+            self._token = read_token(self._target)
+        return {"authorization": f"Bearer {self._token}"}
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    """Make the TLS context of a target. Share it between clients: each costs 0.9 MB.
+
+    Raises ConfigError.
+    """
+    if target.ca_file is None:
+        if not target.url.startswith("https:"):
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; no authorities to load
+        return ssl.create_default_context()
+    try:
+        return ssl.create_default_context(cafile=str(target.ca_file))
+    except (OSError, ssl.SSLError) as err:
+        accepted = f"a readable file of PEM certificates ({err})"
+        raise ConfigError("ollama.ca-file", str(target.ca_file), accepted) from err
+
+
+def read_token(target: Target) -> str:
+    """Read the bearer token of a target; empty: none is set. Raises ConfigError."""
+    if target.token_file is None:
+        return ""
+    try:
+        token = target.token_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as err:
+        accepted = f"a readable file with a token in ASCII ({type(err).__name__})"
+        raise ConfigError("ollama.token-file", str(target.token_file), accepted) from err
+    if not token or not token.isprintable():
+        raise ConfigError("ollama.token-file", str(target.token_file), "a file with one token")
+    return token
+
+
+def _http_client(target: Target, timeout: float, context: ssl.SSLContext) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=target.url,
+        verify=context,
+        timeout=timeout,
+        trust_env=False,  # HTTP_PROXY would hijack even loopback
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+        headers={
+            "accept-encoding": "identity",
+            "user-agent": f"ollama_exporter/{__version__}",
+        },
+    )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            limit = LARGEST_BODY // 2**20
+            raise TargetError(FailureReason.MALFORMED, f"an answer of more than {limit} MiB")
+    return bytes(body)
+
+
+def _translate(err: httpx.HTTPError) -> TargetError:
+    detail = str(err) or type(err).__name__
+    if isinstance(err, httpx.ConnectError):
+        tls = _is_tls(err)
+        return TargetError(FailureReason.RESET if tls else FailureReason.REFUSED, detail)
+    reason = next(reason for kind, reason in REASONS if isinstance(err, kind))
+    return TargetError(reason, detail)
+
+
+def _is_tls(err: BaseException | None) -> bool:
+    """Tell whether a failed handshake is behind it; httpx wraps httpcore's, which wraps ssl's."""
+    while err is not None:
+        if isinstance(err, ssl.SSLError):
+            return True
+        err = err.__cause__ or err.__context__
+    return False
