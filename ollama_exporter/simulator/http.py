@@ -204,6 +204,7 @@ class Connection:
             await asyncio.wait({task})
         finally:
             watch.cancel()
+            await asyncio.wait({watch})  # the next request's reading must not find it in the way
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
