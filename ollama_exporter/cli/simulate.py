@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import click
 
 from ollama_exporter.errors import ConfigError, OllamaExporterError
+from ollama_exporter.protocol.keepalive import KeepAliveError, parse
 from ollama_exporter.simulator.catalogue import GIB, MIB, default_catalogue
-from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
 from ollama_exporter.simulator.player import Played
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import NEVER, Generation, Host
@@ -48,12 +48,12 @@ def keep_alive_seconds(value: str) -> float:
     """Read a keep-alive in the forms of OLLAMA_KEEP_ALIVE. Raises ConfigError."""
     try:
         number = re.fullmatch(r"-?\d+", value.strip())
-        seconds = parse_keep_alive(int(value) if number else value)
-    except ValueError as err:
+        seconds = parse(int(value) if number else value)
+    except KeepAliveError as err:
         accepted = "a duration such as 5m, seconds, or -1 for ever is accepted"
         raise ConfigError("--keep-alive", value, accepted) from err
     assert seconds is not None  # noqa: S101 - only JSON's null has no value
-    return seconds
+    return min(seconds, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,10 @@ async def _run(config: Config, workload: str | None) -> None:
     try:
         async with Simulator(config) as sim:
             _say_what_to_try(sim)
-            playing = asyncio.create_task(_play_for_ever(sim, workload))
-            await stop.wait()
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+            async with asyncio.TaskGroup() as tasks:  # a workload that fails ends it all
+                playing = tasks.create_task(_play_for_ever(sim, workload))
+                await stop.wait()
+                playing.cancel()
     except OSError as err:
         where = f"{config.address}:{config.port}"
         raise OllamaExporterError(f"cannot listen on {where}: {err.strerror or err}") from err

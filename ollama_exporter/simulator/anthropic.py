@@ -59,7 +59,7 @@ class MessagesVoice:
         } | more
 
     def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
-        """The message's start, then its one block's."""
+        """Write the message's start, then its one block's."""
         counts = {"input_tokens": self._estimate, "output_tokens": 0}
         block = {"type": "text", "text": ""}
         return [
@@ -68,12 +68,12 @@ class MessagesVoice:
         ]
 
     def piece(self, text: str) -> bytes:
-        """One delta."""
+        """Write one delta."""
         delta = {"type": "text_delta", "text": text}
         return _event({"type": "content_block_delta", "index": 0, "delta": delta})
 
     def closing(self, tally: Tally) -> list[bytes]:
-        """The block's end, the real counts, the end mark."""
+        """Write the block's end, the real counts, the end mark."""
         return [
             _event({"type": "content_block_stop", "index": 0}),
             _event(
@@ -91,7 +91,7 @@ class MessagesVoice:
         return []
 
     def whole(self, tally: Tally) -> bytes:
-        """The whole message."""
+        """Write the whole message."""
         content: list[object] = [{"type": "text", "text": tally.text}]
         reason = _STOP_REASONS.get(tally.reason)
         return gojson.dumps(self._message(content, stop_reason=reason, usage=_usage(tally)))

@@ -5,10 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ollama_exporter.protocol.keepalive import KeepAliveError, parse
 from ollama_exporter.simulator import gojson
 from ollama_exporter.simulator.catalogue import Manifest, ModelFile
 from ollama_exporter.simulator.library import Library, is_cloud
-from ollama_exporter.simulator.state import Host, Request, RunnerOptions
+from ollama_exporter.simulator.state import NEVER, Host, Request, RunnerOptions
 
 # the options that a runner is started with, besides num_ctx and num_gpu
 _RUNNER_OPTIONS: Final = ("num_batch", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
@@ -112,6 +113,15 @@ def resolve(library: Library, spelling: str) -> tuple[str, Manifest]:
     if found is None:
         raise ApiError(404, f"model '{spelling}' not found")
     return found
+
+
+def keep_alive_of(value: object) -> float | None:
+    """Read a request's keep_alive: seconds, NEVER for ever, None for none. Raises ApiError."""
+    try:
+        seconds = parse(value)
+    except KeepAliveError as err:
+        raise ApiError(400, str(err)) from err
+    return None if seconds is None else min(seconds, NEVER)
 
 
 def plan(file: ModelFile, prompt: str, num_predict: int | None) -> Plan:

@@ -9,8 +9,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.simulator.calls import Plan
-from ollama_exporter.simulator.library import short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Faults:
 
     def bend_next(self, model: str, bend: Bend) -> None:
         """Let the next answer of a model go wrong."""
-        self._bends.setdefault(short_name(model), deque(maxlen=64)).append(bend)
+        self._bends.setdefault(normalise(model), deque(maxlen=64)).append(bend)
 
     def bend(self, name: str, plan: Plan) -> Plan:
         """Apply what waits for the installed name."""

@@ -3,16 +3,10 @@
 
 from dataclasses import replace
 
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.simulator.catalogue import Catalogue, Manifest, recreated, sha256_of
 
-_DEFAULT_PREFIX = "registry.ollama.ai/library/"
 _CLOUD = ("-cloud", ":cloud")
-
-
-def short_name(name: str) -> str:
-    """Write a name as `/api/ps` does: default registry dropped, tag always there."""
-    short = name.removeprefix(_DEFAULT_PREFIX).removeprefix("library/")
-    return short if ":" in short.rsplit("/", 1)[-1] else f"{short}:latest"
 
 
 class Library:
@@ -26,7 +20,7 @@ class Library:
 
     def find(self, name: str) -> tuple[str, Manifest] | None:
         """Look a name up, without regard to case; the name as installed comes with it."""
-        wanted = short_name(name).lower()
+        wanted = normalise(name).lower()
         for installed, manifest in self._manifests.items():
             if installed.lower() == wanted:
                 return installed, manifest
@@ -56,15 +50,15 @@ class Library:
         """Create or re-create a name: from another's weights, or with weights of its own."""
         self._editions += 1
         if reuse_weights:
-            digest = sha256_of(f"{short_name(name)} from {source.digest} with {num_ctx}")
+            digest = sha256_of(f"{normalise(name)} from {source.digest} with {num_ctx}")
             manifest = replace(source, digest=digest, num_ctx=num_ctx or source.num_ctx)
         else:
-            manifest = recreated(short_name(name), source, self._editions)
+            manifest = recreated(normalise(name), source, self._editions)
         self._put(name, manifest, at)
 
     def _put(self, name: str, manifest: Manifest, at: float) -> None:
         found = self.find(name)
-        installed = found[0] if found else short_name(name)
+        installed = found[0] if found else normalise(name)
         self._manifests[installed] = manifest
         self._modified[installed] = at
 

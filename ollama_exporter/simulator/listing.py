@@ -3,10 +3,10 @@
 
 from typing import Any
 
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.calls import ApiError, body_of, field
 from ollama_exporter.simulator.catalogue import Manifest, ModelFile
-from ollama_exporter.simulator.library import short_name
 from ollama_exporter.simulator.site import Site
 
 BLOBS = "/var/lib/ollama/models/blobs"
@@ -172,7 +172,7 @@ async def create(site: Site, exchange: http.Exchange) -> None:
         manifest,
         site.clock(),
         num_ctx=parameters.get("num_ctx"),
-        reuse_weights=origin != short_name(name),
+        reuse_weights=origin != normalise(name),
     )
     lines = ["using existing layer", "writing manifest", "success"]
     await _progress(exchange, [{"status": line} for line in lines], body)

@@ -6,9 +6,16 @@ from typing import Any
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, Tally, acquire, answer
-from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan, resolve
+from ollama_exporter.simulator.calls import (
+    ApiError,
+    Call,
+    body_of,
+    field,
+    keep_alive_of,
+    plan,
+    resolve,
+)
 from ollama_exporter.simulator.engine import RunnerDiedError
-from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
 from ollama_exporter.simulator.site import Site
 
 NDJSON = "application/x-ndjson"
@@ -33,7 +40,7 @@ class NativeVoice:
         return "chat" if self._chat else "generate"
 
     def record(self, text: str, **more: object) -> dict[str, object]:
-        """One record as it stands before counts and durations."""
+        """Make one record as it stands before counts and durations."""
         body: dict[str, object] = {
             "model": self._call.spelling,
             "created_at": gojson.moment(self._site.server_clock()),
@@ -49,25 +56,25 @@ class NativeVoice:
         return []
 
     def piece(self, text: str) -> bytes:
-        """One record, one line, one chunk."""
+        """Write one record, one line, one chunk."""
         return gojson.dumps(self.record(text, done=False)) + b"\n"
 
     def closing(self, tally: Tally) -> list[bytes]:
-        """The record with the numbers."""
+        """Write the record with the numbers."""
         return [gojson.dumps(self._last("", tally)) + b"\n"]
 
     def broken(self, text: str) -> list[bytes]:
-        """An error line, though the status was 200."""
+        """Write an error line, though the status was 200."""
         return [gojson.dumps({"error": text}) + b"\n"]
 
     def whole(self, tally: Tally) -> bytes:
-        """One record with everything; `done` is false if the generation was aborted."""
+        """Write one record with everything; `done` is false if the generation was aborted."""
         if not tally.complete:
             return gojson.dumps(self.record(tally.text, done=False))
         return gojson.dumps(self._last(tally.text, tally))
 
     def failed(self, error: ApiError) -> bytes:
-        """The native form of an error."""
+        """Write the native form of an error."""
         return error_body(error)
 
     def _last(self, text: str, tally: Tally) -> dict[str, object]:
@@ -93,10 +100,7 @@ def error_body(error: ApiError) -> bytes:
 
 def call_of(site: Site, body: dict[str, Any]) -> Call:
     """Read what all native routes share. Raises ApiError."""
-    try:
-        keep_alive = parse_keep_alive(body.get("keep_alive"))
-    except ValueError as err:
-        raise ApiError(400, str(err)) from err
+    keep_alive = keep_alive_of(body.get("keep_alive"))
     spelling = field(body, "model", str, "")
     name, manifest = resolve(site.library, spelling)
     return Call(

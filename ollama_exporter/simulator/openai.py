@@ -109,11 +109,11 @@ class ChatVoice(_Voice):
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """An empty event without a model; no finish_reason, no end mark."""
+        """Write an empty event without a model; no finish_reason, no end mark."""
         return [data(self._chunk({"content": ""}, model=""))]
 
     def whole(self, tally: Tally) -> bytes:
-        """The whole completion."""
+        """Write the whole completion."""
         message = {"role": "assistant", "content": tally.text}
         choice = {"index": 0, "message": message, "finish_reason": tally.reason or None}
         record = self._record("chat.completion", [choice], self._call.spelling)
@@ -158,11 +158,11 @@ class CompletionVoice(_Voice):
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """An empty event without a model; no finish_reason, no end mark."""
+        """Write an empty event without a model; no finish_reason, no end mark."""
         return [self._chunk("", None, "")]
 
     def whole(self, tally: Tally) -> bytes:
-        """The whole completion."""
+        """Write the whole completion."""
         choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
         return gojson.dumps(self._record([choice], usage(tally)))
 

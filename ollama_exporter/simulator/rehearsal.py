@@ -7,8 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ollama_exporter.simulator.calls import Call, Plan, plan
-from ollama_exporter.simulator.keepalive_standin import parse_keep_alive
+from ollama_exporter.simulator.calls import Call, Plan, keep_alive_of, plan
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.scheduler import Scheduler
 from ollama_exporter.simulator.script import (
@@ -86,7 +85,8 @@ class _Stage:
 
     def __init__(self, script: Script, start: float) -> None:
         self.script = script
-        self.scheduler = Scheduler(script.host, start)
+        self._pids = itertools.count(1000)
+        self.scheduler = Scheduler(script.host, start, pids=self._pids)
         self.library = Library(script.catalogue, start)
         self.truth: list[Truth] = []
         self.polls: list[Seen] = []
@@ -121,7 +121,7 @@ class _Stage:
                 models = tuple(self.scheduler.listed(at)) if self.up else None
                 self.polls.append(Seen(at, models))
             case Up():
-                self.scheduler = Scheduler(self.script.host, at)
+                self.scheduler = Scheduler(self.script.host, at, pids=self._pids)
                 self.up = True
             case Finish(id=number, life=life) if life == self._life:
                 self._end(at, number, None)
@@ -149,7 +149,13 @@ class _Stage:
         name, manifest = found
         match step:
             case Ask():
-                self._ask(at, step, Call(step.model, name, manifest, _options(step), _keep(step)))
+                self._ask(
+                    at,
+                    step,
+                    Call(
+                        step.model, name, manifest, _options(step), keep_alive_of(step.keep_alive)
+                    ),
+                )
             case Stop():
                 self.scheduler.stop(at, manifest.file.weights)
             case Recreate():
@@ -207,10 +213,6 @@ class _Stage:
 
 def _options(step: Ask) -> dict[str, object]:
     return {} if step.num_ctx is None else {"num_ctx": step.num_ctx}
-
-
-def _keep(step: Ask) -> float | None:
-    return parse_keep_alive(step.keep_alive)
 
 
 def rehearse(script: Script, *, start: float = 0.0, polls: Iterable[float] = ()) -> Rehearsal:

@@ -135,7 +135,7 @@ class ResponsesVoice:
         return []
 
     def whole(self, tally: Tally) -> bytes:
-        """The whole response."""
+        """Write the whole response."""
         return gojson.dumps(self._response([self._output(tally.text)], tally))
 
     def failed(self, error: ApiError) -> bytes:
