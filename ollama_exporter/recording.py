@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings: what the sources saw, one JSON object a line, and their replay.
+"""Recordings: what the sources saw, one JSON object a line.
 
 The format is described in docs/recordings.md. Kinds and fields that a reader does not know are
 skipped, so that recordings of later versions stay readable.
 """
 
 import gzip
-import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
-from ollama_exporter.errors import ConfigError, FailureReason, RecordingError, TargetError
+from ollama_exporter.errors import FailureReason, RecordingError, TargetError
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.failures import classify
 from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import models_from
-from ollama_exporter.residency.events import Event
 from ollama_exporter.residency.facts import (
     Fact,
     PollFailed,
@@ -34,11 +32,7 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.schedule import Cadence, next_poll
-from ollama_exporter.residency.tracker import LOST, Tracker
 
-WINDOW: Final = 60.0  # evidence for a reason is waited for at least this long, seconds
-WINDOW_POLLS: Final = 3  # and at least this many base intervals
 LONGEST_LINE: Final = 64 * 2**20  # a poll's body is bounded to 16 MiB when it is recorded
 # What recordings of other tools call the failures of a poll: names of httpx's exceptions.
 FAILURES: Final = {
@@ -60,18 +54,6 @@ class Recording:
     polls: tuple[Poll, ...]
     requests: tuple[Fact, ...]
     processes: tuple[Fact, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PollUsed:
-    """A recorded poll that the schedule asked for."""
-
-    t: float
-
-
-def window_of(interval: float) -> float:
-    """Return how long evidence for a reason is waited for, seconds."""
-    return max(WINDOW, WINDOW_POLLS * interval)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -105,8 +87,8 @@ def read(path: Path) -> Recording:
         raise RecordingError(0, "no poll in it: not a recording of this exporter")
     return Recording(
         tuple(sorted(polls, key=lambda poll: poll.started)),
-        tuple(sorted(requests, key=_moment)),
-        tuple(sorted(processes, key=_moment)),
+        tuple(sorted(requests, key=moment_of)),
+        tuple(sorted(processes, key=moment_of)),
     )
 
 
@@ -120,13 +102,9 @@ def _facts(number: int, line: bytes) -> tuple[Fact, ...]:
     if not line.strip():
         return ()
     try:
-        record = msgspec.json.decode(line)
-        reader = READERS.get(record["kind"]) if isinstance(record, dict) else None
-        if reader is None:
-            if not isinstance(record, dict):
-                raise RecordingError(number, "not a JSON object")
-            return ()
-        return reader(record)
+        record = msgspec.json.decode(line, type=dict[str, Any])
+        reader = READERS.get(record["kind"])
+        return () if reader is None else reader(record)
     except msgspec.DecodeError as err:
         raise RecordingError(number, f"not JSON: {err}") from err
     except KeyError as err:
@@ -143,10 +121,9 @@ def _read_poll(record: Record) -> tuple[Fact, ...]:
     if "body" not in record:
         reason = FAILURES.get(record.get("error", "status"), FailureReason.RESET)
         return (PollFailed(started, ended, reason),)
-    date = record.get("date")
     moment = None
     with suppress(ValueError, TypeError):  # a header that is no date is no evidence
-        moment = parsedate_to_datetime(date).timestamp()
+        moment = parsedate_to_datetime(str(record.get("date"))).timestamp()
     return (
         Snapshot(
             started,
@@ -209,67 +186,58 @@ READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
 }
 
 
-def _moment(fact: Fact) -> float:
+def moment_of(fact: Fact) -> float:
+    """Return when a fact is known."""
     return fact.ended if isinstance(fact, Snapshot | PollFailed) else fact.at
 
 
-# -- replaying -------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Skipped:
-    """What the polls that were left out showed of the connection: ours would have shared it."""
+class Writer:
+    """Writes a recording, gzip when the file's name ends so. Each line is complete at once.
 
-    lost: bool = False
-    closed: bool = False  # by the recorder itself, as it gave up on an answer
-
-    def note(self, poll: Poll) -> None:
-        """Take a poll that is left out."""
-        if isinstance(poll, PollFailed):
-            self.lost |= poll.reason in LOST
-            self.closed |= poll.reason not in LOST
-        else:
-            self.lost |= poll.new_connection and not self.closed
-            self.closed = False
-
-    def carry(self, poll: Poll) -> Poll:
-        """Lay it on the poll that is used next."""
-        if isinstance(poll, PollFailed):
-            return replace(poll, reason=FailureReason.REFUSED) if self.lost else poll
-        return replace(poll, new_connection=self.lost or poll.new_connection and not self.closed)
-
-
-def replay(
-    recording: Recording, cadence: Cadence, *, requests: bool = True, processes: bool = True
-) -> Iterator[Event | PollUsed]:
-    """Run a recording through the schedule and the tracker.
-
-    Each moment that the schedule asks for takes the next recorded poll at or after it.
+    Raises OSError when the disk does.
     """
-    tracker = Tracker(window=window_of(cadence.interval))
-    facts = sorted(
-        [*(recording.requests if requests else ()), *(recording.processes if processes else ())],
-        key=_moment,
-    )
-    polls, given, failures = recording.polls, 0, 0
-    last: float | None = None
-    skipped = Skipped()
-    due = polls[0].started
-    for poll in polls:
-        while given < len(facts) and _moment(facts[given]) <= min(due, poll.started):
-            yield from tracker.observe(facts[given])
-            given += 1
-            if last is not None:
-                due = next_poll(cadence, tracker.view(), last_started=last, failures=failures)
-        if poll.started < due:
-            skipped.note(poll)
-            continue
-        while given < len(facts) and _moment(facts[given]) <= poll.ended:
-            yield from tracker.observe(facts[given])
-            given += 1
-        yield PollUsed(poll.started)
-        yield from tracker.observe(skipped.carry(poll))
-        failures = failures + 1 if isinstance(poll, PollFailed) else 0
-        last, skipped = poll.started, Skipped()
-        due = next_poll(cadence, tracker.view(), last_started=last, failures=failures)
-    yield from tracker.finish(polls[-1].ended)
+
+    def __init__(self, path: Path) -> None:
+        raw = path.open("wb")
+        self._file = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+        self._raw = raw
+
+    def poll(
+        self,
+        *,
+        started: float,
+        ended: float,
+        body: bytes,
+        status: int,
+        date: str | None,
+        new_connection: bool,
+    ) -> None:
+        """Write an answered poll; `body` as it came, `date` its Date header."""
+        self._write(
+            {
+                "t": started,
+                "kind": "poll",
+                "took": round(ended - started, 6),
+                "status": status,
+                "date": date,
+                "new_connection": new_connection,
+                "body": msgspec.Raw(body.strip()),
+            }
+        )
+
+    def failed_poll(self, *, started: float, ended: float, reason: FailureReason) -> None:
+        """Write a poll without a usable answer."""
+        took = round(ended - started, 6)
+        self._write({"t": started, "kind": "poll", "took": took, "error": reason.value})
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
+        self._raw.close()
+
+    def _write(self, record: Record) -> None:
+        self._file.write(msgspec.json.encode(record) + b"\n")
+        self._file.flush()

@@ -14,11 +14,16 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import Snapshot
 
+Key = tuple[str, str]  # name and digest
+
 NEAR: Final = 0.05  # the answer is made somewhere within the poll: E = now up to this
 CLOCK_ERROR: Final = 0.1  # of the server's clock against ours, once corrected
 SLIDE_ERROR: Final = 0.02  # two polls see a sliding E move by the time between them, up to this
 ABOVE_NOW: Final = 0.5  # farther ahead than this E slides at a keep-alive, not at zero
 SIZE_TOLERANCE: Final = 0.05  # two loads of one model differ a little in size
+EFFECT: Final = 0.7  # from a cause that a request shows to what it causes
+FORGIVEN_AFTER: Final = 6.0  # a renewal this long after a condemnation takes it back
+FORGIVEN_AFTER_OOM: Final = 30.0  # those condemned together leave one by one, 5 s apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +32,33 @@ class Condemnation:
 
     reason: Reason
     at: float
-    since: float  # when the request began that gave it
+    since: float  # when that request began
     evidence: str
 
 
 @dataclass(slots=True)
 class Life:
-    """One incarnation, from the first poll that listed it."""
+    """One incarnation, from the first poll that listed it. Moments on our timeline."""
 
     model: RunningModel
-    since: float | None  # end of the last answered poll without it; None: found at the first poll
+    since: float | None  # start of the last answered poll without it; None: found at the first
     first_seen: float  # start of the first poll that listed it
     seen: float  # start of the last one
-    expires: float  # E on our timeline
+    expires: float  # E
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
     slid: bool = False  # E slid at a positive distance
     at_now: bool = False  # E = now: condemned before it was ever idle
+    beside_idle: bool | None = None  # another runner was idle when E = now was first seen
     stopped_at: float | None = None  # E was set to a moment between two polls
-    renewed: float | None = None  # start of the poll that first showed the E in force
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
     last_use: float | None = None  # end of the last request known
-    crowd: tuple = ()
-    ka_low: float = 0.0
-    ka_high: float = math.inf
     crashed_at: float | None = None  # a request to it failed with a crash text
     condemned: Condemnation | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """Name and digest."""
         return self.model.key
 
@@ -66,69 +68,71 @@ class Life:
         return self.revealed if self.requested is None else self.requested
 
     def reloaded(self, model: RunningModel) -> bool:
-        """Tell whether what is listed now cannot be the same runner: its context or size changed."""
+        """Tell whether what is listed now cannot be the same runner: other context or size."""
         grown = abs(model.size - self.model.size) > SIZE_TOLERANCE * max(1, self.model.size)
         return model.context != self.model.context or grown
 
     def kept_deadline(self, model: RunningModel) -> bool:
-        """Tell whether it is listed with the E that was written before: the same runner for sure."""
+        """Tell whether it is listed with the E that was written before: the same runner surely."""
         return self.written and model.expires_at == self.model.expires_at
 
+    def deadline(self) -> float:
+        """Return E as last listed, or what a later end of a seen request must have made it."""
+        if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
+            return self.expires
+        later = self.last_use + self.requested
+        return max(self.expires, later) if later > self.seen else self.expires
 
-def begin(model: RunningModel, poll: Snapshot, *, since: float | None, epoch: int, expires: float) -> Life:
-    """Start a life at the first poll that lists it."""
+
+def begin(
+    model: RunningModel, poll: Snapshot, *, since: float | None, epoch: int, expires: float
+) -> Life:
+    """Start a life at the first poll that lists it; `expires`: its E on our timeline."""
     life = Life(model, since, poll.started, poll.started, expires, epoch)
     _read(life, poll, before=since, changed=True)
-    _reveal(life, poll)
     return life
 
 
-def continue_(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expires: float) -> None:
-    """Take the next poll that lists it. `expires`: its E on our timeline."""
+def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expires: float) -> None:
+    """Take the next poll that lists it."""
     changed = model.expires_at != life.model.expires_at
-    slides = abs((model.expires_at - life.model.expires_at) - (poll.started - life.seen)) <= (
-        SLIDE_ERROR + poll.ended - poll.started
-    )
-    before = life.seen - CLOCK_ERROR
+    moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
+    slides = changed and abs(moved - passed) <= SLIDE_ERROR + poll.ended - poll.started
     if changed:
         life.epoch = epoch
-        if math.isinf(expires): life.ka_low = life.ka_high = math.inf
-        elif not slides:
-            life.ka_low, life.ka_high = expires - poll.ended, expires - life.seen
-        else: life.ka_low = life.ka_high = expires - poll.started
     life.model, life.expires = model, expires
-    if not changed or not slides:
-        life.written = True
-    _read(life, poll, before=before, changed=changed)
-    _reveal(life, poll)
+    life.written |= not slides
+    _read(life, poll, before=life.seen - CLOCK_ERROR, changed=changed)
     life.seen = poll.started
+    if changed and life.written and life.expires > poll.ended:
+        _forgive(life, poll.started)
 
 
 def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) -> None:
     """Draw what E alone says; `before`: an E earlier than that was not set between two polls."""
-    at_now = poll.started - NEAR <= life.expires <= poll.ended + NEAR
-    between = before is not None and before < life.expires < poll.started - NEAR
-    if at_now:
+    if poll.started - NEAR <= life.expires <= poll.ended + NEAR:
         life.at_now, life.written = True, False
     elif life.written:
         life.at_now = False
-    if between and changed:
+    if changed and before is not None and before < life.expires < poll.started - NEAR:
         life.stopped_at, life.written, life.at_now = life.expires, True, False
-    elif life.written and changed and life.expires > poll.ended:
+    elif changed and life.written and life.expires > poll.ended:
         life.stopped_at = None  # a request ended with a positive keep-alive: it lives on
-    if not life.written and life.expires > poll.ended + ABOVE_NOW:
-        life.slid = True
-    if life.written and (changed or life.renewed is None):
-        life.renewed = poll.started
-
-
-def _reveal(life: Life, poll: Snapshot) -> None:
-    """Keep what E says of the keep-alive, and drop what it contradicts."""
+    sliding = not life.written and not life.at_now
+    life.slid |= not life.written and life.expires > poll.ended + ABOVE_NOW
     if math.isinf(life.expires):
         life.revealed = math.inf
-    elif life.slid and not life.written and not life.at_now:
+    elif life.slid and sliding:
         life.revealed = life.expires - (poll.started + poll.ended) / 2
     elif life.revealed is not None and (
         math.isinf(life.revealed) or life.expires > poll.ended + life.revealed
     ):
         life.revealed = None
+
+
+def _forgive(life: Life, now: float) -> None:
+    """Take a condemnation back: a request ended after it, and the runner was given more time."""
+    if life.condemned is not None:
+        oom = life.condemned.reason is Reason.OUT_OF_MEMORY
+        if now > life.condemned.at + (FORGIVEN_AFTER_OOM if oom else FORGIVEN_AFTER):
+            life.condemned = None

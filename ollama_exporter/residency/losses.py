@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A loss: a model that was listed by one poll and not by the next, until its reason is settled;
-and the room that the server has shown to have."""
+"""Losses: what one poll listed and the next did not, until their reasons are settled.
 
-from collections.abc import Iterable
+And what the losses rest on: how much room the server has, and which newcomers can have wanted it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency.lives import Life
+from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.traffic import Request
 
-Key = tuple[str, str]
-
-SAME_SIZE: Final = 1.0  # sizes vary a little between two loads of one model
-SPARE: Final = 0.25  # 1 / 80 % - 1
+SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free besides
+MIN_LOAD: Final = 2.0  # an eviction, the wait for memory and a load take longer than this
+MEMORY_WAIT: Final = 5.5  # between two unloads of one condemnation, with the kill
+REMEMBERED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,11 @@ class Loss:
     together: frozenset[Key]  # lost in the same interval
     present: tuple[RunningModel, ...]  # in memory just before it, as far as polls can tell
     arrivals: dict[Key, RunningModel] = field(default_factory=dict)  # the first after (or with) it
-    arrived_low: float | None = None  # they arrived within [arrived_low, arrived_high]
-    arrived_high: float | None = None
+    arrived: float | None = None  # end of the last poll before them
     demand: Demand | None = None
     loaded: tuple[Request, ...] = ()  # requests whose loads began and ended within the bounds
-    needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
     busy: bool = False  # a request seen was being served by it
+    needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
 
     @property
     def key(self) -> Key:
@@ -75,5 +78,96 @@ class Room:
         """Tell whether the server is known to load these beside those."""
         new = [model.size for model in newcomers]
         sizes = [*(model.size for model in held), *new]
-        wanted = sum(sizes) + SPARE * max(new, default=0)
-        return len(sizes) <= self._most and wanted <= SAME_SIZE * self._bytes
+        return len(sizes) <= self._most and sum(sizes) + SPARE * max(new, default=0) <= self._bytes
+
+
+class Losses:
+    """The pending losses, and their matching with what is loaded after them."""
+
+    def __init__(self) -> None:
+        self.pending: list[Loss] = []
+        self.room = Room()
+        self.swift = False  # a newcomer is listed in the instant that room is made for it
+        self._settled: deque[Loss] = deque(maxlen=REMEMBERED)
+        self._vacant = 0  # losses whose room nobody has taken yet, as far as is seen
+
+    def settle(self, loss: Loss, *, expired: bool) -> None:
+        """Take a loss from the pending ones."""
+        self.pending.remove(loss)
+        if not expired:
+            self._settled.append(loss)
+
+    def match(
+        self,
+        poll: Snapshot,
+        arrived: Mapping[Key, RunningModel],
+        before: Mapping[Key, RunningModel],
+        *,
+        last: float,
+    ) -> None:
+        """Give what a poll lists anew to the losses that can have made room for it.
+
+        `last`: start of the answered poll before. Older losses are served first; what found room
+        needs no victim; and a load takes time, unless the server is swift.
+        """
+        newcomers = [model for key, model in arrived.items() if key not in before]
+        room = self.room.fits(before.values(), newcomers)
+        older = any(loss.high < poll.ended for loss in self.pending)
+        for loss in [x for x in self.pending if not x.arrivals]:
+            slow = not self.swift and loss.high - loss.low < MIN_LOAD
+            if loss.high == poll.ended and (older or room or slow):
+                continue  # usually loaded before the loss: its own evictor is still to come
+            fresh = {key: model for key, model in arrived.items() if key not in loss.stayed}
+            idle = loss.life.written or loss.life.at_now
+            if not fresh and (self.swift or not idle):
+                continue  # a reload of what stayed: the newcomer that wanted room is still to come
+            loss.arrivals, loss.arrived = fresh or dict(arrived), last
+            loss.needless = self._needless(loss)
+
+    def count(
+        self,
+        poll: Snapshot,
+        listed: Mapping[Key, RunningModel],
+        before: Mapping[Key, RunningModel],
+        *,
+        last: float,
+    ) -> None:
+        """Learn from a listing how fast a newcomer follows on a loss."""
+        gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
+        if gone and came and not self._vacant and poll.ended - last < MIN_LOAD:
+            self.swift = True
+        taken = came if self._vacant else came - gone
+        self._vacant = max(0, self._vacant - max(0, taken)) + (
+            gone if self._vacant else max(0, gone - came)
+        )
+
+    def restart(self) -> None:
+        """Forget whose room is vacant: the server began anew."""
+        self._vacant = 0
+
+    def left_with_needless(self, loss: Loss) -> bool:
+        """Tell whether another left within one memory wait of it that nobody needed to leave.
+
+        An out-of-memory condemns all at once, and they go one wait after the other.
+        """
+        return any(
+            other.needless
+            and other is not loss
+            and other.low - loss.high <= MEMORY_WAIT
+            and loss.low - other.high <= MEMORY_WAIT
+            for other in [*self.pending, *self._settled]
+        )
+
+    def _needless(self, loss: Loss) -> bool:
+        """Tell whether the arrivals are known to fit beside it and all that stayed.
+
+        Of those lost in one interval one may have been enough, and which is not known.
+        """
+        strangers = [model for key, model in loss.arrivals.items() if key != loss.key]
+        one_each = self.swift and len(loss.together) >= len(loss.arrivals)
+        held = [
+            model
+            for model in loss.present
+            if model.key not in loss.together and not (one_each and model.key in loss.arrivals)
+        ]
+        return bool(strangers) and self.room.fits(held, strangers)

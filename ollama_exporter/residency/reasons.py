@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a model left memory: the decision table, as rules in their order. The first that speaks
-decides. docs/unload-reasons.md explains each for operators.
+"""Why a model left memory: the decision table, as rules in their order.
 
-They follow from how the server's scheduler works:
+The first rule that speaks decides; docs/unload-reasons.md explains each for operators. They follow from how the server's scheduler works:
 
 - one load at a time, first come first served: after an eviction the next model to appear is the
   evictor, unless its load fails;
@@ -21,7 +20,10 @@ from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.losses import Loss
 
-BEHIND_ANOTHER: Final = 6.0  # a removal trails its deadline by this behind another one: 5 s and a kill
+# A removal trails its cause by this behind another one: a wait for memory of 5 s, and a kill.
+BEHIND_ANOTHER: Final = 6.0
+PROMPT: Final = 10.0  # what wanted the room is listed that soon: two waits for memory, or a load
+OTHER_DIGEST: Final = "its name came back with another digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,8 @@ class Case:
     over: bool  # the window in which evidence is waited for
     complete: bool  # the requests seen are (nearly) all
     flips: bool  # its context changed at least twice in the last ten minutes
-    deadline: float  # E in force, requests seen included
-    company: bool | None = False
-    swift: bool = False
+    swift: bool  # newcomers are listed in the instant that room is made
+    accompanied: bool  # another left at the same time whose room nobody needed
 
 
 def decide(case: Case) -> Verdict | None:
@@ -62,7 +63,7 @@ def decide(case: Case) -> Verdict | None:
         if isinstance(opinion, Verdict):
             return opinion
         if isinstance(opinion, Wait):
-            return _unknown("nothing decisive was seen within the window") if case.over else None
+            break
     return _unknown("nothing decisive was seen within the window") if case.over else None
 
 
@@ -82,16 +83,14 @@ def a_request_failed(case: Case) -> Opinion:
 
 def condemned_by_request(case: Case) -> Opinion:
     """A stop call, a last request with keep-alive 0, an out-of-memory text."""
-    said, loss = case.loss.life.condemned, case.loss
-    if said is None:
+    loss, life, said = case.loss, case.loss.life, case.loss.life.condemned
+    if said is None or said.at > loss.high + CLOCK_ERROR:
         return None
     if said.reason is Reason.OUT_OF_MEMORY and loss.demand and said.at > loss.low:
         return None  # it was gone before the others were condemned: a request wanted its room
-    if said.at > loss.high + CLOCK_ERROR:
-        return None
     if said.reason is Reason.STOPPED and loss.low > said.at + BEHIND_ANOTHER:
         return None  # it lived on: another request held it, and may have changed the keep-alive
-    if loss.low - BEHIND_ANOTHER <= case.deadline <= said.since and not loss.life.at_now:
+    if loss.low - BEHIND_ANOTHER <= life.deadline() <= said.since and not life.at_now:
         return None  # its deadline had passed before that request began
     return Verdict(said.reason, (said.evidence,))
 
@@ -106,19 +105,31 @@ def deadline_set_to_the_past(case: Case) -> Opinion:
     return None
 
 
+def deadline_reached(case: Case) -> Opinion:
+    """E lies within the bounds, or a little before them behind another unload."""
+    loss = case.loss
+    if loss.life.at_now or loss.busy:
+        return None
+    if case.complete and case.swift and len(loss.loaded) > len(loss.together):
+        return None  # as much was loaded meanwhile as was lost: each load took one
+    if loss.low - BEHIND_ANOTHER <= loss.life.deadline() <= loss.high + CLOCK_ERROR:
+        return Verdict(Reason.EXPIRED, ("its deadline lies within the bounds",))
+    return None
+
+
 def returned_with_other_context(case: Case) -> Opinion:
     """The same weights came back first, with another context or size."""
     loss = case.loss
     back = loss.arrivals.get(loss.key)
-    if back is not None and loss.life.reloaded(back):
-        strangers = loss.arrivals.keys() - {loss.key} - loss.stayed
-        if strangers and not (case.complete and loss.demand and loss.demand.own):
-            return _unknown("another model and the same digest with another context came together")
-        return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
-    return None
+    if back is None or not loss.life.reloaded(back):
+        return None
+    strangers = loss.arrivals.keys() - {loss.key} - loss.stayed
+    if strangers and not (case.complete and loss.demand and loss.demand.own):
+        return _unknown("another model and the same digest with another context came together")
+    return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
 
 
-def condemned_before_idle(case: Case) -> Opinion:
+def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of cases, one line each
     """E was now: keep-alive 0, a victim while busy, or a reload while busy."""
     loss, life = case.loss, case.loss.life
     if not life.at_now:
@@ -129,29 +140,20 @@ def condemned_before_idle(case: Case) -> Opinion:
         return _wanted(case)
     if not loss.arrivals and not case.over:
         return WAIT
-    strangers = loss.arrivals.keys() - {loss.key}
-    if (life.slid or (case.swift and not case.complete)) and strangers and loss.key not in loss.arrivals:
-        return _appeared(case)  # it was not condemned from the start: a victim
-    idle_other = bool(life.crowd and life.crowd[0])
-    if life.slid or (strangers and (loss.key in loss.arrivals or not (idle_other and (loss.needless or not case.swift)))):
+    back, strangers = loss.key in loss.arrivals, loss.arrivals.keys() - {loss.key}
+    # It slid before, so it was condemned later. On a swift server the next load follows at once.
+    victim = life.slid or (case.swift and not case.complete)
+    if victim and strangers and not back:
+        return _appeared(case)
+    # The scheduler takes an idle victim where there is one: then it was no victim.
+    spared = life.beside_idle and (loss.needless or not case.swift)
+    if life.slid or (strangers and (back or not spared)):
         return _unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
-    if case.company or case.complete:
+    if case.accompanied or case.complete:
         return _unknown("condemned before it was ever idle, together with others")
     return Verdict(
         Reason.STOPPED, ("condemned before it was ever idle, and nobody needed its room",)
     )
-
-
-def deadline_reached(case: Case) -> Opinion:
-    """E lies within the bounds, or a little before them behind another unload."""
-    loss = case.loss
-    if loss.life.at_now:
-        return None
-    if case.complete and case.swift and len(loss.loaded) > len(loss.together):
-        return None
-    if loss.low - BEHIND_ANOTHER <= case.deadline <= loss.high + CLOCK_ERROR and not loss.busy:
-        return Verdict(Reason.EXPIRED, ("its deadline lies within the bounds",))
-    return None
 
 
 # -- who wanted the room ---------------------------------------------------------------------------
@@ -182,17 +184,11 @@ def something_arrived(case: Case) -> Opinion:
         return None
     if loss.key not in loss.arrivals:
         return _appeared(case)
-    strangers = [
-        key
-        for key in loss.arrivals
-        if key != loss.key and key not in loss.stayed and key not in loss.together
-    ]
+    strangers = loss.arrivals.keys() - loss.stayed - loss.together - {loss.key}
     if strangers:
-        return Verdict(
-            Reason.EVICTED, ("a newcomer, then reloaded between two polls",), by=strangers[0][0]
-        )
-    own = loss.demand is not None and loss.demand.own
-    if own or case.flips:
+        by = min(strangers)[0]
+        return Verdict(Reason.EVICTED, ("a newcomer, then reloaded between two polls",), by=by)
+    if case.flips or (loss.demand is not None and loss.demand.own):
         return Verdict(
             Reason.OPTIONS_CHANGED,
             ("the same digest came back", "its context changed at least twice in ten minutes"),
@@ -206,22 +202,27 @@ def a_request_waited_in_vain(case: Case) -> Opinion:
 
 
 def _wanted(case: Case) -> Opinion:
+    """Judge by the oldest request that waited for a load."""
     loss, demand = case.loss, case.loss.demand
-    assert demand is not None  # the callers asked
+    if demand is None:
+        return None
     if not demand.own:
         evidence = "a request for another model waited for a load"
         return Verdict(Reason.EVICTED, (evidence,), by=demand.request.model)
     if not loss.arrivals and not case.over:
         return WAIT  # the same digest must come back; another digest: replaced
     if any(key[0] == loss.name and key != loss.key for key in loss.arrivals):
-        return Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
+        return Verdict(Reason.REPLACED, (OTHER_DIGEST,), by=loss.name)
     return Verdict(Reason.OPTIONS_CHANGED, ("a request with other options waited for it",))
 
 
-def _appeared(case: Case) -> Opinion:
+def _appeared(case: Case) -> Verdict:
+    """Judge by the models that appeared next; the lost one is not among them."""
     loss = case.loss
     if any(key[0] == loss.name for key in loss.arrivals):
-        return _unknown('x') if not case.complete and loss.arrived_low-loss.high>10 else Verdict(Reason.REPLACED, ("its name came back with another digest",), by=loss.name)
+        if loss.arrived is not None and loss.arrived > loss.high + PROMPT:
+            return _unknown("its name came back with another digest, but late")
+        return Verdict(Reason.REPLACED, (OTHER_DIGEST,), by=loss.name)
     evictors = [key for key in loss.arrivals if key not in loss.stayed]
     if not evictors:
         return _unknown("the next model to appear was listed before and after the loss")

@@ -21,7 +21,6 @@ LEAST_GAP: Final = 1.0  # between polls that a fact asks for
 LEAST_ALIGNED_GAP: Final = 0.4
 AFTER_FACT: Final = 0.05  # the server needs a moment to act on what the fact announced
 BACK_OFF: Final = 2.0  # seconds after the first failure, doubled by each further one
-HOT: Final = 99.0
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
 
 
@@ -47,7 +46,6 @@ def next_poll(
         return last_started + step * (1 - JITTER * jitter)
     if view.last_early is not None and last_started < view.last_early + BURST_TIME:
         step = min(step, BURST_INTERVAL)
-    if view.pending: step = min(step, HOT)
     due = last_started + step * (1 - JITTER * jitter)
     if cadence.aligned:
         due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the requests seen say: who waits for a load, which context a request would get, and how
-much of all traffic they are.
+"""The requests seen: who waits for a load, which context each would get, how many of all they are.
 
 Half-seen traffic is worse than none where an absence is to prove something, so the coverage is
 learned: the share of the latest loads that had a seen request.
@@ -9,7 +8,7 @@ learned: the share of the latest loads that had a seen request.
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from ollama_exporter.protocol.failures import Failure
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
@@ -21,6 +20,7 @@ COVERAGE_SHARE: Final = 0.95  # from this share on, the requests seen count as a
 SLOW_FIRST_BYTE: Final = 1.0  # seconds: whoever waited longer waited for a load
 MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
 MOST_CONTEXTS: Final = 1024
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Traffic:
         return sorted(waiting, key=lambda r: r.fact.at)
 
     def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[Request]:
-        """Of models that a poll lists for the first time: the requests whose loads began after `low`.
+        """Return the requests for models listed anew whose loads began after `low`.
 
         Loads run one at a time in the order of their requests, so at most the oldest request can
         have been loading at that moment; the others came after it.
@@ -125,9 +125,8 @@ class Traffic:
             else:
                 self._automatic[model.digest] = model.context
                 self._default = max(self._default, model.context or 0)
-        for known in (self._explicit, self._automatic):
-            while len(known) > MOST_CONTEXTS:
-                del known[next(iter(known))]  # type: ignore[attr-defined]  # both are dicts
+        _bound(self._explicit)
+        _bound(self._automatic)
         self._answered = []
         self.ended = []
 
@@ -144,3 +143,8 @@ class Traffic:
         """The requests seen are (nearly) all there are."""
         known = len(self._witnessed)
         return known >= COVERAGE_LEAST and sum(self._witnessed) >= COVERAGE_SHARE * known
+
+
+def _bound(known: dict[K, int | None]) -> None:
+    while len(known) > MOST_CONTEXTS:
+        del known[next(iter(known))]

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What seen requests testify about lives and losses: stops, crashes, out of memory, demands.
+
+Each is a fact about one runner; `reasons.py` decides what it proves.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import (
+    RequestAnswered,
+    RequestEnded,
+    RequestStarted,
+    Snapshot,
+)
+from ollama_exporter.residency.lives import CLOCK_ERROR, EFFECT, Condemnation, Key, Life
+from ollama_exporter.residency.losses import Demand, Loss, Losses
+from ollama_exporter.residency.traffic import SLOW_FIRST_BYTE, Request, Traffic
+
+SAME_MOMENT: Final = 0.1  # requests that fail of one crash fail together
+LAST_WITH_ZERO: Final = "its last request ended with keep-alive 0"
+OUT_OF_MEMORY: Final = "a request failed with out of memory"
+
+
+class Testimony:
+    """Lays the requests seen on the lives and losses that it is given."""
+
+    def __init__(self, lives: Mapping[Key, Life], losses: Losses) -> None:
+        self.traffic = Traffic()
+        self.asked: float | None = None  # a request said that something changed
+        self._lives = lives
+        self._losses = losses
+        self._out_of_memory_at: float | None = None
+
+    def started(self, fact: RequestStarted) -> None:
+        """Take a request's begin."""
+        self.traffic.start(fact)
+        life = self._youngest(fact.model)
+        if fact.stop:
+            self.asked = fact.at
+            if life is not None:
+                stop = Condemnation(Reason.STOPPED, fact.at, fact.at, "a stop call")
+                life.condemned = life.condemned or stop
+        elif (
+            life is not None
+            and fact.keep_alive is not None
+            and not self.traffic.forces_reload(fact, life)
+        ):
+            life.requested = fact.keep_alive  # who forces a reload never reaches this runner
+
+    def answered(self, fact: RequestAnswered) -> None:
+        """Take a request's first byte; a late one came behind a load."""
+        request = self.traffic.answer(fact)
+        if request is not None and fact.at - request.fact.at >= SLOW_FIRST_BYTE:
+            self.asked = fact.at
+
+    def ended(self, fact: RequestEnded) -> None:
+        """Take a request's end."""
+        request = self.traffic.end(fact)
+        if request is None or request.fact.stop:
+            return
+        if fact.failure is not None or request.fact.keep_alive == 0:
+            self.asked = fact.at
+        life = self._youngest(request.model)
+        if fact.failure is Failure.OUT_OF_MEMORY:
+            self._condemn_all(fact.at)
+        elif fact.failure is Failure.CRASHED:
+            self._note_crash(request.model, life, fact.at)
+        if life is not None:
+            self._note_end(life, request, fact)
+
+    def _note_end(self, life: Life, request: Request, fact: RequestEnded) -> None:
+        life.last_use = fact.at
+        served = request.answered if fact.failure is None else None
+        if life.crashed_at is not None and served and served > life.crashed_at + SAME_MOMENT:
+            life.crashed_at = None  # it answers again: reloaded between two polls
+        if life.requested == 0 and not self.traffic.of(request.model):
+            life.condemned = life.condemned or Condemnation(
+                Reason.STOPPED, fact.at, request.fact.at, LAST_WITH_ZERO
+            )
+
+    def _condemn_all(self, at: float) -> None:
+        """One runner ran out of memory: the server expires them all."""
+        self._out_of_memory_at = at
+        why = Condemnation(Reason.OUT_OF_MEMORY, at, at, OUT_OF_MEMORY)
+        recent = [loss.life for loss in self._losses.pending if loss.high >= at - EFFECT]
+        for life in [*self._lives.values(), *recent]:
+            life.condemned = life.condemned or why
+
+    def _note_crash(self, name: str, life: Life | None, at: float) -> None:
+        if life is not None:
+            life.crashed_at = at
+        for loss in self._losses.pending:
+            if loss.name == name and loss.high >= at - EFFECT:
+                loss.life.crashed_at = at
+
+    def _youngest(self, name: str) -> Life | None:
+        lives = [life for life in self._lives.values() if life.model.name == name]
+        return max(lives, key=lambda life: life.since or 0.0, default=None)
+
+    # -- around a poll ---------------------------------------------------------------------------
+
+    def at_loss(self, loss: Loss, *, listed: Collection[Key], newcomers: Collection[str]) -> None:
+        """Freeze what the requests say at the moment of a loss."""
+        mine = self.traffic.of(loss.name)
+        loss.busy = any(r.answered is not None and r.fact.at < loss.low for r in mine)
+        others = [name for name in newcomers if name != loss.name]
+        loss.loaded = tuple(self.traffic.loaded_within(others, loss.low, swift=self._losses.swift))
+        names = {key[0] for key in listed} | {key[0] for key in self._lives}
+        for request in self.traffic.waiting(loss.high - CLOCK_ERROR):
+            own = request.model == loss.name
+            reload = own and (
+                loss.life.crashed_at is not None
+                or self.traffic.forces_reload(request.fact, loss.life)
+            )
+            if reload or (not own and request.model not in names):
+                loss.demand = Demand(request, own=own)
+                return
+
+    def at_load(
+        self, life: Life, poll: Snapshot, *, since: float | None, was_listed: bool, counts: bool
+    ) -> bool:
+        """Lay on a new life what was said of it before a poll listed it.
+
+        Return whether a request for it was seen; `counts`: this load tells of the coverage.
+        """
+        name = life.model.name
+        witnessed = counts and self.traffic.witness_load(name)
+        open_ = [r for r in self.traffic.of(name) if not self.traffic.forces_reload(r.fact, life)]
+        ended = [r for r in self.traffic.ended if r.model == name]
+        for request in sorted([*open_, *ended], key=lambda r: r.fact.at):
+            if request.fact.keep_alive is not None:
+                life.requested = request.fact.keep_alive
+            if request.ended is not None:
+                life.last_use = max(request.ended, life.last_use or 0.0)
+                if request.failure is Failure.CRASHED and not was_listed:
+                    life.crashed_at = request.ended
+        oom = self._out_of_memory_at
+        if oom is not None and since is not None and since < oom <= poll.ended and not was_listed:
+            life.condemned = Condemnation(Reason.OUT_OF_MEMORY, oom, oom, OUT_OF_MEMORY)
+        elif ended and not self.traffic.of(name) and life.requested == 0:
+            at, began = life.last_use or poll.ended, ended[-1].fact.at
+            life.condemned = Condemnation(Reason.STOPPED, at, began, LAST_WITH_ZERO)
+        return witnessed
+
+    def polled(self, poll: Snapshot, continued: Mapping[Key, Life]) -> None:
+        """Take that a poll was compared; `continued`: the lives that it did not begin."""
+        self.traffic.learn_contexts(continued.values())
+        if self.asked is not None and self.asked <= poll.started:
+            self.asked = None
