@@ -30,7 +30,7 @@ def error_body(error: ApiError) -> bytes:
         "error": {"type": kind, "message": error.text},
         "request_id": f"req_{number}",
     }
-    return gojson.dumps(body)
+    return gojson.line(body)
 
 
 def _event(value: dict[str, object]) -> bytes:
@@ -94,7 +94,7 @@ class MessagesVoice:
         """Write the whole message."""
         content: list[object] = [{"type": "text", "text": tally.text}]
         reason = _STOP_REASONS.get(tally.reason)
-        return gojson.dumps(self._message(content, stop_reason=reason, usage=_usage(tally)))
+        return gojson.line(self._message(content, stop_reason=reason, usage=_usage(tally)))
 
     def failed(self, error: ApiError) -> bytes:
         """Anthropic's form of an error."""

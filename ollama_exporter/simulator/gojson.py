@@ -32,6 +32,11 @@ def dumps(value: object) -> bytes:
     return text.translate(_ESCAPED).encode()
 
 
+def line(value: object) -> bytes:
+    """Encode as a stream's encoder does: with a line feed at the end."""
+    return dumps(value) + b"\n"
+
+
 def loads(body: bytes) -> dict[str, Any]:
     """Decode an object. Raises ValueError with the text that the server answers."""
     if not body.strip():

@@ -220,5 +220,5 @@ async def _progress(
         return
     await exchange.begin(200, "application/x-ndjson")
     for record in records:
-        await exchange.write(gojson.dumps(record) + b"\n")
+        await exchange.write(gojson.line(record))
     await exchange.end()

@@ -57,15 +57,15 @@ class NativeVoice:
 
     def piece(self, text: str) -> bytes:
         """Write one record, one line, one chunk."""
-        return gojson.dumps(self.record(text, done=False)) + b"\n"
+        return gojson.line(self.record(text, done=False))
 
     def closing(self, tally: Tally) -> list[bytes]:
         """Write the record with the numbers."""
-        return [gojson.dumps(self._last("", tally)) + b"\n"]
+        return [gojson.line(self._last("", tally))]
 
     def broken(self, text: str) -> list[bytes]:
         """Write an error line, though the status was 200."""
-        return [gojson.dumps({"error": text}) + b"\n"]
+        return [gojson.line({"error": text})]
 
     def whole(self, tally: Tally) -> bytes:
         """Write one record with everything; `done` is false if the generation was aborted."""

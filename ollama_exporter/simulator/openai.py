@@ -22,7 +22,7 @@ def error_body(error: ApiError) -> bytes:
     """Write an error as OpenAI's API does."""
     kind = _ERROR_TYPES.get(error.status, "api_error")
     body = {"message": error.text, "type": kind, "param": None, "code": None}
-    return gojson.dumps({"error": body})
+    return gojson.line({"error": body})
 
 
 def call_of(site: Site, body: dict[str, Any]) -> Call:
@@ -117,7 +117,7 @@ class ChatVoice(_Voice):
         message = {"role": "assistant", "content": tally.text}
         choice = {"index": 0, "message": message, "finish_reason": tally.reason or None}
         record = self._record("chat.completion", [choice], self._call.spelling)
-        return gojson.dumps(record | {"usage": usage(tally)})
+        return gojson.line(record | {"usage": usage(tally)})
 
 
 class CompletionVoice(_Voice):
@@ -164,7 +164,7 @@ class CompletionVoice(_Voice):
     def whole(self, tally: Tally) -> bytes:
         """Write the whole completion."""
         choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
-        return gojson.dumps(self._record([choice], usage(tally)))
+        return gojson.line(self._record([choice], usage(tally)))
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:
@@ -227,7 +227,7 @@ async def embeddings(site: Site, exchange: http.Exchange) -> None:
     ]
     counts = {"prompt_tokens": words, "total_tokens": words}
     reply = {"object": "list", "data": rows, "model": call.spelling, "usage": counts}
-    await exchange.respond(200, gojson.dumps(reply), http.JSON)
+    await exchange.respond(200, gojson.line(reply), http.JSON)
 
 
 def _entry(name: str, modified: float) -> dict[str, object]:
@@ -237,7 +237,7 @@ def _entry(name: str, modified: float) -> dict[str, object]:
 async def models(site: Site, exchange: http.Exchange) -> None:
     """Serve `/v1/models`."""
     rows = [_entry(name, modified) for name, _, modified in site.library.entries()]
-    await exchange.respond(200, gojson.dumps({"object": "list", "data": rows}), http.JSON)
+    await exchange.respond(200, gojson.line({"object": "list", "data": rows}), http.JSON)
 
 
 async def model(site: Site, exchange: http.Exchange) -> None:
@@ -247,4 +247,4 @@ async def model(site: Site, exchange: http.Exchange) -> None:
     if found is None:
         raise ApiError(404, f"model '{spelling}' not found")
     entry = _entry(spelling, site.library.modified(found[0]))
-    await exchange.respond(200, gojson.dumps(entry), http.JSON)
+    await exchange.respond(200, gojson.line(entry), http.JSON)

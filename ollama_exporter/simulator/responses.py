@@ -136,7 +136,7 @@ class ResponsesVoice:
 
     def whole(self, tally: Tally) -> bytes:
         """Write the whole response."""
-        return gojson.dumps(self._response([self._output(tally.text)], tally))
+        return gojson.line(self._response([self._output(tally.text)], tally))
 
     def failed(self, error: ApiError) -> bytes:
         """OpenAI's form of an error."""
