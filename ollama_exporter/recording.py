@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -33,6 +34,7 @@ from ollama_exporter.residency.facts import (
     WeightsNamed,
 )
 
+GZIP: Final = b"\x1f\x8b"
 LONGEST_LINE: Final = 64 * 2**20  # a poll's body is bounded to 16 MiB when it is recorded
 # What recordings of other tools call the failures of a poll: names of httpx's exceptions.
 FAILURES: Final = {
@@ -69,7 +71,7 @@ def read(path: Path) -> Recording:
     processes: list[Fact] = []
     number = 0
     try:
-        with _open(path) as file:
+        with path.open("rb") as raw, _unpacked(raw) as file:
             while line := file.readline(LONGEST_LINE):
                 number += 1
                 for fact in _facts(number, line):
@@ -92,10 +94,9 @@ def read(path: Path) -> Recording:
     )
 
 
-def _open(path: Path) -> BinaryIO:
-    file = path.open("rb")
-    magic = file.peek(2)[:2]
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file)) if magic == b"\x1f\x8b" else file
+def _unpacked(raw: BufferedReader) -> BinaryIO:
+    packed = raw.peek(2)[:2] == GZIP
+    return cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 def _facts(number: int, line: bytes) -> tuple[Fact, ...]:

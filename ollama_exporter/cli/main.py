@@ -11,9 +11,10 @@ from typing import Final, cast
 import click
 
 from ollama_exporter import __version__
-from ollama_exporter.errors import ConfigError, OllamaExporterError
+from ollama_exporter.errors import ConfigError, OllamaExporterError, RecordingError
 
 DEFAULT_COMMAND: Final = "serve"
+USAGE: Final = 2  # exit code of everything that the user can mend in the call
 
 # name -> (module, help of one line). The line stands here so that --help imports nothing.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -58,6 +59,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except ConfigError as err:
             raise click.UsageError(str(err)) from err
+        except RecordingError as err:
+            failure = click.ClickException(str(err))
+            failure.exit_code = USAGE
+            raise failure from err
         except OllamaExporterError as err:
             raise click.ClickException(str(err)) from err
 

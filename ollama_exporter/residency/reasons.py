@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a model left memory: the decision table, as rules in their order.
 
-The first rule that speaks decides; docs/unload-reasons.md explains each for operators. They follow from how the server's scheduler works:
+The first rule that speaks decides; docs/unload-reasons.md explains each for operators. The rules
+follow from how the server's scheduler works:
 
 - one load at a time, first come first served: after an eviction the next model to appear is the
   evictor, unless its load fails;

@@ -204,7 +204,7 @@ class Tracker:
         reading.follow(life, model, poll, epoch=epoch, expires=expires)
 
     def _note_company(self, poll: Snapshot) -> None:
-        """Note who is condemned beside an idle one: the scheduler would have taken that as victim."""
+        """Note who is condemned beside an idle one: the scheduler would have taken that one."""
         for life in self._lives.values():
             if life.at_now and life.beside_idle is None:
                 others = [x for x in self._lives.values() if x is not life]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy of the reasons, per recording of a real server: see docs/unload-reasons.md.
+
+python -m bench.truth [--interval 15] [--folder tests/data/polls]
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+from bench.scoring import Score, score
+from ollama_exporter.recording import Recording, read
+from ollama_exporter.replay import PollUsed, replay
+from ollama_exporter.residency.events import Loaded, Unloaded
+from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.schedule import Cadence
+
+RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
+SUFFIX: Final = ".jsonl.gz"
+
+
+def judge(recording: Recording, truth: Path, *, interval: float, requests: bool) -> Score:
+    """Replay one recording and score it against the truth beside it."""
+    used: set[float] = set()
+    said: list[Loaded | Unloaded] = []
+    cadence = Cadence(interval=interval)
+    for event in replay(recording, cadence, requests=requests, processes=False):
+        if isinstance(event, PollUsed):
+            used.add(event.t)
+        elif isinstance(event, Loaded | Unloaded):
+            said.append(event)
+    polls = [
+        (poll.started, poll.ended)
+        for poll in recording.polls
+        if poll.started in used and isinstance(poll, Snapshot)
+    ]
+    lines = truth.read_text(encoding="utf-8").splitlines()
+    return score([json.loads(line) for line in lines], said, polls)
+
+
+def main() -> None:
+    """Print one line for each recording and evidence, and their sums."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--interval", type=float, default=15.0)
+    parser.add_argument("--folder", type=Path, default=RECORDINGS)
+    arguments = parser.parse_args()
+    for requests in (False, True):
+        print(f"{'all requests seen' if requests else 'polls only'}")
+        total = Score()
+        for file in sorted(arguments.folder.glob(f"*{SUFFIX}")):
+            name = file.name.removesuffix(SUFFIX)
+            truth = file.with_name(f"{name}.truth.jsonl")
+            result = judge(read(file), truth, interval=arguments.interval, requests=requests)
+            total += result
+            print(f"  {name:10} {_line(result)}")
+        print(f"  {'together':10} {_line(total)}")
+
+
+def _line(result: Score) -> str:
+    judged = result.judged or 1
+    return (
+        f"{result.judged:4} unloads   right {100 * result.right / judged:5.1f} %   "
+        f"wrong {100 * result.wrong / judged:4.1f} %   missed {result.missed}   "
+        f"invented {result.invented}   expired called other {result.said_instead('expired')}   "
+        f"evicted called expired {result.said_instead('evicted', 'expired')}"
+    )
+
+
+if __name__ == "__main__":
+    main()

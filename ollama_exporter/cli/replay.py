@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`replay`: what the tracker makes of a recording."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ollama_exporter.recording import read
+from ollama_exporter.replay import PollUsed, replay
+from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
+from ollama_exporter.residency.schedule import Cadence
+
+SHORTEST_INTERVAL = 0.1
+
+
+@click.command(
+    epilog="Example: ollama-exporter replay bug.jsonl.gz --without-requests --interval 60"
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=SHORTEST_INTERVAL),
+    default=15.0,
+    show_default=True,
+    help="Base interval of the poll schedule, seconds.",
+)
+@click.option(
+    "--aligned-polls/--no-aligned-polls",
+    default=True,
+    help="Poll around each known expiry as well (the default).",
+)
+@click.option("--without-requests", is_flag=True, help="Leave out what clients recorded.")
+@click.option("--without-processes", is_flag=True, help="Leave out births and deaths of processes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+def command(
+    file: Path,
+    *,
+    interval: float,
+    aligned_polls: bool,
+    without_requests: bool,
+    without_processes: bool,
+    as_json: bool,
+) -> None:
+    """Run a recording through the poll schedule and the tracker.
+
+    FILE is what `ollama-exporter record` wrote. The schedule decides which of the recorded polls
+    are used, so that one recording shows what any interval would have seen. Every load and unload
+    is printed with its reason, the bounds of its moment and the evidence.
+    """
+    recording = read(file)
+    cadence = Cadence(interval=interval, aligned=aligned_polls)
+    polls, reasons = 0, Counter[str]()
+    for event in replay(
+        recording, cadence, requests=not without_requests, processes=not without_processes
+    ):
+        polls += isinstance(event, PollUsed)
+        if isinstance(event, Unloaded):
+            reasons[event.reason.value] += 1
+        line = _json(event) if as_json else _text(event)
+        if line is not None:
+            click.echo(line)
+    if not as_json:
+        unloads = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        click.echo(f"{polls} of {len(recording.polls)} polls used; unloads: {unloads or 'none'}")
+
+
+def _json(event: Event | PollUsed) -> str | None:
+    record: dict[str, Any]
+    match event:
+        case PollUsed():
+            record = {"event": "poll", "t": event.t}
+        case Loaded():
+            record = {
+                "event": "loaded",
+                "model": event.model.name,
+                "reason": None,
+                **_bounds(event),
+            }
+            record["evidence"] = sorted(event.witnessed)
+        case Unloaded():
+            record = {"event": "unloaded", "model": event.model.name, "reason": event.reason.value}
+            record |= _bounds(event) | {"evidence": list(event.evidence), "by": event.by}
+        case _:
+            return None
+    return json.dumps(record)
+
+
+def _bounds(event: Loaded | Unloaded) -> dict[str, float]:
+    return {
+        "not_before": event.not_before,
+        "not_after": event.not_after,
+        "settled_at": event.settled_at,
+    }
+
+
+def _text(event: Event | PollUsed) -> str | None:
+    match event:
+        case Found():
+            return f"{_clock(event.at)}  resident  {event.model.name}  at the first poll"
+        case Loaded():
+            return f"{_clock(event.not_after)}  loaded    {event.model.name}  {_width(event)}"
+        case Restarted():
+            return f"{_clock(event.not_after)}  server restarted"
+        case Unloaded():
+            by = f" by {event.by}" if event.by else ""
+            evidence = "; ".join(event.evidence)
+            return (
+                f"{_clock(event.not_after)}  unloaded  {event.model.name}  "
+                f"{event.reason}{by}  {_width(event)}  ({evidence})"
+            )
+        case _:
+            return None
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _width(event: Loaded | Unloaded) -> str:
+    return f"within {event.not_after - event.not_before:.1f} s before"
