@@ -2,6 +2,7 @@
 """`simulate`: the simulated Ollama server alone, for trying clients, proxies and dashboards."""
 
 import asyncio
+import ipaddress
 import itertools
 import re
 import signal
@@ -25,23 +26,26 @@ _UNITS: Final = {"gib": GIB, "mib": MIB}
 
 
 def listen_address(value: str) -> tuple[str, int]:
-    """Read HOST:PORT, HOST, :PORT or [IPv6]:PORT. Raises ConfigError."""
+    """Read HOST:PORT, HOST, :PORT or [IPv6]:PORT, HOST an address. Raises ConfigError."""
+    accepted = "ADDRESS:PORT is accepted, such as 127.0.0.1:0"
     try:
         parts = urlsplit(f"//{value}")
         host, port = parts.hostname or "127.0.0.1", parts.port
+        address = str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host))
     except ValueError as err:
-        raise ConfigError("--listen", value, "HOST:PORT is accepted, such as 127.0.0.1:0") from err
+        raise ConfigError("--listen", value, accepted) from err
     if parts.path or parts.username or parts.query:
-        raise ConfigError("--listen", value, "HOST:PORT is accepted, such as 127.0.0.1:0")
-    return ("127.0.0.1" if host == "localhost" else host), 11434 if port is None else port
+        raise ConfigError("--listen", value, accepted)
+    return address, 11434 if port is None else port
 
 
 def memory_size(value: str) -> int:
     """Read a size such as 24GiB or 8192MiB, GiB if no unit is given. Raises ConfigError."""
     match = _SIZE.fullmatch(value.strip())
-    if match is None:
+    size = 0 if match is None else int(float(match[1]) * _UNITS[(match[2] or "GiB").lower()])
+    if size <= 0:
         raise ConfigError("--memory", value, "a size is accepted, such as 24GiB or 8192MiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "GiB").lower()])
+    return size
 
 
 def keep_alive_seconds(value: str) -> float:

@@ -58,7 +58,7 @@ async def exchange(sim: Simulator, line: str, body: str | None, host: str) -> by
 
 
 def chunks(body: bytes) -> list[bytes]:
-    found = []
+    found: list[bytes] = []
     while True:
         size, body = body.split(b"\r\n", 1)
         length = int(size, 16)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds of the scheduler whatever clients do."""
 
+import itertools
 from collections import defaultdict
 
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def run(host: Host, steps: list[Step]) -> Rehearsal:
 @given(HOSTS, STEPS)
 def test_never_two_loads_at_once(host: Host, steps: list[Step]) -> None:
     loads = [event for event in run(host, steps).truth if isinstance(event, Load)]
-    for before, after in zip(loads, loads[1:], strict=False):
+    for before, after in itertools.pairwise(loads):
         assert after.started_at >= before.at
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON and moments as Go writes and refuses them."""
 
+import re
 from datetime import timedelta, timezone
 
 import pytest
@@ -22,9 +23,8 @@ from ollama_exporter.simulator import gojson
     ],
 )
 def test_bad_bodies_are_refused_in_the_words_of_the_server(body: bytes, text: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         gojson.loads(body)
-    assert str(caught.value) == text
 
 
 def test_html_and_line_separators_are_escaped() -> None:
@@ -36,15 +36,15 @@ def test_html_and_line_separators_are_escaped() -> None:
     [
         (0.0, 0, "1970-01-01T00:00:00Z"),
         (1.5, 0, "1970-01-01T00:00:01.5Z"),
+        (1.000000001, 5.5, "1970-01-01T05:30:01.000000001+05:30"),
         (1.5, -7, "1969-12-31T17:00:01.5-07:00"),
-        (1e9 + 2**63 / 1e9, 0, "2293-12-19T01:33:56.854776064Z"),
+        (2.0**33, 0, "2242-03-16T12:56:32Z"),
     ],
 )
 def test_moments_have_up_to_nine_digits_and_a_numeric_offset(
     seconds: float, hours: float, text: str
 ) -> None:
-    assert gojson.moment(seconds, timezone(timedelta(hours=hours)))[:19] == text[:19]
-    assert gojson.moment(1.5, timezone(timedelta(hours=-7))) == "1969-12-31T17:00:01.5-07:00"
+    assert gojson.moment(seconds, timezone(timedelta(hours=hours))) == text
 
 
 def test_zero_values_are_left_out() -> None:
@@ -52,5 +52,6 @@ def test_zero_values_are_left_out() -> None:
 
 
 def test_kinds_are_named_as_go_names_them() -> None:
-    kinds = [gojson.kind_of(value) for value in (True, "", 1, 1.5, [], {})]
+    values: list[object] = [True, "", 1, 1.5, [], {}]
+    kinds = [gojson.kind_of(value) for value in values]
     assert kinds == ["bool", "string", "number", "number", "array", "object"]

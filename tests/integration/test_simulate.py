@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`simulate` as a process."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner
+
+from ollama_exporter.cli.main import cli
+from ollama_exporter.cli.simulate import keep_alive_seconds, listen_address, memory_size
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.simulator.state import NEVER
+
+COMMAND = [sys.executable, "-m", "ollama_exporter", "simulate", "--listen", "127.0.0.1:0"]
+
+
+@contextmanager
+def simulate(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with subprocess.Popen(
+        [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            told = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+            assert ("/_simulator/fault" in told) == ("--faults" in options)
+            yield process, first.split()[-1]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_without_a_word_on_stderr(number: signal.Signals) -> None:
+    with simulate("--workload", "demo", "--faults") as (process, url):
+        answer = urllib.request.urlopen(f"{url}/api/version", timeout=5).read()  # noqa: S310 - ours
+        assert json.loads(answer) == {"version": "0.33.0"}
+        begun = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=5)
+        assert time.monotonic() - begun < 2
+        assert process.returncode == 0
+        assert err == ""
+
+
+def test_a_port_in_use_is_one_line_and_exit_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(cli, ["simulate", "--listen", f"127.0.0.1:{port}"])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--listen", "host:port"],
+        ["--listen", "not-an-address:1"],
+        ["--listen", "127.0.0.1:1/path"],
+        ["--memory", "much"],
+        ["--memory", "0"],
+        ["--keep-alive", "5 minutes"],
+    ],
+)
+def test_a_bad_option_is_a_usage_error(options: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["simulate", *options])
+    assert result.exit_code == 2
+    assert f"{options[0]}: {options[1]!r} is not accepted" in result.output
+
+
+def test_options_are_read() -> None:
+    assert listen_address("localhost") == ("127.0.0.1", 11434)
+    assert listen_address(":8080") == ("127.0.0.1", 8080)
+    assert listen_address("[::1]:0") == ("::1", 0)
+    assert memory_size("8") == memory_size("8GiB") == memory_size("8192 MiB") == 8 << 30
+    assert keep_alive_seconds("5m") == keep_alive_seconds("300") == 300
+    assert keep_alive_seconds("-1") == NEVER
+    with pytest.raises(ConfigError):
+        keep_alive_seconds("soon")
