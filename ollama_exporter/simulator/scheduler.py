@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ollama_exporter.simulator import placement
-from ollama_exporter.simulator.runners import Ended, Event, Runners
+from ollama_exporter.simulator.completed import CompletedLoop
+from ollama_exporter.simulator.runners import Ended, Runners
 from ollama_exporter.simulator.state import (
     Cause,
     Effect,
@@ -59,9 +60,7 @@ class Scheduler:
         self._load_ends = math.inf
         self._load_fails: Reason | None = None
         self._awaited = 0  # unload events that the pending loop waits for
-        self._unload_events = 0
-        self._completed: deque[Event] = deque()
-        self._blocked_until = math.inf  # the wait for freed memory; inf: none
+        self._completed = CompletedLoop(host, self._runners)
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -81,7 +80,7 @@ class Scheduler:
         """End a request that has a runner: answered, failed, or left in mid-answer."""
         self.advance(now)
         runner = self._runners.release(now, request_id)
-        self._completed.append(Ended(runner, request_id))
+        self._completed.put(Ended(runner, request_id))
         self._settle()
 
     def leave(self, now: float, request_id: int) -> None:
@@ -101,7 +100,7 @@ class Scheduler:
         runner = self._runners.by_key.get(key)
         if runner is not None:
             runner.expires_at = now
-            self._condemn(runner, Cause(Reason.STOPPED, now))
+            self._completed.condemn(runner, Cause(Reason.STOPPED, now))
             self._settle()
 
     def crash(self, now: float, key: str) -> list[int]:
@@ -118,7 +117,7 @@ class Scheduler:
         failed = self.crash(now, key)
         if failed:
             for runner in list(self._runners.by_key.values()):
-                self._condemn(runner, Cause(Reason.OUT_OF_MEMORY, now))
+                self._completed.condemn(runner, Cause(Reason.OUT_OF_MEMORY, now))
             self._settle()
         return failed
 
@@ -163,7 +162,7 @@ class Scheduler:
 
     def due(self) -> float:
         """Find the next moment at which something happens by itself; inf: never."""
-        return min(self._load_ends, self._blocked_until, self._runners.next_timer())
+        return min(self._load_ends, self._completed.blocked_until, self._runners.next_timer())
 
     def advance(self, now: float) -> None:
         """Let time pass until `now`, doing what falls due on the way, each at its moment."""
@@ -172,52 +171,20 @@ class Scheduler:
             self._now = max(self._now, due)
             if due == self._load_ends:
                 self._end_load()
-            elif due == self._blocked_until:
-                self._blocked_until = math.inf
-                self._unload_events += 1
+            elif due == self._completed.blocked_until:
+                self._completed.go_on()
             else:
-                self._completed.append(self._runners.fire_timer(due))
+                self._completed.put(self._runners.fire_timer(due))
             self._settle()
         self._now = max(self._now, now)
 
     def _settle(self) -> None:
         """Both loops go as far as they can at this moment."""
-        while self._completed_step() or self._pending_step():
+        while (
+            self._completed.step(self._now, loading=self._loading is not None)
+            or self._pending_step()
+        ):
             pass
-
-    # -- the completed loop ---------------------------------------------------------------------
-
-    def _completed_step(self) -> bool:
-        if self._blocked_until < math.inf or not self._completed:
-            return False
-        event = self._completed.popleft()
-        if isinstance(event, Ended):
-            again = self._runners.ended(self._now, event)
-            if again is not None:
-                self._completed.append(again)
-        elif self._runners.expire(self._now, event.runner):
-            wait = self._memory_wait(event.runner)
-            if wait > 0:
-                self._blocked_until = self._now + wait
-            else:
-                self._unload_events += 1
-        return True
-
-    def _memory_wait(self, gone: Runner) -> float:
-        """Full when another runner is loaded: free memory is then their own account of it."""
-        if not self.host.gpu or gone.size_vram == 0:
-            return 0.0
-        alone = not self._runners.by_key and self._loading is None
-        return self.host.convergence if alone else self.host.recovery
-
-    def _condemn(self, runner: Runner, cause: Cause) -> None:
-        """Keep-alive 0 and out when idle; the deadline on the list stays as it was."""
-        runner.timer = None
-        runner.session = 0.0
-        if runner.cause is None:
-            runner.cause = cause
-        if runner.refs == 0 and not runner.loading:
-            self._completed.append(self._runners.doom(runner))
 
     # -- the pending loop -----------------------------------------------------------------------
 
@@ -227,16 +194,15 @@ class Scheduler:
         if self._current is None:
             return self._take_next()
         if self._awaited:
-            taken = min(self._awaited, self._unload_events)
+            taken = self._completed.take_unloads(self._awaited)
             self._awaited -= taken
-            self._unload_events -= taken
             if not taken or self._awaited:
                 return False
         self._place(self._current)
         return True
 
     def _take_next(self) -> bool:
-        self._unload_events = 0  # with nothing pending they are ignored
+        self._completed.unloads = 0  # with nothing pending they are ignored
         if not self._queue:
             return False
         request = self._queue.popleft()
@@ -269,14 +235,14 @@ class Scheduler:
             self._start_load(request)
 
     def _make_room(self, runner: Runner, cause: Cause) -> None:
-        self._condemn(runner, cause)
+        self._completed.condemn(runner, cause)
         self._awaited = 1
 
     def _serve(self, runner: Runner, request: Request) -> None:
         self._runners.grant(self._now, runner, request)
         if request.id in self._gone:  # its client left while room was made
             self._gone.discard(request.id)
-            self._completed.append(Ended(self._runners.release(self._now, request.id), request.id))
+            self._completed.put(Ended(self._runners.release(self._now, request.id), request.id))
 
     # -- loading --------------------------------------------------------------------------------
 
@@ -362,7 +328,7 @@ class Scheduler:
         request.oom_retried = True
         self._current = request
         for runner in others:
-            self._condemn(runner, Cause(Reason.EVICTED, self._now, request.name))
+            self._completed.condemn(runner, Cause(Reason.EVICTED, self._now, request.name))
         self._awaited = len(others)
 
     def _pending(self, request_id: int) -> bool:

@@ -148,6 +148,13 @@ def test_a_cloud_model_is_in_tags_and_never_runs_here() -> None:
         ("/v1/messages", {"model": "mistral", "max_tokens": 3}, 400, "messages"),
         ("/v1/messages", {"max_tokens": 3}, 400, "model"),
         ("/v1/completions", {"model": "nomic-embed-text", "prompt": "a"}, 400, "support"),
+        ("/v1/chat/completions", {"model": "nomic-embed-text", "messages": [{}]}, 400, "support"),
+        (
+            "/v1/messages",
+            {"model": "nomic-embed-text", "max_tokens": 1, "messages": [{}]},
+            400,
+            "s",
+        ),
         ("/v1/responses", {"model": "nomic-embed-text", "input": "a"}, 400, "support"),
         ("/_simulator/fault", {"fault": "odd"}, 400, "not known"),
         ("/_simulator/fault", {"fault": "restart", "signal": "SIGINT"}, 400, "SIGTERM"),
@@ -262,6 +269,59 @@ def test_the_next_answer_goes_wrong_as_told(
         assert (reply.error or "").find(error or "") >= 0
         assert b'"done":true' not in reply.tail
         assert b'"done":true' in (await generate(sim, "mistral")).tail
+
+    with_simulator(check)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"content": PROMPT}]}),
+        ("/v1/completions", {"prompt": PROMPT}),
+        ("/v1/responses", {"input": PROMPT}),
+        ("/v1/messages", {"max_tokens": 9, "messages": [{"content": PROMPT}]}),
+    ],
+)
+def test_compatible_streams_swallow_the_error_and_lack_their_end(
+    path: str, body: dict[str, Any]
+) -> None:
+    async def check(sim: Simulator) -> None:
+        for tokens, status in ((2, 200), (0, 500)):
+            await order(sim, fault="crash_after", model="mistral", tokens=tokens)
+            reply = await ask(sim.url, path, {"model": "mistral", "stream": True} | body)
+            assert reply.status == status
+            for end in (b"[DONE]", b"message_stop", b"response.completed"):
+                assert end not in reply.tail
+
+    with_simulator(check)
+
+
+def test_a_crash_fails_an_embedding() -> None:
+    async def check(sim: Simulator) -> None:
+        body = {"model": "nomic-embed-text", "input": "word " * 20000}
+        running = asyncio.create_task(ask(sim.url, "/api/embed", body))
+        await asyncio.sleep(0.3)  # of about a second that the texts take
+        await order(sim, fault="crash", model="nomic-embed-text")
+        assert (await running).status == 500
+
+    with_simulator(check)
+
+
+def test_a_client_may_wait_for_100_and_send_the_next_request_early() -> None:
+    async def check(sim: Simulator) -> None:
+        port = int(sim.url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps({"model": "mistral", "prompt": PROMPT, "stream": False}).encode()
+        head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        writer.write(body)
+        await asyncio.sleep(0.02)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        both = await reader.read()
+        assert both.count(b"HTTP/1.1 200 OK") == 2
+        assert both.endswith(b"Ollama is running")
+        writer.close()
 
     with_simulator(check)
 

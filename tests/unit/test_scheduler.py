@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ollama_exporter.simulator.catalogue import GIB, MIB, ModelFile
-from ollama_exporter.simulator.placement import SERVER_BUSY
+from ollama_exporter.simulator.placement import SERVER_BUSY, next_lower_context
 from ollama_exporter.simulator.scheduler import Scheduler
 from ollama_exporter.simulator.state import (
     NEVER,
@@ -631,3 +631,8 @@ def test_the_automatic_context_follows_gpu_memory_4_2() -> None:
     assert Host(memory=80 * GIB).automatic_context == 262_144
     assert Host(gpu=False).automatic_context == 4096
     assert replace(Host(), context=2048).automatic_context == 2048
+
+
+def test_the_automatic_context_goes_down_in_the_servers_steps_2_1() -> None:
+    steps = [next_lower_context(tokens) for tokens in (262_144, 32768, 4096)]
+    assert steps == [32768, 4096, None]
