@@ -2,6 +2,7 @@
 """Which runner serves, which has to go, and what fits: decisions without state or time."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ollama_exporter.simulator.state import Host, Request, Runner
 
@@ -69,6 +70,25 @@ def split(host: Host, runners: Iterable[Runner], request: Request) -> tuple[int,
     if not host.gpu or request.options.num_gpu == 0:
         return size, 0
     return size, min(size, free_memory(host, runners))
+
+
+def new_runner(
+    host: Host, runners: Iterable[Runner], request: Request, *, pid: int, now: float
+) -> Runner:
+    """Make the runner that is started for a request."""
+    size, size_vram = split(host, runners, request)
+    return Runner(
+        pid=pid,
+        name=request.name,
+        digest=request.digest,
+        file=request.file,
+        options=replace(request.options, num_ctx=effective_context(request)),
+        size=size,
+        size_vram=size_vram,
+        session=host.keep_alive if request.keep_alive is None else request.keep_alive,
+        parallel=slots(host, request),
+        started_at=now,
+    )
 
 
 def next_lower_context(tokens: int) -> int | None:

@@ -7,6 +7,8 @@ from ollama_exporter.simulator.state import (
     Cause,
     Effect,
     Granted,
+    Listed,
+    Load,
     Reason,
     Request,
     Runner,
@@ -48,6 +50,23 @@ class Runners:
     def serves(self, request_id: int) -> bool:
         """Whether the request has a runner."""
         return request_id in self._holders
+
+    def add(self, now: float, runner: Runner) -> None:
+        """List a runner whose load has ended."""
+        runner.loading = False
+        runner.loaded_at = now
+        self.by_key[runner.file.weights] = runner
+        self._truth.append(
+            Load(
+                at=now,
+                name=runner.name,
+                digest=runner.digest,
+                weights=runner.file.weights,
+                pid=runner.pid,
+                num_ctx=runner.options.num_ctx,
+                started_at=runner.started_at,
+            )
+        )
 
     def grant(self, now: float, runner: Runner, request: Request) -> None:
         """Give the runner to the request: the timer stops, the deadline stays what it was.
@@ -128,6 +147,23 @@ class Runners:
                 by=cause.by,
             )
         )
+
+    def listed(self, now: float) -> list[Listed]:
+        """Say what is listed now; the deadline of one that was never idle slides."""
+        return [
+            Listed(
+                name=runner.name,
+                digest=runner.digest,
+                file=runner.file,
+                size=runner.size,
+                size_vram=runner.size_vram,
+                context=runner.options.num_ctx,
+                expires_at=(
+                    now + runner.session if runner.expires_at is None else runner.expires_at
+                ),
+            )
+            for runner in self.by_key.values()
+        ]
 
     def next_timer(self) -> float:
         """Find the earliest deadline of an idle runner."""

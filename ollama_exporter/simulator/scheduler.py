@@ -24,7 +24,6 @@ from ollama_exporter.simulator.state import (
     Effect,
     Host,
     Listed,
-    Load,
     Reason,
     Refused,
     Request,
@@ -133,20 +132,7 @@ class Scheduler:
     def listed(self, now: float) -> list[Listed]:
         """Say what `/api/ps` shows, without its order."""
         self.advance(now)
-        return [
-            Listed(
-                name=runner.name,
-                digest=runner.digest,
-                file=runner.file,
-                size=runner.size,
-                size_vram=runner.size_vram,
-                context=runner.options.num_ctx,
-                expires_at=(
-                    now + runner.session if runner.expires_at is None else runner.expires_at
-                ),
-            )
-            for runner in self._runners.by_key.values()
-        ]
+        return self._runners.listed(now)
 
     @property
     def loading(self) -> str | None:
@@ -251,20 +237,8 @@ class Scheduler:
             self._gone.discard(request.id)
             self._current = None
             return
-        size, size_vram = placement.split(self.host, self._runners.by_key.values(), request)
-        keep_alive = self.host.keep_alive if request.keep_alive is None else request.keep_alive
-        context = placement.effective_context(request)
-        self._loading = Runner(
-            pid=next(self._pids),
-            name=request.name,
-            digest=request.digest,
-            file=request.file,
-            options=replace(request.options, num_ctx=context),
-            size=size,
-            size_vram=size_vram,
-            session=keep_alive,
-            parallel=placement.slots(self.host, request),
-            started_at=self._now,
+        self._loading = placement.new_runner(
+            self.host, self._runners.by_key.values(), request, pid=next(self._pids), now=self._now
         )
         self._load_fails = self.failing_loads.popleft() if self.failing_loads else None
         # one that fails does so when it allocates, on the way
@@ -293,20 +267,7 @@ class Scheduler:
         assert request is not None  # noqa: S101 - a load is always somebody's
         self._loading = self._current = None
         self._load_ends = math.inf
-        runner.loading = False
-        runner.loaded_at = self._now
-        self._runners.by_key[request.key] = runner
-        self.truth.append(
-            Load(
-                at=self._now,
-                name=runner.name,
-                digest=runner.digest,
-                weights=request.key,
-                pid=runner.pid,
-                num_ctx=runner.options.num_ctx,
-                started_at=runner.started_at,
-            )
-        )
+        self._runners.add(self._now, runner)
         self._runners.grant(self._now, runner, request)
 
     def _fail_load(self, how: Reason) -> None:
