@@ -21,41 +21,27 @@ PY := $(VENV)/bin/python
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# A stamp carries what was installed from where: a changed pyproject.toml or a moved clone installs
-# again, a mere change of its date does not (that would need a network after each checkout).
-SUM := $(shell { cat pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
-INSTALLED := $(VENV)/.installed-$(SUM)
-DEVELOP := $(VENV)/.develop-$(SUM)
+SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench clean venv promtool
+.PHONY: help demo test lint format docs truth conformance bench clean run-env dev-env promtool
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 # -- environment -----------------------------------------------------------------------------------
 
-# Made anew when there is none, when its interpreter is gone, or when PYTHON names another version.
-venv:
-	@.ci/make-venv "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
+run-env:
+	@$(call SETUP,run)
 
-$(INSTALLED): | venv
-	@echo "make: installing ollama_exporter and what it needs into $(VENV) (some 20 s)"
-	@$(PY) -m pip install --quiet --editable .
-	@rm -f $(VENV)/.installed-* $(VENV)/.develop-*
-	@touch $@
+dev-env:
+	@$(call SETUP,develop)
 
-$(DEVELOP): $(INSTALLED)
-	@echo "make: installing what the tests and linters need (some 40 s)"
-	@$(PY) -m pip install --quiet --upgrade 'pip>=25.1'  # the first that knows dependency groups
-	@$(PY) -m pip install --quiet --group dev
-	@touch $@
-
-promtool: | venv
+promtool: dev-env
 	@.ci/get-promtool "$(VENV)/bin"
 
 # -- what one does ---------------------------------------------------------------------------------
 
-demo: $(INSTALLED)
+demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
@@ -63,11 +49,11 @@ test: lint promtool
 	@echo "make: tests"
 	@$(WITH_PATH) $(PY) -m pytest -n auto --dist worksteal --cov --cov-report=term -rfEs
 else
-test: $(DEVELOP) promtool
+test: dev-env promtool
 	@$(WITH_PATH) $(PY) -m pytest $(ARGS)
 endif
 
-lint: $(DEVELOP)
+lint: dev-env
 	@echo "make: ruff, mypy, import-linter, codespell"
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
@@ -75,22 +61,22 @@ lint: $(DEVELOP)
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m codespell_lib
 
-format: $(DEVELOP)
+format: dev-env
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
-docs: $(DEVELOP)
+docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
 	@echo "make: docs/metrics.md written"
 
-truth: $(INSTALLED)
+truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
 
 # Loads and unloads the two models on that server, nothing else.
-conformance: $(DEVELOP)
+conformance: dev-env
 	@$(PY) -m pytest tests/conformance $(if $(SERVER),--server "$(SERVER)") $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL2),--model2 "$(MODEL2)") $(ARGS)
 
-bench: $(DEVELOP)
+bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
 
 clean:
