@@ -202,7 +202,7 @@ def _say_what_to_try(sim: Simulator) -> None:
     click.echo("Try:")
     click.echo(f"  curl {sim.url}/api/ps")
     click.echo(f"""  curl {sim.url}/api/generate -d '{{"model":"mistral","prompt":"Hello"}}'""")
-    click.echo(f"  ollama-exporter --ollama-url {sim.url}")
+    click.echo(f"  ollama-exporter --ollama.url {sim.url}")
     if sim.config.control:
         click.echo(
             f"""  curl {sim.url}/_simulator/fault -d '{{"fault":"crash","model":"mistral"}}'"""
