@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log lines on stderr, in logfmt or JSON: a constant message, the values in keys."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+# What a LogRecord has by itself; everything else came in `extra`.
+OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+NAMESPACE: Final = "ollama_exporter"
+
+
+class Formatter(logging.Formatter):
+    """One line for each record."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback is one value in it."""
+        values = dict(self._values(record))
+        if self._as_json:
+            return json.dumps(values, default=str, ensure_ascii=False)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in values.items())
+
+    def _values(self, record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        yield "time", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        yield "level", record.levelname.lower()
+        yield "logger", record.name.removeprefix(f"{NAMESPACE}.")
+        yield "msg", record.getMessage()
+        yield from ((key, value) for key, value in vars(record).items() if key not in OWN)
+        if record.exc_info:
+            yield "err", self.formatException(record.exc_info)
+
+
+def setup(*, level: str, as_json: bool, counter: logging.Handler | None = None) -> None:
+    """Send this package's log to stderr. `counter` sees each line as well."""
+    logger = logging.getLogger(NAMESPACE)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter(as_json=as_json))
+    logger.handlers = [handler, *([] if counter is None else [counter])]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if text and not any(c in text for c in ' "=\\') and text.isprintable():
+        return text
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the metrics of one exporter together."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from ollama_exporter.metrics.guard import Collector, Guard
+from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.lifecycle import Lifecycle
+from ollama_exporter.metrics.residency import ResidencyCollector
+from ollama_exporter.metrics.selfmetrics import (
+    ExporterCollector,
+    LogCounter,
+    RuntimeCollector,
+    UnfilledCollector,
+)
+from ollama_exporter.metrics.server import ServerCollector, ServerState
+from ollama_exporter.protocol.names import normalise
+from ollama_exporter.residency.events import View
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What `/metrics` renders, and where events go."""
+
+    registry: CollectorRegistry
+    lifecycle: Lifecycle
+    exporter: ExporterCollector
+
+
+def build(
+    *,
+    view: Callable[[], View],
+    server: Callable[[], ServerState],
+    wall: Callable[[float], float],
+    log_lines: LogCounter,
+    expected: Sequence[str] = (),
+    max_models: int = 100,
+    runtime: bool = True,
+) -> Metrics:
+    """Build the registry of one target and of the exporter itself.
+
+    `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
+    the families of process and interpreter.
+    """
+    labels = ModelLabels(max_models)
+    names = [normalise(name) for name in expected]
+    for name in names:
+        labels.label(name)
+    lifecycle = Lifecycle(wall, labels)
+    exporter = ExporterCollector(targets=1, log_lines=log_lines)
+    collectors: list[Collector] = [
+        ServerCollector(server, labels),
+        ResidencyCollector(view, lambda: server().up, wall, labels, names),
+        lifecycle,
+        UnfilledCollector(),
+        exporter,
+    ]
+    if runtime:
+        collectors.append(RuntimeCollector())
+    registry = CollectorRegistry()
+    registry.register(Guard(collectors, clock=time.perf_counter))
+    return Metrics(registry, lifecycle, exporter)

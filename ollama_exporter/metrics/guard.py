@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One collector around all others: a raising one costs only itself, each is timed."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from prometheus_client.metrics_core import Metric
+
+from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.families import constant, empty
+
+logger = logging.getLogger(__name__)
+
+
+class Collector(Protocol):
+    """Yields families; `name` is the label of its own success."""
+
+    name: str
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield families."""
+
+
+class Guard:
+    """What the registry knows: collects each collector on its own."""
+
+    def __init__(self, collectors: Sequence[Collector], *, clock: Callable[[], float]) -> None:
+        self._collectors = tuple(collectors)
+        self._clock = clock
+        self._failing: set[str] = set()
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the names, so that a filter by name finds them and a clash is noticed."""
+        return (empty(name) for name in FAMILIES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families and how the collecting went."""
+        begin = self._clock()
+        took: list[tuple[tuple[str, ...], float]] = []
+        success: list[tuple[tuple[str, ...], float]] = []
+        for collector in self._collectors:
+            started = self._clock()
+            families = self._try(collector)
+            took.append(((collector.name,), self._clock() - started))
+            success.append(((collector.name,), float(families is not None)))
+            yield from families or ()
+        yield constant("ollama_scrape_collector_duration_seconds", took)
+        yield constant("ollama_scrape_collector_success", success)
+        yield constant("ollama_scrape_duration_seconds", [((), self._clock() - begin)])
+
+    def _try(self, collector: Collector) -> list[Metric] | None:
+        """Collect; log the first failure in a row only."""
+        try:
+            families = list(collector.collect())
+        except Exception:
+            if collector.name not in self._failing:
+                self._failing.add(collector.name)
+                logger.exception("Collector failed", extra={"collector": collector.name})
+            return None
+        self._failing.discard(collector.name)
+        return families

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bounded model label: whatever names clients make up, the series stay few."""
+
+from typing import Final
+
+OTHER: Final = "other"  # no model's name: those carry a tag
+
+
+class ModelLabels:
+    """Gives the first `limit` names a label of their own; the rest share one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._names: set[str] = set()
+
+    def label(self, name: str) -> str:
+        """Return the label of a model's name."""
+        if name in self._names:
+            return name
+        if len(self._names) >= self._limit:
+            return OTHER
+        self._names.add(name)
+        return name
