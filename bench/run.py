@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from bench.poll import PollFigures, measure_polls
 from bench.stage import MODELS
 
 TICK: Final = os.sysconf("SC_CLK_TCK")
@@ -188,7 +189,7 @@ def machine() -> str:
     return f"{os.cpu_count()} x {cpu}, Python {platform.python_version()}, {versions}"
 
 
-def report(rounds: dict[str, list[Figures]]) -> str:
+def report(rounds: dict[str, list[Figures]], polls: list[PollFigures]) -> str:
     ours, bare = rounds["ollama_exporter"], rounds["bare"]
     rows = [
         ("start to first complete scrape, s", "start", 2, f"< {GOALS['start']}"),
@@ -203,10 +204,16 @@ def report(rounds: dict[str, list[Figures]]) -> str:
     for title, name, digits, goal in rows:
         mine = [float(getattr(x, name)) for x in ours]
         theirs = [float(getattr(x, name)) for x in bare]
-        ratio = statistics.median(mine) / statistics.median(theirs)
-        cells = [title, spread(mine, digits), spread(theirs, digits), f"{ratio:.2f}", goal]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(title, mine, theirs, digits, goal))
+    mine, theirs = [x.ours for x in polls], [x.bare for x in polls]
+    lines.append(row("CPU of one poll, ms", mine, theirs, 2, ""))
     return "\n".join(lines)
+
+
+def row(title: str, mine: list[float], theirs: list[float], digits: int, goal: str) -> str:
+    ratio = statistics.median(mine) / statistics.median(theirs)
+    cells = [title, spread(mine, digits), spread(theirs, digits), f"{ratio:.2f}", goal]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -215,12 +222,14 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
     options = parser.parse_args()
     rounds: dict[str, list[Figures]] = {}
+    polls: list[PollFigures] = []
     with stage() as url:
         for number in range(options.rounds):
             for contender in contenders(url):
                 print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
                 rounds.setdefault(contender.name, []).append(measure(contender))
-    text = f"{report(rounds)}\n\nMedian (least to most) of {options.rounds} rounds. {machine()}.\n"
+            polls.append(measure_polls(url))
+    text = f"{report(rounds, polls)}\n\nMedian (least to most) of {options.rounds} rounds. {machine()}.\n"
     print(text)
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
