@@ -229,7 +229,8 @@ def main() -> None:
                 print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
                 rounds.setdefault(contender.name, []).append(measure(contender))
             polls.append(measure_polls(url))
-    text = f"{report(rounds, polls)}\n\nMedian (least to most) of {options.rounds} rounds. {machine()}.\n"
+    what = f"Median (least to most) of {options.rounds} rounds. {machine()}."
+    text = f"{report(rounds, polls)}\n\n{what}\n"
     print(text)
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
