@@ -5,7 +5,8 @@ OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
 ├── RecordingError    a recording cannot be read; carries the line number
-└── StateError        a state file cannot be read or written
+├── StateError        a state file cannot be read or written
+└── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
 and msgspec's in `settings.py`, those of recordings in `recording.py`.
@@ -58,3 +59,7 @@ class RecordingError(OllamaExporterError):
 
 class StateError(OllamaExporterError):
     """A state file that cannot be read or written."""
+
+
+class StartError(OllamaExporterError):
+    """The exporter cannot serve: a listen address is taken or not ours."""

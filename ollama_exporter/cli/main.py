@@ -29,6 +29,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+class Refused(click.ClickException):
+    """An input that cannot be read: not our failure, and not a wrong flag."""
+
+    exit_code = USAGE
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own: `cli/<module>.py`, attribute `command`.
 
@@ -36,19 +42,23 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order in which one meets them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"ollama_exporter.cli.{COMMANDS[cmd_name][0]}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front of its own options."""
         if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -60,19 +70,14 @@ class LazyGroup(click.Group):
         except ConfigError as err:
             raise click.UsageError(str(err)) from err
         except RecordingError as err:
-            failure = click.ClickException(str(err))
-            failure.exit_code = USAGE
-            raise failure from err
+            raise Refused(str(err)) from err
         except OllamaExporterError as err:
             raise click.ClickException(str(err)) from err
 
 
 @click.group(
     cls=LazyGroup,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "OLLAMA_EXPORTER",
-    },
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without a command, `serve` runs: `ollama-exporter --help` is this page, "
     "`ollama-exporter serve --help` lists its flags.",
 )

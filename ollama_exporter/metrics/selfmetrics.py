@@ -41,15 +41,24 @@ class ExporterCollector:
         self._targets = targets
         self._log_lines = log_lines
         self.errors = counter("ollama_exporter_recorder_errors_total")
-        self.reload_ok = gauge("ollama_exporter_config_last_reload_successful")
-        self.reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
+        self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
+        self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
+
+    def reloaded(self, *, at: float) -> None:
+        """Note an accepted configuration; `at`: wall-clock Unix seconds."""
+        self._reload_ok.set(1)
+        self._reload_at.set(at)
+
+    def reload_failed(self) -> None:
+        """Note a refused configuration."""
+        self._reload_ok.set(0)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as of now."""
         labels = (__version__, REVISION, platform.python_version())
         yield constant("ollama_exporter_build_info", [(labels, 1.0)])
         yield constant("ollama_exporter_targets", [((), float(self._targets))])
-        yield from collected(self.errors, self._log_lines.lines, self.reload_ok, self.reload_at)
+        yield from collected(self.errors, self._log_lines.lines, self._reload_ok, self._reload_at)
 
 
 class UnfilledCollector:

@@ -31,7 +31,6 @@ REASONS: Final = (
     (httpx.NetworkError, FailureReason.RESET),
     (httpx.LocalProtocolError, FailureReason.MALFORMED),
     (httpx.RemoteProtocolError, FailureReason.RESET),
-    (httpx.HTTPError, FailureReason.MALFORMED),
 )
 
 
@@ -114,7 +113,7 @@ class OllamaClient:
         return response, body
 
     def _headers(self) -> dict[str, str]:
-        """Read the token each time, it may be rotated; unreadable for a moment, the last one serves."""
+        """Read the token each time, it may be rotated; unreadable for a moment, the last serves."""
         if self._target.token_file is None:
             return {}
         with suppress(ConfigError):
@@ -182,14 +181,14 @@ def _translate(err: httpx.HTTPError) -> TargetError:
     if isinstance(err, httpx.ConnectError):
         tls = _is_tls(err)
         return TargetError(FailureReason.RESET if tls else FailureReason.REFUSED, detail)
-    reason = next(reason for kind, reason in REASONS if isinstance(err, kind))
-    return TargetError(reason, detail)
+    for kind, reason in REASONS:
+        if isinstance(err, kind):
+            return TargetError(reason, detail)
+    return TargetError(FailureReason.MALFORMED, detail)
 
 
 def _is_tls(err: BaseException | None) -> bool:
     """Tell whether a failed handshake is behind it; httpx wraps httpcore's, which wraps ssl's."""
-    while err is not None:
-        if isinstance(err, ssl.SSLError):
-            return True
-        err = err.__cause__ or err.__context__
-    return False
+    if err is None or isinstance(err, ssl.SSLError):
+        return err is not None
+    return _is_tls(err.__cause__ or err.__context__)

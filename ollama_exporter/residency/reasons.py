@@ -51,6 +51,7 @@ class Case:
 
     loss: Loss
     over: bool  # the window in which evidence is waited for
+    blind: bool  # nobody watched for longer than that window
     complete: bool  # the requests seen are (nearly) all
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant that room is made
@@ -70,6 +71,11 @@ def decide(case: Case) -> Verdict | None:
 
 def _unknown(*evidence: str) -> Verdict:
     return Verdict(Reason.UNKNOWN, evidence)
+
+
+def unwatched(case: Case) -> Opinion:
+    """An hour without a poll: too much can have happened."""
+    return _unknown("nobody watched when it left") if case.blind else None
 
 
 # -- what seen requests said of this very runner ---------------------------------------------------
@@ -233,6 +239,7 @@ def _appeared(case: Case) -> Verdict:
 
 
 RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
+    unwatched,
     a_request_failed,
     condemned_by_request,
     deadline_set_to_the_past,

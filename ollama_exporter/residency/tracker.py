@@ -34,6 +34,7 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Loss, Losses
 from ollama_exporter.residency.reasons import Case, Verdict, decide
+from ollama_exporter.residency.saved import Saved, save
 from ollama_exporter.residency.serverclock import ServerClock
 from ollama_exporter.residency.testimony import Testimony
 
@@ -217,6 +218,7 @@ class Tracker:
         return Case(
             loss,
             over=now >= loss.high + self._window,
+            blind=loss.high - loss.low > self._window,
             complete=self._testimony.traffic.complete,
             flips=flips >= FLIPS,
             swift=self._losses.swift,
@@ -248,6 +250,17 @@ class Tracker:
         ):
             del self._known[oldest]
             self._contexts = {k: v for k, v in self._contexts.items() if k[0] != oldest}
+
+    def dump(self) -> Saved:
+        """Return what a later process needs to notice what left in the meantime."""
+        return save(self._last, self._lives.values(), self._known)
+
+    def restore(self, saved: Saved) -> None:
+        """Take up where an earlier process ended; the lost connection was its own."""
+        self._last = saved.last
+        self._lives.update({life.key: life for life in saved.lives})
+        self._known.update(dict.fromkeys(saved.known))
+        self._closed_by_us = True
 
     def view(self) -> View:
         """Return the state now."""

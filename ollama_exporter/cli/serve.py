@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`serve`: the exporter itself."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.log import setup
+from ollama_exporter.metrics.selfmetrics import LogCounter
+from ollama_exporter.runtime import serve
+
+
+@click.command(
+    epilog="Examples: `ollama-exporter` watches the Ollama of this machine; "
+    "`ollama-exporter --ollama.url=http://gpu-box:11434 --web.listen-address=127.0.0.1:11487` "
+    "another one. Each flag is a variable and a key of the file, too; a flag beats a variable, "
+    "a variable beats the file."
+)
+@with_settings()
+def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
+    """Poll an Ollama server and serve /metrics for Prometheus.
+
+    Nothing needs to be configured: it watches $OLLAMA_HOST or 127.0.0.1:11434, also while that is
+    down, and says on /metrics what is loaded, until when, what left memory and why.
+    """
+    settings = settings_from(values)
+    counter = LogCounter()
+    setup(level=settings.log_level, as_json=settings.log_format == "json", counter=counter)
+    with suppress(KeyboardInterrupt):  # where the loop cannot handle signals
+        asyncio.run(serve(settings, reread=lambda: settings_from(values), log_lines=counter))

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One log line for each load and unload, with its bounds and its evidence."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
+
+logger = logging.getLogger(__name__)
+
+
+def log_event(event: Event, wall: Callable[[float], float]) -> None:
+    """Log one event; `wall` turns its moments into wall-clock Unix seconds."""
+
+    def clock(moment: float) -> str:
+        return datetime.fromtimestamp(wall(moment), UTC).isoformat(timespec="milliseconds")
+
+    match event:
+        case Found():
+            logger.info("Model resident at start", extra={"model": event.model.name})
+        case Loaded():
+            bounds = {"not_before": clock(event.not_before), "not_after": clock(event.not_after)}
+            logger.info("Model loaded", extra={"model": event.model.name, **bounds})
+        case Restarted():
+            bounds = {"not_before": clock(event.not_before), "not_after": clock(event.not_after)}
+            logger.warning("Server restarted", extra=bounds)
+        case Unloaded():
+            values = {
+                "model": event.model.name,
+                "reason": event.reason.value,
+                "by": event.by or "",
+                "not_before": clock(event.not_before),
+                "not_after": clock(event.not_after),
+                "evidence": "; ".join(event.evidence),
+            }
+            logger.info("Model unloaded", extra=values)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: builds everything, runs it, ends it in order.
+
+Order of the end, bounded by uvicorn's last words and one client's closing: stop accepting, answer
+what is under way, stop the poller, write the state file, close the client.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, fields
+
+from ollama_exporter import __version__
+from ollama_exporter.clock import Timeline
+from ollama_exporter.errors import ConfigError, OllamaExporterError
+from ollama_exporter.eventlog import log_event
+from ollama_exporter.log import setup
+from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
+from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.replay import WINDOW, WINDOW_POLLS
+from ollama_exporter.residency.events import Event, View
+from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.settings import Settings
+from ollama_exporter.state import EVERY, StateFile
+from ollama_exporter.web.app import Parts, application
+from ollama_exporter.web.server import listen, server, spelled
+
+# A reload changes these; the rest is built in, and needs a restart.
+RELOADABLE = frozenset(
+    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
+)
+OnEvents = Callable[[tuple[Event, ...], View], None]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Current:
+    """The settings in force; a reload replaces them whole."""
+
+    settings: Settings
+
+    def cadence(self) -> Cadence:
+        """Return how often to poll."""
+        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
+
+
+async def serve(
+    settings: Settings, *, reread: Callable[[], Settings], log_lines: LogCounter
+) -> None:
+    """Run until SIGTERM or SIGINT; the second one ends at once. SIGHUP reloads."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        if stop.is_set():
+            os._exit(1)  # asked twice: whatever hangs is not waited for
+        stop.set()
+
+    with suppress(NotImplementedError):  # Windows has no signal handlers on the loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+    await run(settings, stop=stop, reread=reread, log_lines=log_lines)
+
+
+async def run(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    on_events: OnEvents | None = None,
+    reread: Callable[[], Settings] | None = None,
+    log_lines: LogCounter | None = None,
+) -> None:
+    """Poll and serve until `stop` is set. Serves before the first poll has ended.
+
+    `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
+    """
+    state_file = _state_file(settings)
+    sockets = listen(settings.listen_addresses)
+    logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
+    for socket in sockets:
+        logger.info("Listening on", extra={"address": spelled(socket)})
+    exporter = Exporter(settings, on_events=on_events, log_lines=log_lines or LogCounter())
+    if state_file is not None:
+        exporter.take_up(state_file)
+    exporter.reread = reread
+    with suppress(NotImplementedError, ValueError, RuntimeError):  # no SIGHUP there
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, exporter.reload_logged)
+    web = server(application(exporter.parts()))
+    serving = asyncio.create_task(web.serve(sockets=sockets))
+    async with exporter.polling(state_file):
+        await asyncio.wait(
+            [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        logger.info("Ending")
+        web.should_exit = True
+        await serving
+
+
+class Exporter:
+    """All parts of one exporter, wired."""
+
+    def __init__(
+        self, settings: Settings, *, on_events: OnEvents | None, log_lines: LogCounter
+    ) -> None:
+        self.current = Current(settings)
+        self.reread: Callable[[], Settings] | None = None
+        self._log_lines = log_lines
+        self._timeline = Timeline()
+        self._tracker = Tracker(window=max(WINDOW, WINDOW_POLLS * settings.poll_interval))
+        self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
+        self._sinks = Sinks(events=[self._record])
+        self._poller = Poller(
+            self._client,
+            self._tracker,
+            self.current.cadence,
+            self._sinks,
+            now=self._timeline.now,
+            wall=self._timeline.wall,
+            jitter=random.random,
+        )
+        self._metrics = self._build(settings)
+        self._sinks.errors = self._metrics.exporter.errors.inc
+        self._on_events = on_events
+        self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
+
+    def _build(self, settings: Settings) -> Metrics:
+        return build(
+            view=self._tracker.view,
+            server=lambda: self._poller.state,
+            wall=self._timeline.wall,
+            log_lines=self._log_lines,
+            expected=settings.expected_models,
+            max_models=settings.max_models,
+            runtime=not settings.disable_exporter_metrics,
+        )
+
+    def take_up(self, state_file: StateFile) -> None:
+        """Go on where an earlier process ended."""
+        saved = state_file.read()
+        if saved is not None:
+            self._tracker.restore(saved)
+            logger.info("State taken up", extra={"models": len(saved.lives)})
+
+    def parts(self) -> Parts:
+        """Return what the routes work on."""
+        return Parts(
+            registry=self._metrics.registry,
+            refresh=self._poller.refresh,
+            facts=self._facts,
+            reload=self.reload,
+            telemetry_path=self.current.settings.telemetry_path,
+            max_requests=lambda: self.current.settings.max_requests,
+            lifecycle=lambda: self.current.settings.enable_lifecycle,
+        )
+
+    @asynccontextmanager
+    async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
+        """Poll meanwhile; in the end write the state and close the client."""
+        tasks = [asyncio.create_task(self._poller.run())]
+        if state_file is not None:
+            tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if state_file is not None:
+                state_file.write(self._tracker.dump())
+            await self._client.aclose()
+
+    def reload(self) -> None:
+        """Take the settings anew: all of them or none. Raises ConfigError."""
+        try:
+            settings = self.current.settings if self.reread is None else self.reread()
+            for field in fields(Settings):
+                value = getattr(settings, field.name)
+                changed = value != getattr(self.current.settings, field.name)
+                if changed and field.name not in RELOADABLE:
+                    raise ConfigError(field.name, value, "a change of it needs a restart")
+        except OllamaExporterError:
+            self._metrics.exporter.reload_failed()
+            raise
+        self.current.settings = settings
+        setup(
+            level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
+        )
+        self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
+        logger.info("Configuration reloaded")
+
+    def reload_logged(self) -> None:
+        """Reload for a signal, whose sender reads only the log."""
+        try:
+            self.reload()
+        except OllamaExporterError as err:
+            logger.warning("Configuration not reloaded", extra={"err": str(err)})
+
+    def _record(self, events: tuple[Event, ...], view: View) -> None:
+        for event in events:
+            self._metrics.lifecycle.on_event(event)
+            log_event(event, self._timeline.wall)
+        if self._on_events is not None:
+            self._on_events(events, view)
+
+    def _facts(self) -> Mapping[str, str]:
+        state, view = self._poller.state, self._tracker.view()
+        resident = [model.name for model in view.models if model.resident] if state.up else []
+        return {
+            "Server": self.current.settings.ollama_url,
+            "Answers": "yes" if state.up else "no",
+            "Version": state.version or "not known yet",
+            "Resident": ", ".join(resident) or "none",
+        }
+
+    async def _save_now_and_then(self, state_file: StateFile) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await asyncio.to_thread(state_file.write, self._tracker.dump())
+
+
+def _state_file(settings: Settings) -> StateFile | None:
+    if settings.state_file is None:
+        return None
+    state_file = StateFile(settings.state_file, url=settings.ollama_url)
+    state_file.check()
+    return state_file

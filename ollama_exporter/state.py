@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state file (opt-in): unloads during a restart of the exporter are still noticed."""
+
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.residency.saved import Saved, from_builtins, to_builtins
+
+VERSION: Final = 1
+EVERY: Final = 30.0  # seconds between two writes; one more at the end
+LARGEST: Final = 16 * 2**20
+logger = logging.getLogger(__name__)
+
+
+class StateFile:
+    """Reads at the start, writes now and then. A failing disk is logged once, and tried again."""
+
+    def __init__(self, path: Path, *, url: str) -> None:
+        self._path = path
+        self._url = url
+        self._written = ""
+        self._failing = False
+
+    def check(self) -> None:
+        """Raise ConfigError if the file cannot be written at all."""
+        folder = self._path.parent
+        if self._path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            accepted = "accepted: a file in a folder that exists and may be written"
+            raise ConfigError("state.file", str(self._path), accepted)
+
+    def read(self) -> Saved | None:
+        """Return what was saved; a file that is damaged or another's is set aside."""
+        try:
+            with self._path.open("rb") as file:
+                document = json.loads(file.read(LARGEST))
+            if document["version"] == VERSION and document["url"] == self._url:
+                return from_builtins(document["state"])
+            why = "of another version or server"
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise ConfigError("state.file", str(self._path), f"a readable file ({err})") from err
+        except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError) as err:
+            why = str(err)
+        self._set_aside(why)
+        return None
+
+    def write(self, saved: Saved) -> None:
+        """Write if something changed: a new file beside, then renamed, so that none is half."""
+        document: dict[str, Any] = {"version": VERSION, "url": self._url}
+        text = json.dumps(document | {"state": to_builtins(saved)})
+        if text == self._written:
+            return
+        beside = self._path.with_name(f"{self._path.name}.tmp")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as err:
+            with suppress(OSError):
+                beside.unlink()
+            self._fail(err)
+        else:
+            self._written, self._failing = text, False
+
+    def _fail(self, err: OSError) -> None:
+        if not self._failing:
+            logger.error(
+                "State file cannot be written", extra={"file": str(self._path), "err": str(err)}
+            )
+        self._failing = True
+
+    def _set_aside(self, why: str) -> None:
+        aside = self._path.with_name(f"{self._path.name}.bad")
+        with suppress(OSError):
+            self._path.replace(aside)
+        logger.warning(
+            "State file set aside",
+            extra={"file": str(self._path), "aside": str(aside), "err": why},
+        )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes. Everything they need is handed in: they know no global state."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from ollama_exporter import __version__
+from ollama_exporter.errors import OllamaExporterError
+from ollama_exporter.metrics.exposition import render
+from ollama_exporter.web.landing import POLICY, page
+
+MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]
+HEALTHY: Final = "/-/healthy"
+READY: Final = "/-/ready"
+RELOAD: Final = "/-/reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work on."""
+
+    registry: CollectorRegistry
+    refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a hung server
+    facts: Callable[[], Mapping[str, str]]  # for the landing page
+    reload: Callable[[], None]  # raises our errors; the old configuration stays
+    telemetry_path: str
+    max_requests: Callable[[], int]
+    lifecycle: Callable[[], bool]
+
+
+def application(parts: Parts) -> Starlette:
+    """Build the application."""
+    scrapes = 0
+
+    async def metrics(request: Request) -> Response:
+        nonlocal scrapes
+        if scrapes >= parts.max_requests():
+            return _plain("Too many scrapes at the same time.\n", HTTPStatus.SERVICE_UNAVAILABLE)
+        scrapes += 1
+        try:
+            await parts.refresh()
+            headers, body = await asyncio.to_thread(
+                render,
+                parts.registry,
+                accept=request.headers.get("accept", ""),
+                accept_encoding=request.headers.get("accept-encoding", ""),
+                names=request.query_params.getlist("name[]")[:MOST_NAMES],
+            )
+        finally:
+            scrapes -= 1
+        return Response(body, headers=headers)
+
+    async def landing(_request: Request) -> Response:
+        links = {
+            parts.telemetry_path: "metrics",
+            HEALTHY: "200 while this process serves",
+            READY: "200 when it has started",
+        }
+        text = page(version=__version__, links=links, facts=parts.facts())
+        return HTMLResponse(text, headers={"content-security-policy": POLICY, **NOSNIFF})
+
+    async def well(_request: Request) -> Response:
+        return _plain("OK\n")
+
+    async def reload(_request: Request) -> Response:
+        if not parts.lifecycle():
+            text = "Off: start with --web.enable-lifecycle, or send SIGHUP.\n"
+            return _plain(text, HTTPStatus.FORBIDDEN)
+        try:
+            parts.reload()
+        except OllamaExporterError as err:
+            return _plain(f"{err}\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _plain("Reloaded.\n")
+
+    return Starlette(
+        routes=[
+            Route(parts.telemetry_path, metrics),
+            Route("/", landing),
+            Route(HEALTHY, well),
+            Route(READY, well),
+            Route(RELOAD, reload, methods=["POST", "PUT"]),
+        ]
+    )
+
+
+NOSNIFF: Final = {"x-content-type-options": "nosniff"}
+
+
+def _plain(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return PlainTextResponse(text, status, headers=NOSNIFF)
