@@ -191,16 +191,9 @@ class Connection:
         gone = False
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
-                try:
-                    early = watch.result()
-                except ConnectionError:
-                    early = b""
-                if early:  # the next request already: it waits for its turn
-                    self._conn.receive_data(early)
-                elif not task.done():
-                    gone = True
-                    task.cancel()
+            if watch.done() and not task.done() and not _read_by(watch):
+                gone = True
+                task.cancel()
             await asyncio.wait({task})
         finally:
             watch.cancel()
@@ -208,10 +201,19 @@ class Connection:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+        if early := _read_by(watch):  # the next request already, perhaps since this one's last byte
+            self._conn.receive_data(early)
         if task.cancelled():
             return False
         task.result()  # a bug of ours is not hidden
         return not gone
+
+
+def _read_by(watch: asyncio.Future[bytes]) -> bytes:
+    """Return what was read; nothing if the client is gone or the reading was called off."""
+    if watch.cancelled() or isinstance(watch.exception(), ConnectionError):
+        return b""
+    return watch.result()
 
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:
