@@ -9,6 +9,7 @@ import importlib
 from typing import Final, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ollama_exporter import __version__
 from ollama_exporter.errors import ConfigError, OllamaExporterError, RecordingError
@@ -59,9 +60,22 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command in front of its own options."""
-        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
+        completing = ctx.resilient_parsing  # then no word yet may become any command
+        if (not args and not completing) or (
+            args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")
+        ):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer commands, and the options of the default one."""
+        found = super().shell_complete(ctx, incomplete)
+        default = self.get_command(ctx, DEFAULT_COMMAND)
+        if incomplete.startswith("-") and default is not None:
+            known = {item.value for item in found}
+            more = default.shell_complete(ctx, incomplete)
+            found += [item for item in more if item.value not in known]
+        return found
 
     def invoke(self, ctx: click.Context) -> object:
         """Turn our errors into one line: usage errors exit with 2, the rest with 1."""

@@ -61,6 +61,9 @@ def test_the_version_is_told_without_loading_a_web_server() -> None:
 def test_commands_and_flags_complete() -> None:
     assert completions("ollama-exporter re", 1) == {"record", "replay"}
     assert completions("ollama-exporter demo --du", 2) == {"--duration"}
+    assert completions("ollama-exporter --log.", 1) == {"--log.level", "--log.format"}
+    assert completions("ollama-exporter --log.level=debug --log.f", 2) == {"--log.format"}
+    assert completions("ollama-exporter --he", 1) == {"--help"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
