@@ -67,7 +67,8 @@ format: dev-env
 
 docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
-	@echo "make: docs/metrics.md written"
+	@$(PY) -c "from ollama_exporter.cli.reference import configuration as c; print(c(), end='')" > docs/configuration.md
+	@echo "make: docs/metrics.md and docs/configuration.md written"
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)

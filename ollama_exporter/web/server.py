@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listening sockets and the uvicorn server on them."""
 
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -57,7 +58,7 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
         except OSError as err:
             for opened in sockets:
                 opened.close()
-            why = err.strerror or str(err)
+            why = os.strerror(err.errno) if err.errno else str(err)
             raise StartError(f"web.listen-address: cannot listen on {address!r}: {why}") from err
     return sockets
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`record`: what the poller sees, written to a file."""
+
+import asyncio
+import random
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.clock import Timeline
+from ollama_exporter.errors import StateError
+from ollama_exporter.poller import Polled, Poller, Sinks
+from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.recording import Writer
+from ollama_exporter.residency.events import Event, Loaded, Unloaded, View
+from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.settings import Settings
+
+FLAGS = (
+    "ollama.url",
+    "ollama.ca-file",
+    "ollama.token-file",
+    "ollama.timeout",
+    "poll.interval",
+    "poll.aligned",
+)
+
+
+@click.command(
+    epilog="Example: ollama-exporter record --poll.interval=1s --duration=600 trace.jsonl.gz"
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=1.0),
+    metavar="SECONDS",
+    help="End after so many seconds.  [default: at Ctrl-C]",
+)
+@with_settings(only=FLAGS)
+def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa: ANN401 - the table's
+    """Write what the poller sees to FILE (gzip when it ends in .gz), until Ctrl-C.
+
+    The recording holds names, sizes and deadlines of models as /api/ps lists them, and no prompt
+    and no credential. `replay` runs it through the tracker. A short interval sees more than the
+    exporter would: `replay --interval 15` then shows what that would have made of it.
+    """
+    settings = settings_from(values)
+    try:
+        writer = Writer(file)
+    except OSError as err:
+        raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
+    try:
+        asyncio.run(_record(settings, writer, duration))
+    except OSError as err:
+        raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
+    finally:
+        with suppress(OSError):  # said above
+            writer.close()
+
+
+async def _record(settings: Settings, writer: Writer, duration: float | None) -> None:
+    """Poll until Ctrl-C, SIGTERM, the duration, or a full disk."""
+    ended = asyncio.Event()
+    failure: list[OSError] = []
+    polls = 0
+
+    def polled(poll: Polled) -> None:
+        nonlocal polls
+        polls += 1
+        try:
+            _write(writer, poll)
+        except OSError as err:
+            failure.append(err)
+            ended.set()
+
+    timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
+    poller = Poller(
+        client,
+        Tracker(),
+        lambda: Cadence(settings.poll_interval, settings.poll_aligned),
+        Sinks(polled=[polled], events=[_say]),
+        now=timeline.now,
+        wall=timeline.wall,
+        jitter=random.random,
+    )
+    click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
+    with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    running = asyncio.create_task(poller.run())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(duration):
+            await ended.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await client.aclose()
+    click.echo(f"{polls} polls written", err=True)
+    if failure:
+        raise failure[0]
+
+
+def _write(writer: Writer, poll: Polled) -> None:
+    if poll.error is not None:
+        reason = poll.error.reason
+        writer.failed_poll(started=poll.started, ended=poll.ended, reason=reason)
+    if poll.answer is None:
+        return
+    writer.poll(
+        started=poll.started,
+        ended=poll.ended,
+        body=poll.answer.body,
+        status=poll.answer.status,
+        date=poll.answer.date_header,
+        new_connection=poll.answer.new_connection,
+    )
+
+
+def _say(events: tuple[Event, ...], _view: View) -> None:
+    for event in events:
+        if isinstance(event, Loaded):
+            click.echo(f"loaded    {event.model.name}", err=True)
+        elif isinstance(event, Unloaded):
+            click.echo(f"unloaded  {event.model.name}  {event.reason}", err=True)
