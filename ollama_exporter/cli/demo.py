@@ -5,6 +5,7 @@ Exporter and server talk over a real socket, and nothing tells the exporter more
 """
 
 import asyncio
+import logging
 import signal
 import socket
 import time
@@ -178,5 +179,6 @@ def command(duration: float | None) -> None:
     what it makes of that, and serves it at /metrics meanwhile. Every reason within two minutes.
     """
     console = Console(highlight=False)
+    logging.basicConfig(level=logging.ERROR)  # what the log says besides, the lines say
     with suppress(KeyboardInterrupt):
         asyncio.run(perform(Show(console), duration))
