@@ -9,9 +9,14 @@ from typing import Final
 
 import click
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
 
 from ollama_exporter.cli.main import COMMANDS, DEFAULT_COMMAND, cli
+from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.settings import Settings
+from ollama_exporter.web.app import Parts, application
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -21,7 +26,8 @@ LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL: Final = ("sh", "console", "bash")
-VARIABLE: Final = re.compile(r"OLLAMA_EXPORTER_[A-Z_]*[A-Z]")
+VARIABLE: Final = re.compile(r"(?<!_)OLLAMA_EXPORTER_[A-Z_]*[A-Z]")
+METRIC: Final = re.compile(r"\bollama_(?!exporter\b)[a-z_]+[a-z]\b(?!\.)")
 
 
 def name(path: Path) -> str:
@@ -122,6 +128,33 @@ def test_every_variable_named_belongs_to_a_flag(page: Path) -> None:
     named = set(VARIABLE.findall(page.read_text(encoding="utf-8")))
     real = {f"OLLAMA_EXPORTER_{re.sub('[.-]', '_', f[2:]).upper()}" for f in every_flag()}
     assert named <= real
+
+
+def test_every_metric_named_in_the_readme_exists() -> None:
+    named = set(METRIC.findall(README.read_text(encoding="utf-8")))
+    assert len(named) > 5
+    assert named <= set(FAMILIES)
+
+
+def test_the_readme_lists_every_path_that_is_served() -> None:
+    app = application(
+        Parts(
+            registry=CollectorRegistry(),
+            refresh=_nothing,
+            facts=dict,
+            reload=lambda: None,
+            telemetry_path=Settings().telemetry_path,
+            max_requests=lambda: 1,
+            lifecycle=lambda: False,
+        )
+    )
+    served = {route.path for route in app.routes if isinstance(route, Route)}
+    listed = set(re.findall(r"^\| `(/[^`]*)` \|", README.read_text("utf-8"), re.MULTILINE))
+    assert listed == served
+
+
+async def _nothing() -> None:
+    pass
 
 
 def test_the_readme_names_every_command() -> None:
