@@ -128,9 +128,9 @@ def test_two_minutes_show_every_reason_that_polls_can_tell() -> None:
         "options_changed",
         "server_restarted",
         "unknown",  # the crash
-    }
+    }, seen + out
     assert "crashed          1 left unknown" in out
-    assert "wrong:" not in out
+    assert "wrong:" not in out, seen + out
     for model, reason in set(UNLOADED.findall(seen)):
         counted = f'ollama_model_unloads_total{{model="{model}",reason="{reason}"}} 1.0'
         assert counted in metrics
