@@ -12,6 +12,8 @@ from ollama_exporter.simulator.library import Library, is_cloud
 from ollama_exporter.simulator.state import NEVER, Host, Request, RunnerOptions
 
 # the options that a runner is started with, besides num_ctx and num_gpu
+MISSING: Final = "model '{}' not found"
+MISSING_EMBED: Final = 'model "{}" not found, try pulling it first'  # of the embedding routes
 _RUNNER_OPTIONS: Final = ("num_batch", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 _SMALLEST_CONTEXT: Final = 4
 _NATURAL_LENGTH: Final = 48  # tokens of an answer to a short prompt
@@ -105,13 +107,13 @@ def field(body: dict[str, Any], name: str, kind: type | tuple[type, ...], defaul
     return value
 
 
-def resolve(library: Library, spelling: str) -> tuple[str, Manifest]:
-    """Find the model that a request names. Raises ApiError."""
+def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[str, Manifest]:
+    """Find the model that a request names. Raises ApiError, in the words of `missing`."""
     if is_cloud(spelling):
         raise ApiError(401, "unauthorized", signin_url="https://ollama.com/connect")
     found = library.find(spelling) if spelling else None
     if found is None:
-        raise ApiError(404, f"model '{spelling}' not found")
+        raise ApiError(404, missing.format(spelling))
     return found
 
 

@@ -69,7 +69,7 @@ class Exchange:
         if len(body) <= BUFFERED:
             head.append((b"Content-Length", str(len(body)).encode()))
         self._begin(status, head)
-        if body:
+        if body and self.request.method != "HEAD":
             self._put(h11.Data(data=body))
         await self.end()
 

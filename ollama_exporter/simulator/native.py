@@ -7,6 +7,8 @@ from typing import Any
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, Tally, acquire, answer
 from ollama_exporter.simulator.calls import (
+    MISSING,
+    MISSING_EMBED,
     ApiError,
     Call,
     body_of,
@@ -98,11 +100,11 @@ def error_body(error: ApiError) -> bytes:
     return gojson.dumps({"error": error.text, **error.more})
 
 
-def call_of(site: Site, body: dict[str, Any]) -> Call:
+def call_of(site: Site, body: dict[str, Any], missing: str = MISSING) -> Call:
     """Read what all native routes share. Raises ApiError."""
     keep_alive = keep_alive_of(body.get("keep_alive"))
     spelling = field(body, "model", str, "")
-    name, manifest = resolve(site.library, spelling)
+    name, manifest = resolve(site.library, spelling, missing)
     return Call(
         spelling=spelling,
         name=name,
@@ -209,7 +211,7 @@ async def embed(site: Site, exchange: http.Exchange) -> None:
     """Serve `/api/embed`."""
     arrived = site.clock()
     body = body_of(exchange.request.body)
-    call = call_of(site, body)
+    call = call_of(site, body, MISSING_EMBED)
     texts = texts_of(body.get("input"))
     vectors, words, waited = await embedded(site, call, texts)
     reply: dict[str, object] = {
@@ -230,7 +232,7 @@ async def embeddings(site: Site, exchange: http.Exchange) -> None:
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")
-    call = call_of(site, body)
+    call = call_of(site, body, MISSING_EMBED)
     prompt = field(body, "prompt", str, "")
     vectors, _, _ = await embedded(site, call, [prompt] if prompt else [])
     await exchange.respond(200, gojson.dumps({"embedding": vectors[0] if vectors else []}))

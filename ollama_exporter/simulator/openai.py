@@ -8,7 +8,16 @@ from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, Tally, answer
-from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan, resolve
+from ollama_exporter.simulator.calls import (
+    MISSING,
+    MISSING_EMBED,
+    ApiError,
+    Call,
+    body_of,
+    field,
+    plan,
+    resolve,
+)
 from ollama_exporter.simulator.native import embedded, normalised, texts_of
 from ollama_exporter.simulator.site import Site
 
@@ -25,10 +34,10 @@ def error_body(error: ApiError) -> bytes:
     return gojson.line({"error": body})
 
 
-def call_of(site: Site, body: dict[str, Any]) -> Call:
+def call_of(site: Site, body: dict[str, Any], missing: str = MISSING) -> Call:
     """Read the model; nothing else of the request matters to the scheduler. Raises ApiError."""
     spelling = field(body, "model", str, "")
-    name, manifest = resolve(site.library, spelling)
+    name, manifest = resolve(site.library, spelling, missing)
     return Call(spelling=spelling, name=name, manifest=manifest, options={})
 
 
@@ -219,7 +228,7 @@ async def embeddings(site: Site, exchange: http.Exchange) -> None:
     texts = texts_of(body.get("input"))
     if not texts:
         raise ApiError(400, "invalid input")
-    call = call_of(site, body)
+    call = call_of(site, body, MISSING_EMBED)
     vectors, words, _ = await embedded(site, call, texts)
     rows = [
         {"object": "embedding", "embedding": normalised(numbers), "index": index}

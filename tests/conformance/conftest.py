@@ -44,7 +44,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     kind: str = request.param
     if kind == "real":
-        yield _real(request.config)
+        named = _real(request.config)
+        yield named
+        named.ollama.http.close()
         return
     command = [sys.executable, "-m", "ollama_exporter", "simulate", "--listen", "127.0.0.1:0"]
     command += ["--generation", kind, "--cpu", "--max-loaded", "1", "--load-speed", "40"]
