@@ -73,8 +73,11 @@ class Life:
         return model.context != self.model.context or grown
 
     def kept_deadline(self, model: RunningModel) -> bool:
-        """Tell whether it is listed with the E that was written before: the same runner surely."""
-        return self.written and model.expires_at == self.model.expires_at
+        """Tell whether it is listed with the same E, to the nanosecond: the same runner surely.
+
+        For ever looks the same after a reload; but that takes longer than most restarts hide.
+        """
+        return model.expires_at == self.model.expires_at
 
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""

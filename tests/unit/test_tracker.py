@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision table, rule by rule, on hand-made polls. docs/unload-reasons.md says the same."""
+
+import math
+
+import pytest
+
+from ollama_exporter.errors import FailureReason
+from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.events import (
+    Event,
+    Found,
+    Loaded,
+    Reason,
+    Restarted,
+    Source,
+    Unloaded,
+)
+from ollama_exporter.residency.facts import (
+    PollFailed,
+    ProcessExited,
+    RequestAnswered,
+    RequestEnded,
+    RequestStarted,
+    Snapshot,
+)
+from ollama_exporter.residency.tracker import Tracker
+
+GIB = 2**30
+START = 1_800_000_000.0
+
+
+def model(
+    name: str, expires: float, *, size: int = 5, context: int = 4096, digest: str = ""
+) -> RunningModel:
+    """An entry that expires so many seconds after the start."""
+    return RunningModel(
+        f"{name}:latest",
+        digest or name * 8,
+        START + expires,
+        size * GIB,
+        size * GIB,
+        context,
+    )
+
+
+class Story:
+    """A tracker and what it said; moments are seconds after the start."""
+
+    def __init__(self, *, window: float = 60.0) -> None:
+        self.tracker = Tracker(window=window)
+        self.said: list[Event] = []
+
+    def poll(self, at: float, *models: RunningModel, new_connection: bool = False) -> None:
+        snapshot = Snapshot(START + at, START + at, models, new_connection=new_connection)
+        self.said += self.tracker.observe(snapshot)
+
+    def fail(self, at: float, reason: FailureReason) -> None:
+        self.said += self.tracker.observe(PollFailed(START + at, START + at, reason))
+
+    def request(  # noqa: PLR0913 - what a request has
+        self,
+        number: int,
+        name: str,
+        start: float,
+        *,
+        answered: float | None = None,
+        ended: float | None = None,
+        keep_alive: float | None = None,
+        num_ctx: int | None = None,
+        stop: bool = False,
+        failure: Failure | None = None,
+    ) -> None:
+        self.tracker.observe(
+            RequestStarted(START + start, number, f"{name}:latest", keep_alive, num_ctx, stop)
+        )
+        if answered is not None:
+            self.tracker.observe(RequestAnswered(START + answered, number))
+        if ended is not None:
+            self.tracker.observe(RequestEnded(START + ended, number, failure))
+
+    @property
+    def unloads(self) -> list[Unloaded]:
+        return [event for event in self.said if isinstance(event, Unloaded)]
+
+    def reasons(self) -> list[tuple[str, Reason, str | None]]:
+        return [(u.model.name.removesuffix(":latest"), u.reason, u.by) for u in self.unloads]
+
+
+def test_models_at_the_first_poll_are_found_not_loaded() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(15, model("a", 300), model("b", 315))
+    assert [type(event) for event in story.said] == [Found, Loaded]
+    assert story.said[1] == Loaded(model("b", 315), START, START + 15, START + 15)
+
+
+def test_gone_at_its_deadline_is_expired() -> None:
+    story = Story()
+    story.poll(0, model("a", 20))
+    story.poll(15, model("a", 20))
+    story.poll(21)
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+    unload = story.unloads[0]
+    assert (unload.not_before, unload.not_after) == (START + 15, START + 21)
+    assert unload.resident_since == START
+
+
+def test_removed_behind_another_unload_is_still_expired() -> None:
+    story = Story()
+    story.poll(0, model("a", 20))
+    story.poll(24, model("a", 20))
+    story.poll(27)
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
+def test_a_deadline_set_to_the_past_is_a_stop() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5, model("a", 300))
+    story.poll(10, model("a", 7))
+    story.poll(15)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_early_loss_and_a_newcomer_without_room_is_an_eviction() -> None:
+    story = Story()
+    story.poll(0, model("a", 300), model("b", 300))
+    story.poll(5, model("b", 300))
+    assert story.tracker.view().pending == 1
+    story.poll(12, model("b", 300), model("c", 312))
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+    assert story.unloads[0].settled_at == START + 12
+
+
+def test_a_newcomer_that_fits_beside_it_is_no_evictor() -> None:
+    story = Story()
+    three = (model("a", 300), model("b", 300), model("d", 300))
+    story.poll(0, *three)
+    story.poll(5, model("a", 300))
+    story.poll(10, model("a", 300), model("c", 310, size=1))
+    assert {reason for _, reason, _ in story.reasons()} == {Reason.UNKNOWN}
+
+
+def test_the_same_digest_with_another_context_is_changed_options() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5, model("a", 305, context=8192))
+    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
+    assert sum(isinstance(event, Loaded) for event in story.said) == 1
+
+
+def test_the_same_digest_unchanged_is_unknown() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5)
+    story.poll(12, model("a", 312))
+    assert story.reasons() == [("a", Reason.UNKNOWN, None)]
+
+
+def test_its_name_with_another_digest_is_a_replacement() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5)
+    story.poll(10, model("a", 310, digest="other"))
+    assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
+
+
+def test_nothing_decisive_within_the_window_is_unknown() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    for at in range(5, 60, 15):
+        story.poll(at)
+        assert story.unloads == []
+    story.poll(65)
+    assert story.reasons() == [("a", Reason.UNKNOWN, None)]
+
+
+@pytest.mark.parametrize("reason", [FailureReason.REFUSED, FailureReason.RESET])
+def test_a_lost_connection_and_all_gone_is_a_restart(reason: FailureReason) -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.fail(5, reason)
+    story.poll(10, new_connection=True)
+    assert story.reasons() == [("a", Reason.SERVER_RESTARTED, None)]
+    assert story.said[1] == Restarted(START, START + 5)
+    assert story.unloads[0].not_after == START + 5
+
+
+def test_a_replaced_connection_alone_is_no_restart() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5, model("a", 300))
+    story.poll(10, model("a", 300), new_connection=True)
+    assert [type(event) for event in story.said] == [Found]
+
+
+def test_a_connection_that_we_gave_up_is_no_sign_of_a_restart() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.fail(10, FailureReason.TIMEOUT)
+    story.poll(12, new_connection=True)
+    assert not any(isinstance(event, Restarted) for event in story.said)
+
+
+def test_a_failed_poll_is_no_unload() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    for at, reason in enumerate(FailureReason, start=1):
+        story.fail(at, reason)
+    story.poll(15, model("a", 300), new_connection=True)
+    assert [type(event) for event in story.said] == [Found]
+
+
+def test_after_a_long_time_unwatched_nothing_is_claimed() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.fail(10, FailureReason.TIMEOUT)
+    story.poll(400, new_connection=True)
+    assert story.reasons() == [("a", Reason.UNKNOWN, None)]
+
+
+def test_a_seen_stop_call_settles_it_at_once() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 3, stop=True, keep_alive=0)
+    assert story.tracker.view().asked == START + 3
+    story.poll(4)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+    assert story.tracker.view().asked is None
+
+
+def test_a_last_request_with_keep_alive_zero_is_a_stop() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 1, answered=1.2, ended=3, keep_alive=0)
+    story.poll(4)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_a_crash_text_is_a_crash() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 1, answered=1.2, ended=3, failure=Failure.CRASHED)
+    story.poll(4, model("a", 303))
+    story.poll(20)
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+
+
+def test_a_crash_is_forgotten_once_it_answers_again() -> None:
+    story = Story()
+    story.poll(0, model("a", 30))
+    story.request(1, "a", 1, answered=1.2, ended=2, failure=Failure.CRASHED)
+    story.request(2, "a", 3, answered=6, ended=7)
+    story.poll(10, model("a", 37))
+    story.poll(38)
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
+def test_out_of_memory_takes_them_all() -> None:
+    story = Story()
+    story.poll(0, model("a", 300), model("b", 300))
+    story.request(1, "a", 1, answered=1.2, ended=3, failure=Failure.OUT_OF_MEMORY)
+    story.poll(4, model("b", 300))
+    story.poll(9)
+    assert story.reasons() == [
+        ("a", Reason.OUT_OF_MEMORY, None),
+        ("b", Reason.OUT_OF_MEMORY, None),
+    ]
+
+
+def covered() -> Story:
+    """A story in which every load had a seen request: coverage is complete."""
+    story = Story()
+    story.poll(0)
+    for number, name in enumerate("xyz", start=100):
+        at = (number - 99) * 10.0
+        story.request(number, name, at, answered=at + 4, ended=at + 5)
+        story.poll(at + 6, model(name, at + 8))
+        story.poll(at + 9)
+    assert story.tracker.view().complete
+    assert all(e.witnessed == {Source.REQUEST} for e in story.said if isinstance(e, Loaded))
+    story.said.clear()
+    return story
+
+
+def test_with_all_requests_seen_the_waiting_one_names_the_evictor_before_it_appears() -> None:
+    story = covered()
+    story.request(1, "a", 50, answered=53, ended=54)
+    story.poll(55, model("a", 354))
+    story.request(2, "b", 57)
+    story.poll(60)
+    assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
+
+
+def test_with_all_requests_seen_the_waiting_one_may_want_other_options() -> None:
+    story = covered()
+    story.request(1, "a", 50, answered=53, ended=54)
+    story.poll(55, model("a", 354))
+    story.request(2, "a", 57, num_ctx=8192)
+    story.poll(60)
+    assert story.unloads == []  # another digest of its name may still come back
+    story.poll(64, model("a", 364, context=8192))
+    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
+
+
+def test_keep_alive_is_revealed_while_the_deadline_slides() -> None:
+    story = Story()
+    story.poll(0)
+    story.poll(5, model("a", 305))
+    story.poll(10, model("a", 310))
+    assert story.tracker.view().models[0].keep_alive == pytest.approx(300)
+    story.poll(15, model("a", math.inf))
+    assert story.tracker.view().models[0].keep_alive == math.inf
+
+
+def test_two_entries_of_one_name_are_two_lives() -> None:
+    story = Story()
+    old, new = model("a", 300), model("a", 310, digest="new")
+    story.poll(0, old)
+    story.poll(5, old, new)
+    view = story.tracker.view()
+    assert view.models[0].resident == (old, new)
+    assert view.models[0].since == START + 5
+
+
+def test_an_early_loss_is_remembered_for_the_schedule() -> None:
+    story = Story()
+    story.poll(0, model("a", 300), model("b", 300))
+    story.poll(5, model("b", 300))
+    story.poll(12, model("b", 300), model("c", 312))
+    assert story.tracker.view().last_early == START + 12
+
+
+def test_processes_are_taken_and_change_nothing_yet() -> None:
+    assert Tracker().observe(ProcessExited(START, 4711)) == ()
+
+
+def test_an_hour_of_clock_error_changes_no_reason() -> None:
+    hour = 3600.0
+    tracker = Tracker()
+    said: list[Event] = []
+    for at in (0.0, 7.3, 15.1, 21.9):
+        listed = (model("a", 20 + hour),) if at < 20 else ()
+        date = math.floor(START + at + hour)
+        said += tracker.observe(Snapshot(START + at, START + at, listed, date=date))
+    assert [e.reason for e in said if isinstance(e, Unloaded)] == [Reason.EXPIRED]
+
+
+def test_a_step_of_the_server_s_clock_moves_no_deadline_that_was_read_before() -> None:
+    tracker = Tracker()
+    said: list[Event] = []
+    for at in (0.0, 7.3, 15.1, 21.9):
+        listed = (model("a", 20),) if at < 20 else ()
+        date = math.floor(START + at + (3600.0 if at > 10 else 0.0))
+        said += tracker.observe(Snapshot(START + at, START + at, listed, date=date))
+    assert [e.reason for e in said if isinstance(e, Unloaded)] == [Reason.EXPIRED]
+
+
+def test_what_was_saved_is_taken_up_and_a_loss_meanwhile_is_noticed() -> None:
+    story = Story()
+    story.poll(0, model("a", 20), model("b", math.inf))
+    story.poll(10, model("a", 20), model("b", math.inf))
+    later = Story()
+    later.tracker.restore(story.tracker.dump())
+    later.poll(30, model("b", math.inf), new_connection=True)
+    assert later.reasons() == [("a", Reason.EXPIRED, None)]
+    assert [type(event) for event in later.said] == [Unloaded]
+
+
+def test_names_that_left_are_forgotten_beyond_a_thousand() -> None:
+    story = Story()
+    for number in range(1100):
+        story.poll(number * 10, model(f"m{number}", number * 10 + 300))
+    assert len(story.tracker.view().models) == 1000
