@@ -91,6 +91,8 @@ async def show(site: Site, exchange: http.Exchange) -> None:
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     if not spelling:
         raise ApiError(400, "model is required")
+    if site.host.generation == "new" and ":" not in spelling:
+        spelling += ":latest"  # so its 404 names it
     name, manifest = _installed(site, spelling)
     file = manifest.file
     parameters = f"num_ctx {manifest.num_ctx}" if manifest.num_ctx else ""

@@ -110,11 +110,13 @@ def test_responses_end_with_their_event(ollama: Ollama, model: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/show"])
-def test_a_model_that_is_not_there(ollama: Ollama, path: str) -> None:
-    """§6.1."""
+def test_a_model_that_is_not_there(ollama: Ollama, subject: Subject, path: str) -> None:
+    """§6.1: show of a new server completes the name."""
     answer = ollama.post(path, model="absent-here")
     assert answer.status_code == 404
-    assert answer.json() == {"error": "model 'absent-here' not found"}
+    complete = path == "/api/show" and not subject.old
+    name = "absent-here:latest" if complete else "absent-here"
+    assert answer.json() == {"error": f"model '{name}' not found"}
 
 
 def test_embedding_routes_word_it_differently(ollama: Ollama) -> None:
