@@ -176,7 +176,7 @@ def command(duration: float | None) -> None:
     """Show the exporter at work on a simulated server.
 
     Clients load, stop, evict, reload and crash models; the exporter polls over a real socket, says
-    what it makes of that, and serves it at /metrics meanwhile. Every reason within two minutes.
+    what it makes of that, and serves it at /metrics meanwhile. The whole story takes two minutes.
     """
     console = Console(highlight=False)
     logging.basicConfig(level=logging.ERROR)  # what the log says besides, the lines say
