@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole expositions against golden files; WRITE_GOLDEN=1 writes them anew: read the diff then."""
+
+import logging
+import math
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from ollama_exporter.errors import FailureReason
+from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
+from ollama_exporter.metrics.guard import Guard
+from ollama_exporter.metrics.labels import OTHER
+from ollama_exporter.metrics.selfmetrics import LogCounter
+from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.events import (
+    Event,
+    Found,
+    Loaded,
+    ModelState,
+    Reason,
+    Restarted,
+    Source,
+    Unloaded,
+    View,
+)
+from tests.support.programs import program
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+# What differs from run to run or from machine to machine.
+VARYING = re.compile(r"(# \w+ )?(ollama_scrape_|ollama_exporter_build_info|process_|python_)")
+MISTRAL = RunningModel(
+    "mistral:latest", "f" * 64, 1_800_000_300.25, 5 * 2**30, 4 * 2**30, 4096,
+    "llama", "gguf", "7.2B", "Q4_K_M",
+)  # fmt: skip
+LLAMA = RunningModel("llama3.2:latest", "a" * 64, math.inf, 2**30, 0, None)
+UP = ServerState(
+    up=True,
+    version="0.33.0",
+    last_success=1_800_000_000.5,
+    last_duration=0.002,
+    polls=7,
+    failures={FailureReason.REFUSED: 2},
+    installed=(("mistral:latest", 4_000_000_000),),
+)
+
+
+def state(*resident: RunningModel, name: str = "", keep_alive: float | None = None) -> ModelState:
+    since = 1_800_000_000.0 if resident else None
+    return ModelState(name or resident[0].name, resident, since, keep_alive, None)
+
+
+def view(*models: ModelState, pending: int = 0) -> View:
+    return View(models, pending, (), None, 1_800_000_000.5)
+
+
+def metrics(
+    seen: View,
+    server: ServerState = UP,
+    *,
+    events: Sequence[Event] = (),
+    expected: Sequence[str] = (),
+    max_models: int = 100,
+) -> Metrics:
+    built = build(
+        view=lambda: seen,
+        server=lambda: server,
+        wall=lambda moment: moment,
+        log_lines=LogCounter(),
+        expected=expected,
+        max_models=max_models,
+        runtime=False,
+    )
+    for event in events:
+        built.lifecycle.on_event(event)
+    built.exporter.reloaded(at=1_800_000_000.0)
+    return built
+
+
+def unloaded(model: RunningModel, reason: Reason, by: str | None = None) -> Unloaded:
+    return Unloaded(
+        model,
+        reason,
+        ("seen",),
+        1_800_000_080.0,
+        1_800_000_090.0,
+        1_800_000_100.0,
+        1_800_000_000.0,
+        by,
+    )
+
+
+def text_of(built: Metrics, **accept: str) -> str:
+    return render(built.registry, **accept)[1].decode()
+
+
+STORIES = {
+    "nothing_loaded": metrics(view()),
+    "two_models": metrics(
+        view(state(LLAMA, keep_alive=math.inf), state(MISTRAL, keep_alive=300.0), pending=1),
+        events=[Found(LLAMA, 0.0), Loaded(MISTRAL, 0.0, 1.0, 1.0, frozenset({Source.REQUEST}))],
+    ),
+    "outage": metrics(
+        view(state(MISTRAL)),
+        ServerState(polls=3, failures={FailureReason.TIMEOUT: 3}),
+        events=[Found(MISTRAL, 0.0)],
+        expected=["mistral"],
+    ),
+    "expected_model_missing": metrics(
+        view(state(name="gone:latest")), expected=["mistral", "gone"]
+    ),
+    "same_name_twice": metrics(
+        view(state(MISTRAL, RunningModel("mistral:latest", "e" * 64, 1_800_000_400.0, 2**30)))
+    ),
+    "unloads_by_all_reasons": metrics(
+        view(state(name="mistral:latest")),
+        events=[
+            Loaded(MISTRAL, 0.0, 1.0, 1.0),
+            *(unloaded(MISTRAL, reason) for reason in Reason),
+            unloaded(MISTRAL, Reason.EVICTED, by="llama3.2:latest"),
+            Restarted(0.0, 1.0),
+        ],
+    ),
+    "more_models_than_labels": metrics(
+        view(state(LLAMA), state(MISTRAL), state(RunningModel("z:latest", "9", 5.0, 7))),
+        events=[
+            Found(LLAMA, 0.0),
+            Found(MISTRAL, 0.0),
+            Found(RunningModel("z:latest", "9", 5.0, 7), 0.0),
+        ],
+        max_models=1,
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_exposition_is_as_it_was(story: str) -> None:
+    lines = text_of(STORIES[story]).splitlines(keepends=True)
+    text = "".join(line for line in lines if not VARYING.match(line))
+    file = GOLDEN / f"{story}.txt"
+    if os.environ.get("WRITE_GOLDEN"):
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_both_parsers_read_it_without_a_series_twice(story: str) -> None:
+    built = STORIES[story]
+    plain = list(parse_text(text_of(built)))
+    text = text_of(built, accept="application/openmetrics-text")
+    openmetrics = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]  # the library's
+    for families in (plain, openmetrics):
+        series = Counter(
+            (sample.name, tuple(sorted(sample.labels.items())))
+            for family in families
+            for sample in family.samples
+        )
+        assert [key for key, times in series.items() if times > 1] == []
+    names = [line.split()[2] for line in text_of(built).splitlines() if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
+
+
+def test_every_family_emitted_is_in_the_catalogue_and_vice_versa() -> None:
+    emitted = {family.name for family in STORIES["two_models"].registry.collect()}
+    assert emitted == {family.base for family in FAMILIES.values()}
+
+
+def test_an_outage_claims_no_model() -> None:
+    text = text_of(STORIES["outage"])
+    assert "ollama_up 0.0" in text
+    assert 'ollama_model_loaded{model="mistral:latest"} 0.0' in text
+    assert "ollama_model_memory_bytes{" not in text
+
+
+def test_all_reasons_stand_at_zero_before_the_first_unload() -> None:
+    text = text_of(STORIES["two_models"])
+    for reason in Reason:
+        line = f'ollama_model_unloads_total{{model="mistral:latest",reason="{reason}"}} 0.0'
+        assert line in text
+
+
+def test_models_beyond_the_limit_share_a_label_and_are_counted() -> None:
+    text = text_of(STORIES["more_models_than_labels"])
+    assert f'ollama_model_memory_bytes{{model="{OTHER}"}}' in text
+    assert 'ollama_exporter_label_overflow_total{label="model"} 2.0' in text
+    assert f'ollama_model_info{{model="{OTHER}"' not in text
+
+
+class Broken:
+    name = "broken"
+
+    def collect(self) -> list[object]:
+        raise RuntimeError("defect")
+
+
+class Fine:
+    name = "fine"
+
+    def collect(self) -> list[object]:
+        return []
+
+
+def test_a_raising_collector_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    registry.register(Guard([Broken(), Fine()], clock=lambda: 0.0))  # type: ignore[list-item]  # that is the point
+    with caplog.at_level(logging.ERROR):
+        first, second = (render(registry)[1].decode() for _ in range(2))
+    assert 'ollama_scrape_collector_success{collector="broken"} 0.0' in first
+    assert 'ollama_scrape_collector_success{collector="fine"} 1.0' in second
+    assert [record.getMessage() for record in caplog.records] == ["Collector failed"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("application/openmetrics-text; version=1.0.0", OPENMETRICS),
+        ("application/openmetrics-text; version=2.0.0", OPENMETRICS),
+        ("application/openmetrics-text;q=0, text/plain", TEXT),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
+            OPENMETRICS,
+        ),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.5", TEXT),
+    ],
+)
+def test_the_form_is_negotiated(accept: str, content_type: str) -> None:
+    headers, body = render(STORIES["nothing_loaded"].registry, accept=accept)
+    assert headers["content-type"] == content_type
+    assert body.endswith(b"# EOF\n") == (content_type == OPENMETRICS)
+
+
+@pytest.mark.parametrize(
+    ("header", "q"),
+    [("gzip", 1.0), ("gzip;q=0", 0.0), ("br, gzip;q=0.5", 0.5), ("x", 0.0), ("gzip;q=x", 0.0)],
+)
+def test_gzip_is_given_to_those_who_take_it(header: str, q: float) -> None:
+    assert preference(header, "gzip") == q
+    headers, _ = render(STORIES["nothing_loaded"].registry, accept_encoding=header)
+    assert ("content-encoding" in headers) == (q > 0)
+
+
+def test_single_families_can_be_asked_for() -> None:
+    text = render(STORIES["two_models"].registry, names=["ollama_up", "ollama_model_loads_total"])[
+        1
+    ]
+    names = {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
+    assert names == {"ollama_up", "ollama_model_loads_total"}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_promtool_has_nothing_to_say(story: str) -> None:
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"],
+        input=text_of(STORIES[story]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
