@@ -91,13 +91,13 @@ class Show:
 
 def free_port(wanted: int) -> int:
     """Return that port of the loopback interface if it is free, else another one."""
-    for port in (wanted, 0):
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                sock.bind(("127.0.0.1", port))
-                return int(sock.getsockname()[1])
-    return 0
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", wanted))
+        except OSError:
+            sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def introduction(url: str, port: int) -> list[str]:

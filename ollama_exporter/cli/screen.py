@@ -72,7 +72,7 @@ class Story:
             case Restarted():
                 bounds = self._bounds(event.not_before, event.not_after)
                 return self.line(event.not_after, "restarted", f"the server, {bounds}")
-            case Unloaded():
+            case _:
                 self.unloads.append(event)
                 return self._unloaded(event)
 
