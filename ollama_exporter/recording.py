@@ -203,7 +203,9 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         raw = path.open("wb")
-        self._file = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+        self._file = (
+            cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="wb")) if path.suffix == ".gz" else raw
+        )
         self._raw = raw
 
     def poll(

@@ -205,14 +205,14 @@ def read_file(file: Path) -> dict[str, object]:
     try:
         with file.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
-        loaded = yaml.safe_load(content) if len(content) <= LARGEST_FILE else None
+        loaded = yaml.safe_load(content) if len(content) <= LARGEST_FILE else content
     except OSError as err:
         accepted = f"a readable YAML file ({err.strerror})"
         raise ConfigError("config.file", str(file), accepted) from err
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as err:
         problem = str(err).replace("\n", " ")
         raise ConfigError("config.file", str(file), f"a YAML file ({problem})") from err
-    if loaded is None and not content.strip():
+    if loaded is None:  # nothing but comments
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError("config.file", str(file), "a YAML mapping of settings, at most 1 MiB")
