@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -77,19 +76,6 @@ def test_ctrl_c_ends_it_within_two_seconds_without_a_traceback() -> None:
     assert process.returncode == 0
     assert err == ""
     assert out.endswith("nothing yet\n")
-
-
-def test_a_taken_port_is_said_and_another_one_used() -> None:
-    with socket.socket() as taken:
-        with suppress(OSError):  # taken by somebody else: as good
-            taken.bind(("127.0.0.1", 11487))
-            taken.listen()
-        with running() as process:
-            seen = lines_until(process, "Ctrl-C ends it")
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
-    assert "port 11487 is taken" in seen
-    assert ":11487/metrics" not in seen
 
 
 def test_in_a_terminal_the_table_is_drawn_below_the_lines() -> None:
