@@ -83,7 +83,7 @@ def addresses(name: str, value: object) -> tuple[str, ...]:
 def telemetry_path(name: str, value: object) -> str:
     """Accept the path of the metrics."""
     written = text(name, value)
-    if not re.fullmatch(r"/[\w\-./~]*[\w\-.~]", written) or written.startswith("/-/"):
+    if not re.fullmatch(r"(/[\w\-.~]+)+", written) or written.startswith("/-/"):
         raise ConfigError(name, value, "accepted: a path that begins with a slash, not / or /-/…")
     return written
 

@@ -14,7 +14,9 @@ def log_event(event: Event, wall: Callable[[float], float]) -> None:
     """Log one event; `wall` turns its moments into wall-clock Unix seconds."""
 
     def clock(moment: float) -> str:
-        return datetime.fromtimestamp(wall(moment), UTC).isoformat(timespec="milliseconds")
+        moment = wall(moment)
+        text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+        return text.replace("+00:00", "Z")
 
     match event:
         case Found():
@@ -29,7 +31,7 @@ def log_event(event: Event, wall: Callable[[float], float]) -> None:
             values = {
                 "model": event.model.name,
                 "reason": event.reason.value,
-                "by": event.by or "",
+                **({} if event.by is None else {"by": event.by}),
                 "not_before": clock(event.not_before),
                 "not_after": clock(event.not_after),
                 "evidence": "; ".join(event.evidence),

@@ -40,12 +40,15 @@ class Formatter(logging.Formatter):
 
 def setup(*, level: str, as_json: bool, counter: logging.Handler | None = None) -> None:
     """Send this package's log to stderr. `counter` sees each line as well."""
-    logger = logging.getLogger(NAMESPACE)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(as_json=as_json))
-    logger.handlers = [handler, *([] if counter is None else [counter])]
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    # uvicorn warns of each bad request and of each one over the limit: whoever can reach the port
+    # could fill the disk. Its errors, and asyncio's, come in our form.
+    for name, least in ((NAMESPACE, level.upper()), ("uvicorn", "ERROR"), ("asyncio", "ERROR")):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler, *([] if counter is None else [counter])]
+        logger.setLevel(least)
+        logger.propagate = False
 
 
 def _quoted(value: object) -> str:

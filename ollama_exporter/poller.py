@@ -19,6 +19,7 @@ from ollama_exporter.residency.tracker import Tracker
 
 FRESH: Final = 5.0  # a scrape is answered from a poll that is not older, seconds
 SCRAPE_WAIT: Final = 0.5  # longer no scrape waits for a poll
+INVENTORY_RETRY: Final = 15.0  # while the version is not known
 INVENTORY_INTERVAL: Final = 600.0  # between two looks at version and installed models
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Poller:
         self._wake = asyncio.Event()
         self._inventory = asyncio.Event()
         self.state = ServerState()
+        # Replaced whole after each fact: a scrape in a thread of its own never sees half a change.
+        self.view = tracker.view()
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -122,6 +125,10 @@ class Poller:
             self._running = asyncio.create_task(self._poll())
         await asyncio.wait([self._running], timeout=SCRAPE_WAIT)
 
+    def plan_again(self) -> None:
+        """Decide anew when to poll: the cadence was changed."""
+        self._wake.set()
+
     def tell(self, fact: Fact) -> None:
         """Take a fact of another source; it may bring the next poll forward."""
         self._digest(fact)
@@ -133,12 +140,23 @@ class Poller:
             answer = await self._client.ps()
         except TargetError as err:
             polled = Polled(started, self._now(), error=err)
+        except Exception as err:
+            # A defect of ours or of a library: the polls go on, or `ollama_up` would stand still.
+            self._sinks.errors()
+            logger.exception("Poll failed in a way that was not foreseen")
+            error = TargetError(FailureReason.MALFORMED, repr(err))
+            polled = Polled(started, self._now(), error=error)
         else:
             polled = Polled(started, self._now(), answer=answer)
         self._note(polled)
         self._digest(polled.fact())
-        for sink in self._sinks.polled:
-            sink(polled)
+        try:
+            for sink in self._sinks.polled:
+                sink(polled)
+        except Exception:
+            self._sinks.errors()
+            logger.exception("Poll could not be recorded")
+        self._wake.set()  # a scrape's poll may show a deadline that lies before the poll planned
 
     def _note(self, polled: Polled) -> None:
         """Keep what `/metrics` says of the server; log transitions, never each poll."""
@@ -169,9 +187,9 @@ class Poller:
         """Feed the tracker. A defect in it must not end the polls: it is counted and logged."""
         try:
             events = self._tracker.observe(fact)
-            view = self._tracker.view()
+            self.view = self._tracker.view()
             for sink in self._sinks.events:
-                sink(events, view)
+                sink(events, self.view)
         except Exception:
             self._sinks.errors()
             logger.exception("Event could not be recorded")
@@ -181,7 +199,7 @@ class Poller:
         while True:
             due = next_poll(
                 self._cadence(),
-                self._tracker.view(),
+                self.view,
                 last_started=self._last_started,
                 failures=self._failures,
                 jitter=jitter,
@@ -199,7 +217,8 @@ class Poller:
         """Ask for version and installed models: after each new connection, and rarely besides."""
         while True:
             try:
-                async with asyncio.timeout(INVENTORY_INTERVAL):
+                known = self.state.version is not None
+                async with asyncio.timeout(INVENTORY_INTERVAL if known else INVENTORY_RETRY):
                     await self._inventory.wait()
             except TimeoutError:
                 if not self.state.up:
@@ -210,6 +229,10 @@ class Poller:
                 installed = await self._client.tags()
             except TargetError as err:
                 logger.debug("Inventory failed", extra={"err": str(err)})
+                continue
+            except Exception:
+                self._sinks.errors()
+                logger.exception("Inventory failed in a way that was not foreseen")
                 continue
             if version != self.state.version:
                 logger.info("Server version", extra={"version": version})

@@ -22,9 +22,9 @@ from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
 from ollama_exporter.poller import Poller, Sinks
-from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
-from ollama_exporter.residency.events import Event, View
+from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
@@ -81,6 +81,8 @@ async def run(
     `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
     """
     state_file = _state_file(settings)
+    tls_context(settings.target)  # before anything is said: what is wrong here ends it
+    read_token(settings.target)
     sockets = listen(settings.listen_addresses)
     logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
     for socket in sockets:
@@ -94,9 +96,11 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
+        stopped = asyncio.create_task(stop.wait())
         await asyncio.wait(
-            [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
+            [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
         )
+        stopped.cancel()
         logger.info("Ending")
         web.should_exit = True
         await serving
@@ -131,7 +135,7 @@ class Exporter:
 
     def _build(self, settings: Settings) -> Metrics:
         return build(
-            view=self._tracker.view,
+            view=lambda: self._poller.view,
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
@@ -143,8 +147,14 @@ class Exporter:
     def take_up(self, state_file: StateFile) -> None:
         """Go on where an earlier process ended."""
         saved = state_file.read()
-        if saved is not None:
+        now = self._timeline.now()
+        if saved is not None and saved.last is not None and saved.last.ended > now:
+            logger.warning("State not taken up: it is of a later time than now")
+        elif saved is not None:
             self._tracker.restore(saved)
+            self._poller.view = self._tracker.view()
+            for life in saved.lives:  # their counters must stand at 0 before the first unload
+                self._metrics.lifecycle.on_event(Found(life.model, now))
             logger.info("State taken up", extra={"models": len(saved.lives)})
 
     def parts(self) -> Parts:
@@ -162,7 +172,8 @@ class Exporter:
     @asynccontextmanager
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
         """Poll meanwhile; in the end write the state and close the client."""
-        tasks = [asyncio.create_task(self._poller.run())]
+        self.poll_task = asyncio.create_task(self._poller.run())
+        tasks = [self.poll_task]
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -174,6 +185,8 @@ class Exporter:
             if state_file is not None:
                 state_file.write(self._tracker.dump())
             await self._client.aclose()
+            if not self.poll_task.cancelled():
+                self.poll_task.result()  # an exporter that does not poll must not look healthy
 
     def reload(self) -> None:
         """Take the settings anew: all of them or none. Raises ConfigError."""
@@ -192,6 +205,7 @@ class Exporter:
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
+        self._poller.plan_again()
         logger.info("Configuration reloaded")
 
     def reload_logged(self) -> None:
@@ -209,7 +223,7 @@ class Exporter:
             self._on_events(events, view)
 
     def _facts(self) -> Mapping[str, str]:
-        state, view = self._poller.state, self._tracker.view()
+        state, view = self._poller.state, self._poller.view
         resident = [model.name for model in view.models if model.resident] if state.up else []
         return {
             "Server": self.current.settings.ollama_url,

@@ -19,8 +19,9 @@ from ollama_exporter.errors import ConfigError
 from ollama_exporter.target import Target
 
 PREFIX: Final = "OLLAMA_EXPORTER_"
+FALLBACK: Final = "OLLAMA_HOST"  # Ollama's own variable says where its clients look
 LARGEST_FILE: Final = 2**20
-LEVELS: Final = ("debug", "info", "warning", "error")
+LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
 
 
@@ -189,14 +190,12 @@ def load(
 
     Raises ConfigError.
     """
-    values: dict[str, object] = {}
-    if environment.get("OLLAMA_HOST"):
-        values["ollama.url"] = environment["OLLAMA_HOST"]
-    if file is not None:
-        values |= read_file(file)
+    values: dict[str, object] = {} if file is None else read_file(file)
     values |= {s.name: environment[s.variable] for s in TABLE if environment.get(s.variable)}
     values |= flags
     parsed = {BY_NAME[n].field: BY_NAME[n].parse(n, value) for n, value in values.items()}
+    if environment.get(FALLBACK):
+        parsed.setdefault("ollama_url", accept.url(FALLBACK, environment[FALLBACK]))
     return Settings(**parsed)
 
 
@@ -209,7 +208,7 @@ def read_file(file: Path) -> dict[str, object]:
     except OSError as err:
         accepted = f"a readable YAML file ({err.strerror})"
         raise ConfigError("config.file", str(file), accepted) from err
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as err:
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: 2020-13-99
         problem = str(err).replace("\n", " ")
         raise ConfigError("config.file", str(file), f"a YAML file ({problem})") from err
     if loaded is None:  # nothing but comments

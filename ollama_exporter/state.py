@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ class StateFile:
         self._url = url
         self._written = ""
         self._failing = False
+        self._one_at_a_time = threading.Lock()  # the last write may meet one in a thread
 
     def check(self) -> None:
         """Raise ConfigError if the file cannot be written at all."""
@@ -56,8 +58,11 @@ class StateFile:
         """Write if something changed: a new file beside, then renamed, so that none is half."""
         document: dict[str, Any] = {"version": VERSION, "url": self._url}
         text = json.dumps(document | {"state": to_builtins(saved)})
-        if text == self._written:
-            return
+        with self._one_at_a_time:
+            if text != self._written:
+                self._replace(text)
+
+    def _replace(self, text: str) -> None:
         beside = self._path.with_name(f"{self._path.name}.tmp")
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -72,6 +72,8 @@ def _host_and_port(authority: str, port: int, *, field: str, text: str) -> tuple
             raise ConfigError(field, text, ACCEPTED + f"; a port is 1 to {HIGHEST_PORT}")
         port = int(digits)
     if ":" not in host:
+        if not (host.isascii() and host.isprintable()):  # what a resolver takes; IDNA as xn--…
+            raise ConfigError(field, text, ACCEPTED + "; a host is written in ASCII")
         return ("127.0.0.1" if host in ("", "0.0.0.0") else host), port  # noqa: S104 - compared, not bound
     try:
         address = ipaddress.IPv6Address(host)

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+LONGEST: Final = 256  # a series with a longer name costs every scrape
 OTHER: Final = "other"  # no model's name: those carry a tag
 
 
@@ -17,7 +18,7 @@ class ModelLabels:
         """Return the label of a model's name."""
         if name in self._names:
             return name
-        if len(self._names) >= self._limit:
+        if len(self._names) >= self._limit or len(name) > LONGEST:
             return OTHER
         self._names.add(name)
         return name

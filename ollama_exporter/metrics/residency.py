@@ -8,6 +8,7 @@ claims that a model is loaded.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
@@ -16,7 +17,8 @@ from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import ModelState, View
 
-DIGEST_CHARACTERS = 12
+DIGEST_CHARACTERS: Final = 12
+LONGEST_DETAIL: Final = 64
 Samples = list[tuple[tuple[str, ...], float]]
 
 
@@ -89,10 +91,10 @@ def _info(groups: Groups) -> Samples:
         (
             label,
             model.digest[:DIGEST_CHARACTERS],
-            model.family,
-            model.format,
-            model.parameter_size,
-            model.quantization,
+            model.family[:LONGEST_DETAIL],
+            model.format[:LONGEST_DETAIL],
+            model.parameter_size[:LONGEST_DETAIL],
+            model.quantization[:LONGEST_DETAIL],
         ): 1.0
         for label, states in groups
         if label != OTHER

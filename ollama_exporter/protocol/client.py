@@ -93,8 +93,9 @@ class OllamaClient:
     async def _get(
         self, client: httpx.AsyncClient, path: str, extensions: dict[str, Any] | None = None
     ) -> tuple[httpx.Response, bytes]:
-        request = client.build_request("GET", path, headers=self._headers(), extensions=extensions)
+        headers = self._headers()
         try:
+            request = client.build_request("GET", path, headers=headers, extensions=extensions)
             # httpx bounds each read, not the answer: a body that trickles would last for ever.
             async with asyncio.timeout(self._timeout):
                 response = await client.send(request, stream=True)
@@ -108,6 +109,8 @@ class OllamaClient:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
+        except UnicodeError as err:  # a name that cannot be asked for
+            raise TargetError(FailureReason.REFUSED, str(err)) from err
         if response.status_code != HTTPStatus.OK:
             raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
         return response, body

@@ -253,7 +253,9 @@ class Tracker:
 
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
-        return save(self._last, self._lives.values(), self._known)
+        # What is pending is saved as if it were resident: it is lost again, with wider bounds.
+        pending = {loss.key: loss.life for loss in self._losses.pending}
+        return save(self._last, {**pending, **self._lives}.values(), self._known)
 
     def restore(self, saved: Saved) -> None:
         """Take up where an earlier process ended; the lost connection was its own."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listening sockets and the uvicorn server on them."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ollama_exporter.accept import split_address
 from ollama_exporter.errors import StartError
@@ -16,7 +18,40 @@ from ollama_exporter.errors import StartError
 BACKLOG: Final = 128
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
 IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come each 15 to 60
+FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
+
+
+class Connection(H11Protocol):
+    """One connection; aborted when no answer is completed in time.
+
+    uvicorn waits for ever for the rest of half a head, and for a client that does not read: each
+    would hold one of MOST_CONNECTIONS, and 500 of them would end all scrapes.
+    """
+
+    first_answer: float = FIRST_ANSWER
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it likewise
+        """Begin the time of the first request."""
+        super().connection_made(transport)
+        self._expect_answer(self.first_answer)
+
+    def on_response_complete(self) -> None:
+        """Begin the time of the next one: it may idle first."""
+        super().on_response_complete()
+        self._expect_answer(IDLE + self.first_answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the watch."""
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _expect_answer(self, seconds: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self.loop.call_later(seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -28,12 +63,12 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(application: Starlette) -> Server:
+def server(application: Starlette, *, connection: type[Connection] = Connection) -> Server:
     """Return a server for sockets that are listening already."""
     return Server(
         uvicorn.Config(
             application,
-            http="h11",
+            http=connection,
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -55,10 +90,12 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
     for address in addresses:
         try:
             sockets.append(_listen(address))
-        except OSError as err:
+        except (OSError, UnicodeError) as err:  # UnicodeError: not a name that IDNA knows
             for opened in sockets:
                 opened.close()
-            why = os.strerror(err.errno) if err.errno else str(err)
+            why = str(err)
+            if isinstance(err, OSError) and (err.errno or 0) > 0:  # below 0: the resolver's own
+                why = os.strerror(err.errno or 0)
             raise StartError(f"web.listen-address: cannot listen on {address!r}: {why}") from err
     return sockets
 

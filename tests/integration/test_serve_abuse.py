@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must not bring the exporter down or make it lie: abuse from outside, defects inside."""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
+from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.protocol.client import OllamaClient, PsAnswer
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
+from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.runtime import run
+from ollama_exporter.settings import Settings, load
+from ollama_exporter.target import Target
+from ollama_exporter.web.server import Connection, listen, server, spelled
+
+NOBODY: Final = "http://127.0.0.1:9"
+
+
+class Hasty(Connection):
+    first_answer = 0.1
+
+
+async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is waited for is of others, and has no event
+            await asyncio.sleep(0.01)
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+
+async def serving(check: Callable[[str, int], Awaitable[None]]) -> None:
+    """Serve a big answer at / with hasty connections; run the check with host and port."""
+
+    async def big(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x" * 20_000_000)
+
+    web = server(Starlette(routes=[Route("/", big)]), connection=Hasty)
+    [socket] = sockets = listen(["127.0.0.1:0"])
+    task = asyncio.create_task(web.serve(sockets=sockets))
+    host, _, port = spelled(socket).rpartition(":")
+    try:
+        await check(host, int(port))
+    finally:
+        web.should_exit = True
+        await task
+
+
+def test_half_a_head_does_not_hold_a_connection_for_ever() -> None:
+    async def check(host: str, port: int) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET / HTT")
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+    asyncio.run(serving(check))
+
+
+def test_a_complete_request_outlives_the_time_of_the_first_answer() -> None:
+    async def check(host: str, port: int) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for _ in range(2):
+                assert (await client.get(f"http://{host}:{port}/")).status_code == 200
+                await asyncio.sleep(2 * Hasty.first_answer)
+
+    asyncio.run(serving(check))
+
+
+@pytest.mark.parametrize("host", ["a..b", "nosuch.invalid"])
+def test_a_host_that_cannot_be_is_told_in_one_line(host: str) -> None:
+    with pytest.raises(StartError) as told:
+        listen([f"{host}:0"])
+    assert host in str(told.value)
+    assert "Unknown error" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+# -- polls -----------------------------------------------------------------------------------------
+
+
+class Server:
+    """Answers as told: `listing` or `failure`, and counts."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.listing: tuple[RunningModel, ...] = ()
+        self.asked: list[float] = []
+        self.versions = 0
+
+    async def ps(self) -> PsAnswer:
+        self.asked.append(asyncio.get_running_loop().time())
+        if self.failure is not None:
+            raise self.failure
+        return PsAnswer(self.listing, 200, None, None, len(self.asked) == 1, b"{}")
+
+    async def version(self) -> str:
+        self.versions += 1
+        return "1"
+
+    async def tags(self) -> tuple[InstalledModel, ...]:
+        return ()
+
+
+class Clock:
+    """The loop's time, and what was added to it."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+
+async def polling(
+    fake: Server, sinks: Sinks, check: Callable[[Poller, Clock], Awaitable[None]], interval: float
+) -> None:
+    clock = Clock()
+    poller = Poller(
+        fake,
+        Tracker(),
+        lambda: Cadence(interval),
+        sinks,
+        now=clock,
+        wall=lambda moment: moment,
+        jitter=lambda: 0.0,
+    )
+    task = asyncio.create_task(poller.run())
+    try:
+        await check(poller, clock)
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_an_unforeseen_error_of_a_poll_is_an_outage_and_the_polls_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake, errors = Server(), list[int]()
+    fake.failure = ZeroDivisionError()
+
+    async def check(poller: Poller, _clock: Clock) -> None:
+        await until(lambda: len(fake.asked) == 2)
+        assert not poller.state.up
+        assert poller.state.failures[FailureReason.MALFORMED] >= 1
+        fake.failure = None
+        await until(lambda: poller.state.up)
+
+    asyncio.run(polling(fake, Sinks(errors=lambda: errors.append(1)), check, 0.05))
+    assert errors
+    assert "not foreseen" in caplog.text
+
+
+def test_a_raising_sink_of_polls_does_not_end_them() -> None:
+    fake, errors = Server(), list[int]()
+
+    def full(_polled: object) -> None:
+        raise OSError(28, "disk full")
+
+    async def check(_poller: Poller, _clock: Clock) -> None:
+        await until(lambda: len(fake.asked) == 3)
+
+    sinks = Sinks(polled=[full], errors=lambda: errors.append(1))
+    asyncio.run(polling(fake, sinks, check, 0.05))
+    assert len(errors) >= 2
+
+
+def test_a_deadline_that_a_scrape_shows_is_polled_around() -> None:
+    fake = Server()
+
+    async def check(poller: Poller, clock: Clock) -> None:
+        await until(lambda: poller.state.up)
+        clock.ahead += 6  # the poll of the start is stale now, the next is 3594 s away
+        deadline = clock() + 1.1
+        fake.listing = (RunningModel("a:latest", "d" * 64, deadline),)
+        await poller.refresh()
+        assert len(fake.asked) == 2
+        await until(lambda: len(fake.asked) == 4, 3)
+
+    asyncio.run(polling(fake, Sinks(), check, 3600))
+
+
+def test_a_changed_cadence_holds_at_once() -> None:
+    fake, cadence = Server(), [3600.0]
+
+    async def main() -> None:
+        clock = Clock()
+        poller = Poller(
+            fake,
+            Tracker(),
+            lambda: Cadence(cadence[0]),
+            Sinks(),
+            now=clock,
+            wall=lambda moment: moment,
+            jitter=lambda: 0.0,
+        )
+        task = asyncio.create_task(poller.run())
+        await until(lambda: poller.state.up)
+        cadence[0] = 0.02
+        poller.plan_again()
+        await until(lambda: len(fake.asked) > 3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_name_that_cannot_be_asked_for_is_refused() -> None:
+    async def main() -> None:
+        client = OllamaClient(Target("t", "http://xn--a:80"))
+        try:
+            with pytest.raises(TargetError) as told:
+                await client.ps()
+            assert told.value.reason is FailureReason.REFUSED
+        finally:
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+# -- settings, state, start ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["log.level: 2020-13-99\n", "log.level: 0000-01-01\n"])
+def test_an_impossible_date_in_the_file_is_a_configuration_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(str(file))):
+        load({}, environment={}, file=file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("web.telemetry-path", "//evil.example/x"), ("ollama.url", "http://ü..x")],
+)
+def test_a_value_that_would_break_later_is_refused_at_once(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load({name: value}, environment={})
+    assert told.value.field == name
+
+
+def test_what_cannot_be_read_ends_the_start_before_anything_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(
+        ollama_url=NOBODY,
+        ollama_token_file=tmp_path / "missing",
+        listen_addresses=("127.0.0.1:0",),
+    )
+    with caplog.at_level(logging.INFO), pytest.raises(ConfigError):
+        asyncio.run(run(settings, stop=asyncio.Event()))
+    assert "Listening on" not in caplog.text
+
+
+def saved_state(file: Path, *, at: float) -> None:
+    life = {
+        "model": {"name": "a:latest", "digest": "d" * 64, "expires_at": at + 300},
+        "since": None,
+        "first_seen": at,
+        "seen": at,
+        "expires": at + 300,
+        "epoch": 0,
+    }
+    last = {"started": at, "ended": at, "models": []}
+    state = {"last": last, "lives": [life], "known": ["a:latest"]}
+    file.write_text(json.dumps({"version": 1, "url": NOBODY, "state": state}), encoding="utf-8")
+
+
+async def scrape_with_state(file: Path, caplog: pytest.LogCaptureFixture) -> str:
+    settings = Settings(ollama_url=NOBODY, listen_addresses=("127.0.0.1:0",), state_file=file)
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, stop=stop))
+
+    def addresses() -> list[str]:
+        return [str(vars(r)["address"]) for r in caplog.records if r.message == "Listening on"]
+
+    await until(lambda: bool(addresses()))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.get(f"http://{addresses()[0]}/metrics")).text
+    stop.set()
+    await task
+    return text
+
+
+def test_counters_of_a_model_taken_up_stand_at_0_before_it_unloads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "state"
+    saved_state(file, at=1_700_000_000.0)
+    with caplog.at_level(logging.INFO):
+        text = asyncio.run(scrape_with_state(file, caplog))
+    assert 'ollama_model_unloads_total{model="a:latest",reason="expired"} 0.0' in text
+
+
+def test_a_state_of_a_later_time_is_not_taken_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "state"
+    saved_state(file, at=32_000_000_000.0)
+    with caplog.at_level(logging.INFO):
+        text = asyncio.run(scrape_with_state(file, caplog))
+    assert "later time than now" in caplog.text
+    assert 'model="a:latest"' not in text
