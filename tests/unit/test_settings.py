@@ -96,7 +96,7 @@ def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("poll.intervall: 5s", "did you mean poll.interval?"),
+        ("poll.intervals: 5s", "did you mean poll.interval?"),
         ("zzz: 1", "accepted: ollama.url"),
         ("- a", "a YAML mapping"),
         ("a: [", "a YAML file"),
