@@ -5,18 +5,22 @@ A step of the wall clock moves nothing on it; `wall` brings a moment back to tod
 """
 
 import time
+from collections.abc import Callable
+
+Clock = Callable[[], float]
 
 
 class Timeline:
-    """Both clocks are read together once, at the start."""
+    """Reads both clocks together once, at the start."""
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    def __init__(self, *, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._offset = wall() - monotonic()
 
     def now(self) -> float:
         """Return the moment, seconds."""
-        return time.monotonic() + self._offset
+        return self._monotonic() + self._offset
 
     def wall(self, moment: float) -> float:
         """Return a moment of the timeline as wall-clock Unix seconds."""
-        return moment + (time.time() - self.now())
+        return moment + (self._wall() - self.now())
