@@ -113,7 +113,8 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
 
 def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) -> None:
     """Draw what E alone says; `before`: an E earlier than that was not set between two polls."""
-    if poll.started - NEAR <= life.expires <= poll.ended + NEAR:
+    # an E that stays while a poll passes it is an ordinary deadline: now would have moved
+    if changed and poll.started - NEAR <= life.expires <= poll.ended + NEAR:
         life.at_now, life.written = True, False
     elif life.written:
         life.at_now = False

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exporter in this process, polling a fault server, and what its `/metrics` says."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any, Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from ollama_exporter.residency.events import Event
+from ollama_exporter.runtime import run
+from ollama_exporter.settings import Settings
+
+PATIENCE: Final = 8.0  # seconds; only a failing test waits that long
+FAST: Final = Settings(
+    poll_interval=0.05,
+    ollama_timeout=0.3,
+    listen_addresses=("127.0.0.1:0",),
+    expected_models=("expected:latest",),
+    disable_exporter_metrics=True,
+)
+Samples = dict[tuple[str, str], float]  # name and labels as they are written -> value
+
+
+class Records(logging.Handler):
+    """Keeps log records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.records.append(record)
+
+    def count(self, message: str) -> int:
+        """Return how often a message was logged."""
+        return sum(record.getMessage() == message for record in self.records)
+
+
+@dataclass(slots=True)
+class Running:
+    """A running exporter."""
+
+    address: str
+    log: Records
+    http: httpx.AsyncClient
+    events: list[Event] = field(default_factory=list)
+
+    async def samples(self) -> Samples:
+        """Scrape."""
+        answer = await self.http.get("/metrics")
+        assert answer.status_code == 200, answer.text
+        return parsed(answer.text)
+
+    async def until(self, wanted: Callable[[Samples], bool]) -> Samples:
+        """Scrape until it says what is wanted."""
+        end = monotonic() + PATIENCE
+        while not wanted(samples := await self.samples()):
+            assert monotonic() < end, samples
+            await asyncio.sleep(0.02)
+        return samples
+
+
+def parsed(exposition: str) -> Samples:
+    """Read an exposition; a series must not come twice."""
+    samples: Samples = {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            key = (sample.name, ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items())))
+            assert key not in samples
+            samples[key] = sample.value
+    return samples
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for something to become true."""
+    end = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < end, condition
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def exporting(url: str, **changes: Any) -> AsyncIterator[Running]:
+    """Run an exporter of `url` on a free port; `changes`: of the settings."""
+    stop, log, events = asyncio.Event(), Records(), list[Event]()
+    logger = logging.getLogger("ollama_exporter")
+    before = logger.level, logger.handlers, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.addHandler(log)
+    settings = replace(FAST, ollama_url=url, **changes)
+    task = asyncio.create_task(
+        run(settings, stop=stop, on_events=lambda new, _: events.extend(new))
+    )
+    try:
+        await until(lambda: task.done() or log.count("Listening on"))
+        if task.done():
+            await task
+        listening = next(r for r in log.records if r.getMessage() == "Listening on")
+        address = str(vars(listening)["address"])
+        async with httpx.AsyncClient(
+            base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
+        ) as http:
+            yield Running(address, log, http, events)
+    finally:
+        stop.set()
+        await task
+        logger.removeHandler(log)
+        logger.level, logger.handlers, logger.propagate = before
