@@ -7,10 +7,13 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 # The library would answer a request for 2.0 with that content type and 1.0 syntax: never offered.
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+# Our names need no escaping, and finding that out for each costs half of the rendering.
+UNESCAPED: Final = openmetrics.ALLOWUTF8
 GZIP_LEVEL: Final = 1  # a tenth of the rendering's cost; higher levels save nothing on this text
 
 
@@ -25,14 +28,18 @@ def render(
     chosen = registry.restricted_registry(names) if names else registry
     ours = preference(accept, "application/openmetrics-text")
     if ours > 0 and ours >= preference(accept, "text/plain"):
-        content_type, body = OPENMETRICS, openmetrics.generate_latest(chosen)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        content_type, body = OPENMETRICS, _openmetrics(chosen)
     else:
-        content_type, body = TEXT, exposition.generate_latest(chosen)
+        content_type, body = TEXT, exposition.generate_latest(chosen, UNESCAPED)
     headers = {"content-type": content_type, "vary": "Accept, Accept-Encoding"}
     if preference(accept_encoding, "gzip") > 0:
         headers["content-encoding"] = "gzip"
         body = gzip.compress(body, compresslevel=GZIP_LEVEL, mtime=0)
     return headers, body
+
+
+def _openmetrics(registry: Collector) -> bytes:
+    return openmetrics.generate_latest(registry, UNESCAPED)  # type: ignore[no-any-return, no-untyped-call]  # the library leaves it untyped
 
 
 def preference(header: str, wanted: str) -> float:

@@ -103,6 +103,8 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     slides = changed and abs(moved - passed) <= SLIDE_ERROR + poll.ended - poll.started
     if changed:
         life.epoch = epoch
+    elif life.at_now:
+        life.stopped_at = life.expires  # it was no sliding now: a stop had just set it
     life.model, life.expires = model, expires
     life.written |= not slides
     _read(life, poll, before=life.seen - CLOCK_ERROR, changed=changed)

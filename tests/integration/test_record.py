@@ -44,6 +44,9 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
             await client.post(f"{sim.url}/api/generate", json=ask, timeout=30)
             while b"unloaded" not in (line := await process.stderr.readline()):
                 said += line.decode()
+            await asyncio.sleep(
+                2.5
+            )  # replay takes the next poll after each due moment: let some be
             process.send_signal(signal.SIGINT)
             said += (line + await process.stderr.read()).decode()
             assert await process.wait() == 0

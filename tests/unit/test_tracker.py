@@ -124,6 +124,25 @@ def test_a_deadline_set_to_the_past_is_a_stop() -> None:
     assert story.reasons() == [("a", Reason.STOPPED, None)]
 
 
+def test_a_stop_within_a_poll_is_a_stop_too() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5, model("a", 300))
+    story.poll(10, model("a", 9.98))
+    story.poll(11, model("a", 9.98))
+    story.poll(15)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_a_deadline_that_a_poll_hits_is_an_expiry() -> None:
+    story = Story()
+    story.poll(0, model("a", 10.02))
+    story.poll(5, model("a", 10.02))
+    story.poll(10, model("a", 10.02))
+    story.poll(11)
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
 def test_early_loss_and_a_newcomer_without_room_is_an_eviction() -> None:
     story = Story()
     story.poll(0, model("a", 300), model("b", 300))
