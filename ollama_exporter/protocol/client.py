@@ -73,7 +73,9 @@ class OllamaClient:
         response, body = await self._get(self._polls, "/api/ps", {"trace": trace})
         header = response.headers.get("date")
         date = None
-        with suppress(ValueError, TypeError):  # no header, or none that is a date: no evidence
+        with suppress(
+            ValueError, TypeError, OverflowError
+        ):  # no header, or none that is a date: no evidence
             date = parsedate_to_datetime(header).timestamp()
         return PsAnswer(decode_ps(body), response.status_code, date, header, bool(opened), body)
 

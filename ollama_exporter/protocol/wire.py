@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from ollama_exporter.protocol.names import normalise
 # keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Go's int64; beyond it a float cannot hold what Python's int can
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 T = TypeVar("T")
 
 
@@ -69,9 +71,9 @@ class _Running(msgspec.Struct):
     model: str = ""
     digest: str = ""
     expires_at: str | None = None
-    size: int = 0
-    size_vram: int = 0
-    context_length: int | None = None
+    size: Int64 = 0
+    size_vram: Int64 = 0
+    context_length: Int64 | None = None
     details: _Details | None = None
 
 
@@ -83,7 +85,7 @@ class _Installed(msgspec.Struct):
     name: str = ""
     model: str = ""
     digest: str = ""
-    size: int = 0
+    size: Int64 = 0
     remote_host: str | None = None
     remote_model: str | None = None
 
@@ -152,7 +154,7 @@ def parse_time(text: str | None) -> float:
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise _malformed(err) from err
 
 

@@ -52,6 +52,11 @@ FAULTS: Final[dict[str, tuple[Behaviour, FailureReason]]] = {
     "cut JSON": (answer(b'{"models":[{"name":"a'), FailureReason.MALFORMED),
     "other JSON": (answer(b'{"models":{"name":"a"}}'), FailureReason.MALFORMED),
     "not UTF-8": (answer(b'{"models":[{"name":"\xff"}]}'), FailureReason.MALFORMED),
+    "deep JSON": (answer(b'{"x":' + b"[" * 100_000), FailureReason.MALFORMED),
+    "giant number": (
+        answer(b'{"models":[{"name":"a","size":' + b"9" * 400 + b"}]}"),
+        FailureReason.MALFORMED,
+    ),
     "empty": (answer(b""), FailureReason.MALFORMED),
     "huge": (huge, FailureReason.MALFORMED),
     "zipped": (zipped, FailureReason.MALFORMED),
@@ -189,7 +194,15 @@ def test_the_answer_carries_status_body_and_the_date_of_the_server() -> None:
     with_client(use)
 
 
-@pytest.mark.parametrize("date", [b"", b"Date: soon\r\n", b"Date: Mon, 99 Foo 2026\r\n"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        b"",
+        b"Date: soon\r\n",
+        b"Date: Mon, 99 Foo 2026\r\n",
+        b"Date: Mon, 01 Jan 2026 00:00:00 +99999999999999\r\n",
+    ],
+)
 def test_a_date_that_is_none_is_no_evidence(date: bytes) -> None:
     async def behave(_: object, __: object, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + date + b'Content-Length: 13\r\n\r\n{"models":[]}')

@@ -3,8 +3,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Final
@@ -86,30 +86,40 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
+@contextmanager
+def same_logger() -> Iterator[logging.Logger]:
+    """Yield this package's logger; leave it as it was, for the tests that come after."""
+    logger = logging.getLogger("ollama_exporter")
+    before = logger.level, logger.handlers, logger.propagate
+    logger.handlers = list(logger.handlers)
+    try:
+        yield logger
+    finally:
+        logger.setLevel(before[0])
+        logger.handlers, logger.propagate = before[1:]
+
+
 @asynccontextmanager
 async def exporting(url: str, **changes: Any) -> AsyncIterator[Running]:
     """Run an exporter of `url` on a free port; `changes`: of the settings."""
     stop, log, events = asyncio.Event(), Records(), list[Event]()
-    logger = logging.getLogger("ollama_exporter")
-    before = logger.level, logger.handlers, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.addHandler(log)
     settings = replace(FAST, ollama_url=url, **changes)
-    task = asyncio.create_task(
-        run(settings, stop=stop, on_events=lambda new, _: events.extend(new))
-    )
-    try:
-        await until(lambda: task.done() or log.count("Listening on"))
-        if task.done():
+    with same_logger() as logger:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(log)
+        task = asyncio.create_task(
+            run(settings, stop=stop, on_events=lambda new, _: events.extend(new))
+        )
+        try:
+            await until(lambda: task.done() or log.count("Listening on"))
+            if task.done():
+                await task
+            listening = next(r for r in log.records if r.getMessage() == "Listening on")
+            address = str(vars(listening)["address"])
+            async with httpx.AsyncClient(
+                base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
+            ) as http:
+                yield Running(address, log, http, events)
+        finally:
+            stop.set()
             await task
-        listening = next(r for r in log.records if r.getMessage() == "Listening on")
-        address = str(vars(listening)["address"])
-        async with httpx.AsyncClient(
-            base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
-        ) as http:
-            yield Running(address, log, http, events)
-    finally:
-        stop.set()
-        await task
-        logger.removeHandler(log)
-        logger.level, logger.handlers, logger.propagate = before
