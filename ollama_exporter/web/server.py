@@ -89,7 +89,11 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for address in addresses:
         try:
-            sockets.append(_listen(address))
+            listening = _listen(address)
+            # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol,
+            # which accepted ones do not: head and body, two writes, would then wait 40 ms.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sockets.append(listening)
         except (OSError, UnicodeError) as err:  # UnicodeError: not a name that IDNA knows
             for opened in sockets:
                 opened.close()
