@@ -48,19 +48,22 @@ def build(
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
-    for name in names:
-        labels.label(name)
     lifecycle = Lifecycle(wall, labels)
+    for name in names:
+        lifecycle.meet(name)
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
     collectors: list[Collector] = [
-        ServerCollector(server, labels),
+        # Labels of its own: a large library on disk must not take those of resident models.
+        ServerCollector(server, ModelLabels(max_models)),
         ResidencyCollector(view, lambda: server().up, wall, labels, names),
         lifecycle,
         UnfilledCollector(),
         exporter,
     ]
-    if runtime:
-        collectors.append(RuntimeCollector())
+    library = RuntimeCollector() if runtime else None
+    if library is not None:
+        collectors.append(library)
+    besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
-    registry.register(Guard(collectors, clock=time.perf_counter))
+    registry.register(Guard(collectors, clock=time.perf_counter, besides=besides))
     return Metrics(registry, lifecycle, exporter)

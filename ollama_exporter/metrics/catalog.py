@@ -195,7 +195,8 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
         Family(
             "ollama_exporter_label_overflow_total",
             "counter",
-            "Loads of models that were folded into `other`, the limit of names being reached.",
+            "Times that a model was loaded, or found resident, and its name was folded into "
+            "`other`: the limit of names was reached, or the name is too long.",
             ("label",),
         ),
         Family(

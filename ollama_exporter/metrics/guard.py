@@ -23,16 +23,27 @@ class Collector(Protocol):
 
 
 class Guard:
-    """What the registry knows: collects each collector on its own."""
+    """What the registry knows: collects each collector on its own.
 
-    def __init__(self, collectors: Sequence[Collector], *, clock: Callable[[], float]) -> None:
+    `besides`: the families that its collectors yield and the catalogue does not hold.
+    """
+
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        *,
+        clock: Callable[[], float],
+        besides: Sequence[Metric] = (),
+    ) -> None:
         self._collectors = tuple(collectors)
+        self._besides = tuple(besides)
         self._clock = clock
         self._failing: set[str] = set()
 
     def describe(self) -> Iterator[Metric]:
         """Yield the names, so that a filter by name finds them and a clash is noticed."""
-        return (empty(name) for name in FAMILIES)
+        yield from (empty(name) for name in FAMILIES)
+        yield from self._besides
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families and how the collecting went."""
@@ -50,7 +61,7 @@ class Guard:
         yield constant("ollama_scrape_duration_seconds", [((), self._clock() - begin)])
 
     def _try(self, collector: Collector) -> list[Metric] | None:
-        """Collect; log the first failure in a row only."""
+        """Collect; log the transitions only."""
         try:
             families = list(collector.collect())
         except Exception:
@@ -58,5 +69,7 @@ class Guard:
                 self._failing.add(collector.name)
                 logger.exception("Collector failed", extra={"collector": collector.name})
             return None
-        self._failing.discard(collector.name)
+        if collector.name in self._failing:
+            self._failing.discard(collector.name)
+            logger.info("Collector succeeds again", extra={"collector": collector.name})
         return families

@@ -37,6 +37,7 @@ class Lifecycle:
         self._overflow = counter("ollama_exporter_label_overflow_total")
         self._last = gauge("ollama_model_last_unload_timestamp_seconds")
         self._residency = histogram("ollama_model_residency_seconds")
+        self._latest: dict[tuple[str, str], float] = {}  # what `_last` says, on the timeline
         self._overflow.labels("model")
         for source in Source:
             self._witnessed.labels(source.value)
@@ -45,9 +46,9 @@ class Lifecycle:
         """Count one event."""
         match event:
             case Found():
-                self._meet(event.model.name)
+                self._arrived(event.model.name)
             case Loaded():
-                self._loads.labels(self._meet(event.model.name)).inc()
+                self._loads.labels(self._arrived(event.model.name)).inc()
                 for source in event.witnessed:
                     self._witnessed.labels(source.value).inc()
             case Unloaded():
@@ -56,18 +57,29 @@ class Lifecycle:
                 self._restarts.inc()
 
     def _unloaded(self, event: Unloaded) -> None:
-        label, reason = self._meet(event.model.name), event.reason.value
+        label, reason = self.meet(event.model.name), event.reason.value
         self._unloads.labels(label, reason).inc()
-        self._last.labels(label, reason).set(self._wall(event.not_after))
+        # Reasons settle in any order: an earlier unload may be said after a later one.
+        if event.not_after >= self._latest.get((label, reason), event.not_after):
+            self._latest[label, reason] = event.not_after
+            self._last.labels(label, reason).set(self._wall(event.not_after))
         self._residency.labels(label).observe(max(0.0, event.not_after - event.resident_since))
         if event.reason is Reason.EVICTED and event.by is not None:
             self._evictions.labels(label, self._labels.label(event.by)).inc()
 
-    def _meet(self, name: str) -> str:
-        """Create a model's counters at 0 before they count: `increase()` misses a birth at 1."""
-        label = self._labels.label(name)
+    def _arrived(self, name: str) -> str:
+        """Meet a model that became resident, or was found so; count it if it is folded."""
+        label = self.meet(name)
         if label == OTHER:
             self._overflow.labels("model").inc()
+        return label
+
+    def meet(self, name: str) -> str:
+        """Create a model's counters at 0 before they count: `increase()` misses a birth at 1.
+
+        Returns its label. For models that are expected: before they are first seen.
+        """
+        label = self._labels.label(name)
         self._loads.labels(label)
         self._residency.labels(label)
         for reason in Reason:

@@ -125,7 +125,8 @@ def _context(state: ModelState) -> float | None:
 
 
 def _expiry(state: ModelState) -> float | None:
-    return max((m.expires_at for m in state.resident), default=None)
+    # 0.0 stands for none announced: as a moment it would be 1970.
+    return max((m.expires_at for m in state.resident if m.expires_at > 0), default=None)
 
 
 def _keep_alive(state: ModelState) -> float | None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,11 +198,54 @@ def test_models_beyond_the_limit_share_a_label_and_are_counted() -> None:
     assert f'ollama_model_info{{model="{OTHER}"' not in text
 
 
+def test_a_large_library_on_disk_takes_no_label_from_a_resident_model() -> None:
+    installed = tuple((f"installed{number}:latest", 1) for number in range(3))
+    server = ServerState(up=True, installed=installed)
+    text = text_of(metrics(view(state(MISTRAL)), server, max_models=2))
+    assert 'ollama_model_memory_bytes{model="mistral:latest"}' in text
+    assert f'ollama_model_disk_bytes{{model="{OTHER}"}} 1.0' in text
+
+
+def test_a_folded_model_is_counted_once_for_each_load() -> None:
+    events: list[Event] = [
+        Found(LLAMA, 0.0),
+        Loaded(MISTRAL, 0.0, 1.0, 1.0),
+        unloaded(MISTRAL, Reason.EXPIRED),
+    ]
+    text = text_of(metrics(view(), events=events, max_models=1))
+    assert 'ollama_exporter_label_overflow_total{label="model"} 1.0' in text
+
+
+def test_counters_of_an_expected_model_stand_at_zero_before_it_is_seen() -> None:
+    text = text_of(metrics(view(), expected=["mistral"]))
+    assert 'ollama_model_loads_total{model="mistral:latest"} 0.0' in text
+
+
+def test_an_earlier_unload_that_settles_later_does_not_turn_the_last_one_back() -> None:
+    last = unloaded(MISTRAL, Reason.EVICTED)
+    earlier = replace(last, not_after=last.not_after - 50)
+    text = text_of(metrics(view(), events=[last, earlier]))
+    series = 'ollama_model_last_unload_timestamp_seconds{model="mistral:latest",reason="evicted"}'
+    assert f"{series} 1.80000009e+09" in text
+
+
+def test_a_deadline_that_was_not_announced_is_absent() -> None:
+    text = text_of(metrics(view(state(RunningModel("z:latest", "9", 0.0, 7)))))
+    assert 'ollama_model_loaded{model="z:latest"} 1.0' in text
+    assert "ollama_model_expires_timestamp_seconds{" not in text
+
+
 class Broken:
     name = "broken"
 
+    def __init__(self, *, times: int) -> None:
+        self._left = times
+
     def collect(self) -> list[object]:
-        raise RuntimeError("defect")
+        if self._left:
+            self._left -= 1
+            raise RuntimeError("defect")
+        return []
 
 
 class Fine:
@@ -213,12 +257,14 @@ class Fine:
 
 def test_a_raising_collector_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
     registry = CollectorRegistry()
-    registry.register(Guard([Broken(), Fine()], clock=lambda: 0.0))  # type: ignore[list-item]  # that is the point
-    with caplog.at_level(logging.ERROR):
-        first, second = (render(registry)[1].decode() for _ in range(2))
+    registry.register(Guard([Broken(times=2), Fine()], clock=lambda: 0.0))  # type: ignore[list-item]  # that is the point
+    with caplog.at_level(logging.INFO):
+        first, second, third, _ = (render(registry)[1].decode() for _ in range(4))
     assert 'ollama_scrape_collector_success{collector="broken"} 0.0' in first
     assert 'ollama_scrape_collector_success{collector="fine"} 1.0' in second
-    assert [record.getMessage() for record in caplog.records] == ["Collector failed"]
+    assert 'ollama_scrape_collector_success{collector="broken"} 1.0' in third
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Collector failed", "Collector succeeds again"]
 
 
 @pytest.mark.parametrize(
@@ -258,6 +304,19 @@ def test_single_families_can_be_asked_for() -> None:
     ]
     names = {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
     assert names == {"ollama_up", "ollama_model_loads_total"}
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+def test_the_librarys_families_can_be_asked_for_where_they_are_served(*, runtime: bool) -> None:
+    built = build(
+        view=view,
+        server=lambda: UP,
+        wall=lambda moment: moment,
+        log_lines=LogCounter(),
+        runtime=runtime,
+    )
+    text = render(built.registry, names=["python_info"])[1].decode()
+    assert ("python_info{" in text) is runtime
 
 
 @pytest.mark.parametrize("story", STORIES)
