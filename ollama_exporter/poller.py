@@ -148,8 +148,13 @@ class Poller:
             polled = Polled(started, self._now(), error=error)
         else:
             polled = Polled(started, self._now(), answer=answer)
-        self._note(polled)
+        # A scrape in its thread may fall between the two: up is said last, down is said first, so
+        # that it never finds the listing of before an outage under a server that is up.
+        if polled.answer is None:
+            self._note(polled)
         self._digest(polled.fact())
+        if polled.answer is not None:
+            self._note(polled)
         try:
             for sink in self._sinks.polled:
                 sink(polled)

@@ -208,7 +208,7 @@ def test_a_bad_flag_is_one_line_that_names_field_value_and_form_and_exit_2(
     assert accepted in line
 
 
-@pytest.mark.parametrize("flag", ["--nonsense", "--poll.intervall=3s"])
+@pytest.mark.parametrize("flag", ["--nonsense", "--poll.intervals=3s"])
 def test_an_unknown_flag_is_named_and_exit_2(flag: str) -> None:
     code, line = refused(flag)
     assert code == 2
@@ -225,7 +225,7 @@ def test_a_bad_variable_is_refused_like_a_flag() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("poll.intervall: 3s", "'poll.intervall' is not accepted; unknown key; did you mean poll."),
+        ("poll.intervals: 3s", "'poll.intervals' is not accepted; unknown key; did you mean poll."),
         ("zzz: 1", "unknown key; accepted: ollama.url"),
         ("poll.interval: soon", "poll.interval: 'soon' is not accepted; accepted: a positive"),
         ("poll.interval: [", "a YAML file"),
