@@ -15,6 +15,8 @@ from typing import Final
 
 import pytest
 
+from tests.support.programs import program
+
 COMMAND: Final = [sys.executable, "-m", "ollama_exporter", "demo"]
 URL: Final = re.compile(r"http://127\.0\.0\.1:\d+/metrics")
 UNLOADED: Final = re.compile(r"unloaded +(\S+): (\w+)")
@@ -120,3 +122,12 @@ def test_two_minutes_show_every_reason_that_polls_can_tell() -> None:
     for model, reason in set(UNLOADED.findall(seen)):
         counted = f'ollama_model_unloads_total{{model="{model}",reason="{reason}"}} 1.0'
         assert counted in metrics
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"],
+        input=metrics,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
