@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every metric family once: the collectors, docs/metrics.md and the tests read it from here."""
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-Kind = Literal["gauge", "counter", "histogram"]
-MODEL: Final = ("model",)
+from ollama_exporter.metrics.catalog_requests import REQUEST_FAMILIES
+from ollama_exporter.metrics.family import MODEL, Family
+
 RESIDENCY_BUCKETS: Final = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 LOAD_BUCKETS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
 # Around the values that people give keep_alive, denser below an hour.
@@ -13,23 +13,6 @@ GAP_BUCKETS: Final = (
     *(5, 15, 30, 60, 120, 180, 300, 450, 600, 900),
     *(1200, 1800, 2700, 3600, 5400, 7200, 14400, 28800, 43200, 86400),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric family. `source`: what fills it, where polls alone do not."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-    source: str = ""
-
-    @property
-    def base(self) -> str:
-        """The name without the suffix that the client library adds to a counter's samples."""
-        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
 
 
 SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
@@ -184,6 +167,7 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             source="requests",
         ),
     ),
+    "Requests": REQUEST_FAMILIES,
     "Exporter": (
         Family(
             "ollama_exporter_build_info",

@@ -22,3 +22,7 @@ class ModelLabels:
             return OTHER
         self._names.add(name)
         return name
+
+    def has(self, name: str) -> bool:
+        """Tell whether a name has a label of its own already."""
+        return name in self._names

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the catalogue says of a metric family."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["gauge", "counter", "histogram"]
+MODEL: Final = ("model",)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family. `source`: what fills it, where polls alone do not."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    source: str = ""
+
+    @property
+    def base(self) -> str:
+        """The name without the suffix that the client library adds to a counter's samples."""
+        return self.name.removesuffix("_total") if self.kind == "counter" else self.name

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request asks for, read from the first bytes of its body: model, keep_alive, options.
+
+The body itself is passed on as it is; only its beginning is kept, and only until it was read.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ollama_exporter.protocol import keepalive
+from ollama_exporter.protocol.routes import Route
+
+PEEK: Final = 1 << 20  # bytes of a body that are looked at; images make bodies of many MB
+# Options that make a new runner when they differ (`needsReload`, api/types.go).
+RELOADING: Final = frozenset(
+    {
+        *("num_ctx", "num_batch", "num_gpu", "main_gpu"),
+        *("use_mmap", "num_thread", "draft_num_predict"),
+    }
+)
+TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+FORM_MODEL: Final = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})')
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a request from its body."""
+
+    model: str | None = None  # as the client wrote it; None: not found
+    keep_alive: float | None = None  # seconds, inf for ever, None: absent, or refused by the server
+    num_ctx: int | None = None
+    reloading: bool = False  # it names an option that can force a reload
+    empty: bool = False  # no prompt, no messages: a preload or, with keep_alive 0, a stop
+    stream: bool | None = None  # None: absent, so the route's default
+
+    @property
+    def stop(self) -> bool:
+        """Tell whether this is what `ollama stop` sends."""
+        return self.empty and self.keep_alive == 0
+
+
+class _Json(msgspec.Struct):
+    model: Any = None
+    name: Any = None
+    keep_alive: Any = None
+    options: Any = None
+    stream: Any = None
+    prompt: msgspec.Raw | None = None
+    messages: msgspec.Raw | None = None
+    input: msgspec.Raw | None = None
+
+
+_JSON: Final = msgspec.json.Decoder(_Json)
+_EMPTY: Final = frozenset({b"", b'""', b"[]", b"null"})
+NOTHING: Final = Asked()
+
+
+def read(route: Route, body: bytes, *, complete: bool) -> Asked:
+    """Read the beginning of a request's body; `complete`: that is all of it."""
+    if route.multipart:
+        found = FORM_MODEL.search(body)
+        return Asked(found[1].decode("utf-8", "replace")) if found else NOTHING
+    if not complete:
+        body = _closed(body)
+    try:
+        fields = _JSON.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return NOTHING
+    model = fields.model if isinstance(fields.model, str) else fields.name
+    return Asked(
+        model if isinstance(model, str) and model else None,
+        stream=fields.stream if isinstance(fields.stream, bool) else None,
+        **(_native(route, fields) if route.native else {}),
+    )
+
+
+def _native(route: Route, fields: _Json) -> dict[str, Any]:
+    seconds = None
+    with suppress(keepalive.KeepAliveError):  # the server refuses it: 400, no runner is asked
+        seconds = keepalive.parse(fields.keep_alive)
+    options = fields.options if isinstance(fields.options, dict) else {}
+    context = options.get("num_ctx")
+    content = fields.messages if route.label == "/api/chat" else fields.prompt
+    stoppable = route.label in ("/api/chat", "/api/generate")
+    return {
+        "keep_alive": seconds,
+        "num_ctx": context if isinstance(context, int) and context > 0 else None,
+        "reloading": any(options.get(name) is not None for name in RELOADING),
+        "empty": stoppable and (content is None or bytes(content) in _EMPTY),
+    }
+
+
+def _closed(beginning: bytes) -> bytes:
+    """Return an object of the whole top-level members in the beginning of a longer one.
+
+    Its last member is cut off by the limit, and with it whatever stands behind.
+    """
+    depth, end = 0, 0
+    for token in TOKEN.finditer(beginning):
+        mark = token[0]
+        if mark in (b"{", b"["):
+            depth += 1
+        elif mark in (b"}", b"]"):
+            depth -= 1
+        elif mark == b"," and depth == 1:
+            end = token.start()
+    return beginning[:end] + b"}" if end else b""

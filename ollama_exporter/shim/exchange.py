@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request on its way through a shim: fed with what passes, it makes the Observation.
+
+Proxy and transport drive it alike. It never raises and never touches the bytes.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from ollama_exporter.protocol import asked
+from ollama_exporter.protocol.asked import NOTHING, PEEK, Asked
+from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.reading import UNREAD, Ending, Reading
+from ollama_exporter.protocol.routes import Body, Route
+from ollama_exporter.protocol.tap import Tap, Unread, tap_for
+from ollama_exporter.shim.observation import CLIENT_GONE, NO_CODE, Observation, Outcome, Phase
+
+OK: Final = 200
+REJECTED: Final = range(400, 500)
+QUEUE_FULL: Final = 503
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+NO_TRACE: Final = "0" * 32
+
+
+class Sink(Protocol):
+    """Who is told of an exchange: at its begin, when more is known, at its end. Never raises."""
+
+    def begun(self, exchange: "Exchange") -> None:
+        """Take that a request came."""
+
+    def understood(self, exchange: "Exchange") -> None:
+        """Take that its body was read: `model` and `asked` are set."""
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Take that the first byte of a good answer's body came."""
+
+    def waits(self, exchange: "Exchange") -> bool:
+        """Tell whether it still waits for a load, as far as is known."""
+
+    def ended(self, exchange: "Exchange", observation: Observation) -> None:
+        """Take that it is over."""
+
+    def failed(self, message: str) -> None:
+        """Take that something of ours raised; called in its handler."""
+
+
+class Exchange:
+    """One request and its answer. Call the methods in order; `ended` and its like once."""
+
+    __slots__ = (
+        *("_asked_parts", "_body", "_now", "_silent", "_sink", "_tap", "_upload"),
+        *("alone", "answered_at", "asked", "began", "content_at", "id", "method", "model"),
+        *("over", "received", "resident", "route", "sent", "status", "trace_id"),
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        route: Route,
+        *,
+        method: str,
+        id: int,  # noqa: A002 - the field's name everywhere
+        now: Callable[[], float],
+        traceparent: str = "",
+    ) -> None:
+        self._sink, self._now = sink, now
+        self.route, self.method, self.id = route, method, id
+        self.began = now()
+        self.asked: Asked = NOTHING
+        self.model: str | None = None
+        self.resident: bool | None = None  # at its arrival; set by the sink, like the next one
+        self.alone = False  # nobody else waited for a load when it came
+        self.status = NO_CODE
+        self.answered_at: float | None = None  # first byte of the body
+        self.content_at: float | None = None
+        self.sent = self.received = 0  # bytes of the two bodies
+        self.over = False
+        self._asked_parts: list[bytes] | None = [] if route.runs else None
+        self._upload = 0.0
+        self._tap: Tap | None = None
+        self._silent = False
+        found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
+        self.trace_id = found[1] if found and found[1] != NO_TRACE else None
+        sink.begun(self)
+
+    # -- the request -----------------------------------------------------------------------------
+
+    def request_body(self, data: bytes) -> None:
+        """Take bytes of the request's body, decoded from its framing."""
+        self.sent += len(data)
+        if self._asked_parts is not None:
+            self._asked_parts.append(data)
+            if self.sent >= PEEK:
+                self._understand(complete=False)
+
+    def request_complete(self) -> None:
+        """Take that the request was sent in full."""
+        if self.sent:
+            self._upload = self._now() - self.began
+        if self._asked_parts is not None:
+            self._understand(complete=True)
+
+    def _understand(self, *, complete: bool) -> None:
+        parts, self._asked_parts = self._asked_parts, None
+        try:
+            beginning = b"".join(parts or ())
+            self.asked = asked.read(self.route, beginning[:PEEK], complete=complete)
+            if self.asked.model is not None:
+                self.model = normalise(self.asked.model)
+        except Exception:  # noqa: BLE001 - a defect of ours must not cost the request
+            self._sink.failed("Request could not be read")
+        self._sink.understood(self)
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def head(self, status: int, *, content_type: str, content_encoding: str) -> None:
+        """Take the answer's head."""
+        self.status = status
+        if self._asked_parts is not None:  # answered before the request was complete
+            self._understand(complete=False)
+        if self.route.runs:
+            self._tap = tap_for(
+                self.route.body, content_type=content_type, content_encoding=content_encoding
+            )
+            self._silent = True
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the answer's body, decoded from its framing. Called for each chunk."""
+        self.received += len(data)
+        if self._tap is not None:
+            try:
+                self._tap.feed(data)
+            except Exception:  # noqa: BLE001 - as above
+                self._tap = Unread()
+                self._sink.failed("Answer could not be read")
+            if self._silent:
+                self._heard()
+
+    def _heard(self) -> None:
+        """Note the first byte and the first content; after that chunks cost no clock."""
+        if self.answered_at is None:
+            self.answered_at = self._now()
+            if self.status == OK:
+                self._sink.answered(self)
+        if self._tap is not None and self._tap.content:
+            self.content_at = self._now()
+            self._silent = False
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def completed(self) -> None:
+        """Take that the answer ended as its framing says."""
+        reading = self._read()
+        self._end(reading, _outcome(self.route, self.status, reading.ending))
+
+    def left(self) -> None:
+        """Take that the client left first."""
+        reading = self._read()
+        if reading.ending is Ending.COMPLETE:  # it had all it wanted and did not wait for the rest
+            self._end(reading, _outcome(self.route, self.status, reading.ending))
+            return
+        if self.answered_at is not None:
+            phase = Phase.DECODE
+        else:
+            phase = Phase.WAITING if self._sink.waits(self) else Phase.PREFILL
+        self.status = self.status or CLIENT_GONE
+        self._end(reading, Outcome.CLIENT_GONE, phase)
+
+    def broken(self, *, code: int = NO_CODE, timeout: bool = False, error: str = "") -> None:
+        """Take that the server failed; `code`: what the client was told instead of an answer."""
+        reading = self._read()
+        if error and reading.error is None:
+            reading = replace(reading, error=error)
+        cut = self.status != NO_CODE  # the head had passed already
+        self.status = self.status or code
+        outcome = Outcome.TRUNCATED if cut else Outcome.UPSTREAM_ERROR
+        self._end(reading, Outcome.TIMEOUT if timeout else outcome)
+
+    def _read(self) -> Reading:
+        if self._tap is None:
+            return UNREAD
+        try:
+            return self._tap.end()
+        except Exception:  # noqa: BLE001 - as above
+            self._sink.failed("Answer could not be read")
+            return UNREAD
+
+    def _end(self, reading: Reading, outcome: Outcome, phase: Phase | None = None) -> None:
+        if self.over:
+            return
+        self.over = True
+        if self._asked_parts is not None:
+            self._understand(complete=False)
+        if self.model is None and reading.model is not None:  # a compressed request, say
+            self.model = normalise(reading.model)
+        observation = Observation(
+            id=self.id,
+            method=self.method,
+            route=self.route,
+            began=self.began,
+            ended=self._now(),
+            code=self.status,
+            outcome=outcome,
+            asked=self.asked,
+            reading=reading,
+            model=self.model,
+            phase=phase,
+            first_content=self.content_at,
+            upload=self._upload,
+            request_bytes=self.sent,
+            response_bytes=self.received,
+            trace_id=self.trace_id,
+        )
+        self._sink.ended(self, observation)
+
+
+def _outcome(route: Route, status: int, ending: Ending) -> Outcome:
+    if status == QUEUE_FULL:
+        return Outcome.QUEUE_FULL
+    if status in REJECTED:
+        return Outcome.REJECTED
+    if status > REJECTED[-1] or ending is Ending.ERROR:
+        return Outcome.UPSTREAM_ERROR
+    if route.body is not Body.OPAQUE and ending is Ending.UNFINISHED:
+        return Outcome.TRUNCATED
+    return Outcome.ANSWERED

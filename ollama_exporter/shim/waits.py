@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requests under way: who waits for a load, what was cold, how long models were idle.
+
+Pure: what was polled comes in through `Residence`, moments come with the exchanges.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
+
+MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
+
+
+class Residence(Protocol):
+    """What polls say of models, as of the last one."""
+
+    def canonical(self, name: str) -> str | None:
+        """Return an installed or listed model's own spelling; None: it is not known."""
+
+    def resident(self, name: str) -> bool | None:
+        """Tell whether it was listed; None: nothing is known."""
+
+    def loaded_at(self, name: str) -> float | None:
+        """Return the first poll that listed the incarnation that is resident."""
+
+    def polled_at(self) -> float:
+        """Return the moment of that poll."""
+
+
+class Unpolled:
+    """Nothing is known of residency: the shim inside an application."""
+
+    def canonical(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Know no name."""
+        return None
+
+    def resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
+
+    def loaded_at(self, name: str) -> float | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
+
+    def polled_at(self) -> float:
+        """Return a moment before all others."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Requests for one model that is not resident."""
+
+    model: str
+    count: int
+    since: float
+
+
+class Waits:
+    """Keeps the requests under way by model."""
+
+    def __init__(self, residence: Residence) -> None:
+        self.residence = residence
+        self._open: dict[str, dict[int, Exchange]] = {}
+        self._answered: dict[str, float] = {}  # when a request of the model was last answered
+        self._ended: dict[str, float] = {}  # when its last one ended
+
+    def arrived(self, exchange: Exchange) -> float | None:
+        """Take a request whose model is known. Return how long the model had been idle, if it was.
+
+        Sets what was known of residency at that moment.
+        """
+        model = exchange.model
+        if model is None:
+            return None
+        mine = self._open.setdefault(model, {})
+        exchange.alone = not any(self.waits(e) for es in self._open.values() for e in es.values())
+        exchange.resident = self._resident(model)
+        last = self._ended.get(model)
+        gap = exchange.began - last if last is not None and not mine else None
+        mine[exchange.id] = exchange
+        return None if gap is None else max(0.0, gap)
+
+    def _resident(self, model: str) -> bool | None:
+        """Tell whether a request that comes now finds its model loaded.
+
+        Newer than a poll: an answer since then. Older servers list a model while it loads, so that
+        whoever still waits for it says that it is not there.
+        """
+        if any(self.waits(exchange) for exchange in self._open[model].values()):
+            return False
+        listed = self.residence.resident(model)
+        if listed is False and self._answered.get(model, 0.0) > self.residence.polled_at():
+            return True
+        return listed
+
+    def waits(self, exchange: Exchange) -> bool:
+        """Tell whether a request still waits for a load."""
+        if exchange.model is None or exchange.answered_at is not None or exchange.over:
+            return False
+        return exchange.resident is False
+
+    def answered(self, exchange: Exchange) -> None:
+        """Take the first byte of its answer."""
+        if exchange.model is not None and exchange.answered_at is not None:
+            self._remember(self._answered, exchange.model, exchange.answered_at)
+
+    def ended(self, exchange: Exchange, observation: Observation) -> Observation:
+        """Take its end. Return the observation with its start."""
+        model = exchange.model
+        if model is None or not observation.route.runs:
+            return observation
+        mine = self._open.get(model, {})
+        mine.pop(exchange.id, None)
+        if not mine:
+            self._open.pop(model, None)
+        if observation.reading.remote:
+            return observation
+        if observation.outcome in (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED):
+            self._remember(self._ended, model, observation.ended)
+        if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
+            return observation
+        resident = exchange.resident
+        loaded = self.residence.loaded_at(model)
+        if resident is not None and loaded is not None and loaded > observation.began:
+            resident = False  # a poll has listed a younger incarnation since it came
+        start = start_of(load_wait=observation.load_wait, resident=resident)
+        return replace(observation, start=start)
+
+    def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
+        """Return what a cold request measured of a load; None: others may have been in its way."""
+        cold = observation.start is Start.COLD
+        return observation.load_wait if cold and exchange.alone else None
+
+    def waiting(self) -> list[Waiting]:
+        """Return who waits for a load; called by a scrape in a thread of its own."""
+        found = []
+        for model, exchanges in list(self._open.items()):
+            since = [e.began for e in list(exchanges.values()) if self.waits(e)]
+            if since:
+                found.append(Waiting(model, len(since), min(since)))
+        return found
+
+    def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
+        moments.pop(model, None)
+        moments[model] = at
+        if len(moments) > MOST_MODELS:
+            del moments[next(iter(moments))]
