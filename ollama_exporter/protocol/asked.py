@@ -49,9 +49,8 @@ class _Json(msgspec.Struct):
     keep_alive: Any = None
     options: Any = None
     stream: Any = None
-    prompt: msgspec.Raw | None = None
-    messages: msgspec.Raw | None = None
-    input: msgspec.Raw | None = None
+    prompt: msgspec.Raw = msgspec.Raw()  # not decoded: it is long, and none of our business
+    messages: msgspec.Raw = msgspec.Raw()
 
 
 _JSON: Final = msgspec.json.Decoder(_Json)
@@ -90,7 +89,7 @@ def _native(route: Route, fields: _Json) -> dict[str, Any]:
         "keep_alive": seconds,
         "num_ctx": context if isinstance(context, int) and context > 0 else None,
         "reloading": any(options.get(name) is not None for name in RELOADING),
-        "empty": stoppable and (content is None or bytes(content) in _EMPTY),
+        "empty": stoppable and bytes(content) in _EMPTY,
     }
 
 

@@ -173,10 +173,15 @@ class Exchange:
         reading = self._read()
         if error and reading.error is None:
             reading = replace(reading, error=error)
-        cut = self.status != NO_CODE  # the head had passed already
-        self.status = self.status or code
+        cut = self.status != NO_CODE and code == NO_CODE  # the head had passed already
+        self.status = code or self.status
         outcome = Outcome.TRUNCATED if cut else Outcome.UPSTREAM_ERROR
         self._end(reading, Outcome.TIMEOUT if timeout else outcome)
+
+    def refused(self, code: int) -> None:
+        """Take that a shim of ours answered it itself."""
+        self.status = code
+        self._end(UNREAD, Outcome.REJECTED)
 
     def _read(self) -> Reading:
         if self._tap is None:

@@ -6,6 +6,7 @@ A defect in here never costs a request: it is counted, and logged once.
 
 import logging
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -123,7 +124,7 @@ class Recorder:
         self._errors()
         if not self._reported:
             self._reported = True
-            logger.error(message, exc_info=True)  # the caller is in its handler
+            logger.error(message, exc_info=sys.exception())
 
     # -- what is counted -------------------------------------------------------------------------
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy as a whole: listens, admits, watches the time, ends in order."""
+
+import asyncio
+import hmac
+import itertools
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from ollama_exporter.protocol.routes import OTHER, route_of
+from ollama_exporter.shim.exchange import Exchange, Sink
+from ollama_exporter.shim.proxy.downstream import Downstream
+from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request
+from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.relay import Relay
+from ollama_exporter.shim.proxy.upstream import Address, Pool
+from ollama_exporter.target import SCHEME_PORTS
+
+WATCH: Final = 1.0  # seconds between two looks at all connections
+BEARER: Final = b"bearer "
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """How the listening side is protected, and what heads carry on."""
+
+    tls: ssl.SSLContext | None = None
+    token: Callable[[], str] | None = None  # that clients must show
+    forwarded_for: bool = False
+
+
+class Proxy:
+    """Relays requests to one server. `now`: the timeline of its exchanges."""
+
+    def __init__(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        now: Callable[[], float],
+        limits: Limits,
+        front: Front,
+        tls: ssl.SSLContext | None = None,
+        token: Callable[[], str] | None = None,
+    ) -> None:
+        """`url`: the server's base URL; `tls` and `token`: how to speak to it."""
+        parts = urlsplit(url)
+        port = parts.port or SCHEME_PORTS[parts.scheme]
+        address = Address(parts.hostname or "", port, tls if parts.scheme == "https" else None)
+        self.limits, self.now, self.ending = limits, now, False
+        self._sink, self._front, self._token = sink, front, token
+        self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
+        self._pool = Pool(address, limits, now=now)
+        self._connections: set[Downstream] = set()
+        self._numbers = itertools.count(1)
+        self._servers: list[asyncio.Server] = []
+        self._gone = asyncio.Event()
+        self._watch: asyncio.TimerHandle | None = None
+        self._full = False
+        self._outward = self._heads()
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on sockets that are bound."""
+        loop = asyncio.get_running_loop()
+        tls = self._front.tls
+        for listening in sockets:
+            server = await loop.create_server(
+                lambda: Downstream(self),
+                sock=listening,
+                ssl=tls,
+                ssl_handshake_timeout=self.limits.head_time if tls else None,
+            )
+            self._servers.append(server)
+        self._look()
+
+    async def stop(self) -> None:
+        """Accept no more, let answers end for a bounded time, then cut them."""
+        self.ending = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.finish()
+        try:
+            async with asyncio.timeout(self.limits.shutdown_time):
+                while self._connections:
+                    self._gone.clear()
+                    await self._gone.wait()
+        except TimeoutError:
+            logger.warning("Answers cut at the end", extra={"open": len(self._connections)})
+        for connection in list(self._connections):
+            connection.transport.abort()
+        self._pool.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        await asyncio.sleep(0)  # the aborted connections are told of in the next round
+
+    # -- what connections ask for ----------------------------------------------------------------
+
+    def opened(self, connection: Downstream) -> bool:
+        """Take a new connection; False: there are too many."""
+        full = len(self._connections) >= self.limits.connections
+        if full and not self._full:
+            logger.warning("Too many connections", extra={"limit": self.limits.connections})
+        self._full = full
+        self._connections.add(connection)
+        return not full
+
+    def closed(self, connection: Downstream) -> None:
+        """Take that a connection is gone."""
+        self._connections.discard(connection)
+        self._gone.set()
+
+    def admit(self, request: Request) -> None:
+        """Raise Refusal for who does not show the token."""
+        if self._front.token is None:
+            return
+        shown = request.noted.get(b"authorization", b"")
+        good = hmac.compare_digest(shown[len(BEARER) :], self._front.token().encode())
+        if not (good and shown[: len(BEARER)].lower() == BEARER):
+            raise Refusal(401, "a bearer token is needed")
+
+    def relay(self, connection: Downstream, request: Request) -> Relay:
+        """Return the relay of a request, its exchange begun."""
+        return Relay(
+            connection,
+            request,
+            self._exchange(request),
+            pool=self._pool,
+            outward=self._outward,
+            limits=self.limits,
+            now=self.now,
+        )
+
+    def refused(self, request: Request, status: int) -> None:
+        """Record a request that was answered here."""
+        self._exchange(request).refused(status)
+
+    def _exchange(self, request: Request) -> Exchange:
+        method = request.method.decode("latin-1")
+        route = route_of(method, request.target.decode("latin-1")) if method else OTHER
+        return Exchange(
+            self._sink,
+            route,
+            method=method,
+            id=next(self._numbers),
+            now=self.now,
+            traceparent=request.noted.get(b"traceparent", b"").decode("latin-1"),
+        )
+
+    def _heads(self) -> Outward:
+        token = self._token() if self._token is not None else ""
+        return Outward(
+            self._host,
+            self._prefix,
+            f"Bearer {token}".encode() if token else None,
+            own_token=self._front.token is not None,
+            forwarded_for=self._front.forwarded_for,
+        )
+
+    def _look(self) -> None:
+        """End what takes too long; take up a token that was changed."""
+        shortest = min(self.limits.head_time, self.limits.idle_time, self.limits.silence)
+        self._watch = asyncio.get_running_loop().call_later(min(WATCH, shortest / 4), self._look)
+        now = self.now()
+        for connection in list(self._connections):
+            connection.watch(now)
+        self._pool.sweep()
+        self._outward = self._heads()

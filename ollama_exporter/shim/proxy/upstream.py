@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to the server: one request at a time each, kept for the next one."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_IDLE, Limits
+
+
+class Answering(Protocol):
+    """Who waits for an answer on a connection."""
+
+    def answer(self, data: bytes) -> None:
+        """Take bytes of it."""
+
+    def lost(self, exc: Exception | None) -> None:
+        """Take that the connection ended; None: in order."""
+
+    def hold(self) -> None:
+        """Stop sending: the server does not take what was sent."""
+
+    def go_on(self) -> None:
+        """Send again."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = ("_pool", "answering", "closed", "fresh", "idle_since", "transport")
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self.answering: Answering | None = None
+        self.closed = False
+        self.fresh = True  # it has not answered yet: if it dies, it was not an old one's death
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what streams get
+        self.transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+        keep_watch(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on the answer; nobody asked for what comes on an idle connection."""
+        if self.answering is not None:
+            self.answering.answer(data)
+        else:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.closed = True
+        answering, self.answering = self.answering, None
+        if answering is not None:
+            answering.lost(exc)
+        else:
+            self._pool.forget(self)
+
+    def pause_writing(self) -> None:
+        """Pass the back-pressure on."""
+        if self.answering is not None:
+            self.answering.hold()
+
+    def resume_writing(self) -> None:
+        """Pass it on that there is none any more."""
+        if self.answering is not None:
+            self.answering.go_on()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+
+class Pool:
+    """Idle connections to one server, the latest first."""
+
+    def __init__(self, address: Address, limits: Limits, *, now: Callable[[], float]) -> None:
+        self._address, self._limits, self._now = address, limits, now
+        self._idle: list[Upstream] = []
+
+    def take(self) -> Upstream | None:
+        """Return an idle connection."""
+        while self._idle:
+            upstream = self._idle.pop()
+            if not (upstream.closed or upstream.transport.is_closing()):
+                return upstream
+        return None
+
+    async def connect(self) -> Upstream:
+        """Open a connection. Raises OSError and TimeoutError."""
+        where = self._address
+        async with asyncio.timeout(self._limits.connect_time):
+            _, upstream = await asyncio.get_running_loop().create_connection(
+                lambda: Upstream(self),
+                where.host,
+                where.port,
+                ssl=where.tls,
+                server_hostname=where.host if where.tls else None,
+            )
+        return upstream
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keep a connection whose answer is complete."""
+        upstream.answering, upstream.fresh = None, False
+        if upstream.closed or len(self._idle) >= MOST_IDLE:
+            upstream.transport.close()
+            return
+        upstream.idle_since = self._now()
+        self._idle.append(upstream)
+
+    def forget(self, upstream: Upstream) -> None:
+        """Take that an idle connection was closed."""
+        if upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def sweep(self) -> None:
+        """Close what has been idle for too long."""
+        before = self._now() - self._limits.idle_time
+        for upstream in [each for each in self._idle if each.idle_since < before]:
+            upstream.transport.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for upstream in self._idle:
+            upstream.transport.close()
+        self._idle.clear()
+
+
+def keep_watch(transport: asyncio.Transport) -> None:
+    """Have the kernel notice a peer that is gone without a word."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+            if hasattr(socket, name):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
