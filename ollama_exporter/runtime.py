@@ -10,32 +10,42 @@ import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields
+from socket import socket as Socket  # noqa: N812 - a name for the type beside the variable
+from typing import Final
 
 from ollama_exporter import __version__
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import ConfigError, OllamaExporterError
 from ollama_exporter.eventlog import log_event
+from ollama_exporter.listen import listen, spelled
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
 from ollama_exporter.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
+from ollama_exporter.proxying import PolledResidence, build_proxy, loopback_addresses, open_to_all
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
+from ollama_exporter.shim.recorder import Recorder
 from ollama_exporter.state import EVERY, StateFile
 from ollama_exporter.web.app import Parts, application
-from ollama_exporter.web.server import listen, server, spelled
+from ollama_exporter.web.server import server
 
 # A reload changes these; the rest is built in, and needs a restart.
 RELOADABLE = frozenset(
     {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
 )
+# A scrape is rendered in a thread, and the loop needs the interpreter for each chunk: with
+# Python's 5 ms a chunk could wait that long.
+SWITCH: Final = 0.0001
 OnEvents = Callable[[tuple[Event, ...], View], None]
 logger = logging.getLogger(__name__)
 
@@ -82,11 +92,16 @@ async def run(
     """
     state_file = _state_file(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
-    read_token(settings.target)
-    sockets = listen(settings.listen_addresses)
+    read_token(settings.ollama_token_file)
+    sockets = listen(settings.listen_addresses, field="web.listen-address")
+    proxied = listen(loopback_addresses(settings.proxy_addresses), field="proxy.listen-address")
     logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
     for socket in sockets:
         logger.info("Listening on", extra={"address": spelled(socket)})
+    for socket in proxied:
+        logger.info("Proxy listening on", extra={"address": spelled(socket)})
+    if open_to_all(settings):
+        logger.warning("Proxy is open to the network: set --proxy.token-file")
     exporter = Exporter(settings, on_events=on_events, log_lines=log_lines or LogCounter())
     if state_file is not None:
         exporter.take_up(state_file)
@@ -95,7 +110,7 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, exporter.reload_logged)
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    async with exporter.polling(state_file):
+    async with exporter.polling(state_file), exporter.proxying(proxied):
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait(
             [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -128,6 +143,7 @@ class Exporter:
             wall=self._timeline.wall,
             jitter=random.random,
         )
+        self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
         self._on_events = on_events
@@ -142,7 +158,22 @@ class Exporter:
             expected=settings.expected_models,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
+            shim=self._shim if settings.proxy_addresses else None,
         )
+
+    def _shim(self, labels: ModelLabels) -> Recorder:
+        """Make what records the proxy's requests."""
+        settings = self.current.settings
+        self._recorder = Recorder(
+            labels,
+            PolledResidence(lambda: self._poller.view, lambda: self._poller.state),
+            wall=self._timeline.wall,
+            errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
+            tell=self._poller.tell,
+            access_log=settings.proxy_access_log,
+            cold=settings.proxy_cold_threshold,
+        )
+        return self._recorder
 
     def take_up(self, state_file: StateFile) -> None:
         """Go on where an earlier process ended."""
@@ -168,6 +199,20 @@ class Exporter:
             max_requests=lambda: self.current.settings.max_requests,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
         )
+
+    @asynccontextmanager
+    async def proxying(self, sockets: Sequence[Socket]) -> AsyncIterator[None]:
+        """Relay requests meanwhile; in the end let answers end for a bounded time."""
+        if self._recorder is None:
+            yield
+            return
+        proxy = build_proxy(self.current.settings, self._recorder, now=self._timeline.now)
+        sys.setswitchinterval(SWITCH)
+        await proxy.start(sockets)
+        try:
+            yield
+        finally:
+            await proxy.stop()
 
     @asynccontextmanager
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All settings, declared once: flags, variables, file keys, validation and documentation.
+"""The settings in force, put together from what `settings_table.py` declares.
 
 Precedence: flag, environment (`OLLAMA_EXPORTER_` and the flag in capitals), file, default.
 """
 
 import difflib
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +15,11 @@ import yaml
 
 from ollama_exporter import accept
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.settings_table import BY_NAME, TABLE, Setting
 from ollama_exporter.target import Target
 
-PREFIX: Final = "OLLAMA_EXPORTER_"
 FALLBACK: Final = "OLLAMA_HOST"  # Ollama's own variable says where its clients look
 LARGEST_FILE: Final = 2**20
-LEVELS: Final = ("debug", "info", "warn", "error")
-FORMATS: Final = ("logfmt", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,22 @@ class Settings:
     disable_exporter_metrics: bool = False
     max_requests: int = 40
     enable_lifecycle: bool = False
+    proxy_addresses: tuple[str, ...] = ()
+    proxy_tls_cert_file: Path | None = None
+    proxy_tls_key_file: Path | None = None
+    proxy_token_file: Path | None = None
+    proxy_set_forwarded_for: bool = False
+    proxy_access_log: bool = False
+    proxy_cold_threshold: float = 0.5
+    proxy_max_connections: int = 1000
+    proxy_max_head_bytes: int = 32768
+    proxy_max_head_fields: int = 100
+    proxy_max_url_bytes: int = 8192
+    proxy_head_timeout: float = 10.0
+    proxy_idle_timeout: float = 75.0
+    proxy_connect_timeout: float = 5.0
+    proxy_silence_timeout: float = 3600.0
+    proxy_shutdown_timeout: float = 10.0
     max_models: int = 100
     state_file: Path | None = None
     log_level: str = "info"
@@ -52,129 +65,9 @@ class Settings:
         return Target("ollama", self.ollama_url, self.ollama_ca_file, self.ollama_token_file)
 
 
-# -- the table -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: `name` is its file key, and its flag with two dashes before."""
-
-    name: str
-    field: str
-    parse: Callable[[str, object], Any]
-    help: str
-    metavar: str = ""
-    repeatable: bool = False
-    negatable: bool = False
-
-    @property
-    def is_switch(self) -> bool:
-        """A flag without a value."""
-        return self.parse is accept.flag
-
-    @property
-    def variable(self) -> str:
-        """Its environment variable."""
-        return PREFIX + re.sub(r"[.-]", "_", self.name).upper()
-
-    @property
-    def default(self) -> Any:  # noqa: ANN401 - each setting has its own type
-        """Its default value."""
-        return next(f.default for f in fields(Settings) if f.name == self.field)
-
-
-TABLE: Final = (
-    Setting(
-        "ollama.url",
-        "ollama_url",
-        accept.url,
-        "Server to watch, in any form that OLLAMA_HOST takes; OLLAMA_HOST is used when unset.",
-        "URL",
-    ),
-    Setting(
-        "ollama.ca-file", "ollama_ca_file", accept.path, "Authorities of an https server.", "FILE"
-    ),
-    Setting(
-        "ollama.token-file",
-        "ollama_token_file",
-        accept.path,
-        "File with a bearer token for the server; read again for each request.",
-        "FILE",
-    ),
-    Setting(
-        "ollama.timeout",
-        "ollama_timeout",
-        accept.duration,
-        "Longest time for one answer.",
-        "DURATION",
-    ),
-    Setting(
-        "poll.interval", "poll_interval", accept.interval, "Base interval of polls.", "DURATION"
-    ),
-    Setting(
-        "poll.aligned",
-        "poll_aligned",
-        accept.flag,
-        "Poll around each known expiry as well: most reasons rest on it.",
-        negatable=True,
-    ),
-    Setting(
-        "expected-model",
-        "expected_models",
-        accept.texts,
-        "Model that should be resident: has series even when it never was. Repeatable.",
-        "NAME",
-        repeatable=True,
-    ),
-    Setting(
-        "web.listen-address",
-        "listen_addresses",
-        accept.addresses,
-        "Where to serve; an empty host means all interfaces. Repeatable.",
-        "HOST:PORT",
-        repeatable=True,
-    ),
-    Setting(
-        "web.telemetry-path", "telemetry_path", accept.telemetry_path, "Path of metrics.", "PATH"
-    ),
-    Setting(
-        "web.disable-exporter-metrics",
-        "disable_exporter_metrics",
-        accept.flag,
-        "Leave out process_*, python_* metrics.",
-    ),
-    Setting(
-        "web.max-requests",
-        "max_requests",
-        accept.count(1),
-        "Scrapes at the same time; more are answered with 503.",
-        "NUMBER",
-    ),
-    Setting(
-        "web.enable-lifecycle", "enable_lifecycle", accept.flag, "Allow POST /-/reload over HTTP."
-    ),
-    Setting(
-        "metrics.max-models",
-        "max_models",
-        accept.count(1),
-        "Models that have series of their own; the rest is `other`.",
-        "NUMBER",
-    ),
-    Setting(
-        "state.file",
-        "state_file",
-        accept.path,
-        "Keep what is resident here, so that unloads during a restart are noticed. Off when unset.",
-        "FILE",
-    ),
-    Setting(
-        "log.level", "log_level", accept.choice(*LEVELS), "Least severe level.", "|".join(LEVELS)
-    ),
-    Setting(
-        "log.format", "log_format", accept.choice(*FORMATS), "Form of a line.", "|".join(FORMATS)
-    ),
-)
-BY_NAME: Final = {setting.name: setting for setting in TABLE}
+def default_of(setting: Setting) -> Any:  # noqa: ANN401 - each setting has its own type
+    """Return a setting's default value."""
+    return next(f.default for f in fields(Settings) if f.name == setting.field)
 
 
 # -- putting them together -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import click
 
 from ollama_exporter.cli.options import settings_from, with_settings
 from ollama_exporter.protocol.client import read_token, tls_context
-from ollama_exporter.settings import TABLE
+from ollama_exporter.settings_table import TABLE
 
 
 @click.command()
@@ -20,7 +20,7 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """
     settings = settings_from(values)
     tls_context(settings.target)
-    read_token(settings.target)
+    read_token(settings.ollama_token_file)
     for setting in TABLE:
         value = getattr(settings, setting.field)
         shown = " ".join(value) if isinstance(value, tuple) else value

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ollama_exporter.settings import TABLE, Setting, Settings, load
+from ollama_exporter.settings import Settings, default_of, load
+from ollama_exporter.settings_table import TABLE, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONFIG_FILE = "config_file"
@@ -75,7 +76,7 @@ def _default(setting: Setting) -> str:
 
 def default_text(setting: Setting) -> str:
     """Return a default as one writes it; empty: none."""
-    match setting.default:
+    match default_of(setting):
         case None | () | "":
             return ""
         case bool(value):

@@ -4,7 +4,7 @@
 from typing import Final
 
 from ollama_exporter.cli.options import default_text
-from ollama_exporter.settings import TABLE, Setting
+from ollama_exporter.settings_table import TABLE, Setting
 
 INTRODUCTION: Final = """# Configuration
 

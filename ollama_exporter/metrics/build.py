@@ -40,11 +40,13 @@ def build(
     expected: Sequence[str] = (),
     max_models: int = 100,
     runtime: bool = True,
+    shim: Callable[[ModelLabels], Collector] | None = None,
 ) -> Metrics:
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
-    the families of process and interpreter.
+    the families of process and interpreter. `shim`: makes what fills the families that polls
+    do not.
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
@@ -57,7 +59,7 @@ def build(
         ServerCollector(server, ModelLabels(max_models)),
         ResidencyCollector(view, lambda: server().up, wall, labels, names),
         lifecycle,
-        UnfilledCollector(),
+        UnfilledCollector() if shim is None else shim(labels),
         exporter,
     ]
     library = RuntimeCollector() if runtime else None

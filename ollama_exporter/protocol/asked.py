@@ -73,11 +73,11 @@ def read(route: Route, body: bytes, *, complete: bool) -> Asked:
     return Asked(
         model if isinstance(model, str) and model else None,
         stream=fields.stream if isinstance(fields.stream, bool) else None,
-        **(_native(route, fields) if route.native else {}),
+        **(_native(route, fields, complete=complete) if route.native else {}),
     )
 
 
-def _native(route: Route, fields: _Json) -> dict[str, Any]:
+def _native(route: Route, fields: _Json, *, complete: bool) -> dict[str, Any]:
     seconds = None
     with suppress(keepalive.KeepAliveError):  # the server refuses it: 400, no runner is asked
         seconds = keepalive.parse(fields.keep_alive)
@@ -89,7 +89,7 @@ def _native(route: Route, fields: _Json) -> dict[str, Any]:
         "keep_alive": seconds,
         "num_ctx": context if isinstance(context, int) and context > 0 else None,
         "reloading": any(options.get(name) is not None for name in RELOADING),
-        "empty": stoppable and bytes(content) in _EMPTY,
+        "empty": complete and stoppable and bytes(content) in _EMPTY,
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -60,7 +61,7 @@ class OllamaClient:
         context = ssl_context or tls_context(target)
         self._polls = _http_client(target, timeout, context)
         self._others = _http_client(target, timeout, context)
-        self._token = read_token(target)
+        self._token = read_token(target.token_file)
 
     async def ps(self) -> PsAnswer:
         """Ask for the resident models."""
@@ -122,7 +123,7 @@ class OllamaClient:
         if self._target.token_file is None:
             return {}
         with suppress(ConfigError):
-            self._token = read_token(self._target)
+            self._token = read_token(self._target.token_file)
         return {"authorization": f"Bearer {self._token}"}
 
 
@@ -142,17 +143,17 @@ def tls_context(target: Target) -> ssl.SSLContext:
         raise ConfigError("ollama.ca-file", str(target.ca_file), accepted) from err
 
 
-def read_token(target: Target) -> str:
-    """Read the bearer token of a target; empty: none is set. Raises ConfigError."""
-    if target.token_file is None:
+def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
+    """Read a bearer token; empty: none is set. Raises ConfigError."""
+    if file is None:
         return ""
     try:
-        token = target.token_file.read_text(encoding="ascii").strip()
+        token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as err:
         accepted = f"a readable file with a token in ASCII ({type(err).__name__})"
-        raise ConfigError("ollama.token-file", str(target.token_file), accepted) from err
+        raise ConfigError(field, str(file), accepted) from err
     if not token or not token.isprintable():
-        raise ConfigError("ollama.token-file", str(target.token_file), "a file with one token")
+        raise ConfigError(field, str(file), "a file with one token")
     return token
 
 

@@ -110,13 +110,13 @@ class Observation:
         return None if rest is None else rest / (tokens - 1)
 
 
-def start_of(*, load_wait: float | None, resident: bool | None) -> Start:
+def start_of(*, load_wait: float | None, resident: bool | None, cold: float = COLD) -> Start:
     """Tell a cold start; `resident`: as far as was known when the request came.
 
     What the answer says wins over a listing, which may be older than the request.
     """
     if load_wait is not None:
-        least = SHORTEST_LOAD if resident is False else COLD
+        least = SHORTEST_LOAD if resident is False else cold
         return Start.COLD if load_wait >= least else Start.WARM
     if resident is None:
         return Start.UNKNOWN

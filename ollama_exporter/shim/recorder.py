@@ -14,14 +14,13 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
-from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import collected, constant, counter, empty, gauge, histogram
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.asked import Asked
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.observation import Observation, Outcome, Phase, Start
+from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase, Start
 from ollama_exporter.shim.waits import Residence, Waits
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,9 @@ class Recorder:
         tell: Callable[[RequestFact], None] | None = None,
         on_request: Callable[[Observation], None] | None = None,
         access_log: bool = False,
+        cold: float = COLD,
     ) -> None:
-        self._labels, self._waits = labels, Waits(residence)
+        self._labels, self._waits = labels, Waits(residence, cold=cold)
         self._wall, self._errors, self._tell = wall, errors, tell
         self._on_request = on_request
         self._level = logging.INFO if access_log else logging.DEBUG
@@ -242,7 +242,7 @@ class Recorder:
 
     def describe(self) -> Iterator[Metric]:
         """Yield the names, for a registry that knows this recorder alone."""
-        return (empty(family.name) for family in FAMILIES.values() if family.source == REQUESTS)
+        return (empty(family.name) for family in FAMILIES.values() if family.source)
 
     def _log(self, seen: Observation) -> None:
         first = seen.time_to_first_token

@@ -61,8 +61,8 @@ class Waiting:
 class Waits:
     """Keeps the requests under way by model."""
 
-    def __init__(self, residence: Residence) -> None:
-        self.residence = residence
+    def __init__(self, residence: Residence, *, cold: float) -> None:
+        self.residence, self._cold = residence, cold
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
         self._ended: dict[str, float] = {}  # when its last one ended
@@ -126,7 +126,7 @@ class Waits:
         loaded = self.residence.loaded_at(model)
         if resident is not None and loaded is not None and loaded > observation.began:
             resident = False  # a poll has listed a younger incarnation since it came
-        start = start_of(load_wait=observation.load_wait, resident=resident)
+        start = start_of(load_wait=observation.load_wait, resident=resident, cold=self._cold)
         return replace(observation, start=start)
 
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets and the uvicorn server on them."""
+"""The uvicorn server on sockets that are listening already."""
 
 import asyncio
-import os
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ollama_exporter.accept import split_address
-from ollama_exporter.errors import StartError
+from ollama_exporter.listen import BACKLOG
 
-BACKLOG: Final = 128
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
 IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come each 15 to 60
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
@@ -82,51 +78,3 @@ def server(application: Starlette, *, connection: type[Connection] = Connection)
             timeout_graceful_shutdown=LAST_WORDS,
         )
     )
-
-
-def listen(addresses: Sequence[str]) -> list[socket.socket]:
-    """Listen on all addresses, or on none. Raises StartError naming the one that is not free."""
-    sockets: list[socket.socket] = []
-    for address in addresses:
-        try:
-            listening = _listen(address)
-            # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol,
-            # which accepted ones do not: head and body, two writes, would then wait 40 ms.
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sockets.append(listening)
-        except (OSError, UnicodeError) as err:  # UnicodeError: not a name that IDNA knows
-            for opened in sockets:
-                opened.close()
-            why = str(err)
-            if isinstance(err, OSError) and (err.errno or 0) > 0:  # below 0: the resolver's own
-                why = os.strerror(err.errno or 0)
-            raise StartError(f"web.listen-address: cannot listen on {address!r}: {why}") from err
-    return sockets
-
-
-def spelled(listening: socket.socket) -> str:
-    """Return the address of a socket as one writes it."""
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _listen(address: str) -> socket.socket:
-    host, port = split_address(address)
-    if host:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    if socket.has_dualstack_ipv6() and _has_ipv6():
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
-        )
-    return socket.create_server(("", port), backlog=BACKLOG)
-
-
-def _has_ipv6() -> bool:
-    """Tell whether the kernel lets us bind IPv6: containers often have it compiled in but off."""
-    try:
-        with closing(socket.socket(socket.AF_INET6, socket.SOCK_STREAM)) as probe:
-            probe.bind(("::", 0))
-    except OSError:
-        return False
-    return True

@@ -324,7 +324,7 @@ def test_an_unusable_token_file_is_a_config_error_without_the_token(
         token_file.write_bytes(content)
     target = Target("ollama", "http://127.0.0.1:1", None, token_file)
     with pytest.raises(ConfigError) as caught:
-        read_token(target)
+        read_token(target.token_file)
     assert (caught.value.field, caught.value.value) == ("ollama.token-file", str(token_file))
     with pytest.raises(ConfigError):
         OllamaClient(target)

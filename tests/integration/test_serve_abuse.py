@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
+from ollama_exporter.listen import listen, spelled
 from ollama_exporter.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
@@ -26,7 +27,7 @@ from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
 from ollama_exporter.settings import Settings, load
 from ollama_exporter.target import Target
-from ollama_exporter.web.server import Connection, listen, server, spelled
+from ollama_exporter.web.server import Connection, server
 
 NOBODY: Final = "http://127.0.0.1:9"
 
@@ -51,7 +52,7 @@ async def serving(check: Callable[[str, int], Awaitable[None]]) -> None:
         return PlainTextResponse("x" * 20_000_000)
 
     web = server(Starlette(routes=[Route("/", big)]), connection=Hasty)
-    [socket] = sockets = listen(["127.0.0.1:0"])
+    [socket] = sockets = listen(["127.0.0.1:0"], field="web.listen-address")
     task = asyncio.create_task(web.serve(sockets=sockets))
     host, _, port = spelled(socket).rpartition(":")
     try:
@@ -85,7 +86,7 @@ def test_a_complete_request_outlives_the_time_of_the_first_answer() -> None:
 @pytest.mark.parametrize("host", ["a..b", "nosuch.invalid"])
 def test_a_host_that_cannot_be_is_told_in_one_line(host: str) -> None:
     with pytest.raises(StartError) as told:
-        listen([f"{host}:0"])
+        listen([f"{host}:0"], field="web.listen-address")
     assert host in str(told.value)
     assert "Unknown error" not in str(told.value)
     assert "\n" not in str(told.value)

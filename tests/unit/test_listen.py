@@ -4,11 +4,11 @@ import socket
 import pytest
 
 from ollama_exporter.errors import StartError
-from ollama_exporter.web.server import listen, spelled
+from ollama_exporter.listen import listen, spelled
 
 
 def test_an_answer_in_two_writes_does_not_wait_for_an_acknowledgement() -> None:
-    (listening,) = listen(["127.0.0.1:0"])
+    (listening,) = listen(["127.0.0.1:0"], field="web.listen-address")
     with listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
@@ -16,7 +16,7 @@ def test_an_answer_in_two_writes_does_not_wait_for_an_acknowledgement() -> None:
 
 
 def test_no_host_means_all_interfaces() -> None:
-    (listening,) = listen([":0"])
+    (listening,) = listen([":0"], field="web.listen-address")
     with listening:
         port = listening.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
@@ -24,8 +24,8 @@ def test_no_host_means_all_interfaces() -> None:
 
 
 def test_a_taken_address_is_named_and_the_others_are_let_go() -> None:
-    (taken,) = listen(["127.0.0.1:0"])
+    (taken,) = listen(["127.0.0.1:0"], field="web.listen-address")
     address = spelled(taken)
     with taken, pytest.raises(StartError, match="Address already in use") as caught:
-        listen(["127.0.0.1:0", address])
+        listen(["127.0.0.1:0", address], field="web.listen-address")
     assert address in str(caught.value)

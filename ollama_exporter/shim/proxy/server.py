@@ -63,7 +63,8 @@ class Proxy:
         self._gone = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
         self._full = False
-        self._outward = self._heads()
+        self._own_token = b""
+        self._read_tokens()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on sockets that are bound."""
@@ -121,7 +122,7 @@ class Proxy:
         if self._front.token is None:
             return
         shown = request.noted.get(b"authorization", b"")
-        good = hmac.compare_digest(shown[len(BEARER) :], self._front.token().encode())
+        good = hmac.compare_digest(shown[len(BEARER) :], self._own_token)
         if not (good and shown[: len(BEARER)].lower() == BEARER):
             raise Refusal(401, "a bearer token is needed")
 
@@ -153,9 +154,11 @@ class Proxy:
             traceparent=request.noted.get(b"traceparent", b"").decode("latin-1"),
         )
 
-    def _heads(self) -> Outward:
+    def _read_tokens(self) -> None:
+        """Take up tokens; here, and not for each request: they are files."""
         token = self._token() if self._token is not None else ""
-        return Outward(
+        self._own_token = self._front.token().encode() if self._front.token is not None else b""
+        self._outward = Outward(
             self._host,
             self._prefix,
             f"Bearer {token}".encode() if token else None,
@@ -171,4 +174,4 @@ class Proxy:
         for connection in list(self._connections):
             connection.watch(now)
         self._pool.sweep()
-        self._outward = self._heads()
+        self._read_tokens()
