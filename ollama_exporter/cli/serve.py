@@ -30,9 +30,11 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     settings = settings_from(values)
     counter = LogCounter()
     setup(level=settings.log_level, as_json=settings.log_format == "json", counter=counter)
-    with suppress(KeyboardInterrupt):  # where the loop cannot handle signals
-        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-            runner.run(serve(settings, reread=lambda: settings_from(values), log_lines=counter))
+    with (
+        suppress(KeyboardInterrupt),  # where the loop cannot handle signals
+        asyncio.Runner(loop_factory=_fast_loop()) as runner,
+    ):
+        runner.run(serve(settings, reread=lambda: settings_from(values), log_lines=counter))
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

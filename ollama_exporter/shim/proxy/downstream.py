@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -76,7 +76,7 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what streams get
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.transport = transport
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]).encode() if address else b"unknown"

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_IDLE, Limits
 
@@ -41,7 +41,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what streams get
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
         keep_watch(transport)
