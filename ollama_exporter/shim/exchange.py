@@ -20,8 +20,8 @@ from ollama_exporter.shim.observation import CLIENT_GONE, NO_CODE, Observation, 
 OK: Final = 200
 REJECTED: Final = range(400, 500)
 QUEUE_FULL: Final = 503
-TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-NO_TRACE: Final = "0" * 32
+TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+NO_TRACE: Final = b"0" * 32
 
 
 class Sink(Protocol):
@@ -39,50 +39,52 @@ class Sink(Protocol):
     def waits(self, exchange: "Exchange") -> bool:
         """Tell whether it still waits for a load, as far as is known."""
 
-    def ended(self, exchange: "Exchange", observation: Observation) -> None:
-        """Take that it is over."""
+    def ended(
+        self, exchange: "Exchange", reading: Reading, outcome: Outcome, phase: Phase | None
+    ) -> None:
+        """Take that it is over; `exchange.observation` makes these a whole, if one is wanted."""
 
     def failed(self, message: str) -> None:
         """Take that something of ours raised; called in its handler."""
 
 
 class Exchange:
-    """One request and its answer. Call the methods in order; `ended` and its like once."""
+    """One request and its answer. Call the methods in order; `completed` and its like once.
 
-    __slots__ = (
-        *("_asked_parts", "_body", "_now", "_silent", "_sink", "_tap", "_upload"),
-        *("alone", "answered_at", "asked", "began", "content_at", "id", "method", "model"),
-        *("over", "received", "resident", "route", "sent", "status", "trace_id"),
-    )
+    Made for each request, polls of other tools included: what few of them need is a default here.
+    """
+
+    asked: Asked = NOTHING
+    model: str | None = None
+    resident: bool | None = None  # at its arrival; set by the sink, like the next one
+    alone = False  # nobody else waited for a load when it came
+    status = NO_CODE
+    answered_at: float | None = None  # first byte of the body
+    content_at: float | None = None
+    sent = 0  # bytes of the request's body
+    received = 0  # bytes of the answer's body
+    over = False
+    _asked_parts: list[bytes] | None = None
+    _upload = 0.0
+    _tap: Tap | None = None
+    _silent = False
 
     def __init__(
         self,
         sink: Sink,
         route: Route,
         *,
-        method: str,
+        method: bytes,
         id: int,  # noqa: A002 - the field's name everywhere
         now: Callable[[], float],
-        traceparent: str = "",
+        traceparent: bytes = b"",
     ) -> None:
         self._sink, self._now = sink, now
         self.route, self.method, self.id = route, method, id
+        self._traceparent = traceparent
         self.began = now()
-        self.asked: Asked = NOTHING
-        self.model: str | None = None
-        self.resident: bool | None = None  # at its arrival; set by the sink, like the next one
-        self.alone = False  # nobody else waited for a load when it came
-        self.status = NO_CODE
-        self.answered_at: float | None = None  # first byte of the body
-        self.content_at: float | None = None
-        self.sent = self.received = 0  # bytes of the two bodies
-        self.over = False
-        self._asked_parts: list[bytes] | None = [] if route.runs else None
-        self._upload = 0.0
-        self._tap: Tap | None = None
-        self._silent = False
-        found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
-        self.trace_id = found[1] if found and found[1] != NO_TRACE else None
+        if route.runs:
+            self._asked_parts = []
         sink.begun(self)
 
     # -- the request -----------------------------------------------------------------------------
@@ -97,9 +99,8 @@ class Exchange:
 
     def request_complete(self) -> None:
         """Take that the request was sent in full."""
-        if self.sent:
-            self._upload = self._now() - self.began
         if self._asked_parts is not None:
+            self._upload = self._now() - self.began
             self._understand(complete=True)
 
     def _understand(self, *, complete: bool) -> None:
@@ -115,14 +116,16 @@ class Exchange:
 
     # -- the answer ------------------------------------------------------------------------------
 
-    def head(self, status: int, *, content_type: str, content_encoding: str) -> None:
-        """Take the answer's head."""
+    def head(self, status: int, content_type: bytes, content_encoding: bytes) -> None:
+        """Take the answer's head: its status, and the values of the two fields."""
         self.status = status
         if self._asked_parts is not None:  # answered before the request was complete
             self._understand(complete=False)
         if self.route.runs:
             self._tap = tap_for(
-                self.route.body, content_type=content_type, content_encoding=content_encoding
+                self.route.body,
+                content_type=content_type.decode("latin-1"),
+                content_encoding=content_encoding.decode("latin-1"),
             )
             self._silent = True
 
@@ -200,9 +203,13 @@ class Exchange:
             self._understand(complete=False)
         if self.model is None and reading.model is not None:  # a compressed request, say
             self.model = normalise(reading.model)
-        observation = Observation(
+        self._sink.ended(self, reading, outcome, phase)
+
+    def observation(self, reading: Reading, outcome: Outcome, phase: Phase | None) -> Observation:
+        """Return all that is known of it; for the sink, at its end."""
+        return Observation(
             id=self.id,
-            method=self.method,
+            method=self.method.decode("latin-1"),
             route=self.route,
             began=self.began,
             ended=self._now(),
@@ -216,9 +223,13 @@ class Exchange:
             upload=self._upload,
             request_bytes=self.sent,
             response_bytes=self.received,
-            trace_id=self.trace_id,
+            trace_id=_trace_id(self._traceparent),
         )
-        self._sink.ended(self, observation)
+
+
+def _trace_id(traceparent: bytes) -> str | None:
+    found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return found[1].decode() if found and found[1] != NO_TRACE else None
 
 
 def _outcome(route: Route, status: int, ending: Ending) -> Outcome:

@@ -9,6 +9,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
@@ -17,6 +18,7 @@ from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
 from ollama_exporter.metrics.families import collected, constant, counter, empty, gauge, histogram
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.asked import Asked
+from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
@@ -36,7 +38,25 @@ FINISHES: Final = {word: label for label, words in FINISH.items() for word in wo
 KEEP_ALIVES: Final = ("absent", "zero", "finite", "never")
 OPTIONS: Final = ("absent", "num_ctx", "other")
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
+# What every request touches is counted in integers: an instrument's lock costs more than all of it.
+COUNTED: Final = frozenset(
+    {
+        *("ollama_requests_total", "ollama_requests_in_flight", "ollama_request_bytes_total"),
+        *("ollama_response_bytes_total", "ollama_requests_waiting_for_load"),
+        "ollama_request_oldest_wait_timestamp_seconds",
+    }
+)
 GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
+
+
+@dataclass(slots=True)
+class Passed:
+    """What passed on one route."""
+
+    in_flight: int = 0
+    sent: int = 0
+    received: int = 0
+    codes: dict[int, int] = field(default_factory=dict)  # of requests that need no runner
 
 
 class Recorder:
@@ -63,10 +83,12 @@ class Recorder:
         self._lock = threading.RLock()
         self._reported = False
         make = {"counter": counter, "gauge": gauge, "histogram": histogram}
+        self._routes: dict[str, Passed] = {}
+        self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
         self._instruments: dict[str, Any] = {
             family.name: make[family.kind](family.name)
             for family in FAMILIES.values()
-            if family.source and family.name not in SCRAPED
+            if family.source and family.name not in COUNTED
         }
         self._children: dict[tuple[str, ...], Any] = {}  # bounded, because the labels are
 
@@ -75,7 +97,11 @@ class Recorder:
     def begun(self, exchange: Exchange) -> None:
         """Take that a request came."""
         try:
-            self._child("ollama_requests_in_flight", exchange.route.label).inc()
+            with self._lock:
+                passed = self._routes.get(exchange.route.label)
+                if passed is None:
+                    passed = self._routes[exchange.route.label] = Passed()
+                passed.in_flight += 1
         except Exception:  # noqa: BLE001 - whatever it is, the request goes on
             self.failed("Request could not be recorded")
 
@@ -104,18 +130,36 @@ class Recorder:
         """Tell whether it still waits for a load."""
         return self._waits.waits(exchange)
 
-    def ended(self, exchange: Exchange, observation: Observation) -> None:
+    def ended(
+        self, exchange: Exchange, reading: Reading, outcome: Outcome, phase: Phase | None
+    ) -> None:
         """Take that it is over."""
         try:
+            runs = exchange.route.runs
             with self._lock:
-                observation = self._waits.ended(exchange, observation)
-                self._record(exchange, observation)
-            if self._tell is not None and observation.route.runs:
-                self._tell(facts.ended(observation))
+                passed = self._routes[exchange.route.label]
+                passed.in_flight -= 1
+                passed.sent += exchange.sent
+                passed.received += exchange.received
+                if not runs:
+                    codes, code = passed.codes, exchange.status
+                    codes[code] = codes.get(code, 0) + 1
+            if not runs:
+                if outcome is not Outcome.ANSWERED:
+                    self._fail("", exchange.route.label, outcome)
+                if self._on_request is None and not logger.isEnabledFor(self._level):
+                    return
+            seen = exchange.observation(reading, outcome, phase)
+            if runs:
+                with self._lock:
+                    seen = self._waits.ended(exchange, seen)
+                    self._record(exchange, seen)
+                if self._tell is not None:
+                    self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
-                self._log(observation)
+                self._log(seen)
             if self._on_request is not None:
-                self._on_request(observation)
+                self._on_request(seen)
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -161,7 +205,7 @@ class Recorder:
         if ("met", label, route) in self._children:
             return
         self._children["met", label, route] = None
-        self._child("ollama_requests_total", label, route, "200")
+        self._requests.setdefault((label, route, 200), 0)
         self._child("ollama_cold_starts_total", label)
         for outcome in FAILURES:
             self._child("ollama_request_failures_total", label, route, outcome)
@@ -172,22 +216,20 @@ class Recorder:
         for class_ in OPTIONS:
             self._child("ollama_request_options_total", label, class_)
 
+    def _fail(self, label: str, route: str, outcome: Outcome) -> None:
+        self._child("ollama_request_failures_total", label, route, outcome).inc()
+
     def _record(self, exchange: Exchange, seen: Observation) -> None:
-        route = seen.route.label
-        self._child("ollama_requests_in_flight", route).dec()
-        self._child("ollama_request_bytes_total", route).inc(seen.request_bytes)
-        self._child("ollama_response_bytes_total", route).inc(seen.response_bytes)
-        confirmed = seen.outcome is Outcome.ANSWERED and seen.route.runs
+        confirmed = seen.outcome is Outcome.ANSWERED
         label = self._label(exchange.model, confirmed=confirmed)
-        if seen.route.runs:
-            self._meet(label, route)
-        self._child("ollama_requests_total", label, route, str(seen.code)).inc()
+        self._meet(label, seen.route.label)
+        key = (label, seen.route.label, seen.code)
+        self._requests[key] = self._requests.get(key, 0) + 1
         if seen.outcome is not Outcome.ANSWERED:
-            self._child("ollama_request_failures_total", label, route, seen.outcome).inc()
-        if seen.phase is not None and seen.route.runs:
+            self._fail(label, seen.route.label, seen.outcome)
+        if seen.phase is not None:
             self._child("ollama_requests_aborted_total", label, seen.phase).inc()
-        if seen.route.runs:
-            self._record_run(exchange, seen, label)
+        self._record_run(exchange, seen, label)
 
     def _record_run(self, exchange: Exchange, seen: Observation, label: str) -> None:
         asked, read, start = seen.asked, seen.reading, seen.start
@@ -231,14 +273,24 @@ class Recorder:
         yield from collected(*self._instruments.values())
         with self._lock:
             waiting = self._waits.waiting()
+            routes = [((route,), passed) for route, passed in self._routes.items()]
+            requests = [((m, r, str(code)), float(n)) for (m, r, code), n in self._requests.items()]
+            for (route,), passed in routes:
+                requests += [(("", route, str(c)), float(n)) for c, n in passed.codes.items()]
+        yield constant("ollama_requests_total", requests)
+        yield constant("ollama_requests_in_flight", [(r, float(p.in_flight)) for r, p in routes])
+        yield constant("ollama_request_bytes_total", [(r, float(p.sent)) for r, p in routes])
+        yield constant("ollama_response_bytes_total", [(r, float(p.received)) for r, p in routes])
         counts: dict[str, int] = {}
         oldest: dict[str, float] = {}
         for each in waiting:
             label = self._label(each.model, confirmed=False)
             counts[label] = counts.get(label, 0) + each.count
             oldest[label] = min(oldest.get(label, math.inf), self._wall(each.since))
-        yield constant(SCRAPED[0], [((label,), float(n)) for label, n in counts.items()])
-        yield constant(SCRAPED[1], [((label,), at) for label, at in oldest.items()])
+        waits = [((label,), float(n)) for label, n in counts.items()]
+        since = [((label,), at) for label, at in oldest.items()]
+        yield constant("ollama_requests_waiting_for_load", waits)
+        yield constant("ollama_request_oldest_wait_timestamp_seconds", since)
 
     def describe(self) -> Iterator[Metric]:
         """Yield the names, for a registry that knows this recorder alone."""
@@ -262,12 +314,6 @@ class Recorder:
         }
         known = {key: value for key, value in values.items() if value not in (None, "")}
         logger.log(self._level, "Request", extra=known)
-
-
-SCRAPED: Final = (
-    "ollama_requests_waiting_for_load",
-    "ollama_request_oldest_wait_timestamp_seconds",
-)
 
 
 def _keep_alive(asked: Asked) -> str:

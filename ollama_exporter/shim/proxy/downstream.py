@@ -13,23 +13,21 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from ollama_exporter.shim.proxy.heads import NOTED, Refusal, Request, own_answer
-from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED, Limits
-from ollama_exporter.shim.proxy.relay import Relay
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.proxy.heads import Refusal, Request, own_answer
+from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
+from ollama_exporter.shim.proxy.relay import Place, Relay
 from ollama_exporter.shim.proxy.upstream import keep_watch
 
 LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
 VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
-class Site(Protocol):
+class Site(Place, Protocol):
     """The proxy, as a connection needs it."""
 
-    limits: Limits
     ending: bool
-
-    def now(self) -> float:
-        """Return the moment."""
+    coarse: float  # the moment, up to a second old: for deadlines
 
     def opened(self, connection: "Downstream") -> bool:
         """Take a new connection; False: there are too many."""
@@ -40,8 +38,8 @@ class Site(Protocol):
     def admit(self, request: Request) -> None:
         """Raise Refusal for who may not."""
 
-    def relay(self, connection: "Downstream", request: Request) -> Relay:
-        """Return the relay of a request."""
+    def exchange(self, request: Request) -> Exchange:
+        """Begin the exchange of a request."""
 
     def refused(self, request: Request, status: int) -> None:
         """Take that a request was answered by the proxy itself."""
@@ -50,22 +48,17 @@ class Site(Protocol):
 class Downstream(asyncio.Protocol):
     """One connection."""
 
-    __slots__ = (
-        *("_closing", "_current", "_deadline", "_deaf", "_end_by", "_head_size", "_in_head"),
-        *("_parser", "_queue", "_queued", "_raw_size", "_relay", "_request", "_site"),
-        *("paused", "peer", "stopped", "transport"),
-    )
-
     def __init__(self, site: Site) -> None:
         self._site = site
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request()  # the one that is parsed
         self._current: Request | None = None  # the one that is relayed
-        self._relay: Relay | None = None
+        self._relay = Relay(self, site)
         self._queue: deque[Request] = deque()
         self._queued = 0
         self._head_size = 0  # of the fields that are parsed
         self._raw_size = 0  # of the reads that a head spans
+        self._fields = 0
         self._in_head = False
         self._deaf = False  # nothing more is taken from this client
         self._closing = False  # its last answer was written
@@ -82,16 +75,16 @@ class Downstream(asyncio.Protocol):
         self.peer = str(address[0]).encode() if address else b"unknown"
         transport.set_write_buffer_limits(HIGH_WATER)
         keep_watch(transport)
-        self._deadline: float | None = self._site.now() + self._site.limits.idle_time
+        self._deadline: float | None = self._site.coarse + self._site.limits.idle_time
         if not self._site.opened(self):
             self._say_last(Refusal(503, "too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Give up whatever is under way."""
         self._deaf = self._closing = True
-        relay, self._relay = self._relay, None
-        if relay is not None:
-            relay.client_left()
+        if self._current is not None:
+            self._current = None
+            self._relay.client_left()
         self._site.closed(self)
 
     def eof_received(self) -> bool:
@@ -101,14 +94,12 @@ class Downstream(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop the answer."""
         self.paused = True
-        if self._relay is not None:
-            self._relay.pause_answer()
+        self._relay.pause_answer()
 
     def resume_writing(self) -> None:
         """Let it go on."""
         self.paused = False
-        if self._relay is not None:
-            self._relay.resume_answer()
+        self._relay.resume_answer()
 
     def data_received(self, data: bytes) -> None:
         """Parse; one write to the server for each read."""
@@ -132,7 +123,7 @@ class Downstream(asyncio.Protocol):
             self._raw_size += len(data) if before else 0
             if self._raw_size > self._site.limits.head_bytes:
                 self._refuse(Refusal(431, "the head is too long"))
-        if self._relay is not None:
+        if self._current is not None:
             self._relay.flush()
 
     # -- callbacks of the parser -----------------------------------------------------------------
@@ -140,8 +131,9 @@ class Downstream(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._request = Request()
-        self._head_size, self._raw_size, self._in_head = 0, 0, True
-        self._deadline = self._site.now() + self._site.limits.head_time
+        self._head_size = self._raw_size = self._fields = 0
+        self._in_head = True
+        self._deadline = self._site.coarse + self._site.limits.head_time
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
@@ -153,16 +145,14 @@ class Downstream(asyncio.Protocol):
         """Take a field; those behind the body are dropped."""
         if not self._in_head:
             return
-        limits, fields = self._site.limits, self._request.fields
-        fields.append((name, value))
         self._head_size += len(name) + len(value)
-        if len(fields) > limits.head_fields:
+        self._fields += 1
+        limits = self._site.limits
+        if self._fields > limits.head_fields:
             raise Refusal(431, "the head has too many fields")
         if self._head_size > limits.head_bytes:
             raise Refusal(431, "the head is too long")
-        lower = name.lower()
-        if lower in NOTED:
-            self._request.note(lower, value)
+        self._request.field(name, value)
 
     def on_headers_complete(self) -> None:
         """Relay it, or put it behind the one in hand."""
@@ -176,7 +166,7 @@ class Downstream(asyncio.Protocol):
         request.keep_alive = parser.should_keep_alive()
         request.check()
         self._site.admit(request)
-        if self._relay is None and not self._queue:
+        if self._current is None and not self._queue:
             self._begin(request)
         else:
             self._queue.append(request)
@@ -185,8 +175,7 @@ class Downstream(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """Pass a piece of the body on, or keep it until its turn."""
         if self._request is self._current:
-            if self._relay is not None:
-                self._relay.body(data)
+            self._relay.body(data)
         elif not self._closing:
             self._request.body.append(data)
             self._count(len(data))
@@ -194,18 +183,16 @@ class Downstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Take the end of a request."""
         self._request.complete = True
-        if self._request is self._current and self._relay is not None:
+        if self._request is self._current:
             self._relay.complete()
 
     # -- requests in order -----------------------------------------------------------------------
 
-    def _begin(self, request: Request) -> Relay:
+    def _begin(self, request: Request) -> None:
         self._current = request
         if self._site.ending:
             request.keep_alive = False
-        relay = self._relay = self._site.relay(self, request)
-        relay.begin()
-        return relay
+        self._relay.begin(request, self._site.exchange(request))
 
     def _count(self, size: int) -> None:
         self._queued += size
@@ -214,14 +201,14 @@ class Downstream(asyncio.Protocol):
 
     def answered(self, *, keep_alive: bool) -> None:
         """Go on with the next request, or end in order."""
-        self._relay = self._current = None
+        self._current = None
         if self._closing:
             return
         if not keep_alive:
             self._end_in_order()
             return
         if not self._queue:
-            self._deadline = self._site.now() + self._site.limits.idle_time
+            self._deadline = self._site.coarse + self._site.limits.idle_time
             if self._site.ending:
                 self._end_in_order()
             return
@@ -229,14 +216,15 @@ class Downstream(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        if self._relay is not None or self._closing or not self._queue:
+        if self._current is not None or self._closing or not self._queue:
             return
         request = self._queue.popleft()
         self._queued -= sum(map(len, request.body)) + len(request.target)
         if request.refusal is not None:
             self._say_last(request.refusal)
             return
-        relay = self._begin(request)
+        self._begin(request)
+        relay = self._relay
         body, request.body = request.body, []
         for data in body:
             relay.body(data)
@@ -247,10 +235,6 @@ class Downstream(asyncio.Protocol):
             self.read_on()
 
     # -- what the relay asks for -----------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of an answer."""
-        self.transport.write(data)
 
     def stop_reading(self) -> None:
         """Take no more."""
@@ -267,7 +251,7 @@ class Downstream(asyncio.Protocol):
     def cut(self, *, hard: bool) -> None:
         """End in the middle of an answer."""
         self._deaf = self._closing = True
-        self._relay = self._current = None
+        self._current = None
         if hard:
             reset(self.transport)
         else:
@@ -280,17 +264,15 @@ class Downstream(asyncio.Protocol):
         refusal = why if isinstance(why, Refusal) else Refusal(400, "the request is not HTTP/1.1")
         self._deaf, self._deadline = True, None
         if self._request is self._current:  # its body is broken, and its head has gone on
-            relay, self._relay = self._relay, None
-            if relay is not None:
-                relay.client_left()
-            if relay is not None and relay.head_sent:
+            self._relay.client_left()
+            if self._relay.head_sent:
                 self.cut(hard=False)
             else:
                 self._say_last(refusal)
             return
         self._request.refusal = refusal
         self._site.refused(self._request, refusal.status)
-        if self._relay is None and not self._queue:
+        if self._current is None and not self._queue:
             self._say_last(refusal)
         else:
             self._queue.append(self._request)
@@ -305,8 +287,8 @@ class Downstream(asyncio.Protocol):
         Closed with unread bytes, the kernel would reset it and the answer be lost.
         """
         self._deaf = self._closing = True
-        self._deadline = self._site.now() + LINGER
-        self._end_by = self._site.now() + self._site.limits.silence
+        self._deadline = self._site.coarse + LINGER
+        self._end_by = self._site.coarse + self._site.limits.silence
         if self.stopped:
             self.stopped = False
             self.transport.resume_reading()
@@ -317,7 +299,7 @@ class Downstream(asyncio.Protocol):
 
     def watch(self, now: float) -> None:
         """End what takes too long; called now and then."""
-        if self._relay is not None:
+        if self._current is not None:
             self._relay.watch(now)
         if self._deadline is None or now < self._deadline:
             return
@@ -326,12 +308,12 @@ class Downstream(asyncio.Protocol):
                 self.transport.abort()  # the kernel still delivers what it has
         elif self._in_head:
             self._refuse(Refusal(408, "the head did not come in time"))
-        elif self._relay is None:
+        elif self._current is None:
             self.transport.close()
 
     def finish(self) -> None:
         """End when the answer in hand is complete."""
-        if self._relay is None and not self._closing:
+        if self._current is None and not self._closing:
             self.transport.close()
 
 

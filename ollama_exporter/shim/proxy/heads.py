@@ -6,8 +6,6 @@ server's: Ollama answers 403 to foreign ones.
 """
 
 import json
-from dataclasses import dataclass, field
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -18,19 +16,19 @@ HOP: Final = frozenset(
         *(b"proxy-authorization", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
-# Fields whose meaning is needed here, or that are written anew.
-NOTED: Final = frozenset(
-    {
-        *(b"host", b"connection", b"transfer-encoding", b"content-length", b"expect"),
-        *(b"authorization", b"traceparent", b"x-forwarded-for", b"http2-settings"),
-    }
-)
-DROPPED: Final = HOP | NOTED - {b"expect", b"traceparent", b"authorization", b"x-forwarded-for"}
+# What becomes of a request's field beyond being passed on: (its value matters here, it is dropped).
+SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
+    **dict.fromkeys(HOP, (False, True)),
+    **dict.fromkeys((b"host", b"connection", b"content-length"), (True, True)),
+    **dict.fromkeys((b"transfer-encoding",), (True, True)),
+    **dict.fromkeys((b"authorization", b"traceparent"), (True, False)),
+    b"http2-settings": (False, True),
+}
+SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # What Connection may not take off: the body's framing, and what the server decides by.
 KEPT: Final = frozenset({b"host", b"content-length", b"authorization"})
 NONE: Final[frozenset[bytes]] = frozenset()
 ORIGINS: Final = (b"http://", b"https://")
-Fields = list[tuple[bytes, bytes]]
 
 
 class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer to the client
@@ -42,35 +40,47 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer to the
         super().__init__(text)
 
 
-@dataclass(slots=True)
 class Request:
     """The head of a request as it came, and what came of its body before it could be passed on."""
 
-    method: bytes = b""
-    target: bytes = b""
-    fields: Fields = field(default_factory=list)
-    noted: dict[bytes, bytes] = field(default_factory=dict)
-    http11: bool = True
-    keep_alive: bool = False
-    chunked: bool = False
-    body: list[bytes] = field(default_factory=list)
-    complete: bool = False
-    refusal: Refusal | None = None
+    __slots__ = (
+        *("body", "chunked", "complete", "http11", "keep_alive", "lines", "method", "noted"),
+        *("refusal", "target"),
+    )
 
-    def note(self, name: bytes, value: bytes) -> None:
-        """Take a field that matters here. Raises Refusal."""
-        if name in self.noted:
-            if name in (b"host", b"content-length", b"transfer-encoding"):
-                raise Refusal(400, f"more than one {name.decode()} field")
-            value = self.noted[name] + b", " + value
-        self.noted[name] = value
+    def __init__(self) -> None:
+        self.method = self.target = b""
+        self.lines: list[bytes] = []  # fields that are passed on
+        self.noted: dict[bytes, bytes] = {}  # fields that matter here, names in lower case
+        self.http11 = True
+        self.keep_alive = self.chunked = self.complete = False
+        self.body: list[bytes] = []
+        self.refusal: Refusal | None = None
+
+    def field(self, name: bytes, value: bytes) -> None:
+        """Take a field. Raises Refusal."""
+        lower = name.lower()
+        special = SPECIAL.get(lower)
+        if special is None:
+            self.lines.append(name + b": " + value)
+            return
+        matters, dropped = special
+        if matters:
+            if lower in self.noted:
+                if lower in SINGLE:
+                    raise Refusal(400, f"more than one {lower.decode()} field")
+                self.noted[lower] += b", " + value
+            else:
+                self.noted[lower] = value
+        if not dropped:
+            self.lines.append(name + b": " + value)
 
     def check(self) -> None:
         """Raise Refusal for what has no one meaning, or none here."""
         noted = self.noted
         if self.method == b"CONNECT":
             raise Refusal(501, "CONNECT is not for this proxy")
-        if b"host" not in noted and self.http11:
+        if self.http11 and b"host" not in noted:
             raise Refusal(400, "no Host field")
         coding = noted.get(b"transfer-encoding")
         if coding is not None:
@@ -81,77 +91,72 @@ class Request:
             if coding.strip().lower() != b"chunked":
                 raise Refusal(501, "a transfer coding other than chunked")
             self.chunked = True
-        self.target = _origin_form(self.target)
+        if self.target[:1] != b"/":
+            self.target = _origin_form(self.target)
 
 
-@dataclass(frozen=True, slots=True)
 class Outward:
     """What heads to the server carry besides the client's own fields."""
 
-    host: bytes  # authority of the server
-    prefix: bytes = b""  # path before each target
-    authorization: bytes | None = None  # for the server
-    own_token: bool = False  # clients show this proxy a token, which is none of the server's
-    forwarded_for: bool = False
+    __slots__ = ("forwarded_for", "prefix", "replaced", "tail")
+
+    def __init__(
+        self,
+        *,
+        host: bytes,
+        prefix: bytes = b"",
+        authorization: bytes | None = None,
+        own_token: bool = False,
+        forwarded_for: bool = False,
+    ) -> None:
+        """`host`: authority of the server; `prefix`: path before each target.
+
+        `authorization`: for the server. `own_token`: clients show this proxy a token, which is none
+        of the server's.
+        """
+        self.prefix = prefix
+        self.forwarded_for = forwarded_for
+        self.tail = b" HTTP/1.1\r\nHost: " + host
+        if authorization is not None:
+            self.tail += b"\r\nAuthorization: " + authorization
+        token = {b"authorization"} if own_token or authorization is not None else set()
+        self.replaced = frozenset(token | ({b"x-forwarded-for"} if forwarded_for else set()))
 
 
 def request_head(request: Request, outward: Outward, peer: bytes) -> bytes:
     """Return the head for the server; `peer`: the client's address."""
-    lines = [
-        b"%b %b%b HTTP/1.1" % (request.method, outward.prefix, request.target),
-        b"Host: " + outward.host,
-    ]
-    dropped = _dropped(
-        authorization=outward.own_token or outward.authorization is not None,
-        forwarded_for=outward.forwarded_for,
-        nominated=nominated(request.noted),
-    )
+    noted = request.noted
+    dropped = outward.replaced
+    if b"connection" in noted:
+        dropped |= nominated(noted[b"connection"])
+    lines = _without(request.lines, dropped) if dropped else request.lines
+    tail = outward.tail
     if outward.forwarded_for:
-        lines.append(b"X-Forwarded-For: " + peer)
-    if outward.authorization is not None:
-        lines.append(b"Authorization: " + outward.authorization)
-    lines += [b"%b: %b" % pair for pair in request.fields if pair[0].lower() not in dropped]
+        tail += b"\r\nX-Forwarded-For: " + peer
     if request.chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif b"content-length" in request.noted:
-        lines.append(b"Content-Length: " + request.noted[b"content-length"])
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        lines = [*lines, b"Transfer-Encoding: chunked"]
+    elif b"content-length" in noted:
+        lines = [*lines, b"Content-Length: " + noted[b"content-length"]]
+    first = request.method + b" " + outward.prefix + request.target + tail
+    return b"\r\n".join([first, *lines, b"\r\n"])
 
 
-def response_head(
-    status: int, reason: bytes, fields: Fields, *, chunked: bool, connection: bytes | None
-) -> bytes:
-    """Return the head for the client; `connection`: what it is told of the connection."""
-    lines = [b"HTTP/1.1 %d %b" % (status, reason)]
-    noted = {n.lower(): v for n, v in fields if n.lower() == b"connection"}
-    dropped = HOP | nominated(noted) if noted else HOP
-    if chunked:  # both at once would be two framings
-        dropped |= {b"content-length"}
-    lines += [b"%b: %b" % pair for pair in fields if pair[0].lower() not in dropped]
-    if chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    if connection is not None:
-        lines.append(b"Connection: " + connection)
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+def response_head(first: bytes, lines: list[bytes], connection: bytes | None) -> bytes:
+    """Return the head for the client; `connection`: what the field of that name says."""
+    dropped = NONE if connection is None else nominated(connection)
+    return b"\r\n".join([first, *(_without(lines, dropped) if dropped else lines), b"\r\n"])
 
 
-@lru_cache(maxsize=64)  # a union for each request would cost more than the rest of its head
-def _dropped(
-    *, authorization: bool, forwarded_for: bool, nominated: frozenset[bytes]
-) -> frozenset[bytes]:
-    names = DROPPED | nominated
-    names |= {b"authorization"} if authorization else set()
-    return names | ({b"x-forwarded-for"} if forwarded_for else set())
-
-
-def nominated(noted: dict[bytes, bytes]) -> frozenset[bytes]:
+def nominated(connection: bytes) -> frozenset[bytes]:
     """Return the fields that Connection names: they are for this hop alone."""
-    value = noted.get(b"connection", b"").lower()
-    if value in (b"", b"keep-alive", b"close"):
+    value = connection.lower()
+    if value in (b"keep-alive", b"close"):
         return NONE
     return frozenset(name.strip() for name in value.split(b",")) - KEPT
+
+
+def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 def own_answer(status: int, text: str, *, keep_alive: bool = False) -> bytes:
@@ -171,7 +176,7 @@ def own_answer(status: int, text: str, *, keep_alive: bool = False) -> bytes:
 
 def _origin_form(target: bytes) -> bytes:
     """Return a target as an origin server is asked; the authority of an absolute one is ours."""
-    if target.startswith(b"/") or target == b"*":
+    if target == b"*":
         return target
     for scheme in ORIGINS:
         if target.lower().startswith(scheme):

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from ollama_exporter.protocol.routes import OTHER, route_of
+from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange, Sink
 from ollama_exporter.shim.proxy.downstream import Downstream
 from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.relay import Relay
 from ollama_exporter.shim.proxy.upstream import Address, Pool
 from ollama_exporter.target import SCHEME_PORTS
 
@@ -54,15 +53,17 @@ class Proxy:
         port = parts.port or SCHEME_PORTS[parts.scheme]
         address = Address(parts.hostname or "", port, tls if parts.scheme == "https" else None)
         self.limits, self.now, self.ending = limits, now, False
+        self.coarse = now()
         self._sink, self._front, self._token = sink, front, token
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
-        self._pool = Pool(address, limits, now=now)
+        self.pool = Pool(address, limits, now=now)
         self._connections: set[Downstream] = set()
         self._numbers = itertools.count(1)
         self._servers: list[asyncio.Server] = []
         self._gone = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
         self._full = False
+        self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
         self._read_tokens()
 
@@ -96,7 +97,7 @@ class Proxy:
             logger.warning("Answers cut at the end", extra={"open": len(self._connections)})
         for connection in list(self._connections):
             connection.transport.abort()
-        self._pool.close()
+        self.pool.close()
         if self._watch is not None:
             self._watch.cancel()
         await asyncio.sleep(0)  # the aborted connections are told of in the next round
@@ -126,42 +127,37 @@ class Proxy:
         if not (good and shown[: len(BEARER)].lower() == BEARER):
             raise Refusal(401, "a bearer token is needed")
 
-    def relay(self, connection: Downstream, request: Request) -> Relay:
-        """Return the relay of a request, its exchange begun."""
-        return Relay(
-            connection,
-            request,
-            self._exchange(request),
-            pool=self._pool,
-            outward=self._outward,
-            limits=self.limits,
-            now=self.now,
-        )
-
     def refused(self, request: Request, status: int) -> None:
         """Record a request that was answered here."""
-        self._exchange(request).refused(status)
+        self.exchange(request).refused(status)
 
-    def _exchange(self, request: Request) -> Exchange:
-        method = request.method.decode("latin-1")
-        route = route_of(method, request.target.decode("latin-1")) if method else OTHER
+    def exchange(self, request: Request) -> Exchange:
+        """Begin the exchange of a request."""
+        path = request.target.partition(b"?")[0]
+        route = self._routes.get((request.method, path)) or self._route(request.method, path)
         return Exchange(
             self._sink,
             route,
-            method=method,
+            method=request.method,
             id=next(self._numbers),
             now=self.now,
-            traceparent=request.noted.get(b"traceparent", b"").decode("latin-1"),
+            traceparent=request.noted.get(b"traceparent", b""),
         )
+
+    def _route(self, method: bytes, path: bytes) -> Route:
+        route = route_of(method.decode("latin-1"), path.decode("latin-1"))
+        if route is not OTHER and path.decode("latin-1") == route.label:
+            self._routes[method, path] = route  # as many as the table has rows
+        return route
 
     def _read_tokens(self) -> None:
         """Take up tokens; here, and not for each request: they are files."""
         token = self._token() if self._token is not None else ""
         self._own_token = self._front.token().encode() if self._front.token is not None else b""
-        self._outward = Outward(
-            self._host,
-            self._prefix,
-            f"Bearer {token}".encode() if token else None,
+        self.outward = Outward(
+            host=self._host,
+            prefix=self._prefix,
+            authorization=f"Bearer {token}".encode() if token else None,
             own_token=self._front.token is not None,
             forwarded_for=self._front.forwarded_for,
         )
@@ -170,8 +166,8 @@ class Proxy:
         """End what takes too long; take up a token that was changed."""
         shortest = min(self.limits.head_time, self.limits.idle_time, self.limits.silence)
         self._watch = asyncio.get_running_loop().call_later(min(WATCH, shortest / 4), self._look)
-        now = self.now()
+        now = self.coarse = self.now()
         for connection in list(self._connections):
             connection.watch(now)
-        self._pool.sweep()
+        self.pool.sweep()
         self._read_tokens()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's answer as llhttp reads it, and its head as the client gets it."""
+
+from typing import Final
+
+import httptools
+
+from ollama_exporter.shim.proxy.heads import HOP, Request, response_head
+
+INFORMATIONAL: Final = range(100, 200)
+SWITCHING: Final = 101
+NO_BODY: Final = frozenset({204, 304})
+CHUNKED: Final = b"Transfer-Encoding: chunked"
+
+
+class Answer:
+    """One answer after another; the parser is kept while the server's connections are."""
+
+    head_sent = False  # the client has got the head
+    _parser: httptools.HttpResponseParser | None = None
+    _request: Request
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []  # fields that are passed on
+        self._noted: dict[bytes, bytes] = {}  # those that matter here, names in lower case
+        self._parts: list[bytes] = []  # of the body, decoded and not yet written
+        self._expect()
+
+    def _expect(self) -> None:
+        """Begin to wait for an answer."""
+        self._status = self._head_size = 0
+        self._reason = b""
+        self._has_head = self.head_sent = self._ended = False
+        self._chunked = self._until_close = self._keep_upstream = False
+        if self._lines:
+            self._lines = []
+        if self._noted:
+            self._noted = {}
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+
+    # -- callbacks of the parser -----------------------------------------------------------------
+
+    def on_status(self, reason: bytes) -> None:
+        """Keep the reason phrase."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field; those behind the body are dropped."""
+        if self._has_head:
+            return
+        lower = name.lower()
+        if lower in HOP:
+            self._noted[lower] = value
+            return
+        if lower.startswith(b"content-"):
+            self._noted[lower] = value
+        self._lines.append(name + b": " + value)
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body is framed for the client."""
+        assert self._parser is not None  # noqa: S101 - it calls
+        status = self._status = self._parser.get_status_code()
+        if status in INFORMATIONAL:  # the answer is still to come
+            return
+        self._has_head = True
+        noted, request = self._noted, self._request
+        nothing = request.method == b"HEAD" or status in NO_BODY
+        framed = b"content-length" in noted and b"transfer-encoding" not in noted
+        if not (framed or nothing):
+            self._until_close = b"transfer-encoding" not in noted
+            self._chunked = request.http11
+            if not request.http11:
+                request.keep_alive = False
+        self._started(noted.get(b"content-type", b""), noted.get(b"content-encoding", b""))
+        if nothing:
+            self._ended, self._keep_upstream = True, self._parser.should_keep_alive()
+            self._parser = None  # it would take what comes next for a body
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece until the read is parsed."""
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """Take the end of the answer, or of an informational one."""
+        if not self._has_head:
+            self._inform()
+        elif self._parser is not None:
+            self._ended = True
+            # Only right in here: right behind it llhttp has forgotten the framing.
+            self._keep_upstream = self._parser.should_keep_alive()
+
+    def _inform(self) -> None:
+        if self._request.http11 and self._status != SWITCHING:  # nobody asked for an upgrade
+            first = b"HTTP/1.1 %d %b" % (self._status, self._reason)
+            self._informed(response_head(first, self._lines, None))
+        self._lines, self._noted, self._reason = [], {}, b""
+
+    def _head(self) -> bytes:
+        request, lines, noted = self._request, self._lines, self._noted
+        if self._chunked:
+            if b"content-length" in noted:  # beside a transfer coding: it means nothing
+                lines = [x for x in lines if not x.lower().startswith(b"content-length:")]
+            lines = [*lines, CHUNKED]
+        if not (request.keep_alive and request.complete):
+            lines = [*lines, b"Connection: close"]
+        elif not request.http11:
+            lines = [*lines, b"Connection: keep-alive"]
+        first = b"HTTP/1.1 %d %b" % (self._status, self._reason)
+        return response_head(first, lines, noted.get(b"connection"))
+
+    @property
+    def _framed(self) -> bool:
+        """Tell whether a client notices that the body has broken off."""
+        return self._chunked or b"content-length" in self._noted
+
+    def _started(self, content_type: bytes, content_encoding: bytes) -> None:
+        """Take that the head is complete."""
+        raise NotImplementedError
+
+    def _informed(self, head: bytes) -> None:
+        """Take the head of an informational answer."""
+        raise NotImplementedError
