@@ -6,6 +6,7 @@ what is under way, stop the poller, write the state file, close the client.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -208,6 +209,7 @@ class Exporter:
             return
         proxy = build_proxy(self.current.settings, self._recorder, now=self._timeline.now)
         sys.setswitchinterval(SWITCH)
+        gc.freeze()  # what was imported is here to stay: no collection need look at it again
         await proxy.start(sockets)
         try:
             yield

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from ollama_exporter.metrics.catalog import FAMILIES
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
+Families = Iterator[Metric]
 
 
 def constant(name: str, samples: Samples) -> Metric:
@@ -45,7 +46,7 @@ def histogram(name: str) -> Histogram:
     return Histogram(family.base, family.help, family.labels, buckets=family.buckets, registry=None)
 
 
-def collected(*instruments: Counter | Gauge | Histogram) -> Iterator[Metric]:
+def collected(*instruments: Counter | Gauge | Histogram) -> Families:
     """Yield the families of instruments without `_created`: one more series for each child.
 
     The library's own switch for that is global to the process, which may not be ours alone.

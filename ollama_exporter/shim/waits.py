@@ -4,11 +4,12 @@
 Pure: what was polled comes in through `Residence`, moments come with the exchanges.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
+from ollama_exporter.shim.tally import Waiting
 
 MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
 
@@ -47,15 +48,6 @@ class Unpolled:
     def polled_at(self) -> float:
         """Return a moment before all others."""
         return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Requests for one model that is not resident."""
-
-    model: str
-    count: int
-    since: float
 
 
 class Waits:
@@ -135,7 +127,7 @@ class Waits:
         return observation.load_wait if cold and exchange.alone else None
 
     def waiting(self) -> list[Waiting]:
-        """Return who waits for a load; called by a scrape in a thread of its own."""
+        """Return who waits for a load, by model; moments on the timeline."""
         found = []
         for model, exchanges in list(self._open.items()):
             since = [e.began for e in list(exchanges.values()) if self.waits(e)]

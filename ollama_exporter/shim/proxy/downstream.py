@@ -6,43 +6,19 @@ one in hand (pipelining) wait here, in order, within a bound.
 """
 
 import asyncio
-import socket
-import struct
 from collections import deque
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
-from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.heads import Refusal, Request, own_answer
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
-from ollama_exporter.shim.proxy.relay import Place, Relay
-from ollama_exporter.shim.proxy.upstream import keep_watch
+from ollama_exporter.shim.proxy.relay import Relay
+from ollama_exporter.shim.proxy.site import Site
+from ollama_exporter.shim.proxy.sockets import keep_watch, reset
 
 LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
 VERSIONS: Final = frozenset({"1.0", "1.1"})
-
-
-class Site(Place, Protocol):
-    """The proxy, as a connection needs it."""
-
-    ending: bool
-    coarse: float  # the moment, up to a second old: for deadlines
-
-    def opened(self, connection: "Downstream") -> bool:
-        """Take a new connection; False: there are too many."""
-
-    def closed(self, connection: "Downstream") -> None:
-        """Take that it is gone."""
-
-    def admit(self, request: Request) -> None:
-        """Raise Refusal for who may not."""
-
-    def exchange(self, request: Request) -> Exchange:
-        """Begin the exchange of a request."""
-
-    def refused(self, request: Request, status: int) -> None:
-        """Take that a request was answered by the proxy itself."""
 
 
 class Downstream(asyncio.Protocol):
@@ -315,11 +291,3 @@ class Downstream(asyncio.Protocol):
         """End when the answer in hand is complete."""
         if self._current is None and not self._closing:
             self.transport.close()
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """End a connection so that nobody can take it for a clean end."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

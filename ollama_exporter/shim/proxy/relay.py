@@ -12,9 +12,10 @@ import httptools
 
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.answer import Answer
-from ollama_exporter.shim.proxy.heads import Outward, Request, own_answer, request_head
-from ollama_exporter.shim.proxy.limits import MOST_QUEUED, REPEATABLE, Limits
-from ollama_exporter.shim.proxy.upstream import Pool, Upstream
+from ollama_exporter.shim.proxy.heads import Request, own_answer, request_head
+from ollama_exporter.shim.proxy.limits import MOST_QUEUED, REPEATABLE
+from ollama_exporter.shim.proxy.site import Place
+from ollama_exporter.shim.proxy.upstream import Upstream
 
 LONGEST_HEAD: Final = 64 << 10  # bytes of the server's head
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"TRACE"})
@@ -42,17 +43,6 @@ class Client(Protocol):
 
     def cut(self, *, hard: bool) -> None:
         """End the connection in the middle of an answer; `hard`: its end must not look like one."""
-
-
-class Place(Protocol):
-    """The proxy, as a relay needs it."""
-
-    limits: Limits
-    pool: Pool
-    outward: Outward
-
-    def now(self) -> float:
-        """Return the moment."""
 
 
 class Relay(Answer):

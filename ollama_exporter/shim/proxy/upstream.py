@@ -2,13 +2,13 @@
 """Connections to the server: one request at a time each, kept for the next one."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_IDLE, Limits
+from ollama_exporter.shim.proxy.sockets import keep_watch
 
 
 class Answering(Protocol):
@@ -135,14 +135,3 @@ class Pool:
         for upstream in self._idle:
             upstream.transport.close()
         self._idle.clear()
-
-
-def keep_watch(transport: asyncio.Transport) -> None:
-    """Have the kernel notice a peer that is gone without a word."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, name):  # not on every system
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of the kernel for a connection."""
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+# A peer that is gone without a word is noticed after two minutes.
+KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+
+
+def keep_watch(transport: asyncio.Transport) -> None:
+    """Have the kernel notice a peer that is gone, and send what is written at once."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for name, seconds in KEEPALIVE:
+            if hasattr(socket, name):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection so that nobody can take it for a clean end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
