@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proxy of an exporter, built from its settings, and what it knows of residency."""
 
+import gc
+import socket
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.metrics.server import ServerState
@@ -14,6 +19,10 @@ from ollama_exporter.shim.exchange import Sink
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Front, Proxy
 from ollama_exporter.target import is_loopback
+
+# A scrape is rendered in a thread, and the loop needs the interpreter for each chunk: with Python's
+# 5 ms a chunk could wait that long.
+SWITCH: Final = 0.0001
 
 
 class PolledResidence:
@@ -72,13 +81,33 @@ def build_proxy(settings: Settings, sink: Sink, *, now: Callable[[], float]) -> 
             silence=settings.proxy_silence_timeout,
             shutdown_time=settings.proxy_shutdown_timeout,
         ),
-        front=Front(
-            tls=_front_tls(settings.proxy_tls_cert_file, settings.proxy_tls_key_file),
-            token=_token(settings.proxy_token_file, "proxy.token-file"),
-            forwarded_for=settings.proxy_set_forwarded_for,
-        ),
+        front=front_of(settings),
         tls=tls_context(settings.target),
         token=_token(settings.ollama_token_file, "ollama.token-file"),
+    )
+
+
+@asynccontextmanager
+async def relaying(proxy: Proxy | None, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """Relay requests meanwhile; in the end let answers end for a bounded time."""
+    if proxy is None:
+        yield
+        return
+    sys.setswitchinterval(SWITCH)
+    gc.freeze()  # what was imported is here to stay: no collection need look at it again
+    await proxy.start(sockets)
+    try:
+        yield
+    finally:
+        await proxy.stop()
+
+
+def front_of(settings: Settings) -> Front:
+    """Return how the listening side is protected. Raises ConfigError."""
+    return Front(
+        tls=_front_tls(settings.proxy_tls_cert_file, settings.proxy_tls_key_file),
+        token=_token(settings.proxy_token_file, "proxy.token-file"),
+        forwarded_for=settings.proxy_set_forwarded_for,
     )
 
 

@@ -45,6 +45,7 @@ FAILURES: Final = {
     "PoolTimeout": FailureReason.TIMEOUT,
     **{reason.value: reason for reason in FailureReason},
 }
+OK: Final = 200
 Record = Mapping[str, Any]
 Poll = Snapshot | PollFailed
 
@@ -159,7 +160,7 @@ def _read_request_end(record: Record) -> tuple[Fact, ...]:
     ended = RequestEnded(
         float(record["t"]), record["id"], failure=classify(str(error)) if error else None
     )
-    if ttft is None:
+    if ttft is None or record.get("status", OK) != OK:  # an error's body says nothing of a runner
         return (ended,)
     return (RequestAnswered(float(record["start"]) + float(ttft), record["id"]), ended)
 

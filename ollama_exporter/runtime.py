@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: builds everything, runs it, ends it in order.
 
-Order of the end, bounded by uvicorn's last words and one client's closing: stop accepting, answer
-what is under way, stop the poller, write the state file, close the client.
+Order of the end, each step bounded: the proxy accepts no more and lets answers end, the web server
+likewise, the poller stops, the state file is written, the client is closed.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import random
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields
-from socket import socket as Socket  # noqa: N812 - a name for the type beside the variable
-from typing import Final
 
 from ollama_exporter import __version__
 from ollama_exporter.clock import Timeline
@@ -29,12 +25,20 @@ from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
 from ollama_exporter.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
-from ollama_exporter.proxying import PolledResidence, build_proxy, loopback_addresses, open_to_all
+from ollama_exporter.proxying import (
+    PolledResidence,
+    build_proxy,
+    loopback_addresses,
+    open_to_all,
+    relaying,
+)
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
+from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
 from ollama_exporter.state import EVERY, StateFile
 from ollama_exporter.web.app import Parts, application
@@ -44,11 +48,15 @@ from ollama_exporter.web.server import server
 RELOADABLE = frozenset(
     {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
 )
-# A scrape is rendered in a thread, and the loop needs the interpreter for each chunk: with
-# Python's 5 ms a chunk could wait that long.
-SWITCH: Final = 0.0001
-OnEvents = Callable[[tuple[Event, ...], View], None]
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Onlookers:
+    """Who else hears of events and of finished requests, each as it is recorded."""
+
+    events: Callable[[tuple[Event, ...], View], None] | None = None
+    requests: Callable[[Observation], None] | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +91,7 @@ async def run(
     settings: Settings,
     *,
     stop: asyncio.Event,
-    on_events: OnEvents | None = None,
+    onlookers: Onlookers | None = None,
     reread: Callable[[], Settings] | None = None,
     log_lines: LogCounter | None = None,
 ) -> None:
@@ -96,6 +104,8 @@ async def run(
     read_token(settings.ollama_token_file)
     sockets = listen(settings.listen_addresses, field="web.listen-address")
     proxied = listen(loopback_addresses(settings.proxy_addresses), field="proxy.listen-address")
+    exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
+    proxy = exporter.proxy()
     logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
     for socket in sockets:
         logger.info("Listening on", extra={"address": spelled(socket)})
@@ -103,7 +113,6 @@ async def run(
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
     if open_to_all(settings):
         logger.warning("Proxy is open to the network: set --proxy.token-file")
-    exporter = Exporter(settings, on_events=on_events, log_lines=log_lines or LogCounter())
     if state_file is not None:
         exporter.take_up(state_file)
     exporter.reread = reread
@@ -111,13 +120,14 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, exporter.reload_logged)
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    async with exporter.polling(state_file), exporter.proxying(proxied):
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait(
-            [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
-        )
-        stopped.cancel()
-        logger.info("Ending")
+    async with exporter.polling(state_file):
+        async with relaying(proxy, proxied):
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait(
+                [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
+            )
+            stopped.cancel()
+            logger.info("Ending")
         web.should_exit = True
         await serving
 
@@ -125,10 +135,9 @@ async def run(
 class Exporter:
     """All parts of one exporter, wired."""
 
-    def __init__(
-        self, settings: Settings, *, on_events: OnEvents | None, log_lines: LogCounter
-    ) -> None:
+    def __init__(self, settings: Settings, onlookers: Onlookers, *, log_lines: LogCounter) -> None:
         self.current = Current(settings)
+        self._onlookers = onlookers
         self.reread: Callable[[], Settings] | None = None
         self._log_lines = log_lines
         self._timeline = Timeline()
@@ -147,7 +156,6 @@ class Exporter:
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
-        self._on_events = on_events
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
@@ -171,10 +179,17 @@ class Exporter:
             wall=self._timeline.wall,
             errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
             tell=self._poller.tell,
+            on_request=self._onlookers.requests,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
         )
         return self._recorder
+
+    def proxy(self) -> Proxy | None:
+        """Return the proxy, if there is to be one. Raises ConfigError."""
+        if self._recorder is None:
+            return None
+        return build_proxy(self.current.settings, self._recorder, now=self._timeline.now)
 
     def take_up(self, state_file: StateFile) -> None:
         """Go on where an earlier process ended."""
@@ -200,21 +215,6 @@ class Exporter:
             max_requests=lambda: self.current.settings.max_requests,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
         )
-
-    @asynccontextmanager
-    async def proxying(self, sockets: Sequence[Socket]) -> AsyncIterator[None]:
-        """Relay requests meanwhile; in the end let answers end for a bounded time."""
-        if self._recorder is None:
-            yield
-            return
-        proxy = build_proxy(self.current.settings, self._recorder, now=self._timeline.now)
-        sys.setswitchinterval(SWITCH)
-        gc.freeze()  # what was imported is here to stay: no collection need look at it again
-        await proxy.start(sockets)
-        try:
-            yield
-        finally:
-            await proxy.stop()
 
     @asynccontextmanager
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
@@ -266,8 +266,8 @@ class Exporter:
         for event in events:
             self._metrics.lifecycle.on_event(event)
             log_event(event, self._timeline.wall)
-        if self._on_events is not None:
-            self._on_events(events, view)
+        if self._onlookers.events is not None:
+            self._onlookers.events(events, view)
 
     def _facts(self) -> Mapping[str, str]:
         state, view = self._poller.state, self._poller.view

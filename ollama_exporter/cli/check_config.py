@@ -7,6 +7,7 @@ import click
 
 from ollama_exporter.cli.options import settings_from, with_settings
 from ollama_exporter.protocol.client import read_token, tls_context
+from ollama_exporter.proxying import front_of
 from ollama_exporter.settings_table import TABLE
 
 
@@ -21,6 +22,7 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     settings = settings_from(values)
     tls_context(settings.target)
     read_token(settings.ollama_token_file)
+    front_of(settings)
     for setting in TABLE:
         value = getattr(settings, setting.field)
         shown = " ".join(value) if isinstance(value, tuple) else value

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`demo`: simulated server, its clients and the exporter in one process, told in the terminal.
 
-Exporter and server talk over a real socket, and nothing tells the exporter more than polls do.
+Exporter and server talk over real sockets, and the clients ask through the exporter's proxy: it
+knows what polls and requests show, and nothing else.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -18,17 +20,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ollama_exporter.cli.bars import bar, beside, words
 from ollama_exporter.cli.screen import Story, TrueUnload, score, summary
 from ollama_exporter.residency.events import Event, View
-from ollama_exporter.runtime import run
+from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.settings import Settings
-from ollama_exporter.simulator.player import Played
-from ollama_exporter.simulator.script import Ask, Fault
+from ollama_exporter.shim.observation import Observation, Outcome
+from ollama_exporter.simulator.player import Played, play
+from ollama_exporter.simulator.script import Fault
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import Unload
 from ollama_exporter.simulator.workload import demo
 
 PORT: Final = 11487
+PROXY_PORT: Final = 11435
+MOST_REQUESTS: Final = 1000  # that are remembered for the end
+LONGEST: Final = 12.0  # seconds that fill a bar while it runs
 POLL_INTERVAL: Final = 3.0  # seconds; the default's 15 s, compressed like the keep-alive of 20 s
 REFRESH: Final = 0.5  # seconds between two drawings of the table
 LAST_WORDS: Final = 1.0  # seconds that the exporter has to end in
@@ -41,6 +48,7 @@ class Show:
         self.console = console
         self.story = Story(time.time())
         self._view: View | None = None
+        self._requests: deque[Observation] = deque(maxlen=MOST_REQUESTS)
         self._live: Live | None = None
         self._drawn = False
 
@@ -71,21 +79,33 @@ class Show:
         for event in events:
             self.say(self.story.tell(event))
 
+    def proxy_saw(self, seen: Observation) -> None:
+        """Tell what a request's wait was made of."""
+        self._requests.append(seen)
+        if not seen.route.runs or seen.asked.empty:
+            return
+        if seen.outcome is Outcome.ANSWERED:
+            line = self.story.line(time.time(), "answered", f"{seen.model} ")
+            line.append_text(bar(seen, longest=max(LONGEST, seen.duration)))
+            self.say(line.append(f" {seen.start.value}, {seen.duration:.1f} s: {words(seen)}"))
+        else:
+            text = f"{seen.model}: {seen.outcome.value} after {seen.duration:.1f} s"
+            self.say(self.story.line(time.time(), "failed", text))
+
     def clients_did(self, played: Played) -> None:
         """Tell what the clients and the faults do."""
         step = played.step
         if played.phase == "begins" and step.note:
             who = "server" if isinstance(step, Fault) else "client"
             self.say(self.story.line(time.time(), who, step.note))
-        elif played.phase == "ended" and isinstance(step, Ask):
-            how = played.error or f"answered after {played.seconds:.1f} s"
-            self.say(self.story.line(time.time(), "client", f"{step.model}: {how}"))
 
     def end(self, truth: list[TrueUnload]) -> None:
         """Hold what was told against what happened."""
         if self._view is not None and not self._drawn:
             self.console.print(self.story.table(self._view, time.time()))
-        for line in summary(score(self.story.unloads, truth), self.story.start):
+        for told in summary(score(self.story.unloads, truth), self.story.start):
+            self.say(told)
+        for line in beside(list(self._requests)):
             self.say(line)
 
 
@@ -100,11 +120,12 @@ def free_port(wanted: int) -> int:
         return int(sock.getsockname()[1])
 
 
-def introduction(url: str, port: int) -> list[str]:
+def introduction(url: str, port: int, proxy_port: int) -> list[str]:
     """Say what is shown, how it differs from reality, and where to look."""
     lines = [
         f"simulated Ollama  {url}",
         f"exporter          http://127.0.0.1:{port}/",
+        f"its proxy         http://127.0.0.1:{proxy_port} (the clients ask through it)",
         f"its metrics       http://127.0.0.1:{port}/metrics",
     ]
     if port != PORT:
@@ -113,13 +134,14 @@ def introduction(url: str, port: int) -> list[str]:
         *lines,
         "Shorter than in reality: keep-alive 20 s (5 min), loads three times as fast as from disk,",
         f"a poll every {POLL_INTERVAL:g} s (15 s). Ctrl-C ends it.",
+        "Bars: L load, P prompt, A answer, · rest.",
         "",
     ]
 
 
-async def _play_for_ever(sim: Simulator, show: Show) -> None:
+async def _play_for_ever(sim: Simulator, show: Show, proxy: str) -> None:
     while True:
-        await sim.play(demo(), on_step=show.clients_did)
+        await play(demo(), proxy, apply=sim.apply, on_step=show.clients_did)
 
 
 async def _redraw(show: Show) -> None:
@@ -136,17 +158,19 @@ async def perform(show: Show, duration: float | None) -> None:
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
             loop.add_signal_handler(number, stop.set)
     async with Simulator(Config(host=script.host, catalogue=script.catalogue)) as sim:
-        port = free_port(PORT)
-        for line in introduction(sim.url, port):
+        port, proxy_port = free_port(PORT), free_port(PROXY_PORT)
+        for line in introduction(sim.url, port, proxy_port):
             show.say(line)
         settings = Settings(
             ollama_url=sim.url,
             listen_addresses=(f"127.0.0.1:{port}",),
+            proxy_addresses=(f"127.0.0.1:{proxy_port}",),
             poll_interval=POLL_INTERVAL,
         )
-        exporter = asyncio.create_task(run(settings, stop=stop, on_events=show.exporter_saw))
+        onlookers = Onlookers(events=show.exporter_saw, requests=show.proxy_saw)
+        exporter = asyncio.create_task(run(settings, stop=stop, onlookers=onlookers))
         others = [
-            asyncio.create_task(_play_for_ever(sim, show)),
+            asyncio.create_task(_play_for_ever(sim, show, f"http://127.0.0.1:{proxy_port}")),
             asyncio.create_task(_redraw(show)),
             asyncio.create_task(stop.wait()),
         ]
@@ -175,8 +199,9 @@ async def perform(show: Show, duration: float | None) -> None:
 def command(duration: float | None) -> None:
     """Show the exporter at work on a simulated server.
 
-    Clients load, stop, evict, reload and crash models; the exporter polls over a real socket, says
-    what it makes of that, and serves it at /metrics meanwhile. The whole story takes two minutes.
+    Clients load, stop, evict, reload and crash models; the exporter polls and relays over real
+    sockets, says what it makes of that, and serves it at /metrics meanwhile. The whole story takes
+    two minutes.
     """
     console = Console(highlight=False)
     logging.basicConfig(level=logging.ERROR)  # what the log says besides, the lines say

@@ -25,7 +25,14 @@ from ollama_exporter.residency.events import (
 
 GIB: Final = 1 << 30
 MIB: Final = 1 << 20
-STYLES: Final = {"loaded": "green", "unloaded": "red", "restarted": "magenta", "found": "green"}
+STYLES: Final = {
+    "answered": "blue",
+    "failed": "red",
+    "loaded": "green",
+    "unloaded": "red",
+    "restarted": "magenta",
+    "found": "green",
+}
 INDENT: Final = " " * 8
 
 

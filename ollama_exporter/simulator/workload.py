@@ -27,18 +27,19 @@ _SIGNALS: Final[tuple[Signal, ...]] = ("SIGTERM", "SIGKILL")
 _AGENT_ROUTES: Final[tuple[Via, ...]] = ("v1", "v1", "chat", "generate")
 
 
-def demo(seed: int = 0, duration: float = 118.0) -> Script:
+def demo(seed: int = 0, duration: float = 126.0) -> Script:
     """Tell every reason once, one after the other, none able to be taken for another.
 
     Deadlines are kept apart from deeds by seconds, so that a poll every few seconds tells them
-    apart. The crash comes first: what no evidence names is given a minute to be named.
+    apart.
     """
     del seed, duration  # a story has one order and one length
     ctx = 8192
     steps: tuple[Step, ...] = (
         Ask(1, "llama3.2", note="llama3.2: cold, the first slow call"),
         Ask(9, "llama3.2", tokens=40, note="llama3.2: warm, a second"),
-        Crash(12, "llama3.2", note="llama3.2's runner dies idle; it stays listed"),
+        Ask(11, "llama3.2", tokens=200, note="llama3.2: a long answer"),
+        Crash(13, "llama3.2", note="llama3.2's runner dies meanwhile; it stays listed"),
         Ask(15, "llama3.2", note="llama3.2: the dead runner is noticed, reload"),
         Ask(23, "mistral", note="mistral: cold, loads beside llama3.2"),
         # llama3.2 expires at about 42; the server then waits 5 s for its memory
@@ -49,9 +50,11 @@ def demo(seed: int = 0, duration: float = 118.0) -> Script:
         Ask(89, "mistral", note="mistral: does not fit beside qwen2.5"),
         Restart(104, down=1.5, note="the server is restarted"),
         Ask(108, "llama3.2", note="llama3.2: cold again, after the restart"),
+        OutOfMemory(116, "llama3.2", note="the next answer of llama3.2 finds no memory"),
+        Ask(117, "llama3.2", note="llama3.2: out of memory, so the server unloads everything"),
     )
     host = Host(memory=10 * GIB, keep_alive=20.0)
-    return Script("demo", steps, 118.0, host, default_catalogue().compressed(_COMPRESSED))
+    return Script("demo", steps, 126.0, host, default_catalogue().compressed(_COMPRESSED))
 
 
 def first_slow_call(seed: int = 0, duration: float = 900.0) -> Script:

@@ -13,7 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_exporter.residency.events import Event
-from ollama_exporter.runtime import run
+from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.settings import Settings
 
 PATIENCE: Final = 8.0  # seconds; only a failing test waits that long
@@ -108,7 +108,11 @@ async def exporting(url: str, **changes: Any) -> AsyncIterator[Running]:
         logger.setLevel(logging.INFO)
         logger.addHandler(log)
         task = asyncio.create_task(
-            run(settings, stop=stop, on_events=lambda new, _: events.extend(new))
+            run(
+                settings,
+                stop=stop,
+                onlookers=Onlookers(events=lambda new, _: events.extend(new)),
+            )
         )
         try:
             await until(lambda: task.done() or log.count("Listening on"))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request taken apart as a bar: what its wait was made of.
+
+Letters carry what colour repeats, so that a monochrome terminal or a log loses nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+
+from ollama_exporter.shim.observation import Observation, Start
+
+WIDTH: Final = 40  # columns of the longest bar
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a wait."""
+
+    name: str
+    letter: str
+    style: str
+    seconds: float
+
+
+def parts(seen: Observation) -> list[Part]:
+    """Take a request apart, in order of time. What nothing explains is the rest."""
+    read = seen.reading
+    load, prompt, answer = seen.load_wait or 0.0, read.prompt_eval or 0.0, read.eval or 0.0
+    rest = max(0.0, seen.duration - load - prompt - answer)
+    return [
+        Part("load", "L", "red", load),
+        Part("prompt", "P", "yellow", prompt),
+        Part("answer", "A", "green", answer),
+        Part("rest", "·", "dim", rest),
+    ]
+
+
+def bar(seen: Observation, *, longest: float) -> Text:
+    """Draw it; `longest`: seconds that fill the whole width."""
+    drawn, columns = Text("|"), 0.0
+    end = 0
+    for part in parts(seen):
+        columns += part.seconds / longest * WIDTH
+        length = max(0, min(WIDTH, round(columns)) - end)
+        drawn.append(part.letter * length, part.style)
+        end += length
+    return drawn.append("|")
+
+
+def words(seen: Observation) -> str:
+    """Name its parts that are worth a tenth of a second."""
+    named = [f"{p.name} {p.seconds:.1f}" for p in parts(seen) if p.seconds >= 0.05]  # noqa: PLR2004 - rounds to a tenth
+    return ", ".join(named) or "nothing worth a tenth of a second"
+
+
+def beside(seen: list[Observation]) -> list[Text]:
+    """Return a cold call beside a warm one whose answer took as long; empty: there is no pair."""
+    taken = [s for s in seen if s.reading.eval is not None and s.model is not None]
+    pairs = [
+        (cold, warm)
+        for cold in taken
+        for warm in taken
+        if (cold.start, warm.start) == (Start.COLD, Start.WARM) and cold.model == warm.model
+    ]
+    if not pairs:
+        return []
+    pair = min(pairs, key=lambda p: abs((p[0].reading.eval or 0) - (p[1].reading.eval or 0)))
+    longest = max(seen.duration for seen in pair)
+    lines = [Text(f"What the waits of {pair[0].model} were made of:")]
+    for each in pair:
+        line = Text(f"  {each.start.value:<5}{each.duration:5.1f} s ")
+        line.append_text(bar(each, longest=longest))
+        lines.append(line.append(f"  {words(each)}"))
+    return lines
