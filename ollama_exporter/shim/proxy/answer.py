@@ -5,8 +5,9 @@ from typing import Final
 
 import httptools
 
-from ollama_exporter.shim.proxy.heads import HOP, Request, response_head
+from ollama_exporter.shim.proxy.heads import HOP, Request, nominated, without
 
+STATUSES: Final = range(100, 600)
 INFORMATIONAL: Final = range(100, 200)
 SWITCHING: Final = 101
 NO_BODY: Final = frozenset({204, 304})
@@ -32,6 +33,7 @@ class Answer:
         self._reason = b""
         self._has_head = self.head_sent = self._ended = False
         self._chunked = self._until_close = self._keep_upstream = False
+        self._ended_clean = self._fed = False
         if self._lines:
             self._lines = []
         if self._noted:
@@ -39,11 +41,17 @@ class Answer:
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
 
-    # -- callbacks of the parser -----------------------------------------------------------------
+    # -- callbacks of the parser: what follows the answer is nobody's ----------------------------
+
+    def on_message_begin(self) -> None:
+        """Notice a second answer: this one's connection is not to be trusted."""
+        if self._has_head:
+            self._ended_clean = False
 
     def on_status(self, reason: bytes) -> None:
         """Keep the reason phrase."""
-        self._reason += reason
+        if not self._has_head:
+            self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a field; those behind the body are dropped."""
@@ -51,6 +59,7 @@ class Answer:
             return
         lower = name.lower()
         if lower in HOP:
+            value = self._noted[lower] + b"," + value if lower in self._noted else value
             self._noted[lower] = value
             return
         if lower.startswith(b"content-"):
@@ -59,55 +68,72 @@ class Answer:
 
     def on_headers_complete(self) -> None:
         """Decide how the body is framed for the client."""
+        if self._has_head:
+            return
         assert self._parser is not None  # noqa: S101 - it calls
         status = self._status = self._parser.get_status_code()
         if status in INFORMATIONAL:  # the answer is still to come
             return
-        self._has_head = True
         noted, request = self._noted, self._request
+        coding = noted.get(b"transfer-encoding")
+        if status not in STATUSES or (coding is not None and coding.lower() != b"chunked"):
+            raise ValueError(status, coding)  # nobody asked for another coding
+        self._has_head = True
         nothing = request.method == b"HEAD" or status in NO_BODY
-        framed = b"content-length" in noted and b"transfer-encoding" not in noted
-        if not (framed or nothing):
-            self._until_close = b"transfer-encoding" not in noted
+        if not (nothing or (b"content-length" in noted and coding is None)):
+            self._until_close = coding is None
             self._chunked = request.http11
             if not request.http11:
                 request.keep_alive = False
         self._started(noted.get(b"content-type", b""), noted.get(b"content-encoding", b""))
         if nothing:
-            self._ended, self._keep_upstream = True, self._parser.should_keep_alive()
-            self._parser = None  # it would take what comes next for a body
+            self._end()
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece until the read is parsed."""
-        self._parts.append(data)
+        self._fed = True
+        if self._ended:  # a body where none may be
+            self._ended_clean = False
+        else:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
         """Take the end of the answer, or of an informational one."""
         if not self._has_head:
             self._inform()
-        elif self._parser is not None:
-            self._ended = True
-            # Only right in here: right behind it llhttp has forgotten the framing.
-            self._keep_upstream = self._parser.should_keep_alive()
+        elif not self._ended:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._parser is not None  # noqa: S101 - it calls
+        self._ended = self._ended_clean = True
+        # Only right in here: right behind it llhttp has forgotten the framing.
+        self._keep_upstream = self._parser.should_keep_alive()
 
     def _inform(self) -> None:
         if self._request.http11 and self._status != SWITCHING:  # nobody asked for an upgrade
-            first = b"HTTP/1.1 %d %b" % (self._status, self._reason)
-            self._informed(response_head(first, self._lines, None))
+            self._informed(self._head_of(self._lines))
         self._lines, self._noted, self._reason = [], {}, b""
 
     def _head(self) -> bytes:
+        """Return the head for the client; what it says of the connection is then settled."""
         request, lines, noted = self._request, self._lines, self._noted
+        if b"connection" in noted and (names := nominated(noted[b"connection"])):
+            lines = without(lines, names)
         if self._chunked:
             if b"content-length" in noted:  # beside a transfer coding: it means nothing
-                lines = [x for x in lines if not x.lower().startswith(b"content-length:")]
+                lines = without(lines, frozenset({b"content-length"}))
             lines = [*lines, CHUNKED]
-        if not (request.keep_alive and request.complete):
+        request.keep_alive = request.keep_alive and request.complete
+        if not request.keep_alive:
             lines = [*lines, b"Connection: close"]
         elif not request.http11:
             lines = [*lines, b"Connection: keep-alive"]
+        return self._head_of(lines)
+
+    def _head_of(self, lines: list[bytes]) -> bytes:
         first = b"HTTP/1.1 %d %b" % (self._status, self._reason)
-        return response_head(first, lines, noted.get(b"connection"))
+        return b"\r\n".join([first, *lines, b"\r\n"])
 
     @property
     def _framed(self) -> bool:

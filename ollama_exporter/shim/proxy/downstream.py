@@ -9,35 +9,32 @@ import asyncio
 from collections import deque
 from typing import Final, cast
 
-import httptools
-
 from ollama_exporter.shim.proxy.heads import Refusal, Request, own_answer
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
+from ollama_exporter.shim.proxy.reader import RequestReader
 from ollama_exporter.shim.proxy.relay import Relay
 from ollama_exporter.shim.proxy.site import Site
 from ollama_exporter.shim.proxy.sockets import keep_watch, reset
 
 LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
-VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
-class Downstream(asyncio.Protocol):
+class Downstream(RequestReader, asyncio.Protocol):
     """One connection."""
 
+    transport: asyncio.Transport
+
     def __init__(self, site: Site) -> None:
+        super().__init__(site.limits)
         self._site = site
-        self._parser = httptools.HttpRequestParser(self)
-        self._request = Request()  # the one that is parsed
         self._current: Request | None = None  # the one that is relayed
         self._relay = Relay(self, site)
         self._queue: deque[Request] = deque()
-        self._queued = 0
-        self._head_size = 0  # of the fields that are parsed
-        self._raw_size = 0  # of the reads that a head spans
-        self._fields = 0
-        self._in_head = False
+        self._queued = 0  # bytes
         self._deaf = False  # nothing more is taken from this client
         self._closing = False  # its last answer was written
+        self._deadline: float | None = None
+        self._end_by = 0.0
         self.paused = self.stopped = False
         self.peer = b""
 
@@ -51,7 +48,7 @@ class Downstream(asyncio.Protocol):
         self.peer = str(address[0]).encode() if address else b"unknown"
         transport.set_write_buffer_limits(HIGH_WATER)
         keep_watch(transport)
-        self._deadline: float | None = self._site.coarse + self._site.limits.idle_time
+        self._deadline = self._site.coarse + self._limits.idle_time
         if not self._site.opened(self):
             self._say_last(Refusal(503, "too many connections"))
 
@@ -70,96 +67,50 @@ class Downstream(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop the answer."""
         self.paused = True
-        self._relay.pause_answer()
+        self._relay.pace(paused=True)
 
     def resume_writing(self) -> None:
         """Let it go on."""
         self.paused = False
-        self._relay.resume_answer()
+        self._relay.pace(paused=False)
 
     def data_received(self, data: bytes) -> None:
         """Parse; one write to the server for each read."""
         if self._deaf:
             return
-        before = self._in_head
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as err:
-            self._refuse(err.__context__)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Upgrade is ignored, as RFC 9110 7.8 allows: Java's clients offer h2c each time.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.data_received(rest)
-                return
-        except httptools.HttpParserError:
-            self._refuse(Refusal(400, "the request is not HTTP/1.1"))
-        if self._in_head and not self._deaf:
-            self._raw_size += len(data) if before else 0
-            if self._raw_size > self._site.limits.head_bytes:
-                self._refuse(Refusal(431, "the head is too long"))
+            self._parse(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
         if self._current is not None:
             self._relay.flush()
 
-    # -- callbacks of the parser -----------------------------------------------------------------
+    # -- requests as they are parsed -------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._request = Request()
-        self._head_size = self._raw_size = self._fields = 0
-        self._in_head = True
-        self._deadline = self._site.coarse + self._site.limits.head_time
+    def _began(self) -> None:
+        self._deadline = self._site.coarse + self._limits.head_time
 
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._request.target += url
-        if len(self._request.target) > self._site.limits.url_bytes:
-            raise Refusal(414, "the URL is too long")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; those behind the body are dropped."""
-        if not self._in_head:
-            return
-        self._head_size += len(name) + len(value)
-        self._fields += 1
-        limits = self._site.limits
-        if self._fields > limits.head_fields:
-            raise Refusal(431, "the head has too many fields")
-        if self._head_size > limits.head_bytes:
-            raise Refusal(431, "the head is too long")
-        self._request.field(name, value)
-
-    def on_headers_complete(self) -> None:
+    def _headed(self, request: Request) -> None:
         """Relay it, or put it behind the one in hand."""
-        self._in_head, self._deadline = False, None
-        request, parser = self._request, self._parser
-        request.method = parser.get_method()
-        version = parser.get_http_version()
-        if version not in VERSIONS:
-            raise Refusal(505, "HTTP/1.0 and 1.1 alone are spoken here")
-        request.http11 = version == "1.1"
-        request.keep_alive = parser.should_keep_alive()
-        request.check()
+        self._deadline = None
         self._site.admit(request)
         if self._current is None and not self._queue:
             self._begin(request)
         else:
             self._queue.append(request)
-            self._count(len(request.target) + self._head_size)
+            self._count(request.size)
 
-    def on_body(self, data: bytes) -> None:
+    def _piece(self, request: Request, data: bytes) -> None:
         """Pass a piece of the body on, or keep it until its turn."""
-        if self._request is self._current:
+        if request is self._current:
             self._relay.body(data)
-        elif not self._closing:
-            self._request.body.append(data)
+        elif request.refusal is None:
+            request.body.append(data)
+            request.size += len(data)
             self._count(len(data))
 
-    def on_message_complete(self) -> None:
-        """Take the end of a request."""
-        self._request.complete = True
-        if self._request is self._current:
+    def _completed(self, request: Request) -> None:
+        if request is self._current:
             self._relay.complete()
 
     # -- requests in order -----------------------------------------------------------------------
@@ -184,7 +135,8 @@ class Downstream(asyncio.Protocol):
             self._end_in_order()
             return
         if not self._queue:
-            self._deadline = self._site.coarse + self._site.limits.idle_time
+            if not self._in_head:
+                self._deadline = self._site.coarse + self._limits.idle_time
             if self._site.ending:
                 self._end_in_order()
             return
@@ -195,9 +147,9 @@ class Downstream(asyncio.Protocol):
         if self._current is not None or self._closing or not self._queue:
             return
         request = self._queue.popleft()
-        self._queued -= sum(map(len, request.body)) + len(request.target)
+        self._queued -= request.size
         if request.refusal is not None:
-            self._say_last(request.refusal)
+            self._say_last(request.refusal, request.method)
             return
         self._begin(request)
         relay = self._relay
@@ -207,7 +159,7 @@ class Downstream(asyncio.Protocol):
         if request.complete:
             relay.complete()
         relay.flush()
-        if self._queued <= MOST_QUEUED:
+        if self._queued <= MOST_QUEUED and not relay.held:
             self.read_on()
 
     # -- what the relay asks for -----------------------------------------------------------------
@@ -228,6 +180,7 @@ class Downstream(asyncio.Protocol):
         """End in the middle of an answer."""
         self._deaf = self._closing = True
         self._current = None
+        self._bound_the_end()
         if hard:
             reset(self.transport)
         else:
@@ -235,26 +188,31 @@ class Downstream(asyncio.Protocol):
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def _refuse(self, why: BaseException | None) -> None:
-        """Answer a request that cannot be relayed, after those before it. Nothing follows it."""
-        refusal = why if isinstance(why, Refusal) else Refusal(400, "the request is not HTTP/1.1")
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what cannot be relayed, after the requests before it. Nothing follows it."""
         self._deaf, self._deadline = True, None
-        if self._request is self._current:  # its body is broken, and its head has gone on
+        request = self._request
+        if request.complete:  # what is refused stands behind it
+            if not request.keep_alive:
+                return  # and would not be answered anyway (RFC 9112 9.6)
+            request = Request()
+        elif request is self._current:  # its body is broken, and its head has gone on
             self._relay.client_left()
+            self._current = None
             if self._relay.head_sent:
                 self.cut(hard=False)
             else:
-                self._say_last(refusal)
+                self._say_last(refusal, request.method)
             return
-        self._request.refusal = refusal
-        self._site.refused(self._request, refusal.status)
+        request.refusal = refusal
+        self._site.refused(request, refusal.status)
         if self._current is None and not self._queue:
-            self._say_last(refusal)
+            self._say_last(refusal, request.method)
         else:
-            self._queue.append(self._request)
+            self._queue.append(request)
 
-    def _say_last(self, refusal: Refusal) -> None:
-        self.transport.write(own_answer(refusal.status, refusal.text))
+    def _say_last(self, refusal: Refusal, method: bytes = b"") -> None:
+        self.transport.write(own_answer(refusal.status, refusal.text, method=method))
         self._end_in_order()
 
     def _end_in_order(self) -> None:
@@ -263,8 +221,7 @@ class Downstream(asyncio.Protocol):
         Closed with unread bytes, the kernel would reset it and the answer be lost.
         """
         self._deaf = self._closing = True
-        self._deadline = self._site.coarse + LINGER
-        self._end_by = self._site.coarse + self._site.limits.silence
+        self._bound_the_end()
         if self.stopped:
             self.stopped = False
             self.transport.resume_reading()
@@ -272,6 +229,10 @@ class Downstream(asyncio.Protocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    def _bound_the_end(self) -> None:
+        self._deadline = self._site.coarse + LINGER
+        self._end_by = self._site.coarse + self._limits.silence
 
     def watch(self, now: float) -> None:
         """End what takes too long; called now and then."""

@@ -28,6 +28,14 @@ SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # What Connection may not take off: the body's framing, and what the server decides by.
 KEPT: Final = frozenset({b"host", b"content-length", b"authorization"})
 NONE: Final[frozenset[bytes]] = frozenset()
+# What llhttp knows from other protocols (RTSP, ICE).
+FOREIGN: Final = frozenset(
+    {
+        *(b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN"),
+        *(b"GET_PARAMETER", b"SET_PARAMETER", b"REDIRECT", b"RECORD", b"FLUSH", b"SOURCE"),
+        b"PRI",
+    }
+)
 ORIGINS: Final = (b"http://", b"https://")
 
 
@@ -45,7 +53,7 @@ class Request:
 
     __slots__ = (
         *("body", "chunked", "complete", "http11", "keep_alive", "lines", "method", "noted"),
-        *("refusal", "target"),
+        *("refusal", "size", "target"),
     )
 
     def __init__(self) -> None:
@@ -56,6 +64,7 @@ class Request:
         self.keep_alive = self.chunked = self.complete = False
         self.body: list[bytes] = []
         self.refusal: Refusal | None = None
+        self.size = 0  # bytes, as long as it waits for its turn
 
     def field(self, name: bytes, value: bytes) -> None:
         """Take a field. Raises Refusal."""
@@ -80,6 +89,8 @@ class Request:
         noted = self.noted
         if self.method == b"CONNECT":
             raise Refusal(501, "CONNECT is not for this proxy")
+        if self.method in FOREIGN:
+            raise Refusal(400, f"{self.method.decode()} is no method of HTTP")
         if self.http11 and b"host" not in noted:
             raise Refusal(400, "no Host field")
         coding = noted.get(b"transfer-encoding")
@@ -129,7 +140,7 @@ def request_head(request: Request, outward: Outward, peer: bytes) -> bytes:
     dropped = outward.replaced
     if b"connection" in noted:
         dropped |= nominated(noted[b"connection"])
-    lines = _without(request.lines, dropped) if dropped else request.lines
+    lines = without(request.lines, dropped) if dropped else request.lines
     tail = outward.tail
     if outward.forwarded_for:
         tail += b"\r\nX-Forwarded-For: " + peer
@@ -141,12 +152,6 @@ def request_head(request: Request, outward: Outward, peer: bytes) -> bytes:
     return b"\r\n".join([first, *lines, b"\r\n"])
 
 
-def response_head(first: bytes, lines: list[bytes], connection: bytes | None) -> bytes:
-    """Return the head for the client; `connection`: what the field of that name says."""
-    dropped = NONE if connection is None else nominated(connection)
-    return b"\r\n".join([first, *(_without(lines, dropped) if dropped else lines), b"\r\n"])
-
-
 def nominated(connection: bytes) -> frozenset[bytes]:
     """Return the fields that Connection names: they are for this hop alone."""
     value = connection.lower()
@@ -155,22 +160,23 @@ def nominated(connection: bytes) -> frozenset[bytes]:
     return frozenset(name.strip() for name in value.split(b",")) - KEPT
 
 
-def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """Return the fields that do not bear one of these names."""
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def own_answer(status: int, text: str, *, keep_alive: bool = False) -> bytes:
-    """Return an answer of the proxy's own, in Ollama's shape of errors."""
+def own_answer(status: int, text: str, *, method: bytes) -> bytes:
+    """Return an answer of the proxy's own, in Ollama's shape of errors; the connection ends."""
     body = json.dumps({"error": f"ollama_exporter: {text}"}).encode()
     return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b"
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"%bConnection: close\r\n\r\n%b"
     ) % (
         status,
         HTTPStatus(status).phrase.encode(),
         len(body),
         b"WWW-Authenticate: Bearer\r\n" if status == HTTPStatus.UNAUTHORIZED else b"",
-        b"" if keep_alive else b"Connection: close\r\n",
-        body,
+        b"" if method == b"HEAD" else body,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import httptools
 
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.proxy.answer import Answer
+from ollama_exporter.shim.proxy.answer import NO_BODY, Answer
 from ollama_exporter.shim.proxy.heads import Request, own_answer, request_head
 from ollama_exporter.shim.proxy.limits import MOST_QUEUED, REPEATABLE
 from ollama_exporter.shim.proxy.site import Place
@@ -21,6 +21,7 @@ LONGEST_HEAD: Final = 64 << 10  # bytes of the server's head
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"TRACE"})
 # A kept connection that had died shows it at once. What dies later may have been at work.
 SOON: Final = 1.0  # seconds
+PROTOCOL: Final = b"HTTP/"  # llhttp takes RTSP/ and ICE/ as well
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -48,6 +49,7 @@ class Client(Protocol):
 class Relay(Answer):
     """The way of one client's requests, one after another."""
 
+    held = False  # the server does not take what was sent
     _upstream: Upstream | None = None
     _connecting: asyncio.Task[None] | None = None
     _exchange: Exchange
@@ -89,7 +91,8 @@ class Relay(Answer):
         self._connecting = None
         self._attach(upstream)
         self.flush()
-        self._client.read_on()
+        if not self.held:
+            self._client.read_on()
 
     def _attach(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -134,10 +137,12 @@ class Relay(Answer):
 
     def hold(self) -> None:
         """Stop the client: the server does not take its body."""
+        self.held = True
         self._client.stop_reading()
 
     def go_on(self) -> None:
         """Let it send again."""
+        self.held = False
         self._client.read_on()
 
     # -- the answer ------------------------------------------------------------------------------
@@ -151,23 +156,31 @@ class Relay(Answer):
     def answer(self, data: bytes) -> None:
         """Take bytes of the answer and write what they carry."""
         assert self._parser is not None  # noqa: S101 - there is one while an answer is expected
+        self._fed = False
+        known = self._has_head or self._head_size or data.startswith(PROTOCOL[: len(data)])
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(data if known else b"\0")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._parser = None
             if not self._ended:
                 self._fail(502, "the server's answer is not HTTP")
                 return
-            self._keep_upstream = False  # what follows the answer is nobody's
+            self._ended_clean = False  # what follows the answer is nobody's
         if self.head_sent:
             self._pass_on(b"")
+            if not self._fed:
+                self._bound(len(data), "a trailer")
         elif self._has_head:
             self.head_sent, self._kept = True, None
             self._pass_on(self._head())
         else:
-            self._head_size += len(data)
-            if self._head_size > LONGEST_HEAD:
-                self._fail(502, "the head of the server's answer is too long")
+            self._bound(len(data), "the head")
+
+    def _bound(self, size: int, what: str) -> None:
+        """Bound what llhttp collects."""
+        self._head_size += size
+        if self._head_size > LONGEST_HEAD:
+            self._fail(502, f"{what} of the server's answer is too long")
 
     def _pass_on(self, head: bytes) -> None:
         parts, body = self._parts, b""
@@ -191,8 +204,12 @@ class Relay(Answer):
     def _finish(self) -> None:
         upstream, self._upstream = self._upstream, None
         request, exchange = self._request, self._exchange
+        nothing = request.method == b"HEAD" or self._status in NO_BODY
+        if nothing or not self._ended_clean:
+            self._parser = None  # it may take what comes next for a body
+        self.held = False
         if upstream is not None:
-            if self._keep_upstream and request.complete:
+            if self._keep_upstream and self._ended_clean and request.complete:
                 if self._client.paused:
                     upstream.transport.resume_reading()
                 self._place.pool.give_back(upstream)
@@ -202,7 +219,7 @@ class Relay(Answer):
         if not self._keep_upstream:
             self._parser = None
         exchange.completed()
-        self._client.answered(keep_alive=request.keep_alive and request.complete)
+        self._client.answered(keep_alive=request.keep_alive)
 
     # -- ends before the end ---------------------------------------------------------------------
 
@@ -262,7 +279,7 @@ class Relay(Answer):
             self._client.cut(hard=not self._framed)
             return
         self._exchange.broken(code=status, timeout=timeout)
-        self._client.transport.write(own_answer(status, text))
+        self._client.transport.write(own_answer(status, text, method=self._request.method))
         self._client.answered(keep_alive=False)
 
     def _drop(self) -> None:
@@ -275,12 +292,8 @@ class Relay(Answer):
             self._connecting.cancel()
             self._connecting = None
 
-    def pause_answer(self) -> None:
-        """Stop reading the answer: the client does not take it."""
+    def pace(self, *, paused: bool) -> None:
+        """Stop reading the answer while the client does not take it."""
         if self._upstream is not None:
-            self._upstream.transport.pause_reading()
-
-    def resume_answer(self) -> None:
-        """Read it again."""
-        if self._upstream is not None:
-            self._upstream.transport.resume_reading()
+            transport = self._upstream.transport
+            (transport.pause_reading if paused else transport.resume_reading)()
