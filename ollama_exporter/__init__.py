@@ -1,8 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus exporter for Ollama: what is loaded, until when, what left memory and why."""
+"""Prometheus exporter for Ollama, and the shim for Python programs that use it.
 
-from typing import Final
+`instrument()` records the requests of a client in this process; see docs/shim.md.
+"""
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-__version__: Final = "0.1.0"
+if TYPE_CHECKING:
+    from ollama_exporter.shim.instrument import instrument, uninstrument
+    from ollama_exporter.shim.observation import Observation
+    from ollama_exporter.shim.transport import AsyncTransport, Transport
+
+__version__ = "0.1.0"
+__all__ = [
+    "AsyncTransport",
+    "Observation",
+    "Transport",
+    "__version__",
+    "instrument",
+    "uninstrument",
+]
+
+_HOMES: Final = {
+    "AsyncTransport": "transport",
+    "Observation": "observation",
+    "Transport": "transport",
+    "instrument": "instrument",
+    "uninstrument": "instrument",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever has that name
+    # On demand: the commands of this package must not pay for httpx when they need none of it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.shim.{_HOMES[name]}"), name)

@@ -64,6 +64,7 @@ class Exchange:
     sent = 0  # bytes of the request's body
     received = 0  # bytes of the answer's body
     over = False
+    on_request: Callable[[Observation], None] | None = None  # who else is handed the observation
     _asked_parts: list[bytes] | None = None
     _upload = 0.0
     _tap: Tap | None = None

@@ -7,11 +7,17 @@ A defect in here never costs a request: it is counted, and logged once.
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
+from weakref import WeakKeyDictionary
 
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
-from ollama_exporter.metrics.families import Families, empty
+from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
@@ -19,8 +25,9 @@ from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
 from ollama_exporter.shim.tally import Tally
-from ollama_exporter.shim.waits import Residence, Waits
+from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
+MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
 
 
@@ -35,14 +42,18 @@ class Recorder:
         residence: Residence,
         *,
         wall: Callable[[float], float],
-        errors: Callable[[], None],
+        errors: Callable[[], None] | None = None,
         tell: Callable[[RequestFact], None] | None = None,
         on_request: Callable[[Observation], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
     ) -> None:
         self._labels, self._waits = labels, Waits(residence, cold=cold)
-        self._wall, self._errors, self._tell = wall, errors, tell
+        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself."""
+        self._own_errors = counter("ollama_exporter_recorder_errors_total")
+        self._errors = self._own_errors.inc if errors is None else errors
+        self._alone = errors is None
+        self._wall, self._tell = wall, tell
         self._on_request = on_request
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
@@ -92,7 +103,8 @@ class Recorder:
             runs = exchange.route.runs
             with self._lock:
                 self._tally.ended(exchange, outcome)
-            if not (runs or self._on_request or logger.isEnabledFor(self._level)):
+            hand = exchange.on_request or self._on_request
+            if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
             seen = exchange.observation(reading, outcome, phase)
             if runs:
@@ -106,8 +118,8 @@ class Recorder:
                     self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
                 self._log(seen)
-            if self._on_request is not None:
-                self._on_request(seen)
+            if hand is not None:
+                hand(seen)
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -149,11 +161,15 @@ class Recorder:
             replace(w, label=self._label(w.label, confirmed=False), since=self._wall(w.since))
             for w in self._waits.waiting()
         ]
-        return self._tally.collect(waiting)
+        yield from self._tally.collect(waiting)
+        if self._alone:
+            yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
-        return (empty(family.name) for family in FAMILIES.values() if family.source)
+        yield from (empty(family.name) for family in FAMILIES.values() if family.source)
+        if self._alone:
+            yield from collected(self._own_errors)
 
     def _log(self, seen: Observation) -> None:
         first = seen.time_to_first_token
@@ -173,3 +189,21 @@ class Recorder:
         }
         known = {key: value for key, value in values.items() if value not in (None, "")}
         logger.log(self._level, "Request", extra=known)
+
+
+# A registry takes each family once: whatever else is instrumented for it shares its recorder.
+_RECORDERS: Final[WeakKeyDictionary[CollectorRegistry, Recorder]] = WeakKeyDictionary()
+_RECORDERS_LOCK: Final = threading.Lock()
+
+
+def recorder_of(registry: CollectorRegistry | None) -> Recorder:
+    """Return the recorder whose metrics are in a registry (None: the library's own)."""
+    registry = REGISTRY if registry is None else registry
+    with _RECORDERS_LOCK:
+        recorder = _RECORDERS.get(registry)
+        if recorder is None:
+            clock = Timeline(wall=time.time, monotonic=time.monotonic)
+            recorder = Recorder(ModelLabels(MOST_MODELS), Unpolled(), wall=clock.wall)
+            registry.register(recorder)
+            _RECORDERS[registry] = recorder
+    return recorder

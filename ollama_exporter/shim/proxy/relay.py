@@ -6,7 +6,7 @@ dead server never makes a clean end: the answer breaks off.
 """
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final
 
 import httptools
 
@@ -14,36 +14,15 @@ from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.answer import NO_BODY, Answer
 from ollama_exporter.shim.proxy.heads import Request, own_answer, request_head
 from ollama_exporter.shim.proxy.limits import MOST_QUEUED, REPEATABLE
-from ollama_exporter.shim.proxy.site import Place
+from ollama_exporter.shim.proxy.site import Client, Place
 from ollama_exporter.shim.proxy.upstream import Upstream
 
 LONGEST_HEAD: Final = 64 << 10  # bytes of the server's head
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"TRACE"})
 # A kept connection that had died shows it at once. What dies later may have been at work.
 SOON: Final = 1.0  # seconds
-PROTOCOL: Final = b"HTTP/"  # llhttp takes RTSP/ and ICE/ as well
+PROTOCOL: Final = b"HTTP/1."  # llhttp takes others as well, RTSP among them
 LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-class Client(Protocol):
-    """The client's connection, as a relay needs it."""
-
-    peer: bytes
-    paused: bool  # it does not take what was written
-    stopped: bool  # nothing is read from it
-    transport: asyncio.Transport
-
-    def stop_reading(self) -> None:
-        """Take no more of the request."""
-
-    def read_on(self) -> None:
-        """Take more of it."""
-
-    def answered(self, *, keep_alive: bool) -> None:
-        """Take that the answer is complete."""
-
-    def cut(self, *, hard: bool) -> None:
-        """End the connection in the middle of an answer; `hard`: its end must not look like one."""
 
 
 class Relay(Answer):
@@ -62,6 +41,8 @@ class Relay(Answer):
         self._sent = 0
         self._moved: tuple[int, float] | None = None  # bytes so far, and when that changed
         self._retried = False
+        self._head_since = 0.0  # when the answer's head was first seen unfinished
+        self._stray = 0  # bytes of the answer since the last ones of its body
 
     # -- the request -----------------------------------------------------------------------------
 
@@ -69,6 +50,7 @@ class Relay(Answer):
         """Take a request; a connection to the server is at hand, or is opened."""
         self._request, self._exchange = request, exchange
         self._kept, self._sent, self._moved, self._retried = None, 0, None, False
+        self._head_since, self._stray = 0.0, 0
         self._expect()
         self._out = [request_head(request, self._place.outward, self._client.peer)]
         upstream = self._place.pool.take()
@@ -168,19 +150,17 @@ class Relay(Answer):
             self._ended_clean = False  # what follows the answer is nobody's
         if self.head_sent:
             self._pass_on(b"")
-            if not self._fed:
-                self._bound(len(data), "a trailer")
+            # llhttp collects a trailer without a bound; sizes of chunks may come by themselves.
+            self._stray = 0 if self._fed else self._stray + len(data)
+            if self._stray > LONGEST_HEAD:
+                self._fail(502, "a trailer of the server's answer is too long")
         elif self._has_head:
             self.head_sent, self._kept = True, None
             self._pass_on(self._head())
         else:
-            self._bound(len(data), "the head")
-
-    def _bound(self, size: int, what: str) -> None:
-        """Bound what llhttp collects."""
-        self._head_size += size
-        if self._head_size > LONGEST_HEAD:
-            self._fail(502, f"{what} of the server's answer is too long")
+            self._head_size += len(data)
+            if self._head_size > LONGEST_HEAD:
+                self._fail(502, "the head of the server's answer is too long")
 
     def _pass_on(self, head: bytes) -> None:
         parts, body = self._parts, b""
@@ -259,6 +239,11 @@ class Relay(Answer):
     def watch(self, now: float) -> None:
         """Give up on what has been silent for too long; called now and then."""
         limits = self._place.limits
+        if self._head_size and not self._has_head:
+            self._head_since = self._head_since or now
+            if now - self._head_since > limits.head_time:
+                self._fail(504, "the head of the server's answer has no end", timeout=True)
+            return
         so_far = self._exchange.received + self._exchange.sent + self._head_size
         if self._moved is None or self._moved[0] != so_far:
             self._moved = (so_far, now)
@@ -267,8 +252,6 @@ class Relay(Answer):
         if not self._request.complete and not self._client.stopped:
             if waited > limits.idle_time:
                 self._fail(408, "the rest of the request's body did not come")
-        elif self._head_size and not self._has_head and waited > limits.head_time:
-            self._fail(504, "the head of the server's answer has no end", timeout=True)
         elif waited > limits.silence:
             self._fail(504, "the server was silent for too long", timeout=True)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy as its connections need it."""
+"""What the parts of the proxy need of each other."""
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from ollama_exporter.shim.exchange import Exchange
@@ -10,6 +11,27 @@ from ollama_exporter.shim.proxy.upstream import Pool
 
 if TYPE_CHECKING:  # it imports this
     from ollama_exporter.shim.proxy.downstream import Downstream
+
+
+class Client(Protocol):
+    """The client's connection, as a relay needs it."""
+
+    peer: bytes
+    paused: bool  # it does not take what was written
+    stopped: bool  # nothing is read from it
+    transport: asyncio.Transport
+
+    def stop_reading(self) -> None:
+        """Take no more of the request."""
+
+    def read_on(self) -> None:
+        """Take more of it."""
+
+    def answered(self, *, keep_alive: bool) -> None:
+        """Take that the answer is complete."""
+
+    def cut(self, *, hard: bool) -> None:
+        """End the connection in the middle of an answer; `hard`: its end must not look like one."""
 
 
 class Place(Protocol):

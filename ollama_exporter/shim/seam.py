@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a transport's requests become exchanges: which are the server's, and how they end."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from ollama_exporter.clock import Timeline
+from ollama_exporter.protocol.routes import OTHER, Route, route_of
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.recorder import recorder_of
+from ollama_exporter.target import SCHEME_PORTS, base_url
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+APIS: Final = ("/api/", "/v1/")  # a server may be found below another path
+NUMBERS: Final = itertools.count(1)
+OnRequest = Callable[[Observation], None]
+
+
+class Seam:
+    """Makes exchanges of those requests that go to the server."""
+
+    def __init__(
+        self, url: str | None, registry: "CollectorRegistry | None", on_request: OnRequest | None
+    ) -> None:
+        """`url`: of the server; default: $OLLAMA_HOST, as Ollama's clients read it."""
+        self._server = _origin(
+            urlsplit(base_url(url or os.environ.get("OLLAMA_HOST", ""), field="base_url"))
+        )
+        self._recorder, self._on_request = recorder_of(registry), on_request
+        self._now = Timeline(wall=time.time, monotonic=time.monotonic).now
+
+    def begin(self, request: Any) -> Exchange | None:  # noqa: ANN401 - of whichever library
+        """Begin the exchange of a request; None: it goes elsewhere."""
+        if _origin(request.url) != self._server:
+            return None
+        exchange = Exchange(
+            self._recorder,
+            _route(request.method, request.url.path),
+            method=request.method.encode(),
+            id=next(NUMBERS),
+            now=self._now,
+            traceparent=request.headers.get("traceparent", "").encode(),
+        )
+        exchange.on_request = self._on_request
+        return exchange
+
+    def failed(self, exchange: Exchange, err: BaseException) -> None:
+        """End an exchange whose request or answer did not get through."""
+        if _named(err, "TimeoutException"):
+            exchange.broken(timeout=True)
+        elif isinstance(err, Exception):
+            exchange.broken()
+        else:  # cancelled, interrupted, a generator that was closed
+            exchange.left()
+
+    def headed(self, exchange: Exchange, response: Any) -> bool:  # noqa: ANN401 - as above
+        """Take an answer's head; False: its body is there already and was taken as well."""
+        fields = response.headers
+        exchange.head(
+            response.status_code,
+            fields.get("content-type", "").encode(),
+            fields.get("content-encoding", "").encode(),
+        )
+        if not response.is_closed:
+            return True
+        exchange.feed(response.content)  # a transport without a network
+        exchange.completed()
+        return False
+
+
+def _named(err: BaseException, name: str) -> bool:
+    """Tell an error of any of the libraries by its class: no two share theirs."""
+    return any(kind.__name__ == name for kind in type(err).__mro__)
+
+
+def _origin(url: Any) -> tuple[str, int | None]:  # noqa: ANN401 - of urllib, or of whichever library
+    host = url.hostname if isinstance(url, SplitResult) else url.host
+    return ("loopback" if host in LOOPBACK else str(host), url.port or SCHEME_PORTS.get(url.scheme))
+
+
+def _route(method: str, path: str) -> Route:
+    for api in APIS:
+        at = path.find(api)
+        if at >= 0:
+            return route_of(method, path[at:])
+    return route_of(method, path) if path == "/" else OTHER

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shim inside an application: httpx transports around the ones that are there.
+
+They see what the application sends and gets, add nothing and hold nothing back. An exchange also
+ends when its stream is dropped, closed, cancelled, or breaks.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ollama_exporter.shim.bodies import AsyncReceived, AsyncSent, Received, Sent
+from ollama_exporter.shim.seam import OnRequest, Seam
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+
+class Passing:
+    """Passes a client's requests on; what `kinds` makes of it is a transport of one library."""
+
+    put_there = False  # by `instrument`, which may take it away again
+    kinds: "Kinds"
+
+    def __init__(self, inner: Any, seam: Seam) -> None:  # noqa: ANN401 - of whichever library
+        self.inner, self._seam = inner, seam
+
+    def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
+        """Pass a request on."""
+        exchange = self._seam.begin(request)
+        if exchange is None:
+            return self.inner.handle_request(request)
+        body = request.stream
+        request.stream = self.kinds.sent(body, exchange)
+        try:
+            response = self.inner.handle_request(request)
+        except BaseException as err:
+            self._seam.failed(exchange, err)
+            raise
+        finally:
+            request.stream = body
+        if self._seam.headed(exchange, response):
+            response.stream = self.kinds.received(response.stream, exchange, self._seam)
+        return response
+
+    def close(self) -> None:
+        """Close the transport inside."""
+        self.inner.close()
+
+
+class AsyncPassing:
+    """Like Passing, for asynchronous clients."""
+
+    put_there = False
+    kinds: "Kinds"
+
+    def __init__(self, inner: Any, seam: Seam) -> None:  # noqa: ANN401 - of whichever library
+        self.inner, self._seam = inner, seam
+
+    async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
+        """Pass a request on."""
+        exchange = self._seam.begin(request)
+        if exchange is None:
+            return await self.inner.handle_async_request(request)
+        body = request.stream
+        request.stream = self.kinds.async_sent(body, exchange)
+        try:
+            response = await self.inner.handle_async_request(request)
+        except BaseException as err:
+            self._seam.failed(exchange, err)
+            raise
+        finally:
+            request.stream = body
+        if self._seam.headed(exchange, response):
+            response.stream = self.kinds.async_received(response.stream, exchange, self._seam)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the transport inside."""
+        await self.inner.aclose()
+
+
+# -- one set of classes for each library -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """The classes above, each also what its library asks for."""
+
+    sent: type[Sent]
+    async_sent: type[AsyncSent]
+    received: type[Received]
+    async_received: type[AsyncReceived]
+    transport: type[Passing]
+    async_transport: type[AsyncPassing]
+
+
+@cache
+def kinds(library: str) -> Kinds:
+    """Return the classes for `httpx`, or for a library that took over its interface: httpx2."""
+    of = import_module(library)
+    made = Kinds(
+        type("Sent", (Sent, of.SyncByteStream), {}),
+        type("AsyncSent", (AsyncSent, of.AsyncByteStream), {}),
+        type("Received", (Received, of.SyncByteStream), {}),
+        type("AsyncReceived", (AsyncReceived, of.AsyncByteStream), {}),
+        type("Transport", (Passing, of.BaseTransport), {}),
+        type("AsyncTransport", (AsyncPassing, of.AsyncBaseTransport), {}),
+    )
+    made.transport.kinds = made.async_transport.kinds = made
+    return made
+
+
+class Transport(Passing, httpx.BaseTransport):
+    """Records the requests of an `httpx.Client`.
+
+    `inner` does the work (default: httpx's own). `base_url`: the server whose requests are
+    recorded, by host and port (default: $OLLAMA_HOST, as Ollama's clients read it). `registry`:
+    where the metrics go (default: prometheus_client's). `on_request` is handed each finished
+    request. Raises ConfigError for a URL that is none.
+    """
+
+    def __init__(
+        self,
+        inner: httpx.BaseTransport | None = None,
+        *,
+        base_url: str | None = None,
+        registry: "CollectorRegistry | None" = None,
+        on_request: OnRequest | None = None,
+    ) -> None:
+        self.kinds = kinds("httpx")
+        super().__init__(inner or httpx.HTTPTransport(), Seam(base_url, registry, on_request))
+
+
+class AsyncTransport(AsyncPassing, httpx.AsyncBaseTransport):
+    """Records the requests of an `httpx.AsyncClient`; like Transport."""
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport | None = None,
+        *,
+        base_url: str | None = None,
+        registry: "CollectorRegistry | None" = None,
+        on_request: OnRequest | None = None,
+    ) -> None:
+        self.kinds = kinds("httpx")
+        super().__init__(inner or httpx.AsyncHTTPTransport(), Seam(base_url, registry, on_request))
