@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench clean run-env dev-env promtool
+.PHONY: help demo test lint format docs truth conformance bench clean run-env dev-env promtool clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -39,17 +39,20 @@ dev-env:
 promtool: dev-env
 	@.ci/get-promtool "$(VENV)/bin"
 
+clients: dev-env
+	@.ci/get-clients "$(VENV)/clients"
+
 # -- what one does ---------------------------------------------------------------------------------
 
 demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
-test: lint promtool
+test: lint promtool clients
 	@echo "make: tests"
 	@$(WITH_PATH) $(PY) -m pytest -n auto --dist worksteal --cov --cov-report=term -rfEs
 else
-test: dev-env promtool
+test: dev-env promtool clients
 	@$(WITH_PATH) $(PY) -m pytest $(ARGS)
 endif
 
