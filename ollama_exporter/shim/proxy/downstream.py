@@ -14,7 +14,7 @@ from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
 from ollama_exporter.shim.proxy.reader import RequestReader
 from ollama_exporter.shim.proxy.relay import Relay
 from ollama_exporter.shim.proxy.site import Site
-from ollama_exporter.shim.proxy.sockets import keep_watch, reset
+from ollama_exporter.shim.proxy.sockets import has_left, keep_watch, reset
 
 LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
 
@@ -236,6 +236,9 @@ class Downstream(RequestReader, asyncio.Protocol):
 
     def watch(self, now: float) -> None:
         """End what takes too long; called now and then."""
+        if self.stopped and has_left(self.transport):
+            self.transport.abort()
+            return
         if self._current is not None:
             self._relay.watch(now)
         if self._deadline is None or now < self._deadline:

@@ -149,11 +149,12 @@ class Relay(Answer):
                 return
             self._ended_clean = False  # what follows the answer is nobody's
         if self.head_sent:
-            self._pass_on(b"")
             # llhttp collects a trailer without a bound; sizes of chunks may come by themselves.
             self._stray = 0 if self._fed else self._stray + len(data)
-            if self._stray > LONGEST_HEAD:
+            if self._stray > LONGEST_HEAD and not self._ended:
                 self._fail(502, "a trailer of the server's answer is too long")
+                return
+            self._pass_on(b"")
         elif self._has_head:
             self.head_sent, self._kept = True, None
             self._pass_on(self._head())
@@ -187,9 +188,9 @@ class Relay(Answer):
         nothing = request.method == b"HEAD" or self._status in NO_BODY
         if nothing or not self._ended_clean:
             self._parser = None  # it may take what comes next for a body
-        self.held = False
         if upstream is not None:
-            if self._keep_upstream and self._ended_clean and request.complete:
+            taken = request.complete and not upstream.transport.get_write_buffer_size()
+            if self._keep_upstream and self._ended_clean and taken:
                 if self._client.paused:
                     upstream.transport.resume_reading()
                 self._place.pool.give_back(upstream)
@@ -199,6 +200,9 @@ class Relay(Answer):
         if not self._keep_upstream:
             self._parser = None
         exchange.completed()
+        if self.held:
+            self.held = False
+            self._client.read_on()
         self._client.answered(keep_alive=request.keep_alive)
 
     # -- ends before the end ---------------------------------------------------------------------

@@ -6,6 +6,7 @@ import socket
 import struct
 from typing import Final
 
+CLOSED: Final = (7, 8)  # TCP_CLOSE and TCP_CLOSE_WAIT: the first byte of tcp_info is the state
 # A peer that is gone without a word is noticed after two minutes.
 KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
@@ -19,6 +20,14 @@ def keep_watch(transport: asyncio.Transport) -> None:
         for name, seconds in KEEPALIVE:
             if hasattr(socket, name):  # not on every system
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Tell whether the peer of a connection that is not read has closed it."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(socket, "TCP_INFO"):  # Linux tells
+        return False
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in CLOSED
 
 
 def reset(transport: asyncio.Transport) -> None:
