@@ -66,8 +66,9 @@ class Link(asyncio.Protocol):
         return taken
 
     def send(self, data: bytes) -> None:
-        """Write."""
-        self.transport.write(data)
+        """Write, unless the connection has ended."""
+        if self.end is None:
+            self.transport.write(data)
 
     def close(self) -> None:
         """End in order, when what was written has gone."""
@@ -227,7 +228,11 @@ async def caller(port: int, *, receive_buffer: int = 0) -> AsyncIterator[Link]:
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, ("127.0.0.1", port))
+    try:
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
     _, link = await loop.create_connection(Link, sock=sock)
     try:
         yield link
