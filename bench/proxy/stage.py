@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy alone, to be measured: its loop, and whether it records, are arguments.
+
+Arguments: port, port of the server, uvloop or asyncio, metrics or none.
+"""
+
+import asyncio
+import gc
+import sys
+
+import uvloop
+
+from ollama_exporter.clock import Timeline
+from ollama_exporter.listen import listen
+from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.protocol.reading import Reading
+from ollama_exporter.shim.exchange import Exchange, Sink
+from ollama_exporter.shim.observation import Outcome, Phase
+from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.server import Front, Proxy
+from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.waits import Unpolled
+
+
+class Nobody:
+    """A sink that records nothing."""
+
+    def begun(self, exchange: Exchange) -> None:
+        """Take nothing."""
+
+    def understood(self, exchange: Exchange) -> None:
+        """Take nothing."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """Take nothing."""
+
+    def waits(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return False
+
+    def ended(
+        self, exchange: Exchange, reading: Reading, outcome: Outcome, phase: Phase | None
+    ) -> None:
+        """Take nothing."""
+
+    def failed(self, message: str) -> None:
+        """Say nothing."""
+
+
+async def main(port: str, server: str, metrics: str) -> None:
+    """Relay for ever."""
+    timeline = Timeline()
+    sink: Sink = Nobody()
+    if metrics == "metrics":
+        sink = Recorder(ModelLabels(100), Unpolled(), wall=timeline.wall)
+    proxy = Proxy(
+        f"http://127.0.0.1:{server}",
+        sink,
+        now=timeline.now,
+        limits=Limits(connections=10000),
+        front=Front(),
+    )
+    gc.freeze()
+    await proxy.start(listen([f"127.0.0.1:{port}"], field="port"))
+    await asyncio.Event().wait()
+
+
+factory = uvloop.new_event_loop if sys.argv[3] == "uvloop" else None
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main(sys.argv[1], sys.argv[2], sys.argv[4]))
