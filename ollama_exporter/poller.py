@@ -19,6 +19,7 @@ from ollama_exporter.residency.tracker import Tracker
 
 FRESH: Final = 5.0  # a scrape is answered from a poll that is not older, seconds
 SCRAPE_WAIT: Final = 0.5  # longer no scrape waits for a poll
+VIEW_DELAY: Final = 0.05  # seconds between a request's fact and what a scrape shows of it
 INVENTORY_RETRY: Final = 15.0  # while the version is not known
 INVENTORY_INTERVAL: Final = 600.0  # between two looks at version and installed models
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Poller:
         self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._inventory = asyncio.Event()
+        self._renewal: asyncio.TimerHandle | None = None
         self.state = ServerState()
         # Replaced whole after each fact: a scrape in a thread of its own never sees half a change.
         self.view = tracker.view()
@@ -130,9 +132,17 @@ class Poller:
         self._wake.set()
 
     def tell(self, fact: Fact) -> None:
-        """Take a fact of another source; it may bring the next poll forward."""
-        self._digest(fact)
-        self._wake.set()
+        """Take a fact of another source; it may bring the next poll forward.
+
+        Requests come by the thousand: what they change of the view is shown a moment later.
+        """
+        asked = self._tracker.asked
+        self._observe(fact)
+        if self._tracker.asked != asked:
+            self._renew()
+            self._wake.set()
+        elif self._renewal is None:
+            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._renew)
 
     async def _poll(self) -> None:
         started = self._last_started = self._now()
@@ -189,15 +199,30 @@ class Poller:
             logger.warning("Server does not answer", extra=values)
 
     def _digest(self, fact: Fact) -> None:
-        """Feed the tracker. A defect in it must not end the polls: it is counted and logged."""
+        """Feed the tracker with a poll and show what it made of it."""
+        events = self._observe(fact)
+        self._renew()
         try:
-            events = self._tracker.observe(fact)
-            self.view = self._tracker.view()
             for sink in self._sinks.events:
                 sink(events, self.view)
         except Exception:
             self._sinks.errors()
             logger.exception("Event could not be recorded")
+
+    def _observe(self, fact: Fact) -> tuple[Event, ...]:
+        """Feed the tracker. A defect in it must not end the polls: it is counted and logged."""
+        try:
+            return self._tracker.observe(fact)
+        except Exception:
+            self._sinks.errors()
+            logger.exception("Fact could not be taken")
+            return ()
+
+    def _renew(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+        self.view = self._tracker.view()
 
     async def _wait_until_due(self) -> None:
         jitter = self._jitter()

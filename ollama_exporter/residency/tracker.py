@@ -264,6 +264,11 @@ class Tracker:
         self._known.update(dict.fromkeys(saved.known))
         self._closed_by_us = True
 
+    @property
+    def asked(self) -> float | None:
+        """When a fact newer than the last poll said that something changed."""
+        return self._testimony.asked
+
     def view(self) -> View:
         """Return the state now."""
         lives = list(self._lives.values())

@@ -63,7 +63,8 @@ class Traffic:
         request = self.open.get(fact.id)
         if request is not None:
             request.answered = fact.at
-            self._answered.append(request)
+            if len(self._answered) < MOST_OPEN:
+                self._answered.append(request)
         return request
 
     def end(self, fact: RequestEnded) -> Request | None:
@@ -71,7 +72,7 @@ class Traffic:
         request = self.open.pop(fact.id, None)
         if request is not None:
             request.ended, request.failure = fact.at, fact.failure
-            if not request.fact.stop:
+            if not request.fact.stop and len(self.ended) < MOST_OPEN:
                 self.ended.append(request)
         return request
 

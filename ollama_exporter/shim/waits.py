@@ -58,6 +58,7 @@ class Waits:
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
         self._ended: dict[str, float] = {}  # when its last one ended
+        self._waiting: dict[int, Exchange] = {}  # found their model not resident
 
     def arrived(self, exchange: Exchange) -> float | None:
         """Take a request whose model is known. Return how long the model had been idle, if it was.
@@ -68,8 +69,10 @@ class Waits:
         if model is None:
             return None
         mine = self._open.setdefault(model, {})
-        exchange.alone = not any(self.waits(e) for es in self._open.values() for e in es.values())
+        exchange.alone = not any(map(self.waits, self._waiting.values()))
         exchange.resident = self._resident(model)
+        if exchange.resident is False:
+            self._waiting[exchange.id] = exchange
         last = self._ended.get(model)
         gap = exchange.began - last if last is not None and not mine else None
         mine[exchange.id] = exchange
@@ -81,7 +84,7 @@ class Waits:
         Newer than a poll: an answer since then. Older servers list a model while it loads, so that
         whoever still waits for it says that it is not there.
         """
-        if any(self.waits(exchange) for exchange in self._open[model].values()):
+        if any(e.model == model and self.waits(e) for e in self._waiting.values()):
             return False
         listed = self.residence.resident(model)
         if listed is False and self._answered.get(model, 0.0) > self.residence.polled_at():
@@ -96,11 +99,13 @@ class Waits:
 
     def answered(self, exchange: Exchange) -> None:
         """Take the first byte of its answer."""
+        self._waiting.pop(exchange.id, None)
         if exchange.model is not None and exchange.answered_at is not None:
             self._remember(self._answered, exchange.model, exchange.answered_at)
 
     def ended(self, exchange: Exchange, observation: Observation) -> Observation:
         """Take its end. Return the observation with its start."""
+        self._waiting.pop(exchange.id, None)
         model = exchange.model
         if model is None or not observation.route.runs:
             return observation
@@ -128,12 +133,8 @@ class Waits:
 
     def waiting(self) -> list[Waiting]:
         """Return who waits for a load, by model; moments on the timeline."""
-        found = []
-        for model, exchanges in list(self._open.items()):
-            since = [e.began for e in list(exchanges.values()) if self.waits(e)]
-            if since:
-                found.append(Waiting(model, len(since), min(since)))
-        return found
+        waiting = [e for e in list(self._waiting.values()) if self.waits(e)]
+        return [Waiting(e.model, 1, e.began) for e in waiting if e.model is not None]
 
     def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
         moments.pop(model, None)

@@ -25,6 +25,7 @@ class Answer:
         self._lines: list[bytes] = []  # fields that are passed on
         self._noted: dict[bytes, bytes] = {}  # those that matter here, names in lower case
         self._parts: list[bytes] = []  # of the body, decoded and not yet written
+        self.on_body = self._parts.append  # called for each piece: no frame of ours in between
         self._expect()
 
     def _expect(self) -> None:
@@ -33,7 +34,8 @@ class Answer:
         self._reason = b""
         self._has_head = self.head_sent = self._ended = False
         self._chunked = self._until_close = self._keep_upstream = False
-        self._ended_clean = self._fed = False
+        self._ended_clean = False
+        self._length = 0
         if self._lines:
             self._lines = []
         if self._noted:
@@ -89,14 +91,6 @@ class Answer:
         if nothing:
             self._end()
 
-    def on_body(self, data: bytes) -> None:
-        """Keep a piece until the read is parsed."""
-        self._fed = True
-        if self._ended:  # a body where none may be
-            self._ended_clean = False
-        else:
-            self._parts.append(data)
-
     def on_message_complete(self) -> None:
         """Take the end of the answer, or of an informational one."""
         if not self._has_head:
@@ -107,6 +101,7 @@ class Answer:
     def _end(self) -> None:
         assert self._parser is not None  # noqa: S101 - it calls
         self._ended = self._ended_clean = True
+        self._length = len(self._parts)  # what comes behind it in this read is not its body
         # Only right in here: right behind it llhttp has forgotten the framing.
         self._keep_upstream = self._parser.should_keep_alive()
 

@@ -84,6 +84,7 @@ class Downstream(RequestReader, asyncio.Protocol):
             self._refuse(refusal)
         if self._current is not None:
             self._relay.flush()
+            self._relay.settle()
 
     # -- requests as they are parsed -------------------------------------------------------------
 
@@ -159,6 +160,7 @@ class Downstream(RequestReader, asyncio.Protocol):
         if request.complete:
             relay.complete()
         relay.flush()
+        relay.settle()
         if self._queued <= MOST_QUEUED and not relay.held:
             self.read_on()
 

@@ -92,9 +92,13 @@ class Relay(Answer):
     def complete(self) -> None:
         """Take that the request is complete."""
         self._request.complete = True
-        self._exchange.request_complete()
         if self._request.chunked:
             self._out.append(LAST_CHUNK)
+
+    def settle(self) -> None:
+        """Let the exchange understand a request that is complete: it was sent on first."""
+        if self._request.complete:
+            self._exchange.request_complete()
 
     def flush(self) -> None:
         """Send what was taken: once for each read of the client."""
@@ -138,8 +142,7 @@ class Relay(Answer):
     def answer(self, data: bytes) -> None:
         """Take bytes of the answer and write what they carry."""
         assert self._parser is not None  # noqa: S101 - there is one while an answer is expected
-        self._fed = False
-        known = self._has_head or self._head_size or data.startswith(PROTOCOL[: len(data)])
+        known = self.head_sent or self._head_size or data.startswith(PROTOCOL[: len(data)])
         try:
             self._parser.feed_data(data if known else b"\0")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -148,9 +151,15 @@ class Relay(Answer):
                 self._fail(502, "the server's answer is not HTTP")
                 return
             self._ended_clean = False  # what follows the answer is nobody's
-        if self.head_sent:
+        parts = self._parts
+        if self.head_sent and self._chunked and len(parts) == 1 and not self._ended:
+            body = parts.pop()  # nearly every read: one chunk in, one chunk out
+            self._stray = 0
+            self._client.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            self._exchange.feed(body)
+        elif self.head_sent:
             # llhttp collects a trailer without a bound; sizes of chunks may come by themselves.
-            self._stray = 0 if self._fed else self._stray + len(data)
+            self._stray = 0 if parts else self._stray + len(data)
             if self._stray > LONGEST_HEAD and not self._ended:
                 self._fail(502, "a trailer of the server's answer is too long")
                 return
@@ -165,9 +174,12 @@ class Relay(Answer):
 
     def _pass_on(self, head: bytes) -> None:
         parts, body = self._parts, b""
+        if self._ended and len(parts) > self._length:  # a second answer, or a body of none
+            del parts[self._length :]
+            self._ended_clean = False
         if parts:
             body = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._parts = []
+            parts.clear()
         out = body
         if self._chunked:
             out = b"%b%x\r\n%b\r\n" % (head, len(body), body) if body else head
@@ -270,7 +282,8 @@ class Relay(Answer):
         self._client.answered(keep_alive=False)
 
     def _drop(self) -> None:
-        self._parser, self._parts = None, []
+        self._parser = None
+        self._parts.clear()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.answering = None
