@@ -38,9 +38,8 @@ class Link(asyncio.Protocol):
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # asyncio does not on accepted ones
+        if sock.family == socket.AF_INET:  # asyncio leaves it out on accepted ones
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._on_made is not None:
             self._on_made(self)
 
