@@ -17,13 +17,13 @@ SHELL := /bin/sh
 ARGS ?=
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# promtool may be in there
+# promtool and nginx may be in there
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench clean run-env dev-env promtool clients
+.PHONY: help demo test lint format docs truth conformance bench clean run-env dev-env programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -36,8 +36,9 @@ run-env:
 dev-env:
 	@$(call SETUP,develop)
 
-promtool: dev-env
-	@.ci/get-promtool "$(VENV)/bin"
+programs: dev-env
+	@.ci/get-program "$(VENV)/bin" promtool prometheus /usr/bin/promtool --version
+	@.ci/get-program "$(VENV)/bin" nginx nginx /usr/sbin/nginx -v
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"
@@ -48,11 +49,11 @@ demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
-test: lint promtool clients
+test: lint programs clients
 	@echo "make: tests"
 	@$(WITH_PATH) $(PY) -m pytest -n auto --dist worksteal --cov --cov-report=term -rfEs
 else
-test: dev-env promtool clients
+test: dev-env programs clients
 	@$(WITH_PATH) $(PY) -m pytest $(ARGS)
 endif
 
