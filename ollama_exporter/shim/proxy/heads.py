@@ -6,6 +6,8 @@ server's: Ollama answers 403 to foreign ones.
 """
 
 import json
+import re
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -36,7 +38,11 @@ FOREIGN: Final = frozenset(
         b"PRI",
     }
 )
-ORIGINS: Final = (b"http://", b"https://")
+ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
+# RFC 3986 3.2, without userinfo: Host has none (RFC 9110 7.2)
+AUTHORITY: Final = re.compile(
+    rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]{1,5})?",
+)
 
 
 class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer to the client
@@ -91,8 +97,11 @@ class Request:
             raise Refusal(501, "CONNECT is not for this proxy")
         if self.method in FOREIGN:
             raise Refusal(400, f"{self.method.decode()} is no method of HTTP")
-        if self.http11 and b"host" not in noted:
+        host = noted.get(b"host")
+        if self.http11 and host is None:
             raise Refusal(400, "no Host field")
+        if host is not None and not _is_authority(host):
+            raise Refusal(400, "a Host field that names no host")
         coding = noted.get(b"transfer-encoding")
         if coding is not None:
             if not self.http11:
@@ -184,10 +193,13 @@ def _origin_form(target: bytes) -> bytes:
     """Return a target as an origin server is asked; the authority of an absolute one is ours."""
     if target == b"*":
         return target
-    for scheme in ORIGINS:
-        if target.lower().startswith(scheme):
-            _, slash, path = target[len(scheme) :].partition(b"/")
-            if slash:
-                return b"/" + path
-            break
-    raise Refusal(400, "a target that is no path")
+    absolute = ABSOLUTE.fullmatch(target)
+    if absolute is None or not absolute[1] or not _is_authority(absolute[1]):
+        raise Refusal(400, "a target that is no path")
+    rest = absolute[2]
+    return rest if rest[:1] == b"/" else b"/" + rest
+
+
+@lru_cache(maxsize=256)  # clients have few
+def _is_authority(value: bytes) -> bool:
+    return AUTHORITY.fullmatch(value) is not None

@@ -25,3 +25,8 @@ class Limits:
     connect_time: float = 5.0
     silence: float = 3600.0  # of the server, before its head or between two reads
     shutdown_time: float = 10.0  # that streams have to end in
+
+    @property
+    def raw_head_bytes(self) -> int:
+        """The longest head on the wire: names and values, the request line, what parts them."""
+        return self.head_bytes + self.url_bytes + 4 * self.head_fields + 64

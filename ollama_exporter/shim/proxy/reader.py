@@ -61,7 +61,7 @@ class RequestReader:
             return
         # Half a field, a trailer or the extension of a chunk: llhttp collects it without a bound.
         self._raw_size += len(data)
-        if self._raw_size > self._limits.head_bytes:
+        if self._raw_size > self._limits.raw_head_bytes:
             raise Refusal(431, "the head is too long")
 
     def _ignore_upgrade(self) -> None:
