@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.loops import LOOPS
+from tests.support.loops import LOOPS, Watched
 from tests.support.proxying import proxied
 from tests.support.rawserver import OK, Link, answers, caller, rawserver
 from tests.support.wire import Message
@@ -84,9 +84,9 @@ def cut(wire: bytes, at: list[int]) -> list[bytes]:
 
 
 @pytest.fixture(scope="module", params=sorted(LOOPS))
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=LOOPS[request.param]) as running:
-        yield running
+def loop(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    with Watched(request.param) as watched:
+        yield watched
 
 
 async def sent_on(wire: bytes, at: list[int], count: int) -> list[Message]:
@@ -110,9 +110,9 @@ async def sent_on(wire: bytes, at: list[int], count: int) -> list[Message]:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(requests(), min_size=1, max_size=4), CUTS)
 def test_requests_reach_the_server_as_they_are_however_they_are_cut(
-    runner: asyncio.Runner, asked: list[tuple[bytes, bytes, list[bytes]]], at: list[int]
+    loop: Watched, asked: list[tuple[bytes, bytes, list[bytes]]], at: list[int]
 ) -> None:
-    seen = runner.run(sent_on(b"".join(wire for wire, _, _ in asked), at, len(asked)))
+    seen = loop.run(sent_on(b"".join(wire for wire, _, _ in asked), at, len(asked)))
     assert len(seen) == len(asked)
     for (wire, method, pieces), message in zip(asked, seen, strict=True):
         first, *lines = wire.partition(b"\r\n\r\n")[0].split(b"\r\n")
@@ -148,10 +148,10 @@ async def passed(wire: bytes, at: list[int]) -> list[Message]:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(responses(), CUTS)
 def test_answers_reach_the_client_as_they_are_however_they_are_cut(
-    runner: asyncio.Runner, answer: tuple[bytes, bytes, int], at: list[int]
+    loop: Watched, answer: tuple[bytes, bytes, int], at: list[int]
 ) -> None:
     wire, body, status = answer
-    for seen in runner.run(passed(wire, at)):
+    for seen in loop.run(passed(wire, at)):
         assert (seen.status, seen.body) == (status, body)
         heads = wire.partition(b"\r\n\r\nHTTP")[2] or wire
         own = heads.partition(b"\r\n\r\n")[0].split(b"\r\n")
@@ -162,7 +162,7 @@ def test_answers_reach_the_client_as_they_are_however_they_are_cut(
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.binary(max_size=300), CUTS)
 def test_any_bytes_are_answered_or_awaited_and_never_make_two_readings(
-    runner: asyncio.Runner, noise: bytes, at: list[int]
+    loop: Watched, noise: bytes, at: list[int]
 ) -> None:
     """Behind a good request: that one is answered, whatever follows."""
 
@@ -180,4 +180,4 @@ def test_any_bytes_are_answered_or_awaited_and_never_make_two_readings(
             assert server.requests()[0].target == b"/a"
             assert proxy.errors == []
 
-    runner.run(check())
+    loop.run(check())

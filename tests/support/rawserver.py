@@ -75,6 +75,8 @@ class Link(asyncio.Protocol):
 
     def reset(self) -> None:
         """End by RST: lingering for zero seconds makes the kernel send it."""
+        if self.end is not None or self.transport.is_closing():
+            return
         linger = struct.pack("ii", 1, 0)
         self.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, linger
