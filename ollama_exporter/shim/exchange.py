@@ -7,6 +7,7 @@ Proxy and transport drive it alike. It never raises and never touches the bytes.
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from ollama_exporter.protocol import asked
@@ -22,6 +23,7 @@ REJECTED: Final = range(400, 500)
 QUEUE_FULL: Final = 503
 TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 NO_TRACE: Final = b"0" * 32
+Later = Callable[[Callable[[], None]], None]
 
 
 class Sink(Protocol):
@@ -48,6 +50,11 @@ class Sink(Protocol):
         """Take that something of ours raised; called in its handler."""
 
 
+def at_once(call: Callable[[], None]) -> None:
+    """Call now."""
+    call()
+
+
 class Exchange:
     """One request and its answer. Call the methods in order; `completed` and its like once.
 
@@ -61,11 +68,13 @@ class Exchange:
     status = NO_CODE
     answered_at: float | None = None  # first byte of the body
     content_at: float | None = None
+    ended_at: float | None = None
     sent = 0  # bytes of the request's body
     received = 0  # bytes of the answer's body
     over = False
     on_request: Callable[[Observation], None] | None = None  # who else is handed the observation
     _asked_parts: list[bytes] | None = None
+    _complete = False  # the request was sent in full
     _upload = 0.0
     _tap: Tap | None = None
     _silent = False
@@ -79,8 +88,10 @@ class Exchange:
         id: int,  # noqa: A002 - the field's name everywhere
         now: Callable[[], float],
         traceparent: bytes = b"",
+        later: Later = at_once,
     ) -> None:
-        self._sink, self._now = sink, now
+        """`later` calls what would hold the bytes up: each call in order, a moment later."""
+        self._sink, self._now, self._later = sink, now, later
         self.route, self.method, self.id = route, method, id
         self._traceparent = traceparent
         self.began = now()
@@ -102,7 +113,13 @@ class Exchange:
         """Take that the request was sent in full."""
         if self._asked_parts is not None:
             self._upload = self._now() - self.began
-            self._understand(complete=True)
+            self._complete = True
+            self._later(self._settle)
+
+    def _settle(self) -> None:
+        """Understand the request, unless that was done."""
+        if self._asked_parts is not None:
+            self._understand(complete=self._complete)
 
     def _understand(self, *, complete: bool) -> None:
         parts, self._asked_parts = self._asked_parts, None
@@ -120,8 +137,6 @@ class Exchange:
     def head(self, status: int, content_type: bytes, content_encoding: bytes) -> None:
         """Take the answer's head: its status, and the values of the two fields."""
         self.status = status
-        if self._asked_parts is not None:  # answered before the request was complete
-            self._understand(complete=False)
         if self.route.runs:
             self._tap = tap_for(
                 self.route.body,
@@ -147,10 +162,14 @@ class Exchange:
         if self.answered_at is None:
             self.answered_at = self._now()
             if self.status == OK:
-                self._sink.answered(self)
+                self._later(self._tell_answered)
         if self._tap is not None and self._tap.content:
             self.content_at = self._now()
             self._silent = False
+
+    def _tell_answered(self) -> None:
+        self._settle()
+        self._sink.answered(self)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -161,6 +180,9 @@ class Exchange:
 
     def left(self) -> None:
         """Take that the client left first."""
+        if self.over:  # a stream that is closed after its end
+            return
+        self._settle()
         reading = self._read()
         if reading.ending is Ending.COMPLETE:  # it had all it wanted and did not wait for the rest
             self._end(reading, _outcome(self.route, self.status, reading.ending))
@@ -200,8 +222,14 @@ class Exchange:
         if self.over:
             return
         self.over = True
-        if self._asked_parts is not None:
-            self._understand(complete=False)
+        if not self.route.runs:
+            self._sink.ended(self, reading, outcome, phase)
+            return
+        self.ended_at = self._now()
+        self._later(partial(self._conclude, reading, outcome, phase))
+
+    def _conclude(self, reading: Reading, outcome: Outcome, phase: Phase | None) -> None:
+        self._settle()
         if self.model is None and reading.model is not None:  # a compressed request, say
             self.model = normalise(reading.model)
         self._sink.ended(self, reading, outcome, phase)
@@ -213,7 +241,7 @@ class Exchange:
             method=self.method.decode("latin-1"),
             route=self.route,
             began=self.began,
-            ended=self._now(),
+            ended=self._now() if self.ended_at is None else self.ended_at,
             code=self.status,
             outcome=outcome,
             asked=self.asked,

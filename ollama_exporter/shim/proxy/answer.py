@@ -87,7 +87,6 @@ class Answer:
             self._chunked = request.http11
             if not request.http11:
                 request.keep_alive = False
-        self._started(noted.get(b"content-type", b""), noted.get(b"content-encoding", b""))
         if nothing:
             self._end()
 
@@ -134,10 +133,6 @@ class Answer:
     def _framed(self) -> bool:
         """Tell whether a client notices that the body has broken off."""
         return self._chunked or b"content-length" in self._noted
-
-    def _started(self, content_type: bytes, content_encoding: bytes) -> None:
-        """Take that the head is complete."""
-        raise NotImplementedError
 
     def _informed(self, head: bytes) -> None:
         """Take the head of an informational answer."""

@@ -7,6 +7,7 @@ one in hand (pipelining) wait here, in order, within a bound.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final, cast
 
 from ollama_exporter.shim.proxy.heads import Refusal, Request, own_answer
@@ -84,7 +85,6 @@ class Downstream(RequestReader, asyncio.Protocol):
             self._refuse(refusal)
         if self._current is not None:
             self._relay.flush()
-            self._relay.settle()
 
     # -- requests as they are parsed -------------------------------------------------------------
 
@@ -160,7 +160,6 @@ class Downstream(RequestReader, asyncio.Protocol):
         if request.complete:
             relay.complete()
         relay.flush()
-        relay.settle()
         if self._queued <= MOST_QUEUED and not relay.held:
             self.read_on()
 
@@ -228,7 +227,8 @@ class Downstream(RequestReader, asyncio.Protocol):
             self.stopped = False
             self.transport.resume_reading()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # reset in the same moment: that is told of next
+                self.transport.write_eof()
         else:
             self.transport.close()
 

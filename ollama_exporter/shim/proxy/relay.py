@@ -92,13 +92,9 @@ class Relay(Answer):
     def complete(self) -> None:
         """Take that the request is complete."""
         self._request.complete = True
+        self._exchange.request_complete()
         if self._request.chunked:
             self._out.append(LAST_CHUNK)
-
-    def settle(self) -> None:
-        """Let the exchange understand a request that is complete: it was sent on first."""
-        if self._request.complete:
-            self._exchange.request_complete()
 
     def flush(self) -> None:
         """Send what was taken: once for each read of the client."""
@@ -132,9 +128,6 @@ class Relay(Answer):
         self._client.read_on()
 
     # -- the answer ------------------------------------------------------------------------------
-
-    def _started(self, content_type: bytes, content_encoding: bytes) -> None:
-        self._exchange.head(self._status, content_type, content_encoding)
 
     def _informed(self, head: bytes) -> None:
         self._client.transport.write(head)
@@ -189,6 +182,11 @@ class Relay(Answer):
             out = head + body
         if out:
             self._client.transport.write(out)
+        if head:
+            noted = self._noted
+            self._exchange.head(
+                self._status, noted.get(b"content-type", b""), noted.get(b"content-encoding", b"")
+            )
         if body:
             self._exchange.feed(body)
         if self._ended:

@@ -13,9 +13,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
-from ollama_exporter.shim.exchange import Exchange, Sink
+from ollama_exporter.shim.exchange import Exchange, Later, Sink
 from ollama_exporter.shim.proxy.downstream import Downstream
 from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request
+from ollama_exporter.shim.proxy.later import Deferred
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream import Address, Pool
 from ollama_exporter.target import SCHEME_PORTS
@@ -47,8 +48,12 @@ class Proxy:
         front: Front,
         tls: ssl.SSLContext | None = None,
         token: Callable[[], str] | None = None,
+        later: Later | None = None,
     ) -> None:
-        """`url`: the server's base URL; `tls` and `token`: how to speak to it."""
+        """`url`: the server's base URL; `tls` and `token`: how to speak to it.
+
+        `later`: what is done with work that would hold bytes up (default: it is deferred).
+        """
         parts = urlsplit(url)
         port = parts.port or SCHEME_PORTS[parts.scheme]
         address = Address(parts.hostname or "", port, tls if parts.scheme == "https" else None)
@@ -63,6 +68,8 @@ class Proxy:
         self._gone = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
         self._full = False
+        self._deferred = Deferred()
+        self._later = self._deferred if later is None else later
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
         self._read_tokens()
@@ -101,6 +108,7 @@ class Proxy:
         if self._watch is not None:
             self._watch.cancel()
         await asyncio.sleep(0)  # the aborted connections are told of in the next round
+        self._deferred.finish()
 
     # -- what connections ask for ----------------------------------------------------------------
 
@@ -142,6 +150,7 @@ class Proxy:
             id=next(self._numbers),
             now=self.now,
             traceparent=request.noted.get(b"traceparent", b""),
+            later=self._later,
         )
 
     def _route(self, method: bytes, path: bytes) -> Route:
