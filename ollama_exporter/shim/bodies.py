@@ -9,28 +9,36 @@ from ollama_exporter.shim.seam import Seam
 
 
 class Sent:
-    """A request's body."""
+    """A request's body. `recorder`: whose it is; a second transport leaves it alone."""
 
-    def __init__(self, inner: Any, exchange: Exchange) -> None:  # noqa: ANN401 - as above
-        self._inner, self._exchange = inner, exchange
+    def __init__(self, inner: Any, exchange: Exchange, seam: Seam) -> None:  # noqa: ANN401 - of whichever library
+        self._inner, self._exchange, self.recorder = inner, exchange, seam.recorder
 
     def __iter__(self) -> Iterator[bytes]:
-        for data in self._inner:
-            yield data
-            self._exchange.request_body(data)
+        try:
+            for data in self._inner:
+                yield data
+                self._exchange.request_body(data)
+        except Exception:  # the application's own: no fault of the server
+            self._exchange.left()
+            raise
         self._exchange.request_complete()
 
 
 class AsyncSent:
-    """A request's body."""
+    """Like Sent, for asynchronous clients."""
 
-    def __init__(self, inner: Any, exchange: Exchange) -> None:  # noqa: ANN401 - as above
-        self._inner, self._exchange = inner, exchange
+    def __init__(self, inner: Any, exchange: Exchange, seam: Seam) -> None:  # noqa: ANN401 - as above
+        self._inner, self._exchange, self.recorder = inner, exchange, seam.recorder
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for data in self._inner:
-            yield data
-            self._exchange.request_body(data)
+        try:
+            async for data in self._inner:
+                yield data
+                self._exchange.request_body(data)
+        except Exception:  # as above
+            self._exchange.left()
+            raise
         self._exchange.request_complete()
 
 
@@ -53,8 +61,10 @@ class Received:
 
     def close(self) -> None:
         """Close it; what was not read by now is not wanted."""
-        self._inner.close()
-        self._exchange.left()
+        try:
+            self._inner.close()
+        finally:
+            self._exchange.left()
 
     def __del__(self) -> None:
         self._exchange.left()  # dropped without being closed

@@ -5,6 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,31 +19,35 @@ from ollama_exporter.target import SCHEME_PORTS, base_url
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+# One machine's spellings. Ollama's clients take a wildcard out of $OLLAMA_HOST as it is.
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 APIS: Final = ("/api/", "/v1/")  # a server may be found below another path
 NUMBERS: Final = itertools.count(1)
 OnRequest = Callable[[Observation], None]
+Server = tuple[str, int | None]  # host and port
 
 
 class Seam:
     """Makes exchanges of those requests that go to the server."""
 
     def __init__(
-        self, url: str | None, registry: "CollectorRegistry | None", on_request: OnRequest | None
+        self,
+        server: Server,
+        registry: "CollectorRegistry | None",
+        on_request: OnRequest | None,
     ) -> None:
-        """`url`: of the server; default: $OLLAMA_HOST, as Ollama's clients read it."""
-        self._server = _origin(
-            urlsplit(base_url(url or os.environ.get("OLLAMA_HOST", ""), field="base_url"))
-        )
-        self._recorder, self._on_request = recorder_of(registry), on_request
+        self._server = server
+        self.recorder, self._on_request = recorder_of(registry), on_request
         self._now = Timeline(wall=time.time, monotonic=time.monotonic).now
 
     def begin(self, request: Any) -> Exchange | None:  # noqa: ANN401 - of whichever library
-        """Begin the exchange of a request; None: it goes elsewhere."""
-        if _origin(request.url) != self._server:
+        """Begin the exchange of a request; None: it goes elsewhere, or is recorded already."""
+        if origin(request.url) != self._server:
+            return None
+        if getattr(request.stream, "recorder", None) is self.recorder:
             return None
         exchange = Exchange(
-            self._recorder,
+            self.recorder,
             _route(request.method, request.url.path),
             method=request.method.encode(),
             id=next(NUMBERS),
@@ -61,8 +66,10 @@ class Seam:
         else:  # cancelled, interrupted, a generator that was closed
             exchange.left()
 
-    def headed(self, exchange: Exchange, response: Any) -> bool:  # noqa: ANN401 - as above
+    def headed(self, exchange: Exchange, request: Any, response: Any) -> bool:  # noqa: ANN401 - as above
         """Take an answer's head; False: its body is there already and was taken as well."""
+        if exchange.route.runs and not exchange.sent:
+            _take_whole(exchange, request)
         fields = response.headers
         exchange.head(
             response.status_code,
@@ -76,12 +83,26 @@ class Seam:
         return False
 
 
+def _take_whole(exchange: Exchange, request: Any) -> None:  # noqa: ANN401 - as above
+    """Take a body that its transport had from memory (aiohttp's does), past the stream."""
+    with suppress(RuntimeError):  # what httpx raises for a body that is not in memory
+        exchange.request_body(request.content)
+        exchange.request_complete()
+
+
 def _named(err: BaseException, name: str) -> bool:
     """Tell an error of any of the libraries by its class: no two share theirs."""
     return any(kind.__name__ == name for kind in type(err).__mro__)
 
 
-def _origin(url: Any) -> tuple[str, int | None]:  # noqa: ANN401 - of urllib, or of whichever library
+def server_of(url: str | None) -> Server:
+    """Return host and port of a base URL; default: $OLLAMA_HOST. Raises ConfigError."""
+    text = os.environ.get("OLLAMA_HOST", "") if url is None else url
+    return origin(urlsplit(base_url(text, field="$OLLAMA_HOST" if url is None else "base_url")))
+
+
+def origin(url: Any) -> Server:  # noqa: ANN401 - of urllib, or of whichever library
+    """Return host and port of a URL; this machine has one name only."""
     host = url.hostname if isinstance(url, SplitResult) else url.host
     return ("loopback" if host in LOOPBACK else str(host), url.port or SCHEME_PORTS.get(url.scheme))
 

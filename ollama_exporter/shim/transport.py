@@ -8,12 +8,12 @@ ends when its stream is dropped, closed, cancelled, or breaks.
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from ollama_exporter.shim.bodies import AsyncReceived, AsyncSent, Received, Sent
-from ollama_exporter.shim.seam import OnRequest, Seam
+from ollama_exporter.shim.seam import OnRequest, Seam, server_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -34,7 +34,7 @@ class Passing:
         if exchange is None:
             return self.inner.handle_request(request)
         body = request.stream
-        request.stream = self.kinds.sent(body, exchange)
+        request.stream = self.kinds.sent(body, exchange, self._seam)
         try:
             response = self.inner.handle_request(request)
         except BaseException as err:
@@ -42,13 +42,20 @@ class Passing:
             raise
         finally:
             request.stream = body
-        if self._seam.headed(exchange, response):
+        if self._seam.headed(exchange, request, response):
             response.stream = self.kinds.received(response.stream, exchange, self._seam)
         return response
 
     def close(self) -> None:
         """Close the transport inside."""
         self.inner.close()
+
+    def __enter__(self) -> Self:
+        self.inner.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.inner.__exit__(*raised)
 
 
 class AsyncPassing:
@@ -66,7 +73,7 @@ class AsyncPassing:
         if exchange is None:
             return await self.inner.handle_async_request(request)
         body = request.stream
-        request.stream = self.kinds.async_sent(body, exchange)
+        request.stream = self.kinds.async_sent(body, exchange, self._seam)
         try:
             response = await self.inner.handle_async_request(request)
         except BaseException as err:
@@ -74,13 +81,20 @@ class AsyncPassing:
             raise
         finally:
             request.stream = body
-        if self._seam.headed(exchange, response):
+        if self._seam.headed(exchange, request, response):
             response.stream = self.kinds.async_received(response.stream, exchange, self._seam)
         return response
 
     async def aclose(self) -> None:
         """Close the transport inside."""
         await self.inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.inner.__aexit__(*raised)
 
 
 # -- one set of classes for each library -----------------------------------------------------------
@@ -132,7 +146,8 @@ class Transport(Passing, httpx.BaseTransport):
         on_request: OnRequest | None = None,
     ) -> None:
         self.kinds = kinds("httpx")
-        super().__init__(inner or httpx.HTTPTransport(), Seam(base_url, registry, on_request))
+        seam = Seam(server_of(base_url), registry, on_request)
+        super().__init__(httpx.HTTPTransport() if inner is None else inner, seam)
 
 
 class AsyncTransport(AsyncPassing, httpx.AsyncBaseTransport):
@@ -147,4 +162,5 @@ class AsyncTransport(AsyncPassing, httpx.AsyncBaseTransport):
         on_request: OnRequest | None = None,
     ) -> None:
         self.kinds = kinds("httpx")
-        super().__init__(inner or httpx.AsyncHTTPTransport(), Seam(base_url, registry, on_request))
+        seam = Seam(server_of(base_url), registry, on_request)
+        super().__init__(httpx.AsyncHTTPTransport() if inner is None else inner, seam)

@@ -31,10 +31,11 @@ class Answer:
     def _expect(self) -> None:
         """Begin to wait for an answer."""
         self._status = self._head_size = 0
+        self._told_size = 0  # of informational answers
         self._reason = b""
         self._has_head = self.head_sent = self._ended = False
         self._chunked = self._until_close = self._keep_upstream = False
-        self._ended_clean = False
+        self._ended_clean = self._heard = False
         self._length = 0
         if self._lines:
             self._lines = []
@@ -102,12 +103,22 @@ class Answer:
         self._ended = self._ended_clean = True
         self._length = len(self._parts)  # what comes behind it in this read is not its body
         # Only right in here: right behind it llhttp has forgotten the framing.
-        self._keep_upstream = self._parser.should_keep_alive()
+        self._keep_upstream = self._parser.should_keep_alive() or self._has_no_body()
+
+    def _has_no_body(self) -> bool:
+        """Tell what llhttp does not know: an answer that needs no end of the connection."""
+        if self._request.method != b"HEAD" or b"content-length" in self._noted:
+            return False
+        assert self._parser is not None  # noqa: S101 - it calls
+        close = b"close" in self._noted.get(b"connection", b"").lower()
+        return self._parser.get_http_version() == "1.1" and not close
 
     def _inform(self) -> None:
         if self._request.http11 and self._status != SWITCHING:  # nobody asked for an upgrade
             self._informed(self._head_of(self._lines))
         self._lines, self._noted, self._reason = [], {}, b""
+        self._told_size += self._head_size
+        self._head_size = 0
 
     def _head(self) -> bytes:
         """Return the head for the client; what it says of the connection is then settled."""

@@ -17,6 +17,7 @@ from ollama_exporter.shim.proxy.relay import Relay
 from ollama_exporter.shim.proxy.site import Site
 from ollama_exporter.shim.proxy.sockets import has_left, keep_watch, reset
 
+SLICE: Final = 16 << 10  # bytes that are parsed before a look at the queue
 LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
 
 
@@ -37,6 +38,8 @@ class Downstream(RequestReader, asyncio.Protocol):
         self._deadline: float | None = None
         self._end_by = 0.0
         self.paused = self.stopped = False
+        self.held_back = False  # the transport does not read
+        self._backlog = b""  # read, and not yet parsed
         self.peer = b""
 
     # -- the connection --------------------------------------------------------------------------
@@ -77,14 +80,31 @@ class Downstream(RequestReader, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; one write to the server for each read."""
-        if self._deaf:
-            return
+        if self._backlog:
+            self._backlog += data
+        elif not self._deaf:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Parse slice by slice: one read may hold ten thousand requests."""
         try:
-            self._parse(data)
+            for start in range(0, len(data), SLICE):
+                if self._queued > MOST_QUEUED:
+                    self._backlog = data[start:]  # until they are answered
+                    break
+                self._parse(data[start : start + SLICE])
         except Refusal as refusal:
             self._refuse(refusal)
         if self._current is not None:
             self._relay.flush()
+
+    def _take_backlog(self) -> None:
+        backlog, self._backlog = self._backlog, b""
+        if not self._deaf:
+            self._take(backlog)
+        if not self._backlog and self.held_back and not self.stopped:
+            self.held_back = False
+            self.transport.resume_reading()
 
     # -- requests as they are parsed -------------------------------------------------------------
 
@@ -160,21 +180,27 @@ class Downstream(RequestReader, asyncio.Protocol):
         if request.complete:
             relay.complete()
         relay.flush()
-        if self._queued <= MOST_QUEUED and not relay.held:
+        if not relay.held:
             self.read_on()
 
     # -- what the relay asks for -----------------------------------------------------------------
 
     def stop_reading(self) -> None:
         """Take no more."""
-        if not self.stopped and not self._closing:
-            self.stopped = True
+        self.stopped = True
+        if not self.held_back and not self._closing:
+            self.held_back = True
             self.transport.pause_reading()
 
     def read_on(self) -> None:
         """Take more."""
-        if self.stopped and not self._closing:
-            self.stopped = False
+        if not self.stopped or self._closing or self._queued > MOST_QUEUED:
+            return
+        self.stopped = False
+        if self._backlog:
+            asyncio.get_running_loop().call_soon(self._take_backlog)
+        else:
+            self.held_back = False
             self.transport.resume_reading()
 
     def cut(self, *, hard: bool) -> None:
@@ -223,8 +249,8 @@ class Downstream(RequestReader, asyncio.Protocol):
         """
         self._deaf = self._closing = True
         self._bound_the_end()
-        if self.stopped:
-            self.stopped = False
+        if self.held_back:
+            self.stopped = self.held_back = False
             self.transport.resume_reading()
         if self.transport.can_write_eof():
             with suppress(OSError):  # reset in the same moment: that is told of next
@@ -251,7 +277,7 @@ class Downstream(RequestReader, asyncio.Protocol):
         elif self._in_head:
             self._refuse(Refusal(408, "the head did not come in time"))
         elif self._current is None:
-            self.transport.close()
+            self._end_in_order()
 
     def finish(self) -> None:
         """End when the answer in hand is complete."""

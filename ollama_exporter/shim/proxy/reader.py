@@ -9,6 +9,7 @@ from ollama_exporter.shim.proxy.heads import Refusal, Request
 from ollama_exporter.shim.proxy.limits import Limits
 
 VERSIONS: Final = frozenset({"1.0", "1.1"})
+REQUEST_SIZE: Final = 500  # bytes of memory that a request costs besides what it says
 BROKEN: Final = "the request is not HTTP/1.1"
 
 
@@ -125,7 +126,7 @@ class RequestReader:
             raise Refusal(505, "HTTP/1.0 and 1.1 alone are spoken here")
         request.http11 = version == "1.1"
         request.keep_alive = parser.should_keep_alive()
-        request.size = len(request.target) + self._head_size
+        request.size = REQUEST_SIZE + len(request.target) + self._head_size
         request.check()
         self._skipped = parser.should_upgrade() and (
             request.chunked or request.noted.get(b"content-length", b"0").strip(b"0") != b""

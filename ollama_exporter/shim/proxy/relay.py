@@ -135,7 +135,10 @@ class Relay(Answer):
     def answer(self, data: bytes) -> None:
         """Take bytes of the answer and write what they carry."""
         assert self._parser is not None  # noqa: S101 - there is one while an answer is expected
-        known = self.head_sent or self._head_size or data.startswith(PROTOCOL[: len(data)])
+        known = self._heard or data.startswith(PROTOCOL[: len(data)])
+        self._heard = True
+        if not self.head_sent:
+            self._head_size += len(data)
         try:
             self._parser.feed_data(data if known else b"\0")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -160,10 +163,8 @@ class Relay(Answer):
         elif self._has_head:
             self.head_sent, self._kept = True, None
             self._pass_on(self._head())
-        else:
-            self._head_size += len(data)
-            if self._head_size > LONGEST_HEAD:
-                self._fail(502, "the head of the server's answer is too long")
+        elif self._head_size > LONGEST_HEAD:
+            self._fail(502, "the head of the server's answer is too long")
 
     def _pass_on(self, head: bytes) -> None:
         parts, body = self._parts, b""
@@ -238,7 +239,7 @@ class Relay(Answer):
         A kept connection may have died while nobody looked. Then nothing of an answer has come, and
         the death shows at once.
         """
-        if upstream.fresh or self._head_size or self._kept is None or self._retried:
+        if upstream.fresh or self._heard or self._kept is None or self._retried:
             return False
         if not self._request.complete:
             return False
@@ -258,6 +259,7 @@ class Relay(Answer):
             if now - self._head_since > limits.head_time:
                 self._fail(504, "the head of the server's answer has no end", timeout=True)
             return
+        self._head_since = 0.0
         so_far = self._exchange.received + self._exchange.sent + self._head_size
         if self._moved is None or self._moved[0] != so_far:
             self._moved = (so_far, now)
