@@ -163,7 +163,7 @@ class Relay(Answer):
         elif self._has_head:
             self.head_sent, self._kept = True, None
             self._pass_on(self._head())
-        elif self._head_size > LONGEST_HEAD:
+        elif self._head_size + self._told_size > LONGEST_HEAD:
             self._fail(502, "the head of the server's answer is too long")
 
     def _pass_on(self, head: bytes) -> None:
