@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a client may take, and how many there may be."""
+
+import asyncio
+import json
+import socket
+import tracemalloc
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
+from time import monotonic
+from typing import Final
+
+import pytest
+
+from ollama_exporter.shim.observation import Outcome
+from ollama_exporter.shim.proxy.limits import Limits
+from tests.support.exporting import until
+from tests.support.loops import Run
+from tests.support.proxying import proxied
+from tests.support.rawserver import OK, Link, answers, caller, once, rawserver
+from tests.support.through import GET
+
+LIMITS: Final = Limits(shutdown_time=0.3)
+
+
+async def refused(client: Link, status: int) -> str:
+    """Take the last answer of a connection, and its end; return the error."""
+    answer = await client.answer()
+    assert answer.status == status, answer
+    assert await client.gone() == "fin"
+    assert client.rest == b""
+    return str(json.loads(answer.body)["error"])
+
+
+BRIEF: Final = replace(LIMITS, head_time=0.2, idle_time=0.5)
+
+
+@pytest.mark.parametrize(
+    "so_far", [b"G", b"GET /a HTTP/1.1\r\n", GET[:-2]], ids=["method", "line", "fields"]
+)
+@pytest.mark.parametrize("before", [b"", GET], ids=["first", "second"])
+def test_a_head_that_does_not_come_is_a_408(run: Run, before: bytes, so_far: bytes) -> None:
+    async def check() -> None:
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=BRIEF) as proxy,
+            caller(proxy.port) as client,
+        ):
+            begun = monotonic()
+            client.send(before + so_far)
+            if before:
+                assert (await client.answer()).status == 200
+            assert "head" in await refused(client, 408)
+            assert monotonic() - begun < BRIEF.idle_time
+
+    run(check())
+
+
+def test_a_head_that_trickles_is_a_408_in_its_time(run: Run) -> None:
+    async def check() -> None:
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=BRIEF) as proxy,
+            caller(proxy.port) as client,
+        ):
+            begun = monotonic()
+            client.send(GET[:-2])
+            while not client.received:
+                client.send(b"X: y\r\n")
+                await asyncio.sleep(0.02)
+                assert monotonic() - begun < BRIEF.idle_time
+            await refused(client, 408)
+
+    run(check())
+
+
+def test_an_idle_connection_is_closed_without_a_word(run: Run) -> None:
+    async def check() -> None:
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=replace(BRIEF, idle_time=0.2)) as proxy,
+            caller(proxy.port) as fresh,
+            caller(proxy.port) as used,
+        ):
+            assert (await used.ask(GET)).status == 200
+            assert [await fresh.gone(), await used.gone()] == ["fin", "fin"]
+            assert fresh.received == used.rest == b""
+            await (await server.link()).gone()  # and so is the server's
+
+    run(check())
+
+
+def test_a_busy_connection_is_not_idle(run: Run) -> None:
+    async def slow(link: Link) -> None:
+        await link.request()
+        await asyncio.sleep(0.5)
+        link.send(OK)
+
+    async def check() -> None:
+        async with (
+            rawserver(slow) as server,
+            proxied(server.url, limits=replace(BRIEF, idle_time=0.1, head_time=0.1)) as proxy,
+            caller(proxy.port) as client,
+        ):
+            assert (await client.ask(GET)).status == 200
+
+    run(check())
+
+
+@pytest.mark.parametrize("fields", [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_body_that_does_not_come_is_a_408(run: Run, fields: bytes) -> None:
+    async def check() -> None:
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=replace(BRIEF, idle_time=0.2)) as proxy,
+            caller(proxy.port) as client,
+        ):
+            client.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n1\r\n")
+            assert "body" in await refused(client, 408)
+            await (await server.link()).gone()
+
+    run(check())
+
+
+def test_an_upload_that_makes_progress_is_not_stopped(run: Run) -> None:
+    async def check() -> None:
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=replace(BRIEF, idle_time=0.3)) as proxy,
+            caller(proxy.port) as client,
+        ):
+            client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+            for _ in range(8):
+                await asyncio.sleep(0.1)
+                client.send(b"a")
+            assert (await client.answer()).status == 200
+
+    run(check())
+
+
+def test_a_server_that_does_not_accept_in_time_is_a_504(run: Run) -> None:
+    async def check() -> None:
+        with ExitStack() as stack:
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(4):  # the backlog is full: whoever connects now waits
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)  # noqa: FBT003 - the standard library's
+                waiting.connect_ex(listening.getsockname())
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            limits = replace(LIMITS, connect_time=0.2)
+            async with proxied(url, limits=limits) as proxy, caller(proxy.port) as client:
+                client.send(GET)
+                await refused(client, 504)
+                assert proxy.observations[0].outcome is Outcome.TIMEOUT
+
+    run(check())
+
+
+def test_one_connection_too_many_is_a_503(run: Run) -> None:
+    async def check() -> None:
+        limits = replace(LIMITS, connections=3)
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=limits) as proxy,
+            AsyncExitStack() as stack,
+        ):
+            clients = [await stack.enter_async_context(caller(proxy.port)) for _ in range(3)]
+            for client in clients:
+                assert (await client.ask(GET)).status == 200
+            async with caller(proxy.port) as fourth:
+                fourth.send(GET)
+                assert "connections" in await refused(fourth, 503)
+            assert (await clients[0].ask(GET)).status == 200  # nobody pays for the fourth
+            clients[1].close()
+            await until(lambda: len(proxy.proxy._connections) < 3)  # noqa: SLF001 - is what is bounded
+            async with caller(proxy.port) as again:
+                assert (await again.ask(GET)).status == 200
+
+    run(check())
+
+
+def test_a_client_that_never_reads_is_ended_also_when_its_answer_is_complete(run: Run) -> None:
+    """Answers of many sizes: of some, just the last part has not left the proxy."""
+
+    async def sized(link: Link) -> None:
+        request = await link.request()
+        if request is not None:
+            body = bytes(int(request.target[1:]))
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await link.gone()
+
+    async def check() -> None:
+        limits = replace(LIMITS, idle_time=0.3, silence=0.3)
+        async with (
+            rawserver(sized) as server,
+            proxied(server.url, limits=limits) as proxy,
+            AsyncExitStack() as stack,
+        ):
+            sizes = range(100_000, 6_000_000, 150_000)
+            for size in sizes:
+                client = await stack.enter_async_context(caller(proxy.port, receive_buffer=4096))
+                client.transport.pause_reading()
+                client.send(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+            await until(lambda: len(proxy.observations) == len(sizes))
+            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - is what is bounded
+
+    run(check())
+
+
+def test_requests_that_wait_for_their_turn_are_bounded(run: Run) -> None:
+    """However small they are: what is not yet read costs a client's kernel, not this process."""
+
+    async def check() -> None:
+        async with (
+            rawserver(once()) as server,
+            proxied(server.url, limits=LIMITS) as proxy,
+            caller(proxy.port) as client,
+        ):
+            tracemalloc.start()
+            try:
+                client.send(b"GET / HTTP/1.1\r\nHost:\r\n\r\n" * 10_400)
+                await (await server.link()).got(b"\r\n\r\n")
+                await asyncio.sleep(0.1)
+                kept, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert kept < 2_000_000
+
+    run(check())
+
+
+def test_refused_connections_do_not_stay(run: Run) -> None:
+    async def check() -> None:
+        limits = replace(LIMITS, connections=1, idle_time=0.5, head_time=0.5)
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, limits=limits) as proxy,
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(10):
+                client = await stack.enter_async_context(caller(proxy.port))
+                client.transport.pause_reading()  # it neither reads nor leaves
+            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - as above
+
+    run(check())

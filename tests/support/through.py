@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scripted server, a proxy in front of it and a client; the bytes that they often exchange."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ollama_exporter.shim.proxy.limits import Limits
+from tests.support.proxying import Proxied, proxied
+from tests.support.rawserver import Link, RawServer, Script, caller, rawserver
+from tests.support.wire import Message
+
+GET: Final = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+ASK: Final = (
+    b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\n"
+    b'{"model":"m","prompt":"p"}'
+)
+CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST: Final = b"0\r\n\r\n"
+HASTY: Final = Limits(
+    head_time=0.3, silence=0.3, idle_time=0.3, connect_time=0.3, shutdown_time=0.5
+)
+Check = Callable[[RawServer, Proxied, Link], Awaitable[None]]
+
+
+async def through(script: Script, check: Check, limits: Limits | None = None) -> None:
+    """Run them."""
+    async with (
+        rawserver(script) as server,
+        proxied(server.url, limits=limits) as proxy,
+        caller(proxy.port) as client,
+    ):
+        await check(server, proxy, client)
+
+
+def head(length: int, fields: bytes = b"") -> bytes:
+    """Return the head of an answer with a length."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (length, fields)
+
+
+def chunk(data: bytes) -> bytes:
+    """Frame a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def told(answer: Message, status: int) -> str:
+    """Return the error of an answer of the proxy's own."""
+    assert answer.status == status, answer
+    assert answer.all(b"content-type") == [b"application/json"]
+    assert answer.all(b"connection") == [b"close"]
+    error = json.loads(answer.body)
+    assert list(error) == ["error"]
+    return str(error["error"])
