@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 
 from ollama_exporter import __version__
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import ConfigError, OllamaExporterError
+from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
 from ollama_exporter.log import setup
@@ -102,10 +102,16 @@ async def run(
     state_file = _state_file(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
     read_token(settings.ollama_token_file)
-    sockets = listen(settings.listen_addresses, field="web.listen-address")
-    proxied = listen(loopback_addresses(settings.proxy_addresses), field="proxy.listen-address")
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
+    sockets = listen(settings.listen_addresses, field="web.listen-address")
+    try:
+        addresses = loopback_addresses(settings.proxy_addresses)
+        proxied = listen(addresses, field="proxy.listen-address")
+    except StartError:
+        for socket in sockets:
+            socket.close()
+        raise
     logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
     for socket in sockets:
         logger.info("Listening on", extra={"address": spelled(socket)})
