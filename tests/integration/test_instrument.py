@@ -257,6 +257,19 @@ def test_what_ollama_host_names_is_recorded_where_the_client_names_nothing(
         Transport(registry=app.registry)
 
 
+def test_another_host_is_not_recorded_for_asynchronous_clients_either() -> None:
+    app = App()
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=Memory(), base_url=URL) as aio:
+            app.instrument(aio)
+            for url in ("http://elsewhere/api/chat", "/api/chat"):
+                assert (await aio.post(url, json={"model": "m"})).json() == DONE
+
+    asyncio.run(ask())
+    assert len(app.seen) == 1
+
+
 def test_a_client_around_a_transport_of_ours_is_counted_once() -> None:
     app = App()
     ours = Transport(
