@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may: the bearer token; and who is told of the client's address."""
 
+import socket
 from typing import Final
 
 import pytest
@@ -99,7 +100,9 @@ def test_the_client_s_address_is_told_if_wanted_and_cannot_be_forged(run: Run) -
     async def told(*, wanted: bool) -> list[bytes]:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, front=Front(forwarded_for=wanted), limits=LIMITS) as proxy,
+            proxied(
+                server.url, front=Front(forwarded_for=wanted, any_host=True), limits=LIMITS
+            ) as proxy,
             caller(proxy.port) as client,
         ):
             await client.ask(get(b"x-forwarded-FOR: 10.0.0.1\r\nConnection: x-forwarded-for\r\n"))
@@ -108,5 +111,44 @@ def test_the_client_s_address_is_told_if_wanted_and_cannot_be_forged(run: Run) -
     async def check() -> None:
         assert await told(wanted=True) == [b"127.0.0.1"]
         assert await told(wanted=False) == []  # named in Connection
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"localhost:11435", 200),
+        (b"127.0.0.1:1", 200),
+        (b"[::1]:1", 200),
+        (b"192.168.1.7", 200),
+        (b"0.0.0.0:1", 200),
+        (b"", 200),
+        (b"box.local", 200),
+        (b"host.docker.internal:1", 200),
+        (socket.gethostname().encode(), 200),
+        (b"evil.example", 403),
+        (b"evil.example:11435", 403),
+        (b"localhost.evil.example", 403),
+        (b"8.8.8.8", 403),
+    ],
+)
+def test_a_name_that_is_not_this_machine_s_does_not_become_its_own(
+    run: Run, host: bytes, status: int
+) -> None:
+    """Else a page whose name was pointed at 127.0.0.1 would read what the server says."""
+
+    async def check() -> None:
+        for front in (Front(), Front(token=lambda: TOKEN)):
+            async with (
+                rawserver(answers(OK)) as server,
+                proxied(server.url, front=front, limits=LIMITS) as proxy,
+                caller(proxy.port) as client,
+            ):
+                shown = b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
+                client.send(b"GET /a HTTP/1.1\r\nHost: " + host + b"\r\n" + shown + b"\r\n")
+                wanted = 200 if front.token is not None else status
+                assert (await client.answer()).status == wanted
+                assert len(server.links) == (1 if wanted == 200 else 0)
 
     run(check())

@@ -95,6 +95,29 @@ def test_garbage_is_a_502(run: Run, garbage: bytes) -> None:
     run(through(answers(garbage), check))
 
 
+@pytest.mark.parametrize(
+    "first", [b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 408 T\r\nContent-Length: 0\r\n\r\n"]
+)
+@pytest.mark.parametrize("end", ["fin", "reset", None])
+def test_a_server_that_does_not_wait_for_a_request_makes_nobody_wait(
+    run: Run, first: bytes, end: End | None
+) -> None:
+    async def hasty(link: Link) -> None:
+        link.send(first)
+        if end == "reset":
+            link.reset()
+        elif end == "fin" or not first:
+            link.close()
+
+    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+        client.send(ASK)
+        answer = await client.answer()
+        assert answer.status == 502 or (answer.status == 408 and first.startswith(b"HTTP"))
+
+    for _ in range(5):  # when the loop hears of it is a matter of chance
+        run(through(hasty, check, Limits(shutdown_time=0.2)))
+
+
 def test_a_head_without_end_is_a_504_in_its_time(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
         begun = monotonic()

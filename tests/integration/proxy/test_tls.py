@@ -53,7 +53,7 @@ def test_tls_passes_the_same_bytes(run: Run, authority: trustme.CA) -> None:
             link.send(CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(request.body), request.body))
 
     async def check() -> None:
-        front = Front(tls=front_of(authority))
+        front = Front(tls=front_of(authority), any_host=True)
         async with rawserver(echo) as server, proxied(server.url, front=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
             for _ in range(2):
@@ -71,7 +71,7 @@ def test_tls_passes_the_same_bytes(run: Run, authority: trustme.CA) -> None:
 
 def test_tls_a_broken_answer_has_no_clean_end(run: Run, authority: trustme.CA) -> None:
     async def check() -> None:
-        front = Front(tls=front_of(authority))
+        front = Front(tls=front_of(authority), any_host=True)
         script = once(CHUNKED + b"3\r\nabc\r\n", end="reset")
         async with rawserver(script) as server, proxied(server.url, front=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
@@ -86,7 +86,7 @@ def test_tls_a_client_that_leaves_ends_the_server_s_connection(
     run: Run, authority: trustme.CA
 ) -> None:
     async def check() -> None:
-        front = Front(tls=front_of(authority))
+        front = Front(tls=front_of(authority), any_host=True)
         async with rawserver(once()) as server, proxied(server.url, front=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
             client.send(GET)
@@ -104,7 +104,7 @@ def test_plain_text_to_a_tls_port_gets_nothing_and_harms_nobody(
     run: Run, authority: trustme.CA
 ) -> None:
     async def check() -> None:
-        front = Front(tls=front_of(authority))
+        front = Front(tls=front_of(authority), any_host=True)
         async with rawserver(answers(OK)) as server, proxied(server.url, front=front) as proxy:
             async with caller(proxy.port) as plain:
                 plain.send(GET)
@@ -120,7 +120,7 @@ def test_plain_text_to_a_tls_port_gets_nothing_and_harms_nobody(
 
 def test_a_handshake_that_does_not_come_is_ended(run: Run, authority: trustme.CA) -> None:
     async def check() -> None:
-        front = Front(tls=front_of(authority))
+        front = Front(tls=front_of(authority), any_host=True)
         limits = replace(LIMITS, head_time=0.3)
         async with (
             rawserver(answers(OK)) as server,
