@@ -6,6 +6,7 @@ one in hand (pipelining) wait here, in order, within a bound.
 """
 
 import asyncio
+import ipaddress
 from collections import deque
 from contextlib import suppress
 from typing import Final, cast
@@ -41,6 +42,7 @@ class Downstream(RequestReader, asyncio.Protocol):
         self.held_back = False  # the transport does not read
         self._backlog = b""  # read, and not yet parsed
         self.peer = b""
+        self._on_loopback = False
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -50,6 +52,8 @@ class Downstream(RequestReader, asyncio.Protocol):
         self.transport = transport
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]).encode() if address else b"unknown"
+        here = transport.get_extra_info("sockname")
+        self._on_loopback = bool(here) and ipaddress.ip_address(here[0]).is_loopback
         transport.set_write_buffer_limits(HIGH_WATER)
         keep_watch(transport)
         self._deadline = self._site.coarse + self._limits.idle_time
@@ -114,7 +118,7 @@ class Downstream(RequestReader, asyncio.Protocol):
     def _headed(self, request: Request) -> None:
         """Relay it, or put it behind the one in hand."""
         self._deadline = None
-        self._site.admit(request)
+        self._site.admit(request, on_loopback=self._on_loopback)
         if self._current is None and not self._queue:
             self._begin(request)
         else:

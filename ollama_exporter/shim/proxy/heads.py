@@ -5,8 +5,10 @@ Fields keep their order and case. Those of one hop are dropped (RFC 9110 7.6.1),
 server's: Ollama answers 403 to foreign ones.
 """
 
+import ipaddress
 import json
 import re
+import socket
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -39,6 +41,7 @@ FOREIGN: Final = frozenset(
     }
 )
 ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
+LOCAL_NAMES: Final = (".localhost", ".local", ".internal")
 # RFC 3986 3.2, without userinfo: Host has none (RFC 9110 7.2)
 AUTHORITY: Final = re.compile(
     rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]{1,5})?",
@@ -157,7 +160,8 @@ def request_head(request: Request, outward: Outward, peer: bytes) -> bytes:
         lines = [*lines, b"Transfer-Encoding: chunked"]
     elif b"content-length" in noted:
         lines = [*lines, b"Content-Length: " + noted[b"content-length"]]
-    first = request.method + b" " + outward.prefix + request.target + tail
+    prefix = b"" if request.target == b"*" else outward.prefix
+    first = request.method + b" " + prefix + request.target + tail
     return b"\r\n".join([first, *lines, b"\r\n"])
 
 
@@ -198,6 +202,25 @@ def _origin_form(target: bytes) -> bytes:
         raise Refusal(400, "a target that is no path")
     rest = absolute[2]
     return rest if rest[:1] == b"/" else b"/" + rest
+
+
+@lru_cache(maxsize=256)
+def names_this_machine(host: bytes) -> bool:
+    """Tell whether Ollama, listening on loopback, would serve a Host (server/routes.go).
+
+    A page whose name was pointed at 127.0.0.1 has the right to read what that name serves: a name
+    of somebody else's must not become ours by being rewritten.
+    """
+    name = host.decode("latin-1").lower()
+    name = name if name.endswith("]") else name.rpartition(":")[0] or name
+    name = name.removeprefix("[").removesuffix("]")
+    if name in ("", "localhost", socket.gethostname().lower()) or name.endswith(LOCAL_NAMES):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified
 
 
 @lru_cache(maxsize=256)  # clients have few

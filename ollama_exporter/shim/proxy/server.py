@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange, Later, Sink
 from ollama_exporter.shim.proxy.downstream import Downstream
-from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request
+from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request, names_this_machine
 from ollama_exporter.shim.proxy.later import Deferred
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream import Address, Pool
@@ -33,6 +33,7 @@ class Front:
     tls: ssl.SSLContext | None = None
     token: Callable[[], str] | None = None  # that clients must show
     forwarded_for: bool = False
+    any_host: bool = False  # also names that are none of this machine's, on loopback without token
 
 
 class Proxy:
@@ -126,9 +127,12 @@ class Proxy:
         self._connections.discard(connection)
         self._gone.set()
 
-    def admit(self, request: Request) -> None:
-        """Raise Refusal for who does not show the token."""
+    def admit(self, request: Request, *, on_loopback: bool) -> None:
+        """Raise Refusal for who does not show the token, or asks by a name that is not ours."""
         if self._front.token is None:
+            guarded = on_loopback and not self._front.any_host
+            if guarded and not names_this_machine(request.noted.get(b"host", b"")):
+                raise Refusal(403, "a Host that is none of this machine's names")
             return
         shown = request.noted.get(b"authorization", b"")
         good = hmac.compare_digest(shown[len(BEARER) :], self._own_token)

@@ -57,8 +57,8 @@ class Site(Place, Protocol):
     def closed(self, connection: "Downstream") -> None:
         """Take that it is gone."""
 
-    def admit(self, request: Request) -> None:
-        """Raise Refusal for who may not."""
+    def admit(self, request: Request, *, on_loopback: bool) -> None:
+        """Raise Refusal for who may not; `on_loopback`: the connection came in there."""
 
     def exchange(self, request: Request) -> Exchange:
         """Begin the exchange of a request."""

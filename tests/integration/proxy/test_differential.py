@@ -28,7 +28,9 @@ SURE: Final = 0.3  # likewise, where the two seem to differ
 # What nginx refuses by rules of its own, not as malformed; here the server decides.
 OWN_RULES: Final = {
     "an empty Host is valid (RFC 9112 3.2)": rb"\r\nhost:[ \t]*\r\n",
-    "a tab around a value is white space (RFC 9110 5.6.3)": rb"(?:content-length|host|transfer-encoding):[^\r]*\t",
+    "a tab around a value is white space (RFC 9110 5.6.3)": (
+        rb"(?:content-length|host|transfer-encoding):[^\r]*\t"
+    ),
     "no OPTIONS *": rb"\* HTTP",
     "no method TRACE": rb"TRACE ",
     "an authority may have these (RFC 3986 3.2.2)": rb"https?://[^ /?#]*[!$&'()*+,;=]",
