@@ -2,11 +2,12 @@
 """Puts the metrics of one exporter together."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from ollama_exporter.metrics.acting import Acts
 from ollama_exporter.metrics.guard import Collector, Guard
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.lifecycle import Lifecycle
@@ -29,6 +30,7 @@ class Metrics:
     registry: CollectorRegistry
     lifecycle: Lifecycle
     exporter: ExporterCollector
+    acts: Acts
 
 
 def build(
@@ -38,6 +40,7 @@ def build(
     wall: Callable[[float], float],
     log_lines: LogCounter,
     expected: Sequence[str] = (),
+    kept: Callable[[], Iterable[str]] = tuple,
     max_models: int = 100,
     runtime: bool = True,
     shim: Callable[[ModelLabels], Collector] | None = None,
@@ -45,20 +48,22 @@ def build(
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
-    the families of process and interpreter. `shim`: makes what fills the families that polls
+    the families of process and interpreter. `kept`: who else is expected now. `shim`: makes what fills the families that polls
     do not.
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
     lifecycle = Lifecycle(wall, labels)
-    for name in names:
+    for name in [*names, *kept()]:
         lifecycle.meet(name)
+    acts = Acts(labels)
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
         ServerCollector(server, ModelLabels(max_models)),
-        ResidencyCollector(view, lambda: server().up, wall, labels, names),
+        ResidencyCollector(view, lambda: server().up, wall, labels, lambda: [*names, *kept()]),
         lifecycle,
+        acts,
         UnfilledCollector() if shim is None else shim(labels),
         exporter,
     ]
@@ -68,4 +73,4 @@ def build(
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(Guard(collectors, clock=time.perf_counter, besides=besides))
-    return Metrics(registry, lifecycle, exporter)
+    return Metrics(registry, lifecycle, exporter, acts)

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from ollama_exporter.metrics.catalog_acting import ACTING_FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUEST_FAMILIES
 from ollama_exporter.metrics.family import MODEL, Family
 
@@ -168,6 +169,7 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
         ),
     ),
     "Requests": REQUEST_FAMILIES,
+    "Policy": ACTING_FAMILIES,
     "Exporter": (
         Family(
             "ollama_exporter_build_info",

@@ -84,6 +84,7 @@ class ModelState:
     since: float | None  # first poll that listed the (youngest) incarnation
     keep_alive: float | None  # seconds in effect, inf for never, None: not known
     last_use: float | None  # end of the last known request
+    deadline: float | None = None  # as last announced, on our timeline, inf for never
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,4 +292,5 @@ def _state(name: str, lives: Iterable[Life]) -> ModelState:
         since=None if youngest is None else youngest.first_seen,
         keep_alive=None if youngest is None else youngest.keep_alive,
         last_use=None if youngest is None else youngest.last_use,
+        deadline=None if youngest is None else youngest.expires,
     )

@@ -19,6 +19,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.protocol.asked import Asked
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim import facts
@@ -129,6 +130,15 @@ class Recorder:
         if not self._reported:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
+
+    def in_flight(self, model: str) -> list[Asked]:
+        """Return what the requests under way ask of a model, as the server was asked."""
+        with self._lock:
+            return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]
+
+    def loading(self) -> bool:
+        """Tell whether requests wait for a load."""
+        return bool(self._waits.waiting())
 
     # -- labels -----------------------------------------------------------------------------------
 

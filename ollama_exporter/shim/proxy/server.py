@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange, Later, Sink
+from ollama_exporter.shim.proxy.amending import Amend
 from ollama_exporter.shim.proxy.downstream import Downstream
 from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request, names_this_machine
 from ollama_exporter.shim.proxy.later import Deferred
@@ -73,6 +74,7 @@ class Proxy:
         self._later = self._deferred if later is None else later
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
+        self.amend: Amend | None = None
         self._read_tokens()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
