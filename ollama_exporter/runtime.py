@@ -12,11 +12,13 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ollama_exporter import __version__
+from ollama_exporter.acting.actor import Actor
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
+from ollama_exporter.current import Current
+from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
 from ollama_exporter.log import setup
@@ -34,7 +36,6 @@ from ollama_exporter.proxying import (
 )
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
@@ -44,10 +45,6 @@ from ollama_exporter.state import EVERY, StateFile
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
 
-# A reload changes these; the rest is built in, and needs a restart.
-RELOADABLE = frozenset(
-    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
-)
 logger = logging.getLogger(__name__)
 
 
@@ -57,17 +54,6 @@ class Onlookers:
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
-
-
-@dataclass(slots=True)
-class Current:
-    """The settings in force; a reload replaces them whole."""
-
-    settings: Settings
-
-    def cadence(self) -> Cadence:
-        """Return how often to poll."""
-        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
 
 
 async def serve(
@@ -104,6 +90,7 @@ async def run(
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
+    exporter.actor.attach(proxy)
     sockets = listen(settings.listen_addresses, field="web.listen-address")
     try:
         addresses = loopback_addresses(settings.proxy_addresses)
@@ -127,7 +114,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(proxy, proxied):
+        async with relaying(proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -162,6 +149,10 @@ class Exporter:
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
+        self.actor = Actor(
+            settings, self._metrics, self._poller, self._timeline, recorder=self._recorder
+        )
+        self._sinks.events.append(self.actor.saw)
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
@@ -170,11 +161,15 @@ class Exporter:
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
-            expected=settings.expected_models,
+            expected=self._expected,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
         )
+
+    def _expected(self) -> tuple[str, ...]:
+        """Return who should be resident now."""
+        return self.current.expected(self._timeline.wall(self._timeline.now()))
 
     def _shim(self, labels: ModelLabels) -> Recorder:
         """Make what records the proxy's requests."""
@@ -245,15 +240,12 @@ class Exporter:
         """Take the settings anew: all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self.reread is None else self.reread()
-            for field in fields(Settings):
-                value = getattr(settings, field.name)
-                changed = value != getattr(self.current.settings, field.name)
-                if changed and field.name not in RELOADABLE:
-                    raise ConfigError(field.name, value, "a change of it needs a restart")
+            self.current.check(settings)
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
         self.current.settings = settings
+        self.actor.take(settings)
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )

@@ -16,7 +16,7 @@ import yaml
 from ollama_exporter import accept
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.sections.defaults import Autopilot, Rule
-from ollama_exporter.sections.keepwarm import KeepWarm
+from ollama_exporter.sections.keepwarm import OFF, KeepWarm
 from ollama_exporter.settings_table import BY_NAME, SECTIONS, TABLE, Setting
 from ollama_exporter.target import Target
 
@@ -62,7 +62,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "logfmt"
     # sections of the file
-    keep_warm: KeepWarm = KeepWarm()
+    keep_warm: KeepWarm = OFF
     defaults: tuple[Rule, ...] = ()
     autopilot: Autopilot | None = None
 

@@ -112,12 +112,16 @@ async def touch(
         return Renewal(Kept.UNKNOWN_CONTEXT, model, left=rest)
     same = {"num_ctx": model.context} if options is None else options(model.context)
     await server.preload(name, patience=TOUCH_TIME, options=same)
-    answer = await server.ps()
-    after = entry(answer, name)
+    return _touched(model, await server.ps(), wall)
+
+
+def _touched(before: RunningModel, answer: PsAnswer, wall: Clock) -> Renewal:
+    """Read what a touch revealed: a deadline that did not move is that of a model in use."""
+    after = entry(answer, before.name)
     if after is None:
         return Renewal(Kept.ABSENT)
     rest = left(answer, after, wall)
-    if after.expires_at == model.expires_at:
+    if after.expires_at == before.expires_at:
         return Renewal(Kept.BUSY, after, left=rest)
     return Renewal(Kept.LONGER, after, rest, rest)
 

@@ -34,6 +34,7 @@ class Surroundings:
     now: Callable[[], float]
     wall: Callable[[float], float]
     errors: Callable[[], None]  # counts a defect of ours
+    meet: Callable[[str], object]  # creates a model's counters at 0
 
 
 class KeepingWarm:
@@ -59,13 +60,9 @@ class KeepingWarm:
         self._keeper.section = section
         self._told = set()
         for warm in section.models:
+            self._around.meet(warm.model)
             self._acts.meet_kept(warm.model)
         self._wake.set()
-
-    def expected(self) -> tuple[str, ...]:
-        """Return who should be resident now."""
-        around = self._around
-        return self._keeper.section.expected(around.wall(around.now()))
 
     def saw(self, events: tuple[Event, ...], view: View) -> None:
         """Take what a poll showed."""
@@ -124,7 +121,7 @@ class KeepingWarm:
         ours = {warm.model.lower(): warm.model for warm in self._keeper.section.models}
         resident = {
             ours.get(state.name.lower(), state.name): Resident(
-                now if state.deadline is None else state.deadline - now, state.keep_alive
+                0.0 if state.deadline is None else state.deadline - now
             )
             for state in view.models
             if state.resident

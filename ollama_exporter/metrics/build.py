@@ -2,7 +2,7 @@
 """Puts the metrics of one exporter together."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +19,6 @@ from ollama_exporter.metrics.selfmetrics import (
     UnfilledCollector,
 )
 from ollama_exporter.metrics.server import ServerCollector, ServerState
-from ollama_exporter.protocol.names import normalise
 from ollama_exporter.residency.events import View
 
 
@@ -39,8 +38,7 @@ def build(
     server: Callable[[], ServerState],
     wall: Callable[[float], float],
     log_lines: LogCounter,
-    expected: Sequence[str] = (),
-    kept: Callable[[], Iterable[str]] = tuple,
+    expected: Callable[[], Sequence[str]] = tuple,
     max_models: int = 100,
     runtime: bool = True,
     shim: Callable[[ModelLabels], Collector] | None = None,
@@ -48,23 +46,22 @@ def build(
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
-    the families of process and interpreter. `kept`: who else is expected now. `shim`: makes what fills the families that polls
-    do not.
+    the families of process and interpreter. `expected`: normalised names, as of now. `shim`: makes
+    what fills the families that polls do not.
     """
     labels = ModelLabels(max_models)
-    names = [normalise(name) for name in expected]
     lifecycle = Lifecycle(wall, labels)
-    for name in [*names, *kept()]:
+    for name in expected():
         lifecycle.meet(name)
     acts = Acts(labels)
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
         ServerCollector(server, ModelLabels(max_models)),
-        ResidencyCollector(view, lambda: server().up, wall, labels, lambda: [*names, *kept()]),
+        ResidencyCollector(view, lambda: server().up, wall, labels, expected),
         lifecycle,
-        acts,
         UnfilledCollector() if shim is None else shim(labels),
+        acts,
         exporter,
     ]
     library = RuntimeCollector() if runtime else None

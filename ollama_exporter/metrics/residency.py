@@ -58,7 +58,10 @@ class ResidencyCollector:
         yield constant("ollama_model_last_use_timestamp_seconds", self._on_the_wall(use))
         yield constant(
             "ollama_model_expected",
-            [((label,), 1.0) for label in sorted({self._labels.label(x) for x in self._expected()})],
+            [
+                ((label,), 1.0)
+                for label in sorted({self._labels.label(x) for x in self._expected()})
+            ],
         )
         yield constant("ollama_model_unloads_pending", [((), float(view.pending))])
 

@@ -20,7 +20,7 @@ FIRST_WAIT: Final = 60.0  # after a failure or an eviction, doubled with each on
 LONGEST_WAIT: Final = HOUR
 FORGET: Final = 6 * HOUR  # two models that did not fit once are tried again
 CALM: Final = 2 * HOUR  # resident for so long, a model's losses are forgotten
-UNSETTLED: Final = 120.0  # longer the reason of a loss is not waited for
+UNSETTLED: Final = 120.0  # longer, the reason of a loss is not waited for
 COMES_BACK: Final = 60.0  # a request that had it reloaded brings it back by itself
 RENEW_BELOW: Final = 0.5  # share of keep_alive that is left when a deadline is renewed
 RENEW_AGAIN: Final = 0.1  # share of keep_alive between two attempts at that
@@ -29,7 +29,7 @@ MOST_CONFLICTS: Final = 1000
 
 
 class Held(StrEnum):
-    """Why a model that should be resident is not loaded now; label `why` of a metric."""
+    """Why a missing model is not loaded now; label `why` of a metric."""
 
     STOPPED = "stopped"  # somebody stopped it
     UNKNOWN = "unknown"  # it left early and nobody can say why: it may have been stopped
@@ -43,10 +43,9 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model as last listed: seconds that are left (inf: for ever), and its keep-alive if known."""
+    """A model as last listed: seconds that are left, inf for ever."""
 
     left: float
-    keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,24 +201,24 @@ class Keeper:
             return False
         return wanted == float("inf") or resident.left < RENEW_BELOW * wanted
 
-    def _hindrance(
-        self, warm: Warm, before: Sequence[str], situation: Situation
-    ) -> Held | None:
+    def _hindrance(self, warm: Warm, before: Sequence[str], situation: Situation) -> Held | None:
         """Say why a missing model must not be loaded now; `before`: whose turn is earlier."""
         history, now = self._of(warm.model), situation.now
-        if situation.installed is not None and warm.model not in situation.installed:
-            return Held.NOT_INSTALLED
-        if now < history.held_until:
-            return history.held
-        if history.lost_at is not None and now < history.lost_at + UNSETTLED:
-            return Held.UNSETTLED
-        if any(self._clash(warm.model, other) for other in {*situation.resident, *before}):
-            return Held.NO_ROOM
-        if now < history.not_before:
-            return Held.BACKING_OFF
-        if len(history.loads) >= self.section.most_per_hour:
-            return Held.BOUND
-        return Held.LOADING if situation.loading else None
+        others = {*situation.resident, *before}
+        lost = history.lost_at
+        hindrances = (
+            (
+                situation.installed is not None and warm.model not in situation.installed,
+                Held.NOT_INSTALLED,
+            ),
+            (now < history.held_until, history.held),
+            (lost is not None and now < lost + UNSETTLED, Held.UNSETTLED),
+            (any(self._clash(warm.model, other) for other in others), Held.NO_ROOM),
+            (now < history.not_before, Held.BACKING_OFF),
+            (len(history.loads) >= self.section.most_per_hour, Held.BOUND),
+            (situation.loading, Held.LOADING),
+        )
+        return next((why for hinders, why in hindrances if hinders), None)
 
     def _clash(self, model: str, other: str) -> bool:
         return frozenset({model, other}) in self._conflicts

@@ -3,7 +3,6 @@
 
 import math
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class ActingClient(OllamaClient):
     """Every method raises TargetError or RequestError, and ends within its `patience`, seconds."""
 
     def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
-        context: ssl.SSLContext = tls_context(target)
+        context = tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context)
         self._calls = http_client(target, None, context, connections=CONNECTIONS)
 

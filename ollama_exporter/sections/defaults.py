@@ -70,7 +70,9 @@ def _rule(name: str, pattern: str, value: object) -> Rule:
     )
     rule = Rule(pattern, **parsed)
     if not parsed:
-        raise ConfigError(where, value, "accepted: keep-alive, num-ctx, max-keep-alive, max-num-ctx")
+        raise ConfigError(
+            where, value, "accepted: keep-alive, num-ctx, max-keep-alive, max-num-ctx"
+        )
     for key in ("keep_alive", "num_ctx"):
         low, high = getattr(rule, key), getattr(rule, f"max_{key}")
         if low is not None and high is not None and low > high:

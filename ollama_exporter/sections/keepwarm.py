@@ -46,6 +46,9 @@ class KeepWarm:
         return tuple(warm.model for warm in self.models if warm.expected(at))
 
 
+OFF: Final = KeepWarm()
+
+
 def keep_warm(name: str, value: object) -> KeepWarm:
     """Accept the section. Raises ConfigError."""
     parsed = mapping.section(

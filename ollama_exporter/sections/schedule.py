@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weekly windows such as `Mon-Fri 08:00-18:00 Europe/Berlin`, by the clock on the wall there.
 
-A day whose clock skips an hour has no such hour, and one that repeats it has it twice: whoever works
-by the clock does so as well. A window past midnight belongs to the day on which it begins.
+A day whose clock skips an hour has no such hour, and one that repeats it has it twice: whoever
+works by the clock does so as well. A window past midnight belongs to the day on which it begins.
 """
 
 import re

@@ -55,7 +55,7 @@ class Recorder:
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
         self._wall, self._tell = wall, tell
-        self._on_request = on_request
+        self.on_request = on_request
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
@@ -104,7 +104,7 @@ class Recorder:
             runs = exchange.route.runs
             with self._lock:
                 self._tally.ended(exchange, outcome)
-            hand = exchange.on_request or self._on_request
+            hand = exchange.on_request or self.on_request
             if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
             seen = exchange.observation(reading, outcome, phase)
@@ -135,6 +135,10 @@ class Recorder:
         """Return what the requests under way ask of a model, as the server was asked."""
         with self._lock:
             return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]
+
+    def canonical(self, model: str) -> str | None:
+        """Return an installed or listed model's own spelling; None: it is not known."""
+        return self._waits.residence.canonical(model)
 
     def loading(self) -> bool:
         """Tell whether requests wait for a load."""

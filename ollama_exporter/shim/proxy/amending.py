@@ -91,9 +91,7 @@ class AmendingRelay(Relay):
         self._body = None
         self._out.append(request_head(self._request, self._place.outward, self._client.peer))
         if body:
-            self._out.append(
-                b"%x\r\n%b\r\n" % (len(body), body) if self._request.chunked else body
-            )
+            self._out.append(b"%x\r\n%b\r\n" % (len(body), body) if self._request.chunked else body)
 
     def _head_of(self, lines: list[bytes]) -> bytes:
         amend = self._place.amend

@@ -9,18 +9,20 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange, Later, Sink
-from ollama_exporter.shim.proxy.amending import Amend
 from ollama_exporter.shim.proxy.downstream import Downstream
 from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request, names_this_machine
 from ollama_exporter.shim.proxy.later import Deferred
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream import Address, Pool
 from ollama_exporter.target import SCHEME_PORTS
+
+if TYPE_CHECKING:
+    from ollama_exporter.shim.proxy.amending import Amend
 
 WATCH: Final = 1.0  # seconds between two looks at all connections
 BEARER: Final = b"bearer "
