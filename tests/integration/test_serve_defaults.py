@@ -2,7 +2,6 @@
 """The proxy's defaults on a running exporter: what reaches the server, and what is set after."""
 
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from ollama_exporter.sections.defaults import Rule
 from ollama_exporter.simulator.catalogue import GIB, default_catalogue
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load, Runner, Unload
-from tests.support.exporting import Running, exporting, until
+from tests.support.exporting import Running, exporting
 
 CATALOGUE = default_catalogue().compressed(200.0)
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
@@ -222,30 +221,6 @@ def test_a_busy_model_that_was_told_to_go_is_not_kept() -> None:
 
     small = replace(HOST, memory=7 * GIB, parallel=4)
     with_rules(check, Rule("*", keep_alive=600.0), host=small)
-
-
-def test_all_other_bytes_are_as_the_client_wrote_them_in_any_framing() -> None:
-    async def check(it: Session) -> None:
-        body = b'{ "model":"mistral","prompt" : "caf\xc3\xa9 [[n=2]]", "stream":false }'
-
-        async def slowly() -> Any:
-            for index in range(0, len(body), 7):
-                yield body[index : index + 7]
-                await asyncio.sleep(0.001)
-
-        contents: list[Any] = [body, slowly()]
-        for content in contents:
-            got: list[bytes] = []
-            it.sim.on_body = got.append  # type: ignore[attr-defined]  # read below
-            answer = await it.through.post("/api/generate", content=content)
-            assert answer.status_code == 200, answer.text
-            await it.ask(prompt="", keep_alive=0)
-            await until(lambda: not it.sim.site.engine.listed())
-            await it.exporter.until(lambda s: s.get(("ollama_model_loaded", MISTRAL)) == 0)
-            assert answer.headers[HEADER] == "keep_alive=10m0s"
-            assert json.loads(answer.content)["done"]
-
-    with_rules(check, Rule("*", keep_alive=600.0))
 
 
 def test_a_body_that_is_too_long_to_be_looked_into_passes_as_it_is() -> None:
