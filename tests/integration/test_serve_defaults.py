@@ -90,7 +90,9 @@ def test_a_request_that_loads_its_model_gets_the_default() -> None:
         assert samples[changes, f"change=keep_alive_cap,{MISTRAL}"] == 0
         # what the client carried, not what was made of it
         assert samples["ollama_request_keep_alive_total", f"class=absent,{MISTRAL}"] == 1
-        await it.exporter.until(lambda s: s.get(("ollama_model_keep_alive_seconds", MISTRAL)) == 600)
+        await it.exporter.until(
+            lambda s: s.get(("ollama_model_keep_alive_seconds", MISTRAL)) == 600
+        )
 
     with_rules(check, Rule("*", keep_alive=600.0))
 
@@ -117,7 +119,7 @@ def test_a_renewal_reloads_nothing(context: int | None) -> None:
     """The trap, for an automatic and an explicit context."""
 
     async def check(it: Session) -> None:
-        options = {} if context is None else {"options": {"num_ctx": context}}
+        options: dict[str, Any] = {} if context is None else {"options": {"num_ctx": context}}
         await it.ask(past=True, **options)
         await it.seen()
         await it.ask(**options)
@@ -132,7 +134,7 @@ def test_a_renewal_reloads_nothing(context: int | None) -> None:
 
 def test_a_renewal_carries_the_other_options_that_clients_ask_for() -> None:
     async def check(it: Session) -> None:
-        options = {"options": {"num_ctx": 2048, "num_batch": 64, "use_mmap": False}}
+        options: dict[str, Any] = {"options": {"num_ctx": 2048, "num_batch": 64, "use_mmap": False}}
         await it.ask(past=True, **options)
         await it.seen()
         await it.ask(**options)

@@ -109,7 +109,9 @@ def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_a_plain_number_is_seconds_also_as_a_text(tmp_path: Path) -> None:
-    text = "keep-warm: {models: {a: {keep-alive: '300'}, b: {keep-alive: '-1'}, c: {keep-alive: 1.5}}}"
+    text = (
+        "keep-warm: {models: {a: {keep-alive: '300'}, b: {keep-alive: '-1'}, c: {keep-alive: 1.5}}}"
+    )
     models = loaded(text, tmp_path).keep_warm.models
     assert [warm.keep_alive for warm in models] == [300.0, math.inf, 1.5]
 

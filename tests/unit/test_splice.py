@@ -20,7 +20,7 @@ SPACES = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", " : ")])
     ("before", "after"),
     [
         (b"{}", b'{"keep_alive":1}'),
-        (b' { } ', b' {"keep_alive":1 } '),
+        (b" { } ", b' {"keep_alive":1 } '),
         (b'{"model":"a"}', b'{"keep_alive":1,"model":"a"}'),
         (b'{"keep_alive" : "5m" , "a":1}', b'{"keep_alive" : 1 , "a":1}'),
         (b'{"keep_alive":{"x":[1,2]}}', b'{"keep_alive":1}'),
@@ -52,7 +52,9 @@ def test_a_member_of_a_member(before: bytes, after: bytes | None) -> None:
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), SPACES, st.booleans())
 def test_any_object_keeps_all_its_other_members(
-    body: dict[str, Any], spaces: tuple[str, str], ascii_: bool  # noqa: FBT001 - hypothesis hands it
+    body: dict[str, Any],
+    spaces: tuple[str, str],
+    ascii_: bool,  # noqa: FBT001 - hypothesis hands it
 ) -> None:
     raw = json.dumps(body, separators=spaces, ensure_ascii=ascii_).encode()
     spliced = put(raw, ("keep_alive",), b"61")

@@ -13,6 +13,7 @@ from ollama_exporter.residency.facts import RequestStarted
 from ollama_exporter.sections.defaults import Rule
 from ollama_exporter.shim.defaults import Changed, Rules, change
 from ollama_exporter.shim.exchange import Exchange
+from tests.support.exporting import until
 from tests.support.loops import Run
 from tests.support.proxying import Proxied
 from tests.support.rawserver import OK, Link, RawServer, Script, answers
@@ -175,9 +176,7 @@ def test_a_client_that_leaves_before_its_body_is_complete_reaches_nobody(run: Ru
         client.send(request(BODY)[:-3])
         await server.link()
         client.close()
-        async with asyncio.timeout(5):
-            while not proxy.observations:
-                await asyncio.sleep(0.01)
+        await until(lambda: proxy.observations)
         assert server.received == b""
         assert proxy.observations[0].outcome == "client_gone"
 
