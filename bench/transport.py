@@ -75,9 +75,7 @@ def rounds(count: int, *, chunks: int, times: int) -> tuple[list[float], list[fl
     inner.chunks = chunks
     registry = CollectorRegistry()
     bare = httpx.Client(base_url=URL, transport=inner)
-    ours = httpx.Client(
-        base_url=URL, transport=Transport(inner, base_url=URL, registry=registry)
-    )
+    ours = httpx.Client(base_url=URL, transport=Transport(inner, base_url=URL, registry=registry))
     for client in (bare, ours):
         cost(client, max(1, times // 10))
     without, within = [], []
