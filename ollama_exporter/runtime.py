@@ -12,15 +12,17 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ollama_exporter import __version__
+from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
 from ollama_exporter.poller import Poller, Sinks
@@ -34,13 +36,14 @@ from ollama_exporter.proxying import (
 )
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
+from ollama_exporter.residency.saved import Saved
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.state import EVERY, StateFile
+from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
 
@@ -99,7 +102,7 @@ async def run(
 
     `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
     """
-    state_file = _state_file(settings)
+    state_file = state_file_of(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
@@ -147,9 +150,10 @@ class Exporter:
         self.reread: Callable[[], Settings] | None = None
         self._log_lines = log_lines
         self._timeline = Timeline()
-        self._tracker = Tracker(window=max(WINDOW, WINDOW_POLLS * settings.poll_interval))
+        window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
+        self._tracker, self._advising = Tracker(window=window), Advising(blind=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
-        self._sinks = Sinks(events=[self._record])
+        self._sinks = Sinks(events=[self._record], polled=[self._advising.polled])
         self._poller = Poller(
             self._client,
             self._tracker,
@@ -161,6 +165,11 @@ class Exporter:
         )
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
+        self._advising.attach(
+            self._metrics.idle,
+            self._metrics.labels,
+            self._recorder.loads if self._recorder else dict,
+        )
         self._sinks.errors = self._metrics.exporter.errors.inc
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
@@ -174,9 +183,10 @@ class Exporter:
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
+            advice=self._advising.rows,
         )
 
-    def _shim(self, labels: ModelLabels) -> Recorder:
+    def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -188,6 +198,8 @@ class Exporter:
             on_request=self._onlookers.requests,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
+            gaps=self._advising.gaps,
+            idle=idle,
         )
         return self._recorder
 
@@ -205,6 +217,7 @@ class Exporter:
             logger.warning("State not taken up: it is of a later time than now")
         elif saved is not None:
             self._tracker.restore(saved)
+            self._advising.restore(saved.habits)
             self._poller.view = self._tracker.view()
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._metrics.lifecycle.on_event(Found(life.model, now))
@@ -236,7 +249,7 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if state_file is not None:
-                state_file.write(self._tracker.dump())
+                state_file.write(self._state())
             await self._client.aclose()
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
@@ -288,12 +301,7 @@ class Exporter:
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await asyncio.to_thread(state_file.write, self._tracker.dump())
+            await asyncio.to_thread(state_file.write, self._state())
 
-
-def _state_file(settings: Settings) -> StateFile | None:
-    if settings.state_file is None:
-        return None
-    state_file = StateFile(settings.state_file, url=settings.ollama_url)
-    state_file.check()
-    return state_file
+    def _state(self) -> Saved:
+        return replace(self._tracker.dump(), habits=self._advising.dump())

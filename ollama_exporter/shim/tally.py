@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
+from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.families import (
     Families,
     collected,
@@ -39,7 +39,6 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
-GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
 # Requests that a runner had to do with: how long the others took says nothing of models.
 SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
 
@@ -76,6 +75,7 @@ class Tally:
             if family.source and family.name not in COUNTED
         }
         self._children: dict[tuple[str, ...], Any] = {}  # bounded, because the labels are
+        self.loads: dict[str, tuple[float, int]] = {}  # seconds of all measured loads, and how many
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -116,13 +116,6 @@ class Tally:
         for class_ in OPTIONS:
             self._child("ollama_request_options_total", label, class_)
 
-    def gap(self, label: str, seconds: float) -> None:
-        """Count how long a model had been idle."""
-        self._child("ollama_model_idle_gap_seconds", label).observe(seconds)
-        for bound, written in GAPS:
-            name = "ollama_model_idle_gap_truncated_seconds_total"
-            self._child(name, label, written).inc(min(seconds, bound))
-
     def record(self, label: str, seen: Observation, *, load: float | None) -> None:
         """Count a request; `load`: seconds of a load that it measured."""
         route, outcome = seen.route.label, seen.outcome
@@ -144,6 +137,8 @@ class Tally:
             self._child("ollama_cold_starts_total", label).inc()
         if load is not None:
             self._child("ollama_model_load_seconds", label).observe(load)
+            seconds, count = self.loads.get(label, (0.0, 0))
+            self.loads[label] = (seconds + load, count + 1)
         self._times(label, seen)
         self._tokens(label, seen)
 
