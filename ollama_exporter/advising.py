@@ -5,6 +5,7 @@ Advice is computed when it is asked for, and again only for a model whose histor
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from ollama_exporter.metrics.advice import Row
 from ollama_exporter.metrics.idle import IdleCollector
@@ -13,7 +14,7 @@ from ollama_exporter.policy.advise import Advice, Habits, advise, assumed_load, 
 from ollama_exporter.poller import Polled
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.gaps import Gaps
-from ollama_exporter.residency.saved import Habit
+from ollama_exporter.residency.saved import Habit, Saved
 
 Loads = Mapping[str, tuple[float, int]]  # by label: seconds of all measured loads, how many
 
@@ -83,10 +84,10 @@ class Advising:
         before = self._loaded_before.get(label, (0.0, 0))
         return seconds + before[0], count + before[1]
 
-    def dump(self) -> dict[str, Habit]:
-        """Return what a later process goes on from."""
+    def saved(self, saved: Saved) -> Saved:
+        """Add what a later process goes on from."""
         idle = self._idle
-        return {
+        habits = {
             label: Habit(
                 gaps.copy(),
                 idle.inferred[label],
@@ -95,6 +96,7 @@ class Advising:
             )
             for label, gaps in idle.gaps.items()
         }
+        return replace(saved, habits=habits)
 
     def restore(self, habits: Mapping[str, Habit]) -> None:
         """Go on from what an earlier process had counted."""

@@ -12,12 +12,12 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 from ollama_exporter import __version__
 from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
+from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
 from ollama_exporter.log import setup
@@ -34,10 +34,9 @@ from ollama_exporter.proxying import (
     open_to_all,
     relaying,
 )
+from ollama_exporter.reloading import Current
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.saved import Saved
-from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
@@ -47,10 +46,6 @@ from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
 
-# A reload changes these; the rest is built in, and needs a restart.
-RELOADABLE = frozenset(
-    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
-)
 logger = logging.getLogger(__name__)
 
 
@@ -60,17 +55,6 @@ class Onlookers:
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
-
-
-@dataclass(slots=True)
-class Current:
-    """The settings in force; a reload replaces them whole."""
-
-    settings: Settings
-
-    def cadence(self) -> Cadence:
-        """Return how often to poll."""
-        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
 
 
 async def serve(
@@ -165,16 +149,11 @@ class Exporter:
         )
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
-        self._advising.attach(
-            self._metrics.idle,
-            self._metrics.labels,
-            self._recorder.loads if self._recorder else dict,
-        )
         self._sinks.errors = self._metrics.exporter.errors.inc
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
-        return build(
+        metrics = build(
             view=lambda: self._poller.view,
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
@@ -185,6 +164,10 @@ class Exporter:
             shim=self._shim if settings.proxy_addresses else None,
             advice=self._advising.rows,
         )
+        recorder = self._recorder  # the build has made it
+        loads = recorder.loads if recorder is not None else dict
+        self._advising.attach(metrics.idle, metrics.labels, loads)
+        return metrics
 
     def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
@@ -249,7 +232,7 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if state_file is not None:
-                state_file.write(self._state())
+                state_file.write(self._advising.saved(self._tracker.dump()))
             await self._client.aclose()
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
@@ -258,15 +241,10 @@ class Exporter:
         """Take the settings anew: all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self.reread is None else self.reread()
-            for field in fields(Settings):
-                value = getattr(settings, field.name)
-                changed = value != getattr(self.current.settings, field.name)
-                if changed and field.name not in RELOADABLE:
-                    raise ConfigError(field.name, value, "a change of it needs a restart")
+            self.current.replace(settings)
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
-        self.current.settings = settings
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
@@ -301,7 +279,5 @@ class Exporter:
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await asyncio.to_thread(state_file.write, self._state())
-
-    def _state(self) -> Saved:
-        return replace(self._tracker.dump(), habits=self._advising.dump())
+            saved = self._advising.saved(self._tracker.dump())
+            await asyncio.to_thread(state_file.write, saved)

@@ -3,8 +3,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from ollama_exporter.metrics.families import Families, constant
+
+ADVISED: Final = "ollama_model_advised_keep_alive_seconds"
+SAMPLES: Final = "ollama_model_advice_samples"
+LOAD: Final = "ollama_model_advice_load_seconds"
+MEMORY: Final = "ollama_model_advice_memory_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +35,7 @@ class AdviceCollector:
     def collect(self) -> Families:
         """Yield the families."""
         rows = list(self._rows())
-        for name, value in (
-            ("ollama_model_advised_keep_alive_seconds", lambda row: row.keep_alive),
-            ("ollama_model_advice_samples", lambda row: row.samples),
-            ("ollama_model_advice_load_seconds", lambda row: row.load_seconds),
-            ("ollama_model_advice_memory_bytes", lambda row: row.memory_bytes),
-        ):
-            yield constant(name, [((row.label,), float(value(row))) for row in rows])
+        yield constant(ADVISED, [((row.label,), row.keep_alive) for row in rows])
+        yield constant(SAMPLES, [((row.label,), row.samples) for row in rows])
+        yield constant(LOAD, [((row.label,), row.load_seconds) for row in rows])
+        yield constant(MEMORY, [((row.label,), row.memory_bytes) for row in rows])

@@ -5,7 +5,6 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from ollama_exporter.metrics.families import Families, constant, empty
 from ollama_exporter.residency.idle import BOUNDS, IdleGaps
@@ -13,8 +12,8 @@ from ollama_exporter.residency.idle import BOUNDS, IdleGaps
 GAP: Final = "ollama_model_idle_gap_seconds"
 TRUNCATED: Final = "ollama_model_idle_gap_truncated_seconds_total"
 INFERRED: Final = "ollama_model_idle_gaps_inferred_total"
-# As the histogram's own `le` is written: the two are joined on it.
-LE: Final = tuple(floatToGoString(bound) for bound in BOUNDS)
+# As the library writes `le`, and as Prometheus stores it: the two are joined on it.
+LE: Final = tuple(f"{bound:.1f}" for bound in BOUNDS)
 
 
 class IdleCollector:

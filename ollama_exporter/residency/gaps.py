@@ -67,6 +67,19 @@ class Use:
         self.ended = self.deadline = None
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Two polls in a row: between them lies what the later one shows anew."""
+
+    now: float
+    since: float
+    error: float  # by which moments may be off
+
+    def explains(self, use: Use) -> bool:
+        """Tell whether a request that was seen, or a deed of ours, explains what changed."""
+        return use.open > 0 or use.seen > self.since - LATE
+
+
 class Gaps:
     """Takes requests and polls in order of time, returns each idle gap once.
 
@@ -157,19 +170,6 @@ class Gaps:
         return _renewed(use, ours, look)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Two polls in a row: between them lies what the later one shows anew."""
-
-    now: float
-    since: float
-    error: float  # by which moments may be off
-
-    def explains(self, use: Use) -> bool:
-        """Tell whether a request that was seen, or a deed of ours, explains what changed."""
-        return use.open > 0 or use.seen > self.since - LATE
-
-
 def _renewed(use: Use, deadline: float, look: Look) -> float | None:
     """Take a deadline that was written between the polls: a request ended there."""
     fresh, earlier, before = use.fresh, use.end(), use.deadline
@@ -183,7 +183,7 @@ def _renewed(use: Use, deadline: float, look: Look) -> float | None:
 
 
 def _written(use: Use, deadline: float, look: Look) -> bool:
-    """Learn that this deadline was written between the polls; return whether keep-alives agree."""
+    """Learn that it was written between the polls; return whether the keep-alive agrees."""
     use.forget()
     use.fresh = False
     if math.isinf(deadline):

@@ -58,7 +58,7 @@ class Recorder:
         """
         self._labels = labels
         self._waits = Waits(residence, Gaps() if gaps is None else gaps, cold=cold)
-        self._idle = IdleCollector() if idle is None else idle
+        self._idle, self._own_idle = (IdleCollector() if idle is None else idle), idle is None
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -175,15 +175,17 @@ class Recorder:
             for w in self._waits.waiting()
         ]
         yield from self._tally.collect(waiting)
-        if self._alone:
+        if self._own_idle:
             yield from self._idle.collect()
+        if self._alone:
             yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
         yield from (empty(family.name) for family in FAMILIES.values() if family.source)
-        if self._alone:
+        if self._own_idle:
             yield from self._idle.describe()
+        if self._alone:
             yield from collected(self._own_errors)
 
     def _log(self, seen: Observation) -> None:
