@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client.samples import Exemplar
 
-from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
+from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.families import Families, constant
 from ollama_exporter.metrics.plain import PlainCounter, PlainHistogram
 from ollama_exporter.protocol.asked import Asked
@@ -35,7 +35,6 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
-GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
 # Requests that a runner had to do with: how long the others took says nothing of models.
 SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
 
@@ -71,6 +70,12 @@ class Tally:
         self._histograms = {x.name: PlainHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
         self._met: set[tuple[str, str]] = set()  # labels and routes; bounded, because both are
+
+    @property
+    def loads(self) -> dict[str, tuple[float, int]]:
+        """Seconds of all loads measured, and how many they were, by label."""
+        measured = self._histograms["ollama_model_load_seconds"].totals()
+        return {label: each for (label,), each in measured.items()}
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -111,13 +116,6 @@ class Tally:
             counters["ollama_request_keep_alive_total"].meet(label, class_)
         for class_ in OPTIONS:
             counters["ollama_request_options_total"].meet(label, class_)
-
-    def gap(self, label: str, seconds: float) -> None:
-        """Count how long a model had been idle."""
-        self._histograms["ollama_model_idle_gap_seconds"].observe(label, value=seconds)
-        truncated = self._counters["ollama_model_idle_gap_truncated_seconds_total"]
-        for bound, written in GAPS:
-            truncated.add(label, written, amount=min(seconds, bound))
 
     def record(self, label: str, seen: Observation, *, load: float | None) -> None:
         """Count a request; `load`: seconds of a load that it measured."""
