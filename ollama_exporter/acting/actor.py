@@ -2,7 +2,7 @@
 """All that the exporter does to its server, put together; nothing, unless the file says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from ollama_exporter.acting.autopilot import Advised, Pilot
@@ -32,7 +32,8 @@ class Actor:
         timeline: Timeline,
         *,
         recorder: Recorder | None,
-        advice: Callable[[str], Advised | None] = lambda _model: None,
+        advice: Callable[[], Iterable[tuple[str, Advised]]],
+        touched: Callable[[str, float], None],
     ) -> None:
         acts, self._recorder = metrics.acts, recorder
         self._around = around = Surroundings(
@@ -44,6 +45,7 @@ class Actor:
             wall=timeline.wall,
             errors=metrics.exporter.errors.inc,
             meet=metrics.lifecycle.meet,
+            touched=touched,
         )
         self._client = ActingClient(settings.target, timeout=settings.ollama_timeout)
         self._contexts = Contexts()
@@ -63,6 +65,7 @@ class Actor:
                 view=around.view,
                 canonical=recorder.canonical,
                 now=around.now,
+                touched=touched,
             )
         self._settings = settings
         self.take(settings)
@@ -97,15 +100,12 @@ class Actor:
         if self._defaulting is not None:
             self._defaulting.saw(seen)
 
-    def _models(self) -> list[str]:
-        return [state.name for state in self._around.view().models]
-
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Act meanwhile."""
         tasks = [
             asyncio.create_task(self._warm.run()),
-            asyncio.create_task(self._pilot.run(self._models, self._around.errors)),
+            asyncio.create_task(self._pilot.run(self._around.errors)),
         ]
         try:
             yield

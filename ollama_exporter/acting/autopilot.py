@@ -28,9 +28,9 @@ class Advised(Protocol):
 
 
 class Pilot:
-    """Gives each model that it follows a keep_alive. `advice`: None where there is none."""
+    """Gives each model that it follows a keep_alive. `advice`: by model, as of now."""
 
-    def __init__(self, acts: Acts, advice: Callable[[str], Advised | None]) -> None:
+    def __init__(self, acts: Acts, advice: Callable[[], Iterable[tuple[str, Advised]]]) -> None:
         self._acts, self._advice = acts, advice
         self._given: dict[str, float] = {}
         self.section: Autopilot | None = None
@@ -46,17 +46,14 @@ class Pilot:
             self._given = {}
             self._acts.unpiloted()
 
-    def look(self, models: Iterable[str]) -> None:
-        """Follow the advice for each of these models."""
-        for model in models:
-            self._follow(model)
+    def look(self) -> None:
+        """Follow the advice."""
+        if self.section is not None:
+            for model, advice in self._advice():
+                self._follow(self.section, model, advice)
 
-    def _follow(self, model: str) -> None:
-        section = self.section
-        if section is None or not section.follows(model):
-            return
-        advice = self._advice(model)
-        if advice is None or advice.samples < section.least_gaps:
+    def _follow(self, section: Autopilot, model: str, advice: Advised) -> None:
+        if not section.follows(model) or advice.samples < section.least_gaps:
             return
         keep_alive = min(max(advice.keep_alive, section.min), section.max)
         before = self._given.get(model)
@@ -75,12 +72,12 @@ class Pilot:
             },
         )
 
-    async def run(self, models: Callable[[], Iterable[str]], errors: Callable[[], None]) -> None:
+    async def run(self, errors: Callable[[], None]) -> None:
         """Look at the advice now and then, until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
             try:
-                self.look(models())
+                self.look()
             except Exception:
                 errors()
                 logger.exception("Autopilot failed in a way that was not foreseen")

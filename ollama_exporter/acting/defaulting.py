@@ -47,10 +47,12 @@ class Defaulting:
         view: Callable[[], View],
         canonical: Callable[[str], str | None],
         now: Callable[[], float],
+        touched: Callable[[str, float], None],
     ) -> None:
         self.rules = rules
         self._client, self._recorder, self._acts = client, recorder, acts
         self._contexts, self._view, self._canonical, self._now = contexts, view, canonical, now
+        self._touched = touched
         self._renewing: dict[str, asyncio.Task[None]] = {}
         self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, since when
 
@@ -124,6 +126,7 @@ class Defaulting:
         await asyncio.sleep(PAUSE)
         try:
             for wait in (*ATTEMPTS, 0.0):
+                self._touched(model, self._now())
                 renewal = await careful.renew(
                     self._client,
                     model,

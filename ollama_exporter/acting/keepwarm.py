@@ -35,6 +35,7 @@ class Surroundings:
     wall: Callable[[float], float]
     errors: Callable[[], None]  # counts a defect of ours
     meet: Callable[[str], object]  # creates a model's counters at 0
+    touched: Callable[[str, float], None]  # that was us: no use of the model
 
 
 class KeepingWarm:
@@ -171,6 +172,7 @@ class KeepingWarm:
                 keep_alive=warm.keep_alive,
                 options=options,
             )
+            around.touched(warm.model, around.now())
         except OllamaExporterError as err:
             self._fail(action, err)
             return
@@ -179,8 +181,9 @@ class KeepingWarm:
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     async def _renew(self, action: Renew) -> None:
-        warm = action.warm
-        self._keeper.done(action, at=self._around.now())
+        warm, around = action.warm, self._around
+        self._keeper.done(action, at=around.now())
+        around.touched(warm.model, around.now())
         try:
             renewal = await careful.renew(
                 self._client,

@@ -27,6 +27,7 @@ PROVISIONAL_GAPS: Final = 20
 MEASURED_GAPS: Final = 50
 MEASURED_TIME: Final = 7 * 86400.0  # a week has a rhythm; seconds of idle time that were seen
 UNSEEN_FLOOR: Final = 60.0  # polls miss the shortest gaps, so that shorter values look too good
+MOSTLY: Final = 0.1  # so many of the gaps may be inferred where requests are said to be seen
 # What NVMe disks do, where nothing was measured: seconds, and bytes a second.
 ASSUMED_START: Final = 1.5
 ASSUMED_SPEED: Final = 1.5 * GB
@@ -90,6 +91,11 @@ class Advice:
             low.idle_gb_hours + share * (high.idle_gb_hours - low.idle_gb_hours),
             low.cost + share * (high.cost - low.cost),
         )
+
+
+def mostly_seen(samples: float, inferred: float) -> bool:
+    """Tell whether gaps come from requests, but for a few that polls alone showed."""
+    return inferred <= MOSTLY * samples
 
 
 def assumed_load(memory_bytes: float) -> float:

@@ -31,6 +31,11 @@ class IdleGaps:
     total: float = 0.0
     """Sum of all gaps."""
 
+    def __post_init__(self) -> None:
+        """Refuse counts on other bounds. Raises ValueError."""
+        if (len(self.counts), len(self.truncated)) != (len(BOUNDS) + 1, len(BOUNDS)):
+            raise ValueError("idle gaps on other bounds")
+
     @classmethod
     def of(cls, gaps: Iterable[float]) -> "IdleGaps":
         """Count these."""
@@ -38,6 +43,10 @@ class IdleGaps:
         for gap in gaps:
             counted.add(gap)
         return counted
+
+    def copy(self) -> "IdleGaps":
+        """Return a copy: the counting goes on."""
+        return IdleGaps(list(self.counts), list(self.truncated), self.total)
 
     @property
     def samples(self) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
 from ollama_exporter.protocol import asked as reading
 from ollama_exporter.protocol import splice
 from ollama_exporter.protocol.asked import Asked
@@ -109,7 +111,7 @@ def change(
         return None
     return Changed(
         new,
-        replace(asked, **{edit.path[-1]: edit.means for edit in edits}),
+        msgspec.structs.replace(asked, **{edit.path[-1]: edit.means for edit in edits}),
         tuple(edit.change for edit in edits),
         ", ".join(edit.said for edit in edits),
     )

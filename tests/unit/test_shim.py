@@ -4,10 +4,11 @@
 import asyncio
 import logging
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ollama_exporter.cli.bars import bar, beside, parts, words
@@ -361,8 +362,8 @@ def test_an_idle_gap_is_between_the_end_of_one_and_the_begin_of_the_next() -> No
     assert samples["ollama_model_idle_gap_seconds_count", "model=m:latest"] == 1
     assert samples["ollama_model_idle_gap_seconds_sum", "model=m:latest"] == 40.0
     truncated = "ollama_model_idle_gap_truncated_seconds_total"
-    assert samples[truncated, "le=30,model=m:latest"] == 30.0
-    assert samples[truncated, "le=60,model=m:latest"] == 40.0
+    assert samples[truncated, "le=30.0,model=m:latest"] == 30.0
+    assert samples[truncated, "le=60.0,model=m:latest"] == 40.0
 
 
 def test_keep_alives_and_options_are_counted_by_class() -> None:
@@ -501,7 +502,7 @@ def test_a_bar_shows_each_part_by_a_letter_of_its_own() -> None:
     ]  # fmt: skip
     assert bar(seen, longest=10.0).plain == "|" + "L" * 28 + "P" * 2 + "A" * 8 + "·" * 2 + "|"
     assert words(seen) == "load 7.0, prompt 0.5, answer 2.0, rest 0.5"
-    assert "nothing" in words(replace(seen, ended=0.0, reading=Reading(Ending.COMPLETE)))
+    assert "nothing" in words(structs.replace(seen, ended=0.0, reading=Reading(Ending.COMPLETE)))
 
 
 def test_a_cold_call_stands_beside_the_warm_one_whose_answer_took_as_long() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings in force, and which of them a reload may change."""
+"""The settings in force, and what of them a reload may change."""
 
 from dataclasses import dataclass, fields
 from typing import Final
@@ -34,9 +34,11 @@ class Current:
         named = (normalise(name) for name in settings.expected_models)
         return tuple(dict.fromkeys([*named, *settings.keep_warm.expected(at)]))
 
-    def check(self, settings: Settings) -> None:
-        """Raise ConfigError for a change that needs a restart."""
+    def replace(self, settings: Settings) -> None:
+        """Put others in force: all of them or none. Raises ConfigError."""
         for field in fields(Settings):
             value = getattr(settings, field.name)
-            if value != getattr(self.settings, field.name) and field.name not in RELOADABLE:
+            changed = value != getattr(self.settings, field.name)
+            if changed and field.name not in RELOADABLE:
                 raise ConfigError(field.name, value, "a change of it needs a restart")
+        self.settings = settings
