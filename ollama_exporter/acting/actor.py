@@ -46,6 +46,7 @@ class Actor:
             errors=metrics.exporter.errors.inc,
             meet=metrics.lifecycle.meet,
             touched=touched,
+            tell=poller.tell,
         )
         self._client = ActingClient(settings.target, timeout=settings.ollama_timeout)
         self._contexts = Contexts()

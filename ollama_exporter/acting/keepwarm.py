@@ -2,8 +2,10 @@
 """Keep-warm at work: carries out what `policy/warming.py` decides, one thing at a time."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +19,8 @@ from ollama_exporter.policy.warming import Held, Keeper, Load, Renew, Resident, 
 from ollama_exporter.protocol.acting import ActingClient
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
-from ollama_exporter.sections.keepwarm import KeepWarm
+from ollama_exporter.residency.facts import Fact, RequestAnswered, RequestEnded, RequestStarted
+from ollama_exporter.sections.keepwarm import KeepWarm, Warm
 
 LOOK: Final = 5.0  # seconds between two looks at the schedule, where no poll brings one
 logger = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class Surroundings:
     errors: Callable[[], None]  # counts a defect of ours
     meet: Callable[[str], object]  # creates a model's counters at 0
     touched: Callable[[str, float], None]  # that was us: no use of the model
+    tell: Callable[[Fact], None]  # a load of ours is evidence, like any client's
 
 
 class KeepingWarm:
@@ -52,6 +56,7 @@ class KeepingWarm:
         self._client, self._acts, self._contexts, self._around = client, acts, contexts, around
         self._keeper = Keeper(section)
         self._wake = asyncio.Event()
+        self._numbers = itertools.count(1)
         self._held: dict[str, Held] = {}
         self._told: set[str] = set()  # what a dry run has said already
         self.take(section)
@@ -166,12 +171,13 @@ class KeepingWarm:
                 return  # somebody was faster than the last poll
             began = around.now()
             self._keeper.done(action, at=began)
-            await self._client.preload(
-                warm.model,
-                patience=self._keeper.section.patience,
-                keep_alive=warm.keep_alive,
-                options=options,
-            )
+            with self._witnessed(warm, options.get("num_ctx")):
+                await self._client.preload(
+                    warm.model,
+                    patience=self._keeper.section.patience,
+                    keep_alive=warm.keep_alive,
+                    options=options,
+                )
             around.touched(warm.model, around.now())
         except OllamaExporterError as err:
             self._fail(action, err)
@@ -179,6 +185,19 @@ class KeepingWarm:
         self._acts.warmed(warm.model)
         values = {"model": warm.model, "seconds": round(around.now() - began, 3)}
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
+
+    @contextmanager
+    def _witnessed(self, warm: Warm, num_ctx: int | None) -> Iterator[None]:
+        """Have a load known as the request that it is: whom it drives out was evicted by it."""
+        around, number = self._around, ("keep-warm", next(self._numbers))
+        keep_alive = warm.keep_alive
+        started = RequestStarted(around.now(), number, warm.model, keep_alive, num_ctx)
+        around.tell(started)
+        try:
+            yield
+            around.tell(RequestAnswered(around.now(), number))
+        finally:
+            around.tell(RequestEnded(around.now(), number))
 
     async def _renew(self, action: Renew) -> None:
         warm, around = action.warm, self._around

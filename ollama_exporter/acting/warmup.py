@@ -14,9 +14,10 @@ from ollama_exporter.acting.careful import Kept
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
 from ollama_exporter.policy.room import Held, victims
 from ollama_exporter.protocol.acting import ActingClient
-from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.names import DEFAULT_TAG, normalise
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 
+IMPLIED: Final = f":{DEFAULT_TAG}"
 NEAR: Final = 3  # names that are offered for one that is missing
 RETRY: Final = 0.5  # seconds between two looks whether the server is there
 
@@ -97,8 +98,11 @@ def missing(names: Sequence[str], installed: Sequence[InstalledModel]) -> list[M
     for name in names:
         there = known.get(normalise(name).lower())
         if there is None:
-            near = difflib.get_close_matches(normalise(name).lower(), known, n=NEAR, cutoff=0.5)
-            found.append(Missing(name, tuple(known[each].name for each in near)))
+            # without the tag that most have: it would make all of them alike
+            short = {each.removesuffix(IMPLIED): model.name for each, model in known.items()}
+            wanted = normalise(name).lower().removesuffix(IMPLIED)
+            near = difflib.get_close_matches(wanted, short, n=NEAR)
+            found.append(Missing(name, tuple(short[each] for each in near)))
         elif there.remote:
             found.append(Missing(name, (), remote=True))
     return found

@@ -165,7 +165,7 @@ def _print(plan: Plan, measured: Measured, every: float, form: str | None) -> No
                 share = measured.size_vram / measured.size
                 click.echo(
                     f"{acting.gib(measured.size)}, {share:.0%} on the GPU, "
-                    f"context {measured.context}. Median (smallest to largest), seconds."
+                    f"context {measured.context}. Seconds: medians, and how far they lie apart."
                 )
     for note in measured.notes:
         click.echo(f"note: {note}", err=form in ("json", "csv"))
@@ -209,11 +209,17 @@ def _spread(value: Spread | None) -> str:
 
 
 def _table(table: list[Row]) -> Table:
+    """Draw medians, and below each how far the values lie apart."""
     drawn = Table(box=None, pad_edge=False)
     for heading in HEADINGS:
-        drawn.add_column(heading, overflow="fold")
+        drawn.add_column(heading, justify="left" if heading == "call" else "right", no_wrap=True)
     for row in table:
-        drawn.add_row(*_cells(row))
+        spreads = [*(row.parts[name] for name in PARTS), row.tokens_per_second]
+        medians = ["-" if each is None else f"{each.median:.3g}" for each in spreads]
+        drawn.add_row(row.kind.value, str(row.runs), *medians)
+        if row.runs > 1:
+            apart = ["-" if each is None else f"{each.high - each.low:.2g}" for each in spreads]
+            drawn.add_row("  spread", "", *apart, style="dim")
     return drawn
 
 

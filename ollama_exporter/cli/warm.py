@@ -204,7 +204,7 @@ def sentence(warmed: Warmed) -> str:
     if warmed.note:
         said += f", {warmed.note}"
     if warmed.gone:
-        would = "would go" if warmed.outcome is Outcome.NO_ROOM else "left for it"
+        would = "would go at least" if warmed.outcome is Outcome.NO_ROOM else "left for it"
         said += f"; {', '.join(warmed.gone)} {would}"
     return said
 
