@@ -4,7 +4,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Final
 
+from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.autopilot import Advised, Pilot
 from ollama_exporter.acting.defaulting import Defaulting
 from ollama_exporter.acting.keepwarm import KeepingWarm, Surroundings
@@ -19,6 +21,9 @@ from ollama_exporter.shim.defaults import Rules
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
+
+SOON: Final = 0.2  # the same at the start, while none are known
+LEARN: Final = 5.0  # seconds between two looks whether there are new names
 
 
 class Actor:
@@ -51,7 +56,10 @@ class Actor:
         self._client = ActingClient(settings.target, timeout=settings.ollama_timeout)
         self._contexts = Contexts()
         self._pilot = Pilot(acts, advice)
-        self._warm = KeepingWarm(settings.keep_warm, self._client, acts, self._contexts, around)
+        self._aliases = Aliases(self._client)
+        self._warm = KeepingWarm(
+            settings.keep_warm, self._client, acts, self._contexts, self._aliases, around
+        )
         self._proxy: Proxy | None = None
         self._defaulting: Defaulting | None = None
         self._observer: Callable[[Observation], None] | None = None
@@ -67,8 +75,10 @@ class Actor:
                 canonical=recorder.canonical,
                 now=around.now,
                 touched=touched,
+                aliases=self._aliases,
             )
         self._settings = settings
+        self._changes = False  # requests are changed
         self.take(settings)
 
     def attach(self, proxy: Proxy | None) -> None:
@@ -87,6 +97,7 @@ class Actor:
         changes = bool(settings.defaults) or settings.autopilot is not None
         if self._proxy is not None:
             self._proxy.amend = self._defaulting if changes else None
+        self._changes = changes
         # Nobody else is told of requests while nothing is to be done: an observation costs time.
         watches = changes or bool(settings.keep_warm.models)
         self._recorder.on_request = self._saw_request if watches else self._observer
@@ -101,12 +112,21 @@ class Actor:
         if self._defaulting is not None:
             self._defaulting.saw(seen)
 
+    async def _learn(self) -> None:
+        """Know which names share a runner before requests for them come."""
+        while True:
+            installed = self._around.server().installed
+            if self._changes and installed is not None:
+                await self._aliases.learn(installed)
+            await asyncio.sleep(LEARN if installed is not None else SOON)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Act meanwhile."""
         tasks = [
             asyncio.create_task(self._warm.run()),
             asyncio.create_task(self._pilot.run(self._around.errors)),
+            asyncio.create_task(self._learn()),
         ]
         try:
             yield

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ollama_exporter.acting import careful
+from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.careful import Kept
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.acting import DEFAULTS, Acts
@@ -48,11 +49,12 @@ class Defaulting:
         canonical: Callable[[str], str | None],
         now: Callable[[], float],
         touched: Callable[[str, float], None],
+        aliases: Aliases,
     ) -> None:
         self.rules = rules
         self._client, self._recorder, self._acts = client, recorder, acts
         self._contexts, self._view, self._canonical, self._now = contexts, view, canonical, now
-        self._touched = touched
+        self._touched, self._aliases = touched, aliases
         self._renewing: dict[str, asyncio.Task[None]] = {}
         self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, since when
 
@@ -88,9 +90,12 @@ class Defaulting:
         """Return the runner that is there, or will be when a request now under way has it."""
         name = self._name(model)
         context = next((a.num_ctx for a in self._recorder.in_flight(name) if a.num_ctx), None)
-        state = next((m for m in self._view().models if m.name == name and m.resident), None)
-        if state is not None:
-            return Resident(state.resident[-1].context)
+        there = {m.name: m.resident[-1] for m in self._view().models if m.resident}
+        listed = self._aliases.listed(name, there)
+        if listed is not None:
+            return Resident(there[listed].context)
+        if there and not self._aliases.knows(name):  # it may share the runner of one of them
+            return Resident()
         return Resident(context) if self._recorder.in_flight(name) else None
 
     def _name(self, model: str) -> str:
@@ -127,9 +132,11 @@ class Defaulting:
         try:
             for wait in (*ATTEMPTS, 0.0):
                 self._touched(model, self._now())
+                there = [each.name for each in (await self._client.ps()).models]
+                await self._aliases.learn((name, 0) for name in (*there, model))
                 renewal = await careful.renew(
                     self._client,
-                    model,
+                    self._aliases.listed(model, there) or model,
                     wanted,
                     options=lambda context: self._contexts.for_resident(model, context),
                 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.acting import careful
+from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.careful import Kept
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.acting import KEEP_WARM, Acts
@@ -51,9 +52,11 @@ class KeepingWarm:
         client: ActingClient,
         acts: Acts,
         contexts: Contexts,
+        aliases: Aliases,
         around: Surroundings,
     ) -> None:
         self._client, self._acts, self._contexts, self._around = client, acts, contexts, around
+        self._aliases = aliases
         self._keeper = Keeper(section)
         self._wake = asyncio.Event()
         self._numbers = itertools.count(1)
@@ -132,6 +135,10 @@ class KeepingWarm:
             for state in view.models
             if state.resident
         }
+        for name in ours.values():  # one that shares its runner is listed by another name
+            other = self._aliases.listed(name, resident)
+            if other is not None:
+                resident.setdefault(name, resident[other])
         installed = None
         if server.installed is not None:
             names = (name for name, _ in server.installed)
@@ -167,7 +174,9 @@ class KeepingWarm:
         warm, around = action.warm, self._around
         options = self._contexts.for_load(warm.model, warm.num_ctx)
         try:
-            if careful.entry(await self._client.ps(), warm.model) is not None:
+            there = [model.name for model in (await self._client.ps()).models]
+            await self._aliases.learn((name, 0) for name in (*there, warm.model))
+            if self._aliases.listed(warm.model, there) is not None:
                 return  # somebody was faster than the last poll
             began = around.now()
             self._keeper.done(action, at=began)
@@ -204,9 +213,10 @@ class KeepingWarm:
         self._keeper.done(action, at=around.now())
         around.touched(warm.model, around.now())
         try:
+            there = [model.name for model in (await self._client.ps()).models]
             renewal = await careful.renew(
                 self._client,
-                warm.model,
+                self._aliases.listed(warm.model, there) or warm.model,
                 warm.keep_alive,
                 options=lambda context: self._contexts.for_resident(warm.model, context),
             )

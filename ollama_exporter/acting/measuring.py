@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ollama_exporter.acting import careful
+from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.careful import Kept
 from ollama_exporter.errors import OllamaExporterError, RequestError
 from ollama_exporter.policy.measuring import Kind, Sample
@@ -116,7 +117,12 @@ async def _look(client: ActingClient, plan: Plan) -> Found:
             raise BusyError(f"{model.name} is in use; --force measures all the same")
     found = Found(after.models, careful.entry(after, plan.model))
     if found.target is None:
-        await client.show(plan.model)  # a name that is not there ends it here
+        resident = [model.name for model in after.models]
+        aliases = Aliases(client)
+        await aliases.learn((name, 0) for name in (*resident, plan.model))
+        other = aliases.listed(plan.model, resident)
+        if other is not None:
+            raise BusyError(f"{plan.model} shares the runner of {other}: measure that one")
         return found
     touched = await careful.touch(client, plan.model)
     if touched.kept is Kept.BUSY and not plan.force:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ollama_exporter.acting import careful
+from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.careful import Kept
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
 from ollama_exporter.policy.room import Held, victims
@@ -144,7 +145,12 @@ async def _one(client: ActingClient, name: str, wish: Wish, size: int) -> Warmed
 
 async def _warm(client: ActingClient, name: str, wish: Wish, size: int) -> Warmed:
     before = await client.ps()
-    there = careful.entry(before, name)
+    aliases = Aliases(client)
+    resident = [model.name for model in before.models]
+    if resident and careful.entry(before, name) is None:
+        await aliases.learn((each, 0) for each in (*resident, name))
+    listed_as = aliases.listed(name, resident)
+    there = None if listed_as is None else careful.entry(before, listed_as)
     if there is not None:
         return await _keep(client, name, wish, there)
     would_go: list[Held] | None = []
@@ -177,9 +183,11 @@ async def _keep(client: ActingClient, name: str, wish: Wish, there: RunningModel
     """See to a model that is resident; its context stays, whatever was wished."""
     began = time.monotonic()
     if wish.keep_alive is None:
-        renewal = await careful.touch(client, name)
+        renewal = await careful.touch(client, there.name)
     else:
-        renewal = await careful.renew(client, name, wish.keep_alive, even_shorter=wish.even_shorter)
+        renewal = await careful.renew(
+            client, there.name, wish.keep_alive, even_shorter=wish.even_shorter
+        )
     seconds = time.monotonic() - began
     notes = {
         Kept.BUSY: "in use: its keep-alive was left as it is",
@@ -189,6 +197,8 @@ async def _keep(client: ActingClient, name: str, wish: Wish, there: RunningModel
         Kept.SET: "",
     }
     note = notes[renewal.kept]
+    if there.name.lower() != normalise(name).lower():
+        note = f"shares the runner of {there.name}" + (f"; {note}" if note else "")
     if wish.num_ctx is not None and there.context != wish.num_ctx:
         other = f"resident with a context of {there.context}, which another one would reload"
         note = f"{note}; {other}" if note else other

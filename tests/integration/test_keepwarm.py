@@ -251,3 +251,27 @@ def test_the_context_is_that_of_the_last_incarnation() -> None:
                 assert {load.num_ctx for load in loads(sim)} == {2048}
 
     asyncio.run(main())
+
+
+def test_another_name_of_a_resident_model_needs_no_load() -> None:
+    """It is listed by its first name; to load it would reload that one's runner."""
+
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+        ):
+            await client.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+            body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
+            await client.post("/api/generate", json=body)
+            keep_warm = section(Warm("mine:latest", 3600.0))
+            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
+                renewals = ("ollama_keep_alive_renewals_total", "by=keep_warm,model=mine:latest")
+                await exporter.until(lambda s: s.get(renewals) == 1)
+                samples = await exporter.samples()
+                assert samples["ollama_warmups_total", "model=mine:latest"] == 0
+            assert len(loads(sim)) == 1
+            (runner,) = sim.site.engine.listed()
+            assert runner.expires_at - sim.site.clock() > 3500
+
+    asyncio.run(main())

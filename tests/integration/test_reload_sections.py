@@ -57,7 +57,7 @@ def test_sections_come_and_go_without_a_restart(tmp_path: Path) -> None:
             web, proxy = (
                 f"http://{vars(r)['address']}"
                 for r in log.records
-                if "istening on" in r.getMessage()
+                if r.getMessage() in ("Listening on", "Proxy listening on")
             )
             async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 await changes(sim, client, web, proxy)

@@ -259,3 +259,16 @@ def test_a_pin_by_the_operator_is_for_ever() -> None:
         assert listed.expires_at - it.sim.site.clock() > 1e9
 
     with_rules(check, Rule("*", keep_alive=math.inf))
+
+
+def test_another_name_of_a_resident_model_is_resident() -> None:
+    async def check(it: Session) -> None:
+        await it.past.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+        await it.ask(past=True, keep_alive="2h")
+        await it.seen()
+        answer = await it.ask(model="mine")
+        assert answer.headers[HEADER] == "keep_alive>=10m0s afterwards"
+        await asyncio.sleep(0.5)
+        assert (it.loads(), it.runner().session) == (1, 7200)
+
+    with_rules(check, Rule("*", keep_alive=600.0, num_ctx=2048))

@@ -347,3 +347,20 @@ def test_what_cannot_be_measured_is_said() -> None:
         done = server.run("measure", "mistral", "--runs", "1")
         assert done.exit_code == exits.FAILED
         assert server.listed() == {}
+
+
+# -- names that share a runner -----------------------------------------------------------------
+
+
+def test_another_name_of_a_resident_model_is_warm() -> None:
+    with serving() as server:
+        server.http.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+        server.ask("mistral", keep_alive="2h", options={"num_ctx": 2048})
+        done = server.run("warm", "mine", "--keep-alive", "10m")
+        assert done.exit_code == 0
+        assert "mine: warm, shares the runner of mistral:latest; kept that long" in done.stdout
+        assert (server.loads("mistral:latest"), server.loads("mine:latest")) == (1, 0)
+        assert server.keep_alive("mistral:latest") == 7200
+        done = server.run("measure", "mine")
+        assert done.exit_code == exits.BUSY
+        assert done.stderr.endswith("mine shares the runner of mistral:latest: measure that one\n")

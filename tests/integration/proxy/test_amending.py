@@ -19,8 +19,8 @@ from tests.support.proxying import Proxied
 from tests.support.rawserver import OK, Link, RawServer, Script, answers
 from tests.support.through import HASTY, LAST, Check, chunk, head, through, told
 
-BODY = b'{ "model":"m",\t"prompt" : "caf\xc3\xa9" }'
-SET = b'{"keep_alive":"10m0s", "model":"m",\t"prompt" : "caf\xc3\xa9" }'
+BODY = b'{ "model":"m",\t"prompt" : "\xc3\xa9" }'
+SET = b'{"keep_alive":"10m0s", "model":"m",\t"prompt" : "\xc3\xa9" }'
 FIELDS = b"X-b: 1\r\naccept: */*\r\nX-A: 2\r\n"
 SAID = b"X-Ollama-Exporter-Set: keep_alive=10m0s\r\n"
 
