@@ -24,7 +24,9 @@ from ollama_exporter.protocol.acting import ActingClient
 
 PROMPT: Final = "Explain in one paragraph why the sky is blue."
 LARGEST_PROMPT: Final = 1 << 20
-HEADINGS: Final = ("call", "runs", *(name.replace("_", " ") for name in PARTS), "tokens/s")
+# What fits beside each other into 80 columns.
+SHORT: Final = {"first_token": "first", "generation": "answer"}
+HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "tokens/s")
 
 
 @click.command(epilog=exits.CODES)
@@ -202,10 +204,14 @@ def _cells(row: Row) -> list[str]:
 def _spread(value: Spread | None) -> str:
     if value is None:
         return "-"
-    median = f"{value.median:.3g}"
+    median = _number(value.median)
     if value.low == value.high:
         return median
-    return f"{median} ({value.low:.3g} to {value.high:.3g})"
+    return f"{median} ({_number(value.low)} to {_number(value.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}"
 
 
 def _table(table: list[Row]) -> Table:
@@ -215,10 +221,10 @@ def _table(table: list[Row]) -> Table:
         drawn.add_column(heading, justify="left" if heading == "call" else "right", no_wrap=True)
     for row in table:
         spreads = [*(row.parts[name] for name in PARTS), row.tokens_per_second]
-        medians = ["-" if each is None else f"{each.median:.3g}" for each in spreads]
+        medians = ["-" if each is None else _number(each.median) for each in spreads]
         drawn.add_row(row.kind.value, str(row.runs), *medians)
         if row.runs > 1:
-            apart = ["-" if each is None else f"{each.high - each.low:.2g}" for each in spreads]
+            apart = ["-" if each is None else _number(each.high - each.low) for each in spreads]
             drawn.add_row("  spread", "", *apart, style="dim")
     return drawn
 

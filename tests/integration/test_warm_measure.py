@@ -323,7 +323,7 @@ def test_each_form_has_every_call(form: str) -> None:
             assert kinds == ["cold", "cold", "warm", "cached", "warm", "cached"]
         elif form == "--markdown":
             lines = done.stdout.splitlines()
-            assert lines[0].startswith("| call | runs | load | prompt | first token |")
+            assert lines[0].startswith("| call | runs | load | prompt | first | answer |")
             assert [line.split(" ")[1] for line in lines[2:5]] == ["cold", "warm", "cached"]
             assert "to" in lines[2]
         else:
