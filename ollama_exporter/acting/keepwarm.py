@@ -105,6 +105,9 @@ class KeepingWarm:
 
     async def turn(self) -> None:
         """Decide once, and do it."""
+        if not self._keeper.section.models:
+            self._hold({})
+            return
         situation = self._situation()
         if situation is None:
             return
