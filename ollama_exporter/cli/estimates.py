@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_exporter.protocol.names import normalise
 
-FAMILY: Final = "ollama_model_load_seconds"
+SUM: Final = "ollama_model_load_seconds_sum"
+COUNT: Final = "ollama_model_load_seconds_count"
 TIMEOUT: Final = 1.0
 LARGEST: Final = 16 << 20
 
@@ -25,7 +26,8 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
     with suppress(OSError, http.client.HTTPException, ValueError):
         connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
         try:
-            connection.request("GET", f"{parts.path or '/metrics'}?name[]={FAMILY}")
+            query = "&".join(f"name[]={name}" for name in (SUM, COUNT))
+            connection.request("GET", f"{parts.path or '/metrics'}?{query}")
             answer = connection.getresponse()
             if answer.status == HTTPStatus.OK:
                 return _means(answer.read(LARGEST).decode(), names)
@@ -38,12 +40,12 @@ def _means(text: str, names: Sequence[str]) -> dict[str, float]:
     sums: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in (f"{FAMILY}_sum", f"{FAMILY}_count"):
+            if sample.name in (SUM, COUNT):
                 sums[sample.name, sample.labels.get("model", "")] = sample.value
     found = {}
     for name in names:
         model = normalise(name)
-        count = sums.get((f"{FAMILY}_count", model), 0.0)
+        count = sums.get((COUNT, model), 0.0)
         if count > 0:
-            found[name] = sums.get((f"{FAMILY}_sum", model), 0.0) / count
+            found[name] = sums.get((SUM, model), 0.0) / count
     return found

@@ -128,7 +128,7 @@ class Library:
 
     async def show(self, model: str) -> Shown:
         self.asked += 1
-        name = model.partition(":")[0]
+        name = model.partition(":")[0].lower()
         if name not in self.weights:
             raise RequestError(404, "not found")
         return Shown(self.weights[name] or None, embeds=False)

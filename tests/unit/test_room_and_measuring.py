@@ -18,7 +18,7 @@ def test_the_shortest_keep_alive_goes_first_and_ties_by_weights() -> None:
 
 @pytest.mark.parametrize(
     ("need", "names"),
-    [(9, []), (10, ["twin"]), (13, ["twin", "small"]), (16, ["twin", "small", "pinned"])],
+    [(9, []), (10, ["twin"]), (13, ["twin", "small"]), (17, ["twin", "small", "pinned"])],
 )
 def test_as_many_go_as_are_needed_by_the_rule_of_eighty_percent(
     need: int, names: list[str]
