@@ -6,6 +6,7 @@ python -m bench.truth [--interval 15] [--folder tests/data/polls]
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,23 @@ RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
 SUFFIX: Final = ".jsonl.gz"
 
 
-def judge(recording: Recording, truth: Path, *, interval: float, requests: bool) -> Score:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is seen besides the polls. `log`: the level of the server's log, None: not followed."""
+
+    requests: bool = False
+    processes: bool = False
+    log: str | None = None
+
+
+def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evidence) -> Score:
     """Replay one recording and score it against the truth beside it."""
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
     cadence = Cadence(interval=interval)
-    for event in replay(recording, cadence, requests=requests, processes=False):
+    for event in replay(
+        recording, cadence, requests=evidence.requests, processes=evidence.processes
+    ):
         if isinstance(event, PollUsed):
             used.add(event.t)
         elif isinstance(event, Loaded | Unloaded):

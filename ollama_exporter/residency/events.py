@@ -109,5 +109,6 @@ class View:
     last_seen: float | None  # end of the last answered poll; None: none yet
     asked: float | None = None  # a fact newer than the last poll says that something changed
     complete: bool = False  # the requests seen cover (nearly) all loads
+    urgent: float | None = None  # a birth, a death or a load under way wants a poll then
     server_started: float | None = None  # birth of the server's process; None: not seen
     contradictions: int = 0  # lines of the log that the polls contradict, since the start

@@ -50,6 +50,7 @@ class Life:
     slid: bool = False  # E slid at a positive distance
     at_now: bool = False  # E = now: condemned before it was ever idle
     beside_idle: bool | None = None  # another runner was idle when E = now was first seen
+    changed_at: float | None = None  # start of the first poll that showed this E, once written
     stopped_at: float | None = None  # E was set to a moment between two polls
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
@@ -93,6 +94,7 @@ def begin(
     """Start a life at the first poll that lists it; `expires`: its E on our timeline."""
     life = Life(model, since, poll.started, poll.started, expires, epoch)
     _read(life, poll, before=since, changed=True)
+    life.changed_at = poll.started if life.written else None
     return life
 
 
@@ -108,6 +110,8 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     life.model, life.expires = model, expires
     life.written |= not slides
     _read(life, poll, before=life.seen - CLOCK_ERROR, changed=changed)
+    if life.written and (changed or life.changed_at is None):
+        life.changed_at = poll.started
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
         _forgive(life, poll.started)

@@ -16,7 +16,7 @@ from ollama_exporter.residency.events import (
     Event,
     Found,
     Loaded,
-    ModelState,
+    Measured,
     Reason,
     Restarted,
     Source,
@@ -25,6 +25,7 @@ from ollama_exporter.residency.events import (
 )
 from ollama_exporter.residency.facts import (
     Fact,
+    LogSaid,
     PollFailed,
     RequestAnswered,
     RequestEnded,
@@ -33,9 +34,11 @@ from ollama_exporter.residency.facts import (
 )
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Loss, Losses
+from ollama_exporter.residency.processes import Processes, load_time, unloaded
 from ollama_exporter.residency.reasons import Case, Verdict, decide
 from ollama_exporter.residency.saved import Saved, save
 from ollama_exporter.residency.serverclock import ServerClock
+from ollama_exporter.residency.states import states
 from ollama_exporter.residency.testimony import Testimony
 
 FLIP_WINDOW: Final = 600.0
@@ -57,6 +60,7 @@ class Tracker:
         self._lives: dict[Key, Life] = {}
         self._losses = Losses()
         self._testimony = Testimony(self._lives, self._losses)
+        self._processes = Processes(self._lives, self._testimony.traffic, self._losses.room)
         self._last: Snapshot | None = None  # the last answered poll
         self._down_since: float | None = None  # end of the first poll that was refused since
         self._connection_lost = False
@@ -79,8 +83,10 @@ class Tracker:
                 self._testimony.answered(fact)
             case RequestEnded():
                 self._testimony.ended(fact)
+            case LogSaid():
+                pass
             case _:
-                pass  # processes: evidence that this tracker does not weigh yet
+                return tuple(self._processes.take(fact))
         return ()
 
     def advance(self, now: float) -> tuple[Event, ...]:
@@ -91,11 +97,12 @@ class Tracker:
             if verdict is not None:
                 self._losses.settle(loss, expired=verdict.reason is Reason.EXPIRED)
                 events.append(self._unloaded(loss, verdict, now))
-        return tuple(events)
+        return (*events, *self._processes.judge(now))
 
     def finish(self, now: float) -> tuple[Event, ...]:
         """Settle everything as if the window were over: the end of a recording."""
-        return self.advance(max([now, *(x.high + self._window for x in self._losses.pending)]))
+        late = max([now, *(x.high + self._window for x in self._losses.pending)])
+        return (*self.advance(late), *self._processes.finish(late))
 
     # -- polls -----------------------------------------------------------------------------------
 
@@ -112,20 +119,27 @@ class Tracker:
         lost |= poll.new_connection and not self._closed_by_us
         if poll.date is not None:
             self._clock.observe(poll.date, started=poll.started, ended=poll.ended)
-        listed = {model.key: model for model in poll.models}
+        sifted = self._processes.sift(poll)
+        listed = sifted.living
         before = {key: life.model for key, life in self._lives.items()}
+        held = {key for key in before.keys() - listed.keys() if self._processes.holds(key, poll)}
         kept = any(key in before and self._lives[key].kept_deadline(m) for key, m in listed.items())
         restart = lost and last is not None and not kept
+        restart = restart and not self._processes.vouches(
+            poll.started if last is None else last.started
+        )
         arrived = {
             key: model
             for key, model in listed.items()
-            if restart or key not in before or self._lives[key].reloaded(model)
+            if restart or key not in before or self._processes.reloaded(self._lives[key], model)
         }
-        events = self._restarted(poll, last) if restart and last is not None else []
-        self._lose(poll, listed, arrived)
+        events = list(sifted.events)
+        if restart and last is not None:
+            events += self._restarted(poll, last)
+        self._lose(poll, listed, arrived, held)
         for key, model in listed.items():
             if key in arrived:
-                events.append(self._load(poll, model, last, was_listed=key in before))
+                events.append(self._load(poll, model, last, listed, was_listed=key in before))
             else:
                 self._follow(poll, model)
         self._note_company(poll)
@@ -136,7 +150,7 @@ class Tracker:
             self._losses.count(poll, listed, before, last=last.started)
             if arrived:
                 self._losses.match(poll, arrived, before, last=last.started)
-        self._losses.room.observe(poll.models, arrived.values())
+        self._losses.room.observe(listed.values(), arrived.values())
         self._last, self._connection_lost, self._closed_by_us = poll, False, False
         self._down_since = None
         return (*events, *self.advance(poll.ended))
@@ -147,7 +161,7 @@ class Tracker:
         verdict = Verdict(
             Reason.SERVER_RESTARTED, ("the connection was lost and no entry kept its deadline",)
         )
-        events: list[Event] = [Restarted(last.started, high)]
+        events = self._processes.back(poll.ended) or [Restarted(last.started, high)]
         for life in list(self._lives.values()):
             del self._lives[life.key]
             loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
@@ -155,10 +169,18 @@ class Tracker:
         return events
 
     def _lose(
-        self, poll: Snapshot, listed: dict[Key, RunningModel], arrived: dict[Key, RunningModel]
+        self,
+        poll: Snapshot,
+        listed: dict[Key, RunningModel],
+        arrived: dict[Key, RunningModel],
+        held: set[Key],
     ) -> None:
         """Open a loss for every life that this poll ends."""
-        gone = [life for key, life in self._lives.items() if key not in listed or key in arrived]
+        gone = [
+            life
+            for key, life in self._lives.items()
+            if (key not in listed and key not in held) or key in arrived
+        ]
         lost = frozenset(life.key for life in gone)
         held = {key: life.model for key, life in self._lives.items()}
         newcomers = {key[0] for key in arrived if key not in held}
@@ -178,7 +200,13 @@ class Tracker:
             self._losses.pending.append(loss)
 
     def _load(
-        self, poll: Snapshot, model: RunningModel, last: Snapshot | None, *, was_listed: bool
+        self,
+        poll: Snapshot,
+        model: RunningModel,
+        last: Snapshot | None,
+        listed: dict[Key, RunningModel],
+        *,
+        was_listed: bool,
     ) -> Event:
         """Begin a life."""
         since, epoch = None if last is None else last.started, self._clock.epoch
@@ -191,10 +219,20 @@ class Tracker:
         witnessed = self._testimony.at_load(
             life, poll, since=since, was_listed=was_listed, counts=last is not None
         )
+        runner = self._processes.begin(life, poll, listed)
         if last is None:
             return Found(model, poll.ended)
-        sources = frozenset({Source.REQUEST}) if witnessed else frozenset()
-        return Loaded(model, last.started, poll.ended, poll.ended, sources)
+        sources = {Source.REQUEST: witnessed, Source.PROCESS: runner is not None}
+        took = None if runner is None else load_time(runner, poll)
+        return Loaded(
+            model,
+            last.started if runner is None or life.since is None else life.since,
+            poll.ended,
+            poll.ended,
+            frozenset(source for source, saw in sources.items() if saw),
+            took,
+            None if took is None else Measured.PROCESS,
+        )
 
     def _follow(self, poll: Snapshot, model: RunningModel) -> None:
         """Continue a life. An E that was read before a step of the clock is older than it."""
@@ -228,16 +266,7 @@ class Tracker:
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
         if verdict.reason not in EXPECTED:
             self._early_at = now
-        return Unloaded(
-            loss.life.model,
-            verdict.reason,
-            verdict.evidence,
-            loss.low,
-            loss.high,
-            now,
-            loss.life.first_seen,
-            by=verdict.by,
-        )
+        return unloaded(loss.life, verdict, loss.low, loss.high, now)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -267,29 +296,21 @@ class Tracker:
     @property
     def asked(self) -> float | None:
         """When a fact newer than the last poll said that something changed."""
-        return self._testimony.asked
+        both = (self._testimony.asked, self._processes.urgent())
+        return min((moment for moment in both if moment is not None), default=None)
 
     def view(self) -> View:
         """Return the state now."""
         lives = list(self._lives.values())
+        server = self._processes.server
         return View(
-            models=tuple(_state(name, lives) for name in sorted(self._known)),
-            pending=len(self._losses.pending),
+            models=states(self._known, lives, self._processes),
+            pending=len(self._losses.pending) + len(self._processes.deaths.pending),
             deadlines=tuple(sorted(life.expires for life in lives)),
             last_early=self._early_at,
             last_seen=None if self._last is None else self._last.ended,
             asked=self._testimony.asked,
             complete=self._testimony.traffic.complete,
+            server_started=None if server is None else server.born,
+            urgent=self._processes.urgent(),
         )
-
-
-def _state(name: str, lives: Iterable[Life]) -> ModelState:
-    mine = sorted((x for x in lives if x.model.name == name), key=lambda x: x.first_seen)
-    youngest = mine[-1] if mine else None
-    return ModelState(
-        name,
-        resident=tuple(life.model for life in mine),
-        since=None if youngest is None else youngest.first_seen,
-        keep_alive=None if youngest is None else youngest.keep_alive,
-        last_use=None if youngest is None else youngest.last_use,
-    )

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One death and all that is known around it at the moment of judging."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.accounts import PROMPT, Accounts
+from ollama_exporter.residency.deaths import LONGEST_WAIT, Death, Deaths
+from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.losses import Room
+from ollama_exporter.residency.runners import SAME, Runner, Runners
+from ollama_exporter.residency.traffic import Request
+
+SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
+ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
+OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the rules look at. `scanned`: all births up to that moment are known."""
+
+    death: Death
+    now: float
+    scanned: float
+    deaths: Deaths
+    runners: Runners
+    accounts: Accounts
+    room: Room
+    shown: Mapping[str, RunningModel]  # weights -> as last listed
+
+    @property
+    def born(self) -> float:
+        """Birth of the dead."""
+        return self.death.runner.born
+
+    @cached_property
+    def queue_start(self) -> float:
+        """Since when one unload followed the other without a pause."""
+        return self.deaths.queue_start(self.death)
+
+    @cached_property
+    def said(self) -> tuple[Reason, str] | None:
+        """What the requests seen say."""
+        return self.accounts.said(self.death, queue_start=self.queue_start)
+
+    @cached_property
+    def demand(self) -> Request | None:
+        """The oldest request that waited for a load."""
+        return self.accounts.demand(self.death)
+
+    def births_known(self, moment: float) -> bool:
+        """Tell whether whoever was born by then is known."""
+        return self.scanned >= moment or self.now >= moment + SCAN
+
+    # -- births ----------------------------------------------------------------------------------
+
+    def births(self, low: float, high: float) -> list[Runner]:
+        """Return who was born within these bounds, this one aside."""
+        return [r for r in self.runners.all if low <= r.born <= high and r is not self.death.runner]
+
+    @cached_property
+    def next_birth(self) -> Runner | None:
+        """Who was born next, by the same server."""
+        died, at = self.deaths.server_died, self.death.at
+        newborn = next(iter(self.births(at - SAME, self.now)), None)
+        if newborn is not None and died is not None and at < died < newborn.born:
+            return None
+        return newborn
+
+    @cached_property
+    def chain(self) -> list[Death]:
+        """The unloads between this one and the next birth."""
+        died, at, newborn = self.deaths.server_died, self.death.at, self.next_birth
+        return [
+            other
+            for other in self.deaths.after(self.death)
+            if not (died is not None and at < died <= other.at)
+            and (newborn is None or other.at < newborn.born - SAME)
+        ]
+
+    def occupied(self, newborn: Runner) -> bool:
+        """Tell whether that birth cannot answer this death, whatever the time between them.
+
+        Something was loading at T; or it answers an earlier eviction, and this unload only came at
+        the end of that one's wait.
+        """
+        at = self.death.at
+        if self.runners.loading(at):
+            return True
+        if abs(newborn.born - at) > SAME or newborn.weights == self.death.runner.weights:
+            return False
+        if self.deaths.rhythm.usual(0.0):
+            return False
+        return any(
+            other is not self.death
+            and not other.listed_dead
+            and other.reason not in OWN_CAUSES
+            and SAME < newborn.born - other.at <= LONGEST_WAIT
+            and self.deaths.rhythm.usual(newborn.born - other.at)
+            for other in self.deaths.recent
+        )
+
+    def answers(self, newborn: Runner) -> bool | None:
+        """Tell whether that runner was started because of this death. None: cannot be told."""
+        at, gap = self.death.at, newborn.born - self.death.at
+        if self.occupied(newborn):
+            return False
+        if abs(gap) <= SAME and not self.deaths.rhythm.none:
+            return True  # something else woke the scheduler, and this room let it go on
+        slower = any(
+            x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
+            for x in self.deaths.recent
+        )
+        return self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+
+    # -- room ------------------------------------------------------------------------------------
+
+    def _beside(self, at: float) -> list[RunningModel] | None:
+        """Return what was in memory at a moment, this one aside; None: of some it is not known."""
+        alive = [r for r in self.runners.all if r is not self.death.runner and r.lived(at)]
+        held = [self.shown.get(runner.weights) for runner in alive]
+        return None if None in held else [model for model in held if model is not None]
+
+    def _fits(self, newcomer: RunningModel | None, *, beside_this: bool) -> bool:
+        held = self._beside(self.death.at)
+        if held is None or newcomer is None:
+            return False
+        own = [self.death.life.model] if beside_this else []
+        return self.room.fits([*held, *own], [newcomer])
+
+    def roomy(self, newborn: Runner) -> bool:
+        """Tell whether the server is known to hold that newcomer beside this one."""
+        if newborn.weights == self.death.runner.weights:
+            return False
+        return self._fits(self.shown.get(newborn.weights), beside_this=True)
+
+    def needed_more(self, follower: Death) -> bool:
+        """Tell whether who took the room of the follower is not known to fit into this one's."""
+        newcomer = next((m for m in self.shown.values() if m.name == follower.by), None)
+        return newcomer is not None and not self._fits(newcomer, beside_this=False)
+
+    # -- out of memory ---------------------------------------------------------------------------
+
+    def condemned_with(self, death: Death, crash: Death) -> bool | None:
+        """Tell whether that unload is the first that the server could make after that crash.
+
+        And has no reason of its own. None: it is not known yet.
+        """
+        gap, longest = death.at - crash.at, self.deaths.rhythm.longest
+        if death is crash or death.listed_dead or death.polled is None:
+            return False
+        if death.runner.born >= crash.at or not -0.05 <= gap <= longest:
+            return False
+        start = self.deaths.queue_start(death)
+        life = death.life
+        due = start - PROMPT <= life.expires <= death.at + 0.05 and not life.at_now
+        if due or life.stopped_at is not None:
+            return False
+        said = self.accounts.said(crash, queue_start=self.deaths.queue_start(crash))
+        if said is not None and said[0] is Reason.CRASHED:
+            return False
+        if gap <= 0.06 and start > crash.at - SAME:  # noqa: PLR2004
+            return not self._answered(death, -SAME, SAME)
+        between = (
+            crash.at + SAME < x.at < death.at - SAME and not x.listed_dead
+            for x in self.deaths.recent
+        )
+        if start > crash.at + SAME or any(between):
+            return False
+        if not self.births_known(death.at + LONGEST_WAIT):
+            return None
+        return not self._answered(death, SAME, LONGEST_WAIT)
+
+    def _answered(self, death: Death, low: float, high: float) -> bool:
+        other = Scene(
+            death,
+            self.now,
+            self.scanned,
+            self.deaths,
+            self.runners,
+            self.accounts,
+            self.room,
+            self.shown,
+        )
+        return any(other.answers(r) for r in other.births(death.at + low, death.at + high))
