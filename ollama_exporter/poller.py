@@ -69,6 +69,7 @@ class Sinks:
     """Who hears of polls and events. A raising one is logged and counted, the polls go on."""
 
     polled: list[Callable[[Polled], None]] = field(default_factory=list)
+    installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     events: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
     errors: Callable[[], None] = lambda: None
 
@@ -262,6 +263,8 @@ class Poller:
             try:
                 version = await self._client.version()
                 installed = await self._client.tags()
+                for sink in self._sinks.installed:
+                    sink(installed)
             except TargetError as err:
                 logger.debug("Inventory failed", extra={"err": str(err)})
                 continue

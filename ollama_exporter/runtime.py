@@ -12,18 +12,20 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ollama_exporter import __version__
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
+from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
+from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
-from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.proxying import (
     PolledResidence,
@@ -32,22 +34,18 @@ from ollama_exporter.proxying import (
     open_to_all,
     relaying,
 )
+from ollama_exporter.reloading import Current
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.state import EVERY, StateFile
+from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
 
-# A reload changes these; the rest is built in, and needs a restart.
-RELOADABLE = frozenset(
-    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
-)
 logger = logging.getLogger(__name__)
 
 
@@ -57,17 +55,6 @@ class Onlookers:
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
-
-
-@dataclass(slots=True)
-class Current:
-    """The settings in force; a reload replaces them whole."""
-
-    settings: Settings
-
-    def cadence(self) -> Cadence:
-        """Return how often to poll."""
-        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
 
 
 async def serve(
@@ -99,7 +86,7 @@ async def run(
 
     `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
     """
-    state_file = _state_file(settings)
+    state_file = state_file_of(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
@@ -159,6 +146,17 @@ class Exporter:
             wall=self._timeline.wall,
             jitter=random.random,
         )
+        self._machine = Machine(
+            settings,
+            self._client,
+            tell=self._poller.tell,
+            now=self._timeline.now,
+            wall=self._timeline.wall,
+            up=lambda: self._poller.state.up,
+            errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
+        )
+        self._sinks.polled.append(self._polled)
+        self._sinks.installed.append(self._machine.installed)
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
@@ -174,9 +172,10 @@ class Exporter:
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
+            sight=self._machine,
         )
 
-    def _shim(self, labels: ModelLabels) -> Recorder:
+    def _shim(self, labels: ModelLabels, loads: LoadTimes) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -186,6 +185,7 @@ class Exporter:
             errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
             tell=self._poller.tell,
             on_request=self._onlookers.requests,
+            on_load=loads.by_request,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
         )
@@ -226,7 +226,7 @@ class Exporter:
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
         """Poll meanwhile; in the end write the state and close the client."""
         self.poll_task = asyncio.create_task(self._poller.run())
-        tasks = [self.poll_task]
+        tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -245,15 +245,10 @@ class Exporter:
         """Take the settings anew: all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self.reread is None else self.reread()
-            for field in fields(Settings):
-                value = getattr(settings, field.name)
-                changed = value != getattr(self.current.settings, field.name)
-                if changed and field.name not in RELOADABLE:
-                    raise ConfigError(field.name, value, "a change of it needs a restart")
+            self.current.replace(settings)
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
-        self.current.settings = settings
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
@@ -267,6 +262,10 @@ class Exporter:
             self.reload()
         except OllamaExporterError as err:
             logger.warning("Configuration not reloaded", extra={"err": str(err)})
+
+    def _polled(self, polled: Polled) -> None:
+        if polled.answer is not None:
+            self._machine.listed(polled.answer.models)
 
     def _record(self, events: tuple[Event, ...], view: View) -> None:
         for event in events:
@@ -289,11 +288,3 @@ class Exporter:
         while True:
             await asyncio.sleep(EVERY)
             await asyncio.to_thread(state_file.write, self._tracker.dump())
-
-
-def _state_file(settings: Settings) -> StateFile | None:
-    if settings.state_file is None:
-        return None
-    state_file = StateFile(settings.state_file, url=settings.ollama_url)
-    state_file.check()
-    return state_file

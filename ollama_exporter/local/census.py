@@ -33,9 +33,9 @@ class Census:
         self._held: dict[int, Held] = {}
         self.server: Process | None = None
 
-    def runners(self) -> dict[int, str]:
-        """Return the weights of the runners that live, by pid."""
-        return {pid: each.weights for pid, each in self._held.items() if each.weights is not None}
+    def runners(self) -> list[Process]:
+        """Return the runners that live."""
+        return [each.process for each in self._held.values() if each.weights is not None]
 
     def pids(self) -> tuple[int, ...]:
         """Return everybody who is held."""

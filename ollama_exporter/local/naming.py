@@ -13,7 +13,8 @@ from ollama_exporter.errors import TargetError
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.facts import WeightsNamed
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 Key = tuple[str, str]  # name and digest, as listed
 
 MOST_MODELS: Final = 4096  # that are remembered; the oldest are forgotten first

@@ -65,7 +65,8 @@ class Portable:
         except psutil.Error:
             return None
         return any(
-            each.status == psutil.CONN_LISTEN and each.laddr.port == port
+            each.status == psutil.CONN_LISTEN
+            and each.laddr.port == port
             and reaches(host, ipaddress.ip_address(each.laddr.ip))
             for each in connections
         )

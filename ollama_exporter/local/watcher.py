@@ -57,8 +57,8 @@ class Watcher:
         """Whether the server's processes are seen."""
         return self._seen is True
 
-    def runners(self) -> dict[int, str]:
-        """Return the weights of the runners that live, by pid."""
+    def runners(self) -> list[Process]:
+        """Return the runners that live."""
         return self._census.runners()
 
     def usage(self, pid: int) -> Usage | None:

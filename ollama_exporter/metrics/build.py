@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from ollama_exporter.metrics.guard import Collector, Guard
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.lifecycle import Lifecycle
+from ollama_exporter.metrics.loadtimes import LoadTimes
+from ollama_exporter.metrics.machine import Blind, MachineCollector, Sight
 from ollama_exporter.metrics.residency import ResidencyCollector
 from ollama_exporter.metrics.selfmetrics import (
     ExporterCollector,
@@ -40,17 +42,19 @@ def build(
     expected: Sequence[str] = (),
     max_models: int = 100,
     runtime: bool = True,
-    shim: Callable[[ModelLabels], Collector] | None = None,
+    shim: Callable[[ModelLabels, LoadTimes], Collector] | None = None,
+    sight: Sight | None = None,
 ) -> Metrics:
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
     the families of process and interpreter. `shim`: makes what fills the families that polls
-    do not.
+    do not. `sight`: what this machine shows.
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
-    lifecycle = Lifecycle(wall, labels)
+    loads = LoadTimes()
+    lifecycle = Lifecycle(wall, labels, loads)
     for name in names:
         lifecycle.meet(name)
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
@@ -59,7 +63,8 @@ def build(
         ServerCollector(server, ModelLabels(max_models)),
         ResidencyCollector(view, lambda: server().up, wall, labels, names),
         lifecycle,
-        UnfilledCollector() if shim is None else shim(labels),
+        UnfilledCollector() if shim is None else shim(labels, loads),
+        MachineCollector(sight or Blind(), view, lambda: server().up, wall, labels),
         exporter,
     ]
     library = RuntimeCollector() if runtime else None

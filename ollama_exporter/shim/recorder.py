@@ -17,14 +17,16 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import Span
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
-from ollama_exporter.shim.tally import Tally
+from ollama_exporter.shim.tally import LOAD, Tally
 from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
@@ -45,11 +47,15 @@ class Recorder:
         errors: Callable[[], None] | None = None,
         tell: Callable[[RequestFact], None] | None = None,
         on_request: Callable[[Observation], None] | None = None,
+        on_load: Callable[[str, str, float, Span], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
     ) -> None:
         self._labels, self._waits = labels, Waits(residence, cold=cold)
-        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself."""
+        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
+
+        `on_load`: takes model, label, seconds and span of a load that a request measured.
+        """
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -58,7 +64,7 @@ class Recorder:
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
-        self._tally = Tally(wall)
+        self._on_load, self._tally = on_load, Tally(wall, loads=on_load is None)
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -114,6 +120,9 @@ class Recorder:
                     label = self._label(exchange.model, confirmed=confirmed)
                     load = self._waits.load_seconds(exchange, seen)
                     self._tally.record(label, seen, load=load)
+                    if load is not None and self._on_load is not None and seen.model is not None:
+                        span = Span(seen.began, exchange.answered_at or seen.ended)
+                        self._on_load(seen.model, label, load, span)
                 if self._tell is not None:
                     self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
@@ -167,7 +176,9 @@ class Recorder:
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
-        yield from (empty(family.name) for family in FAMILIES.values() if family.source)
+        yield from (empty(name) for name, family in FAMILIES.items() if family.source == REQUESTS)
+        if self._on_load is None:
+            yield empty(LOAD)
         if self._alone:
             yield from collected(self._own_errors)
 

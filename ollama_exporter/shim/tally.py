@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client.samples import Exemplar
 
 from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, constant
 from ollama_exporter.metrics.plain import PlainCounter, PlainHistogram
 from ollama_exporter.protocol.asked import Asked
@@ -35,6 +36,7 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
+LOAD: Final = "ollama_model_load_seconds"
 GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
 # Requests that a runner had to do with: how long the others took says nothing of models.
 SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
@@ -62,11 +64,14 @@ class Waiting:
 class Tally:
     """Counts. Its caller has a lock, but for `collect`. `wall`: a moment as Unix seconds."""
 
-    def __init__(self, wall: Callable[[float], float]) -> None:
-        self._wall = wall
+    def __init__(self, wall: Callable[[float], float], *, loads: bool = True) -> None:
+        """Count; `loads`: also how long they took, which else is counted elsewhere."""
+        self._wall, self._loads = wall, loads
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
-        mine = [x for x in FAMILIES.values() if x.source and x.name not in COUNTED]
+        mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
+        if loads:
+            mine.append(FAMILIES[LOAD])
         self._counters = {x.name: PlainCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: PlainHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
@@ -137,7 +142,7 @@ class Tally:
             counters["ollama_requests_aborted_total"].add(label, seen.phase)
         if seen.start is Start.COLD:
             counters["ollama_cold_starts_total"].add(label)
-        if load is not None:
+        if load is not None and self._loads:
             self._histograms["ollama_model_load_seconds"].observe(label, value=load)
         self._times(label, seen)
         self._tokens(label, seen)
