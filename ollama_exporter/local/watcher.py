@@ -19,7 +19,7 @@ from ollama_exporter.local.search import Place, Search
 from ollama_exporter.local.servers import AMBIGUOUS
 from ollama_exporter.residency.facts import ProcessesSeen, ProcessFact
 
-SCAN: Final = 1.0  # seconds between two looks for births
+SCAN: Final = 1.0
 SOON: Final = 0.05  # after a death the next birth is often a matter of milliseconds
 PATIENCE: Final = 5.0  # a server that answers is found again within this, or it is hidden
 logger = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Watcher:
     """Runs until it is cancelled.
 
-    `up`: whether the server answers polls; `listed`: the weights that it lists, as far as known.
+    `up`: whether the server answers polls; `listed`: the weights that it lists, as far as known;
+    `every`: seconds between two looks for births.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Watcher:
         up: Callable[[], bool],
         listed: Callable[[], frozenset[str]],
         errors: Callable[[], None],
+        every: float = SCAN,
     ) -> None:
         self._reader, self._search = reader, Search(reader, place)
         self._tell, self._now, self._up, self._listed = tell, now, up, listed
-        self._errors = errors
+        self._errors, self._every = errors, every
         self._census, self._deaths = Census(), Deaths(possible=not reader.slow)
         self._wake = asyncio.Event()
         self._seen: bool | None = None  # what was told last; None: nothing yet
@@ -76,7 +78,7 @@ class Watcher:
                     found = await self._find()
                 await self._scan(found)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(SCAN):
+                    async with asyncio.timeout(self._every):
                         await self._wake.wait()
                         await asyncio.sleep(SOON)
         except Exception:

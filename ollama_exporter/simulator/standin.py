@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -66,6 +67,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self._runners: dict[str, int] = {}
+        self._dead: set[int] = set()  # reaped: their pids may be another's by now
 
     def run(self) -> None:
         """Do what is said until the input ends, or SIGTERM comes."""
@@ -78,24 +80,35 @@ class StandIn:
                 self._take(json.loads(line))
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
-            for pid in self._runners.values():
-                os.kill(pid, signal.SIGKILL)
+            for key in list(self._runners):
+                self._end(key)
 
     def _take(self, order: dict[str, object]) -> None:
         if "start" in order:
             command = order["command"]
             assert isinstance(command, list)  # noqa: S101 - our own parent wrote it
-            self._runners[str(order["start"])] = run_as(command)
-        elif (pid := self._runners.pop(str(order["end"]), None)) is not None:
-            os.kill(pid, signal.SIGKILL)
+            pid = run_as(command)
+            self._dead.discard(pid)  # of who had it before
+            self._runners[str(order["start"])] = pid
+        else:
+            self._end(str(order["end"]))
+
+    def _end(self, key: str) -> None:
+        pid = self._runners.pop(key)
+        if pid in self._dead:
+            self._dead.remove(pid)
+        else:
+            with suppress(ProcessLookupError):  # it died just now
+                os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Take note of children that died, as the real server does at once."""
-        try:
+        """Take note of children that died, as the real server does at once.
+
+        A signal's handler runs between any two steps of the rest: it changes nothing but the set.
+        """
+        with suppress(ChildProcessError):
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
-                self._runners = {k: p for k, p in self._runners.items() if p != pid}
-        except ChildProcessError:
-            return
+                self._dead.add(pid)
 
 
 if __name__ == "__main__":
