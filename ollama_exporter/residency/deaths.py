@@ -137,8 +137,17 @@ class Deaths:
         return sorted(self._recent, key=lambda death: death.at)
 
     def after(self, death: Death) -> list[Death]:
-        """Those that were unloaded after it: the dead that were listed still are none."""
-        return [x for x in self.recent if x.at > death.at + SAME and not x.listed_dead]
+        """Those that were unloaded after it, by a server that went on.
+
+        The dead that were listed still were not, and those that died with the server neither.
+        """
+        return [
+            other
+            for other in self.recent
+            if other.at > death.at + SAME
+            and not other.listed_dead
+            and other.reason is not Reason.SERVER_RESTARTED
+        ]
 
     def queue_start(self, death: Death) -> float:
         """Return since when one unload had followed the other without a pause when it died."""

@@ -176,7 +176,7 @@ class Processes:
             events.append(unloaded(life, DIED, low, at, at))
         for runner in self.runners.orphan():
             runner.died = runner.died or at
-        killed = bool(events)
+        killed, self.deaths.server_died = bool(events), at
         for death in list(self.deaths.pending):
             if not killed and death.polled is None and death.at >= at - IN_ORDER:
                 verdict: Verdict | None = DIED
@@ -185,7 +185,7 @@ class Processes:
             events.append(self._settle(death, verdict or unknown("the server died first"), at))
         self.deaths.listed.clear()
         self.dead.clear()
-        self.deaths.server_died, self.down = at, (low, at)
+        self.down = (low, at)
         self._want(at)
         return events
 

@@ -91,6 +91,10 @@ class Scene:
         at = self.death.at
         if self.runners.loading(at):
             return True
+        if newborn.weights != self.death.runner.weights and any(
+            runner.weights == newborn.weights and runner.lived(at) for runner in self.runners.all
+        ):
+            return True  # it was loaded then: whoever asked for it had no need of room
         if abs(newborn.born - at) > SAME or newborn.weights == self.death.runner.weights:
             return False
         if self.deaths.rhythm.usual(0.0):
@@ -115,7 +119,17 @@ class Scene:
             x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
             for x in self.deaths.recent
         )
-        return self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        return False if usual is None and self._waited_longer(gap) else usual
+
+    def _waited_longer(self, gap: float) -> bool:
+        """Tell whether what came at the end of the wait shows that it was longer than that."""
+        later = [r.born for r in self.runners.all] + [x.at for x in self.deaths.after(self.death)]
+        gaps = [moment - self.death.at for moment in later]
+        return any(
+            gap + SAME < other <= LONGEST_WAIT and self.deaths.rhythm.usual(other)
+            for other in gaps
+        )
 
     # -- room ------------------------------------------------------------------------------------
 
