@@ -135,33 +135,50 @@ def a_request_stopped_it(scene: Scene) -> Opinion:
 # -- who wanted the room ---------------------------------------------------------------------------
 
 
-def what_follows_is_awaited(scene: Scene) -> Opinion:
-    """Neither a birth nor another death has followed, and there is time left for either."""
-    nobody = scene.next_birth is None and not scene.chain
-    if nobody and not scene.births_known(scene.death.at + scene.deaths.rhythm.longest):
-        return WAIT
+def condemned_while_another_loaded(scene: Scene) -> Opinion:
+    """E became now while a load kept the scheduler busy: a keep-alive of 0, no victim."""
+    life = scene.death.life
+    if not life.at_now or life.condemned_after is None or life.condemned_at is None:
+        return None
+    if scene.runners.loading_through(life.condemned_after, life.condemned_at):
+        evidence = "condemned while another was loading, before it was ever idle"
+        return Verdict(Reason.STOPPED, (evidence,))
     return None
 
 
-def one_of_several(scene: Scene) -> Opinion:
-    """The next unload followed after the wait, and somebody was started after that one."""
-    death, chain = scene.death, scene.chain
-    gap = chain[0].at - death.at if chain else 0.0
-    if not chain or gap > scene.deaths.rhythm.longest:
+def what_follows_is_awaited(scene: Scene) -> Opinion:
+    """Neither a birth nor another death has followed, and there is time left for either."""
+    if scene.next_birth is not None or scene.chain:
         return None
-    follower = chain[0]
+    if not scene.births_known(scene.death.at + scene.deaths.rhythm.longest):
+        return WAIT
+    # Somebody was condemned while busy: more room may be wanted than this one left.
+    return WAIT if scene.condemned_since and not scene.over else None
+
+
+def one_of_several(scene: Scene) -> Opinion:
+    """The next unload made room for somebody who is not known to fit into this one's room.
+
+    A load that needs several victims condemns them one at a time: the next one a wait later, or,
+    if it is busy, when its requests end.
+    """
+    if not scene.chain or scene.runners.loading(scene.death.at):
+        return None
+    follower = scene.chain[0]
+    usual = scene.deaths.rhythm.usual(follower.at - scene.death.at)
+    if not usual and follower.life.written:
+        return None
     if follower.reason is None:
-        return WAIT if scene.now < death.at + 3 * ANSWERED_BY else None
+        return None if scene.over else WAIT
     if follower.reason not in (Reason.EVICTED, Reason.REPLACED):
         return None
-    if not scene.deaths.rhythm.usual(gap):
-        return None
-    evidence = "the first of several for the same newcomer"
-    if scene.needed_more(follower):
+    needed = scene.needed_more(follower)
+    if needed is None and not scene.over:
+        return WAIT
+    if needed:
+        evidence = "the first of several for the same newcomer"
         return Verdict(Reason.EVICTED, (evidence,), by=follower.by)
-    return unknown(
-        "the next unload followed at once, and its newcomer may not have wanted this one"
-    )
+    return None
 
 
 def somebody_was_started(scene: Scene) -> Opinion:
@@ -196,6 +213,14 @@ def a_request_waited(scene: Scene) -> Opinion:
     return Verdict(Reason.EVICTED, (evidence,), by=demand.model)
 
 
+def a_load_had_just_ended(scene: Scene) -> Opinion:
+    """It died as a load ended: the next request's victim, whatever became of that request."""
+    if scene.at_a_load_s_end:
+        evidence = "it died as another's load ended, as the next one's victim does"
+        return Verdict(Reason.EVICTED, (evidence,))
+    return None
+
+
 def the_server_died_first(scene: Scene) -> Opinion:
     """Nobody could take the room: the server died."""
     died, at = scene.deaths.server_died, scene.death.at
@@ -227,9 +252,11 @@ RULES: Final[tuple[Callable[[Scene], Opinion], ...]] = (
     its_deadline_was_set_to_the_past,
     condemned_while_busy,
     a_request_stopped_it,
+    condemned_while_another_loaded,
     what_follows_is_awaited,
     one_of_several,
     somebody_was_started,
     a_request_waited,
+    a_load_had_just_ended,
     the_server_died_first,
 )

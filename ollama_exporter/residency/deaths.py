@@ -149,11 +149,18 @@ class Deaths:
             and other.reason is not Reason.SERVER_RESTARTED
         ]
 
-    def queue_start(self, death: Death) -> float:
-        """Return since when one unload had followed the other without a pause when it died."""
+    def queue_start(self, death: Death, births: list[float]) -> float:
+        """Return since when one unload had followed the other without a pause when it died.
+
+        `births`: a birth at the usual moment shows that the wait before it was over.
+        """
         start = death.at
-        for end in sorted((_end(x) for x in self.recent if _before(x, death)), reverse=True):
+        for other in sorted((x for x in self.recent if _before(x, death)), key=_end, reverse=True):
+            end = _end(other)
             if start - end > self.rhythm.longest:
+                break
+            over = (b for b in births if end + SAME < b < start - SAME and b - end < LONGEST_WAIT)
+            if any(self.rhythm.usual(born - end) for born in over):
                 break
             start = end
         return min(start, death.at)

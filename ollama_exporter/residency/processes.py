@@ -33,7 +33,6 @@ IN_ORDER: Final = 3.0  # a server that ends in order kills its runners before it
 AGAIN: Final = 1.0  # after a death one more poll, that late
 LOAD_STEP: Final = 0.1  # of the time that a load has taken: polls that wait for its end
 ANSWER_WITHIN: Final = 6.0  # a birth later than that answers no death
-JUDGED_BY: Final = 61.0  # after that long nothing is waited for any more
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
 PRECISE: Final = 0.25  # a load time is known if its bounds are this close, as a share
 DIED: Final = Verdict(Reason.SERVER_RESTARTED, ("the server's process died",))
@@ -50,7 +49,10 @@ class Sifted:
 class Processes:
     """Turns births and deaths into the ends of lives."""
 
-    def __init__(self, lives: dict[Key, Life], traffic: Traffic, room: Room) -> None:
+    def __init__(
+        self, lives: dict[Key, Life], traffic: Traffic, room: Room, *, window: float
+    ) -> None:
+        self._window = window
         self.runners, self.deaths = Runners(), Deaths()
         self.seen = False
         self.server: ProcessStarted | None = None
@@ -181,7 +183,7 @@ class Processes:
             if not killed and death.polled is None and death.at >= at - IN_ORDER:
                 verdict: Verdict | None = DIED
             else:
-                verdict = decide(self._scene(death, death.at + JUDGED_BY))
+                verdict = decide(self._scene(death, death.at + self._window + 1.0))
             events.append(self._settle(death, verdict or unknown("the server died first"), at))
         self.deaths.listed.clear()
         self.dead.clear()
@@ -333,7 +335,7 @@ class Processes:
 
     def finish(self, now: float) -> list[Event]:
         """Settle everything as if no more could be learned."""
-        late = [death.at + JUDGED_BY for death in self.deaths.pending]
+        late = [death.at + self._window + 1.0 for death in self.deaths.pending]
         return self.judge(max([now, *late]))
 
     def _scene(self, death: Death, now: float) -> Scene:
@@ -346,6 +348,8 @@ class Processes:
             self._accounts,
             self._room,
             self._shown,
+            self._lives,
+            self._window,
         )
 
     def _settle(self, death: Death, verdict: Verdict, now: float) -> Unloaded:

@@ -10,12 +10,14 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import PROMPT, Accounts
 from ollama_exporter.residency.deaths import LONGEST_WAIT, Death, Deaths
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.traffic import Request
 
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
+LOAD_END: Final = 1.1  # polls that wait for the end of a load are no farther apart
 OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
 
 
@@ -31,6 +33,8 @@ class Scene:
     accounts: Accounts
     room: Room
     shown: Mapping[str, RunningModel]  # weights -> as last listed
+    lives: Mapping[Key, Life]
+    window: float  # seconds for which evidence is waited for
 
     @property
     def born(self) -> float:
@@ -40,7 +44,10 @@ class Scene:
     @cached_property
     def queue_start(self) -> float:
         """Since when one unload followed the other without a pause."""
-        return self.deaths.queue_start(self.death)
+        return self._queue_start(self.death)
+
+    def _queue_start(self, death: Death) -> float:
+        return self.deaths.queue_start(death, [runner.born for runner in self.runners.all])
 
     @cached_property
     def said(self) -> tuple[Reason, str] | None:
@@ -51,6 +58,29 @@ class Scene:
     def demand(self) -> Request | None:
         """The oldest request that waited for a load."""
         return self.accounts.demand(self.death)
+
+    @property
+    def over(self) -> bool:
+        """The window in which evidence is waited for is over."""
+        return self.now >= self.death.at + self.window
+
+    @property
+    def condemned_since(self) -> bool:
+        """Tell whether a poll after it showed another one condemned that was never idle."""
+        at = self.death.at
+        return any(x.at_now and x.condemned_at and x.condemned_at > at for x in self.lives.values())
+
+    @cached_property
+    def at_a_load_s_end(self) -> bool:
+        """Tell whether a load ended at that very moment, as far as polls can tell."""
+        at = self.death.at
+        return any(
+            runner is not self.death.runner
+            and runner.unlisted is not None
+            and runner.listed is not None
+            and at - LOAD_END <= runner.unlisted < at <= runner.listed <= at + LOAD_END
+            for runner in self.runners.all
+        )
 
     def births_known(self, moment: float) -> bool:
         """Tell whether whoever was born by then is known."""
@@ -152,10 +182,16 @@ class Scene:
             return False
         return self._fits(self.shown.get(newborn.weights), beside_this=True)
 
-    def needed_more(self, follower: Death) -> bool:
-        """Tell whether who took the room of the follower is not known to fit into this one's."""
+    def needed_more(self, follower: Death) -> bool | None:
+        """Tell whether who took the room of the follower is not known to fit into this one's.
+
+        None: it is still loading, and how big it is shows when it is listed.
+        """
         newcomer = next((m for m in self.shown.values() if m.name == follower.by), None)
-        return newcomer is not None and not self._fits(newcomer, beside_this=False)
+        if newcomer is None:
+            loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
+            return None if loading else False
+        return not self._fits(newcomer, beside_this=False)
 
     # -- out of memory ---------------------------------------------------------------------------
 
@@ -169,12 +205,12 @@ class Scene:
             return False
         if death.runner.born >= crash.at or not -0.05 <= gap <= longest:
             return False
-        start = self.deaths.queue_start(death)
+        start = self._queue_start(death)
         life = death.life
         due = start - PROMPT <= life.expires <= death.at + 0.05 and not life.at_now
         if due or life.stopped_at is not None:
             return False
-        said = self.accounts.said(crash, queue_start=self.deaths.queue_start(crash))
+        said = self.accounts.said(crash, queue_start=self._queue_start(crash))
         if said is not None and said[0] is Reason.CRASHED:
             return False
         if gap <= 0.06 and start > crash.at - SAME:  # noqa: PLR2004
@@ -199,5 +235,7 @@ class Scene:
             self.accounts,
             self.room,
             self.shown,
+            self.lives,
+            self.window,
         )
         return any(other.answers(r) for r in other.births(death.at + low, death.at + high))

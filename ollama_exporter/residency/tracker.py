@@ -60,7 +60,7 @@ class Tracker:
         self._lives: dict[Key, Life] = {}
         self._losses = Losses()
         self._testimony = Testimony(self._lives, self._losses)
-        self._processes = Processes(self._lives, self._testimony.traffic, self._losses.room)
+        self._processes = Processes(self._lives, self._testimony.traffic, self._losses.room, window=window)
         self._last: Snapshot | None = None  # the last answered poll
         self._down_since: float | None = None  # end of the first poll that was refused since
         self._connection_lost = False
