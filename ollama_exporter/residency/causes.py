@@ -14,7 +14,7 @@ what `reasons.py` rests on, with T the moment of death:
 from collections.abc import Callable
 from typing import Final
 
-from ollama_exporter.residency.accounts import PROMPT
+from ollama_exporter.residency.accounts import KEEP_ALIVE_ZERO, PROMPT
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.reasons import WAIT, Opinion, Verdict
@@ -23,6 +23,8 @@ from ollama_exporter.residency.scene import ANSWERED_BY, SCAN, Scene
 
 UNANSWERED: Final = 12.0  # a poll hangs no longer than this; then it is judged without
 SLOW_KILL: Final = 3.2  # a look at the GPUs may come before the kill
+OTHER_MODEL: Final = "a request for another model waited for a load"
+OTHER_OPTIONS: Final = "a request with other options waited for it"
 OUT_OF_MEMORY_LASTS: Final = 300.0  # a busy runner that was condemned ends with its requests
 
 
@@ -135,6 +137,22 @@ def a_request_stopped_it(scene: Scene) -> Opinion:
 # -- who wanted the room ---------------------------------------------------------------------------
 
 
+def the_oldest_request_had_condemned_it(scene: Scene) -> Opinion:
+    """All requests are seen, and the oldest had waited for a while when its last one ended.
+
+    The scheduler was free meanwhile, so it waited for a busy victim; those with a keep-alive of 0
+    come first, and whoever wants other options waits for this very one.
+    """
+    demand = scene.demand
+    if demand is None or not scene.accounts.complete or not scene.waited_in_vain(demand.fact.at):
+        return None
+    if demand.model == scene.death.name:
+        return Verdict(Reason.OPTIONS_CHANGED, (OTHER_OPTIONS,))
+    if scene.said is not None and scene.said[1] == KEEP_ALIVE_ZERO:
+        return Verdict(Reason.EVICTED, (OTHER_MODEL,), by=demand.model)
+    return None
+
+
 def condemned_while_another_loaded(scene: Scene) -> Opinion:
     """E became now while a load kept the scheduler busy: a keep-alive of 0, no victim."""
     life = scene.death.life
@@ -150,7 +168,10 @@ def what_follows_is_awaited(scene: Scene) -> Opinion:
     """Neither a birth nor another death has followed, and there is time left for either."""
     if scene.next_birth is not None or scene.chain:
         return None
-    if not scene.births_known(scene.death.at + scene.deaths.rhythm.longest):
+    wait_over = scene.death.at + scene.deaths.rhythm.longest
+    if not scene.births_known(wait_over):
+        return WAIT
+    if scene.polled < wait_over and scene.now < scene.death.at + UNANSWERED:
         return WAIT
     # Somebody was condemned while busy: more room may be wanted than this one left.
     return WAIT if scene.condemned_since and not scene.over else None
@@ -208,9 +229,8 @@ def a_request_waited(scene: Scene) -> Opinion:
     if not scene.accounts.complete and demand.fact.at <= scene.death.at - PROMPT:
         return None
     if demand.model == scene.death.name:
-        return Verdict(Reason.OPTIONS_CHANGED, ("a request with other options waited for it",))
-    evidence = "a request for another model waited for a load"
-    return Verdict(Reason.EVICTED, (evidence,), by=demand.model)
+        return Verdict(Reason.OPTIONS_CHANGED, (OTHER_OPTIONS,))
+    return Verdict(Reason.EVICTED, (OTHER_MODEL,), by=demand.model)
 
 
 def a_load_had_just_ended(scene: Scene) -> Opinion:
@@ -251,6 +271,7 @@ RULES: Final[tuple[Callable[[Scene], Opinion], ...]] = (
     its_deadline_came,
     its_deadline_was_set_to_the_past,
     condemned_while_busy,
+    the_oldest_request_had_condemned_it,
     a_request_stopped_it,
     condemned_while_another_loaded,
     what_follows_is_awaited,

@@ -132,7 +132,6 @@ class Processes:
         self._want(fact.at)
         if life is None:
             return events
-        self._want(fact.at + AGAIN)
         self.runners.join(runner, life.key)
         self.deaths.add(Death(life, runner, fact.at))
         return events
@@ -343,6 +342,7 @@ class Processes:
             death,
             now,
             self._scanned,
+            self._polled or 0.0,
             self.deaths,
             self.runners,
             self._accounts,
@@ -382,7 +382,9 @@ class Processes:
 
     def urgent(self) -> float | None:
         """Return when the next poll is wanted, for a birth, a death or a load under way."""
-        wanted = self._wanted[:1]
+        longest, last = self.deaths.rhythm.longest, self._polled or 0.0
+        ends = [death.at + longest for death in self.deaths.pending]
+        wanted = [*self._wanted[:1], *(end for end in ends if end > last)]
         loading = [r.born for r in self.runners.living if r.key is None]
         if loading and self._polled is not None:
             step = LOAD_STEP * (self._polled - max(loading))

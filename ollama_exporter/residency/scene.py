@@ -23,11 +23,12 @@ OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
 
 @dataclass(frozen=True)
 class Scene:
-    """What the rules look at. `scanned`: all births up to that moment are known."""
+    """What the rules look at. `scanned`: all births up to then are known."""
 
     death: Death
     now: float
     scanned: float
+    polled: float  # start of the last answered poll
     deaths: Deaths
     runners: Runners
     accounts: Accounts
@@ -85,6 +86,12 @@ class Scene:
     def births_known(self, moment: float) -> bool:
         """Tell whether whoever was born by then is known."""
         return self.scanned >= moment or self.now >= moment + SCAN
+
+    def waited_in_vain(self, since: float) -> bool:
+        """Tell whether a request waited from then on, though the scheduler was free for a while."""
+        free = self.death.at - PROMPT
+        queued = self.queue_start < self.death.at
+        return since < free and not queued and not self.runners.busy(free, self.death.at)
 
     # -- births ----------------------------------------------------------------------------------
 
@@ -230,6 +237,7 @@ class Scene:
             death,
             self.now,
             self.scanned,
+            self.polled,
             self.deaths,
             self.runners,
             self.accounts,
