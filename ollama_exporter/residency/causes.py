@@ -141,10 +141,13 @@ def the_oldest_request_had_condemned_it(scene: Scene) -> Opinion:
     """All requests are seen, and the oldest had waited for a while when its last one ended.
 
     The scheduler was free meanwhile, so it waited for a busy victim; those with a keep-alive of 0
-    come first, and whoever wants other options waits for this very one.
+    come first, and whoever wants other options waits for this very one. A victim that was idle
+    since has been used again, and lives on.
     """
-    demand = scene.demand
+    demand, changed = scene.first_in_line, scene.death.life.changed_at
     if demand is None or not scene.accounts.complete or not scene.waited_in_vain(demand.fact.at):
+        return None
+    if changed is not None and changed > demand.fact.at:
         return None
     if demand.model == scene.death.name:
         return Verdict(Reason.OPTIONS_CHANGED, (OTHER_OPTIONS,))

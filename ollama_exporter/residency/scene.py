@@ -83,6 +83,11 @@ class Scene:
             for runner in self.runners.all
         )
 
+    @cached_property
+    def first_in_line(self) -> Request | None:
+        """The oldest request that waited at all, if it is known to have waited for a load."""
+        return self.accounts.first_in_line(self.death)
+
     def births_known(self, moment: float) -> bool:
         """Tell whether whoever was born by then is known."""
         return self.scanned >= moment or self.now >= moment + SCAN
