@@ -177,7 +177,7 @@ def what_follows_is_awaited(scene: Scene) -> Opinion:
     if scene.polled < wait_over and scene.now < scene.death.at + UNANSWERED:
         return WAIT
     # Somebody was condemned while busy: more room may be wanted than this one left.
-    return WAIT if scene.condemned_since and not scene.over else None
+    return WAIT if scene.somebody_is_condemned and not scene.over else None
 
 
 def one_of_several(scene: Scene) -> Opinion:

@@ -66,10 +66,9 @@ class Scene:
         return self.now >= self.death.at + self.window
 
     @property
-    def condemned_since(self) -> bool:
-        """Tell whether a poll after it showed another one condemned that was never idle."""
-        at = self.death.at
-        return any(x.at_now and x.condemned_at and x.condemned_at > at for x in self.lives.values())
+    def somebody_is_condemned(self) -> bool:
+        """Tell whether another one that was never idle is to go as soon as its requests end."""
+        return any(life.at_now for life in self.lives.values())
 
     @cached_property
     def at_a_load_s_end(self) -> bool:
