@@ -6,6 +6,7 @@ skipped, so that recordings of later versions stay readable.
 """
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,8 +25,11 @@ from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import models_from
 from ollama_exporter.residency.facts import (
     Fact,
+    LogKind,
+    LogSaid,
     PollFailed,
     ProcessExited,
+    ProcessesSeen,
     ProcessStarted,
     RequestAnswered,
     RequestEnded,
@@ -46,6 +50,7 @@ FAILURES: Final = {
     **{reason.value: reason for reason in FailureReason},
 }
 OK: Final = 200
+SEEN: Final = {"visible": True, "hidden": False}
 Record = Mapping[str, Any]
 Poll = Snapshot | PollFailed
 
@@ -57,6 +62,7 @@ class Recording:
     polls: tuple[Poll, ...]
     requests: tuple[Fact, ...]
     processes: tuple[Fact, ...]
+    log: tuple[Fact, ...] = ()
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -70,6 +76,7 @@ def read(path: Path) -> Recording:
     polls: list[Poll] = []
     requests: list[Fact] = []
     processes: list[Fact] = []
+    log: list[Fact] = []
     number = 0
     try:
         with path.open("rb") as raw, _unpacked(raw) as file:
@@ -80,6 +87,8 @@ def read(path: Path) -> Recording:
                         polls.append(fact)
                     elif isinstance(fact, RequestStarted | RequestAnswered | RequestEnded):
                         requests.append(fact)
+                    elif isinstance(fact, LogSaid):
+                        log.append(fact)
                     else:
                         processes.append(fact)
     except (OSError, EOFError) as err:  # gzip's own errors are OSErrors; EOFError: cut short
@@ -92,6 +101,7 @@ def read(path: Path) -> Recording:
         tuple(sorted(polls, key=lambda poll: poll.started)),
         tuple(sorted(requests, key=moment_of)),
         tuple(sorted(processes, key=moment_of)),
+        tuple(sorted(log, key=moment_of)),
     )
 
 
@@ -166,17 +176,46 @@ def _read_request_end(record: Record) -> tuple[Fact, ...]:
 
 
 def _read_process(record: Record) -> tuple[Fact, ...]:
-    at, pid = float(record["t"]), int(record["pid"])
+    at = float(record["t"])
+    if record["event"] in SEEN:
+        return (ProcessesSeen(at, seen=SEEN[record["event"]]),)
+    pid = int(record["pid"])
     if record["event"] == "exited":
-        return (ProcessExited(at, pid),)
-    weights = record.get("blob") if record["role"] == "runner" else None
+        alive = record.get("alive")
+        return (ProcessExited(at, pid, None if alive is None else float(alive)),)
+    weights = _weights(record) if record["role"] == "runner" else None
     return (ProcessStarted(at, float(record["started_at"]), pid, weights),)
 
 
 def _read_show(record: Record) -> tuple[Fact, ...]:
-    if not record.get("blob"):
+    weights = _weights(record)
+    if not weights:
         return ()
-    return (WeightsNamed(float(record["t"]), normalise(record["model"]), record["blob"]),)
+    return (WeightsNamed(float(record["t"]), normalise(record["model"]), weights),)
+
+
+def _weights(record: Record) -> str:
+    """Return the weights as the command line of a runner names them, `sha256-HEX`."""
+    return str(record.get("blob") or "").replace(":", "-", 1)
+
+
+def _read_log(record: Record) -> tuple[Fact, ...]:
+    at, said = float(record["t"]), str(record["said"])
+    if said not in set(LogKind):
+        return ()  # of a later version
+    seconds, model = record.get("seconds"), record.get("model")
+    return (
+        LogSaid(
+            at,
+            LogKind(said),
+            float(record.get("written", at)),
+            model=None if model is None else normalise(str(model)),
+            weights=_weights(record) or None,
+            pid=None if record.get("pid") is None else int(record["pid"]),
+            num_ctx=None if record.get("num_ctx") is None else int(record["num_ctx"]),
+            seconds=None if seconds is None else math.inf if seconds == -1 else float(seconds),
+        ),
+    )
 
 
 READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
@@ -185,6 +224,7 @@ READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
     "request_end": _read_request_end,
     "process": _read_process,
     "show": _read_show,
+    "log": _read_log,
 }
 
 

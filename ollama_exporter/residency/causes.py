@@ -16,10 +16,11 @@ from typing import Final
 
 from ollama_exporter.residency.accounts import KEEP_ALIVE_ZERO, PROMPT
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.journal import EVIDENCE
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.reasons import WAIT, Opinion, Verdict
 from ollama_exporter.residency.runners import SAME
-from ollama_exporter.residency.scene import ANSWERED_BY, SCAN, Scene
+from ollama_exporter.residency.scene import ANSWERED_BY, LOGGED, SCAN, Scene
 
 UNANSWERED: Final = 12.0  # a poll hangs no longer than this; then it is judged without
 SLOW_KILL: Final = 3.2  # a look at the GPUs may come before the kill
@@ -48,6 +49,25 @@ def the_listing_is_awaited(scene: Scene) -> Opinion:
     """No poll has shown yet whether it is listed still."""
     waits = scene.death.polled is None and scene.now < scene.death.at + UNANSWERED
     return WAIT if waits else None
+
+
+def the_log_named_it(scene: Scene) -> Opinion:
+    """At debug level the log tells every decision."""
+    journal, death = scene.journal, scene.death
+    if death.listed_dead or not journal.detailed:
+        return None
+    if scene.ending is None:
+        return WAIT if journal.behind(death.at + LOGGED, scene.now) else None
+    reason = scene.ending.reason
+    if reason is not Reason.EVICTED:
+        return Verdict(reason, (EVIDENCE[reason],))
+    newborn = scene.newcomer
+    if newborn is None and scene.now < death.at + 2 * ANSWERED_BY:
+        return WAIT
+    names = [] if newborn is None else scene.runners.names(newborn)
+    if death.name in names and newborn != death.runner.weights:
+        return Verdict(Reason.REPLACED, (EVIDENCE[reason],), by=death.name)
+    return Verdict(reason, (EVIDENCE[reason],), by=names[0] if names else None)
 
 
 # -- crashed, out of memory ------------------------------------------------------------------------
@@ -267,6 +287,7 @@ def _evicted(scene: Scene, asked: str) -> Verdict:
 
 RULES: Final[tuple[Callable[[Scene], Opinion], ...]] = (
     the_listing_is_awaited,
+    the_log_named_it,
     a_request_ran_out_of_memory,
     it_was_dead_but_listed,
     a_request_crashed,

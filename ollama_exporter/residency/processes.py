@@ -20,6 +20,7 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
+from ollama_exporter.residency.journal import Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.reasons import Verdict
@@ -58,6 +59,7 @@ class Processes:
         self.server: ProcessStarted | None = None
         self.down: tuple[float, float] | None = None  # the server's death, until it is back
         self.dead: dict[Key, RunningModel] = {}  # listed, though their processes are dead
+        self.journal = Journal()
         self._lives, self._room = lives, room
         self._accounts = Accounts(traffic, self.runners)
         self._shown: OrderedDict[str, RunningModel] = OrderedDict()
@@ -350,6 +352,7 @@ class Processes:
             self._shown,
             self._lives,
             self._window,
+            self.journal,
         )
 
     def _settle(self, death: Death, verdict: Verdict, now: float) -> Unloaded:

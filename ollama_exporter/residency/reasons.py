@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.journal import EVIDENCE, Ending
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.losses import Loss
 
@@ -56,6 +57,7 @@ class Case:
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant that room is made
     accompanied: bool  # another left at the same time whose room nobody needed
+    ending: Ending | None = None  # what the log says of it, at debug level
 
 
 def decide(case: Case) -> Verdict | None:
@@ -76,6 +78,21 @@ def _unknown(*evidence: str) -> Verdict:
 def unwatched(case: Case) -> Opinion:
     """An hour without a poll: too much can have happened."""
     return _unknown("nobody watched when it left") if case.blind else None
+
+
+def the_log_named_it(case: Case) -> Opinion:
+    """At debug level the log tells every decision."""
+    if case.ending is None:
+        return None
+    reason, loss = case.ending.reason, case.loss
+    evidence = (EVIDENCE[reason],)
+    if reason is not Reason.EVICTED:
+        return Verdict(reason, evidence)
+    if not loss.arrivals and not case.over:
+        return WAIT  # who took the room is still to be listed
+    if any(key[0] == loss.name and key != loss.key for key in loss.arrivals):
+        return Verdict(Reason.REPLACED, evidence, by=loss.name)
+    return Verdict(reason, evidence, by=next((key[0] for key in loss.arrivals), None))
 
 
 # -- what seen requests said of this very runner ---------------------------------------------------
@@ -239,6 +256,7 @@ def _appeared(case: Case) -> Verdict:
 
 
 RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
+    the_log_named_it,
     unwatched,
     a_request_failed,
     condemned_by_request,

@@ -10,6 +10,8 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import PROMPT, Accounts
 from ollama_exporter.residency.deaths import LONGEST_WAIT, Death, Deaths
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import LogKind
+from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.runners import SAME, Runner, Runners
@@ -17,6 +19,7 @@ from ollama_exporter.residency.traffic import Request
 
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
+LOGGED: Final = 0.3  # the server logs a removal at most this long after the kill
 LOAD_END: Final = 1.1  # polls that wait for the end of a load are no farther apart
 OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
 
@@ -36,6 +39,7 @@ class Scene:
     shown: Mapping[str, RunningModel]  # weights -> as last listed
     lives: Mapping[Key, Life]
     window: float  # seconds for which evidence is waited for
+    journal: Journal
 
     @property
     def born(self) -> float:
@@ -83,6 +87,12 @@ class Scene:
         )
 
     @cached_property
+    def ending(self) -> Ending | None:
+        """What the log says of it, at debug level."""
+        at = self.death.at
+        return self.journal.ending(at - LOGGED, at + LOGGED, weights=self.death.runner.weights)
+
+    @cached_property
     def first_in_line(self) -> Request | None:
         """The oldest request that waited at all, if it is known to have waited for a load."""
         return self.accounts.first_in_line(self.death)
@@ -111,6 +121,15 @@ class Scene:
         if newborn is not None and died is not None and at < died < newborn.born:
             return None
         return newborn
+
+    @property
+    def newcomer(self) -> str | None:
+        """Weights of what was started next, by processes or by the log."""
+        at = self.death.at
+        logged = self.journal.moments(LogKind.LOAD_STARTED, at, self.now)
+        if logged and logged[0].weights is not None:
+            return logged[0].weights
+        return None if self.next_birth is None else self.next_birth.weights
 
     @cached_property
     def chain(self) -> list[Death]:
@@ -168,8 +187,7 @@ class Scene:
         later = [r.born for r in self.runners.all] + [x.at for x in self.deaths.after(self.death)]
         gaps = [moment - self.death.at for moment in later]
         return any(
-            gap + SAME < other <= LONGEST_WAIT and self.deaths.rhythm.usual(other)
-            for other in gaps
+            gap + SAME < other <= LONGEST_WAIT and self.deaths.rhythm.usual(other) for other in gaps
         )
 
     # -- room ------------------------------------------------------------------------------------
@@ -249,5 +267,6 @@ class Scene:
             self.shown,
             self.lives,
             self.window,
+            self.journal,
         )
         return any(other.answers(r) for r in other.births(death.at + low, death.at + high))

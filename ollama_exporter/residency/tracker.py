@@ -37,6 +37,7 @@ from ollama_exporter.residency.losses import Loss, Losses
 from ollama_exporter.residency.processes import Processes, load_time, unloaded
 from ollama_exporter.residency.reasons import Case, Verdict, decide
 from ollama_exporter.residency.saved import Saved, save
+from ollama_exporter.residency.scene import LOGGED
 from ollama_exporter.residency.serverclock import ServerClock
 from ollama_exporter.residency.states import states
 from ollama_exporter.residency.testimony import Testimony
@@ -60,7 +61,9 @@ class Tracker:
         self._lives: dict[Key, Life] = {}
         self._losses = Losses()
         self._testimony = Testimony(self._lives, self._losses)
-        self._processes = Processes(self._lives, self._testimony.traffic, self._losses.room, window=window)
+        self._processes = Processes(
+            self._lives, self._testimony.traffic, self._losses.room, window=window
+        )
         self._last: Snapshot | None = None  # the last answered poll
         self._down_since: float | None = None  # end of the first poll that was refused since
         self._connection_lost = False
@@ -84,7 +87,7 @@ class Tracker:
             case RequestEnded():
                 self._testimony.ended(fact)
             case LogSaid():
-                pass
+                return self._log(fact)
             case _:
                 return tuple(self._processes.take(fact))
         return ()
@@ -154,6 +157,10 @@ class Tracker:
         self._last, self._connection_lost, self._closed_by_us = poll, False, False
         self._down_since = None
         return (*events, *self.advance(poll.ended))
+
+    def _log(self, line: LogSaid) -> tuple[Event, ...]:
+        self._processes.journal.take(line)
+        return self.advance(line.at)
 
     def _restarted(self, poll: Snapshot, last: Snapshot) -> list[Event]:
         """End every life: the server was restarted between two polls."""
@@ -261,6 +268,9 @@ class Tracker:
             flips=flips >= FLIPS,
             swift=self._losses.swift,
             accompanied=self._losses.left_with_needless(loss),
+            ending=self._processes.journal.ending(
+                loss.low - LOGGED, loss.high + LOGGED, model=loss.name
+            ),
         )
 
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
