@@ -54,8 +54,12 @@ def the_listing_is_awaited(scene: Scene) -> Opinion:
 def the_log_named_it(scene: Scene) -> Opinion:
     """At debug level the log tells every decision."""
     journal, death = scene.journal, scene.death
-    if death.listed_dead or not journal.detailed:
+    if not journal.detailed:
         return None
+    if death.listed_dead:
+        condemned = journal.condemned(death.runner.weights, death.at - SAME)
+        already = condemned in (Reason.EVICTED, Reason.OPTIONS_CHANGED)
+        return Verdict(condemned, (EVIDENCE[condemned],)) if condemned and already else None
     if scene.ending is None:
         return WAIT if journal.behind(death.at + LOGGED, scene.now) else None
     reason = scene.ending.reason

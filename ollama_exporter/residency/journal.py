@@ -14,9 +14,11 @@ from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import LogKind, LogSaid
 
 SAME: Final = 0.02  # seconds: two lines of one decision
+BIRTH_ERROR: Final = 0.3  # between the server's begin of a load and the birth of the process
 MOST_TRACKS: Final = 256
 MOST_LINES: Final = 256
 KEPT_FOR: Final = 300.0
+GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
 LAG: Final = 2.0  # a line is read at most this long after it is written
 EVIDENCE: Final = {
     Reason.EVICTED: "the log: it was condemned to make room",
@@ -36,7 +38,9 @@ class Track:
     model: str | None = None
     weights: str | None = None
     reloading: float | None = None
+    num_ctx: int | None = None
     condemned: Reason | None = None
+    condemned_at: float = 0.0
     busy: bool = False  # when it was condemned
     timer: bool = False
     expiring: bool = False
@@ -53,6 +57,7 @@ class Ending:
     model: str | None
     weights: str | None
     reason: Reason
+    track: Track
 
 
 class Journal:
@@ -65,6 +70,7 @@ class Journal:
         self.contradictions = 0
         self._tells_kills = False  # from 0.30 on: then a kill that is not told was none
         self._tracks: OrderedDict[int, Track] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()  # weights -> name
         self._endings: deque[Ending] = deque(maxlen=MOST_LINES)
         self._lines: deque[LogSaid] = deque(maxlen=MOST_LINES)
 
@@ -78,7 +84,12 @@ class Journal:
             case LogKind.OUT_OF_MEMORY:
                 for track in self._tracks.values():
                     track.ran_out |= track.weights == line.weights
-                    track.condemned = track.condemned or Reason.OUT_OF_MEMORY
+                    _condemn(track, line.written, Reason.OUT_OF_MEMORY)
+            case LogKind.SHUT_DOWN:
+                # What was in flight was given up first; that is no reason of its own.
+                while self._endings and self._endings[-1].at > line.written - GIVEN_UP:
+                    self._endings.pop()
+                self._tracks.clear()
         if line.pid is None:
             self._lines.append(line)
         else:
@@ -88,6 +99,11 @@ class Journal:
     def _track(self, line: LogSaid, pid: int) -> None:
         track = self._tracks.setdefault(pid, Track(pid))
         track.model, track.weights = line.model or track.model, line.weights or track.weights
+        track.num_ctx = line.num_ctx or track.num_ctx
+        if line.model is not None and line.weights is not None:
+            self._names[line.weights] = line.model
+            while len(self._names) > MOST_TRACKS:
+                self._names.popitem(last=False)
         match line.kind:
             case LogKind.IDLE:  # it lives on
                 track.condemned, track.reloading, track.timer = None, None, False
@@ -96,7 +112,7 @@ class Journal:
             case LogKind.EVICTING:
                 again = track.reloading is not None and line.written - track.reloading < SAME
                 reason = Reason.OPTIONS_CHANGED if again else Reason.EVICTED
-                track.condemned = track.condemned or reason
+                _condemn(track, line.written, reason)
             case LogKind.IDLE_AT_ZERO:
                 track.busy = True
             case LogKind.TIMER_EXPIRED:
@@ -122,7 +138,7 @@ class Journal:
             reason = track.condemned
         else:
             reason = Reason.EXPIRED if track.timer else Reason.STOPPED
-        return Ending(at, track.model, track.weights, reason)
+        return Ending(at, track.model, track.weights, reason, track)
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -130,20 +146,54 @@ class Journal:
         """Tell whether lines of that moment may still be to come."""
         return self.followed and self.read_to < moment and now < moment + LAG
 
+    def condemned(self, weights: str, before: float) -> Reason | None:
+        """Return why a runner was to go already at that moment, if the log said so."""
+        gone = (ending.track for ending in self._endings if ending.at >= before)
+        tracks = (x for x in [*gone, *self._tracks.values()] if x.weights == weights)
+        return next((x.condemned for x in tracks if x.condemned and x.condemned_at < before), None)
+
+    def newcomer(self, at: float) -> tuple[str, str | None] | None:
+        """Return weights and name of what was loaded next; None: nothing yet."""
+        for line in self._lines:
+            if line.kind is LogKind.LOAD_STARTED and line.written >= at and line.weights:
+                return line.weights, self._names.get(line.weights)
+        return None
+
+    def loaded(self, born: float, died: float) -> bool | None:
+        """Tell whether the load that began then was done. None: no log is followed."""
+        if not self.followed:
+            return None
+        done = self.moments(LogKind.LOAD_DONE, born, died + SAME)
+        return any(abs(x.written - (x.seconds or 0.0) - born) < BIRTH_ERROR for x in done)
+
     def moments(self, kind: LogKind, low: float, high: float) -> list[LogSaid]:
         """Return the lines of a kind that name no process, within these bounds."""
         return [x for x in self._lines if x.kind is kind and low <= x.written <= high]
 
     def ending(
-        self, low: float, high: float, *, model: str | None = None, weights: str | None = None
+        self,
+        low: float,
+        high: float,
+        *,
+        model: str | None = None,
+        weights: str | None = None,
+        context: int | None = None,
     ) -> Ending | None:
-        """Return the first unload of a model or of weights within these bounds."""
-        return next(
-            (
-                ending
-                for ending in self._endings
-                if low <= ending.at <= high
-                and (ending.weights == weights if weights is not None else ending.model == model)
-            ),
-            None,
-        )
+        """Return the first unload of a model or of weights within these bounds.
+
+        `context`: of several the one that had it is meant.
+        """
+        found = [
+            ending
+            for ending in self._endings
+            if low <= ending.at <= high
+            and (ending.weights == weights if weights is not None else ending.model == model)
+        ]
+        meant = (ending for ending in found if ending.track.num_ctx == context)
+        return next(meant, found[0] if found else None)
+
+
+def _condemn(track: Track, at: float, reason: Reason) -> None:
+    """The first cause stands, until the runner goes on to live."""
+    if track.condemned is None:
+        track.condemned, track.condemned_at = reason, at

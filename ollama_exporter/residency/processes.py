@@ -20,10 +20,10 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.journal import Journal
+from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
-from ollama_exporter.residency.reasons import Verdict
+from ollama_exporter.residency.reasons import Newcomer, Verdict
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.scene import OWN_CAUSES, Scene
 from ollama_exporter.residency.traffic import Traffic
@@ -160,7 +160,8 @@ class Processes:
             return None
         least = min(low for low, _ in took)
         usual = (max(low for low, _ in took) + min(high for _, high in took)) / 2
-        if at - runner.born < usual:
+        logged = self.journal.loaded(runner.born, at)
+        if logged is False or (logged is None and at - runner.born < usual):
             return None
         model = replace(model, expires_at=0.0, context=None)
         since = runner.unlisted or runner.born
@@ -195,6 +196,15 @@ class Processes:
     def vouches(self, since: float) -> bool:
         """Tell whether the server's process has lived since that moment."""
         return self.server is not None and self.server.born < since
+
+    def newcomer(self, ending: Ending) -> Newcomer | None:
+        """Return what was loaded next, by the log; None: nothing yet."""
+        found = self.journal.newcomer(ending.at)
+        if found is None:
+            return None
+        weights, name = found
+        name = name or next(iter(self.runners.names(weights)), None)
+        return Newcomer(name, same_weights=weights == ending.weights)
 
     # -- polls -----------------------------------------------------------------------------------
 

@@ -47,6 +47,14 @@ Opinion = Verdict | Wait | None
 
 
 @dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What was loaded next; the weights are those that it took the place of, or others."""
+
+    name: str | None
+    same_weights: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A loss and what is known around it at the moment of judging."""
 
@@ -58,6 +66,7 @@ class Case:
     swift: bool  # newcomers are listed in the instant that room is made
     accompanied: bool  # another left at the same time whose room nobody needed
     ending: Ending | None = None  # what the log says of it, at debug level
+    newcomer: Newcomer | None = None  # what was loaded next, by the log
 
 
 def decide(case: Case) -> Verdict | None:
@@ -88,11 +97,12 @@ def the_log_named_it(case: Case) -> Opinion:
     evidence = (EVIDENCE[reason],)
     if reason is not Reason.EVICTED:
         return Verdict(reason, evidence)
-    if not loss.arrivals and not case.over:
-        return WAIT  # who took the room is still to be listed
-    if any(key[0] == loss.name and key != loss.key for key in loss.arrivals):
+    newcomer = case.newcomer
+    if newcomer is None:  # who took the room is still to be loaded
+        return Verdict(reason, evidence) if case.over else WAIT
+    if newcomer.name == loss.name and not newcomer.same_weights:
         return Verdict(Reason.REPLACED, evidence, by=loss.name)
-    return Verdict(reason, evidence, by=next((key[0] for key in loss.arrivals), None))
+    return Verdict(reason, evidence, by=newcomer.name)
 
 
 # -- what seen requests said of this very runner ---------------------------------------------------

@@ -35,7 +35,7 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Loss, Losses
 from ollama_exporter.residency.processes import Processes, load_time, unloaded
-from ollama_exporter.residency.reasons import Case, Verdict, decide
+from ollama_exporter.residency.reasons import Case, Verdict, decide, the_log_named_it
 from ollama_exporter.residency.saved import Saved, save
 from ollama_exporter.residency.scene import LOGGED
 from ollama_exporter.residency.serverclock import ServerClock
@@ -172,7 +172,9 @@ class Tracker:
         for life in list(self._lives.values()):
             del self._lives[life.key]
             loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
-            events.append(self._unloaded(loss, verdict, poll.ended))
+            told = the_log_named_it(self._case(loss, high + self._window))
+            said = told if isinstance(told, Verdict) else verdict
+            events.append(self._unloaded(loss, said, poll.ended))
         return events
 
     def _lose(
@@ -260,6 +262,10 @@ class Tracker:
 
     def _case(self, loss: Loss, now: float) -> Case:
         flips = sum(key == loss.key and at > now - FLIP_WINDOW for at, key in self._changes)
+        model = loss.life.model
+        ending = self._processes.journal.ending(
+            loss.low, loss.high + LOGGED, model=model.name, context=model.context
+        )
         return Case(
             loss,
             over=now >= loss.high + self._window,
@@ -268,9 +274,8 @@ class Tracker:
             flips=flips >= FLIPS,
             swift=self._losses.swift,
             accompanied=self._losses.left_with_needless(loss),
-            ending=self._processes.journal.ending(
-                loss.low - LOGGED, loss.high + LOGGED, model=loss.name
-            ),
+            ending=ending,
+            newcomer=None if ending is None else self._processes.newcomer(ending),
         )
 
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
