@@ -16,14 +16,17 @@ from typing import Final
 
 from ollama_exporter.residency.accounts import KEEP_ALIVE_ZERO, PROMPT
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import LogKind
 from ollama_exporter.residency.journal import EVIDENCE
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.reasons import WAIT, Opinion, Verdict
 from ollama_exporter.residency.runners import SAME
 from ollama_exporter.residency.scene import ANSWERED_BY, LOGGED, SCAN, Scene
 
+SAME_LINE: Final = 0.03  # seconds between a death and the line that was written with it
 UNANSWERED: Final = 12.0  # a poll hangs no longer than this; then it is judged without
 SLOW_KILL: Final = 3.2  # a look at the GPUs may come before the kill
+DEAD_BUT_LISTED: Final = "its process died while it was listed"
 OTHER_MODEL: Final = "a request for another model waited for a load"
 OTHER_OPTIONS: Final = "a request with other options waited for it"
 OUT_OF_MEMORY_LASTS: Final = 300.0  # a busy runner that was condemned ends with its requests
@@ -83,18 +86,43 @@ def a_request_ran_out_of_memory(scene: Scene) -> Opinion:
     return Verdict(said[0], (said[1],)) if said and said[0] is Reason.OUT_OF_MEMORY else None
 
 
+def the_log_told_of_its_end(scene: Scene) -> Opinion:
+    """At the default level: an out-of-memory of these weights, a crash, or room that was wanted."""
+    death, at = scene.death, scene.death.at
+    if scene.journal.behind(at + LOGGED, scene.now):
+        return WAIT
+    if any(x.weights == death.runner.weights for x in scene.logged(LogKind.OUT_OF_MEMORY, LOGGED)):
+        return Verdict(Reason.OUT_OF_MEMORY, (EVIDENCE[Reason.OUT_OF_MEMORY],))
+    if scene.logged(LogKind.RUNNER_DIED, SAME_LINE) and not scene.journal.detailed:
+        return Verdict(Reason.CRASHED, ("the log: a runner died by itself",))
+    return None
+
+
+def room_was_wanted(scene: Scene) -> Opinion:
+    """The log says that memory was wanted for a load at that very moment."""
+    if scene.logged(LogKind.ROOM_WANTED, SAME_LINE) and not scene.death.listed_dead:
+        names = [] if scene.newcomer is None else scene.runners.names(scene.newcomer)
+        evidence = "the log: a load wanted room"
+        return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)
+    return None
+
+
 def it_was_dead_but_listed(scene: Scene) -> Opinion:
     """The server did not end it. Others that died at that moment tell an out-of-memory."""
     death = scene.death
     if not death.listed_dead:
         return None
+    if scene.journal.followed:
+        # an out-of-memory would have been logged
+        ready = scene.births_known(death.polled or death.at)
+        return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,)) if ready else WAIT
     queued = scene.queue_start < death.at
     others_by = death.at + (2 * scene.deaths.rhythm.longest if queued else SCAN)
     if scene.now < others_by + SAME or not scene.births_known(death.polled or death.at):
         return WAIT
     if any(scene.condemned_with(other, death) for other in scene.deaths.recent):
         return Verdict(Reason.OUT_OF_MEMORY, ("it died, and others were condemned at that moment",))
-    return Verdict(Reason.CRASHED, ("its process died while it was listed",))
+    return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,))
 
 
 def a_request_crashed(scene: Scene) -> Opinion:
@@ -109,7 +137,7 @@ def another_ran_out_of_memory(scene: Scene) -> Opinion:
     for moment in scene.deaths.out_of_memory:
         if scene.born < moment <= death.at + 0.03 and scene.queue_start <= moment + PROMPT * 2:
             return Verdict(Reason.OUT_OF_MEMORY, ("condemned when another one died",))
-    for other in scene.deaths.recent:
+    for other in () if scene.journal.followed else scene.deaths.recent:
         if other.listed_dead and other is not death:
             condemned = scene.condemned_with(death, other)
             if condemned is None:
@@ -292,6 +320,7 @@ def _evicted(scene: Scene, asked: str) -> Verdict:
 RULES: Final[tuple[Callable[[Scene], Opinion], ...]] = (
     the_listing_is_awaited,
     the_log_named_it,
+    the_log_told_of_its_end,
     a_request_ran_out_of_memory,
     it_was_dead_but_listed,
     a_request_crashed,
@@ -301,6 +330,7 @@ RULES: Final[tuple[Callable[[Scene], Opinion], ...]] = (
     condemned_while_busy,
     the_oldest_request_had_condemned_it,
     a_request_stopped_it,
+    room_was_wanted,
     condemned_while_another_loaded,
     what_follows_is_awaited,
     one_of_several,

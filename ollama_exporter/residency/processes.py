@@ -14,6 +14,8 @@ from ollama_exporter.residency.causes import decide, unknown
 from ollama_exporter.residency.deaths import Death, Deaths
 from ollama_exporter.residency.events import Event, Loaded, Reason, Restarted, Source, Unloaded
 from ollama_exporter.residency.facts import (
+    LogKind,
+    LogSaid,
     ProcessExited,
     ProcessFact,
     ProcessStarted,
@@ -36,6 +38,8 @@ LOAD_STEP: Final = 0.1  # of the time that a load has taken: polls that wait for
 ANSWER_WITHIN: Final = 6.0  # a birth later than that answers no death
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
 PRECISE: Final = 0.25  # a load time is known if its bounds are this close, as a share
+# After these lines the list has changed, or is about to.
+TELLING: Final = frozenset({LogKind.LOAD_STARTED, LogKind.LOAD_DONE, LogKind.REMOVED})
 DIED: Final = Verdict(Reason.SERVER_RESTARTED, ("the server's process died",))
 
 
@@ -206,6 +210,14 @@ class Processes:
         name = name or next(iter(self.runners.names(weights)), None)
         return Newcomer(name, same_weights=weights == ending.weights)
 
+    def read(self, line: LogSaid) -> None:
+        """Take a line of the log."""
+        self.journal.take(line)
+        if line.kind is LogKind.OUT_OF_MEMORY:
+            self.deaths.out_of_memory.append(line.written)
+        if line.kind in TELLING:
+            self._want(line.at)
+
     # -- polls -----------------------------------------------------------------------------------
 
     def sift(self, poll: Snapshot) -> Sifted:
@@ -367,7 +379,8 @@ class Processes:
 
     def _settle(self, death: Death, verdict: Verdict, now: float) -> Unloaded:
         self.deaths.settle(death, verdict.reason, verdict.by)
-        if verdict.reason is Reason.OUT_OF_MEMORY and death.listed_dead:
+        told = self.journal.followed  # then its line has told the moment
+        if verdict.reason is Reason.OUT_OF_MEMORY and death.listed_dead and not told:
             self.deaths.out_of_memory.append(death.at)
         if verdict.reason not in OWN_CAUSES | {Reason.CRASHED, Reason.SERVER_RESTARTED} or (
             verdict.reason is Reason.STOPPED

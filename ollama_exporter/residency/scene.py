@@ -10,7 +10,7 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import PROMPT, Accounts
 from ollama_exporter.residency.deaths import LONGEST_WAIT, Death, Deaths
 from ollama_exporter.residency.events import Reason
-from ollama_exporter.residency.facts import LogKind
+from ollama_exporter.residency.facts import LogKind, LogSaid
 from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
@@ -19,6 +19,7 @@ from ollama_exporter.residency.traffic import Request
 
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
+LOGGED_END: Final = 0.03  # a victim goes so soon after the line that says that a load is done
 LOGGED: Final = 0.3  # the server logs a removal at most this long after the kill
 LOAD_END: Final = 1.1  # polls that wait for the end of a load are no farther apart
 OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
@@ -78,6 +79,8 @@ class Scene:
     def at_a_load_s_end(self) -> bool:
         """Tell whether a load ended at that very moment, as far as polls can tell."""
         at = self.death.at
+        if self.journal.followed:
+            return bool(self.journal.moments(LogKind.LOAD_DONE, at - LOGGED_END, at + 0.005))
         return any(
             runner is not self.death.runner
             and runner.unlisted is not None
@@ -91,6 +94,11 @@ class Scene:
         """What the log says of it, at debug level."""
         at = self.death.at
         return self.journal.ending(at - LOGGED, at + LOGGED, weights=self.death.runner.weights)
+
+    def logged(self, kind: LogKind, around: float) -> list[LogSaid]:
+        """Return the lines of a kind that were written about when it died."""
+        at = self.death.at
+        return self.journal.moments(kind, at - around, at + around)
 
     @cached_property
     def first_in_line(self) -> Request | None:

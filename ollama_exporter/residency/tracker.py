@@ -159,7 +159,7 @@ class Tracker:
         return (*events, *self.advance(poll.ended))
 
     def _log(self, line: LogSaid) -> tuple[Event, ...]:
-        self._processes.journal.take(line)
+        self._processes.read(line)
         return self.advance(line.at)
 
     def _restarted(self, poll: Snapshot, last: Snapshot) -> list[Event]:
