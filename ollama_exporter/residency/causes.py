@@ -20,7 +20,7 @@ from ollama_exporter.residency.facts import LogKind
 from ollama_exporter.residency.journal import EVIDENCE
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.reasons import WAIT, Opinion, Verdict
-from ollama_exporter.residency.runners import SAME
+from ollama_exporter.residency.runners import SAME, Runner
 from ollama_exporter.residency.scene import ANSWERED_BY, LOGGED, SCAN, Scene
 
 SAME_LINE: Final = 0.03  # seconds between a death and the line that was written with it
@@ -91,9 +91,10 @@ def the_log_told_of_its_end(scene: Scene) -> Opinion:
     death, at = scene.death, scene.death.at
     if scene.journal.behind(at + LOGGED, scene.now):
         return WAIT
-    if any(x.weights == death.runner.weights for x in scene.logged(LogKind.OUT_OF_MEMORY, LOGGED)):
+    ran_out = scene.logged(LogKind.OUT_OF_MEMORY, LOGGED)
+    if any(line.weights == death.runner.weights for line in ran_out):
         return Verdict(Reason.OUT_OF_MEMORY, (EVIDENCE[Reason.OUT_OF_MEMORY],))
-    if scene.logged(LogKind.RUNNER_DIED, SAME_LINE) and not scene.journal.detailed:
+    if scene.logged(LogKind.RUNNER_DIED, SAME_LINE) and not ran_out:
         return Verdict(Reason.CRASHED, ("the log: a runner died by itself",))
     return None
 
@@ -101,6 +102,8 @@ def the_log_told_of_its_end(scene: Scene) -> Opinion:
 def room_was_wanted(scene: Scene) -> Opinion:
     """The log says that memory was wanted for a load at that very moment."""
     if scene.logged(LogKind.ROOM_WANTED, SAME_LINE) and not scene.death.listed_dead:
+        if scene.newcomer is None and scene.now < scene.death.at + 2 * ANSWERED_BY:
+            return WAIT
         names = [] if scene.newcomer is None else scene.runners.names(scene.newcomer)
         evidence = "the log: a load wanted room"
         return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)
@@ -271,9 +274,23 @@ def somebody_was_started(scene: Scene) -> Opinion:
     if answers:
         asked = "had a request waiting" if waited else "was started as soon as its memory was free"
         return _evicted(scene, asked)
+    if answers is None and newborn.weights == death.runner.weights:
+        return _loaded_again(scene, newborn)
     if answers is None and not scene.demand and not scene.roomy(newborn):
         return unknown("something was started soon after, but not after a usual wait")
     return None
+
+
+def _loaded_again(scene: Scene, newborn: Runner) -> Opinion:
+    """The same weights were loaded again, not after a usual wait: their context may tell."""
+    if newborn.key is None and newborn.died is None and not scene.over:
+        return WAIT  # its context shows when it is listed
+    shown = scene.shown.get(newborn.weights)
+    if newborn.key is not None and shown and shown.context != scene.death.life.model.context:
+        return Verdict(
+            Reason.OPTIONS_CHANGED, ("the same weights were loaded with another context",)
+        )
+    return unknown("the same weights were loaded soon after, but not after a usual wait")
 
 
 def a_request_waited(scene: Scene) -> Opinion:

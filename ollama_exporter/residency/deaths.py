@@ -25,6 +25,7 @@ FIRST_LOOK: Final = 0.36  # found free at the first look
 BRIEF: Final = 0.5  # between two unloads where nothing is waited for
 SEEN_LATE: Final = 0.7  # a poll a moment after a removal may be the first to show it
 LEARNED: Final = 60  # latest gaps that the wait is learned from
+LEAST_JITTER: Final = 0.02  # the birth of a process is known to 10 ms
 ENOUGH: Final = 6  # so many gaps show whether there is a wait and how long it is at most
 MANY: Final = 12  # so many show the quick waits, too
 KEPT: Final = 128
@@ -82,7 +83,7 @@ class Rhythm:
         `slower`: a dead runner is still listed; asking it slows the look at the memory down.
         """
         known = len(self._gaps)
-        slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else 0.05
+        slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else self._jitter()
         near = sum(-0.05 <= gap - other <= slack for other in self._gaps)
         if self.none:
             return near >= max(2, 0.2 * known)
@@ -95,6 +96,15 @@ class Rhythm:
         if TIMED_OUT[0] <= gap <= TIMED_OUT[1]:
             return known < ENOUGH
         return None if known < ENOUGH else False
+
+    def _jitter(self) -> float:
+        """Return by how much waits that time out differ here."""
+        timed_out = sorted(gap for gap in self._gaps if TIMED_OUT[0] <= gap <= TIMED_OUT[1])
+        if len(timed_out) < ENOUGH:
+            return 0.05
+        middle = timed_out[len(timed_out) // 2]
+        off = sorted(abs(gap - middle) for gap in timed_out)
+        return max(LEAST_JITTER, 2 * off[int(0.8 * len(off))])
 
     def _quick(self, gap: float) -> bool | None:
         """Judge a gap in the range of a wait that ends as the freed memory shows."""

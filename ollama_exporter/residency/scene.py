@@ -224,6 +224,9 @@ class Scene:
 
         None: it is still loading, and how big it is shows when it is listed.
         """
+        low, high = follower.at - LOGGED_END, follower.at + LOGGED_END
+        if self.journal.moments(LogKind.ROOM_WANTED, low, high):
+            return True
         newcomer = next((m for m in self.shown.values() if m.name == follower.by), None)
         if newcomer is None:
             loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
