@@ -6,7 +6,6 @@ skipped, so that recordings of later versions stay readable.
 """
 
 import gzip
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,19 +22,16 @@ from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.failures import classify
 from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import models_from
+from ollama_exporter.recordedlines import LOCAL_READERS, line_of
 from ollama_exporter.residency.facts import (
     Fact,
-    LogKind,
     LogSaid,
     PollFailed,
-    ProcessExited,
-    ProcessesSeen,
-    ProcessStarted,
+    ProcessFact,
     RequestAnswered,
     RequestEnded,
     RequestStarted,
     Snapshot,
-    WeightsNamed,
 )
 
 GZIP: Final = b"\x1f\x8b"
@@ -50,7 +46,6 @@ FAILURES: Final = {
     **{reason.value: reason for reason in FailureReason},
 }
 OK: Final = 200
-SEEN: Final = {"visible": True, "hidden": False}
 Record = Mapping[str, Any]
 Poll = Snapshot | PollFailed
 
@@ -175,56 +170,11 @@ def _read_request_end(record: Record) -> tuple[Fact, ...]:
     return (RequestAnswered(float(record["start"]) + float(ttft), record["id"]), ended)
 
 
-def _read_process(record: Record) -> tuple[Fact, ...]:
-    at = float(record["t"])
-    if record["event"] in SEEN:
-        return (ProcessesSeen(at, seen=SEEN[record["event"]]),)
-    pid = int(record["pid"])
-    if record["event"] == "exited":
-        alive = record.get("alive")
-        return (ProcessExited(at, pid, None if alive is None else float(alive)),)
-    weights = _weights(record) if record["role"] == "runner" else None
-    return (ProcessStarted(at, float(record["started_at"]), pid, weights),)
-
-
-def _read_show(record: Record) -> tuple[Fact, ...]:
-    weights = _weights(record)
-    if not weights:
-        return ()
-    return (WeightsNamed(float(record["t"]), normalise(record["model"]), weights),)
-
-
-def _weights(record: Record) -> str:
-    """Return the weights as the command line of a runner names them, `sha256-HEX`."""
-    return str(record.get("blob") or "").replace(":", "-", 1)
-
-
-def _read_log(record: Record) -> tuple[Fact, ...]:
-    at, said = float(record["t"]), str(record["said"])
-    if said not in set(LogKind):
-        return ()  # of a later version
-    seconds, model = record.get("seconds"), record.get("model")
-    return (
-        LogSaid(
-            at,
-            LogKind(said),
-            float(record.get("written", at)),
-            model=None if model is None else normalise(str(model)),
-            weights=_weights(record) or None,
-            pid=None if record.get("pid") is None else int(record["pid"]),
-            num_ctx=None if record.get("num_ctx") is None else int(record["num_ctx"]),
-            seconds=None if seconds is None else math.inf if seconds == -1 else float(seconds),
-        ),
-    )
-
-
 READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
     "poll": _read_poll,
     "request_start": _read_request_start,
     "request_end": _read_request_end,
-    "process": _read_process,
-    "show": _read_show,
-    "log": _read_log,
+    **LOCAL_READERS,
 }
 
 
@@ -276,6 +226,10 @@ class Writer:
         """Write a poll without a usable answer."""
         took = round(ended - started, 6)
         self._write({"t": started, "kind": "poll", "took": took, "error": reason.value})
+
+    def fact(self, fact: ProcessFact | LogSaid, *, wall: Callable[[float], float]) -> None:
+        """Write what was seen on the server's machine; `wall` translates to Unix seconds."""
+        self._write(line_of(fact, wall))
 
     def close(self) -> None:
         """End the file."""

@@ -19,7 +19,7 @@ MOST_TRACKS: Final = 256
 MOST_LINES: Final = 256
 KEPT_FOR: Final = 300.0
 GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
-LAG: Final = 2.0  # a line is read at most this long after it is written
+LAG: Final = 1.0  # a line is read at most this long after it is written
 EVIDENCE: Final = {
     Reason.EVICTED: "the log: it was condemned to make room",
     Reason.OPTIONS_CHANGED: "the log: it was condemned to be loaded with other options",
@@ -158,6 +158,10 @@ class Journal:
             if line.kind is LogKind.LOAD_STARTED and line.written >= at and line.weights:
                 return line.weights, self._names.get(line.weights)
         return None
+
+    def loads(self, low: float, high: float) -> int:
+        """Return how many loads began within these bounds."""
+        return len(self.moments(LogKind.LOAD_STARTED, low, high))
 
     def loaded(self, born: float, died: float) -> bool | None:
         """Tell whether the load that began then was done. None: no log is followed."""

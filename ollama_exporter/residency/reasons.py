@@ -65,6 +65,7 @@ class Case:
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant that room is made
     accompanied: bool  # another left at the same time whose room nobody needed
+    loads: int = 0  # that the log says began within the bounds
     ending: Ending | None = None  # what the log says of it, at debug level
     newcomer: Newcomer | None = None  # what was loaded next, by the log
 
@@ -161,6 +162,15 @@ def returned_with_other_context(case: Case) -> Opinion:
     if strangers and not (case.complete and loss.demand and loss.demand.own):
         return _unknown("another model and the same digest with another context came together")
     return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
+
+
+def a_load_was_logged(case: Case) -> Opinion:
+    """On a swift server a load begins in the instant that its room is made: each took one."""
+    loss = case.loss
+    others = loss.newcomers - {loss.name}
+    if not case.swift or not others or case.loads <= len(loss.together):
+        return None
+    return Verdict(Reason.EVICTED, ("the log: a load began within the bounds",), by=min(others))
 
 
 def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of cases, one line each
@@ -274,6 +284,7 @@ RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
     deadline_reached,
     returned_with_other_context,
     a_request_was_loaded,
+    a_load_was_logged,
     condemned_before_idle,
     a_request_waited,
     something_arrived,

@@ -202,6 +202,7 @@ class Tracker:
                 together=lost - {life.key},
                 present=tuple({**held, **listed}.values()),
             )
+            loss.newcomers = frozenset(newcomers)
             del self._lives[life.key]
             self._testimony.at_loss(loss, listed=listed, newcomers=newcomers)
             if life.key in arrived:
@@ -274,6 +275,7 @@ class Tracker:
             flips=flips >= FLIPS,
             swift=self._losses.swift,
             accompanied=self._losses.left_with_needless(loss),
+            loads=self._processes.journal.loads(loss.low, loss.high),
             ending=ending,
             newcomer=None if ending is None else self._processes.newcomer(ending),
         )
