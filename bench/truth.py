@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.scoring import Score, score
+from ollama_exporter.logfile import read_log
 from ollama_exporter.recording import Recording, read
 from ollama_exporter.replay import PollUsed, replay
 from ollama_exporter.residency.events import Loaded, Unloaded
@@ -35,8 +36,10 @@ def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evide
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
     cadence = Cadence(interval=interval)
+    log = truth.with_name(truth.name.replace(".truth.jsonl", ".log.gz"))
+    lines = read_log(log, debug=evidence.log == "debug") if evidence.log else ()
     for event in replay(
-        recording, cadence, requests=evidence.requests, processes=evidence.processes
+        recording, cadence, requests=evidence.requests, processes=evidence.processes, log=lines
     ):
         if isinstance(event, PollUsed):
             used.add(event.t)
@@ -47,8 +50,8 @@ def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evide
         for poll in recording.polls
         if poll.started in used and isinstance(poll, Snapshot)
     ]
-    lines = truth.read_text(encoding="utf-8").splitlines()
-    return score([json.loads(line) for line in lines], said, polls)
+    told = truth.read_text(encoding="utf-8").splitlines()
+    return score([json.loads(line) for line in told], said, polls)
 
 
 def main() -> None:

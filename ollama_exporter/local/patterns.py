@@ -44,11 +44,15 @@ PATTERNS: Final = (
     Pattern("runtime OOM detected", LogKind.OUT_OF_MEMORY, ("0.33",)),
     Pattern("llama-server terminated", LogKind.RUNNER_DIED, ("0.33",)),
     Pattern("llama runner process no longer running", LogKind.RUNNER_DIED, ("0.24",)),
+    Pattern("finished setting up", LogKind.SET_UP, ("0.24", "0.33")),
     Pattern("runner with non-zero duration has gone idle", LogKind.IDLE, ("0.24", "0.33")),
     Pattern("runner with zero duration has gone idle", LogKind.IDLE_AT_ZERO, ("0.24", "0.33")),
     Pattern("timer expired, expiring to unload", LogKind.TIMER_EXPIRED, ("0.24", "0.33")),
     Pattern("resetting model to expire immediately", LogKind.EVICTING, ("0.24", "0.33")),
     Pattern("reloading", LogKind.RELOADING, ("0.24", "0.33")),
+    Pattern("runner expired event received", LogKind.EXPIRING, ("0.24", "0.33")),
+    Pattern("waiting for llama-server to exit", LogKind.KILLED, ("0.33",)),
+    Pattern("stopping llama server", LogKind.CLOSED, ("0.24",)),
     Pattern("runner terminated and removed from list", LogKind.REMOVED, ("0.24", "0.33")),
     Pattern("shutting down runner", LogKind.SHUT_DOWN, ("0.24", "0.33")),
 )
@@ -57,6 +61,7 @@ PREFIX: Final = r"(?:[\w.:+-]{1,64}(?:\[\d+\]:| \|)?[ \t]+){0,6}"
 SLOG: Final = re.compile(
     rf'{PREFIX}time=(\S+) level=([A-Z]+)\S* (?:source=\S+ )?msg=("(?:[^"\\]|\\.)*"|\S+)'
 )
+BY_THE_SERVER: Final = 'error="signal: killed"'
 WEIGHTS: Final = re.compile(r"\bsha256[-:]([0-9a-f]{64})\b")
 SECONDS: Final = re.compile(r"started in (\d+(?:\.\d+)?) seconds")
 
@@ -109,7 +114,9 @@ def read(text: str) -> Line | None:
     weights = WEIGHTS.search(rest)
     if pattern.kind is LogKind.LOAD_STARTED and weights is None:
         return line  # the discovery of devices starts a runner without a model
-    name, pid = _value(rest, "runner.name"), _value(rest, "runner.pid")
+    if pattern.kind is LogKind.RUNNER_DIED and BY_THE_SERVER in rest and "sys=" not in rest:
+        return line  # the server's own kill may be logged like this, too
+    name, pid = _value(rest, "runner.name"), _value(rest, "runner.pid") or _value(rest, "pid")
     return Line(
         line.level,
         line.written,

@@ -90,21 +90,44 @@ class Accounts:
 
         It is for a model without a process, or for other options of this very one.
         """
-        at = death.at
-        running = {runner.weights for runner in self._runners.all if runner.lived(at)}
-        for request in self._traffic.history:
-            if request.fact.stop or request.fact.at > at + 0.03:
-                continue
-            if _before(request.answered, at) or _before(request.ended, at):
-                continue
+        running = self._running(death.at)
+        for request in self._waiting(death.at):
             if request.model == death.name:
                 if self._other_options(request, death):
                     return request
-                continue
-            weights = self._runners.weights_of(request.model)
-            if weights is not None and weights not in running:
+            elif self._absent(request, running):
                 return request
         return None
+
+    def first_in_line(self, death: Death) -> Request | None:
+        """Return the oldest request that waited at the death, if it surely waited for a load.
+
+        The scheduler takes one at a time, so who came later cannot have asked for anything yet.
+        """
+        oldest = next(iter(self._waiting(death.at)), None)
+        if oldest is None:
+            return None
+        if oldest.model == death.name:
+            reload = self._traffic.forces_reload(oldest.fact, death.life)
+            return oldest if reload else None
+        return oldest if self._absent(oldest, self._running(death.at)) else None
+
+    def _waiting(self, at: float) -> list[Request]:
+        return [
+            r
+            for r in self._traffic.history
+            if not r.fact.stop
+            and r.fact.at <= at + 0.03
+            and not _before(r.answered, at)
+            and not _before(r.ended, at)
+        ]
+
+    def _running(self, at: float) -> set[str]:
+        return {runner.weights for runner in self._runners.all if runner.lived(at)}
+
+    def _absent(self, request: Request, running: set[str]) -> bool:
+        weights = self._runners.weights_of(request.model)
+        return weights is not None and weights not in running
 
     def waited(self, runner: Runner, moment: float) -> bool | None:
         """Tell whether a request for a newborn runner waited at a moment. None: none was seen."""

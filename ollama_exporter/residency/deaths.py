@@ -25,6 +25,7 @@ FIRST_LOOK: Final = 0.36  # found free at the first look
 BRIEF: Final = 0.5  # between two unloads where nothing is waited for
 SEEN_LATE: Final = 0.7  # a poll a moment after a removal may be the first to show it
 LEARNED: Final = 60  # latest gaps that the wait is learned from
+LEAST_JITTER: Final = 0.02  # the birth of a process is known to 10 ms
 ENOUGH: Final = 6  # so many gaps show whether there is a wait and how long it is at most
 MANY: Final = 12  # so many show the quick waits, too
 KEPT: Final = 128
@@ -82,7 +83,7 @@ class Rhythm:
         `slower`: a dead runner is still listed; asking it slows the look at the memory down.
         """
         known = len(self._gaps)
-        slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else 0.05
+        slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else self._jitter()
         near = sum(-0.05 <= gap - other <= slack for other in self._gaps)
         if self.none:
             return near >= max(2, 0.2 * known)
@@ -95,6 +96,15 @@ class Rhythm:
         if TIMED_OUT[0] <= gap <= TIMED_OUT[1]:
             return known < ENOUGH
         return None if known < ENOUGH else False
+
+    def _jitter(self) -> float:
+        """Return by how much waits that time out differ here."""
+        timed_out = sorted(gap for gap in self._gaps if TIMED_OUT[0] <= gap <= TIMED_OUT[1])
+        if len(timed_out) < ENOUGH:
+            return 0.05
+        middle = timed_out[len(timed_out) // 2]
+        off = sorted(abs(gap - middle) for gap in timed_out)
+        return max(LEAST_JITTER, 2 * off[int(0.8 * len(off))])
 
     def _quick(self, gap: float) -> bool | None:
         """Judge a gap in the range of a wait that ends as the freed memory shows."""
@@ -137,14 +147,30 @@ class Deaths:
         return sorted(self._recent, key=lambda death: death.at)
 
     def after(self, death: Death) -> list[Death]:
-        """Those that were unloaded after it: the dead that were listed still are none."""
-        return [x for x in self.recent if x.at > death.at + SAME and not x.listed_dead]
+        """Those that were unloaded after it, by a server that went on.
 
-    def queue_start(self, death: Death) -> float:
-        """Return since when one unload had followed the other without a pause when it died."""
+        The dead that were listed still were not, and those that died with the server neither.
+        """
+        return [
+            other
+            for other in self.recent
+            if other.at > death.at + SAME
+            and not other.listed_dead
+            and other.reason is not Reason.SERVER_RESTARTED
+        ]
+
+    def queue_start(self, death: Death, births: list[float]) -> float:
+        """Return since when one unload had followed the other without a pause when it died.
+
+        `births`: a birth at the usual moment shows that the wait before it was over.
+        """
         start = death.at
-        for end in sorted((_end(x) for x in self.recent if _before(x, death)), reverse=True):
+        for other in sorted((x for x in self.recent if _before(x, death)), key=_end, reverse=True):
+            end = _end(other)
             if start - end > self.rhythm.longest:
+                break
+            over = (b for b in births if end + SAME < b < start - SAME and b - end < LONGEST_WAIT)
+            if any(self.rhythm.usual(born - end) for born in over):
                 break
             start = end
         return min(start, death.at)

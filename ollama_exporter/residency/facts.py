@@ -112,13 +112,17 @@ class LogKind(StrEnum):
     LOAD_FAILED = "load_failed"  # weights where they are known: failed, or its client left
     ROOM_WANTED = "room_wanted"  # a load needs memory: something is about to be evicted; no name
     OUT_OF_MEMORY = "out_of_memory"  # weights: of the runner that failed
-    RUNNER_DIED = "runner_died"  # by itself; pid only where the line has one
-    # only at debug level; each names model, weights, pid and num_ctx of its runner
+    RUNNER_DIED = "runner_died"  # by itself; no name
+    # only at debug level; each has the pid of its runner, most its model and weights
+    SET_UP = "set_up"  # loaded: the first request is served
     IDLE = "idle"  # seconds: the keep-alive in effect
     IDLE_AT_ZERO = "idle_at_zero"  # keep-alive 0, or condemned while it was busy
     TIMER_EXPIRED = "timer_expired"
     EVICTING = "evicting"  # condemned, to make room or to be reloaded
     RELOADING = "reloading"  # other options, or it does not answer; EVICTING follows
+    EXPIRING = "expiring"  # whatever the cause, its unload begins
+    KILLED = "killed"  # its process is told to go; from 0.30 on, a dead one is not
+    CLOSED = "closed"  # before 0.30: likewise, and also when a request found it dead
     REMOVED = "removed"  # its process is dead and it is off the list
     SHUT_DOWN = "shut_down"  # the server ends in order
 

@@ -49,6 +49,8 @@ class Life:
     written: bool = False  # E was written at least once: the runner has been idle
     slid: bool = False  # E slid at a positive distance
     at_now: bool = False  # E = now: condemned before it was ever idle
+    condemned_after: float | None = None  # start of the last poll before E = now was seen, and of
+    condemned_at: float | None = None  # the first that showed it
     beside_idle: bool | None = None  # another runner was idle when E = now was first seen
     changed_at: float | None = None  # start of the first poll that showed this E, once written
     stopped_at: float | None = None  # E was set to a moment between two polls
@@ -121,6 +123,9 @@ def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) ->
     """Draw what E alone says; `before`: an E earlier than that was not set between two polls."""
     # an E that stays while a poll passes it is an ordinary deadline: now would have moved
     if changed and poll.started - NEAR <= life.expires <= poll.ended + NEAR:
+        if not life.at_now:
+            life.condemned_after = None if life.seen >= poll.started else life.seen
+            life.condemned_at = poll.started
         life.at_now, life.written = True, False
     elif life.written:
         life.at_now = False

@@ -14,15 +14,18 @@ from ollama_exporter.residency.causes import decide, unknown
 from ollama_exporter.residency.deaths import Death, Deaths
 from ollama_exporter.residency.events import Event, Loaded, Reason, Restarted, Source, Unloaded
 from ollama_exporter.residency.facts import (
+    LogKind,
+    LogSaid,
     ProcessExited,
     ProcessFact,
     ProcessStarted,
     Snapshot,
     WeightsNamed,
 )
+from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
-from ollama_exporter.residency.reasons import Verdict
+from ollama_exporter.residency.reasons import Newcomer, Verdict
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.scene import OWN_CAUSES, Scene
 from ollama_exporter.residency.traffic import Traffic
@@ -33,9 +36,10 @@ IN_ORDER: Final = 3.0  # a server that ends in order kills its runners before it
 AGAIN: Final = 1.0  # after a death one more poll, that late
 LOAD_STEP: Final = 0.1  # of the time that a load has taken: polls that wait for its end
 ANSWER_WITHIN: Final = 6.0  # a birth later than that answers no death
-JUDGED_BY: Final = 61.0  # after that long nothing is waited for any more
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
 PRECISE: Final = 0.25  # a load time is known if its bounds are this close, as a share
+# After these lines the list has changed, or is about to.
+TELLING: Final = frozenset({LogKind.LOAD_STARTED, LogKind.LOAD_DONE, LogKind.REMOVED})
 DIED: Final = Verdict(Reason.SERVER_RESTARTED, ("the server's process died",))
 
 
@@ -50,12 +54,16 @@ class Sifted:
 class Processes:
     """Turns births and deaths into the ends of lives."""
 
-    def __init__(self, lives: dict[Key, Life], traffic: Traffic, room: Room) -> None:
+    def __init__(
+        self, lives: dict[Key, Life], traffic: Traffic, room: Room, *, window: float
+    ) -> None:
+        self._window = window
         self.runners, self.deaths = Runners(), Deaths()
         self.seen = False
         self.server: ProcessStarted | None = None
         self.down: tuple[float, float] | None = None  # the server's death, until it is back
         self.dead: dict[Key, RunningModel] = {}  # listed, though their processes are dead
+        self.journal = Journal()
         self._lives, self._room = lives, room
         self._accounts = Accounts(traffic, self.runners)
         self._shown: OrderedDict[str, RunningModel] = OrderedDict()
@@ -130,7 +138,6 @@ class Processes:
         self._want(fact.at)
         if life is None:
             return events
-        self._want(fact.at + AGAIN)
         self.runners.join(runner, life.key)
         self.deaths.add(Death(life, runner, fact.at))
         return events
@@ -157,7 +164,8 @@ class Processes:
             return None
         least = min(low for low, _ in took)
         usual = (max(low for low, _ in took) + min(high for _, high in took)) / 2
-        if at - runner.born < usual:
+        logged = self.journal.loaded(runner.born, at)
+        if logged is False or (logged is None and at - runner.born < usual):
             return None
         model = replace(model, expires_at=0.0, context=None)
         since = runner.unlisted or runner.born
@@ -176,22 +184,39 @@ class Processes:
             events.append(unloaded(life, DIED, low, at, at))
         for runner in self.runners.orphan():
             runner.died = runner.died or at
-        killed = bool(events)
+        killed, self.deaths.server_died = bool(events), at
         for death in list(self.deaths.pending):
             if not killed and death.polled is None and death.at >= at - IN_ORDER:
                 verdict: Verdict | None = DIED
             else:
-                verdict = decide(self._scene(death, death.at + JUDGED_BY))
+                verdict = decide(self._scene(death, death.at + self._window + 1.0))
             events.append(self._settle(death, verdict or unknown("the server died first"), at))
         self.deaths.listed.clear()
         self.dead.clear()
-        self.deaths.server_died, self.down = at, (low, at)
+        self.down = (low, at)
         self._want(at)
         return events
 
     def vouches(self, since: float) -> bool:
         """Tell whether the server's process has lived since that moment."""
         return self.server is not None and self.server.born < since
+
+    def newcomer(self, ending: Ending) -> Newcomer | None:
+        """Return what was loaded next, by the log; None: nothing yet."""
+        found = self.journal.newcomer(ending.at)
+        if found is None:
+            return None
+        weights, name = found
+        name = name or next(iter(self.runners.names(weights)), None)
+        return Newcomer(name, same_weights=weights == ending.weights)
+
+    def read(self, line: LogSaid) -> None:
+        """Take a line of the log."""
+        self.journal.take(line)
+        if line.kind is LogKind.OUT_OF_MEMORY:
+            self.deaths.out_of_memory.append(line.written)
+        if line.kind in TELLING:
+            self._want(line.at)
 
     # -- polls -----------------------------------------------------------------------------------
 
@@ -333,7 +358,7 @@ class Processes:
 
     def finish(self, now: float) -> list[Event]:
         """Settle everything as if no more could be learned."""
-        late = [death.at + JUDGED_BY for death in self.deaths.pending]
+        late = [death.at + self._window + 1.0 for death in self.deaths.pending]
         return self.judge(max([now, *late]))
 
     def _scene(self, death: Death, now: float) -> Scene:
@@ -341,16 +366,21 @@ class Processes:
             death,
             now,
             self._scanned,
+            self._polled or 0.0,
             self.deaths,
             self.runners,
             self._accounts,
             self._room,
             self._shown,
+            self._lives,
+            self._window,
+            self.journal,
         )
 
     def _settle(self, death: Death, verdict: Verdict, now: float) -> Unloaded:
         self.deaths.settle(death, verdict.reason, verdict.by)
-        if verdict.reason is Reason.OUT_OF_MEMORY and death.listed_dead:
+        told = self.journal.followed  # then its line has told the moment
+        if verdict.reason is Reason.OUT_OF_MEMORY and death.listed_dead and not told:
             self.deaths.out_of_memory.append(death.at)
         if verdict.reason not in OWN_CAUSES | {Reason.CRASHED, Reason.SERVER_RESTARTED} or (
             verdict.reason is Reason.STOPPED
@@ -378,7 +408,9 @@ class Processes:
 
     def urgent(self) -> float | None:
         """Return when the next poll is wanted, for a birth, a death or a load under way."""
-        wanted = self._wanted[:1]
+        longest, last = self.deaths.rhythm.longest, self._polled or 0.0
+        ends = [death.at + longest for death in self.deaths.pending]
+        wanted = [*self._wanted[:1], *(end for end in ends if end > last)]
         loading = [r.born for r in self.runners.living if r.key is None]
         if loading and self._polled is not None:
             step = LOAD_STEP * (self._polled - max(loading))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.journal import EVIDENCE, Ending
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.losses import Loss
 
@@ -46,6 +47,14 @@ Opinion = Verdict | Wait | None
 
 
 @dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What was loaded next; the weights are those that it took the place of, or others."""
+
+    name: str | None
+    same_weights: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A loss and what is known around it at the moment of judging."""
 
@@ -56,6 +65,9 @@ class Case:
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant that room is made
     accompanied: bool  # another left at the same time whose room nobody needed
+    loads: int = 0  # that the log says began within the bounds
+    ending: Ending | None = None  # what the log says of it, at debug level
+    newcomer: Newcomer | None = None  # what was loaded next, by the log
 
 
 def decide(case: Case) -> Verdict | None:
@@ -76,6 +88,22 @@ def _unknown(*evidence: str) -> Verdict:
 def unwatched(case: Case) -> Opinion:
     """An hour without a poll: too much can have happened."""
     return _unknown("nobody watched when it left") if case.blind else None
+
+
+def the_log_named_it(case: Case) -> Opinion:
+    """At debug level the log tells every decision."""
+    if case.ending is None:
+        return None
+    reason, loss = case.ending.reason, case.loss
+    evidence = (EVIDENCE[reason],)
+    if reason is not Reason.EVICTED:
+        return Verdict(reason, evidence)
+    newcomer = case.newcomer
+    if newcomer is None:  # who took the room is still to be loaded
+        return Verdict(reason, evidence) if case.over else WAIT
+    if newcomer.name == loss.name and not newcomer.same_weights:
+        return Verdict(Reason.REPLACED, evidence, by=loss.name)
+    return Verdict(reason, evidence, by=newcomer.name)
 
 
 # -- what seen requests said of this very runner ---------------------------------------------------
@@ -134,6 +162,15 @@ def returned_with_other_context(case: Case) -> Opinion:
     if strangers and not (case.complete and loss.demand and loss.demand.own):
         return _unknown("another model and the same digest with another context came together")
     return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
+
+
+def a_load_was_logged(case: Case) -> Opinion:
+    """On a swift server a load begins in the instant that its room is made: each took one."""
+    loss = case.loss
+    others = loss.newcomers - {loss.name}
+    if not case.swift or not others or case.loads <= len(loss.together):
+        return None
+    return Verdict(Reason.EVICTED, ("the log: a load began within the bounds",), by=min(others))
 
 
 def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of cases, one line each
@@ -239,6 +276,7 @@ def _appeared(case: Case) -> Verdict:
 
 
 RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
+    the_log_named_it,
     unwatched,
     a_request_failed,
     condemned_by_request,
@@ -246,6 +284,7 @@ RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
     deadline_reached,
     returned_with_other_context,
     a_request_was_loaded,
+    a_load_was_logged,
     condemned_before_idle,
     a_request_waited,
     something_arrived,

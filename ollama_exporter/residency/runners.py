@@ -172,6 +172,19 @@ class Runners:
         """Tell whether one was surely still loading at that moment: born, and listed later."""
         return any(r.lived(moment) and (r.unlisted or 0.0) >= moment for r in self.all)
 
+    def busy(self, low: float, high: float) -> bool:
+        """Tell whether one may have been loading at some moment between these."""
+        return any(
+            r.born < high
+            and (r.died is None or r.died > low)
+            and (r.listed is None or r.listed > low)
+            for r in self.all
+        )
+
+    def loading_through(self, low: float, high: float) -> bool:
+        """Tell whether one was surely loading all that time."""
+        return any(r.lived(low) and r.lived(high) and (r.unlisted or 0.0) >= high for r in self.all)
+
     def unlisted(self, keys: Iterable[Key], started: float) -> None:
         """Note that an answered poll did not list those that are nobody's yet."""
         listed = list(keys)

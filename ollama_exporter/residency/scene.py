@@ -10,27 +10,37 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import PROMPT, Accounts
 from ollama_exporter.residency.deaths import LONGEST_WAIT, Death, Deaths
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import LogKind, LogSaid
+from ollama_exporter.residency.journal import Ending, Journal
+from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.traffic import Request
 
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
+LOGGED_END: Final = 0.03  # a victim goes so soon after the line that says that a load is done
+LOGGED: Final = 0.3  # the server logs a removal at most this long after the kill
+LOAD_END: Final = 1.1  # polls that wait for the end of a load are no farther apart
 OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the rules look at. `scanned`: all births up to that moment are known."""
+    """What the rules look at. `scanned`: all births up to then are known."""
 
     death: Death
     now: float
     scanned: float
+    polled: float  # start of the last answered poll
     deaths: Deaths
     runners: Runners
     accounts: Accounts
     room: Room
     shown: Mapping[str, RunningModel]  # weights -> as last listed
+    lives: Mapping[Key, Life]
+    window: float  # seconds for which evidence is waited for
+    journal: Journal
 
     @property
     def born(self) -> float:
@@ -40,7 +50,10 @@ class Scene:
     @cached_property
     def queue_start(self) -> float:
         """Since when one unload followed the other without a pause."""
-        return self.deaths.queue_start(self.death)
+        return self._queue_start(self.death)
+
+    def _queue_start(self, death: Death) -> float:
+        return self.deaths.queue_start(death, [runner.born for runner in self.runners.all])
 
     @cached_property
     def said(self) -> tuple[Reason, str] | None:
@@ -52,9 +65,55 @@ class Scene:
         """The oldest request that waited for a load."""
         return self.accounts.demand(self.death)
 
+    @property
+    def over(self) -> bool:
+        """The window in which evidence is waited for is over."""
+        return self.now >= self.death.at + self.window
+
+    @property
+    def somebody_is_condemned(self) -> bool:
+        """Tell whether another one that was never idle is to go as soon as its requests end."""
+        return any(life.at_now for life in self.lives.values())
+
+    @cached_property
+    def at_a_load_s_end(self) -> bool:
+        """Tell whether a load ended at that very moment, as far as polls can tell."""
+        at = self.death.at
+        if self.journal.followed:
+            return bool(self.journal.moments(LogKind.LOAD_DONE, at - LOGGED_END, at + 0.005))
+        return any(
+            runner is not self.death.runner
+            and runner.unlisted is not None
+            and runner.listed is not None
+            and at - LOAD_END <= runner.unlisted < at <= runner.listed <= at + LOAD_END
+            for runner in self.runners.all
+        )
+
+    @cached_property
+    def ending(self) -> Ending | None:
+        """What the log says of it, at debug level."""
+        at = self.death.at
+        return self.journal.ending(at - LOGGED, at + LOGGED, weights=self.death.runner.weights)
+
+    def logged(self, kind: LogKind, around: float) -> list[LogSaid]:
+        """Return the lines of a kind that were written about when it died."""
+        at = self.death.at
+        return self.journal.moments(kind, at - around, at + around)
+
+    @cached_property
+    def first_in_line(self) -> Request | None:
+        """The oldest request that waited at all, if it is known to have waited for a load."""
+        return self.accounts.first_in_line(self.death)
+
     def births_known(self, moment: float) -> bool:
         """Tell whether whoever was born by then is known."""
         return self.scanned >= moment or self.now >= moment + SCAN
+
+    def waited_in_vain(self, since: float) -> bool:
+        """Tell whether a request waited from then on, though the scheduler was free for a while."""
+        free = self.death.at - PROMPT
+        queued = self.queue_start < self.death.at
+        return since < free and not queued and not self.runners.busy(free, self.death.at)
 
     # -- births ----------------------------------------------------------------------------------
 
@@ -70,6 +129,15 @@ class Scene:
         if newborn is not None and died is not None and at < died < newborn.born:
             return None
         return newborn
+
+    @property
+    def newcomer(self) -> str | None:
+        """Weights of what was started next, by processes or by the log."""
+        at = self.death.at
+        logged = self.journal.moments(LogKind.LOAD_STARTED, at, self.now)
+        if logged and logged[0].weights is not None:
+            return logged[0].weights
+        return None if self.next_birth is None else self.next_birth.weights
 
     @cached_property
     def chain(self) -> list[Death]:
@@ -91,6 +159,10 @@ class Scene:
         at = self.death.at
         if self.runners.loading(at):
             return True
+        if newborn.weights != self.death.runner.weights and any(
+            runner.weights == newborn.weights and runner.lived(at) for runner in self.runners.all
+        ):
+            return True  # it was loaded then: whoever asked for it had no need of room
         if abs(newborn.born - at) > SAME or newborn.weights == self.death.runner.weights:
             return False
         if self.deaths.rhythm.usual(0.0):
@@ -115,7 +187,16 @@ class Scene:
             x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
             for x in self.deaths.recent
         )
-        return self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        return False if usual is None and self._waited_longer(gap) else usual
+
+    def _waited_longer(self, gap: float) -> bool:
+        """Tell whether what came at the end of the wait shows that it was longer than that."""
+        later = [r.born for r in self.runners.all] + [x.at for x in self.deaths.after(self.death)]
+        gaps = [moment - self.death.at for moment in later]
+        return any(
+            gap + SAME < other <= LONGEST_WAIT and self.deaths.rhythm.usual(other) for other in gaps
+        )
 
     # -- room ------------------------------------------------------------------------------------
 
@@ -138,10 +219,19 @@ class Scene:
             return False
         return self._fits(self.shown.get(newborn.weights), beside_this=True)
 
-    def needed_more(self, follower: Death) -> bool:
-        """Tell whether who took the room of the follower is not known to fit into this one's."""
+    def needed_more(self, follower: Death) -> bool | None:
+        """Tell whether who took the room of the follower is not known to fit into this one's.
+
+        None: it is still loading, and how big it is shows when it is listed.
+        """
+        low, high = follower.at - LOGGED_END, follower.at + LOGGED_END
+        if self.journal.moments(LogKind.ROOM_WANTED, low, high):
+            return True
         newcomer = next((m for m in self.shown.values() if m.name == follower.by), None)
-        return newcomer is not None and not self._fits(newcomer, beside_this=False)
+        if newcomer is None:
+            loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
+            return None if loading else False
+        return not self._fits(newcomer, beside_this=False)
 
     # -- out of memory ---------------------------------------------------------------------------
 
@@ -155,12 +245,12 @@ class Scene:
             return False
         if death.runner.born >= crash.at or not -0.05 <= gap <= longest:
             return False
-        start = self.deaths.queue_start(death)
+        start = self._queue_start(death)
         life = death.life
         due = start - PROMPT <= life.expires <= death.at + 0.05 and not life.at_now
         if due or life.stopped_at is not None:
             return False
-        said = self.accounts.said(crash, queue_start=self.deaths.queue_start(crash))
+        said = self.accounts.said(crash, queue_start=self._queue_start(crash))
         if said is not None and said[0] is Reason.CRASHED:
             return False
         if gap <= 0.06 and start > crash.at - SAME:  # noqa: PLR2004
@@ -180,10 +270,14 @@ class Scene:
             death,
             self.now,
             self.scanned,
+            self.polled,
             self.deaths,
             self.runners,
             self.accounts,
             self.room,
             self.shown,
+            self.lives,
+            self.window,
+            self.journal,
         )
         return any(other.answers(r) for r in other.births(death.at + low, death.at + high))

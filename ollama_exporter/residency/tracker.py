@@ -35,8 +35,9 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Loss, Losses
 from ollama_exporter.residency.processes import Processes, load_time, unloaded
-from ollama_exporter.residency.reasons import Case, Verdict, decide
+from ollama_exporter.residency.reasons import Case, Verdict, decide, the_log_named_it
 from ollama_exporter.residency.saved import Saved, save
+from ollama_exporter.residency.scene import LOGGED
 from ollama_exporter.residency.serverclock import ServerClock
 from ollama_exporter.residency.states import states
 from ollama_exporter.residency.testimony import Testimony
@@ -60,7 +61,9 @@ class Tracker:
         self._lives: dict[Key, Life] = {}
         self._losses = Losses()
         self._testimony = Testimony(self._lives, self._losses)
-        self._processes = Processes(self._lives, self._testimony.traffic, self._losses.room)
+        self._processes = Processes(
+            self._lives, self._testimony.traffic, self._losses.room, window=window
+        )
         self._last: Snapshot | None = None  # the last answered poll
         self._down_since: float | None = None  # end of the first poll that was refused since
         self._connection_lost = False
@@ -84,7 +87,7 @@ class Tracker:
             case RequestEnded():
                 self._testimony.ended(fact)
             case LogSaid():
-                pass
+                return self._log(fact)
             case _:
                 return tuple(self._processes.take(fact))
         return ()
@@ -155,6 +158,10 @@ class Tracker:
         self._down_since = None
         return (*events, *self.advance(poll.ended))
 
+    def _log(self, line: LogSaid) -> tuple[Event, ...]:
+        self._processes.read(line)
+        return self.advance(line.at)
+
     def _restarted(self, poll: Snapshot, last: Snapshot) -> list[Event]:
         """End every life: the server was restarted between two polls."""
         high = self._down_since or poll.ended
@@ -165,7 +172,9 @@ class Tracker:
         for life in list(self._lives.values()):
             del self._lives[life.key]
             loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
-            events.append(self._unloaded(loss, verdict, poll.ended))
+            told = the_log_named_it(self._case(loss, high + self._window))
+            said = told if isinstance(told, Verdict) else verdict
+            events.append(self._unloaded(loss, said, poll.ended))
         return events
 
     def _lose(
@@ -193,6 +202,7 @@ class Tracker:
                 together=lost - {life.key},
                 present=tuple({**held, **listed}.values()),
             )
+            loss.newcomers = frozenset(newcomers)
             del self._lives[life.key]
             self._testimony.at_loss(loss, listed=listed, newcomers=newcomers)
             if life.key in arrived:
@@ -253,6 +263,10 @@ class Tracker:
 
     def _case(self, loss: Loss, now: float) -> Case:
         flips = sum(key == loss.key and at > now - FLIP_WINDOW for at, key in self._changes)
+        model = loss.life.model
+        ending = self._processes.journal.ending(
+            loss.low, loss.high + LOGGED, model=model.name, context=model.context
+        )
         return Case(
             loss,
             over=now >= loss.high + self._window,
@@ -261,6 +275,9 @@ class Tracker:
             flips=flips >= FLIPS,
             swift=self._losses.swift,
             accompanied=self._losses.left_with_needless(loss),
+            loads=self._processes.journal.loads(loss.low, loss.high),
+            ending=ending,
+            newcomer=None if ending is None else self._processes.newcomer(ending),
         )
 
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:

@@ -205,9 +205,10 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
             for number in range(0, 1000, 10):
                 hired.follow({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
                 await asyncio.sleep(0.012)
+            hired.follow({1000: hexed("c")})  # the last: whoever was before it is gone by then
+            await until(lambda: scene.born() and scene.born()[-1].weights == hexed("c"))
             hired.follow({})
             await until(lambda: len(scene.born()) == len(scene.died()))
-            await asyncio.sleep(0.1)
             told = scene.told[2:]
         await hired.dismiss("SIGTERM")
         living: set[int] = set()
