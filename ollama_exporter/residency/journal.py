@@ -17,7 +17,7 @@ SAME: Final = 0.02  # seconds: two lines of one decision
 BIRTH_ERROR: Final = 0.3  # between the server's begin of a load and the birth of the process
 MOST_TRACKS: Final = 256
 MOST_LINES: Final = 256
-KEPT_FOR: Final = 300.0
+KEPT_FOR: Final = 600.0  # no load takes longer: the server's own limit is 5 minutes
 GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
 LAG: Final = 1.0  # a line is read at most this long after it is written
 EVIDENCE: Final = {
@@ -163,12 +163,22 @@ class Journal:
         """Return how many loads began within these bounds."""
         return len(self.moments(LogKind.LOAD_STARTED, low, high))
 
+    def load_time(self, weights: str, until: float) -> float | None:
+        """Return how long the latest load of those weights took, by the server's own figure."""
+        begun = self.moments(LogKind.LOAD_STARTED, until - KEPT_FOR, until)
+        starts = [line.written for line in begun if line.weights == weights]
+        if not starts:
+            return None
+        done = self.moments(LogKind.LOAD_DONE, starts[-1], until)
+        took = (x.seconds for x in done if x.seconds and _began(x, starts[-1]))
+        return next(took, None)
+
     def loaded(self, born: float, died: float) -> bool | None:
         """Tell whether the load that began then was done. None: no log is followed."""
         if not self.followed:
             return None
         done = self.moments(LogKind.LOAD_DONE, born, died + SAME)
-        return any(abs(x.written - (x.seconds or 0.0) - born) < BIRTH_ERROR for x in done)
+        return any(_began(line, born) for line in done)
 
     def moments(self, kind: LogKind, low: float, high: float) -> list[LogSaid]:
         """Return the lines of a kind that name no process, within these bounds."""
@@ -195,6 +205,11 @@ class Journal:
         ]
         meant = (ending for ending in found if ending.track.num_ctx == context)
         return next(meant, found[0] if found else None)
+
+
+def _began(done: LogSaid, moment: float) -> bool:
+    """Tell whether the load that is done now began then."""
+    return abs(done.written - (done.seconds or 0.0) - moment) < BIRTH_ERROR
 
 
 def _condemn(track: Track, at: float, reason: Reason) -> None:
