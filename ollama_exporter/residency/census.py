@@ -199,7 +199,7 @@ class Census:
         if runner.key is not None or key is None or model is None or not took:
             return None
         logged = self._journal.loaded(runner.born, at)
-        surely = max(high for _, high in took)
+        surely = min(high for _, high in took)
         if logged is False or (logged is None and at - runner.born < surely):
             return None
         begun = min(at, runner.born + min(low for low, _ in took))

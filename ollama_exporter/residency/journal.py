@@ -7,6 +7,7 @@ A line may be missing or lie, so polls and processes decide what happened, and t
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ MOST_TRACKS: Final = 256
 MOST_LINES: Final = 256
 KEPT_FOR: Final = 600.0  # no load takes longer: the server's own limit is 5 minutes
 GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
+SETTLED: Final = 0.5  # a listing that is younger than a line by so much is to agree with it
 LAG: Final = 1.0  # a line is read at most this long after it is written
 EVIDENCE: Final = {
     Reason.EVICTED: "the log: it was condemned to make room",
@@ -139,6 +141,18 @@ class Journal:
         else:
             reason = Reason.EXPIRED if track.timer else Reason.STOPPED
         return Ending(at, track.model, track.weights, reason, track)
+
+    def compare(self, listed: Mapping[str, float], since: float, until: float) -> None:
+        """Count the unloads that a listing contradicts; `listed`: name -> since when, at `until`.
+
+        `since`: when the listing before was made, which was compared already.
+        """
+        for ending in self._endings:
+            begun = listed.get(ending.model or "")
+            if begun is None or not since < ending.at + SETTLED <= until or begun > ending.at:
+                continue
+            again = self.moments(LogKind.LOAD_STARTED, ending.at, until)
+            self.contradictions += not any(line.weights == ending.weights for line in again)
 
     # -- questions -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import Accounts
-from ollama_exporter.residency.causes import decide, unknown
+from ollama_exporter.residency.causes import decide
 from ollama_exporter.residency.census import AT_ONCE, Census, Sifted
 from ollama_exporter.residency.deaths import Death, Deaths
 from ollama_exporter.residency.events import (
@@ -33,7 +33,7 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
-from ollama_exporter.residency.reasons import Newcomer, Verdict
+from ollama_exporter.residency.reasons import Newcomer, Verdict, unknown
 from ollama_exporter.residency.runners import SAME, Runner
 from ollama_exporter.residency.scene import Scene
 from ollama_exporter.residency.traffic import Traffic
@@ -47,7 +47,7 @@ MOST_WANTED: Final = 16
 # After these lines the list has changed, or is about to.
 TELLING: Final = frozenset({LogKind.LOAD_STARTED, LogKind.LOAD_DONE, LogKind.REMOVED})
 # Nobody waited for these; what was born next says nothing of how long such waits are.
-UNANSWERED: Final = frozenset({Reason.EXPIRED, Reason.CRASHED, Reason.SERVER_RESTARTED})
+NOBODY_WAITED: Final = frozenset({Reason.EXPIRED, Reason.CRASHED, Reason.SERVER_RESTARTED})
 DIED: Final = Verdict(Reason.SERVER_RESTARTED, ("the server's process died",))
 
 
@@ -183,7 +183,12 @@ class Processes:
 
     def sift(self, poll: Snapshot) -> Sifted:
         """Take the dead out of a listing, and join what is listed to its process."""
+        before = self.census.polled
         sifted = self.census.sift(poll, seen=self.seen)
+        if self.journal.detailed and before is not None:
+            lives = (self._lives.get(key) for key in sifted.living)
+            listed = {life.model.name: life.first_seen for life in lives if life is not None}
+            self.journal.compare(listed, before, poll.started)
         self._wanted = [moment for moment in self._wanted if moment > poll.started]
         return sifted
 
@@ -262,7 +267,7 @@ class Processes:
         told = self.journal.followed  # then its line has told the moment
         if verdict.reason is Reason.OUT_OF_MEMORY and death.listed_dead and not told:
             self.deaths.out_of_memory.append(death.at)
-        if verdict.reason not in UNANSWERED:
+        if verdict.reason not in NOBODY_WAITED:
             scene = self._scene(death, now)
             born = next(iter(scene.births(death.at - SAME, death.at + ANSWER_WITHIN)), None)
             if born is not None:
