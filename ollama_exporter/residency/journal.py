@@ -7,6 +7,7 @@ A line may be missing or lie, so polls and processes decide what happened, and t
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +18,9 @@ SAME: Final = 0.02  # seconds: two lines of one decision
 BIRTH_ERROR: Final = 0.3  # between the server's begin of a load and the birth of the process
 MOST_TRACKS: Final = 256
 MOST_LINES: Final = 256
-KEPT_FOR: Final = 300.0
+KEPT_FOR: Final = 600.0  # no load takes longer: the server's own limit is 5 minutes
 GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
+SETTLED: Final = 0.5  # a listing that is younger than a line by so much is to agree with it
 LAG: Final = 1.0  # a line is read at most this long after it is written
 EVIDENCE: Final = {
     Reason.EVICTED: "the log: it was condemned to make room",
@@ -140,6 +142,18 @@ class Journal:
             reason = Reason.EXPIRED if track.timer else Reason.STOPPED
         return Ending(at, track.model, track.weights, reason, track)
 
+    def compare(self, listed: Mapping[str, float], since: float, until: float) -> None:
+        """Count the unloads that a listing contradicts; `listed`: name -> since when, at `until`.
+
+        `since`: when the listing before was made, which was compared already.
+        """
+        for ending in self._endings:
+            begun = listed.get(ending.model or "")
+            if begun is None or not since < ending.at + SETTLED <= until or begun > ending.at:
+                continue
+            again = self.moments(LogKind.LOAD_STARTED, ending.at, until)
+            self.contradictions += not any(line.weights == ending.weights for line in again)
+
     # -- questions -------------------------------------------------------------------------------
 
     def behind(self, moment: float, now: float) -> bool:
@@ -163,12 +177,22 @@ class Journal:
         """Return how many loads began within these bounds."""
         return len(self.moments(LogKind.LOAD_STARTED, low, high))
 
+    def load_time(self, weights: str, until: float) -> float | None:
+        """Return how long the latest load of those weights took, by the server's own figure."""
+        begun = self.moments(LogKind.LOAD_STARTED, until - KEPT_FOR, until)
+        starts = [line.written for line in begun if line.weights == weights]
+        if not starts:
+            return None
+        done = self.moments(LogKind.LOAD_DONE, starts[-1], until)
+        took = (x.seconds for x in done if x.seconds and _began(x, starts[-1]))
+        return next(took, None)
+
     def loaded(self, born: float, died: float) -> bool | None:
         """Tell whether the load that began then was done. None: no log is followed."""
         if not self.followed:
             return None
         done = self.moments(LogKind.LOAD_DONE, born, died + SAME)
-        return any(abs(x.written - (x.seconds or 0.0) - born) < BIRTH_ERROR for x in done)
+        return any(_began(line, born) for line in done)
 
     def moments(self, kind: LogKind, low: float, high: float) -> list[LogSaid]:
         """Return the lines of a kind that name no process, within these bounds."""
@@ -195,6 +219,11 @@ class Journal:
         ]
         meant = (ending for ending in found if ending.track.num_ctx == context)
         return next(meant, found[0] if found else None)
+
+
+def _began(done: LogSaid, moment: float) -> bool:
+    """Tell whether the load that is done now began then."""
+    return abs(done.written - (done.seconds or 0.0) - moment) < BIRTH_ERROR
 
 
 def _condemn(track: Track, at: float, reason: Reason) -> None:

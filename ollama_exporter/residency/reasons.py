@@ -78,16 +78,17 @@ def decide(case: Case) -> Verdict | None:
             return opinion
         if isinstance(opinion, Wait):
             break
-    return _unknown("nothing decisive was seen within the window") if case.over else None
+    return unknown("nothing decisive was seen within the window") if case.over else None
 
 
-def _unknown(*evidence: str) -> Verdict:
+def unknown(*evidence: str) -> Verdict:
+    """Say that it cannot be told."""
     return Verdict(Reason.UNKNOWN, evidence)
 
 
 def unwatched(case: Case) -> Opinion:
     """An hour without a poll: too much can have happened."""
-    return _unknown("nobody watched when it left") if case.blind else None
+    return unknown("nobody watched when it left") if case.blind else None
 
 
 def the_log_named_it(case: Case) -> Opinion:
@@ -160,7 +161,7 @@ def returned_with_other_context(case: Case) -> Opinion:
         return None
     strangers = loss.arrivals.keys() - {loss.key} - loss.stayed
     if strangers and not (case.complete and loss.demand and loss.demand.own):
-        return _unknown("another model and the same digest with another context came together")
+        return unknown("another model and the same digest with another context came together")
     return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
 
 
@@ -192,9 +193,9 @@ def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of 
     # The scheduler takes an idle victim where there is one: then it was no victim.
     spared = life.beside_idle and (loss.needless or not case.swift)
     if life.slid or (strangers and (back or not spared)):
-        return _unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
+        return unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
     if case.accompanied or case.complete:
-        return _unknown("condemned before it was ever idle, together with others")
+        return unknown("condemned before it was ever idle, together with others")
     return Verdict(
         Reason.STOPPED, ("condemned before it was ever idle, and nobody needed its room",)
     )
@@ -237,7 +238,7 @@ def something_arrived(case: Case) -> Opinion:
             Reason.OPTIONS_CHANGED,
             ("the same digest came back", "its context changed at least twice in ten minutes"),
         )
-    return _unknown("the same digest came back unchanged, no newcomer")
+    return unknown("the same digest came back unchanged, no newcomer")
 
 
 def a_request_waited_in_vain(case: Case) -> Opinion:
@@ -265,13 +266,13 @@ def _appeared(case: Case) -> Verdict:
     loss = case.loss
     if any(key[0] == loss.name for key in loss.arrivals):
         if loss.arrived is not None and loss.arrived > loss.high + PROMPT:
-            return _unknown("its name came back with another digest, but late")
+            return unknown("its name came back with another digest, but late")
         return Verdict(Reason.REPLACED, (OTHER_DIGEST,), by=loss.name)
     evictors = [key for key in loss.arrivals if key not in loss.stayed]
     if not evictors:
-        return _unknown("the next model to appear was listed before and after the loss")
+        return unknown("the next model to appear was listed before and after the loss")
     if loss.needless:
-        return _unknown("the next model would have fitted beside it")
+        return unknown("the next model would have fitted beside it")
     return Verdict(Reason.EVICTED, ("another model appeared next",), by=evictors[0][0])
 
 

@@ -15,6 +15,7 @@ from ollama_exporter.residency.facts import ProcessExited, ProcessStarted, Weigh
 from ollama_exporter.residency.lives import Key
 
 SAME: Final = 0.12  # seconds: two things at one moment
+SAME_BIRTH: Final = 0.5  # a pid is not used again so soon
 MOST_LIVING: Final = 512  # processes remembered; a server has a handful
 MOST_DEAD: Final = 128
 MOST_NAMES: Final = 1024
@@ -48,6 +49,7 @@ class Runners:
         self._numbers = count(1)
         self._living: OrderedDict[int, Runner] = OrderedDict()  # by pid
         self._dead: deque[Runner] = deque(maxlen=MOST_DEAD)
+        self._sorted: list[Runner] | None = None
         self._named: OrderedDict[str, list[str]] = OrderedDict()  # name -> weights, latest last
         self._joined: OrderedDict[Key, str] = OrderedDict()  # seen together
 
@@ -56,15 +58,20 @@ class Runners:
     def start(self, fact: ProcessStarted) -> Runner | None:
         """Take a birth. None: it is known already."""
         known = self._living.get(fact.pid)
-        if known is not None and abs(known.born - fact.born) < 1.0:
+        if known is not None and abs(known.born - fact.born) < SAME_BIRTH:
             return None
-        if known is not None:  # the pid was used again: the death was missed
-            self._bury(known, fact.at, alive=None)
         runner = Runner(next(self._numbers), fact.pid, fact.weights or "", fact.born)
-        self._living[fact.pid] = runner
+        self._living[fact.pid], self._sorted = runner, None
         while len(self._living) > MOST_LIVING:
             self._living.popitem(last=False)
         return runner
+
+    def replaced(self, fact: ProcessStarted) -> ProcessExited | None:
+        """Return the death that was missed if a birth shows that a pid was used again."""
+        known = self._living.get(fact.pid)
+        if known is None or abs(known.born - fact.born) < SAME_BIRTH:
+            return None
+        return ProcessExited(fact.at, fact.pid, alive=known.born)
 
     def exit(self, fact: ProcessExited) -> Runner | None:
         """Take a death. None: that process is not known."""
@@ -77,17 +84,22 @@ class Runners:
         runner.died, runner.alive = at, alive
         self._living.pop(runner.pid, None)
         self._dead.append(runner)
+        self._sorted = None
 
     def forget(self) -> None:
         """Processes can no longer be seen: nothing is known of those that live."""
         self._living.clear()
+        self._sorted = None
 
-    def orphan(self) -> list[Runner]:
-        """The server died: return its runners that live on; they are nobody's from now on."""
-        left = [runner for runner in self._living.values() if not runner.orphan]
-        for runner in left:
+    def orphan(self) -> None:
+        """The server died: its runners that live on are nobody's from now on."""
+        for runner in self._living.values():
             runner.orphan, runner.key = True, None
-        return left
+        self._sorted = None
+
+    def abandon(self, runner: Runner) -> None:
+        """Give up a process whose death was missed."""
+        runner.orphan, runner.key, self._sorted = True, None, None
 
     @property
     def living(self) -> Collection[Runner]:
@@ -97,8 +109,11 @@ class Runners:
     @property
     def all(self) -> list[Runner]:
         """Living and recently dead ones, oldest birth first."""
-        both = [*self._dead, *self._living.values()]
-        return sorted((r for r in both if not r.orphan), key=lambda runner: runner.born)
+        if self._sorted is None:
+            both = [*self._dead, *self._living.values()]
+            own = (runner for runner in both if not runner.orphan)
+            self._sorted = sorted(own, key=lambda runner: runner.born)
+        return self._sorted
 
     # -- whose they are --------------------------------------------------------------------------
 

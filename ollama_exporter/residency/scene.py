@@ -17,6 +17,7 @@ from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.traffic import Request
 
+UNANSWERED: Final = 12.0  # a poll hangs no longer than this; then a death is judged without
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
 LOGGED_END: Final = 0.03  # a victim goes so soon after the line that says that a load is done

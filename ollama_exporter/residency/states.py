@@ -17,9 +17,9 @@ def states(
     for life in lives:
         resident.setdefault(life.model.name, []).append(life)
     dead: dict[str, list[RunningModel]] = {}
-    for model in processes.dead.values():
+    for model in processes.census.dead.values():
         dead.setdefault(model.name, []).append(model)
-    loading = processes.loading()
+    loading = _loading(processes)
     names = sorted({*known, *loading})
     return tuple(
         _state(name, resident.get(name, []), dead.get(name, []), loading.get(name), processes)
@@ -36,7 +36,7 @@ def _state(
 ) -> ModelState:
     mine = sorted(lives, key=lambda life: life.first_seen)
     youngest = mine[-1] if mine else None
-    runners = [processes.runners.of(life.key) for life in mine]
+    runners = [processes.census.runners.of(life.key) for life in mine]
     pids = [runner.pid for runner in runners if runner is not None]
     up = None
     if dead:
@@ -53,3 +53,16 @@ def _state(
         loading_since=None if loading is None else loading[0],
         pids=tuple(pids if loading is None else [*pids, loading[1]]),
     )
+
+
+def _loading(processes: Processes) -> dict[str, tuple[float, int]]:
+    """Return name -> birth and pid of processes that are not listed yet.
+
+    Of several names for the same weights it is the one that is asked for.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    for runner in processes.census.runners.living:
+        names = processes.census.runners.names(runner.weights)
+        if runner.key is None and names:
+            found.setdefault(processes.accounts.likeliest(names), (runner.born, runner.pid))
+    return found

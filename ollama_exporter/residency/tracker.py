@@ -5,8 +5,6 @@ A poll is compared with the one before: what is new was loaded, what is missing 
 pending until `reasons.py` can name its reason or the window is over; it is settled once.
 """
 
-from collections import deque
-from collections.abc import Iterable
 from typing import Final
 
 from ollama_exporter.errors import FailureReason
@@ -14,12 +12,8 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import lives as reading
 from ollama_exporter.residency.events import (
     Event,
-    Found,
-    Loaded,
-    Measured,
     Reason,
     Restarted,
-    Source,
     Unloaded,
     View,
 )
@@ -34,7 +28,8 @@ from ollama_exporter.residency.facts import (
 )
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Loss, Losses
-from ollama_exporter.residency.processes import Processes, load_time, unloaded
+from ollama_exporter.residency.names import Names
+from ollama_exporter.residency.processes import Processes, unloaded
 from ollama_exporter.residency.reasons import Case, Verdict, decide, the_log_named_it
 from ollama_exporter.residency.saved import Saved, save
 from ollama_exporter.residency.scene import LOGGED
@@ -42,9 +37,6 @@ from ollama_exporter.residency.serverclock import ServerClock
 from ollama_exporter.residency.states import states
 from ollama_exporter.residency.testimony import Testimony
 
-FLIP_WINDOW: Final = 600.0
-FLIPS: Final = 2  # one change of context may be an operator's; two are a quarrel
-MOST_NAMES: Final = 1000
 LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET})
 EXPECTED: Final = frozenset({Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED})
 
@@ -68,10 +60,8 @@ class Tracker:
         self._down_since: float | None = None  # end of the first poll that was refused since
         self._connection_lost = False
         self._closed_by_us = False
-        self._contexts: dict[Key, int | None] = {}
-        self._changes: deque[tuple[float, Key]] = deque(maxlen=MOST_NAMES)
         self._early_at: float | None = None
-        self._known: dict[str, None] = {}  # every name seen, oldest first
+        self._names = Names()
 
     def observe(self, fact: Fact) -> tuple[Event, ...]:
         """Take one fact; return what it settled."""
@@ -128,15 +118,15 @@ class Tracker:
         held = {key for key in before.keys() - listed.keys() if self._processes.holds(key, poll)}
         kept = any(key in before and self._lives[key].kept_deadline(m) for key, m in listed.items())
         restart = lost and last is not None and not kept
-        restart = restart and not self._processes.vouches(
-            poll.started if last is None else last.started
-        )
+        restart = restart and last is not None and not self._processes.vouches(last.started)
         arrived = {
             key: model
             for key, model in listed.items()
-            if restart or key not in before or self._processes.reloaded(self._lives[key], model)
+            if restart
+            or key not in before
+            or self._processes.census.reloaded(self._lives[key], model)
         }
-        events = list(sifted.events)
+        events: list[Event] = list(sifted.loads)
         if restart and last is not None:
             events += self._restarted(poll, last)
         self._lose(poll, listed, arrived, held)
@@ -191,8 +181,8 @@ class Tracker:
             if (key not in listed and key not in held) or key in arrived
         ]
         lost = frozenset(life.key for life in gone)
-        held = {key: life.model for key, life in self._lives.items()}
-        newcomers = {key[0] for key in arrived if key not in held}
+        before = {key: life.model for key, life in self._lives.items()}
+        newcomers = frozenset(key[0] for key in arrived if key not in before)
         for life in gone:
             loss = Loss(
                 life,
@@ -200,9 +190,9 @@ class Tracker:
                 poll.ended,
                 stayed=frozenset(listed) - frozenset(arrived),
                 together=lost - {life.key},
-                present=tuple({**held, **listed}.values()),
+                present=tuple({**before, **listed}.values()),
+                newcomers=newcomers,
             )
-            loss.newcomers = frozenset(newcomers)
             del self._lives[life.key]
             self._testimony.at_loss(loss, listed=listed, newcomers=newcomers)
             if life.key in arrived:
@@ -223,26 +213,11 @@ class Tracker:
         expires = self._clock.ours(model.expires_at, epoch)
         life = reading.begin(model, poll, since=since, epoch=epoch, expires=expires)
         self._lives[model.key] = life
-        if self._contexts.get(model.key, model.context) != model.context:
-            self._changes.append((poll.ended, model.key))
-        self._remember(model)
+        self._names.loaded(model, poll.ended, resident={key[0] for key in self._lives})
         witnessed = self._testimony.at_load(
             life, poll, since=since, was_listed=was_listed, counts=last is not None
         )
-        runner = self._processes.begin(life, poll, listed)
-        if last is None:
-            return Found(model, poll.ended)
-        sources = {Source.REQUEST: witnessed, Source.PROCESS: runner is not None}
-        took = None if runner is None else load_time(runner, poll)
-        return Loaded(
-            model,
-            last.started if runner is None or life.since is None else life.since,
-            poll.ended,
-            poll.ended,
-            frozenset(source for source, saw in sources.items() if saw),
-            took,
-            None if took is None else Measured.PROCESS,
-        )
+        return self._processes.loaded(life, poll, listed, last, requested=witnessed)
 
     def _follow(self, poll: Snapshot, model: RunningModel) -> None:
         """Continue a life. An E that was read before a step of the clock is older than it."""
@@ -262,7 +237,6 @@ class Tracker:
     # -- decisions -------------------------------------------------------------------------------
 
     def _case(self, loss: Loss, now: float) -> Case:
-        flips = sum(key == loss.key and at > now - FLIP_WINDOW for at, key in self._changes)
         model = loss.life.model
         ending = self._processes.journal.ending(
             loss.low, loss.high + LOGGED, model=model.name, context=model.context
@@ -272,7 +246,7 @@ class Tracker:
             over=now >= loss.high + self._window,
             blind=loss.high - loss.low > self._window,
             complete=self._testimony.traffic.complete,
-            flips=flips >= FLIPS,
+            flips=self._names.flips(loss.key, now),
             swift=self._losses.swift,
             accompanied=self._losses.left_with_needless(loss),
             loads=self._processes.journal.loads(loss.low, loss.high),
@@ -287,27 +261,18 @@ class Tracker:
 
     # -- state -----------------------------------------------------------------------------------
 
-    def _remember(self, model: RunningModel) -> None:
-        self._contexts[model.key] = model.context
-        self._known.setdefault(model.name)
-        resident = {key[0] for key in self._lives}
-        while len(self._known) > MOST_NAMES and (
-            oldest := next((name for name in self._known if name not in resident), None)
-        ):
-            del self._known[oldest]
-            self._contexts = {k: v for k, v in self._contexts.items() if k[0] != oldest}
-
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
         # What is pending is saved as if it were resident: it is lost again, with wider bounds.
-        pending = {loss.key: loss.life for loss in self._losses.pending}
-        return save(self._last, {**pending, **self._lives}.values(), self._known)
+        open_ = [*self._losses.pending, *self._processes.deaths.pending]
+        pending = {loss.key: loss.life for loss in open_}
+        return save(self._last, {**pending, **self._lives}.values(), self._names.known)
 
     def restore(self, saved: Saved) -> None:
         """Take up where an earlier process ended; the lost connection was its own."""
         self._last = saved.last
         self._lives.update({life.key: life for life in saved.lives})
-        self._known.update(dict.fromkeys(saved.known))
+        self._names.restore(saved.known)
         self._closed_by_us = True
 
     @property
@@ -321,13 +286,14 @@ class Tracker:
         lives = list(self._lives.values())
         server = self._processes.server
         return View(
-            models=states(self._known, lives, self._processes),
+            models=states(self._names.known, lives, self._processes),
             pending=len(self._losses.pending) + len(self._processes.deaths.pending),
             deadlines=tuple(sorted(life.expires for life in lives)),
             last_early=self._early_at,
             last_seen=None if self._last is None else self._last.ended,
             asked=self._testimony.asked,
             complete=self._testimony.traffic.complete,
+            contradictions=self._processes.journal.contradictions,
             server_started=None if server is None else server.born,
             urgent=self._processes.urgent(),
         )
