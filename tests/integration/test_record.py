@@ -122,6 +122,7 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
                 )
             await until(lambda: b'"log"' in file.read_bytes())
             await until(lambda: b'"runner"' in file.read_bytes())
+            await until(lambda: b'"expires_at"' in file.read_bytes())
             stop = {"model": "llama3.2", "keep_alive": 0}
             await client.post(f"{sim.url}/api/generate", json=stop, timeout=30)
             await until(lambda: b'"exited"' in file.read_bytes())
