@@ -55,6 +55,7 @@ class Machine:
                 now=now,
                 up=up,
                 listed=self._naming.resident,
+                prepare=self._prepare,
                 errors=errors,
             )
         self._log = None
@@ -91,6 +92,11 @@ class Machine:
                 group.create_task(self._guarded(self._name(self._watcher)))
             if self._log is not None:
                 group.create_task(self._guarded(self._log.run()))
+
+    async def _prepare(self) -> None:
+        """Have names before processes, the first time: later ones are known or asked for."""
+        if self._watcher is not None and not self._watcher.names_wanted.is_set():
+            await self._naming.catch_up()
 
     async def _name(self, watcher: Watcher) -> None:
         await watcher.names_wanted.wait()

@@ -7,6 +7,7 @@ Not while a model is being loaded: the question reads the model's file, and the 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 from ollama_exporter.errors import TargetError
@@ -21,6 +22,7 @@ MOST_MODELS: Final = 4096  # that are remembered; the oldest are forgotten first
 PACE: Final = 0.2  # seconds between two questions: a large library is asked about at leisure
 ATTEMPTS: Final = 3
 RETRY: Final = 5.0  # seconds after a question that failed
+CATCH_UP: Final = 3.0  # seconds for the names of what is resident at the start
 LONGEST_LOAD: Final = 600.0  # a load that takes longer is stuck, and is no reason to wait
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Naming:
         self._resident: tuple[Key, ...] = ()
         self._checked: dict[Key, None] = {}  # listed ones that were looked for among the installed
         self._outdated = False  # something is listed that was not installed
-        self._work = asyncio.Event()
+        self._work, self._polled = asyncio.Event(), asyncio.Event()
 
     def installed(self, models: Iterable[InstalledModel]) -> None:
         """Take what is installed: each is asked about before it is loaded for the first time."""
@@ -70,6 +72,7 @@ class Naming:
     def listed(self, models: Iterable[RunningModel]) -> None:
         """Take what is resident: a name may have been pulled or made anew since."""
         self._resident = tuple(model.key for model in models)
+        self._polled.set()
         for key in self._resident:
             if self._installed.get(key[0]) != key[1] and key not in self._checked:
                 _put(self._checked, key, None)
@@ -80,6 +83,20 @@ class Naming:
         """Return the weights of what is resident, as far as they are known."""
         known = (self._weights.get(digest) for _, digest in self._resident)
         return frozenset(weights for weights in known if weights is not None)
+
+    async def catch_up(self) -> None:
+        """Name what is resident, for a bounded time: told before its processes, nothing is guessed.
+
+        Only before `run`: both ask.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                await self._polled.wait()
+                if not self._installed:
+                    await self._take_inventory()
+                for name, digest in self._resident:
+                    if self._installed.get(name) == digest != self._told.get(name):
+                        await self._ask(name)
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -120,7 +137,7 @@ class Naming:
             try:
                 _put(self._weights, digest, await self._client.show(name))
             except TargetError as err:
-                self._open[name] += 1
+                self._open[name] = self._open.get(name, 0) + 1
                 logger.debug("Weights not known", extra={"model": name, "err": str(err)})
                 if self._open[name] < ATTEMPTS:
                     return

@@ -7,7 +7,7 @@ noticed at once, it looks at everybody who is known as well.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +29,7 @@ class Watcher:
     """Runs until it is cancelled.
 
     `up`: whether the server answers polls; `listed`: the weights that it lists, as far as known;
-    `every`: seconds between two looks for births.
+    `prepare` is awaited before the first process is told; `every`: seconds between two looks.
     """
 
     def __init__(
@@ -41,12 +41,13 @@ class Watcher:
         now: Callable[[], float],
         up: Callable[[], bool],
         listed: Callable[[], frozenset[str]],
+        prepare: Callable[[], Awaitable[None]],
         errors: Callable[[], None],
         every: float = SCAN,
     ) -> None:
         self._reader, self._search = reader, Search(reader, place)
         self._tell, self._now, self._up, self._listed = tell, now, up, listed
-        self._errors, self._every = errors, every
+        self._prepare, self._errors, self._every = prepare, errors, every
         self._census, self._deaths = Census(), Deaths(possible=not reader.slow)
         self._wake = asyncio.Event()
         self._seen: bool | None = None  # what was told last; None: nothing yet
@@ -96,6 +97,8 @@ class Watcher:
         choice = await self._search.choose(self._now(), self._listed())
         chosen, now = choice.process, self._now()
         if chosen is not None:
+            await self._prepare()
+            now = self._now()
             if self._hold(chosen.pid) == chosen:
                 self._found(now, chosen)
                 return now

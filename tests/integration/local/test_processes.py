@@ -81,6 +81,7 @@ async def watching(
         now=time.time,
         up=lambda: True,
         listed=frozenset,
+        prepare=lambda: asyncio.sleep(0),
         errors=pytest.fail,
         every=every,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.local.naming import ATTEMPTS, LONGEST_LOAD, MOST_MODELS, Naming
+from ollama_exporter.local.naming import ATTEMPTS, CATCH_UP, LONGEST_LOAD, MOST_MODELS, Naming
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.facts import WeightsNamed
 from tests.support.machine import hexed
@@ -61,7 +61,7 @@ def listed(name: str, digest: str) -> RunningModel:
     return RunningModel(name, digest, 5.0)
 
 
-def naming(story: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+def naming(story: Callable[[Scene], Coroutine[Any, Any, None]], *, running: bool = True) -> None:
     """Play a story with a server and what asks it."""
 
     async def play() -> None:
@@ -73,7 +73,7 @@ def naming(story: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
         scene: Scene
         asking = Naming(server, tell=tell, now=now, loading=lambda: scene.loading)
         scene = Scene(server, asking, told)
-        task = asyncio.create_task(asking.run())
+        task = asyncio.create_task(asking.run() if running else asyncio.sleep(0))
         await story(scene)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -228,3 +228,26 @@ def test_what_is_remembered_has_a_limit() -> None:
         assert scene.naming.resident() == {hexed("a")}
 
     naming(story)
+
+
+def test_what_is_resident_at_the_start_is_named_at_once_even_while_a_model_is_loaded() -> None:
+    async def story(scene: Scene) -> None:
+        scene.loading = True
+        for name, letter in (("a:latest", "a"), ("b:latest", "b"), ("c:latest", "c")):
+            scene.server.pull(name, letter, hexed(letter))
+        scene.naming.listed([listed("b:latest", "b"), listed("c:latest", "old")])
+        await scene.naming.catch_up()
+        assert now() == 0.0
+        assert scene.told == [("b:latest", hexed("b"))]
+        assert scene.server.asked == ["tags", "b:latest"]
+
+    naming(story, running=False)
+
+
+def test_a_server_that_never_answers_is_not_waited_for_for_long() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.naming.catch_up()
+        assert now() == CATCH_UP
+        assert scene.told == []
+
+    naming(story, running=False)

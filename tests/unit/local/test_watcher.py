@@ -65,6 +65,7 @@ async def watching(machine: FakeMachine, **changes: Any) -> AsyncIterator[Scene]
             now=lambda: scene.now,
             up=lambda: scene.up,
             listed=lambda: scene.listed,
+            prepare=lambda: asyncio.sleep(0),
             errors=lambda: defect(scene),
             every=0.003,
         )
