@@ -264,8 +264,9 @@ class Tracker:
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
         # What is pending is saved as if it were resident: it is lost again, with wider bounds.
-        open_ = [*self._losses.pending, *self._processes.deaths.pending]
-        pending = {loss.key: loss.life for loss in open_}
+        lost = [loss.life for loss in self._losses.pending]
+        dead = [death.life for death in self._processes.deaths.pending]
+        pending = {life.key: life for life in (*lost, *dead)}
         return save(self._last, {**pending, **self._lives}.values(), self._names.known)
 
     def restore(self, saved: Saved) -> None:
