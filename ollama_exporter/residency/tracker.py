@@ -158,7 +158,9 @@ class Tracker:
         verdict = Verdict(
             Reason.SERVER_RESTARTED, ("the connection was lost and no entry kept its deadline",)
         )
-        events = self._processes.back(poll.ended) or [Restarted(last.started, high)]
+        events = self._processes.back(poll.ended)
+        if self._processes.told < last.started:
+            events.append(Restarted(last.started, high))
         for life in list(self._lives.values()):
             del self._lives[life.key]
             loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
@@ -251,7 +253,7 @@ class Tracker:
             accompanied=self._losses.left_with_needless(loss),
             loads=self._processes.journal.loads(loss.low, loss.high),
             ending=ending,
-            newcomer=None if ending is None else self._processes.newcomer(ending),
+            newcomer=None if ending is None else self._processes.census.newcomer(ending),
         )
 
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
