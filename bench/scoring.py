@@ -93,23 +93,6 @@ def score(
     hidden = _match(unseen, rest)
     left = [event for number, event in enumerate(rest) if number not in hidden.values()]
     result = Score(missed=len(seen) - len(matched), invented=len(left) - len(_match(outside, left)))
-    import os
-
-    if os.environ.get("DBG"):
-        o = _match(outside, left)
-        for n, e in enumerate(left):
-            if n not in o.values():
-                print(
-                    "INVENTED",
-                    e.model.name,
-                    e.reason,
-                    e.not_before % 10000,
-                    e.not_after % 10000,
-                    e.evidence,
-                )
-        for i, r in enumerate(unseen):
-            if i not in hidden:
-                print("HIDDEN not found", r)
     result.hidden = Counter({True: len(hidden), False: len(unseen) - len(hidden)})
     for index, number in matched.items():
         reason, true = unloads[number].reason.value, seen[index]

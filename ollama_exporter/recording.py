@@ -9,7 +9,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from io import BufferedReader
 from pathlib import Path
@@ -28,6 +28,7 @@ from ollama_exporter.residency.facts import (
     LogSaid,
     PollFailed,
     ProcessFact,
+    ProcessStarted,
     RequestAnswered,
     RequestEnded,
     RequestStarted,
@@ -58,6 +59,16 @@ class Recording:
     requests: tuple[Fact, ...]
     processes: tuple[Fact, ...]
     log: tuple[Fact, ...] = ()
+
+    @property
+    def processes_seen(self) -> bool:
+        """Births of processes are in it."""
+        return any(isinstance(fact, ProcessStarted) for fact in self.processes)
+
+    def since(self, seconds: float) -> "Recording":
+        """Return it with the polls of its first seconds left out."""
+        begin = self.polls[0].started + seconds
+        return replace(self, polls=tuple(poll for poll in self.polls if poll.started >= begin))
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -56,8 +56,14 @@ PATTERNS: Final = (
     Pattern("runner terminated and removed from list", LogKind.REMOVED, ("0.24", "0.33")),
     Pattern("shutting down runner", LogKind.SHUT_DOWN, ("0.24", "0.33")),
 )
-# What stands before a line in a journal or a container's log: time stamp, host, unit and pid.
-PREFIX: Final = r"(?:[\w.:+-]{1,64}(?:\[\d+\]:| \|)?[ \t]+){0,6}"
+# What stands before a line in the log of a container or in a journal. Nothing else may: a runner's
+# own output, which may hold anything, is not taken for the server's.
+PREFIX: Final = (
+    r"(?:[\w.-]{1,64} +\| )?"  # compose: the container
+    r"(?:\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-][\d:]{4,5}) )?"
+    r"(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8} )?"
+    r"(?:[\w.-]{1,64} [\w.-]{1,64}\[\d+\]: )?"  # host, program and pid
+)
 SLOG: Final = re.compile(
     rf'{PREFIX}time=(\S+) level=([A-Z]+)\S* (?:source=\S+ )?msg=("(?:[^"\\]|\\.)*"|\S+)'
 )

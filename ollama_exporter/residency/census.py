@@ -11,16 +11,18 @@ from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.deaths import Death, Deaths
-from ollama_exporter.residency.events import Loaded, Source
+from ollama_exporter.residency.events import Loaded, Measured, Source
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.journal import Journal
+from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
+from ollama_exporter.residency.reasons import Newcomer
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 
 AT_ONCE: Final = 0.01  # what is noticed at once happened this much earlier at most
 HELD: Final = 5.0  # a living runner may be off the list for so long before it is killed
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
-PRECISE: Final = 0.25  # a load time is known if its bounds are this close, as a share
+WIDE: Final = 1.0  # a load time is known if its bounds are closer than this,
+PRECISE: Final = 0.25  # or than this share of it
 MOST_SHOWN: Final = 1024
 
 
@@ -218,12 +220,30 @@ class Census:
         if len(self.shown) > MOST_SHOWN:
             self._took.pop(self.shown.popitem(last=False)[0], None)
 
-    def load_time(self, runner: Runner, poll: Snapshot) -> float | None:
-        """Return how long a load took, from birth to the first listing; None: the bounds are wide.
+    def load_time(
+        self, life: Life, runner: Runner | None, poll: Snapshot
+    ) -> tuple[float | None, Measured | None]:
+        """Return how long a load took and how it was measured: the log's own figure if it is there.
 
-        Servers before 0.30 list a model while it loads: then no poll saw it born and not listed.
+        Else from birth to the first listing, if these bounds are close. Servers before 0.30 list a
+        model while it loads: then no poll saw it born and not listed.
         """
-        if runner.unlisted is None:
-            return None
+        name = life.model.name
+        weights = self.runners.weights_of(name) if runner is None else runner.weights
+        logged = None if weights is None else self._journal.load_time(weights, poll.ended)
+        if logged is not None:
+            return logged, Measured.LOG
+        if runner is None or runner.unlisted is None:
+            return None, None
         took = poll.started - runner.born
-        return took if poll.started - runner.unlisted <= max(1.0, PRECISE * took) else None
+        wide = poll.started - runner.unlisted > max(WIDE, PRECISE * took)
+        return (None, None) if wide else (took, Measured.PROCESS)
+
+    def newcomer(self, ending: Ending) -> Newcomer | None:
+        """Return what was loaded next, by the log; None: nothing yet."""
+        found = self._journal.newcomer(ending.at)
+        if found is None:
+            return None
+        weights, name = found
+        name = name or next(iter(self.runners.names(weights)), None)
+        return Newcomer(name, same_weights=weights == ending.weights)

@@ -25,6 +25,7 @@ FIRST_LOOK: Final = 0.36  # found free at the first look
 BRIEF: Final = 0.5  # between two unloads where nothing is waited for
 SEEN_LATE: Final = 0.7  # a poll a moment after a removal may be the first to show it
 LEARNED: Final = 60  # latest gaps that the wait is learned from
+BIRTH_EARLY: Final = 0.05  # the recorded birth of a process may lie before its cause
 LEAST_JITTER: Final = 0.02  # the birth of a process is known to 10 ms
 ENOUGH: Final = 6  # so many gaps show whether there is a wait and how long it is at most
 MANY: Final = 12  # so many show the quick waits, too
@@ -84,7 +85,7 @@ class Rhythm:
         """
         known = len(self._gaps)
         slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else self._jitter()
-        near = sum(-0.05 <= gap - other <= slack for other in self._gaps)
+        near = sum(-BIRTH_EARLY <= gap - other <= slack for other in self._gaps)
         if self.none:
             return near >= max(2, 0.2 * known)
         if gap < SHORTEST_WAIT:

@@ -50,6 +50,33 @@ class Track:
     closed: bool = False  # a request found it dead
     ran_out: bool = False  # of memory, itself
 
+    def note(self, line: LogSaid) -> None:
+        """Take a line that names it."""
+        match line.kind:
+            case LogKind.IDLE:  # it lives on
+                self.condemned, self.reloading, self.timer = None, None, False
+            case LogKind.RELOADING:
+                self.reloading = line.written
+            case LogKind.EVICTING:
+                again = self.reloading is not None and line.written - self.reloading < SAME
+                reason = Reason.OPTIONS_CHANGED if again else Reason.EVICTED
+                self.condemn(line.written, reason)
+            case LogKind.IDLE_AT_ZERO:
+                self.busy = True
+            case LogKind.TIMER_EXPIRED:
+                self.timer = True
+            case LogKind.EXPIRING:
+                self.expiring, self.killed = True, False
+            case LogKind.KILLED:
+                self.killed = True
+            case LogKind.CLOSED:
+                self.closed |= not self.expiring
+
+    def condemn(self, at: float, reason: Reason) -> None:
+        """Note a cause; the first one stands, until the runner goes on to live."""
+        if self.condemned is None:
+            self.condemned, self.condemned_at = reason, at
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -86,7 +113,7 @@ class Journal:
             case LogKind.OUT_OF_MEMORY:
                 for track in self._tracks.values():
                     track.ran_out |= track.weights == line.weights
-                    _condemn(track, line.written, Reason.OUT_OF_MEMORY)
+                    track.condemn(line.written, Reason.OUT_OF_MEMORY)
             case LogKind.SHUT_DOWN:
                 # What was in flight was given up first; that is no reason of its own.
                 while self._endings and self._endings[-1].at > line.written - GIVEN_UP:
@@ -106,28 +133,12 @@ class Journal:
             self._names[line.weights] = line.model
             while len(self._names) > MOST_TRACKS:
                 self._names.popitem(last=False)
-        match line.kind:
-            case LogKind.IDLE:  # it lives on
-                track.condemned, track.reloading, track.timer = None, None, False
-            case LogKind.RELOADING:
-                track.reloading = line.written
-            case LogKind.EVICTING:
-                again = track.reloading is not None and line.written - track.reloading < SAME
-                reason = Reason.OPTIONS_CHANGED if again else Reason.EVICTED
-                _condemn(track, line.written, reason)
-            case LogKind.IDLE_AT_ZERO:
-                track.busy = True
-            case LogKind.TIMER_EXPIRED:
-                track.timer = True
-            case LogKind.EXPIRING:
-                track.expiring, track.killed = True, False
-            case LogKind.KILLED:
-                track.killed = self._tells_kills = True
-            case LogKind.CLOSED:
-                track.closed |= not track.expiring
-            case LogKind.REMOVED:
-                del self._tracks[pid]
-                self._endings.append(self._ending(track, line.written))
+        if line.kind is LogKind.REMOVED:
+            del self._tracks[pid]
+            self._endings.append(self._ending(track, line.written))
+        else:
+            self._tells_kills |= line.kind is LogKind.KILLED
+            track.note(line)
         while len(self._tracks) > MOST_TRACKS:
             self._tracks.popitem(last=False)
 
@@ -224,9 +235,3 @@ class Journal:
 def _began(done: LogSaid, moment: float) -> bool:
     """Tell whether the load that is done now began then."""
     return abs(done.written - (done.seconds or 0.0) - moment) < BIRTH_ERROR
-
-
-def _condemn(track: Track, at: float, reason: Reason) -> None:
-    """The first cause stands, until the runner goes on to live."""
-    if track.condemned is None:
-        track.condemned, track.condemned_at = reason, at

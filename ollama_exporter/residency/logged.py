@@ -19,21 +19,33 @@ def the_log_named_it(scene: Scene) -> Opinion:
     if not journal.detailed:
         return None
     if death.listed_dead:
-        condemned = journal.condemned(death.runner.weights, death.at - SAME)
-        already = condemned in (Reason.EVICTED, Reason.OPTIONS_CHANGED)
-        return Verdict(condemned, (EVIDENCE[condemned],)) if condemned and already else None
+        return _condemned_already(scene)
     if scene.ending is None:
         return WAIT if journal.behind(death.at + LOGGED, scene.now) else None
     reason = scene.ending.reason
-    if reason is not Reason.EVICTED:
+    if reason is Reason.EVICTED:
+        return _evicted(scene, EVIDENCE[reason])
+    return Verdict(reason, (EVIDENCE[reason],))
+
+
+def _condemned_already(scene: Scene) -> Opinion:
+    """It crashed, but was to go anyway as soon as its requests ended."""
+    death = scene.death
+    reason = scene.journal.condemned(death.runner.weights, death.at - SAME)
+    if reason in (Reason.EVICTED, Reason.OPTIONS_CHANGED):
         return Verdict(reason, (EVIDENCE[reason],))
-    newborn = scene.newcomer
+    return None
+
+
+def _evicted(scene: Scene, evidence: str) -> Opinion:
+    """Name who took the room: what is started next."""
+    death, newborn = scene.death, scene.newcomer
     if newborn is None and scene.now < death.at + 2 * ANSWERED_BY:
         return WAIT
     names = [] if newborn is None else scene.runners.names(newborn)
     if death.name in names and newborn != death.runner.weights:
-        return Verdict(Reason.REPLACED, (EVIDENCE[reason],), by=death.name)
-    return Verdict(reason, (EVIDENCE[reason],), by=names[0] if names else None)
+        return Verdict(Reason.REPLACED, (evidence,), by=death.name)
+    return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)
 
 
 def the_log_told_of_its_end(scene: Scene) -> Opinion:
@@ -52,9 +64,5 @@ def the_log_told_of_its_end(scene: Scene) -> Opinion:
 def room_was_wanted(scene: Scene) -> Opinion:
     """The log says that memory was wanted for a load at that very moment."""
     if scene.logged(LogKind.ROOM_WANTED, SAME_LINE) and not scene.death.listed_dead:
-        if scene.newcomer is None and scene.now < scene.death.at + 2 * ANSWERED_BY:
-            return WAIT
-        names = [] if scene.newcomer is None else scene.runners.names(scene.newcomer)
-        evidence = "the log: a load wanted room"
-        return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)
+        return _evicted(scene, "the log: a load wanted room")
     return None

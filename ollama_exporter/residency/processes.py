@@ -4,6 +4,7 @@
 A life whose process is known ends at that process' death; every other one is judged by the polls.
 """
 
+import math
 from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
@@ -15,7 +16,6 @@ from ollama_exporter.residency.events import (
     Event,
     Found,
     Loaded,
-    Measured,
     Reason,
     Restarted,
     Source,
@@ -30,11 +30,11 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.journal import Ending, Journal
+from ollama_exporter.residency.journal import Journal
 from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.losses import Room
-from ollama_exporter.residency.reasons import Newcomer, Verdict, unknown
-from ollama_exporter.residency.runners import SAME, Runner
+from ollama_exporter.residency.reasons import Verdict, unknown
+from ollama_exporter.residency.runners import SAME
 from ollama_exporter.residency.scene import Scene
 from ollama_exporter.residency.traffic import Traffic
 
@@ -62,6 +62,7 @@ class Processes:
         self.seen = False
         self.server: ProcessStarted | None = None
         self.down: tuple[float, float] | None = None  # the server's death, until it is back
+        self.told = -math.inf  # when it was back last, as its processes showed
         self.accounts = Accounts(traffic, self.census.runners)
         self._lives, self._room, self._window = lives, room, window
         self._scanned = 0.0
@@ -118,7 +119,10 @@ class Processes:
     def back(self, at: float) -> list[Event]:
         """Say that the server is there again, if its death was seen."""
         down, self.down = self.down, None
-        return [] if down is None else [Restarted(down[0], max(down[1], at))]
+        if down is None:
+            return []
+        self.told = at
+        return [Restarted(down[0], max(down[1], at))]
 
     def _exited(self, fact: ProcessExited) -> list[Event]:
         if self.server is not None and fact.pid == self.server.pid:
@@ -164,15 +168,6 @@ class Processes:
         """Tell whether the server's process has lived since that moment."""
         return self.server is not None and self.server.born < since
 
-    def newcomer(self, ending: Ending) -> Newcomer | None:
-        """Return what was loaded next, by the log; None: nothing yet."""
-        found = self.journal.newcomer(ending.at)
-        if found is None:
-            return None
-        weights, name = found
-        name = name or next(iter(self.census.runners.names(weights)), None)
-        return Newcomer(name, same_weights=weights == ending.weights)
-
     def read(self, line: LogSaid) -> None:
         """Take a line of the log."""
         self.journal.take(line)
@@ -208,20 +203,8 @@ class Processes:
         low = last.started if runner is None or life.since is None else life.since
         sources = {Source.REQUEST: requested, Source.PROCESS: runner is not None}
         witnessed = frozenset(source for source, saw in sources.items() if saw)
-        seconds, measured = self._load_time(life, runner, poll)
+        seconds, measured = self.census.load_time(life, runner, poll)
         return Loaded(life.model, low, poll.ended, poll.ended, witnessed, seconds, measured)
-
-    def _load_time(
-        self, life: Life, runner: Runner | None, poll: Snapshot
-    ) -> tuple[float | None, Measured | None]:
-        name = life.model.name
-        weights = self.census.runners.weights_of(name) if runner is None else runner.weights
-        if weights is not None:
-            logged = self.journal.load_time(weights, poll.ended)
-            if logged is not None:
-                return logged, Measured.LOG
-        took = None if runner is None else self.census.load_time(runner, poll)
-        return took, None if took is None else Measured.PROCESS
 
     def holds(self, key: Key, poll: Snapshot) -> bool:
         """Tell whether a life that a poll does not list goes on: its process lives."""

@@ -169,7 +169,7 @@ def a_load_was_logged(case: Case) -> Opinion:
     """On a swift server a load begins in the instant that its room is made: each took one."""
     loss = case.loss
     others = loss.newcomers - {loss.name}
-    if not case.swift or not others or case.loads <= len(loss.together):
+    if case.complete or not case.swift or not others or case.loads <= len(loss.together):
         return None
     return Verdict(Reason.EVICTED, ("the log: a load began within the bounds",), by=min(others))
 

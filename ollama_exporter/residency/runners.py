@@ -87,12 +87,12 @@ class Runners:
         self._sorted = None
 
     def forget(self) -> None:
-        """Processes can no longer be seen: nothing is known of those that live."""
+        """Forget those that live: processes can no longer be seen."""
         self._living.clear()
         self._sorted = None
 
     def orphan(self) -> None:
-        """The server died: its runners that live on are nobody's from now on."""
+        """Disown those that live on after their server died."""
         for runner in self._living.values():
             runner.orphan, runner.key = True, None
         self._sorted = None

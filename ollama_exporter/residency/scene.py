@@ -17,6 +17,8 @@ from ollama_exporter.residency.losses import Room
 from ollama_exporter.residency.runners import SAME, Runner, Runners
 from ollama_exporter.residency.traffic import Request
 
+NOTICED: Final = 0.02  # two deaths are noticed in their order, up to this
+AT_ONCE: Final = 0.06  # those condemned by an out-of-memory go that soon
 UNANSWERED: Final = 12.0  # a poll hangs no longer than this; then a death is judged without
 SCAN: Final = 1.2  # a birth is known at most this much later: a scan a second
 ANSWERED_BY: Final = LONGEST_WAIT + 0.6  # who waited for a death is born by then
@@ -151,6 +153,15 @@ class Scene:
             and (newborn is None or other.at < newborn.born - SAME)
         ]
 
+    @property
+    def follower(self) -> Death | None:
+        """The next unload, if it can be that of a further victim of the same load."""
+        if not self.chain or self.runners.loading(self.death.at):
+            return None
+        follower = self.chain[0]
+        usual = self.deaths.rhythm.usual(follower.at - self.death.at)
+        return follower if usual or not follower.life.written else None
+
     def occupied(self, newborn: Runner) -> bool:
         """Tell whether that birth cannot answer this death, whatever the time between them.
 
@@ -242,19 +253,16 @@ class Scene:
         And has no reason of its own. None: it is not known yet.
         """
         gap, longest = death.at - crash.at, self.deaths.rhythm.longest
-        if death is crash or death.listed_dead or death.polled is None:
+        early = death.runner.born < crash.at and -NOTICED <= gap <= longest
+        if death is crash or death.listed_dead or death.polled is None or not early:
             return False
-        if death.runner.born >= crash.at or not -0.05 <= gap <= longest:
-            return False
-        start = self._queue_start(death)
-        life = death.life
+        start, life = self._queue_start(death), death.life
         due = start - PROMPT <= life.expires <= death.at + 0.05 and not life.at_now
-        if due or life.stopped_at is not None:
-            return False
         said = self.accounts.said(crash, queue_start=self._queue_start(crash))
-        if said is not None and said[0] is Reason.CRASHED:
+        crashed = said is not None and said[0] is Reason.CRASHED
+        if due or crashed or life.stopped_at is not None:
             return False
-        if gap <= 0.06 and start > crash.at - SAME:  # noqa: PLR2004
+        if gap <= AT_ONCE and start > crash.at - SAME:
             return not self._answered(death, -SAME, SAME)
         between = (
             crash.at + SAME < x.at < death.at - SAME and not x.listed_dead
@@ -262,9 +270,8 @@ class Scene:
         )
         if start > crash.at + SAME or any(between):
             return False
-        if not self.births_known(death.at + LONGEST_WAIT):
-            return None
-        return not self._answered(death, SAME, LONGEST_WAIT)
+        known = self.births_known(death.at + LONGEST_WAIT)
+        return not self._answered(death, SAME, LONGEST_WAIT) if known else None
 
     def _answered(self, death: Death, low: float, high: float) -> bool:
         other = Scene(

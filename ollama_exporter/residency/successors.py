@@ -9,6 +9,7 @@ from ollama_exporter.residency.reasons import WAIT, Opinion, Verdict, unknown
 from ollama_exporter.residency.runners import Runner
 from ollama_exporter.residency.scene import ANSWERED_BY, UNANSWERED, Scene
 
+TOOK_ROOM: Final = frozenset({Reason.EVICTED, Reason.REPLACED})
 OTHER_MODEL: Final = "a request for another model waited for a load"
 OTHER_OPTIONS: Final = "a request with other options waited for it"
 
@@ -62,19 +63,12 @@ def one_of_several(scene: Scene) -> Opinion:
     A load that needs several victims condemns them one at a time: the next one a wait later, or,
     if it is busy, when its requests end.
     """
-    if not scene.chain or scene.runners.loading(scene.death.at):
+    follower = scene.follower
+    if follower is None:
         return None
-    follower = scene.chain[0]
-    usual = scene.deaths.rhythm.usual(follower.at - scene.death.at)
-    if not usual and follower.life.written:
-        return None
-    if follower.reason is None:
+    needed = scene.needed_more(follower) if follower.reason in TOOK_ROOM else None
+    if follower.reason is None or (follower.reason in TOOK_ROOM and needed is None):
         return None if scene.over else WAIT
-    if follower.reason not in (Reason.EVICTED, Reason.REPLACED):
-        return None
-    needed = scene.needed_more(follower)
-    if needed is None and not scene.over:
-        return WAIT
     if needed:
         evidence = "the first of several for the same newcomer"
         return Verdict(Reason.EVICTED, (evidence,), by=follower.by)
@@ -94,7 +88,7 @@ def somebody_was_started(scene: Scene) -> Opinion:
         answers = True
     if answers:
         asked = "had a request waiting" if waited else "was started as soon as its memory was free"
-        return _evicted(scene, asked)
+        return _evicted(scene, newborn, asked)
     if answers is None and newborn.weights == death.runner.weights:
         return _loaded_again(scene, newborn)
     if answers is None and not scene.demand and not scene.roomy(newborn):
@@ -137,15 +131,13 @@ def a_load_had_just_ended(scene: Scene) -> Opinion:
 def the_server_died_first(scene: Scene) -> Opinion:
     """Nobody could take the room: the server died."""
     died, at = scene.deaths.server_died, scene.death.at
-    if died is not None and at < died < at + ANSWERED_BY:
-        if scene.next_birth is None and not scene.chain:
-            return unknown("the server died before anybody could take the room")
+    soon = died is not None and at < died < at + ANSWERED_BY
+    if soon and scene.next_birth is None and not scene.chain:
+        return unknown("the server died before anybody could take the room")
     return None
 
 
-def _evicted(scene: Scene, asked: str) -> Verdict:
-    newborn = scene.next_birth
-    assert newborn is not None
+def _evicted(scene: Scene, newborn: Runner, asked: str) -> Verdict:
     names = scene.runners.names(newborn.weights)
     by = names[0] if names else None
     if newborn.weights == scene.death.runner.weights:

@@ -158,7 +158,9 @@ class Tracker:
         verdict = Verdict(
             Reason.SERVER_RESTARTED, ("the connection was lost and no entry kept its deadline",)
         )
-        events = self._processes.back(poll.ended) or [Restarted(last.started, high)]
+        events = self._processes.back(poll.ended)
+        if self._processes.told < last.started:
+            events.append(Restarted(last.started, high))
         for life in list(self._lives.values()):
             del self._lives[life.key]
             loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
@@ -251,7 +253,7 @@ class Tracker:
             accompanied=self._losses.left_with_needless(loss),
             loads=self._processes.journal.loads(loss.low, loss.high),
             ending=ending,
-            newcomer=None if ending is None else self._processes.newcomer(ending),
+            newcomer=None if ending is None else self._processes.census.newcomer(ending),
         )
 
     def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
@@ -264,8 +266,9 @@ class Tracker:
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
         # What is pending is saved as if it were resident: it is lost again, with wider bounds.
-        open_ = [*self._losses.pending, *self._processes.deaths.pending]
-        pending = {loss.key: loss.life for loss in open_}
+        lost = [loss.life for loss in self._losses.pending]
+        dead = [death.life for death in self._processes.deaths.pending]
+        pending = {life.key: life for life in (*lost, *dead)}
         return save(self._last, {**pending, **self._lives}.values(), self._names.known)
 
     def restore(self, saved: Saved) -> None:
