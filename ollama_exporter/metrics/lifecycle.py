@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.families import collected, counter, gauge, histogram
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -26,8 +27,10 @@ class Lifecycle:
 
     name = "lifecycle"
 
-    def __init__(self, wall: Callable[[float], float], labels: ModelLabels) -> None:
-        self._wall = wall
+    def __init__(
+        self, wall: Callable[[float], float], labels: ModelLabels, loads: LoadTimes
+    ) -> None:
+        self._wall, self._load_times = wall, loads
         self._labels = labels
         self._loads = counter("ollama_model_loads_total")
         self._unloads = counter("ollama_model_unloads_total")
@@ -48,7 +51,11 @@ class Lifecycle:
             case Found():
                 self._arrived(event.model.name)
             case Loaded():
-                self._loads.labels(self._arrived(event.model.name)).inc()
+                label = self._arrived(event.model.name)
+                self._loads.labels(label).inc()
+                if (took := event.load_seconds) is not None:
+                    name, ended = event.model.name, event.not_after
+                    self._load_times.by_process(name, label, took, ended=ended)
                 for source in event.witnessed:
                     self._witnessed.labels(source.value).inc()
             case Unloaded():
@@ -88,7 +95,8 @@ class Lifecycle:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as counted so far."""
-        return collected(
+        yield from self._load_times.collect()
+        yield from collected(
             self._loads,
             self._unloads,
             self._witnessed,
