@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.arrivals import Family, Model, families, pooled
-from ollama_exporter.policy.advise import CANDIDATES, GB, HOUR, PRICE, Habits, advise
+from ollama_exporter.policy.advise import GB, HOUR, PRICE, Habits, advise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.gaps import Gaps
