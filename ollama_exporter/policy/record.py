@@ -105,6 +105,13 @@ class Record:
         return "ollama_model_disk_bytes" in self.values
 
     @property
+    def used(self) -> bool:
+        """It was resident at some time; the others are only installed."""
+        resident = "ollama_model_advice_memory_bytes", "ollama_model_memory_bytes"
+        loads = self.values.get("ollama_model_loads_total", 0.0)
+        return bool(self.gaps.samples or loads) or any(name in self.values for name in resident)
+
+    @property
     def seen(self) -> bool:
         """Its gaps come from requests."""
         inferred = self.values.get("ollama_model_idle_gaps_inferred_total", 0.0)
