@@ -6,6 +6,7 @@ OllamaExporterError
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
 ├── RecordingError    a recording cannot be read; carries the line number
 ├── StateError        a state file cannot be read or written
+├── BundleError       dashboards or rules are not there, or cannot be written where they are wanted
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
@@ -59,6 +60,10 @@ class RecordingError(OllamaExporterError):
 
 class StateError(OllamaExporterError):
     """A state file that cannot be read or written."""
+
+
+class BundleError(OllamaExporterError):
+    """Bundled files that are not there, or that cannot be written where they are wanted."""
 
 
 class StartError(OllamaExporterError):
