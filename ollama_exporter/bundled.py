@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboards and rules that come with the package, and writing them where they are wanted.
 
-An installed package carries them in itself, a checkout (an editable installation, too) keeps them in
-`dashboards/`.
+An installed package carries them in itself; a checkout keeps them in `dashboards/`, and so does an
+editable installation.
 """
 
 from pathlib import Path
