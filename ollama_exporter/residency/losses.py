@@ -57,7 +57,7 @@ class Loss:
 
     @property
     def early(self) -> float | None:
-        """How long before its deadline, at least, it left; None where E says nothing: it was now."""
+        """How long before its deadline, at least, it left; None: E says nothing, it was now."""
         if self.life.at_now or self.life.model.expires_at <= 0:
             return None
         return max(0.0, self.life.deadline() - self.high)
