@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -18,9 +18,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.families import Families, collected, counter, empty
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
+from ollama_exporter.residency.gaps import Gaps
 from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
@@ -47,9 +49,16 @@ class Recorder:
         on_request: Callable[[Observation], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
+        gaps: Gaps | None = None,
+        idle: IdleCollector | None = None,
     ) -> None:
-        self._labels, self._waits = labels, Waits(residence, cold=cold)
-        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself."""
+        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
+
+        `gaps`, `idle`: where polls tell of idle gaps as well, so that none is counted twice.
+        """
+        self._labels = labels
+        self._waits = Waits(residence, Gaps() if gaps is None else gaps, cold=cold)
+        self._idle, self._own_idle = (IdleCollector() if idle is None else idle), idle is None
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -58,7 +67,7 @@ class Recorder:
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
-        self._tally = Tally()
+        self._tally = Tally(wall)
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -130,6 +139,10 @@ class Recorder:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
 
+    def loads(self) -> Mapping[str, tuple[float, int]]:
+        """Seconds of all loads measured, and how many they were, by label."""
+        return self._tally.loads
+
     # -- labels -----------------------------------------------------------------------------------
 
     def _understood(self, exchange: Exchange) -> None:
@@ -141,7 +154,7 @@ class Recorder:
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._tally.gap(label, gap)
+            self._idle.observe(label, gap, inferred=False)
 
     def _label(self, model: str | None, *, confirmed: bool) -> str:
         """Return a label: only names that the server knows get one of their own."""
@@ -162,12 +175,16 @@ class Recorder:
             for w in self._waits.waiting()
         ]
         yield from self._tally.collect(waiting)
+        if self._own_idle:
+            yield from self._idle.collect()
         if self._alone:
             yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
         yield from (empty(family.name) for family in FAMILIES.values() if family.source)
+        if self._own_idle:
+            yield from self._idle.describe()
         if self._alone:
             yield from collected(self._own_errors)
 

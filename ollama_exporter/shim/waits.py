@@ -7,6 +7,7 @@ Pure: what was polled comes in through `Residence`, moments come with the exchan
 from dataclasses import replace
 from typing import Final, Protocol
 
+from ollama_exporter.residency.gaps import Gaps
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
 from ollama_exporter.shim.tally import Waiting
@@ -53,11 +54,10 @@ class Unpolled:
 class Waits:
     """Keeps the requests under way by model."""
 
-    def __init__(self, residence: Residence, *, cold: float) -> None:
-        self.residence, self._cold = residence, cold
+    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float) -> None:
+        self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
-        self._ended: dict[str, float] = {}  # when its last one ended
         self._waiting: dict[int, Exchange] = {}  # found their model not resident
 
     def arrived(self, exchange: Exchange) -> float | None:
@@ -73,10 +73,8 @@ class Waits:
         exchange.resident = self._resident(model)
         if exchange.resident is False:
             self._waiting[exchange.id] = exchange
-        last = self._ended.get(model)
-        gap = exchange.began - last if last is not None and not mine else None
         mine[exchange.id] = exchange
-        return None if gap is None else max(0.0, gap)
+        return None if exchange.asked.stop else self._gaps.started(model, exchange.began)
 
     def _resident(self, model: str) -> bool | None:
         """Tell whether a request that comes now finds its model loaded.
@@ -113,10 +111,12 @@ class Waits:
         mine.pop(exchange.id, None)
         if not mine:
             self._open.pop(model, None)
+        served = (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED)
+        used = observation.outcome in served and not observation.reading.remote
+        if not exchange.asked.stop:
+            self._gaps.finished(model, observation.ended, used=used)
         if observation.reading.remote:
             return observation
-        if observation.outcome in (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED):
-            self._remember(self._ended, model, observation.ended)
         if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
             return observation
         resident = exchange.resident

@@ -361,8 +361,8 @@ def test_an_idle_gap_is_between_the_end_of_one_and_the_begin_of_the_next() -> No
     assert samples["ollama_model_idle_gap_seconds_count", "model=m:latest"] == 1
     assert samples["ollama_model_idle_gap_seconds_sum", "model=m:latest"] == 40.0
     truncated = "ollama_model_idle_gap_truncated_seconds_total"
-    assert samples[truncated, "le=30,model=m:latest"] == 30.0
-    assert samples[truncated, "le=60,model=m:latest"] == 40.0
+    assert samples[truncated, "le=30.0,model=m:latest"] == 30.0
+    assert samples[truncated, "le=60.0,model=m:latest"] == 40.0
 
 
 def test_keep_alives_and_options_are_counted_by_class() -> None:
