@@ -17,7 +17,7 @@ SHELL := /bin/sh
 ARGS ?=
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# promtool and nginx may be in there
+# promtool, prometheus, alertmanager, nginx may be in there
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,8 +37,10 @@ dev-env:
 	@$(call SETUP,develop)
 
 programs: dev-env
-	@.ci/get-program "$(VENV)/bin" promtool prometheus /usr/bin/promtool --version
-	@.ci/get-program "$(VENV)/bin" nginx nginx /usr/sbin/nginx -v
+	@.ci/get-program "$(VENV)/bin" prometheus --version \
+		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
+	@.ci/get-alertmanager "$(VENV)/bin"
+	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"

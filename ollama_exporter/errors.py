@@ -7,6 +7,7 @@ OllamaExporterError
 ├── RecordingError    a recording cannot be read; carries the line number
 ├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
+├── BundleError       dashboards or rules are not there, or cannot be written where they are wanted
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
@@ -65,6 +66,10 @@ class HistoryError(OllamaExporterError):
 
 class StateError(OllamaExporterError):
     """A state file that cannot be read or written."""
+
+
+class BundleError(OllamaExporterError):
+    """Bundled files that are not there, or that cannot be written where they are wanted."""
 
 
 class StartError(OllamaExporterError):

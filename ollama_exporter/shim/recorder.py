@@ -67,7 +67,7 @@ class Recorder:
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
-        self._tally = Tally()
+        self._tally = Tally(wall)
 
     # -- the sink --------------------------------------------------------------------------------
 
