@@ -12,13 +12,23 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.arrivals import Family, Model, families, pooled
-from ollama_exporter.policy.advise import GB, HOUR, PRICE, Habits, advise
+from ollama_exporter.policy.advise import (
+    CANDIDATES,
+    DOUBT,
+    GB,
+    HOUR,
+    LEAST_GAPS,
+    PRICE,
+    Habits,
+    advise,
+)
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.gaps import Gaps
@@ -27,6 +37,7 @@ from ollama_exporter.residency.idle import IdleGaps
 BREAK_EVENS: Final = (300.0, 900.0, 3600.0)
 SERVER_DEFAULT: Final = 300.0
 POLL: Final = 15.0
+RECENT: Final = 200
 MARKS: Final = ("<!-- figures -->", "<!-- end of figures -->")
 Policy = Callable[[Model, float], float]  # model, break-even time -> cost, in loads
 
@@ -94,6 +105,30 @@ def advised_from_polls(model: Model, even: float) -> float:
     return total
 
 
+def exact(model: Model, even: float) -> float:
+    """Decide by the latest 200 gaps as they were, not as buckets keep them: what those cost."""
+    recent: deque[list[float]] = deque(maxlen=RECENT)
+    sums, squares, total = [0.0] * len(CANDIDATES), [0.0] * len(CANDIDATES), 0.0
+    for gap in model.gaps():
+        n, keep = len(recent), even
+        if n >= LEAST_GAPS:
+            means = [value / n for value in sums]
+            worst = [
+                mean + DOUBT * math.sqrt(max(0.0, square / n - mean * mean) / n)
+                for mean, square in zip(means, squares, strict=True)
+            ]
+            best = min(range(len(worst)), key=worst.__getitem__)
+            keep = CANDIDATES[best] if worst[best] < 0 else even
+        total += cost(gap, keep, even)
+        more = [cost(gap, candidate, even) - cost(gap, even, even) for candidate in CANDIDATES]
+        left = recent[0] if n == RECENT else [0.0] * len(CANDIDATES)
+        recent.append(more)
+        for j, (new, old) in enumerate(zip(more, left, strict=True)):
+            sums[j] += new - old
+            squares[j] += new * new - old * old
+    return total
+
+
 POLICIES: Final[dict[str, Policy]] = {
     "5m": always(SERVER_DEFAULT),
     "30m": always(1800.0),
@@ -101,6 +136,7 @@ POLICIES: Final[dict[str, Policy]] = {
     "break-even": break_even,
     "advised": advised,
     "from polls": advised_from_polls,
+    "exact": exact,
     "best fixed": best_fixed,
 }
 
@@ -157,12 +193,14 @@ def _moments(arrival: float, end: float, until: float, expiry: float) -> list[fl
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def evaluate(name: str, family: Family, even: float) -> Row:
-    """Weigh all policies on one family."""
+def evaluate(
+    name: str, family: Family, even: float, policies: Mapping[str, Policy] = POLICIES
+) -> Row:
+    """Weigh policies on one family."""
     ideal = sum(clairvoyant(model, even) for model in family)
     costs = {
         label: sum(policy(model, even) for model in family) / ideal
-        for label, policy in POLICIES.items()
+        for label, policy in policies.items()
     }
     return Row(name, even, costs)
 
