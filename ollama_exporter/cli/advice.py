@@ -153,11 +153,12 @@ def _applying(report: Report) -> Iterator[Text]:
         return
     best = max(report.findings, key=lambda f: f.saved)
     value, model = literal(best.advice.keep_alive), best.model
+    flag = "-1s" if value == "-1" else compact(best.advice.keep_alive)  # the flag needs a unit
     yield Text("To apply, for example:", "bold")
     for where, how in (
         ("a request", f'{{"model": "{model}", "keep_alive": {value}, …}}'),
         ("ollama-python", f'client.chat(model="{model}", keep_alive={value}, …)'),
-        ("ollama run", f"ollama run --keepalive {compact(best.advice.keep_alive)} {model}"),
+        ("ollama run", f"ollama run --keepalive {flag} {model}"),
         ("all models", f"OLLAMA_KEEP_ALIVE={compact(report.for_all)} for the server"),
         ("clients of /v1", f"cannot carry one: the proxy can, defaults: {{{model}: …}}"),
     ):

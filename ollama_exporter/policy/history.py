@@ -113,7 +113,7 @@ def from_prometheus(
         step = max(asking.window / STEPS, 1.0)
         every = f"[{asking.window:.0f}s:{step:.0f}s]"
         oldest = source.number(f"min(min_over_time(timestamp(ollama_up){every}))")
-        moment = source.number("scalar(vector(time()))")
+        moment = source.number("vector(time())")
         hosts = source.number(f"count(count_over_time(ollama_up{every}))")
         samples = source.number(f"max(count_over_time(ollama_up{every}))")
     if oldest is None or moment is None:

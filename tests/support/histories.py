@@ -64,9 +64,10 @@ def _lines(model: str, use: Use) -> list[str]:
     if use.keep_alive is not None:
         lines.append(line("model_keep_alive_seconds", use.keep_alive))
     if use.load is not None:
+        loads = max(1, len(use.gaps))
         lines += [
-            line("model_load_seconds_sum", 2 * use.load),
-            line("model_load_seconds_count", 2),
+            line("model_load_seconds_sum", loads * use.load),
+            line("model_load_seconds_count", loads),
         ]
     if use.installed:
         lines.append(line("model_disk_bytes", use.memory))
