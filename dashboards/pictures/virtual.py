@@ -77,7 +77,9 @@ class Virtual:
             advice=self._advising.rows,
         )
         assert self._recorder is not None  # noqa: S101 - the build has made it
-        self._advising.attach(self._metrics.idle, self._metrics.labels, lambda: self.recorder.loads())
+        self._advising.attach(
+            self._metrics.idle, self._metrics.labels, lambda: self.recorder.loads()
+        )
         self._metrics.exporter.reloaded(at=start)
         self._ids, self._order = itertools.count(1), itertools.count()
         self._queue: list[tuple[float, int, _Do]] = []
