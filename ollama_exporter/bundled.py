@@ -21,10 +21,10 @@ PLACES: Final[dict[Kind, tuple[str, str]]] = {  # in a checkout, and the pattern
 }
 
 
-def bundled(kind: Kind) -> list[Path]:
+def bundled(kind: Kind, *, installed: Path = INSTALLED, checkout: Path = CHECKOUT) -> list[Path]:
     """Return the files of a kind, by name. Raises BundleError where this installation has none."""
     place, pattern = PLACES[kind]
-    folder = INSTALLED / kind if INSTALLED.is_dir() else CHECKOUT / place
+    folder = installed / kind if installed.is_dir() else checkout / place
     files = sorted(folder.glob(pattern))
     if not files:
         raise BundleError(f"no {kind} came with this installation: {folder}")

@@ -22,7 +22,7 @@ RUNBOOKS: Final = "https://ollama-exporter.example/runbooks/"  # as the files ha
 )
 @click.option("--force", is_flag=True, help="Replace files that are there and were changed.")
 def command(folder: Path, runbooks: str | None, *, force: bool) -> None:
-    """Write the alert and recording rules for Prometheus to DIR, and their runbooks to DIR/runbooks.
+    """Write the alert and recording rules for Prometheus to DIR, their runbooks to DIR/runbooks.
 
     Name them in prometheus.yml: `rule_files: [DIR/*.yaml]`. The thresholds are in
     ollama-thresholds.yaml. Nothing is written if a file there was changed by hand.

@@ -2,6 +2,7 @@
 """How long before its deadline a model left: what an alert says."""
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
@@ -18,7 +19,7 @@ def listed(name: str, expires: float) -> RunningModel:
     return RunningModel(f"{name}:latest", name * 8, START + expires, SIZE, SIZE, 4096)
 
 
-def how_early(expires: float, polls: dict[float, tuple[RunningModel, ...]]) -> float | None:
+def how_early(expires: float, polls: Mapping[float, tuple[RunningModel, ...]]) -> float | None:
     """Return what is said of the first unload; its model is listed at the start."""
     tracker = Tracker()
     said = list(tracker.observe(Snapshot(START, START, (listed("a", expires),))))
