@@ -27,13 +27,18 @@ SURE: Final = {Confidence.MEASURED: "green", Confidence.PROVISIONAL: "yellow"}
 def show(report: Report, *, width: int) -> Iterator[RenderableType]:
     """Yield what is printed for all models."""
     yield Text(f"From {report.history.source}.", "dim")
-    yield table(report) if width >= WIDE else blocks(report)
-    yield Text.assemble(("On the whole: ", "bold"), report.verdict)
+    yield from brief(report, width=width)
     yield from _overriding(report)
     for warning in report.warnings:
         yield Text.assemble(("Note: ", "yellow"), warning)
     yield price_line(report)
     yield from _applying(report)
+
+
+def brief(report: Report, *, width: int) -> Iterator[RenderableType]:
+    """Yield the values and the verdict alone."""
+    yield table(report) if width >= WIDE else blocks(report)
+    yield Text.assemble(("On the whole: ", "bold"), report.verdict)
 
 
 def price_line(report: Report) -> Text:

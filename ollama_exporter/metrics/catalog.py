@@ -202,6 +202,13 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "Memory that it reckons with: what the model took when it was last resident.",
             MODEL,
         ),
+        Family(
+            "ollama_model_last_keep_alive_seconds",
+            "gauge",
+            "keep_alive in force when the model was last resident, +Inf for never; the roundest "
+            "value that deadlines allow. Absent where they do not tell it.",
+            MODEL,
+        ),
     ),
     "Requests": REQUEST_FAMILIES,
     "Exporter": (

@@ -30,6 +30,7 @@ LONGEST_WINDOW: Final = 366 * 86400.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800, "y": 31_536_000}
 PART: Final = re.compile(r"(\d+)([smhdwy])")
 LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+KEPT: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
 MOST_TEXT: Final = 200  # of a foreign error that is passed on
 
 
@@ -142,8 +143,8 @@ def _readings(source: "Prometheus", asking: Asking) -> Iterator[Reading]:
             yield Reading(name, series, value)
     for name, labels in GAUGES.items():
         by = ", ".join((*labels, *more))
-        if name == "ollama_model_keep_alive_seconds":
-            latest = f"quantile_over_time(0.5, {name}{over})"  # found late, it shows too little
+        if name in KEPT:
+            latest = f"quantile_over_time(0.5, {name}{over})"  # one client's own is no habit
         elif name == "ollama_model_disk_bytes":
             latest = name
         else:

@@ -32,6 +32,7 @@ GAUGES: Final[dict[str, tuple[str, ...]]] = {
     "ollama_model_vram_bytes": ("model",),
     "ollama_model_disk_bytes": ("model",),
     "ollama_model_keep_alive_seconds": ("model",),
+    "ollama_model_last_keep_alive_seconds": ("model",),
     "ollama_model_advice_load_seconds": ("model",),
     "ollama_model_advice_memory_bytes": ("model",),
 }
@@ -96,8 +97,10 @@ class Record:
 
     @property
     def keep_alive(self) -> float | None:
-        """The keep-alive in effect, seconds; None: not known."""
-        return self.values.get("ollama_model_keep_alive_seconds")
+        """The keep-alive in force, seconds; None: not known."""
+        names = ("ollama_model_last_keep_alive_seconds", "ollama_model_keep_alive_seconds")
+        found = (self.values.get(name) for name in names)
+        return next((round(value, 1) for value in found if value is not None), None)
 
     @property
     def installed(self) -> bool:
