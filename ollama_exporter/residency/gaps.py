@@ -113,9 +113,9 @@ class Gaps:
     def finished(self, model: str, at: float, *, used: bool) -> None:
         """Take its end; `used`: a runner had to do with it."""
         use = self._use(model)
-        use.open = max(0, use.open - 1)
+        use.open, use.seen, use.fresh = max(0, use.open - 1), at, False
         if used:
-            use.ended, use.deadline, use.seen, use.fresh = at, None, at, False
+            use.ended, use.deadline = at, None
 
     def touched(self, model: str, at: float) -> None:
         """Take that we renewed or loaded the model ourselves: what polls show of it is no use."""
