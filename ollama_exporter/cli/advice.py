@@ -38,7 +38,9 @@ def show(report: Report, *, width: int) -> Iterator[RenderableType]:
 def brief(report: Report, *, width: int) -> Iterator[RenderableType]:
     """Yield the values and the verdict alone."""
     yield table(report) if width >= WIDE else blocks(report)
-    yield Text.assemble(("On the whole: ", "bold"), report.verdict)
+    for group, verdict in report.verdicts:
+        where = f"On {group}: " if group else "On the whole: "
+        yield Text.assemble((where, "bold"), verdict)
 
 
 def price_line(report: Report) -> Text:
@@ -81,8 +83,7 @@ def blocks(report: Report) -> Text:
     """Write a block for each model."""
     text = Text()
     for f in report.findings:
-        group = f" on {f.record.group}" if f.record.group else ""
-        text.append(f"{f.model}{group}\n", "bold")
+        text.append(f"{f.title}\n", "bold")
         text.append("  advised  ").append(literal(f.advice.keep_alive), "bold")
         text.append(f", now {_in_force(f)}\n  sure     ").append_text(_sure(f))
         requests = "not seen" if f.requests is None else f"{f.requests:.0f}"
@@ -98,7 +99,7 @@ def curve(finding: Finding, *, width: int) -> Iterator[Text]:
     """Draw what each keep_alive would have cost, waiting (W) and memory (M)."""
     advice, load = finding.advice, finding.habits.load_seconds
     yield Text(
-        f"{finding.model}: {advice.samples} idle gaps, a load of {_load(finding)}, "
+        f"{finding.title}: {advice.samples} idle gaps, a load of {_load(finding)}, "
         f"{finding.habits.memory_bytes / GB:.1f} GB, break-even after {_time(advice.break_even)}"
     )
     if not advice.samples:
@@ -148,7 +149,7 @@ def _overriding(report: Report) -> Iterator[Text]:
             classes = {k: v for k, v in f.record.keep_alives.items() if v and k != "absent"}
             own = ", ".join(f"{name} {count:.0f}" for name, count in sorted(classes.items()))
             yield Text(
-                f"{f.model}: {100 * f.own_share:.0f} % of requests carry a keep_alive of their "
+                f"{f.title}: {100 * f.own_share:.0f} % of requests carry a keep_alive of their "
                 f"own ({own}); it beats OLLAMA_KEEP_ALIVE and sticks until the model is unloaded."
             )
 
@@ -163,11 +164,17 @@ def _applying(report: Report) -> Iterator[Text]:
     for where, how in (
         ("a request", f'{{"model": "{model}", "keep_alive": {value}, …}}'),
         ("ollama-python", f'client.chat(model="{model}", keep_alive={value}, …)'),
+        ("ollama-js", f'ollama.chat({{ model: "{model}", keep_alive: {value}, … }})'),
+        ("LangChain", f'ChatOllama(model="{model}", keep_alive={value})'),
         ("ollama run", f"ollama run --keepalive {flag} {model}"),
-        ("all models", f"OLLAMA_KEEP_ALIVE={compact(report.for_all)} for the server"),
-        ("clients of /v1", f"cannot carry one: the proxy can, defaults: {{{model}: …}}"),
+        ("the server", f"OLLAMA_KEEP_ALIVE={compact(report.for_all)}, one value for all models"),
+        (
+            "the proxy",
+            f'defaults: {{"{model}": {{keep-alive: {compact(best.advice.keep_alive)}}}}}',
+        ),
     ):
         yield Text(f"  {where:<15}{how}")
+    yield Text("Requests to /v1 cannot carry one: for them only the last two work.", "dim")
 
 
 def _sure(finding: Finding) -> Text:
@@ -205,7 +212,7 @@ def document(report: Report) -> dict[str, Any]:
         "source": report.history.source,
         "span_seconds": report.history.span,
         "price_seconds_per_gb_hour": report.price,
-        "verdict": report.verdict,
+        "verdicts": [{"group": group, "verdict": text} for group, text in report.verdicts],
         "keep_alive_for_all": compact(report.for_all),
         "warnings": list(report.warnings),
         "models": [_entry(finding) for finding in report.findings],

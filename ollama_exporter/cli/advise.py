@@ -66,14 +66,18 @@ def command(
     history that Prometheus has of a fleet. Exit code 1 if there is no history to be had.
     """
     weight = _price(price)
+    errors = Console(stderr=True)
     if prometheus is None:
         if by or token_file is not None:
             name = "by" if by else "token-file"
             raise ConfigError(name, by or str(token_file), "only together with --prometheus")
-        history = from_exporter(_url("URL", url))
+        with errors.status(f"Asking {url} …"):
+            history = from_exporter(_url("URL", url))
     else:
         asking = Asking(window(past), label(by) if by else "")
-        history = from_prometheus(_url("prometheus", prometheus), asking, token_file=token_file)
+        where = _url("prometheus", prometheus)
+        with errors.status(f"Asking {where} …"):
+            history = from_prometheus(where, asking, token_file=token_file)
     found = report(history, price=weight)
     if not found.findings:
         raise HistoryError(_nothing(history))

@@ -49,6 +49,11 @@ class Finding:
         return self.record.model
 
     @property
+    def title(self) -> str:
+        """Its name, and its host where hosts are kept apart."""
+        return f"{self.model} on {self.record.group}" if self.record.group else self.model
+
+    @property
     def saved(self) -> float:
         """Seconds of waiting, or their worth in memory, that the advised value saves."""
         return self.now.cost - self.then.cost
@@ -79,7 +84,7 @@ class Report:
     history: History
     price: float
     findings: tuple[Finding, ...]
-    verdict: str
+    verdicts: tuple[tuple[str, str], ...]  # host (empty: all together) and what is to be said of it
     for_all: float  # the one value that would cost least for all models together
     warnings: tuple[str, ...]
 
@@ -91,7 +96,7 @@ def report(history: History, *, price: float = PRICE) -> Report:
         history,
         price,
         findings,
-        verdict(findings),
+        _verdicts(findings),
         _for_all(findings),
         tuple(_warnings(history, findings)),
     )
@@ -115,6 +120,11 @@ def _for_all(findings: Sequence[Finding]) -> float:
     return max(f.advice.outcomes[best].keep_alive for f in findings)
 
 
+def _verdicts(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    groups = sorted({f.record.group for f in findings}) or [""]
+    return tuple((g, verdict([f for f in findings if f.record.group == g])) for g in groups)
+
+
 # -- the host --------------------------------------------------------------------------------------
 
 
@@ -136,7 +146,7 @@ def verdict(findings: Sequence[Finding]) -> str:
         return "Nothing is known of idle times yet: the advice is the break-even time alone."
     best = max(known, key=lambda f: f.saved)
     evicted = sum(f.record.unloads.get("evicted", 0.0) for f in findings)
-    fit = "Nothing was evicted" if not evicted else f"Only {evicted:.0f} evictions"
+    fit = f"The models fit ({evicted:.0f} evictions)" if evicted else "Nothing was evicted"
     if not best.changes:
         return f"{fit}, and no other keep_alive would save much."
     return f"{fit}; what would help most: {best.model} with {literal(best.advice.keep_alive)}, " + (
@@ -184,22 +194,23 @@ def _warnings(history: History, findings: Sequence[Finding]) -> Iterable[str]:
             f"The use of {history.hosts} hosts is summed: right where they are used alike; "
             "--by instance keeps them apart."
         )
-    unseen = [f.model for f in findings if not f.record.seen]
+    unseen = [f.title for f in findings if not f.record.seen]
     if unseen:
         yield (
             f"No requests were seen of {_names(unseen)} (no proxy): idle gaps are inferred from "
-            "deadlines, those below the poll interval are missing, and answering counts as idle."
+            "deadlines, those below the poll interval are missing, answering counts as idle, and "
+            "which keep_alive clients ask for is not known."
         )
-    assumed = [f.model for f in findings if f.record.measured_load is None]
+    assumed = [f.title for f in findings if f.record.measured_load is None]
     if assumed:
         yield f"Nobody measured a load of {_names(assumed)}: its time is assumed from the size."
-    default = [f.model for f in findings if not f.in_force_known]
+    default = [f.title for f in findings if not f.in_force_known]
     if default:
         yield f"Which keep_alive is in force for {_names(default)} is not known: 5m is assumed."
-    pinned = [f.model for f in findings if math.isinf(f.in_force) and f.requests is None]
+    pinned = [f.title for f in findings if math.isinf(f.in_force) and f.requests is None]
     if pinned:
         yield f"{_names(pinned)}: kept for ever, so that polls show no use of it."
-    gone = [f.model for f in findings if not f.record.installed]
+    gone = [f.title for f in findings if not f.record.installed]
     if gone and len(gone) < len(findings):
         yield f"{_names(gone)}: not installed any more, removed or renamed."
     if history.span is not None and history.span < MEASURED_TIME:

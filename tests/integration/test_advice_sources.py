@@ -158,6 +158,7 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     assert "reaches back 3.0 days" in said
     assert "For 8 % of that time there are no samples" in said
     assert "old-name:latest: not installed any more" in said
+    assert [group for group, _ in apart.verdicts] == ["gpu-a:11487", "gpu-b:11487"]
     assert "hosts is summed" not in " ".join(apart.warnings)
     day = {record.model: record.gaps.samples for record in short.records}
     assert day["llama3.2:latest"] == pytest.approx(20, abs=2)

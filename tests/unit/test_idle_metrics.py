@@ -62,7 +62,9 @@ def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_br
     assert samples["ollama_model_advice_samples", f"model={NAME}"] == 0
     assert samples["ollama_model_advised_keep_alive_seconds", f"model={NAME}"] == 1800.0
     assert samples["ollama_model_advice_memory_bytes", f"model={NAME}"] == 7e9
-    assert samples["ollama_model_advice_load_seconds", f"model={NAME}"] == pytest.approx(1.5 + 7 / 1.5)
+    assert samples["ollama_model_advice_load_seconds", f"model={NAME}"] == pytest.approx(
+        1.5 + 7 / 1.5
+    )
     assert ("ollama_model_last_keep_alive_seconds", f"model={NAME}") not in samples
 
 
