@@ -4,7 +4,7 @@
 #   make demo ARGS="--duration 60"   likewise, ends by itself
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -17,13 +17,13 @@ SHELL := /bin/sh
 ARGS ?=
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# promtool and nginx may be in there
+# promtool, prometheus, alertmanager, nginx may be in there
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench bench-proxy clean run-env dev-env programs clients
+.PHONY: help demo test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -37,8 +37,10 @@ dev-env:
 	@$(call SETUP,develop)
 
 programs: dev-env
-	@.ci/get-program "$(VENV)/bin" promtool prometheus /usr/bin/promtool --version
-	@.ci/get-program "$(VENV)/bin" nginx nginx /usr/sbin/nginx -v
+	@.ci/get-program "$(VENV)/bin" prometheus --version \
+		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
+	@.ci/get-alertmanager "$(VENV)/bin"
+	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"
@@ -76,6 +78,10 @@ docs: dev-env
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
+
+# What the advice would have cost on recorded arrivals: some three minutes.
+keepalive: run-env
+	@$(PY) -m bench.keepalive $(ARGS)
 
 # Loads and unloads the two models on that server, nothing else.
 conformance: dev-env

@@ -127,6 +127,13 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             ("model", "reason"),
         ),
         Family(
+            "ollama_model_last_unload_early_seconds",
+            "gauge",
+            "How long before its deadline, at least, the model left at the last unload with this "
+            "reason: 0 if not before, +Inf if it was to stay for ever.",
+            ("model", "reason"),
+        ),
+        Family(
             "ollama_model_evictions_total",
             "counter",
             "Evictions whose evictor is known: `by` is the model that took the room.",
@@ -195,6 +202,13 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "ollama_model_advice_memory_bytes",
             "gauge",
             "Memory that it reckons with: what the model took when it was last resident.",
+            MODEL,
+        ),
+        Family(
+            "ollama_model_last_keep_alive_seconds",
+            "gauge",
+            "keep_alive in force when the model was last resident, +Inf for never; the roundest "
+            "value that deadlines allow. Absent where they do not tell it.",
             MODEL,
         ),
     ),
