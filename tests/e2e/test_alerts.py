@@ -188,8 +188,8 @@ async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
         assert alert.labels["severity"] == "critical"
         assert re.fullmatch(
             rf"1 request waits for llama3\.2:latest on {it.exporter.address}, the oldest for "
-            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers polls\. "
-            r"Loads of all models queue behind it; resident: qwen2\.5:7b\.",
+            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers "
+            r"polls\. Loads of all models queue behind it; resident: qwen2\.5:7b\.",
             alert.text,
         )
         await it.ask("qwen2.5:7b", prompt="", keep_alive=0)  # as the runbook says: ollama stop
