@@ -31,7 +31,11 @@ def at_work(day: int) -> list[Step]:
     begin = day * DAY + 8 * HOUR
     steps = [_moved(step, begin) for step in office(day, WORKDAY).steps]
     leaving = begin + WORKDAY + 300
-    return [*steps, *(Ask(leaving, model, 60, keep_alive=0) for model in ("llama3.2", "mistral"))]
+    last = [
+        Ask(leaving, "llama3.2", 60, keep_alive=0),
+        Ask(leaving + 60, "mistral", 60, keep_alive=0),
+    ]
+    return [*steps, *last]
 
 
 def _moved(step: Step, by: float) -> Step:
