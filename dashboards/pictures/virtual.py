@@ -7,7 +7,7 @@ A rehearsal says what the server did; here it is polled and asked as if it were 
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ ANSWERING: Final = 0.003  # seconds that a poll takes
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
+TEXTS: Final = {"runner died": "an error was encountered while running the model: unexpected EOF"}
 _Do = Callable[[], None]
 
 
@@ -54,9 +55,15 @@ class Scraped:
 class Virtual:
     """One server and its exporter. `start`: Unix seconds of the script's first moment."""
 
-    def __init__(self, script: Script, start: float) -> None:
-        count = int(script.duration / POLL)
-        self._polls = [n * POLL for n in range(count)]
+    def __init__(
+        self,
+        script: Script,
+        start: float,
+        *,
+        expected: Sequence[str] = ("mistral",),
+        poll: float = POLL,
+    ) -> None:
+        self._polls = [n * poll for n in range(int(script.duration / poll))]
         self._done: Rehearsal = rehearse(script, start=start, polls=self._polls)
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
@@ -71,7 +78,7 @@ class Virtual:
             server=lambda: self._state,
             wall=_same,
             log_lines=LogCounter(),
-            expected=("mistral",),
+            expected=expected,
             runtime=False,
             shim=self._shim,
             advice=self._advising.rows,
@@ -226,6 +233,7 @@ class Virtual:
 
 
 def _fail(exchange: Exchange, error: str) -> None:
+    error = TEXTS.get(error, error)
     exchange.head(QUEUE_FULL if "busy" in error else FAILED, b"application/json", b"")
     exchange.feed(json.dumps({"error": error}).encode())
     exchange.completed()
