@@ -24,11 +24,11 @@ DASHBOARDS: Final = {
 }
 EXPECTED: Final = "|".join((Reason.EXPIRED, Reason.STOPPED))
 CHANGED: Final = "|".join((Reason.OPTIONS_CHANGED, Reason.REPLACED, Reason.SERVER_RESTARTED))
-# Name, reasons and colour of the marks on all graphs; the last ones are off until wanted.
+# Name, reasons and colour of the marks.
 MARKS: Final = (
-    ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED], True),
-    ("Reloads and restarts", CHANGED, palette.REASONS[Reason.SERVER_RESTARTED], True),
-    ("Expired and stopped", EXPECTED, palette.GREY, False),
+    ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED]),
+    ("Reloads and restarts", CHANGED, palette.REASONS[Reason.SERVER_RESTARTED]),
+    ("Expired and stopped", EXPECTED, palette.GREY),
 )
 Section = tuple[str, Sequence[Builder[model.Panel]]]
 
@@ -51,11 +51,13 @@ def dashboard(
     sections: Sequence[Section],
     *,
     since: str = "now-6h",
-    marks: Sequence[str] = ("Unexpected unloads", "Reloads and restarts"),
+    marked: Sequence[str],
+    marks: Sequence[str] = ("Unexpected unloads",),
 ) -> model.Dashboard:
     """Put a dashboard together; `question`: what it answers; a section without a title is first.
 
-    `marks`: which unloads are marked on its graphs from the start.
+    `marked`: titles of the graphs that unloads are marked on: on all of them they would hide more
+    than they say. `marks`: which unloads, from the start.
     """
     made = build.Dashboard(DASHBOARDS[uid]).uid(uid).description(question).tags([TAG])
     made.readonly().time(since, "now").refresh("1m").timezone("browser")
@@ -64,20 +66,25 @@ def dashboard(
         made.with_variable(variable)
     for link in _links(uid):
         made.link(link)
-    for name, reasons, colour, _ in MARKS:
+    for name, reasons, colour in MARKS:
         made.annotation(_mark(name, reasons, colour, enabled=name in marks))
     for title, panels in sections:
         if title:
             made.with_row(build.Row(title))
         for panel in panels:
             made.with_panel(panel)
-    return _numbered(made.build())
+    return _numbered(made.build(), marked)
 
 
-def _numbered(made: model.Dashboard) -> model.Dashboard:
-    """Give the panels ids: links to a panel need them, and they must not change by chance."""
+def _numbered(made: model.Dashboard, marked: Sequence[str]) -> model.Dashboard:
+    """Give the panels ids: marks need them, and so do links to a panel."""
+    ids: dict[str, int] = {}
     for number, panel in enumerate(made.panels or (), start=1):
-        panel.id_val = number
+        panel.id_val = ids[panel.title or ""] = number
+    for mark in made.annotations.list_val or ():
+        mark.filter_val = model.AnnotationPanelFilter(
+            exclude=False, ids=[ids[title] for title in marked]
+        )
     return made
 
 

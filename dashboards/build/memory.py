@@ -62,6 +62,7 @@ def memory() -> model.Dashboard:
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("What lies where", [_gpu_share(), _used_and_idle(), _disk(), _warm_ups()]),
         ],
+        marked=["Memory in use and idle"],
         since="now-24h",
     )
 
@@ -316,7 +317,7 @@ def _evictions() -> Panel:
         "Why models left memory. Good: grey. Orange is lack of room, dark yellow is reloads for "
         "options.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
-        Place(8, 9),
+        Place(6, 9),
         colours=palette.REASONS,
     )
 
@@ -328,7 +329,7 @@ def _by_whom() -> Panel:
         "Who took whose room in this time range. Good: empty.",
         {"instance": "Server", "model": "Driven out", "by": "By"},
         [Column("Times", f"round({evictions}) > 0", decimals=0)],
-        Place(8, 9),
+        Place(7, 9),
         hidden=(),
         links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
         sort="Times",
@@ -349,7 +350,7 @@ def _ping_pong() -> Panel:
         "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
         {"instance": "Server", "model": "Driven out", "by": "By, and the reverse"},
         [Column("Times", f"round({both})", decimals=0)],
-        Place(4, 9),
+        Place(7, 9),
         hidden=(),
         sort="Times",
         empty="no pair",
@@ -375,7 +376,7 @@ def _gpu_share() -> Panel:
         "How much of a model lies on GPUs. Good: 100 %. Below, it runs partly on the CPU; 0 after "
         "a reload, the GPU was lost.",
         [Ask(share(vram, held), "{{model}} on {{instance}}")],
-        Place(8),
+        Place(7),
         unit=SHARE,
         stepped=True,
         empty="nothing is resident",
@@ -394,7 +395,7 @@ def _used_and_idle() -> Panel:
         "Memory of models that had a request within five minutes, and of those that had none. "
         "Good: idle memory that nobody else waits for. Models whose use is not seen count as used.",
         asks,
-        Place(8),
+        Place(7),
         unit=BYTES,
         stacked=True,
         stepped=True,
@@ -422,7 +423,7 @@ def _disk() -> Panel:
             Column("On disk", disk, BYTES, decimals=1),
             Column("Servers", f"count by (model) ({pick('ollama_model_disk_bytes')})", decimals=0),
         ],
-        Place(4),
+        Place(6),
         hidden=(),
         sort="On disk",
     )

@@ -19,9 +19,11 @@ from dashboards.build.panels import (
     Panel,
     Place,
     bars,
+    colour,
     heat,
     lines,
     number,
+    ranking,
     states,
     thresholds,
 )
@@ -60,6 +62,7 @@ def one_model() -> model.Dashboard:
             ("Who asks how", [_who_sends(), _options(), _finishes()]),
             ("What it is", [_what(), _memory(), _processor(), _lifetimes()]),
         ],
+        marked=["In memory or not", "Time until it is dropped"],
         marks=("Unexpected unloads", "Reloads and restarts", "Expired and stopped"),
     )
 
@@ -124,7 +127,7 @@ def _numbers() -> list[Panel]:
             decimals=1,
         ),
         number(
-            "Half of the cold, half of the warm",
+            "First token",
             "Median time to the first token, cold and warm, in this time range: what being in "
             "memory is worth.",
             [
@@ -195,16 +198,19 @@ def _keep_alive() -> Panel:
             "{{model}} advised",
         ),
     ]
-    return lines(
+    panel = lines(
         "Keep-alive in effect and advised",
-        "The keep-alive that governs it now, and the one that the idle gaps advise. Good: close "
-        "together. Jumps of the first are clients that bring their own. Never is not drawn.",
+        "The keep-alive that governs it now, and (dashed) the one that its idle gaps advise. The "
+        "scale is logarithmic. Good: close together. Jumps of the first are clients that bring their own. Never is not drawn.",
         asks,
         Place(8, 9),
         unit=SECONDS,
         stepped=True,
+        logarithmic=True,
         empty="not known",
     )
+    dashed = model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
+    return panel.override_by_regexp("/advised$/", [colour(palette.GOOD), dashed])
 
 
 def _unloads() -> Panel:
@@ -442,10 +448,9 @@ def _processor() -> Panel:
 
 def _lifetimes() -> Panel:
     stays = "ollama_model_residency_seconds"
-    asks = [
-        Ask(quantile(0.5, stays, "model", window=RANGE), "{{model}}", "instant"),
-    ]
-    return number(
+    median = quantile(0.5, stays, "model", window=RANGE)
+    asks = [Ask(f"sort_desc(topk(10, {median} >= 0))", "{{model}}", "instant")]
+    return ranking(
         "It stays",
         "Median time from load to unload in this time range. Good: far longer than a load takes.",
         asks,

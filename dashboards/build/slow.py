@@ -70,6 +70,7 @@ def slow() -> model.Dashboard:
             ("Who gave up, what failed", [_aborted(), _outcomes(), _codes()]),
             ("What passes", [_requests(), _bytes(), _log()]),
         ],
+        marked=["Mean wait over time", "Stuck scheduler"],
     )
 
 

@@ -86,7 +86,7 @@ def rows(
 
 
 def _properties(column: Column) -> list[model.DynamicConfigValue]:
-    found: list[tuple[str, Any]] = [("unit", column.unit)]
+    found: list[tuple[str, Any]] = [("unit", column.unit), ("noValue", "-")]
     if column.decimals is not None:
         found.append(("decimals", column.decimals))
     if column.width is not None:

@@ -7,6 +7,7 @@ A rehearsal says what the server did; here it is polled and asked as if it were 
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -37,6 +38,7 @@ from ollama_exporter.simulator.state import Listed
 POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its aligned ones
 WINDOW: Final = 60.0
 ANSWERING: Final = 0.003  # seconds that a poll takes
+FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
@@ -198,19 +200,17 @@ class Virtual:
             return
         exchange.head(200, b"application/x-ndjson", b"")
         token = {"response": "x"} if path.endswith("generate") else {"message": {"content": "x"}}
-        exchange.feed(json.dumps({"model": "", **token, "done": False}).encode() + b"\n")
+        exchange.feed(_record({"model": "", **token, "done": False}))
 
     def _finish(self, exchange: Exchange, answered: Answered, body: dict[str, Any]) -> None:
         granted = answered.granted or answered.arrived
         doing = self._plan(answered.step, body)
         embeds = exchange.route.label.endswith("embed")
-        spoken = 0.0 if embeds else doing.tokens / doing.rate
         record = {
             "total_duration": answered.ended - answered.arrived,
             "load_duration": granted - answered.arrived,
             "prompt_eval_count": doing.prompt_tokens,
             "prompt_eval_duration": doing.first,
-            "eval_duration": spoken,
         }
         record = {
             key: int(value * NANOSECONDS) if key.endswith("duration") else value
@@ -221,8 +221,14 @@ class Virtual:
             exchange.feed(json.dumps({"model": "", "embeddings": [[0.5]], **record}).encode())
         else:
             more = {"done": True, "done_reason": doing.reason, "eval_count": doing.tokens}
-            exchange.feed(json.dumps({"model": "", **more, **record}).encode() + b"\n")
+            record["eval_duration"] = int(doing.tokens / doing.rate * NANOSECONDS)
+            exchange.feed(_record({"model": "", **more, **record}))
         exchange.completed()
+
+
+def _record(fields: dict[str, Any]) -> bytes:
+    """Write one record as the server does: without spaces."""
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
 def _fail(exchange: Exchange, error: str) -> None:
@@ -236,7 +242,7 @@ def _running(listed: Listed) -> RunningModel:
     return RunningModel(
         listed.name,
         listed.digest,
-        listed.expires_at,
+        math.inf if listed.expires_at > FOR_EVER else listed.expires_at,
         listed.size,
         listed.size_vram,
         listed.context,
