@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all dashboards have: variables, links to each other and to the docs, marks of unloads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -13,7 +13,7 @@ from dashboards.build.panels import DATASOURCE
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
 from ollama_exporter.residency.events import Reason
 
-DOCS: Final = "https://github.com/ollama-exporter/ollama_exporter/blob/main/docs"
+DOCS: Final = "https://ollama-exporter.example"  # as in the alerts
 TAG: Final = "ollama"
 # uid -> title, in the order in which one asks.
 DASHBOARDS: Final = {
@@ -52,12 +52,14 @@ def dashboard(
     *,
     since: str = "now-6h",
     marked: Sequence[str],
+    runbooks: Mapping[str, str],
     marks: Sequence[str] = ("Unexpected unloads",),
 ) -> model.Dashboard:
     """Put a dashboard together; `question`: what it answers; a section without a title is first.
 
     `marked`: titles of the graphs that unloads are marked on: on all of them they would hide more
-    than they say. `marks`: which unloads, from the start.
+    than they say. `marks`: which unloads, from the start. `runbooks`: what to do
+    about what the panel of that title shows.
     """
     made = build.Dashboard(DASHBOARDS[uid]).uid(uid).description(question).tags([TAG])
     made.readonly().time(since, "now").refresh("1m").timezone("browser")
@@ -73,19 +75,32 @@ def dashboard(
             made.with_row(build.Row(title))
         for panel in panels:
             made.with_panel(panel)
-    return _numbered(made.build(), marked)
+    return _numbered(made.build(), marked, runbooks)
 
 
-def _numbered(made: model.Dashboard, marked: Sequence[str]) -> model.Dashboard:
+def _numbered(
+    made: model.Dashboard, marked: Sequence[str], runbooks: Mapping[str, str]
+) -> model.Dashboard:
     """Give the panels ids: marks need them, and so do links to a panel."""
     ids: dict[str, int] = {}
     for number, panel in enumerate(made.panels or (), start=1):
-        panel.id_val = ids[panel.title or ""] = number
+        title = panel.title or ""
+        panel.id_val = ids[title] = number
+        if title in runbooks and isinstance(panel, model.Panel):
+            panel.links = [_runbook(runbooks[title])]
+    unknown = runbooks.keys() - ids
+    if unknown:
+        raise ValueError(f"no panel is named {', '.join(sorted(unknown))}")
     for mark in made.annotations.list_val or ():
         mark.filter_val = model.AnnotationPanelFilter(
             exclude=False, ids=[ids[title] for title in marked]
         )
     return made
+
+
+def _runbook(name: str) -> model.DashboardLink:
+    link = build.DashboardLink(f"Runbook {name}").type(model.DashboardLinkType.LINK)
+    return link.url(f"{DOCS}/runbooks/{name}.md").target_blank(True).build()
 
 
 def _variables() -> list[Builder[model.VariableModel]]:

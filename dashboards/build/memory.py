@@ -57,12 +57,19 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps()],
+                [_cold_if(), _memory_if(), _advice(), _gaps(), _warm_ups()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
-            ("What lies where", [_gpu_share(), _used_and_idle(), _disk(), _warm_ups()]),
+            ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
         ],
         marked=["Memory in use and idle"],
+        runbooks={
+            "On GPU": "OllamaPartialOffload",
+            "Evictions": "OllamaUnexpectedUnload",
+            "Ping-pong": "OllamaEvictionPingPong",
+            "Reloads for options": "OllamaReloadThrash",
+            "GPU share of each model": "OllamaFellToCPU",
+        },
         since="now-24h",
     )
 
@@ -291,7 +298,7 @@ def _advice() -> Panel:
         "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
         {"instance": "Server", "model": "Model"},
         columns_,
-        Place(16, 8),
+        Place(14, 8),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="Cold starts",
         empty=NO_REQUESTS,
@@ -304,7 +311,7 @@ def _gaps() -> Panel:
         "How long models were idle before the next request. A keep-alive above a band keeps it "
         "warm; one below pays for nothing. Good: bands that are apart.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(8),
+        Place(6),
         unit=SECONDS,
         scheme="Purples",
         empty=NO_REQUESTS,
@@ -373,10 +380,10 @@ def _gpu_share() -> Panel:
     vram = largest_of(pick("ollama_model_vram_bytes"), "instance", "model")
     panel = lines(
         "GPU share of each model",
-        "How much of a model lies on GPUs. Good: 100 %. Below, it runs partly on the CPU; 0 after "
+        "How much of a model lies on GPUs, the ten lowest. Good: 100 %. Below, it runs partly on the CPU; 0 after "
         "a reload, the GPU was lost.",
-        [Ask(share(vram, held), "{{model}} on {{instance}}")],
-        Place(7),
+        [Ask(f"bottomk(10, {share(vram, held)})", "{{model}} on {{instance}}")],
+        Place(10),
         unit=SHARE,
         stepped=True,
         empty="nothing is resident",
@@ -395,7 +402,7 @@ def _used_and_idle() -> Panel:
         "Memory of models that had a request within five minutes, and of those that had none. "
         "Good: idle memory that nobody else waits for. Models whose use is not seen count as used.",
         asks,
-        Place(7),
+        Place(8),
         unit=BYTES,
         stacked=True,
         stepped=True,

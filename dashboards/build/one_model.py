@@ -60,9 +60,17 @@ def one_model() -> model.Dashboard:
             ("Cold against warm", [_cold(), _warm(), _waits(), _first_tokens()]),
             ("At work", [_speed(), _tokens(), _queue(), _context()]),
             ("Who asks how", [_who_sends(), _options(), _finishes()]),
-            ("What it is", [_what(), _memory(), _processor(), _lifetimes()]),
+            ("What it is", [_what(), _lifetimes(), _memory(), _processor()]),
         ],
         marked=["In memory or not", "Time until it is dropped"],
+        runbooks={
+            "In memory or not": "OllamaUnexpectedUnload",
+            "Cold starts": "OllamaColdStartShareHigh",
+            "Wait for a load": "OllamaLoadTimeRegressed",
+            "Speed of generation": "OllamaFellToCPU",
+            "Context": "OllamaReloadThrash",
+            "keep_alive that requests carry": "OllamaKeepAliveOverridden",
+        },
         marks=("Unexpected unloads", "Reloads and restarts", "Expired and stopped"),
     )
 
@@ -291,13 +299,13 @@ def _first_tokens() -> Panel:
 
 
 def _speed() -> Panel:
-    tokens = rate("ollama_request_output_tokens_total", "model")
-    spent = rate("ollama_request_eval_seconds_sum", "model")
+    tokens = rate("ollama_request_output_tokens_total", "instance", "model")
+    spent = rate("ollama_request_eval_seconds_sum", "instance", "model")
     return lines(
         "Speed of generation",
-        "Tokens per second of one answer while it is generated. Good: level. A drop to a tenth: "
+        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A drop to a tenth: "
         "it fell back to the CPU, see its GPU share.",
-        [Ask(share(tokens, spent), "{{model}}")],
+        [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
         Place(6),
         unit=TOKENS_PER_SECOND,
         empty=NO_REQUESTS,
@@ -407,7 +415,7 @@ def _what() -> Panel:
         "Details of what is resident. Good: one digest on all servers.",
         {"instance": "Server", "model": "Model", **dict(zip(names, headings, strict=True))},
         columns,
-        Place(12, 8),
+        Place(16, 8),
         empty="nothing is resident",
     )
 
@@ -428,7 +436,7 @@ def _memory() -> Panel:
         "What Ollama says it takes, how much of that lies on GPUs, and what its processes really "
         "hold of main memory. Good: all on the GPU.",
         asks,
-        Place(4),
+        Place(12, 7),
         unit=BYTES,
         stepped=True,
         empty="nothing is resident",
@@ -440,7 +448,7 @@ def _processor() -> Panel:
         "Processor",
         "Cores that its runners keep busy. Good: below one on a GPU; many: it computes on the CPU.",
         [Ask(rate("ollama_runner_cpu_seconds_total", "model"), "{{model}}")],
-        Place(4),
+        Place(12, 7),
         unit=COUNT,
         empty="processes are seen where the exporter runs beside Ollama",
     )
@@ -454,7 +462,7 @@ def _lifetimes() -> Panel:
         "It stays",
         "Median time from load to unload in this time range. Good: far longer than a load takes.",
         asks,
-        Place(4),
+        Place(8),
         unit=SECONDS,
         empty="none left",
     )

@@ -64,6 +64,17 @@ def overview() -> model.Dashboard:
             ("The exporter itself", _exporter()),
         ],
         marked=["Memory by model"],
+        runbooks={
+            "Servers": "OllamaDown",
+            "Resident models": "OllamaExpectedModelAbsent",
+            "Cold starts": "OllamaColdStartShareHigh",
+            "Unexpected unloads": "OllamaUnexpectedUnload",
+            "Latest unexpected unloads": "OllamaUnexpectedUnload",
+            "Slowest first tokens (95th percentile)": "OllamaFirstTokenSlow",
+            "Restarts and failed polls": "OllamaRestarting",
+            "Its own defects": "OllamaExporterRecorderErrors",
+            "Configuration": "OllamaExporterReloadFailed",
+        },
     )
 
 

@@ -71,6 +71,15 @@ def slow() -> model.Dashboard:
             ("What passes", [_requests(), _bytes(), _log()]),
         ],
         marked=["Mean wait over time", "Stuck scheduler"],
+        runbooks={
+            "Oldest wait": "OllamaLoadStuck",
+            "Waiting for a load right now": "OllamaLoadStuck",
+            "Stuck scheduler": "OllamaLoadStuck",
+            "First token, warm": "OllamaFirstTokenSlow",
+            "Turned away": "OllamaQueueFull",
+            "Clients that gave up, by phase": "OllamaLoadsAbandoned",
+            "Failures by outcome": "OllamaCrashLoop",
+        },
     )
 
 

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE, Place, target
 
-ROWS: Final = 20  # of a page
+NARROWEST: Final = 60  # pixels of a column
 LETTERS: Final = "ABCDEFGHIJKLMNOP"
 
 
@@ -81,7 +81,7 @@ def rows(
     if sort is not None:
         order_by = common.TableSortByFieldState().display_name(sort).desc(descending)
         panel.sort_by([order_by])
-    panel.filterable(False)
+    panel.filterable(False).min_width(NARROWEST)
     return panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
 
 

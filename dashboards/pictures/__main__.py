@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,7 +77,7 @@ def draw(page: Page, pages: str, prometheus: str, file: Path, *, mode: str, now:
         "scrape": int(history.SCRAPE),
         "variables": json.dumps({"job": ".+", "instance": ".+", "model": ".+", **chosen}),
     }
-    page.clock.set_fixed_time(now * 1000)
+    page.clock.set_fixed_time(datetime.fromtimestamp(now, UTC))
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(f"{pages}/pictures/page/index.html?{urlencode(asked)}")
     page.wait_for_function("document.title != 'drawing'", timeout=PATIENCE)

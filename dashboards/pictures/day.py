@@ -19,6 +19,7 @@ from ollama_exporter.simulator.script import (
 )
 from ollama_exporter.simulator.state import Host
 
+NO_MEMORY: Final = "cudaMalloc failed: out of memory"  # how its server fails the marked request
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 NIGHT: Final = 9 * HOUR  # quiet at the beginning; the day ends in the afternoon
@@ -104,7 +105,7 @@ def too_small(seed: int) -> Script:
         Question(22.8 * HOUR, "mistral", 900, 50),
         Crash(22.8 * HOUR + 50, "mistral"),
         OutOfMemory(18.7 * HOUR, "mistral"),
-        Question(18.7 * HOUR + 1, "mistral", 90, 50),
+        Question(18.7 * HOUR + 1, "mistral", 90, 50, note=NO_MEMORY),
         Restart(23.1 * HOUR, down=90.0),
         Ask(19.8 * HOUR, "mistral", 40, keep_alive=-1),
         Ask(22.1 * HOUR, "mistral", 40, keep_alive=0),

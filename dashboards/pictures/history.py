@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from dashboards.pictures.day import DAY, fleet
 from dashboards.pictures.virtual import Virtual
 
-SCRAPE: Final = 60.0  # seconds
+SCRAPE: Final = 30.0  # seconds
 BLOCK: Final = 7200  # seconds of one block, as Prometheus cuts them
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
+from dashboards.pictures.day import NO_MEMORY
 from ollama_exporter.advising import Advising
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.build import build
@@ -42,6 +43,8 @@ FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
+# What the server says when a runner dies; the rehearsal says no more than that it did.
+DIED: Final = "llama runner process has terminated: exit status 2"
 _Do = Callable[[], None]
 
 
@@ -178,6 +181,9 @@ class Virtual:
                 assert first is not None  # noqa: S101 - it was answered in full
                 self._at(min(first, end), lambda: self._begin(exchange, path))
                 self._at(end, lambda: self._finish(exchange, answered, body))
+            case "runner died":
+                text = NO_MEMORY if answered.step.note == NO_MEMORY else DIED
+                self._at(end, lambda: _fail(exchange, text))
             case error:
                 self._at(end, lambda: _fail(exchange, error))
 

@@ -29,7 +29,7 @@ const custom = [
   ...['drawStyle', 'lineWidth', 'fillOpacity', 'showPoints', 'stacking', 'lineInterpolation'],
   ...['lineStyle', 'spanNulls', 'axisPlacement', 'axisLabel', 'axisSoftMin', 'axisSoftMax'],
   ...['thresholdsStyle', 'gradientMode', 'pointSize', 'hideFrom', 'scaleDistribution'],
-  ...['width', 'cellOptions', 'align', 'barAlignment', 'barWidthFactor', 'barMaxWidth'],
+  ...['width', 'minWidth', 'cellOptions', 'align', 'barAlignment', 'barWidthFactor', 'barMaxWidth'],
 ].map((name) => ({ ...property(`custom.${name}`, null, name), isCustom: true }));
 const registry = new D.Registry(() => [...standard, ...custom]);
 D.standardFieldConfigEditorRegistry.setInit(() => standard);

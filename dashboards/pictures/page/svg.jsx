@@ -137,7 +137,7 @@ export function Heatmap({ panel, frames, width, height, theme, page }) {
       {cells}
       {sorted.map((frame, row) =>
         row % every ? null : (
-          <text key={row} x={left - 8} y={h - (row + 1) * band + 4} textAnchor="end" {...text(theme)}>
+          <text key={row} x={left - 8} y={Math.max(10, h - (row + 1) * band + 4)} textAnchor="end" {...text(theme)}>
             {label(frame)}
           </text>
         )
