@@ -389,6 +389,10 @@ def _bytes() -> Panel:
         asks,
         Place(8),
         unit=BYTES_PER_SECOND,
+        colours={
+            "sent by clients": palette.PARTS["prompt"],
+            "sent to clients": palette.PARTS["generation"],
+        },
         empty=NO_REQUESTS,
     )
 
