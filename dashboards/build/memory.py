@@ -81,7 +81,7 @@ def _numbers() -> list[Panel]:
     return [
         number(
             "Held",
-            "Memory that models hold now.",
+            "Memory that models hold now. Good: less than there is, with room for one more model.",
             [Ask(f"sum({held})", "", "instant")],
             place,
             unit=BYTES,
@@ -138,7 +138,7 @@ def _numbers() -> list[Panel]:
             steps=thresholds(palette.GOOD, (1, palette.WARN), (20, palette.BAD)),
         ),
         number(
-            "Reloads for options",
+            "Reloaded for options",
             "Models in this time range that were loaded again because a request named other "
             "options, above all another num_ctx. Good: 0.",
             [Ask(f"round({thrashed})", "", "instant")],

@@ -80,7 +80,7 @@ def _numbers() -> list[Panel]:
     return [
         number(
             "Servers that hold it",
-            "Servers that have the chosen models in memory now.",
+            "Servers that have the chosen models in memory now. Good: all that should.",
             [Ask(f"sum({pick('ollama_model_loaded')})", "", "instant")],
             place,
             unit=COUNT,
@@ -112,7 +112,7 @@ def _numbers() -> list[Panel]:
         number(
             "A load takes",
             "Mean time to load in this time range, where it was measured. It is what one cold "
-            "start costs.",
+            "start costs. Good: no more than last week; the first load of the day reads from disk.",
             [Ask(mean("ollama_model_load_seconds", window=RANGE), "", "instant")],
             place,
             unit=SECONDS,
@@ -137,7 +137,7 @@ def _numbers() -> list[Panel]:
         number(
             "First token",
             "Median time to the first token, cold and warm, in this time range: what being in "
-            "memory is worth.",
+            "memory is worth. Good: warm below a second.",
             [
                 Ask(
                     quantile(
@@ -181,7 +181,7 @@ def _countdown() -> Panel:
     return lines(
         "Time until it is dropped",
         "Seconds to the deadline that the server last announced. Each request lifts it. Falls to "
-        "0: it expired; breaks off above 0: something drove it out. Models that never expire are "
+        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it gets there. Models that never expire are "
         "not drawn, and a deadline that passed belongs to a model at work.",
         [
             Ask(
@@ -394,7 +394,7 @@ def _finishes() -> Panel:
         "stop: complete. length: cut off at the token limit. Good: stop and tool.",
         [Ask(events("ollama_request_finish_reasons_total", "finish"), "{{finish}}")],
         Place(8),
-        colours={"stop": "green", "length": "dark-orange", "tool": "blue", "load": palette.GREY},
+        colours={"stop": "green", "length": "dark-orange", "tool": "semi-dark-purple", "load": palette.COLD},
         empty=NO_REQUESTS,
     )
 

@@ -65,7 +65,7 @@ def overview() -> model.Dashboard:
         ],
         marked=["Memory by model"],
         runbooks={
-            "Servers": "OllamaDown",
+            "Servers answering": "OllamaDown",
             "Resident models": "OllamaExpectedModelAbsent",
             "Cold starts": "OllamaColdStartShareHigh",
             "Unexpected unloads": "OllamaUnexpectedUnload",
@@ -84,7 +84,7 @@ def _numbers() -> list[Panel]:
     expected, cold = pick("ollama_model_expected"), "ollama_cold_starts_total"
     return [
         number(
-            "Servers",
+            "Servers answering",
             "Servers that answered the last poll, those that did not, and exporters that "
             "Prometheus itself cannot reach. Good: the last two are 0.",
             [
@@ -131,7 +131,7 @@ def _numbers() -> list[Panel]:
         number(
             "Waited for loads",
             "Time that all requests of this time range together spent waiting for a model to "
-            "load: what cold starts cost people.",
+            "load: what cold starts cost people. Good: little beside the hours that people work.",
             [Ask(total("ollama_request_load_wait_seconds_sum", start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
