@@ -126,6 +126,13 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             ("model", "reason"),
         ),
         Family(
+            "ollama_model_last_unload_early_seconds",
+            "gauge",
+            "How long before its deadline, at least, the model left at the last unload with this "
+            "reason: 0 if not before, +Inf if it was to stay for ever.",
+            ("model", "reason"),
+        ),
+        Family(
             "ollama_model_evictions_total",
             "counter",
             "Evictions whose evictor is known: `by` is the model that took the room.",

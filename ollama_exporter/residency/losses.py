@@ -55,6 +55,13 @@ class Loss:
         """Name of what was lost."""
         return self.life.model.name
 
+    @property
+    def early(self) -> float | None:
+        """How long before its deadline, at least, it left; None: E says nothing, it was now."""
+        if self.life.at_now or self.life.model.expires_at <= 0:
+            return None
+        return max(0.0, self.life.deadline() - self.high)
+
 
 class Room:
     """How much the server has been seen to hold: a lower bound of what it can.

@@ -237,6 +237,7 @@ class Tracker:
             now,
             loss.life.first_seen,
             by=verdict.by,
+            early=loss.early,
         )
 
     # -- state -----------------------------------------------------------------------------------

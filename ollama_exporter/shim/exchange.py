@@ -6,9 +6,10 @@ Proxy and transport drive it alike. It never raises and never touches the bytes.
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from ollama_exporter.protocol import asked
 from ollama_exporter.protocol.asked import NOTHING, PEEK, Asked

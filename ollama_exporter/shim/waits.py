@@ -4,8 +4,9 @@
 Pure: what was polled comes in through `Residence`, moments come with the exchanges.
 """
 
-from dataclasses import replace
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from ollama_exporter.residency.gaps import Gaps
 from ollama_exporter.shim.exchange import Exchange

@@ -10,7 +10,6 @@ Alertmanager; both are its own, not ours.
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from typing import Any, Final
 import httpx
 import yaml
 
+from deploy.stack.daemons import free_port, running
 from tests.support.programs import program
 
-START: Final = 20.0  # seconds; only a failing start waits that long
+__all__ = ["free_port"]  # for those who start what is scraped
+
 PATIENCE: Final = 20.0  # seconds that a query is repeated for
-END: Final = 5.0  # seconds between SIGTERM and SIGKILL
 INTERVAL: Final = "250ms"  # of scrapes and of rules
 Vector = list[tuple[dict[str, str], float]]  # labels and value of each series
 Matrix = list[tuple[dict[str, str], list[tuple[float, float]]]]  # moment and value of each sample
@@ -168,12 +168,6 @@ async def alertmanager(
         yield Alertmanager(address, http, log)
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
 def _written(file: Path, config: Mapping[str, Any]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
@@ -184,37 +178,10 @@ def _written(file: Path, config: Mapping[str, Any]) -> Path:
 async def _running(
     here: Path, command: Sequence[str]
 ) -> AsyncIterator[tuple[str, httpx.AsyncClient, Path]]:
-    """Run a program until its `/-/ready` says so; whatever happens, it is gone afterwards."""
     address = f"127.0.0.1:{free_port()}"
     log = here / f"{Path(command[0]).name}.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, f"--web.listen-address={address}", stdout=output, stderr=output
-        )
-    try:
-        async with httpx.AsyncClient(
-            base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
-        ) as http:
-            await _ready(http, process, log)
-            yield address, http, log
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), END)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
-async def _ready(http: httpx.AsyncClient, process: asyncio.subprocess.Process, log: Path) -> None:
-    end = monotonic() + START
-    while True:
-        alive = process.returncode is None and monotonic() < end
-        assert alive, await asyncio.to_thread(log.read_text, encoding="utf-8")
-        try:
-            if (await http.get("/-/ready")).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass  # it does not listen yet
-        await asyncio.sleep(0.05)
+    async with (
+        running(command, address=address, log=log),
+        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, timeout=PATIENCE) as http,
+    ):
+        yield address, http, log

@@ -22,7 +22,7 @@ FENCE: Final = re.compile(r"^```promql\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query. `where`: for people; `labels`: that its result must have, as a panel shows them."""
+    """One query. `where`: for people; `labels`: that its result must have, as panels show them."""
 
     where: str
     expression: str

@@ -4,10 +4,11 @@
 import asyncio
 import logging
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ollama_exporter.cli.bars import bar, beside, parts, words
@@ -501,7 +502,7 @@ def test_a_bar_shows_each_part_by_a_letter_of_its_own() -> None:
     ]  # fmt: skip
     assert bar(seen, longest=10.0).plain == "|" + "L" * 28 + "P" * 2 + "A" * 8 + "·" * 2 + "|"
     assert words(seen) == "load 7.0, prompt 0.5, answer 2.0, rest 0.5"
-    assert "nothing" in words(replace(seen, ended=0.0, reading=Reading(Ending.COMPLETE)))
+    assert "nothing" in words(structs.replace(seen, ended=0.0, reading=Reading(Ending.COMPLETE)))
 
 
 def test_a_cold_call_stands_beside_the_warm_one_whose_answer_took_as_long() -> None:
