@@ -11,9 +11,9 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
+from ollama_exporter.cli.rules import RUNBOOKS
 from ollama_exporter.residency.events import Reason
 
-DOCS: Final = "https://ollama-exporter.example"  # as in the alerts
 TAG: Final = "ollama"
 # uid -> title, in the order in which one asks.
 DASHBOARDS: Final = {
@@ -22,8 +22,8 @@ DASHBOARDS: Final = {
     "ollama-slow": "Ollama / Why was it slow",
     "ollama-memory": "Ollama / Memory against speed",
 }
-EXPECTED: Final = "|".join((Reason.EXPIRED, Reason.STOPPED))
-CHANGED: Final = "|".join((Reason.OPTIONS_CHANGED, Reason.REPLACED, Reason.SERVER_RESTARTED))
+EXPECTED: Final = f"{Reason.EXPIRED}|{Reason.STOPPED}"
+CHANGED: Final = f"{Reason.OPTIONS_CHANGED}|{Reason.REPLACED}|{Reason.SERVER_RESTARTED}"
 # Name, reasons and colour of the marks.
 MARKS: Final = (
     ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED]),
@@ -100,7 +100,7 @@ def _numbered(
 
 def _runbook(name: str) -> model.DashboardLink:
     link = build.DashboardLink(f"Runbook {name}").type(model.DashboardLinkType.LINK)
-    return link.url(f"{DOCS}/runbooks/{name}.md").target_blank(True).build()
+    return link.url(f"{RUNBOOKS}{name}.md").target_blank(True).build()
 
 
 def _variables() -> list[Builder[model.VariableModel]]:
@@ -141,18 +141,8 @@ def _links(uid: str) -> list[build.DashboardLink]:
         for other, title in DASHBOARDS.items()
         if other != uid
     ]
-    docs = [
-        build.DashboardLink(title)
-        .type(model.DashboardLinkType.LINK)
-        .url(f"{DOCS}/{page}")
-        .icon("doc")
-        .target_blank(True)
-        for title, page in (
-            ("Runbooks", "runbooks/"),
-            ("Unload reasons", "unload-reasons.md"),
-        )
-    ]
-    return others + docs
+    runbooks = build.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS)
+    return [*others, runbooks.icon("doc").target_blank(True)]
 
 
 def _mark(name: str, reasons: str, colour: str, *, enabled: bool) -> build.AnnotationQuery:

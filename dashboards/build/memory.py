@@ -380,8 +380,8 @@ def _gpu_share() -> Panel:
     vram = largest_of(pick("ollama_model_vram_bytes"), "instance", "model")
     panel = lines(
         "GPU share of each model",
-        "How much of a model lies on GPUs, the ten lowest. Good: 100 %. Below, it runs partly on the CPU; 0 after "
-        "a reload, the GPU was lost.",
+        "How much of a model lies on GPUs, the ten lowest. Good: 100 %. Below, it runs partly on "
+        "the CPU; 0 after a reload, the GPU was lost.",
         [Ask(f"bottomk(10, {share(vram, held)})", "{{model}} on {{instance}}")],
         Place(10),
         unit=SHARE,

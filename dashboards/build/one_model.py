@@ -181,8 +181,9 @@ def _countdown() -> Panel:
     return lines(
         "Time until it is dropped",
         "Seconds to the deadline that the server last announced. Each request lifts it. Falls to "
-        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it gets there. Models that never expire are "
-        "not drawn, and a deadline that passed belongs to a model at work.",
+        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it "
+        "gets there. Models that never expire are not drawn, and a deadline that passed belongs to "
+        "a model at work.",
         [
             Ask(
                 f"{largest_of(f'({left} < +Inf)', 'instance', 'model')}",
@@ -209,7 +210,8 @@ def _keep_alive() -> Panel:
     panel = lines(
         "Keep-alive in effect and advised",
         "The keep-alive that governs it now, and (dashed) the one that its idle gaps advise. The "
-        "scale is logarithmic. Good: close together. Jumps of the first are clients that bring their own. Never is not drawn.",
+        "scale is logarithmic. Good: close together. Jumps of the first are clients that bring "
+        "their own. Never is not drawn.",
         asks,
         Place(8, 9),
         unit=SECONDS,
@@ -303,8 +305,8 @@ def _speed() -> Panel:
     spent = rate("ollama_request_eval_seconds_sum", "instance", "model")
     return lines(
         "Speed of generation",
-        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A drop to a tenth: "
-        "it fell back to the CPU, see its GPU share.",
+        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A "
+        "drop to a tenth: it fell back to the CPU, see its GPU share.",
         [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
         Place(6),
         unit=TOKENS_PER_SECOND,
@@ -394,7 +396,12 @@ def _finishes() -> Panel:
         "stop: complete. length: cut off at the token limit. Good: stop and tool.",
         [Ask(events("ollama_request_finish_reasons_total", "finish"), "{{finish}}")],
         Place(8),
-        colours={"stop": "green", "length": "dark-orange", "tool": "semi-dark-purple", "load": palette.COLD},
+        colours={
+            "stop": "green",
+            "length": "dark-orange",
+            "tool": "semi-dark-purple",
+            "load": palette.COLD,
+        },
         empty=NO_REQUESTS,
     )
 

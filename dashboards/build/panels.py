@@ -144,7 +144,7 @@ def neutral() -> list[model.DynamicConfigValue]:
     return judged((None, palette.NEUTRAL))
 
 
-def lines(
+def lines(  # noqa: PLR0913 - what a graph can be told
     title: str,
     says: str,
     asks: Sequence[Ask],

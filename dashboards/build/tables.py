@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -45,8 +45,10 @@ def rows(
     sort: str | None = None,
     empty: str = "",
 ) -> table.Panel:
-    """Show a table. `keys`: labels that become columns and their headings, in order; `hidden`:
-    further labels of the queries; `links`: heading -> address; `sort`: heading, largest first.
+    """Show a table.
+
+    `keys`: labels that become columns and their headings, in order; `hidden`: further labels of the
+    queries; `links`: heading -> address; `sort`: heading, largest first.
     """
     panel = table.Panel().title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit("short").show_header(True)

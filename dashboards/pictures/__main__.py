@@ -46,7 +46,9 @@ def main() -> None:
     """Draw them, light and dark."""
     missing = [name for name in ("chromium", "prometheus", "promtool") if not shutil.which(name)]
     if missing:
-        sys.exit(f"make: {', '.join(missing)} missing; on Debian: apt-get install chromium prometheus")
+        sys.exit(
+            f"make: {', '.join(missing)} missing; on Debian: apt-get install chromium prometheus"
+        )
     now = time.time() // 60 * 60
     with tempfile.TemporaryDirectory() as scratch:
         where = Path(scratch)
@@ -87,7 +89,15 @@ def draw(page: Page, pages: str, prometheus: str, file: Path, *, mode: str, now:
     picture = IMAGES / f"{file.stem}-{mode}.png"
     page.screenshot(path=picture)
     if shrink := shutil.which("pngquant"):
-        command = [shrink, "--force", "--skip-if-larger", "--output", str(picture), "128", str(picture)]
+        command = [
+            shrink,
+            "--force",
+            "--skip-if-larger",
+            "--output",
+            str(picture),
+            "128",
+            str(picture),
+        ]
         subprocess.run(command, check=False)
     print(f"pictures: {picture.relative_to(Path.cwd())}, {picture.stat().st_size >> 10} KiB")
 

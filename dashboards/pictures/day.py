@@ -97,8 +97,10 @@ def too_small(seed: int) -> Script:
             leaves = 20.0 if rng.random() < 0.2 else None
             tokens = rng.randint(40, 250)
             steps.append(Question(at, model, tokens, 50, leave_after=leaves, reading=0.4))
-    for at in _every(rng, 18.9 * HOUR, 19.6 * HOUR, 240):  # an editor with its own context
-        steps.append(Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8))
+    steps += [  # an editor with a context of its own
+        Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8)
+        for at in _every(rng, 18.9 * HOUR, 19.6 * HOUR, 240)
+    ]
     steps += [
         Question(15.3 * HOUR, "mistral", 900, 50),
         Crash(15.3 * HOUR + 50, "mistral"),

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
@@ -31,7 +32,7 @@ from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.simulator.calls import plan
+from ollama_exporter.simulator.calls import Plan, plan
 from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Listed
@@ -70,7 +71,9 @@ class Virtual:
         self._state = ServerState(version="0.33.0", installed=installed)
         self._was_up = False
         self._view = self._tracker.view()
-        self._recorder: Recorder | None = None
+        self._recorders: list[Recorder] = []
+        self._ids, self._order = itertools.count(1), itertools.count()
+        self._queue: list[tuple[float, int, _Do]] = []
         self._metrics = build(
             view=lambda: self._view,
             server=lambda: self._state,
@@ -81,22 +84,12 @@ class Virtual:
             shim=self._shim,
             advice=self._advising.rows,
         )
-        assert self._recorder is not None  # noqa: S101 - the build has made it
-        self._advising.attach(
-            self._metrics.idle, self._metrics.labels, lambda: self.recorder.loads()
-        )
+        (self._recorder,) = self._recorders  # the build has made it
+        self._advising.attach(self._metrics.idle, self._metrics.labels, self._recorder.loads)
         self._metrics.exporter.reloaded(at=start)
-        self._ids, self._order = itertools.count(1), itertools.count()
-        self._queue: list[tuple[float, int, _Do]] = []
-
-    @property
-    def recorder(self) -> Recorder:
-        """What records the requests."""
-        assert self._recorder is not None  # noqa: S101 - as above
-        return self._recorder
 
     def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
-        self._recorder = Recorder(
+        recorder = Recorder(
             labels,
             PolledResidence(lambda: self._view, lambda: self._state),
             wall=_same,
@@ -105,14 +98,15 @@ class Virtual:
             gaps=self._advising.gaps,
             idle=idle,
         )
-        return self._recorder
+        self._recorders.append(recorder)
+        return recorder
 
     def scrapes(self, every: float) -> Iterator[Scraped]:
         """Let the day pass; yield what each scrape finds."""
         for seen in self._done.polls:
-            self._at(seen.at, lambda seen=seen: self._poll(seen))
+            self._at(seen.at, partial(self._poll, seen))
         for answered in self._done.answers:
-            self._at(answered.arrived, lambda answered=answered: self._ask(answered))
+            self._at(answered.arrived, partial(self._ask, answered))
         due = self._start + every
         while self._queue:
             at, _, do = heapq.heappop(self._queue)
@@ -159,7 +153,7 @@ class Virtual:
     def _ask(self, answered: Answered) -> None:
         path, body = answered.step.body()
         exchange = Exchange(
-            self.recorder,
+            self._recorder,
             route_of("POST", path),
             method=b"POST",
             id=next(self._ids),
@@ -196,7 +190,7 @@ class Virtual:
             return answered.granted + doing.first
         return max(answered.granted, answered.ended - doing.tokens / doing.rate)
 
-    def _plan(self, step: Ask, body: dict[str, Any]) -> Any:  # noqa: ANN401 - a Plan
+    def _plan(self, step: Ask, body: dict[str, Any]) -> Plan:
         name = next(n for n in self._script.catalogue.manifests if n.startswith(step.model))
         file = self._script.catalogue.manifests[name].file
         return plan(file, str(body.get("prompt", body)), None)

@@ -11,20 +11,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
-import promql_parser
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from ollama_exporter.metrics.catalog import FAMILIES
-from tests.support.queries import (
-    VARIABLE,
-    Query,
-    filled,
-    of_dashboard,
-    of_page,
-    of_rules,
-    panels,
-)
+from ollama_exporter.cli.main import cli
+from tests.support.promql import COUNTED, Read, reads
+from tests.support.queries import VARIABLE, Query, filled, of_dashboard, panels
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "dashboards" / "grafana"
@@ -32,8 +25,10 @@ FILES: Final = sorted(FOLDER.glob("*.json"))
 SCHEMAS: Final = ROOT / "dashboards" / "schemas"
 UNITS: Final = frozenset(json.loads((SCHEMAS / "units.json").read_text(encoding="utf-8")))
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-FOREIGN: Final = {"up"}
-COUNTED: Final = re.compile(r"_(total|bucket|count|sum)$")
+COUNTER: Final = re.compile(r"_(total|bucket|count|sum)$")
+CHOSEN: Final = ("job", "instance")
+RATE, RANGE = 240, 21600  # seconds
+WINDOWS: Final = {"__rate_interval": f"{RATE}s", "__range": f"{RANGE}s"}
 TARGET_KEYS: Final = {
     *("datasource", "expr", "refId", "range", "instant", "format", "legendFormat"),
 }
@@ -62,36 +57,12 @@ def name(file: Path) -> str:
 every_dashboard = pytest.mark.parametrize("file", FILES, ids=name)
 
 
-def selectors(node: Any) -> Iterator[tuple[promql_parser.VectorSelector, str, str]]:
-    """Yield each selector of a query with its range and the function around it."""
-    yield from _selectors(node, "", "")
-
-
-def _selectors(
-    node: Any, window: str, function: str
-) -> Iterator[tuple[promql_parser.VectorSelector, str, str]]:
-    match node:
-        case promql_parser.VectorSelector():
-            yield node, window, function
-        case promql_parser.MatrixSelector():
-            yield from _selectors(node.vector_selector, str(node.range), function)
-        case promql_parser.Call():
-            for argument in node.args:
-                yield from _selectors(argument, window, node.func.name)
-        case promql_parser.BinaryExpr():
-            yield from _selectors(node.lhs, window, "")
-            yield from _selectors(node.rhs, window, "")
-        case promql_parser.AggregateExpr() | promql_parser.ParenExpr() | promql_parser.UnaryExpr():
-            yield from _selectors(node.expr, window, "")
-        case promql_parser.SubqueryExpr():
-            yield from _selectors(node.expr, window, function)
-
-
-def parsed(query: Query) -> Any:
-    """Parse it with the windows that Grafana would put in, and its variables as they are."""
-    windows = {"__rate_interval": "4m", "__range": "6h", "__interval": "1m"}
+def read_by(query: Query) -> list[Read]:
+    """Return what a query reads: its windows as Grafana would fill them in, its variables not."""
     kept = {each: f"${each}" for each in ("job", "instance", "model")}
-    return promql_parser.parse(filled(query.expression, windows | kept))
+    found = reads(filled(query.expression, WINDOWS | kept))
+    assert found, query.where
+    return found
 
 
 @every_dashboard
@@ -108,31 +79,14 @@ def test_every_query_is_narrowed_to_what_is_chosen(file: Path) -> None:
     wrong = []
     for query in of_dashboard(file):
         # the variable of a variable does not narrow itself
-        chosen = {"job": "job", "instance": "instance"}
-        if query.kind == "variable":
-            chosen = {key: key for key in chosen if f"${key}" in query.expression}
-        for selector, _, _ in selectors(parsed(query)):
-            matchers = {m.name: (str(m.op), m.value) for m in selector.matchers.matchers}
-            for label in chosen:
-                operator, value = matchers.get(label, ("", ""))
-                if (operator, value) != ("MatchOp.Re", f"${label}"):
-                    wrong.append(f"{query.where}: {selector.name} {label} {operator} {value}")
-    assert wrong == []
-
-
-@every_dashboard
-def test_every_metric_is_in_the_catalogue_with_those_labels(file: Path) -> None:
-    wrong = []
-    for query in of_dashboard(file):
-        for selector, _, _ in selectors(parsed(query)):
-            metric = selector.name
-            family = FAMILIES.get(metric) or FAMILIES.get(COUNTED.sub("", metric))
-            if family is None:
-                wrong += [] if metric in FOREIGN else [f"{query.where}: {metric}"]
-                continue
-            known = {*family.labels, "job", "instance", "le"}
-            used = {matcher.name for matcher in selector.matchers.matchers}
-            wrong += [f"{query.where}: {metric} has no {each}" for each in used - known]
+        chosen = [x for x in CHOSEN if query.kind != "variable" or f"${x}" in query.expression]
+        for one in read_by(query):
+            matchers = {label: (operator, value) for label, operator, value in one.matchers}
+            wrong += [
+                f"{query.where}: {one.name} {label} {matchers.get(label)}"
+                for label in chosen
+                if matchers.get(label) != ("Re", f"${label}")
+            ]
     assert wrong == []
 
 
@@ -140,22 +94,15 @@ def test_every_metric_is_in_the_catalogue_with_those_labels(file: Path) -> None:
 def test_counters_are_rated_over_the_window_that_fits_the_panel(file: Path) -> None:
     wrong = []
     for query in of_dashboard(file):
-        for selector, window, function in selectors(parsed(query)):
-            family = FAMILIES.get(selector.name)
-            counted = family.kind == "counter" if family else bool(COUNTED.search(selector.name))
-            rated = function in ("rate", "increase")
-            wanted = "4m" if query.kind == "range" else "6h"
-            born = " offset " in query.expression  # counters that are born with their first event
-            if counted and query.kind != "variable" and not rated and not born:
-                wrong.append(f"{query.where}: {selector.name} is not rated")
-            if rated and promql_parser.parse(f"x[{wanted}]").range != _duration(window):
-                wrong.append(f"{query.where}: {selector.name} over {window}, not {wanted}")
+        wanted = RATE if query.kind == "range" else RANGE
+        born = " offset " in query.expression  # counters that are born with their first event
+        for one in read_by(query):
+            rated = one.function in COUNTED
+            if COUNTER.search(one.name) and query.kind != "variable" and not (rated or born):
+                wrong.append(f"{query.where}: {one.name} is not rated")
+            if rated and one.window != wanted:
+                wrong.append(f"{query.where}: {one.name} over {one.window}, not {wanted}")
     assert wrong == []
-
-
-def _duration(text: str) -> Any:
-    hours, minutes, seconds = (float(part) for part in text.split(":"))
-    return promql_parser.parse(f"x[{int(hours * 3600 + minutes * 60 + seconds)}s]").range
 
 
 @every_dashboard
@@ -233,7 +180,7 @@ def test_it_can_be_provisioned_and_linked(file: Path) -> None:
     assert len(set(titles)) == len(titles)
     uids = {each.stem for each in FILES}
     text = file.read_text(encoding="utf-8")
-    assert {found for found in re.findall(r"/d/([\w-]+)", text)} <= uids
+    assert set(re.findall(r"/d/([\w-]+)", text)) <= uids
     others = {link["url"].removeprefix("/d/") for link in dashboard["links"] if link["keepTime"]}
     assert others == uids - {file.stem}
     assert all(link["includeVars"] for link in dashboard["links"] if link["keepTime"])
@@ -291,18 +238,19 @@ def test_every_runbook_that_is_linked_exists() -> None:
     assert linked <= there
 
 
-def test_every_shipped_query_parses() -> None:
-    queries = [query for file in FILES for query in of_dashboard(file)]
-    for file in sorted((ROOT / "dashboards" / "rules").glob("*.yaml")):
-        queries += of_rules(file)
-    for page in sorted(ROOT.glob("docs/**/*.md")):
-        queries += of_page(page)
-    assert len(queries) > 150
-    for query in queries:
-        try:
-            parsed(query)
-        except (ValueError, KeyError) as err:
-            pytest.fail(f"{query.where}: {err}")
+def test_the_command_writes_them_and_says_where_the_runbooks_are(tmp_path: Path) -> None:
+    command = ["dashboards", str(tmp_path), "--runbooks", "https://wiki.example/ollama"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    written = [Path(line) for line in done.output.splitlines()]
+    assert [file.name for file in written] == [file.name for file in FILES]
+    links = [link["url"] for file in written for link in read(file)["links"]]
+    assert "https://wiki.example/ollama/" in links
+    text = "".join(file.read_text(encoding="utf-8") for file in written)
+    assert "ollama-exporter.example" not in text
+    written[0].write_text("{}", encoding="utf-8")
+    assert CliRunner().invoke(cli, command).exit_code == 1  # somebody's work
+    assert CliRunner().invoke(cli, [*command, "--force"]).exit_code == 0
 
 
 def test_what_provisioning_names_exists() -> None:
