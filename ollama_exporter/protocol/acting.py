@@ -2,7 +2,6 @@
 """The client of one server that also asks it to do something: load, keep, drop, generate."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from ollama_exporter.errors import FailureReason, RequestError, TargetError
+from ollama_exporter.errors import RequestError
 from ollama_exporter.protocol.client import OllamaClient, http_client, tls_context
 from ollama_exporter.protocol.reading import Ending, Reading
 from ollama_exporter.protocol.routes import Body
@@ -21,17 +20,8 @@ from ollama_exporter.target import Target
 
 CONNECTIONS: Final = 8
 LONGEST_TEXT: Final = 300
-WEIGHTS: Final = re.compile(r"^FROM .*?(sha256-[0-9a-f]{64})\s*$", re.MULTILINE)
 REFUSED_EMBEDDING: Final = "does not support generate"
 Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What `/api/show` says. `weights`: name of the blob, by which the scheduler knows a runner."""
-
-    weights: str | None
-    embeds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +33,10 @@ class Generated:
     total: float
 
 
-class _Show(msgspec.Struct):
-    modelfile: str = ""
-    capabilities: list[str] | None = None
-
-
 class _Error(msgspec.Struct):
     error: str = ""
 
 
-_SHOW: Final = msgspec.json.Decoder(_Show)
 _ERROR: Final = msgspec.json.Decoder(_Error)
 
 
@@ -89,18 +73,6 @@ class ActingClient(OllamaClient):
         """Have a model dropped as soon as nobody uses it."""
         body = {"model": model, "keep_alive": 0, "stream": False}
         await self._post("/api/generate", body, patience)
-
-    async def show(self, model: str) -> Shown:
-        """Ask what a model is made of."""
-        answer = await self._post("/api/show", {"model": model}, self._timeout)
-        try:
-            shown = _SHOW.decode(answer)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-            raise TargetError(FailureReason.MALFORMED, str(err)) from err
-        found = WEIGHTS.search(shown.modelfile)
-        kinds = shown.capabilities or []
-        embeds = "embedding" in kinds and "completion" not in kinds
-        return Shown(found[1] if found else None, embeds)
 
     async def generate(
         self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
