@@ -2,6 +2,7 @@
 """All that the exporter does to its server, put together; nothing, unless the file says so."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -23,6 +24,7 @@ from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
 
 SOON: Final = 0.2  # the same at the start, while none are known
+logger = logging.getLogger(__name__)
 LEARN: Final = 5.0  # seconds between two looks whether there are new names
 
 
@@ -91,10 +93,12 @@ class Actor:
         self._settings = settings
         self._warm.take(settings.keep_warm)
         self._pilot.take(settings.autopilot)
+        changes = bool(settings.defaults) or settings.autopilot is not None
         if self._defaulting is None or self._recorder is None:
+            if changes:
+                logger.warning("Defaults have no effect: set --proxy.listen-address")
             return
         self._defaulting.rules = Rules(settings.defaults, settings.autopilot, self._pilot.given)
-        changes = bool(settings.defaults) or settings.autopilot is not None
         if self._proxy is not None:
             self._proxy.amend = self._defaulting if changes else None
         self._changes = changes

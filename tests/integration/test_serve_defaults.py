@@ -272,3 +272,14 @@ def test_another_name_of_a_resident_model_is_resident() -> None:
         assert (it.loads(), it.runner().session) == (1, 7200)
 
     with_rules(check, Rule("*", keep_alive=600.0, num_ctx=2048))
+
+
+def test_rules_without_a_proxy_are_said_to_have_no_effect() -> None:
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=HOST, catalogue=CATALOGUE)) as sim,
+            exporting(sim.url, defaults=(Rule("*", keep_alive=600.0),)) as exporter,
+        ):
+            assert exporter.log.count("Defaults have no effect: set --proxy.listen-address") == 1
+
+    asyncio.run(main())
