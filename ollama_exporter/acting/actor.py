@@ -81,10 +81,9 @@ class Actor:
             )
         self._settings = settings
         self._changes = False  # requests are changed
-        self.take(settings)
 
     def attach(self, proxy: Proxy | None) -> None:
-        """Take the proxy whose requests are changed."""
+        """Take the proxy whose requests are changed, and begin with the settings."""
         self._proxy = proxy
         self.take(self._settings)
 
