@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from ollama_exporter.acting.aliases import Aliases
@@ -81,6 +81,7 @@ class Actor:
             )
         self._settings = settings
         self._changes = False  # requests are changed
+        self._wanted = asyncio.Event()
 
     def attach(self, proxy: Proxy | None) -> None:
         """Take the proxy whose requests are changed, and begin with the settings."""
@@ -101,6 +102,7 @@ class Actor:
         if self._proxy is not None:
             self._proxy.amend = self._defaulting if changes else None
         self._changes = changes
+        self._wanted.set()
         # Nobody else is told of requests while nothing is to be done: an observation costs time.
         watches = changes or bool(settings.keep_warm.models)
         self._recorder.on_request = self._saw_request if watches else self._observer
@@ -121,7 +123,10 @@ class Actor:
             installed = self._around.server().installed
             if self._changes and installed is not None:
                 await self._aliases.learn(installed)
-            await asyncio.sleep(LEARN if installed is not None else SOON)
+            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEARN if installed is not None else SOON):
+                    await self._wanted.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
