@@ -107,11 +107,12 @@ class ActingClient(OllamaClient):
     ) -> httpx.Response:
         """Ask on a connection of its own: loads last for minutes, several at the same time."""
         line = Line(self._make)
+
+        def make(http: httpx.AsyncClient) -> httpx.Request:
+            return http.build_request("POST", path, json=dict(body), headers=self._headers())
+
         try:
-            request = line.http.build_request(
-                "POST", path, json=dict(body), headers=self._headers()
-            )
-            return await self._send(line, request, take, timeout=patience)
+            return await self._send(line, make, take, timeout=patience)
         finally:
             await line.http.aclose()
 

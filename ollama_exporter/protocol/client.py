@@ -125,10 +125,14 @@ class OllamaClient:
     ) -> tuple[httpx.Response, bytes]:
         """Send a GET, or with `json` a POST."""
         method, body = "GET" if json is None else "POST", bytearray()
-        request = line.http.build_request(
-            method, path, json=json, headers=self._headers(), extensions=extensions
-        )
-        response = await self._send(line, request, body.extend, timeout=self._timeout)
+
+        def make(http: httpx.AsyncClient) -> httpx.Request:
+            headers = self._headers()
+            return http.build_request(
+                method, path, json=json, headers=headers, extensions=extensions
+            )
+
+        response = await self._send(line, make, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
             raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
         return response, bytes(body)
@@ -136,7 +140,7 @@ class OllamaClient:
     async def _send(
         self,
         line: Line,
-        request: httpx.Request,
+        make: Callable[[httpx.AsyncClient], httpx.Request],
         take: Callable[[bytes], None],
         *,
         timeout: float,  # noqa: ASYNC109 - it is an argument of each request
@@ -145,7 +149,7 @@ class OllamaClient:
         try:
             # httpx bounds each read, not the answer: a body that trickles would last for ever.
             async with asyncio.timeout(timeout):
-                response = await line.http.send(request, stream=True)
+                response = await line.http.send(make(line.http), stream=True)
                 try:
                     await _read(response, take)
                 finally:
