@@ -89,6 +89,7 @@ class Census:
             return False  # likewise, as far as can be told
         if poll.started >= death.at + AT_ONCE:
             death.listed_dead, death.polled = True, poll.started
+            death.seen_dead = death.seen_dead or poll.started
             self.dead[model.key] = model
         return True
 
@@ -110,7 +111,9 @@ class Census:
         died = runner.died or poll.started
         life = Life(model, runner.unlisted, poll.started, poll.started, model.expires_at, 0)
         self.runners.join(runner, model.key)
-        self._deaths.add(Death(life, runner, died, polled=poll.started, listed_dead=True))
+        self._deaths.add(
+            Death(life, runner, died, poll.started, listed_dead=True, seen_dead=poll.started)
+        )
         self.dead[model.key] = model
         if self.polled is not None:
             low = runner.unlisted or runner.born

@@ -42,6 +42,7 @@ class Death:
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     listed_dead: bool = False  # that poll still listed it
+    seen_dead: float | None = None  # start of the first poll that did
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
     by: str | None = None

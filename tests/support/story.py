@@ -108,3 +108,13 @@ class Story:
 
     def reasons(self) -> list[tuple[str, Reason, str | None]]:
         return [(u.model.name.removesuffix(":latest"), u.reason, u.by) for u in self.unloads]
+
+
+def renamed(name: str, weights: str, at: float) -> WeightsNamed:
+    """A name is given new weights."""
+    return WeightsNamed(START + at, f"{name}:latest", weights)
+
+
+def done(at: float, seconds: float) -> LogSaid:
+    """The line that says that a load is done."""
+    return LogSaid(START + at, LogKind.LOAD_DONE, START + at, seconds=seconds)
