@@ -11,7 +11,7 @@ from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.deaths import Death, Deaths
-from ollama_exporter.residency.events import Loaded, Measured, Source
+from ollama_exporter.residency.events import Event, Found, Loaded, Measured, Source
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
@@ -31,7 +31,7 @@ class Sifted:
     """A listing without the dead, and the loads that only the dead among it show."""
 
     living: dict[Key, RunningModel]
-    loads: tuple[Loaded, ...] = ()
+    loads: tuple[Event, ...] = ()
 
 
 class Census:
@@ -54,10 +54,12 @@ class Census:
         `seen`: processes can be seen at present.
         """
         living: dict[Key, RunningModel] = {}
-        loads: list[Loaded] = []
+        loads: list[Event] = []
         self.dead = {}
         for model in poll.models:
-            if self._is_dead(model, poll, seen=seen) or self._was_stillborn(model, poll, loads):
+            if self._is_dead(model, poll, seen=seen):
+                continue
+            if seen and self._was_stillborn(model, poll, loads):
                 continue
             living[model.key] = model
             life = self._lives.get(model.key)
@@ -93,7 +95,7 @@ class Census:
             self.dead[model.key] = model
         return True
 
-    def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Loaded]) -> bool:
+    def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Event]) -> bool:
         """Tell whether what is listed for the first time died in its first moments."""
         if model.key in self._lives:
             return False
@@ -102,7 +104,7 @@ class Census:
             runner
             for runner in fitting
             if runner.died is not None
-            and runner.died < poll.started
+            and (self._deaths.server_died or 0.0) < runner.died < poll.started
             and (runner.unlisted is None or runner.unlisted <= runner.died)
         ]
         if not dead or any(runner.died is None for runner in fitting):
@@ -115,9 +117,12 @@ class Census:
             Death(life, runner, died, poll.started, listed_dead=True, seen_dead=poll.started)
         )
         self.dead[model.key] = model
-        if self.polled is not None:
-            low = runner.unlisted or runner.born
-            loads.append(Loaded(model, low, died, poll.ended, frozenset({Source.PROCESS})))
+        low, source = runner.unlisted or runner.born, frozenset({Source.PROCESS})
+        loads.append(
+            Found(model, poll.ended)
+            if self.polled is None
+            else Loaded(model, low, died, poll.ended, source)
+        )
         return True
 
     def _note_removals(self, poll: Snapshot, living: dict[Key, RunningModel]) -> None:

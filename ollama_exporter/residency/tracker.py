@@ -126,7 +126,7 @@ class Tracker:
             or key not in before
             or self._processes.census.reloaded(self._lives[key], model)
         }
-        events: list[Event] = list(sifted.loads)
+        events = list(sifted.loads)
         if restart and last is not None:
             events += self._restarted(poll, last)
         self._lose(poll, listed, arrived, held)

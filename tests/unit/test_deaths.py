@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What births and deaths of processes settle, rule by rule. docs/unload-reasons.md says the same."""
+"""What births and deaths of processes settle, rule by rule: see docs/unload-reasons.md."""
 
 import pytest
 
