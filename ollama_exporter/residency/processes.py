@@ -226,7 +226,8 @@ class Processes:
 
     def finish(self, now: float) -> list[Event]:
         """Settle everything as if no more could be learned."""
-        late = [death.at + self._window + 1.0 for death in self.deaths.pending]
+        known = [max(death.at, death.polled or 0.0) for death in self.deaths.pending]
+        late = [moment + self._window + 1.0 for moment in known]
         return self.judge(max([now, *late]))
 
     def _scene(self, death: Death, now: float) -> Scene:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.recording import moment_of
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 from ollama_exporter.residency.facts import (
     Fact,
@@ -95,7 +96,7 @@ def run(tracker: Tracker, facts: list[Fact]) -> list[Event]:
 
 
 def end_of(facts: list[Fact]) -> float:
-    return facts[-1].ended if isinstance(facts[-1], Snapshot) else facts[-1].at
+    return moment_of(facts[-1])
 
 
 @settings(max_examples=60)

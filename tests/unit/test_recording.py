@@ -3,6 +3,7 @@ import gzip
 import json
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -235,7 +236,7 @@ def test_what_is_seen_on_the_machine_is_written_as_it_is_read(tmp_path: Path) ->
     writer.close()
     recording = read(file)
     said = sorted([*recording.processes, *recording.log], key=moment_of)
-    back = [line_of(fact, lambda moment: moment - 1000.0) for fact in said]
+    back = [line_of(cast("Any", fact), lambda moment: moment - 1000.0) for fact in said]
     assert back == [line_of(fact, float) for fact in facts]
 
 
