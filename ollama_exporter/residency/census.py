@@ -45,6 +45,7 @@ class Census:
         self._lives, self._deaths, self._journal = lives, deaths, journal
         self._took: dict[str, deque[tuple[float, float]]] = {}  # weights -> bounds of load times
         self._missing: dict[Key, float] = {}
+        self._suspects: dict[Key, Runner] = {}  # died at a moment that is not known
 
     # -- a listing -------------------------------------------------------------------------------
 
@@ -57,7 +58,7 @@ class Census:
         loads: list[Event] = []
         self.dead = {}
         for model in poll.models:
-            if self._is_dead(model, poll, seen=seen):
+            if self._is_dead(model, poll, seen=seen) or self._outlived(model, poll):
                 continue
             if seen and self._was_stillborn(model, poll, loads):
                 continue
@@ -65,12 +66,13 @@ class Census:
             life = self._lives.get(model.key)
             runner = self.runners.of(model.key)
             if life is not None and runner is None:
-                runner = self._bind(model.key, living, before=life.seen)
+                runner = self.runners.bind(model.key, before=life.seen)
                 if runner is not None:
                     runner.listed = life.seen
             if runner is not None and life is not None:
                 self._show(runner.weights, model)
         self._note_removals(poll, living)
+        self._suspects.clear()
         self.runners.unlisted([key for key in living if key not in self._lives], poll.started)
         self.polled = poll.started
         return Sifted(living, tuple(loads))
@@ -93,6 +95,28 @@ class Census:
             death.listed_dead, death.polled = True, poll.started
             death.seen_dead = death.seen_dead or poll.started
             self.dead[model.key] = model
+        return True
+
+    def suspect(self, runner: Runner) -> None:
+        """Take a death whose moment a scan told: when it left the list is for the polls to tell.
+
+        If the next one lists it still, it has crashed.
+        """
+        if runner.key is not None:
+            self._suspects[runner.key] = runner
+
+    def _outlived(self, model: RunningModel, poll: Snapshot) -> bool:
+        """Tell whether what is listed is a suspect's, and no successor can be what is listed."""
+        runner, life = self._suspects.get(model.key), self._lives.get(model.key)
+        if runner is None or life is None or life.reloaded(model):
+            return False
+        if any(r.key is None and r.weights == runner.weights for r in self.runners.living):
+            return False
+        died = runner.died or poll.started
+        del self._lives[model.key]
+        polled = poll.started
+        self._deaths.add(Death(life, runner, died, polled, listed_dead=True, seen_dead=polled))
+        self.dead[model.key] = model
         return True
 
     def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Event]) -> bool:
@@ -165,9 +189,9 @@ class Census:
         self.runners.abandon(runner)
         return True
 
-    def begin(self, life: Life, poll: Snapshot, listed: dict[Key, RunningModel]) -> Runner | None:
+    def begin(self, life: Life, poll: Snapshot) -> Runner | None:
         """Join a new life to its process, and learn how long its load took."""
-        runner = self._bind(life.key, listed, before=poll.started)
+        runner = self.runners.bind(life.key, before=poll.started)
         if runner is None:
             return None
         runner.listed = poll.started
@@ -217,10 +241,6 @@ class Census:
         self.runners.join(runner, key)
         model = replace(model, expires_at=0.0, context=None)
         return Life(model, runner.unlisted or runner.born, begun, at, float("inf"), 0)
-
-    def _bind(self, key: Key, listed: dict[Key, RunningModel], *, before: float) -> Runner | None:
-        strangers = [k for k in listed if self.runners.of(k) is None and not self.runners.known(k)]
-        return self.runners.bind(key, before=before, stranger=strangers == [key])
 
     def _show(self, weights: str, model: RunningModel) -> None:
         self.shown[weights] = model

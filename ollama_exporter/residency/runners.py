@@ -153,24 +153,13 @@ class Runners:
         """Return the living process of a listed model."""
         return next((r for r in self._living.values() if r.key == key), None)
 
-    def known(self, key: Key) -> bool:
-        """Tell whether the weights of a listed model are known."""
-        return key in self._joined or key[0] in self._named
-
-    def bind(self, key: Key, *, before: float, stranger: bool) -> Runner | None:
+    def bind(self, key: Key, *, before: float) -> Runner | None:
         """Join a listed model to the oldest process with its weights that is nobody's yet.
 
-        `before`: who was born later cannot be what was listed then. `stranger`: it is the only one
-        listed whose weights are not known.
+        `before`: who was born later cannot be what was listed then.
         """
-        free = [r for r in self.living if r.key is None and r.born < before]
-        runner = next((r for r in free if self.fits(r, key)), None)
-        if runner is None and stranger:
-            named = {weights for known in self._named.values() for weights in known}
-            strange = [r for r in free if r.weights not in {*named, *self._joined.values()}]
-            # Weights that no name is known for, and a name without weights: if each is the only
-            # one of its kind, they belong together.
-            runner = strange[0] if len(strange) == 1 else None
+        free = (r for r in self.living if r.key is None and r.born < before and self.fits(r, key))
+        runner = next(free, None)
         if runner is not None:
             self.join(runner, key)
         return runner

@@ -227,14 +227,6 @@ def test_names_that_are_not_known_yet_fall_back_to_polls() -> None:
     assert [name for name, _, _ in story.reasons()] == ["a"]
 
 
-def test_the_only_stranger_among_processes_is_the_only_stranger_listed() -> None:
-    story = Story()
-    story.birth(-50, 1, "a", noticed=0)
-    story.poll(0, model("a", 300))
-    story.poll(1, model("a", 300))
-    assert story.state("a").pids == (1,)
-
-
 def test_what_cannot_be_seen_any_more_is_judged_by_the_polls() -> None:
     story = two_loaded()
     story.tell(ProcessesSeen(START + 50, seen=False))
@@ -260,12 +252,26 @@ def test_a_dead_one_that_is_loaded_again_out_of_sight_is_a_load() -> None:
     assert story.reasons() == [("a", Reason.CRASHED, None)]
 
 
-def test_a_death_noticed_by_a_scan_has_that_much_of_a_bound() -> None:
+def test_a_death_at_a_moment_that_only_a_scan_told_is_judged_by_the_polls() -> None:
     story = two_loaded()
-    story.death(300.9, 1, alive=299.9)
-    story.poll(301, model("b", 310))
-    story.said += story.tracker.finish(START + 400)
-    assert story.unloads[0].not_before == START + 299.9
+    story.death(100.9, 1, alive=99.9)
+    assert story.tracker.view().urgent == START + 100.9
+    story.poll(101, model("b", 310))
+    story.birth(105, 3, "c")  # who knows whether five seconds lie between the two
+    for at in (106, 108):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == []
+    story.poll(109, model("b", 310), model("c", 400))
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_dead_but_listed_is_a_crash_whenever_it_died() -> None:
+    story = two_loaded()
+    story.death(100.9, 1, alive=99.9)
+    for at in (101, 103):
+        story.poll(at, model("a", 300), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+    assert story.state("a").runner_up is False
 
 
 def test_a_load_that_needs_two_victims_names_both() -> None:
