@@ -232,6 +232,12 @@ class Census:
         model = self.shown.get(runner.weights)
         if runner.key is not None or key is None or model is None or not took:
             return None
+        names = self.runners.names(runner.weights)
+        if any(
+            life.model.name in names and self.runners.of(k) is None
+            for k, life in self._lives.items()
+        ):
+            return None  # a listed one whose process is not known: it may be this very one
         logged = self._journal.loaded(runner.born, at)
         surely = min(high for _, high in took)
         if logged is False or (logged is None and at - runner.born < surely):

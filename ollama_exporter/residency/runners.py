@@ -154,15 +154,24 @@ class Runners:
         return next((r for r in self._living.values() if r.key == key), None)
 
     def bind(self, key: Key, *, before: float) -> Runner | None:
-        """Join a listed model to the oldest process with its weights that is nobody's yet.
+        """Join a listed model to the youngest process with its weights that is nobody's yet.
 
-        `before`: who was born later cannot be what was listed then.
+        `before`: who was born later cannot be what was listed then. The weights are those that it
+        was joined to before, else those that its name stands for now, else earlier ones of its
+        name that no other digest was joined to.
         """
-        free = (r for r in self.living if r.key is None and r.born < before and self.fits(r, key))
-        runner = next(free, None)
-        if runner is not None:
-            self.join(runner, key)
-        return runner
+        named = self._named.get(key[0], [])
+        others = {weights for known, weights in self._joined.items() if known != key}
+        earlier = [weights for weights in reversed(named[:-1]) if weights not in others]
+        candidates = [self._joined.get(key), *named[-1:], *([] if key in self._joined else earlier)]
+        free = [r for r in self.living if r.key is None and r.born < before]
+        free.sort(key=lambda runner: -runner.born)
+        for weights in candidates:
+            runner = next((r for r in free if r.weights == weights), None)
+            if runner is not None:
+                self.join(runner, key)
+                return runner
+        return None
 
     def join(self, runner: Runner, key: Key) -> None:
         """Note that this process is that listed model."""

@@ -254,11 +254,12 @@ def test_a_dead_one_that_is_loaded_again_out_of_sight_is_a_load() -> None:
 
 def test_a_death_at_a_moment_that_only_a_scan_told_is_judged_by_the_polls() -> None:
     story = two_loaded()
+    story.poll(99, model("a", 300), model("b", 310))
     story.death(100.9, 1, alive=99.9)
     assert story.tracker.view().urgent == START + 100.9
     story.poll(101, model("b", 310))
     story.birth(105, 3, "c")  # who knows whether five seconds lie between the two
-    for at in (106, 108):
+    for at in (105.5, 106, 106.5, 107, 107.5, 108, 108.5):
         story.poll(at, model("b", 310))
     assert story.reasons() == []
     story.poll(109, model("b", 310), model("c", 400))
