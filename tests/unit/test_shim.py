@@ -302,6 +302,20 @@ def test_who_leaves_is_counted_by_what_it_waited_for() -> None:
         assert samples["ollama_requests_aborted_total", f"model=m:latest,phase={phase}"] == 1
 
 
+def test_who_finds_a_listed_model_gone_waits_for_a_load_as_soon_as_a_poll_shows_it() -> None:
+    bench = Bench(Polls({"m:latest": "m:latest"}, {"m:latest": 90.0}, at=95.0))
+    exchange = bench.ask()
+    bench.polls.at, bench.polls.listed = 99.0, {}  # older than the request: it may be listed by now
+    assert bench.samples().get(("ollama_requests_waiting_for_load", "model=m:latest")) is None
+    bench.polls.at = 101.0
+    samples = bench.samples()
+    assert samples["ollama_requests_waiting_for_load", "model=m:latest"] == 1
+    assert samples["ollama_request_oldest_wait_timestamp_seconds", "model=m:latest"] == 100.0
+    exchange.left()
+    assert bench.seen[-1].phase is Phase.WAITING
+    assert bench.samples().get(("ollama_requests_waiting_for_load", "model=m:latest")) is None
+
+
 def test_a_client_that_does_not_wait_for_the_end_of_the_framing_was_answered() -> None:
     bench = Bench()
     exchange = bench.ask()

@@ -393,3 +393,34 @@ def test_names_that_left_are_forgotten_beyond_a_thousand() -> None:
     for number in range(1100):
         story.poll(number * 10, model(f"m{number}", number * 10 + 300))
     assert len(story.tracker.view().models) == 1000
+
+
+# -- when requests ask for a poll ------------------------------------------------------------------
+
+
+def test_a_request_that_waits_as_long_as_for_a_load_asks_for_a_poll_once() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1.0)
+    story.request(2, "a", 1.5)
+    story.request(3, "b", 1.6)  # not listed: that it waits is known
+    assert story.tracker.asked == START + 2.0
+    story.poll(2.05, model("a", 100))
+    assert story.tracker.asked == START + 2.5
+    story.tracker.observe(RequestAnswered(START + 2.1, 2))
+    assert story.tracker.asked is None
+
+
+def test_a_crash_whose_reload_a_request_waits_for_is_seen() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1, answered=2, ended=3, failure=Failure.CRASHED)
+    story.poll(3.05, model("a", 303))
+    story.request(2, "a", 10)
+    assert story.tracker.asked == START + 11
+    story.poll(11.05)
+    story.tracker.observe(RequestAnswered(START + 12.5, 2))
+    story.poll(12.55, model("a", 312.55))
+    assert [unload.reason for unload in story.said if isinstance(unload, Unloaded)] == [
+        Reason.CRASHED
+    ]
