@@ -395,6 +395,28 @@ def test_names_that_left_are_forgotten_beyond_a_thousand() -> None:
     assert len(story.tracker.view().models) == 1000
 
 
+@pytest.mark.parametrize(("seen", "reason"), [(False, "options_changed"), (True, "unknown")])
+def test_a_context_that_changed_before_explains_nothing_where_all_requests_are_seen(
+    reason: str, *, seen: bool
+) -> None:
+    story = covered() if seen else Story()
+    at = 100.0
+    for number, context in enumerate((4096, 8192, 4096)):
+        name, wanted = "a", None if context == 4096 else context
+        if seen:
+            story.request(number + 50, name, at, answered=at + 3, ended=at + 4, num_ctx=wanted)
+        story.poll(at + 5, model("a", at + 304, context=context))
+        at += 10
+    before = len(story.unloads)
+    if seen:
+        story.request(60, "a", at)  # its runner had died while it was idle
+    story.poll(at + 1)
+    if seen:
+        story.tracker.observe(RequestAnswered(START + at + 3, 60))
+    story.poll(at + 4, model("a", at + 304))
+    assert [unload.reason for unload in story.unloads[before:]] == [reason]
+
+
 # -- when requests ask for a poll ------------------------------------------------------------------
 
 
