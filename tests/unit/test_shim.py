@@ -254,6 +254,17 @@ def test_a_failure_is_classified_for_the_tracker_and_never_logged() -> None:
     assert vars(record)["model"] == "other"
 
 
+def test_an_answer_that_broke_off_asks_for_a_poll_though_it_says_nothing() -> None:
+    bench = Bench()
+    exchange = bench.ask()
+    exchange.head(200, NDJSON, b"")
+    exchange.feed(TOKEN)
+    exchange.broken()
+    assert bench.facts[-1] == RequestEnded(100.0, 1, Failure.OTHER)
+    bench.ask().left()
+    assert bench.facts[-1] == RequestEnded(100.0, 2)
+
+
 def test_requests_are_logged_at_debug_alone_unless_an_access_log_is_wanted() -> None:
     bench, log = Bench(), Records()
     with same_logger() as logger:
@@ -269,6 +280,7 @@ def test_requests_are_logged_at_debug_alone_unless_an_access_log_is_wanted() -> 
     [
         (503, b'{"error":"server busy"}', Outcome.QUEUE_FULL),
         (404, b'{"error":"no"}', Outcome.REJECTED),
+        (400, b'{"error":"do embedding request: Post x: EOF"}', Outcome.UPSTREAM_ERROR),
         (500, b"oops", Outcome.UPSTREAM_ERROR),
         (200, b'{"done":false}', Outcome.TRUNCATED),
         (200, b'{"error":"x"}', Outcome.UPSTREAM_ERROR),
