@@ -12,18 +12,23 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ollama_exporter import __version__
+from ollama_exporter.acting.actor import Actor
+from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import ConfigError, OllamaExporterError, StartError
+from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
+from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
-from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.proxying import (
     PolledResidence,
@@ -32,22 +37,18 @@ from ollama_exporter.proxying import (
     open_to_all,
     relaying,
 )
+from ollama_exporter.reloading import Current
 from ollama_exporter.replay import WINDOW, WINDOW_POLLS
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
-from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.state import EVERY, StateFile
+from ollama_exporter.shim.recorder import Recorder, Shared
+from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
 
-# A reload changes these; the rest is built in, and needs a restart.
-RELOADABLE = frozenset(
-    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
-)
 logger = logging.getLogger(__name__)
 
 
@@ -57,17 +58,6 @@ class Onlookers:
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
-
-
-@dataclass(slots=True)
-class Current:
-    """The settings in force; a reload replaces them whole."""
-
-    settings: Settings
-
-    def cadence(self) -> Cadence:
-        """Return how often to poll."""
-        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
 
 
 async def serve(
@@ -99,11 +89,12 @@ async def run(
 
     `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
     """
-    state_file = _state_file(settings)
+    state_file = state_file_of(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
+    exporter.actor.attach(proxy)
     sockets = listen(settings.listen_addresses, field="web.listen-address")
     try:
         addresses = loopback_addresses(settings.proxy_addresses)
@@ -127,7 +118,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(proxy, proxied):
+        async with relaying(proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -147,9 +138,10 @@ class Exporter:
         self.reread: Callable[[], Settings] | None = None
         self._log_lines = log_lines
         self._timeline = Timeline()
-        self._tracker = Tracker(window=max(WINDOW, WINDOW_POLLS * settings.poll_interval))
+        window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
+        self._tracker, self._advising = Tracker(window=window), Advising(blind=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
-        self._sinks = Sinks(events=[self._record])
+        self._sinks = Sinks(events=[self._record], polled=[self._advising.polled])
         self._poller = Poller(
             self._client,
             self._tracker,
@@ -159,24 +151,53 @@ class Exporter:
             wall=self._timeline.wall,
             jitter=random.random,
         )
+        self._machine = Machine(
+            settings,
+            self._client,
+            tell=self._poller.tell,
+            now=self._timeline.now,
+            wall=self._timeline.wall,
+            up=lambda: self._poller.state.up,
+            errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
+        )
+        self._sinks.polled.append(self._polled)
+        self._sinks.installed.append(self._machine.installed)
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
+        self.actor = Actor(
+            settings,
+            self._metrics,
+            self._poller,
+            self._timeline,
+            recorder=self._recorder,
+            advice=self._advising.current,
+            touched=self._advising.gaps.touched,
+        )
+        self._sinks.events.append(self.actor.saw)
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
-        return build(
+        metrics = build(
             view=lambda: self._poller.view,
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
-            expected=settings.expected_models,
+            expected=self._expected,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
+            advice=self._advising.rows,
+            sight=self._machine,
         )
+        self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
+        return metrics
 
-    def _shim(self, labels: ModelLabels) -> Recorder:
+    def _expected(self) -> tuple[str, ...]:
+        """Return who should be resident now."""
+        return self.current.expected(self._timeline.wall(self._timeline.now()))
+
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -188,6 +209,7 @@ class Exporter:
             on_request=self._onlookers.requests,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
+            shared=Shared(loads, self._advising.gaps, idle),
         )
         return self._recorder
 
@@ -205,6 +227,7 @@ class Exporter:
             logger.warning("State not taken up: it is of a later time than now")
         elif saved is not None:
             self._tracker.restore(saved)
+            self._advising.restore(saved.habits)
             self._poller.view = self._tracker.view()
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._metrics.lifecycle.on_event(Found(life.model, now))
@@ -226,7 +249,7 @@ class Exporter:
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
         """Poll meanwhile; in the end write the state and close the client."""
         self.poll_task = asyncio.create_task(self._poller.run())
-        tasks = [self.poll_task]
+        tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -236,7 +259,7 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if state_file is not None:
-                state_file.write(self._tracker.dump())
+                state_file.write(self._advising.saved(self._tracker.dump()))
             await self._client.aclose()
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
@@ -245,15 +268,11 @@ class Exporter:
         """Take the settings anew: all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self.reread is None else self.reread()
-            for field in fields(Settings):
-                value = getattr(settings, field.name)
-                changed = value != getattr(self.current.settings, field.name)
-                if changed and field.name not in RELOADABLE:
-                    raise ConfigError(field.name, value, "a change of it needs a restart")
+            self.current.replace(settings)
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
-        self.current.settings = settings
+        self.actor.take(settings)
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
@@ -267,6 +286,10 @@ class Exporter:
             self.reload()
         except OllamaExporterError as err:
             logger.warning("Configuration not reloaded", extra={"err": str(err)})
+
+    def _polled(self, polled: Polled) -> None:
+        if polled.answer is not None:
+            self._machine.listed(polled.answer.models)
 
     def _record(self, events: tuple[Event, ...], view: View) -> None:
         for event in events:
@@ -288,12 +311,5 @@ class Exporter:
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await asyncio.to_thread(state_file.write, self._tracker.dump())
-
-
-def _state_file(settings: Settings) -> StateFile | None:
-    if settings.state_file is None:
-        return None
-    state_file = StateFile(settings.state_file, url=settings.ollama_url)
-    state_file.check()
-    return state_file
+            saved = self._advising.saved(self._tracker.dump())
+            await asyncio.to_thread(state_file.write, saved)

@@ -13,6 +13,7 @@ import msgspec
 
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.residency.saved import Saved, from_builtins, to_builtins
+from ollama_exporter.settings import Settings
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
@@ -93,3 +94,12 @@ class StateFile:
             "State file set aside",
             extra={"file": str(self._path), "aside": str(aside), "err": why},
         )
+
+
+def state_file_of(settings: Settings) -> StateFile | None:
+    """Return the state file that the settings name. Raises ConfigError if it cannot be written."""
+    if settings.state_file is None:
+        return None
+    state_file = StateFile(settings.state_file, url=settings.ollama_url)
+    state_file.check()
+    return state_file

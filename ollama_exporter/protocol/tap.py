@@ -6,8 +6,9 @@ else (U+2028 is legal inside a JSON string). A reader costs a few searches for a
 only records that can be the last: the markers hold quotes, which inside a JSON string are escaped.
 """
 
-from dataclasses import replace
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from ollama_exporter.protocol import reading
 from ollama_exporter.protocol.reading import UNFINISHED, UNREAD, Ending, Reading
@@ -37,13 +38,7 @@ def tap_for(body: Body, *, content_type: str, content_encoding: str) -> Tap:
         return Unread()
     if kind == "application/json":
         return Json(body)
-    streamed: dict[tuple[Body, str], type[Tap]] = {
-        (Body.NATIVE, "application/x-ndjson"): Ndjson,
-        (Body.OPENAI, "text/event-stream"): ChatEvents,
-        (Body.RESPONSES, "text/event-stream"): ResponseEvents,
-        (Body.ANTHROPIC, "text/event-stream"): MessageEvents,
-    }
-    return streamed.get((body, kind), Unread)()
+    return STREAMED.get((body, kind), Unread)()
 
 
 class Unread:
@@ -267,3 +262,11 @@ class MessageEvents(_Events):
         start = reading.inner(self._kept[self.START]) if self.START in self._kept else None
         said = self._reading(self.DELTA) or Reading(Ending.COMPLETE)
         return replace(said, model=None if start is None else start.model)
+
+
+STREAMED: Final[dict[tuple[Body, str], type[Tap]]] = {
+    (Body.NATIVE, "application/x-ndjson"): Ndjson,
+    (Body.OPENAI, "text/event-stream"): ChatEvents,
+    (Body.RESPONSES, "text/event-stream"): ResponseEvents,
+    (Body.ANTHROPIC, "text/event-stream"): MessageEvents,
+}

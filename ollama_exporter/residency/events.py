@@ -71,6 +71,7 @@ class Unloaded:
     settled_at: float
     resident_since: float  # first poll that listed this incarnation
     by: str | None = None  # evicted: the model that took the room, where it is known
+    early: float | None = None  # seconds before its deadline, at least; inf: pinned for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class ModelState:
     runner_up: bool | None = None  # False: listed, its process is dead; None: not listed, not seen
     loading_since: float | None = None  # birth of a process that is not listed yet
     pids: tuple[int, ...] = ()  # of its living runners
+    deadline: float | None = None  # as last announced, on our timeline, inf for never
 
 
 @dataclass(frozen=True, slots=True)

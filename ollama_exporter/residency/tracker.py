@@ -135,7 +135,7 @@ class Tracker:
                 events.append(self._load(poll, model, last, was_listed=key in before))
             else:
                 self._follow(poll, model)
-        self._note_company(poll)
+        reading.note_company(self._lives.values(), poll)
         self._testimony.polled(poll, {k: x for k, x in self._lives.items() if k not in arrived})
         if last is None or restart:
             self._losses.restart()
@@ -227,13 +227,6 @@ class Tracker:
         epoch = life.epoch if same else self._clock.epoch
         expires = self._clock.ours(model.expires_at, epoch)
         reading.follow(life, model, poll, epoch=epoch, expires=expires)
-
-    def _note_company(self, poll: Snapshot) -> None:
-        """Note who is condemned beside an idle one: the scheduler would have taken that one."""
-        for life in self._lives.values():
-            if life.at_now and life.beside_idle is None:
-                others = [x for x in self._lives.values() if x is not life]
-                life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
 
     # -- decisions -------------------------------------------------------------------------------
 

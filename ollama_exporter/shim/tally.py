@@ -2,19 +2,16 @@
 """The families of the section Requests: counted here, under labels that are decided elsewhere."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
-from ollama_exporter.metrics.families import (
-    Families,
-    collected,
-    constant,
-    counter,
-    gauge,
-    histogram,
-)
+from prometheus_client.samples import Exemplar
+
+from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
+from ollama_exporter.metrics.families import Families, constant
+from ollama_exporter.metrics.plain import PlainCounter, PlainHistogram
 from ollama_exporter.protocol.asked import Asked
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome, Phase, Start
@@ -31,7 +28,7 @@ FINISHES: Final = {word: label for label, words in FINISH.items() for word in wo
 KEEP_ALIVES: Final = ("absent", "zero", "finite", "never")
 OPTIONS: Final = ("absent", "num_ctx", "other")
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
-# What every request touches is counted in integers: an instrument's lock costs more than all of it.
+# Counted by route, for requests that need no runner as well: their samples are made at a scrape.
 COUNTED: Final = frozenset(
     {
         *("ollama_requests_total", "ollama_requests_in_flight", "ollama_request_bytes_total"),
@@ -39,7 +36,6 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
-GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
 # Requests that a runner had to do with: how long the others took says nothing of models.
 SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
 
@@ -64,18 +60,17 @@ class Waiting:
 
 
 class Tally:
-    """Counts. Its caller has a lock, but for `collect`."""
+    """Counts. Its caller has a lock, but for `collect`. `wall`: a moment as Unix seconds."""
 
-    def __init__(self) -> None:
-        make = {"counter": counter, "gauge": gauge, "histogram": histogram}
+    def __init__(self, wall: Callable[[float], float]) -> None:
+        self._wall = wall
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
-        self._instruments: dict[str, Any] = {
-            family.name: make[family.kind](family.name)
-            for family in FAMILIES.values()
-            if family.source and family.name not in COUNTED
-        }
-        self._children: dict[tuple[str, ...], Any] = {}  # bounded, because the labels are
+        mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
+        self._counters = {x.name: PlainCounter(x.name) for x in mine if x.kind == "counter"}
+        self._histograms = {x.name: PlainHistogram(x.name) for x in mine if x.kind == "histogram"}
+        self._failures = self._counters["ollama_request_failures_total"]
+        self._met: set[tuple[str, str]] = set()  # labels and routes; bounded, because both are
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -96,98 +91,84 @@ class Tally:
             codes, code = passed.codes, exchange.status
             codes[code] = codes.get(code, 0) + 1
             if outcome is not Outcome.ANSWERED:
-                self._failure("", exchange.route.label, outcome).inc()
+                self._failures.add("", exchange.route.label, outcome)
 
     # -- requests that need a runner -------------------------------------------------------------
 
     def meet(self, label: str, route: str) -> None:
         """Create counters at 0 before they count: `increase()` misses a birth at 1."""
-        if ("met", label, route) in self._children:
+        if (label, route) in self._met:
             return
-        self._children["met", label, route] = None
+        self._met.add((label, route))
         self._requests.setdefault((label, route, 200), 0)
-        self._child("ollama_cold_starts_total", label)
+        counters = self._counters
+        counters["ollama_cold_starts_total"].meet(label)
         for outcome in FAILURES:
-            self._failure(label, route, outcome)
+            self._failures.meet(label, route, outcome)
         for phase in Phase:
-            self._child("ollama_requests_aborted_total", label, phase)
+            counters["ollama_requests_aborted_total"].meet(label, phase)
         for class_ in KEEP_ALIVES:
-            self._child("ollama_request_keep_alive_total", label, class_)
+            counters["ollama_request_keep_alive_total"].meet(label, class_)
         for class_ in OPTIONS:
-            self._child("ollama_request_options_total", label, class_)
+            counters["ollama_request_options_total"].meet(label, class_)
 
-    def gap(self, label: str, seconds: float) -> None:
-        """Count how long a model had been idle."""
-        self._child("ollama_model_idle_gap_seconds", label).observe(seconds)
-        for bound, written in GAPS:
-            name = "ollama_model_idle_gap_truncated_seconds_total"
-            self._child(name, label, written).inc(min(seconds, bound))
-
-    def record(self, label: str, seen: Observation, *, load: float | None) -> None:
-        """Count a request; `load`: seconds of a load that it measured."""
-        route, outcome = seen.route.label, seen.outcome
+    def record(self, label: str, seen: Observation) -> None:
+        """Count a request."""
+        route, outcome, counters = seen.route.label, seen.outcome, self._counters
         self.meet(label, route)
         key = (label, route, seen.code)
         self._requests[key] = self._requests.get(key, 0) + 1
-        self._child("ollama_request_keep_alive_total", label, _keep_alive(seen.asked)).inc()
-        self._child("ollama_request_options_total", label, _options(seen.asked)).inc()
+        counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.asked))
+        counters["ollama_request_options_total"].add(label, _options(seen.asked))
         if outcome is not Outcome.ANSWERED:
-            self._failure(label, route, outcome).inc()
+            self._failures.add(label, route, outcome)
         else:
-            finish = (
-                "none" if (word := seen.reading.finish) is None else FINISHES.get(word, "other")
-            )
-            self._child("ollama_request_finish_reasons_total", label, finish).inc()
+            word = seen.reading.finish
+            finish = "none" if word is None else FINISHES.get(word, "other")
+            counters["ollama_request_finish_reasons_total"].add(label, finish)
         if seen.phase is not None:
-            self._child("ollama_requests_aborted_total", label, seen.phase).inc()
+            counters["ollama_requests_aborted_total"].add(label, seen.phase)
         if seen.start is Start.COLD:
-            self._child("ollama_cold_starts_total", label).inc()
-        if load is not None:
-            self._child("ollama_model_load_seconds", label).observe(load)
+            counters["ollama_cold_starts_total"].add(label)
         self._times(label, seen)
         self._tokens(label, seen)
 
     def _times(self, label: str, seen: Observation) -> None:
-        read, start = seen.reading, seen.start
+        read, start, histograms = seen.reading, seen.start, self._histograms
+        first, each_token = seen.time_to_first_token, seen.time_per_output_token
         if seen.outcome in SERVED:
-            exemplar = None if seen.trace_id is None else {"trace_id": seen.trace_id}
-            whole = self._child("ollama_request_duration_seconds", label, start)
-            whole.observe(seen.duration, exemplar)
+            exemplar = None
+            if seen.trace_id is not None:
+                ended = self._wall(seen.ended)
+                exemplar = Exemplar({"trace_id": seen.trace_id}, seen.duration, ended)
+            whole = histograms["ollama_request_duration_seconds"]
+            whole.observe(label, start, value=seen.duration, exemplar=exemplar)
         for name, labels, value in (
-            ("time_to_first_token_seconds", (label, start), seen.time_to_first_token),
-            ("load_wait_seconds", (label, start), seen.load_wait),
-            ("prompt_eval_seconds", (label,), read.prompt_eval),
-            ("eval_seconds", (label,), read.eval),
-            ("unaccounted_seconds", (label,), seen.unaccounted),
-            ("time_per_output_token_seconds", (label,), seen.time_per_output_token),
+            ("ollama_request_time_to_first_token_seconds", (label, start), first),
+            ("ollama_request_load_wait_seconds", (label, start), seen.load_wait),
+            ("ollama_request_prompt_eval_seconds", (label,), read.prompt_eval),
+            ("ollama_request_eval_seconds", (label,), read.eval),
+            ("ollama_request_unaccounted_seconds", (label,), seen.unaccounted),
+            ("ollama_request_time_per_output_token_seconds", (label,), each_token),
         ):
             if value is not None:
-                self._child(f"ollama_request_{name}", *labels).observe(value)
+                histograms[name].observe(*labels, value=value)
 
     def _tokens(self, label: str, seen: Observation) -> None:
         for name, count in (
-            ("prompt_tokens", seen.reading.prompt_tokens),
-            ("cached_prompt_tokens", seen.reading.cached_tokens),
-            ("output_tokens", seen.reading.output_tokens),
+            ("ollama_request_prompt_tokens_total", seen.reading.prompt_tokens),
+            ("ollama_request_cached_prompt_tokens_total", seen.reading.cached_tokens),
+            ("ollama_request_output_tokens_total", seen.reading.output_tokens),
         ):
             if count is not None:
-                self._child(f"ollama_request_{name}_total", label).inc(count)
-
-    def _failure(self, label: str, route: str, outcome: Outcome) -> Any:  # noqa: ANN401 - as below
-        return self._child("ollama_request_failures_total", label, route, outcome)
-
-    def _child(self, name: str, *labels: str) -> Any:  # noqa: ANN401 - a child of any kind
-        key = (name, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._instruments[name].labels(*labels)
-        return child
+                self._counters[name].add(label, amount=count)
 
     # -- what is read ----------------------------------------------------------------------------
 
     def collect(self, waiting: Iterable[Waiting]) -> Families:
         """Yield the families as counted so far."""
-        yield from collected(*self._instruments.values())
+        yield from (counter.collect() for counter in self._counters.values())
+        yield from (histogram.collect() for histogram in self._histograms.values())
         routes = [((route,), passed) for route, passed in list(self._routes.items())]
         counted = list(self._requests.items())  # at once: others count meanwhile
         for (route,), passed in routes:

@@ -3,8 +3,15 @@
 
 import os
 import shutil
+import subprocess
+from typing import Final
 
 import pytest
+
+# It shares its bounds with the histogram of idle gaps so that queries can join the two by `le`.
+JOINED_BY_LE: Final = (
+    'ollama_model_idle_gap_truncated_seconds_total non-histogram metrics should not have "le" label'
+)
 
 
 def program(name: str) -> str:
@@ -15,3 +22,18 @@ def program(name: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(f"{name} is not on PATH, and in CI it must be")
     pytest.skip(f"{name} is not on PATH")
+
+
+def check_metrics(exposition: str) -> list[str]:
+    """Return what `promtool check metrics` has to say, but for what is so on purpose."""
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"],
+        input=exposition,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    said = (checked.stdout + checked.stderr).splitlines()
+    assert said or checked.returncode == 0
+    return [line for line in said if line != JOINED_BY_LE]

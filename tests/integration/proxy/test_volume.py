@@ -121,7 +121,8 @@ def big() -> Iterator[Big]:
 def delays(proxy: ProxyProcess, stop: threading.Event) -> list[float]:
     """Read the paced stream; return how late each chunk was."""
     found = []
-    with calling(proxy, b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") as sock:
+    ask = b"POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    with calling(proxy, ask) as sock:
         read_head(sock)
         while not stop.is_set():
             lines = re.findall(rb"(\d+\.\d{6})\n", sock.recv(65536))
@@ -136,7 +137,7 @@ def test_a_client_that_does_not_read_costs_no_memory_and_nobody_time(big: Big) -
         before = proxy.resident()
         beside = threads.submit(delays, proxy, stop)
         try:
-            ask = b"POST /big HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            ask = b"POST /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
             with calling(proxy, ask) as sock:
                 seen = -1
                 while seen != (seen := big.sent):  # until nothing on the way takes any more
@@ -168,7 +169,7 @@ def taken(sock: socket.socket) -> int:
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_blob_of_a_gigabyte_costs_no_memory(big: Big, framing: str) -> None:
     field = f"Content-Length: {GIB}" if framing == "length" else "Transfer-Encoding: chunked"
-    head = f"POST /api/blobs/sha256-0 HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n"
+    head = f"POST /api/blobs/sha256-0 HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n"
     with proxy_process(big.url) as proxy:
         before = proxy.resident()
         with calling(proxy, head.encode()) as sock:

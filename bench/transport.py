@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shim inside Python adds, CPU of a request and of a chunk: python -m bench.transport.
+
+Two httpx clients on the same transport, which answers out of memory, so that nothing but the client
+and the shim is measured. They take turns; what is printed is the difference between the two.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Final
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from ollama_exporter import Transport
+
+URL: Final = "http://127.0.0.1:11434"
+REQUESTS: Final = 2000
+STREAMS: Final = 20
+CHUNKS: Final = 5000
+FINAL: Final = (
+    b'{"model":"llama3.2","created_at":"2026-01-01T00:00:00Z","response":"","done":true,'
+    b'"done_reason":"stop","total_duration":900000000,"load_duration":40000000,'
+    b'"prompt_eval_count":12,"prompt_eval_duration":100000000,"eval_count":40,'
+    b'"eval_duration":700000000}\n'
+)
+CHUNK: Final = (
+    b'{"model":"llama3.2","created_at":"2026-01-01T00:00:00Z","response":" word","done":false}\n'
+)
+ASKED: Final = {"model": "llama3.2", "prompt": "why", "keep_alive": "10m"}
+
+
+class Answer(httpx.SyncByteStream):
+    """A streamed answer of so many chunks and a final record."""
+
+    def __init__(self, chunks: int) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self._chunks):
+            yield CHUNK
+        yield FINAL
+
+
+class Memory(httpx.BaseTransport):
+    """Answers without a network."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer."""
+        for _ in request.stream:  # type: ignore[union-attr]  # a synchronous client's
+            pass
+        kind = {"Content-Type": "application/x-ndjson"}
+        return httpx.Response(200, headers=kind, stream=Answer(self.chunks))
+
+
+def cost(client: httpx.Client, times: int) -> float:
+    """Return the CPU of one request, seconds."""
+    before = time.process_time()
+    for _ in range(times):
+        with client.stream("POST", "/api/generate", json=ASKED) as answer:
+            for _ in answer.iter_raw():
+                pass
+    return (time.process_time() - before) / times
+
+
+def rounds(count: int, *, chunks: int, times: int) -> tuple[list[float], list[float]]:
+    """Return each round's CPU of a request: without and with the shim, seconds."""
+    inner = Memory()
+    inner.chunks = chunks
+    registry = CollectorRegistry()
+    bare = httpx.Client(base_url=URL, transport=inner)
+    ours = httpx.Client(base_url=URL, transport=Transport(inner, base_url=URL, registry=registry))
+    for client in (bare, ours):
+        cost(client, max(1, times // 10))
+    without, within = [], []
+    for _ in range(count):
+        without.append(cost(bare, times))
+        within.append(cost(ours, times))
+    return without, within
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    count: int = parser.parse_args().rounds
+    short = rounds(count, chunks=0, times=REQUESTS)
+    long = rounds(count, chunks=CHUNKS, times=STREAMS)
+    sys.stdout.write("| CPU, µs | httpx alone | what the shim adds |\n|---|---|---|\n")
+    sys.stdout.write(_line("of a request", short, each=1))
+    sys.stdout.write(_line("of a chunk", long, each=CHUNKS))
+
+
+def _line(what: str, seen: tuple[list[float], list[float]], *, each: int) -> str:
+    alone = [value / each * 1e6 for value in seen[0]]
+    added = [(with_it - value) / each * 1e6 for value, with_it in zip(*seen, strict=True)]
+    return f"| {what} | {_spread(alone)} | {_spread(added)} |\n"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+if __name__ == "__main__":
+    main()
