@@ -4,7 +4,7 @@
 #   make demo ARGS="--duration 60"   likewise, ends by itself
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | bench | bench-proxy | clean
+#   make lint | format | docs | truth | bench | bench-proxy | bench-watch | clean
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench bench-proxy clean run-env dev-env programs clients
+.PHONY: help demo test lint format docs truth conformance bench bench-proxy bench-watch clean run-env dev-env programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -83,6 +83,9 @@ conformance: dev-env
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
+
+bench-watch: dev-env
+	@$(PY) -m bench.watch $(ARGS)
 
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)
