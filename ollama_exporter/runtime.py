@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ollama_exporter import __version__
+from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
@@ -22,6 +23,7 @@ from ollama_exporter.listen import listen, spelled
 from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
@@ -41,7 +43,7 @@ from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, Shared
 from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
@@ -134,9 +136,10 @@ class Exporter:
         self.reread: Callable[[], Settings] | None = None
         self._log_lines = log_lines
         self._timeline = Timeline()
-        self._tracker = Tracker(window=max(WINDOW, WINDOW_POLLS * settings.poll_interval))
+        window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
+        self._tracker, self._advising = Tracker(window=window), Advising(blind=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
-        self._sinks = Sinks(events=[self._record])
+        self._sinks = Sinks(events=[self._record], polled=[self._advising.polled])
         self._poller = Poller(
             self._client,
             self._tracker,
@@ -163,7 +166,7 @@ class Exporter:
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
-        return build(
+        metrics = build(
             view=lambda: self._poller.view,
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
@@ -172,10 +175,13 @@ class Exporter:
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
+            advice=self._advising.rows,
             sight=self._machine,
         )
+        self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
+        return metrics
 
-    def _shim(self, labels: ModelLabels, loads: LoadTimes) -> Recorder:
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -185,9 +191,9 @@ class Exporter:
             errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
             tell=self._poller.tell,
             on_request=self._onlookers.requests,
-            on_load=loads.by_request,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
+            shared=Shared(loads, self._advising.gaps, idle),
         )
         return self._recorder
 
@@ -205,6 +211,7 @@ class Exporter:
             logger.warning("State not taken up: it is of a later time than now")
         elif saved is not None:
             self._tracker.restore(saved)
+            self._advising.restore(saved.habits)
             self._poller.view = self._tracker.view()
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._metrics.lifecycle.on_event(Found(life.model, now))
@@ -236,7 +243,7 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if state_file is not None:
-                state_file.write(self._tracker.dump())
+                state_file.write(self._advising.saved(self._tracker.dump()))
             await self._client.aclose()
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
@@ -287,4 +294,5 @@ class Exporter:
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await asyncio.to_thread(state_file.write, self._tracker.dump())
+            saved = self._advising.saved(self._tracker.dump())
+            await asyncio.to_thread(state_file.write, saved)

@@ -21,8 +21,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ollama_exporter.cli.advice import brief
 from ollama_exporter.cli.bars import bar, beside, words
 from ollama_exporter.cli.screen import Story, TrueUnload, score, summary
+from ollama_exporter.errors import HistoryError
+from ollama_exporter.policy.history import from_exporter
+from ollama_exporter.policy.report import Report, report
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.settings import Settings
@@ -101,14 +105,20 @@ class Show:
             who = "server" if isinstance(step, Fault) else "client"
             self.say(self.story.line(time.time(), who, step.note))
 
-    def end(self, truth: list[TrueUnload]) -> None:
-        """Hold what was told against what happened."""
+    def end(self, truth: list[TrueUnload], advice: Report | None) -> None:
+        """Hold what was told against what happened, and say what would have been right."""
         if self._view is not None and not self._drawn:
             self.console.print(self.story.table(self._view, time.time()))
         for told in summary(score(self.story.unloads, truth), self.story.start):
             self.say(told)
         for line in beside(list(self._requests)):
             self.say(line)
+        if advice is not None and advice.findings:
+            self.say(
+                "Which keep_alive was right, as `ollama-exporter advise` would say after that:"
+            )
+            for part in brief(advice, width=self.console.width):
+                self.console.print(part)
 
 
 def free_port(wanted: int) -> int:
@@ -152,6 +162,13 @@ async def _redraw(show: Show) -> None:
         show.draw()
 
 
+async def _advice(port: int) -> Report | None:
+    """Ask the exporter as the command `advise` does; None: it does not answer any more."""
+    with suppress(HistoryError):
+        return report(await asyncio.to_thread(from_exporter, f"http://127.0.0.1:{port}"))
+    return None
+
+
 async def perform(show: Show, duration: float | None) -> None:
     """Run everything until the duration is over, or SIGINT or SIGTERM comes."""
     script, stop = demo(), asyncio.Event()
@@ -181,12 +198,13 @@ async def perform(show: Show, duration: float | None) -> None:
             await asyncio.wait(
                 [exporter, *others], timeout=duration, return_when=asyncio.FIRST_COMPLETED
             )
+        advice = await _advice(port)
         stop.set()
         for task in others:
             task.cancel()
         await asyncio.wait([exporter, *others], timeout=LAST_WORDS)
         unloads = [x for x in sim.truth if isinstance(x, Unload)]
-        show.end([TrueUnload(x.name, x.reason, x.at, x.decided) for x in unloads])
+        show.end([TrueUnload(x.name, x.reason, x.at, x.decided) for x in unloads], advice)
         for task in (exporter, *others):
             if task.done() and not task.cancelled():
                 task.result()  # what went wrong is not swallowed

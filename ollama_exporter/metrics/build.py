@@ -2,12 +2,14 @@
 """Puts the metrics of one exporter together."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from ollama_exporter.metrics.advice import AdviceCollector, Row
 from ollama_exporter.metrics.guard import Collector, Guard
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.lifecycle import Lifecycle
 from ollama_exporter.metrics.loadtimes import LoadTimes
@@ -31,6 +33,9 @@ class Metrics:
     registry: CollectorRegistry
     lifecycle: Lifecycle
     exporter: ExporterCollector
+    idle: IdleCollector
+    labels: ModelLabels
+    loads: LoadTimes
 
 
 def build(
@@ -42,14 +47,15 @@ def build(
     expected: Sequence[str] = (),
     max_models: int = 100,
     runtime: bool = True,
-    shim: Callable[[ModelLabels, LoadTimes], Collector] | None = None,
+    shim: Callable[[ModelLabels, LoadTimes, IdleCollector], Collector] | None = None,
+    advice: Callable[[], Iterable[Row]] = tuple,
     sight: Sight | None = None,
 ) -> Metrics:
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
     the families of process and interpreter. `shim`: makes what fills the families that polls
-    do not. `sight`: what this machine shows.
+    do not. `advice`: what is advised as of the scrape. `sight`: what this machine shows.
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
@@ -57,14 +63,17 @@ def build(
     lifecycle = Lifecycle(wall, labels, loads)
     for name in names:
         lifecycle.meet(name)
+    idle = IdleCollector()
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
         ServerCollector(server, ModelLabels(max_models)),
         ResidencyCollector(view, lambda: server().up, wall, labels, names),
         lifecycle,
-        UnfilledCollector() if shim is None else shim(labels, loads),
+        UnfilledCollector() if shim is None else shim(labels, loads, idle),
         MachineCollector(sight or Blind(), view, lambda: server().up, wall, labels),
+        idle,
+        AdviceCollector(advice),
         exporter,
     ]
     library = RuntimeCollector() if runtime else None
@@ -73,4 +82,4 @@ def build(
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(Guard(collectors, clock=time.perf_counter, besides=besides))
-    return Metrics(registry, lifecycle, exporter)
+    return Metrics(registry, lifecycle, exporter, idle, labels, loads)

@@ -6,15 +6,10 @@ from typing import Final
 from ollama_exporter.metrics.catalog_machine import MACHINE_FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUEST_FAMILIES
 from ollama_exporter.metrics.family import MODEL, Family
+from ollama_exporter.residency.idle import BOUNDS
 
 RESIDENCY_BUCKETS: Final = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 LOAD_BUCKETS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
-# Around the values that people give keep_alive, denser below an hour.
-GAP_BUCKETS: Final = (
-    *(5, 15, 30, 60, 120, 180, 300, 450, 600, 900),
-    *(1200, 1800, 2700, 3600, 5400, 7200, 14400, 28800, 43200, 86400),
-)
-
 
 SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
     "Server": (
@@ -132,6 +127,13 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             ("model", "reason"),
         ),
         Family(
+            "ollama_model_last_unload_early_seconds",
+            "gauge",
+            "How long before its deadline, at least, the model left at the last unload with this "
+            "reason: 0 if not before, +Inf if it was to stay for ever.",
+            ("model", "reason"),
+        ),
+        Family(
             "ollama_model_evictions_total",
             "counter",
             "Evictions whose evictor is known: `by` is the model that took the room.",
@@ -156,17 +158,58 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
         Family(
             "ollama_model_idle_gap_seconds",
             "histogram",
-            "End of a request to the start of the next one.",
+            "How long the model was idle: end of a request to the start of the next one, where "
+            "requests are seen; else as deadlines tell it, answering included. Absent as "
+            "long as it is kept for ever and requests are not seen.",
             MODEL,
-            GAP_BUCKETS,
-            source="requests",
+            BOUNDS,
         ),
         Family(
             "ollama_model_idle_gap_truncated_seconds_total",
             "counter",
             "Sum of the smaller of idle gap and le: makes idle memory exact.",
             ("model", "le"),
-            source="requests",
+        ),
+        Family(
+            "ollama_model_idle_gaps_inferred_total",
+            "counter",
+            "Idle gaps that deadlines alone tell of: those below the poll interval are missing.",
+            MODEL,
+        ),
+    ),
+    "Policy": (
+        Family(
+            "ollama_model_advised_keep_alive_seconds",
+            "gauge",
+            "keep_alive that the idle gaps since the start (or those in the state file) argue "
+            "for, a GB-hour being worth 2 s of waiting; 0 for unload at once, +Inf for never.",
+            MODEL,
+        ),
+        Family(
+            "ollama_model_advice_samples",
+            "gauge",
+            "Idle gaps that it rests on: below 20 it is a rule of thumb, from 50 on measured.",
+            MODEL,
+        ),
+        Family(
+            "ollama_model_advice_load_seconds",
+            "gauge",
+            "Time to load that it reckons with: the mean that was measured, else an assumption "
+            "from the size.",
+            MODEL,
+        ),
+        Family(
+            "ollama_model_advice_memory_bytes",
+            "gauge",
+            "Memory that it reckons with: what the model took when it was last resident.",
+            MODEL,
+        ),
+        Family(
+            "ollama_model_last_keep_alive_seconds",
+            "gauge",
+            "keep_alive in force when the model was last resident, +Inf for never; the roundest "
+            "value that deadlines allow. Absent where they do not tell it.",
+            MODEL,
         ),
     ),
     "This machine": MACHINE_FAMILIES,

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long loads took, each once: its process shows it, and so does a request that waited."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ollama_exporter.metrics.families import collected, histogram
+from ollama_exporter.metrics.families import Families, empty
+from ollama_exporter.metrics.plain import PlainHistogram
 
+LOAD: Final = "ollama_model_load_seconds"
 MOST_MODELS: Final = 1024  # whose last load is remembered
 
 
@@ -28,7 +29,7 @@ class LoadTimes:
     """The histogram, and what it holds already."""
 
     def __init__(self) -> None:
-        self._histogram = histogram("ollama_model_load_seconds")
+        self._histogram = PlainHistogram(LOAD)
         self._processes: dict[str, Span] = {}  # the last load of each model, as its process showed
         self._requests: dict[str, Span] = {}  # likewise, as a request measured it
 
@@ -36,18 +37,26 @@ class LoadTimes:
         """Take a load whose process was seen, or that the log told of; it was over by `ended`."""
         span = Span(ended - seconds, ended)
         if not span.meets(self._requests.get(model)):
-            self._histogram.labels(label).observe(seconds)
+            self._histogram.observe(label, value=seconds)
         _put(self._processes, model, span)
 
     def by_request(self, model: str, label: str, seconds: float, span: Span) -> None:
         """Take what a request measured that waited for a load."""
         if not span.meets(self._processes.get(model)):
-            self._histogram.labels(label).observe(seconds)
+            self._histogram.observe(label, value=seconds)
         _put(self._requests, model, span)
 
-    def collect(self) -> Iterator[Metric]:
+    def totals(self) -> dict[str, tuple[float, int]]:
+        """Return the seconds of all loads that were measured, and how many they were, by label."""
+        return {label: each for (label,), each in self._histogram.totals().items()}
+
+    def collect(self) -> Families:
         """Yield the family."""
-        return collected(self._histogram)
+        yield self._histogram.collect()
+
+    def describe(self) -> list[Metric]:
+        """Return its name."""
+        return [empty(LOAD)]
 
 
 def _put(spans: dict[str, Span], model: str, span: Span) -> None:

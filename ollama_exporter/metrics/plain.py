@@ -67,6 +67,10 @@ class PlainHistogram:
         if exemplar is not None:
             child.exemplars[bucket] = exemplar
 
+    def totals(self) -> dict[Labels, tuple[float, int]]:
+        """Return the sum of the values of each child, and how many they were."""
+        return {x: (child.total, sum(child.counts)) for x, child in list(self._children.items())}
+
     def collect(self) -> Metric:
         """Return the family as counted so far."""
         metric = empty(self._name)

@@ -4,11 +4,11 @@
 Durations become seconds here; absent ones stay None, because the server omits zeros as well.
 """
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ollama_exporter.protocol.routes import Body
 
@@ -25,8 +25,7 @@ class Ending(StrEnum):
     UNREAD = "unread"  # compressed, too long, or of a shape that is not looked into
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What the bytes of one answer said. Durations in seconds, None: not said."""
 
     ending: Ending

@@ -6,8 +6,9 @@ else (U+2028 is legal inside a JSON string). A reader costs a few searches for a
 only records that can be the last: the markers hold quotes, which inside a JSON string are escaped.
 """
 
-from dataclasses import replace
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from ollama_exporter.protocol import reading
 from ollama_exporter.protocol.reading import UNFINISHED, UNREAD, Ending, Reading

@@ -71,6 +71,7 @@ class Unloaded:
     settled_at: float
     resident_since: float  # first poll that listed this incarnation
     by: str | None = None  # evicted: the model that took the room, where it is known
+    early: float | None = None  # seconds before its deadline, at least; inf: pinned for ever
 
 
 @dataclass(frozen=True, slots=True)

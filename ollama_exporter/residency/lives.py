@@ -82,6 +82,12 @@ class Life:
         """
         return model.expires_at == self.model.expires_at
 
+    def early(self, left: float) -> float | None:
+        """Return how long before its deadline it left; None: E says nothing, it was now."""
+        if self.at_now or self.model.expires_at <= 0:
+            return None
+        return max(0.0, self.deadline() - left)
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:

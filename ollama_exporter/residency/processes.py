@@ -287,4 +287,5 @@ def unloaded(life: Life, verdict: Verdict, low: float, high: float, now: float) 
         now,
         life.first_seen,
         by=verdict.by,
+        early=life.early(high),
     )

@@ -2,13 +2,25 @@
 """What of the tracker outlives its process: the lives and when they were last seen."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.idle import IdleGaps
 from ollama_exporter.residency.lives import Life
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What advice on a model rests on."""
+
+    gaps: IdleGaps
+    inferred: float = 0.0  # gaps of these that polls alone showed
+    load_seconds: float = 0.0  # of all loads that were measured
+    loads: int = 0
+    memory: int = 0  # bytes when it was last resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +30,7 @@ class Saved:
     last: Snapshot | None
     lives: tuple[Life, ...]
     known: tuple[str, ...]
+    habits: dict[str, Habit] = field(default_factory=dict)  # by label
 
 
 def save(last: Snapshot | None, lives: Iterable[Life], known: Iterable[str]) -> Saved:

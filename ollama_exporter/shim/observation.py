@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is known of one request when it is over."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.protocol.asked import NOTHING, Asked
 from ollama_exporter.protocol.reading import UNREAD, Reading
@@ -45,8 +46,7 @@ class Start(StrEnum):
     UNKNOWN = "unknown"  # the answer does not say and the residency was not known
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """One finished or aborted request. Moments on the timeline, durations in seconds."""
 
     id: int

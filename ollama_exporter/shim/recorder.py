@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -19,18 +19,29 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, collected, counter, empty
+from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
-from ollama_exporter.metrics.loadtimes import Span
+from ollama_exporter.metrics.loadtimes import LoadTimes, Span
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
+from ollama_exporter.residency.gaps import Gaps
 from ollama_exporter.shim import facts
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
-from ollama_exporter.shim.tally import LOAD, Tally
+from ollama_exporter.shim.tally import Tally
 from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What polls and processes show as well as requests do: nothing is to be counted twice."""
+
+    loads: LoadTimes = field(default_factory=LoadTimes)
+    gaps: Gaps = field(default_factory=Gaps)
+    idle: IdleCollector = field(default_factory=IdleCollector)
 
 
 class Recorder:
@@ -47,15 +58,17 @@ class Recorder:
         errors: Callable[[], None] | None = None,
         tell: Callable[[RequestFact], None] | None = None,
         on_request: Callable[[Observation], None] | None = None,
-        on_load: Callable[[str, str, float, Span], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
+        shared: Shared | None = None,
     ) -> None:
-        self._labels, self._waits = labels, Waits(residence, cold=cold)
         """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
 
-        `on_load`: takes model, label, seconds and span of a load that a request measured.
+        `shared`: what others fill and collect as well; None: nobody else does.
         """
+        self._labels = labels
+        self._shared, self._own_shared = shared or Shared(), shared is None
+        self._waits = Waits(residence, self._shared.gaps, cold=cold)
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -64,7 +77,7 @@ class Recorder:
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
-        self._on_load, self._tally = on_load, Tally(wall, loads=on_load is None)
+        self._tally = Tally(wall)
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -119,10 +132,10 @@ class Recorder:
                     confirmed = outcome is Outcome.ANSWERED
                     label = self._label(exchange.model, confirmed=confirmed)
                     load = self._waits.load_seconds(exchange, seen)
-                    self._tally.record(label, seen, load=load)
-                    if load is not None and self._on_load is not None and seen.model is not None:
+                    self._tally.record(label, seen)
+                    if load is not None and seen.model is not None:
                         span = Span(seen.began, exchange.answered_at or seen.ended)
-                        self._on_load(seen.model, label, load, span)
+                        self._shared.loads.by_request(seen.model, label, load, span)
                 if self._tell is not None:
                     self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
@@ -150,7 +163,7 @@ class Recorder:
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._tally.gap(label, gap)
+            self._shared.idle.observe(label, gap, inferred=False)
 
     def _label(self, model: str | None, *, confirmed: bool) -> str:
         """Return a label: only names that the server knows get one of their own."""
@@ -171,14 +184,18 @@ class Recorder:
             for w in self._waits.waiting()
         ]
         yield from self._tally.collect(waiting)
+        if self._own_shared:
+            yield from self._shared.loads.collect()
+            yield from self._shared.idle.collect()
         if self._alone:
             yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
         yield from (empty(name) for name, family in FAMILIES.items() if family.source == REQUESTS)
-        if self._on_load is None:
-            yield empty(LOAD)
+        if self._own_shared:
+            yield from self._shared.loads.describe()
+            yield from self._shared.idle.describe()
         if self._alone:
             yield from collected(self._own_errors)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client.samples import Exemplar
 
-from ollama_exporter.metrics.catalog import FAMILIES, GAP_BUCKETS
+from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, constant
 from ollama_exporter.metrics.plain import PlainCounter, PlainHistogram
@@ -36,8 +36,6 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
-LOAD: Final = "ollama_model_load_seconds"
-GAPS: Final = tuple((bound, f"{bound:g}") for bound in GAP_BUCKETS)
 # Requests that a runner had to do with: how long the others took says nothing of models.
 SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
 
@@ -64,14 +62,11 @@ class Waiting:
 class Tally:
     """Counts. Its caller has a lock, but for `collect`. `wall`: a moment as Unix seconds."""
 
-    def __init__(self, wall: Callable[[float], float], *, loads: bool = True) -> None:
-        """Count; `loads`: also how long they took, which else is counted elsewhere."""
-        self._wall, self._loads = wall, loads
+    def __init__(self, wall: Callable[[float], float]) -> None:
+        self._wall = wall
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
         mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
-        if loads:
-            mine.append(FAMILIES[LOAD])
         self._counters = {x.name: PlainCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: PlainHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
@@ -117,15 +112,8 @@ class Tally:
         for class_ in OPTIONS:
             counters["ollama_request_options_total"].meet(label, class_)
 
-    def gap(self, label: str, seconds: float) -> None:
-        """Count how long a model had been idle."""
-        self._histograms["ollama_model_idle_gap_seconds"].observe(label, value=seconds)
-        truncated = self._counters["ollama_model_idle_gap_truncated_seconds_total"]
-        for bound, written in GAPS:
-            truncated.add(label, written, amount=min(seconds, bound))
-
-    def record(self, label: str, seen: Observation, *, load: float | None) -> None:
-        """Count a request; `load`: seconds of a load that it measured."""
+    def record(self, label: str, seen: Observation) -> None:
+        """Count a request."""
         route, outcome, counters = seen.route.label, seen.outcome, self._counters
         self.meet(label, route)
         key = (label, route, seen.code)
@@ -142,8 +130,6 @@ class Tally:
             counters["ollama_requests_aborted_total"].add(label, seen.phase)
         if seen.start is Start.COLD:
             counters["ollama_cold_starts_total"].add(label)
-        if load is not None and self._loads:
-            self._histograms["ollama_model_load_seconds"].observe(label, value=load)
         self._times(label, seen)
         self._tokens(label, seen)
 

@@ -4,9 +4,11 @@
 Pure: what was polled comes in through `Residence`, moments come with the exchanges.
 """
 
-from dataclasses import replace
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
+from ollama_exporter.residency.gaps import Gaps
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
 from ollama_exporter.shim.tally import Waiting
@@ -53,11 +55,10 @@ class Unpolled:
 class Waits:
     """Keeps the requests under way by model."""
 
-    def __init__(self, residence: Residence, *, cold: float) -> None:
-        self.residence, self._cold = residence, cold
+    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float) -> None:
+        self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
-        self._ended: dict[str, float] = {}  # when its last one ended
         self._waiting: dict[int, Exchange] = {}  # found their model not resident
 
     def arrived(self, exchange: Exchange) -> float | None:
@@ -73,10 +74,8 @@ class Waits:
         exchange.resident = self._resident(model)
         if exchange.resident is False:
             self._waiting[exchange.id] = exchange
-        last = self._ended.get(model)
-        gap = exchange.began - last if last is not None and not mine else None
         mine[exchange.id] = exchange
-        return None if gap is None else max(0.0, gap)
+        return None if exchange.asked.stop else self._gaps.started(model, exchange.began)
 
     def _resident(self, model: str) -> bool | None:
         """Tell whether a request that comes now finds its model loaded.
@@ -93,9 +92,14 @@ class Waits:
 
     def waits(self, exchange: Exchange) -> bool:
         """Tell whether a request still waits for a load."""
-        if exchange.model is None or exchange.answered_at is not None or exchange.over:
+        model = exchange.model
+        if model is None or exchange.answered_at is not None or exchange.over:
             return False
-        return exchange.resident is False
+        return exchange.resident is False or self._gone(model, since=exchange.began)
+
+    def _gone(self, model: str, *, since: float) -> bool:
+        """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
+        return self.residence.polled_at() > since and self.residence.resident(model) is False
 
     def answered(self, exchange: Exchange) -> None:
         """Take the first byte of its answer."""
@@ -113,10 +117,12 @@ class Waits:
         mine.pop(exchange.id, None)
         if not mine:
             self._open.pop(model, None)
+        served = (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED)
+        used = observation.outcome in served and not observation.reading.remote
+        if not exchange.asked.stop:
+            self._gaps.finished(model, observation.ended, used=used)
         if observation.reading.remote:
             return observation
-        if observation.outcome in (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED):
-            self._remember(self._ended, model, observation.ended)
         if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
             return observation
         resident = exchange.resident
@@ -133,8 +139,8 @@ class Waits:
 
     def waiting(self) -> list[Waiting]:
         """Return who waits for a load, by model; moments on the timeline."""
-        waiting = [e for e in list(self._waiting.values()) if self.waits(e)]
-        return [Waiting(e.model, 1, e.began) for e in waiting if e.model is not None]
+        every = [e for mine in list(self._open.values()) for e in list(mine.values())]
+        return [Waiting(e.model, 1, e.began) for e in every if e.model and self.waits(e)]
 
     def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
         moments.pop(model, None)

@@ -16,7 +16,7 @@ from ollama_exporter.residency.events import Event
 from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.settings import Settings
 
-PATIENCE: Final = 8.0  # seconds; only a failing test waits that long
+PATIENCE: Final = 20.0  # seconds; only a failing test waits that long
 FAST: Final = Settings(
     poll_interval=0.05,
     ollama_timeout=0.3,

@@ -10,7 +10,7 @@ from typing import Final
 from tests.support.programs import program
 from tests.support.rawserver import Link
 
-PATIENCE: Final = 5.0  # seconds; only a failing start waits that long
+PATIENCE: Final = 20.0  # seconds; only a failing start waits that long
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CONFIGURATION: Final = """
 daemon off;

@@ -88,7 +88,9 @@ def metrics(
     return built
 
 
-def unloaded(model: RunningModel, reason: Reason, by: str | None = None) -> Unloaded:
+def unloaded(
+    model: RunningModel, reason: Reason, by: str | None = None, early: float | None = None
+) -> Unloaded:
     return Unloaded(
         model,
         reason,
@@ -98,6 +100,7 @@ def unloaded(model: RunningModel, reason: Reason, by: str | None = None) -> Unlo
         1_800_000_100.0,
         1_800_000_000.0,
         by,
+        early,
     )
 
 
@@ -128,7 +131,8 @@ STORIES = {
         events=[
             Loaded(MISTRAL, 0.0, 1.0, 1.0),
             *(unloaded(MISTRAL, reason) for reason in Reason),
-            unloaded(MISTRAL, Reason.EVICTED, by="llama3.2:latest"),
+            unloaded(MISTRAL, Reason.EVICTED, by="llama3.2:latest", early=math.inf),
+            unloaded(MISTRAL, Reason.CRASHED, early=840.0),
             Restarted(0.0, 1.0),
         ],
     ),
