@@ -208,8 +208,8 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
                 await asyncio.sleep(0.012)
             hired.follow({1000: hexed("c")})  # the last: whoever was before it is gone by then
             async with asyncio.timeout(40.0):
-                while not scene.born() or scene.born()[-1].weights != hexed("c"):
-                    await asyncio.sleep(0.05)  # noqa: ASYNC110 - a thousand take their time
+                while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
+                    await asyncio.sleep(0.05)
             hired.follow({})
             await until(lambda: len(scene.born()) == len(scene.died()))
             told = scene.told[2:]
