@@ -5,7 +5,7 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | clean
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy bench-watch clean run-env dev-env monitoring programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -96,6 +96,9 @@ conformance: dev-env
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
+
+bench-watch: dev-env
+	@$(PY) -m bench.watch $(ARGS)
 
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)
