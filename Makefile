@@ -2,9 +2,10 @@
 #
 #   make demo                        the exporter at work on a simulated server; Ctrl-C ends it
 #   make demo ARGS="--duration 60"   likewise, ends by itself
+#   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -17,13 +18,13 @@ SHELL := /bin/sh
 ARGS ?=
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# promtool and nginx may be in there
+# promtool, prometheus, alertmanager, nginx may be in there
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench bench-proxy clean run-env dev-env programs clients
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -36,9 +37,13 @@ run-env:
 dev-env:
 	@$(call SETUP,develop)
 
-programs: dev-env
-	@.ci/get-program "$(VENV)/bin" promtool prometheus /usr/bin/promtool --version
-	@.ci/get-program "$(VENV)/bin" nginx nginx /usr/sbin/nginx -v
+monitoring: dev-env
+	@.ci/get-program "$(VENV)/bin" prometheus --version \
+		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
+	@.ci/get-alertmanager "$(VENV)/bin"
+
+programs: monitoring
+	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"
@@ -47,6 +52,10 @@ clients: dev-env
 
 demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
+
+# Simulated Ollama with clients, exporter, Prometheus with the rules, Alertmanager: without containers.
+stack: dev-env monitoring
+	@$(WITH_PATH); export PATH; exec $(PY) -m deploy.stack $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
 test: lint programs clients
@@ -76,6 +85,10 @@ docs: dev-env
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
+
+# What the advice would have cost on recorded arrivals: some three minutes.
+keepalive: run-env
+	@$(PY) -m bench.keepalive $(ARGS)
 
 # Loads and unloads the two models on that server, nothing else.
 conformance: dev-env

@@ -5,8 +5,15 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from ollama_exporter.metrics.families import collected, counter, gauge, histogram
+from ollama_exporter.metrics.families import (
+    collected,
+    constant,
+    counter,
+    gauge,
+    histogram,
+)
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -26,8 +33,10 @@ class Lifecycle:
 
     name = "lifecycle"
 
-    def __init__(self, wall: Callable[[float], float], labels: ModelLabels) -> None:
-        self._wall = wall
+    def __init__(
+        self, wall: Callable[[float], float], labels: ModelLabels, loads: LoadTimes
+    ) -> None:
+        self._wall, self._load_times = wall, loads
         self._labels = labels
         self._loads = counter("ollama_model_loads_total")
         self._unloads = counter("ollama_model_unloads_total")
@@ -38,6 +47,7 @@ class Lifecycle:
         self._last = gauge("ollama_model_last_unload_timestamp_seconds")
         self._residency = histogram("ollama_model_residency_seconds")
         self._latest: dict[tuple[str, str], float] = {}  # what `_last` says, on the timeline
+        self._early: dict[tuple[str, str], float | None] = {}  # of the same unloads
         self._overflow.labels("model")
         for source in Source:
             self._witnessed.labels(source.value)
@@ -48,7 +58,11 @@ class Lifecycle:
             case Found():
                 self._arrived(event.model.name)
             case Loaded():
-                self._loads.labels(self._arrived(event.model.name)).inc()
+                label = self._arrived(event.model.name)
+                self._loads.labels(label).inc()
+                if (took := event.load_seconds) is not None:
+                    name, ended = event.model.name, event.not_after
+                    self._load_times.by_process(name, label, took, ended=ended)
                 for source in event.witnessed:
                     self._witnessed.labels(source.value).inc()
             case Unloaded():
@@ -63,6 +77,7 @@ class Lifecycle:
         if event.not_after >= self._latest.get((label, reason), event.not_after):
             self._latest[label, reason] = event.not_after
             self._last.labels(label, reason).set(self._wall(event.not_after))
+            self._early[label, reason] = event.early
         self._residency.labels(label).observe(max(0.0, event.not_after - event.resident_since))
         if event.reason is Reason.EVICTED and event.by is not None:
             self._evictions.labels(label, self._labels.label(event.by)).inc()
@@ -88,7 +103,10 @@ class Lifecycle:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as counted so far."""
-        return collected(
+        yield from self._load_times.collect()
+        early = [(key, value) for key, value in list(self._early.items()) if value is not None]
+        yield constant("ollama_model_last_unload_early_seconds", early)
+        yield from collected(
             self._loads,
             self._unloads,
             self._witnessed,

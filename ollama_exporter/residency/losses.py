@@ -43,6 +43,7 @@ class Loss:
     demand: Demand | None = None
     loaded: tuple[Request, ...] = ()  # requests whose loads began and ended within the bounds
     busy: bool = False  # a request seen was being served by it
+    newcomers: frozenset[str] = frozenset()  # names that were not listed before it
     needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
 
     @property

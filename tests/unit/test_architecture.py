@@ -32,7 +32,12 @@ def sources(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") and path.name not in (".ci", ".github", ".dockerignore"):
             continue
-        if path.name in ("__pycache__", "build", "dist", "htmlcov") or path.suffix == ".egg-info":
+        if (
+            path.name in ("__pycache__", "node_modules", "dist", "htmlcov")
+            or path == ROOT / "build"
+        ):
+            continue
+        if path.suffix == ".egg-info":
             continue
         if path.is_dir():
             yield from sources(path)

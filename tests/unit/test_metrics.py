@@ -23,6 +23,7 @@ from ollama_exporter.metrics.guard import Guard
 from ollama_exporter.metrics.labels import OTHER
 from ollama_exporter.metrics.selfmetrics import LogCounter
 from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
@@ -78,7 +79,7 @@ def metrics(
         server=lambda: server,
         wall=lambda moment: moment,
         log_lines=LogCounter(),
-        expected=expected,
+        expected=lambda: [normalise(name) for name in expected],
         max_models=max_models,
         runtime=False,
     )
@@ -88,7 +89,9 @@ def metrics(
     return built
 
 
-def unloaded(model: RunningModel, reason: Reason, by: str | None = None) -> Unloaded:
+def unloaded(
+    model: RunningModel, reason: Reason, by: str | None = None, early: float | None = None
+) -> Unloaded:
     return Unloaded(
         model,
         reason,
@@ -98,6 +101,7 @@ def unloaded(model: RunningModel, reason: Reason, by: str | None = None) -> Unlo
         1_800_000_100.0,
         1_800_000_000.0,
         by,
+        early,
     )
 
 
@@ -128,7 +132,8 @@ STORIES = {
         events=[
             Loaded(MISTRAL, 0.0, 1.0, 1.0),
             *(unloaded(MISTRAL, reason) for reason in Reason),
-            unloaded(MISTRAL, Reason.EVICTED, by="llama3.2:latest"),
+            unloaded(MISTRAL, Reason.EVICTED, by="llama3.2:latest", early=math.inf),
+            unloaded(MISTRAL, Reason.CRASHED, early=840.0),
             Restarted(0.0, 1.0),
         ],
     ),

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Panels: each kind with the options that all of ours share.
+
+A panel says what it shows (`title`), what good looks like (`says`), and what stands there where no
+data is right (`empty`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from grafana_foundation_sdk.builders import (
+    barchart,
+    bargauge,
+    common,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as values
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heat_values
+from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
+
+from dashboards.build import palette
+
+DATASOURCE: Final = values.DataSourceRef(type_val="prometheus", uid="${datasource}")
+NO_REQUESTS: Final = "no requests seen: they are where clients ask through the proxy or the shim"
+# Events are rare: bars of less than this would each show one event several times.
+EVENT_STEP: Final = "2m"
+
+SECONDS: Final = "s"
+BYTES: Final = "bytes"
+SHARE: Final = "percentunit"
+COUNT: Final = "short"
+MOMENT: Final = "dateTimeFromNow"
+PER_SECOND: Final = "reqps"
+TOKENS_PER_SECOND: Final = "cps"
+BYTES_PER_SECOND: Final = "binBps"
+
+
+Panel = Builder[model.Panel]
+P = TypeVar(
+    "P",
+    barchart.Panel,
+    bargauge.Panel,
+    heatmap.Panel,
+    stat.Panel,
+    statetimeline.Panel,
+    timeseries.Panel,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One query; `legend` names its series."""
+
+    expression: str
+    legend: str = ""
+    kind: str = "range"  # range, instant, table (instant), heatmap
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Columns of 24 and rows that a panel takes."""
+
+    width: int
+    height: int = 8
+
+
+def _with(
+    panel: P, title: str, says: str, asks: Sequence[Ask], place: Place, *, unit: str, empty: str
+) -> P:
+    panel.title(title).description(says).span(place.width).height(place.height)
+    panel.datasource(DATASOURCE).unit(unit)
+    if empty:
+        panel.no_value(empty)
+    for letter, ask in zip("ABCDEFGHIJKLMNOP", asks, strict=False):
+        panel.with_target(target(ask.expression, letter, kind=ask.kind, legend=ask.legend))
+    return panel
+
+
+class _Built(Builder[Dataquery]):
+    """A query that is built already."""
+
+    def __init__(self, query: Dataquery) -> None:
+        self._query = query
+
+    def build(self) -> Dataquery:
+        """Return it."""
+        return self._query
+
+
+def target(expression: str, letter: str, *, kind: str = "table", legend: str = "") -> _Built:
+    """Make a panel's query; its values over time only where that is what is drawn."""
+    query = prometheus.Dataquery().ref_id(letter).expr(expression).datasource(DATASOURCE)
+    if kind in ("range", "heatmap"):
+        query.range()
+    else:
+        query.instant()
+    if kind in ("table", "heatmap"):
+        query.format(PromQueryFormat(kind))
+    if legend:
+        query.legend_format(legend)
+    built = query.build()
+    built.instant, built.range_val = bool(built.instant), bool(built.range_val)
+    return _Built(built)
+
+
+def fixed(colour: str) -> build.FieldColor:
+    """One colour for all."""
+    return build.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(colour)
+
+
+def colour(name: str) -> model.DynamicConfigValue:
+    """Say the colour of one series, as an override."""
+    return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": name})
+
+
+def _coloured(panel: P, colours: Mapping[str, str]) -> P:
+    for name, wanted in colours.items():
+        panel.override_by_name(str(name), [colour(wanted)])
+    return panel
+
+
+def thresholds(first: str, *steps: tuple[float, str]) -> build.ThresholdsConfig:
+    """Colours from a value on."""
+    found = [model.Threshold(None, first), *(model.Threshold(at, name) for at, name in steps)]
+    return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(found)
+
+
+def judged(*steps: tuple[float | None, str]) -> list[model.DynamicConfigValue]:
+    """Colours from a value on, as an override."""
+    found = [{"value": at, "color": name} for at, name in steps]
+    return [model.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": found})]
+
+
+def neutral() -> list[model.DynamicConfigValue]:
+    """Judge nothing, as an override."""
+    return judged((None, palette.NEUTRAL))
+
+
+def lines(  # noqa: PLR0913 - what a graph can be told
+    title: str,
+    says: str,
+    asks: Sequence[Ask],
+    place: Place,
+    *,
+    unit: str,
+    empty: str = "",
+    colours: Mapping[str, str] | None = None,
+    stacked: bool = False,
+    stepped: bool = False,
+    limit: float | None = None,
+    logarithmic: bool = False,
+) -> timeseries.Panel:
+    """Draw series over time; `limit`: a dashed line above which it is not well."""
+    panel = _with(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    _time(panel, legend_as_table=place.width > 8)  # noqa: PLR2004 - a third of the width
+    panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 0)
+    panel.show_points(values.VisibilityMode.NEVER)
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
+    if stepped:
+        panel.line_interpolation(values.LineInterpolation.STEP_AFTER)
+    if logarithmic:
+        scale = common.ScaleDistributionConfig().type(values.ScaleDistribution.LOG).log(10)
+        panel.scale_distribution(scale)
+    else:
+        panel.min(0)
+    if limit is not None:
+        panel.thresholds(thresholds("transparent", (limit, palette.BAD)))
+        style = common.GraphThresholdsStyleConfig()
+        panel.thresholds_style(style.mode(values.GraphThresholdsStyleMode.DASHED))
+    return _coloured(panel, colours or {})
+
+
+def bars(
+    title: str,
+    says: str,
+    asks: Sequence[Ask],
+    place: Place,
+    *,
+    empty: str = "",
+    colours: Mapping[str, str] | None = None,
+) -> timeseries.Panel:
+    """Draw events over time: whole numbers, stacked."""
+    panel = _with(timeseries.Panel(), title, says, asks, place, unit=COUNT, empty=empty)
+    _time(panel, legend_as_table=place.width > 8, totals=True)  # noqa: PLR2004 - as above
+    panel.draw_style(values.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
+    panel.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
+    panel.min(0).decimals(0).interval(EVENT_STEP).axis_soft_max(3)
+    return _coloured(panel, colours or {})
+
+
+def _time(panel: timeseries.Panel, *, legend_as_table: bool, totals: bool = False) -> None:
+    legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
+    if legend_as_table:
+        legend.display_mode(values.LegendDisplayMode.TABLE).placement(values.LegendPlacement.RIGHT)
+        legend.calcs(["sum"] if totals else ["lastNotNull", "max"])
+        legend.sort_by("Total" if totals else "Last *").sort_desc(True)
+    else:
+        legend.display_mode(values.LegendDisplayMode.LIST).calcs([])
+    panel.legend(legend)
+    tooltip = common.VizTooltipOptions().mode(values.TooltipDisplayMode.MULTI)
+    panel.tooltip(tooltip.sort(values.SortOrder.DESCENDING))
+    panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    panel.span_nulls(False)
+
+
+def number(
+    title: str,
+    says: str,
+    asks: Sequence[Ask],
+    place: Place,
+    *,
+    unit: str,
+    empty: str = "none",
+    steps: build.ThresholdsConfig | None = None,
+    decimals: int | None = None,
+    mappings: Sequence[model.ValueMapping] = (),
+) -> stat.Panel:
+    """Show one number for each query; without `steps` it judges nothing."""
+    panel = _with(stat.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel.graph_mode(values.BigValueGraphMode.NONE)
+    panel.justify_mode(values.BigValueJustifyMode.AUTO)
+    named = len(asks) > 1 or "{{" in asks[0].legend
+    panel.text_mode(
+        values.BigValueTextMode.VALUE_AND_NAME if named else values.BigValueTextMode.VALUE
+    )
+    panel.wide_layout(False).orientation(values.VizOrientation.AUTO)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+    if steps is None:
+        panel.color_mode(values.BigValueColorMode.NONE).color_scheme(fixed(palette.NEUTRAL))
+    else:
+        panel.color_mode(values.BigValueColorMode.VALUE).thresholds(steps)
+        panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+    if decimals is not None:
+        panel.decimals(decimals)
+    if mappings:
+        panel.mappings(list(mappings))
+    return panel
+
+
+def ranking(
+    title: str,
+    says: str,
+    asks: Sequence[Ask],
+    place: Place,
+    *,
+    unit: str,
+    empty: str = "",
+    steps: build.ThresholdsConfig | None = None,
+    most: float | None = None,
+) -> bargauge.Panel:
+    """Show bars beside each other, the longest first as the query sorts them."""
+    panel = _with(bargauge.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel.orientation(values.VizOrientation.HORIZONTAL).min(0)
+    panel.display_mode(values.BarGaugeDisplayMode.BASIC).show_unfilled(False)
+    panel.value_mode(values.BarGaugeValueMode.TEXT)
+    panel.name_placement(values.BarGaugeNamePlacement.LEFT)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+    if steps is None:
+        panel.color_scheme(fixed(palette.COLD))
+    else:
+        panel.thresholds(steps)
+        panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+    if most is not None:
+        panel.max(most)
+    return panel
+
+
+def states(
+    title: str, says: str, asks: Sequence[Ask], place: Place, *, of: Mapping[str, str]
+) -> statetimeline.Panel:
+    """Draw states over time; `of`: their names and colours, value 0 first."""
+    panel = _with(statetimeline.Panel(), title, says, asks, place, unit="none", empty="")
+    mapping = {
+        str(value): model.ValueMappingResult(text=name, color=wanted, index=value)
+        for value, (name, wanted) in enumerate(of.items())
+    }
+    panel.mappings([model.ValueMap(options=mapping)])
+    panel.show_value(values.VisibilityMode.NEVER).row_height(0.8).fill_opacity(100).line_width(0)
+    panel.merge_values(True).align_value(values.TimelineValueAlignment.LEFT).per_page(20)
+    legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
+    panel.legend(legend.display_mode(values.LegendDisplayMode.LIST).calcs([]))
+    panel.tooltip(common.VizTooltipOptions().mode(values.TooltipDisplayMode.SINGLE))
+    return panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+
+
+def heat(
+    title: str, says: str, ask: Ask, place: Place, *, unit: str, scheme: str, empty: str = ""
+) -> heatmap.Panel:
+    """Draw a histogram over time: the darker, the more."""
+    panel = _with(heatmap.Panel(), title, says, [ask], place, unit=COUNT, empty=empty)
+    panel.calculate(False).cell_gap(1).interval(EVENT_STEP)
+    colours = heatmap.HeatmapColorOptions().mode(heat_values.HeatmapColorMode.SCHEME)
+    colours.scheme(scheme).steps(64).scale(heat_values.HeatmapColorScale.EXPONENTIAL)
+    panel.color(colours.exponent(0.5).fill("dark-orange").reverse(False))
+    panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(values.AxisPlacement.LEFT))
+    panel.rows_frame(heatmap.RowsHeatmapOptions().layout(values.HeatmapCellLayout.AUTO))
+    panel.cell_values(heatmap.CellValues().unit(COUNT))
+    panel.filter_values(heatmap.FilterValueRange().le(1e-9))
+    tooltip = heatmap.HeatmapTooltip().mode(values.TooltipDisplayMode.SINGLE).y_histogram(True)
+    return panel.tooltip(tooltip.show_color_scale(True)).show_legend()
+
+
+def columns(
+    title: str,
+    says: str,
+    asks: Sequence[Ask],
+    place: Place,
+    *,
+    x: str,
+    unit: str,
+    empty: str = "",
+    stacked: bool = False,
+    horizontal: bool = False,
+    colours: Mapping[str, str] | None = None,
+) -> barchart.Panel:
+    """Draw bars over the values of a label; `x`: the field that names them."""
+    panel = _with(barchart.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel.x_field(x).show_value(values.VisibilityMode.NEVER).fill_opacity(85).line_width(0)
+    panel.orientation(
+        values.VizOrientation.HORIZONTAL if horizontal else values.VizOrientation.VERTICAL
+    )
+    panel.stacking(values.StackingMode.NORMAL if stacked else values.StackingMode.NONE)
+    panel.bar_width(0.85).group_width(0.8).min(0)
+    legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
+    panel.legend(legend.display_mode(values.LegendDisplayMode.LIST).calcs([]))
+    tooltip = common.VizTooltipOptions().mode(values.TooltipDisplayMode.MULTI)
+    panel.tooltip(tooltip.sort(values.SortOrder.NONE))
+    panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
+    return _coloured(panel, colours or {})

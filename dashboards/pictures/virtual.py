@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real exporter in virtual time: its tracker, its recorder, its registry; no sockets, no clock.
+
+A rehearsal says what the server did; here it is polled and asked as if it were now.
+"""
+
+import heapq
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from prometheus_client.metrics_core import Metric
+
+from dashboards.pictures.day import NO_MEMORY
+from ollama_exporter.advising import Advising
+from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.metrics.build import build
+from ollama_exporter.metrics.idle import IdleCollector
+from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
+from ollama_exporter.metrics.selfmetrics import LogCounter
+from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.poller import Polled
+from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.protocol.routes import route_of
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.proxying import PolledResidence
+from ollama_exporter.residency.facts import Fact
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.recorder import Recorder, Shared
+from ollama_exporter.simulator.calls import Plan, plan
+from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
+from ollama_exporter.simulator.script import Ask, Script
+from ollama_exporter.simulator.state import Listed
+
+POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its aligned ones
+WINDOW: Final = 60.0
+ANSWERING: Final = 0.003  # seconds that a poll takes
+FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
+NANOSECONDS: Final = 1e9
+QUEUE_FULL: Final = 503
+FAILED: Final = 500
+# What the server says when a runner dies; the rehearsal says no more than that it did.
+DIED: Final = "llama runner process has terminated: exit status 2"
+_Do = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """What `/metrics` held at a moment."""
+
+    at: float
+    families: list[Metric]
+
+
+class Virtual:
+    """One server and its exporter. `start`: Unix seconds of the script's first moment."""
+
+    def __init__(
+        self,
+        script: Script,
+        start: float,
+        *,
+        expected: Sequence[str] = ("mistral",),
+        poll: float = POLL,
+    ) -> None:
+        self._polls = [n * poll for n in range(int(script.duration / poll))]
+        self._done: Rehearsal = rehearse(script, start=start, polls=self._polls)
+        self._script, self._start, self.now = script, start, start
+        self._tracker = Tracker(window=WINDOW)
+        self._advising = Advising(blind=WINDOW)
+        installed = tuple((name, m.file.size) for name, m in script.catalogue.manifests.items())
+        self._state = ServerState(version="0.33.0", installed=installed)
+        self._was_up = False
+        self._view = self._tracker.view()
+        self._recorders: list[Recorder] = []
+        self._ids, self._order = itertools.count(1), itertools.count()
+        self._queue: list[tuple[float, int, _Do]] = []
+        self._metrics = build(
+            view=lambda: self._view,
+            server=lambda: self._state,
+            wall=_same,
+            log_lines=LogCounter(),
+            expected=lambda: expected,
+            runtime=False,
+            shim=self._shim,
+            advice=self._advising.rows,
+        )
+        (self._recorder,) = self._recorders  # the build has made it
+        self._advising.attach(self._metrics.idle, self._metrics.labels, self._metrics.loads.totals)
+        self._metrics.exporter.reloaded(at=start)
+
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
+        recorder = Recorder(
+            labels,
+            PolledResidence(lambda: self._view, lambda: self._state),
+            wall=_same,
+            tell=self._observe,
+            errors=_never,
+            shared=Shared(loads, self._advising.gaps, idle),
+        )
+        self._recorders.append(recorder)
+        return recorder
+
+    def scrapes(self, every: float) -> Iterator[Scraped]:
+        """Let the day pass; yield what each scrape finds."""
+        for seen in self._done.polls:
+            self._at(seen.at, partial(self._poll, seen))
+        for answered in self._done.answers:
+            self._at(answered.arrived, partial(self._ask, answered))
+        due = self._start + every
+        while self._queue:
+            at, _, do = heapq.heappop(self._queue)
+            while due <= at:
+                self.now = due
+                yield Scraped(due, list(self._metrics.registry.collect()))
+                due += every
+            self.now = at
+            do()
+
+    def _at(self, moment: float, do: _Do) -> None:
+        heapq.heappush(self._queue, (moment, next(self._order), do))
+
+    def _observe(self, fact: Fact) -> None:
+        for event in self._tracker.observe(fact):
+            self._metrics.lifecycle.on_event(event)
+        self._view = self._tracker.view()
+
+    def _poll(self, seen: Seen) -> None:
+        ended = seen.at + ANSWERING
+        if seen.models is None:
+            polled = Polled(seen.at, ended, error=TargetError(FailureReason.REFUSED, "down"))
+        else:
+            models = tuple(map(_running, seen.models))
+            answer = PsAnswer(models, 200, seen.at, None, not self._was_up, b"")
+            polled = Polled(seen.at, ended, answer=answer)
+        self._was_up = seen.models is not None
+        self._observe(polled.fact())
+        self._advising.polled(polled)
+        failures = dict(self._state.failures)
+        if polled.error is not None:
+            failures[polled.error.reason] = failures.get(polled.error.reason, 0) + 1
+        self._state = replace(
+            self._state,
+            up=self._was_up,
+            polls=self._state.polls + 1,
+            failures=failures,
+            last_duration=ANSWERING,
+            last_success=ended if self._was_up else self._state.last_success,
+        )
+
+    # -- a request -------------------------------------------------------------------------------
+
+    def _ask(self, answered: Answered) -> None:
+        path, body = answered.step.body()
+        exchange = Exchange(
+            self._recorder,
+            route_of("POST", path),
+            method=b"POST",
+            id=next(self._ids),
+            now=lambda: self.now,
+        )
+        exchange.request_body(json.dumps(body).encode())
+        exchange.request_complete()
+        end = answered.ended
+        match answered.error:
+            case "client left":
+                first = self._first(answered, body)
+                if first is not None and first < end:
+                    self._at(first, lambda: self._begin(exchange, path))
+                self._at(end, exchange.left)
+            case "connection broke":
+                self._at(end, lambda: exchange.broken(code=502))
+            case None:
+                first = self._first(answered, body)
+                assert first is not None  # noqa: S101 - it was answered in full
+                self._at(min(first, end), lambda: self._begin(exchange, path))
+                self._at(end, lambda: self._finish(exchange, answered, body))
+            case "runner died":
+                text = NO_MEMORY if answered.step.note == NO_MEMORY else DIED
+                self._at(end, lambda: _fail(exchange, text))
+            case error:
+                self._at(end, lambda: _fail(exchange, error))
+
+    def _first(self, answered: Answered, body: dict[str, Any]) -> float | None:
+        """Return when its first token came; None: it never got so far."""
+        if answered.granted is None:
+            return None
+        doing = self._plan(answered.step, body)
+        if answered.error is not None:
+            return answered.granted + doing.first
+        return max(answered.granted, answered.ended - doing.tokens / doing.rate)
+
+    def _plan(self, step: Ask, body: dict[str, Any]) -> Plan:
+        name = next(n for n in self._script.catalogue.manifests if n.startswith(step.model))
+        file = self._script.catalogue.manifests[name].file
+        return plan(file, str(body.get("prompt", body)), None)
+
+    def _begin(self, exchange: Exchange, path: str) -> None:
+        if path.endswith("embed"):
+            return
+        exchange.head(200, b"application/x-ndjson", b"")
+        token = {"response": "x"} if path.endswith("generate") else {"message": {"content": "x"}}
+        exchange.feed(_record({"model": "", **token, "done": False}))
+
+    def _finish(self, exchange: Exchange, answered: Answered, body: dict[str, Any]) -> None:
+        granted = answered.granted or answered.arrived
+        doing = self._plan(answered.step, body)
+        embeds = exchange.route.label.endswith("embed")
+        record = {
+            "total_duration": answered.ended - answered.arrived,
+            "load_duration": granted - answered.arrived,
+            "prompt_eval_count": doing.prompt_tokens,
+            "prompt_eval_duration": doing.first,
+        }
+        record = {
+            key: int(value * NANOSECONDS) if key.endswith("duration") else value
+            for key, value in record.items()
+        }
+        if embeds:
+            exchange.head(200, b"application/json", b"")
+            exchange.feed(json.dumps({"model": "", "embeddings": [[0.5]], **record}).encode())
+        else:
+            more = {"done": True, "done_reason": doing.reason, "eval_count": doing.tokens}
+            record["eval_duration"] = int(doing.tokens / doing.rate * NANOSECONDS)
+            exchange.feed(_record({"model": "", **more, **record}))
+        exchange.completed()
+
+
+def _record(fields: dict[str, Any]) -> bytes:
+    """Write one record as the server does: without spaces."""
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def _fail(exchange: Exchange, error: str) -> None:
+    exchange.head(QUEUE_FULL if "busy" in error else FAILED, b"application/json", b"")
+    exchange.feed(json.dumps({"error": error}).encode())
+    exchange.completed()
+
+
+def _running(listed: Listed) -> RunningModel:
+    file = listed.file
+    return RunningModel(
+        listed.name,
+        listed.digest,
+        math.inf if listed.expires_at > FOR_EVER else listed.expires_at,
+        listed.size,
+        listed.size_vram,
+        listed.context,
+        file.family,
+        "gguf",
+        file.parameter_size,
+        file.quantization,
+    )
+
+
+def _same(moment: float) -> float:
+    return moment
+
+
+def _never() -> None:
+    raise AssertionError("the recorder has a defect")

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alerts: complete, tested, explained. Each has a runbook, and the overview knows it."""
+
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from ollama_exporter.cli.rules import RUNBOOKS
+
+ROOT: Final = Path(__file__).parents[2]
+RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
+TESTS: Final = sorted(ROOT.glob("dashboards/rules/tests/*.yaml"))
+PAGES: Final = ROOT / "docs" / "runbooks"
+OVERVIEW: Final = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+PARTS: Final = ("Cause", "Check", "Usually", "Remedy", "Example")
+SEVERITIES: Final = ("critical", "warning", "info")
+THRESHOLD: Final = re.compile(r"\bollama:\w+:threshold\b")
+EXAMPLE: Final = re.compile(r"^## Example\n```text\n(.+)\n```$", re.MULTILINE)
+
+
+def _rules() -> list[dict[str, Any]]:
+    groups = chain.from_iterable(
+        yaml.safe_load(file.read_text("utf-8"))["groups"] for file in RULES
+    )
+    return [rule for group in groups for rule in group["rules"]]
+
+
+ALERTS: Final = [rule for rule in _rules() if "alert" in rule]
+NAMES: Final = sorted({rule["alert"] for rule in ALERTS})
+RECORDS: Final = {rule["record"]: rule["expr"] for rule in _rules() if "record" in rule}
+THRESHOLDS: Final = {name: expr for name, expr in RECORDS.items() if THRESHOLD.fullmatch(name)}
+
+
+def expectations() -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return what the promtool tests expect: an alert's name, and those that stand then."""
+    tests = chain.from_iterable(yaml.safe_load(file.read_text("utf-8"))["tests"] for file in TESTS)
+    checks = chain.from_iterable(test["alert_rule_test"] for test in tests)
+    return [(check["alertname"], check["exp_alerts"]) for check in checks]
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_is_complete(rule: dict[str, Any]) -> None:
+    assert re.fullmatch(r"Ollama([A-Z][a-z]+|CPU)+", rule["alert"])
+    assert rule["labels"]["severity"] in SEVERITIES
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert "{{" not in rule["annotations"]["summary"]  # the same for all of a group
+    assert "$labels.instance" in rule["annotations"]["description"] or "absent(" in rule["expr"]
+    assert rule["annotations"]["runbook_url"] == f"{RUNBOOKS}{rule['alert']}.md"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_has_a_runbook_with_all_parts_and_a_real_example(name: str) -> None:
+    text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PARTS)
+    check = text.partition("## Check\n")[2].partition("\n## ")[0]
+    assert "```promql\n" in check
+    for part in PARTS:
+        assert len(text.partition(f"## {part}\n")[2].partition("\n## ")[0].split()) >= 8
+    said = {
+        alert["exp_annotations"]["description"] for _, stand in expectations() for alert in stand
+    }
+    example = EXAMPLE.findall(text)
+    assert len(example) == 1
+    assert example[0] in said
+
+
+def test_no_runbook_is_left_over() -> None:
+    assert sorted(page.stem for page in PAGES.glob("*.md")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_is_tested_to_fire_and_to_stay_silent(name: str) -> None:
+    stand = [alerts for tested, alerts in expectations() if tested == name]
+    assert any(stand)
+    # silent: at a moment of its own, or for the other series of the test in which it fires
+    assert any(not alerts for alerts in stand) or name in FIRES_FOR_SOME_ONLY
+
+
+# Their tests hold series that come near, beside those for which they fire.
+FIRES_FOR_SOME_ONLY: Final = {
+    "OllamaColdStartShareHigh",
+    "OllamaExporterCollectorFailed",
+    "OllamaExporterLabelOverflow",
+    "OllamaExporterRecorderErrors",
+    "OllamaExporterReloadFailed",
+    "OllamaFirstTokenSlow",
+}
+
+
+def test_thresholds_are_all_used_all_there_and_constant() -> None:
+    used = set(chain.from_iterable(THRESHOLD.findall(rule["expr"]) for rule in ALERTS))
+    used |= set(chain.from_iterable(THRESHOLD.findall(e) for e in RECORDS.values()))
+    assert used == set(THRESHOLDS)
+    assert all(re.fullmatch(r"vector\([\d.]+\)", expr) for expr in THRESHOLDS.values())
+
+
+def test_the_overview_lists_every_alert_with_its_severity_and_duration() -> None:
+    rows = set(
+        re.findall(
+            r"^\| \[(\w+)\]\(runbooks/\w+\.md\) \| (\w+) \| (\w+) \|", OVERVIEW, re.MULTILINE
+        )
+    )
+    assert rows == {(a["alert"], a["labels"]["severity"], a["for"]) for a in ALERTS}
+
+
+def test_the_overview_lists_every_threshold_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(ollama:\w+:threshold)` \| ([\d.]+) \|", OVERVIEW, re.MULTILINE))
+    assert rows == {name: expr[len("vector(") : -1] for name, expr in THRESHOLDS.items()}

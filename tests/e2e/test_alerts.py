@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what happens to a model to what somebody is told: real Prometheus, real Alertmanager."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from deploy.stack.__main__ import serving
+from deploy.stack.configuration import alertmanager_config
+from deploy.stack.receiver import Alert
+from ollama_exporter.simulator.catalogue import GIB, default_catalogue
+from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.state import Host
+from tests.support.exporting import Running, exporting
+from tests.support.prometheus import Prometheus, alertmanager, prometheus, scraping
+
+RULES: Final = Path(__file__).parents[2] / "dashboards" / "rules"
+PATIENCE: Final = 30.0  # seconds; only a failing test waits that long
+STAGE: Final = Config(
+    host=Host(memory=7 * GIB, recovery=0.2, convergence=0.2),  # one model at a time
+    catalogue=default_catalogue().compressed(20.0),
+)
+# The rules' own durations, in the seconds of this test: what is not named stays as it is.
+SHORTER: Final = {
+    "[10m]": "[6s]",
+    "offset 10m": "offset 6s",
+    "seconds < 300": "seconds < 2",
+    "for: 5m": "for: 2s",
+}
+
+
+def shorter_rules(here: Path) -> list[Path]:
+    """Write the rules with shorter durations."""
+    written = []
+    for file in sorted(RULES.glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        for long, short in SHORTER.items():
+            text = text.replace(long, short)
+        written.append(here / file.name)
+        written[-1].write_text(text, encoding="utf-8")
+    return written
+
+
+@dataclass(slots=True)
+class Told:
+    """What the webhook was told, in its order."""
+
+    alerts: list[Alert] = field(default_factory=list)
+
+    async def until(self, name: str, status: str, **labels: str) -> Alert:
+        """Wait for an alert in a state, newer than the last one that was waited for."""
+        end = monotonic() + PATIENCE
+        while True:
+            for index, alert in enumerate(self.alerts):
+                if (alert.name, alert.status) == (name, status) and labels.items() <= dict(
+                    alert.labels
+                ).items():
+                    del self.alerts[: index + 1]
+                    return alert
+            assert monotonic() < end, f"{name} {status} {labels} not among {self.alerts}"
+            await asyncio.sleep(0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All parts, running."""
+
+    exporter: Running
+    prom: Prometheus
+    client: httpx.AsyncClient
+    told: Told
+
+    async def ask(self, model: str, **more: Any) -> None:
+        """Ask a model through the proxy, to the end."""
+        body = {"model": model, "prompt": "hi [[n=3 ttft=0.01 tps=100]]", **more}
+        answer = await self.client.post("/api/generate", json=body)
+        assert answer.status_code == 200, answer.text
+
+
+@asynccontextmanager
+async def scene(here: Path, *expected: str) -> AsyncIterator[Scene]:
+    told = Told()
+    async with (
+        Simulator(STAGE) as sim,
+        exporting(
+            sim.url, proxy_addresses=("127.0.0.1:0",), expected_models=expected, ollama_timeout=2.0
+        ) as exporter,
+        serving(told.alerts.append) as url,
+    ):
+        proxied = next(r for r in exporter.log.records if r.getMessage() == "Proxy listening on")
+        proxy = f"http://{vars(proxied)['address']}"
+        async with alertmanager(here, alertmanager_config(url)) as alerts:
+            config = scraping(
+                {"ollama": [exporter.address]},
+                rules=shorter_rules(here),
+                alertmanager=alerts.address,
+            )
+            async with (
+                prometheus(here, config) as prom,
+                httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=PATIENCE) as client,
+            ):
+                await prom.until("ollama_up == 1")
+                yield Scene(exporter, prom, client, told)
+                assert await prom.rule_problems() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_what_happens_is_told_with_its_cause_and_taken_back_when_it_is_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with scene(tmp_path, "mistral") as it:
+            await an_expected_model_is_absent_until_it_is_loaded(it)
+            await an_eviction_names_its_evictor(it)
+            await a_stuck_load_is_told_of_until_it_is_freed(it)
+
+    asyncio.run(main())
+
+
+async def an_expected_model_is_absent_until_it_is_loaded(it: Scene) -> None:
+    name, labels = "OllamaExpectedModelAbsent", {"model": "mistral:latest"}
+    alert = await it.told.until(name, "firing", **labels)
+    assert alert.labels["severity"] == "critical"
+    assert alert.text == (
+        f"mistral:latest is expected on {it.exporter.address} and is not loaded; it has not been "
+        "since the exporter started. The next request to it waits for a load."
+    )
+    await it.ask("mistral")
+    await it.told.until(name, "resolved", **labels)
+
+
+async def an_eviction_names_its_evictor(it: Scene) -> None:
+    """The first unload of that model ever, and the first eviction of that pair."""
+    counter = 'ollama_model_unloads_total{model="mistral:latest",reason="evicted"}'
+    await it.prom.until(f"{counter} == 0")
+    await it.ask("qwen2.5:7b")
+    alert = await it.told.until("OllamaUnexpectedUnload", "firing", model="mistral:latest")
+    assert {**alert.labels} == {
+        "alertname": "OllamaUnexpectedUnload",
+        "severity": "warning",
+        "job": "ollama",
+        "instance": it.exporter.address,
+        "model": "mistral:latest",
+        "reason": "evicted",
+        "by": "qwen2.5:7b",
+    }
+    assert alert.text == (
+        f"mistral:latest was evicted by qwen2.5:7b on {it.exporter.address}, "
+        "5 min before it was due."
+    )
+    assert alert.annotations["runbook_url"].endswith("/OllamaUnexpectedUnload.md")
+    await it.told.until(
+        "OllamaUnexpectedUnload", "resolved", model="mistral:latest", by="qwen2.5:7b"
+    )
+
+
+async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
+    """A busy model is to be evicted; a request with a keep-alive reaches it: loads stand still."""
+    async with asyncio.TaskGroup() as tasks:
+        long = {"prompt": "hi [[n=200 ttft=0.01 tps=100]]"}
+        tasks.create_task(it.ask("qwen2.5:7b", **long))
+        await it.prom.until('ollama_requests_in_flight{route="/api/generate"} == 1')
+        tasks.create_task(it.ask("llama3.2"))
+        await it.prom.until('ollama_requests_waiting_for_load{model="llama3.2:latest"} == 1')
+        await it.ask("qwen2.5:7b", keep_alive="10m")
+        alert = await it.told.until("OllamaLoadStuck", "firing", model="llama3.2:latest")
+        assert alert.labels["severity"] == "critical"
+        assert re.fullmatch(
+            rf"1 request waits for llama3\.2:latest on {it.exporter.address}, the oldest for "
+            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers "
+            r"polls\. Loads of all models queue behind it; resident: qwen2\.5:7b\.",
+            alert.text,
+        )
+        await it.ask("qwen2.5:7b", prompt="", keep_alive=0)  # as the runbook says: ollama stop
+        await it.told.until("OllamaLoadStuck", "resolved", model="llama3.2:latest")

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped query, asked of a real Prometheus that watched the real exporter."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ollama_exporter.runtime import run
+from ollama_exporter.settings import Settings
+from ollama_exporter.simulator.player import play
+from ollama_exporter.simulator.server import Config, Simulator
+from tests.support.eventful import EXPECTED, SCRIPT
+from tests.support.exporting import same_logger
+from tests.support.prometheus import Prometheus, free_port, prometheus, scraping
+from tests.support.queries import Query, filled, of_dashboard, of_page, of_rules
+
+ROOT: Final = Path(__file__).parents[2]
+DASHBOARDS: Final = sorted(ROOT.glob("dashboards/grafana/*.json"))
+RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
+PAGES: Final = sorted(ROOT.glob("docs/**/*.md"))
+POLL: Final = 0.6  # seconds; models come and go within two
+STEP: Final = 1.0  # seconds between scrapes, and between the points of a graph
+SETTLING: Final = 3.0  # seconds until the last scrape and its rules are in
+# Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
+EMPTY: Final[dict[str, str]] = {
+    "Model: Tokens C": "the simulator has no prompt cache",
+}
+
+
+def queries() -> Iterator[Query]:
+    for file in DASHBOARDS:
+        yield from of_dashboard(file)
+    for file in RULES:
+        yield from of_rules(file)
+    for file in PAGES:
+        yield from of_page(file)
+
+
+async def watched(tmp_path: Path) -> list[str]:
+    """Play the scenario before an exporter that a Prometheus scrapes; then ask everything."""
+    stop, port, proxy = asyncio.Event(), free_port(), free_port()
+    async with Simulator(Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue)) as sim:
+        settings = Settings(
+            ollama_url=sim.url,
+            listen_addresses=(f"127.0.0.1:{port}",),
+            proxy_addresses=(f"127.0.0.1:{proxy}",),
+            poll_interval=POLL,
+            expected_models=EXPECTED,
+        )
+        config = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=RULES, interval="1s")
+        with same_logger():
+            exporter = asyncio.create_task(run(settings, stop=stop))
+            async with prometheus(tmp_path, config) as prom:
+                await prom.until("ollama_up == 1")
+                begun = time.time()
+                await play(SCRIPT, f"http://127.0.0.1:{proxy}", apply=sim.apply)
+                await asyncio.sleep(SETTLING)
+                problems = [
+                    problem
+                    for query in queries()
+                    if (problem := await problem_of(query, prom, begun, time.time()))
+                ]
+                problems += await prom.rule_problems()
+            stop.set()
+            await exporter
+    return problems
+
+
+async def problem_of(query: Query, prom: Prometheus, begun: float, now: float) -> str | None:
+    """Ask as a panel does over the whole scenario; say what is wrong with the answer."""
+    values = {
+        "job": ".+",
+        "instance": ".+",
+        "model": ".+",
+        "__rate_interval": "10s",
+        "__interval": "2s",
+        "__range": f"{math.ceil(now - begun)}s",
+    }
+    expression = filled(query.expression, values)
+    found = await prom.query_range(expression, start=begun, end=now, step=STEP)
+    real = [labels for labels, samples in found if any(not math.isnan(v) for _, v in samples)]
+    reason = next((why for part, why in EMPTY.items() if part in query.where), None)
+    if query.kind in ("alert", "page"):
+        return None  # that it can be asked is all: silence is what is hoped for
+    if reason is not None:
+        return f"{query.where}: has data, although {reason}" if real else None
+    if not real:
+        return f"{query.where}: no data\n    {expression}"
+    missing = [sorted(query.labels - set(labels)) for labels in real if query.labels - set(labels)]
+    return f"{query.where}: labels {missing[0]} are missing" if missing else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_every_query_finds_what_it_asks_for(tmp_path: Path) -> None:
+    assert len(DASHBOARDS) == 4
+    problems = asyncio.run(watched(tmp_path))
+    assert problems == [], "\n" + "\n".join(problems)
