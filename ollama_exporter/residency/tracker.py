@@ -126,13 +126,13 @@ class Tracker:
             or key not in before
             or self._processes.census.reloaded(self._lives[key], model)
         }
-        events: list[Event] = list(sifted.loads)
+        events = list(sifted.loads)
         if restart and last is not None:
             events += self._restarted(poll, last)
         self._lose(poll, listed, arrived, held)
         for key, model in listed.items():
             if key in arrived:
-                events.append(self._load(poll, model, last, listed, was_listed=key in before))
+                events.append(self._load(poll, model, last, was_listed=key in before))
             else:
                 self._follow(poll, model)
         self._note_company(poll)
@@ -206,7 +206,6 @@ class Tracker:
         poll: Snapshot,
         model: RunningModel,
         last: Snapshot | None,
-        listed: dict[Key, RunningModel],
         *,
         was_listed: bool,
     ) -> Event:
@@ -219,7 +218,7 @@ class Tracker:
         witnessed = self._testimony.at_load(
             life, poll, since=since, was_listed=was_listed, counts=last is not None
         )
-        return self._processes.loaded(life, poll, listed, last, requested=witnessed)
+        return self._processes.loaded(life, poll, last, requested=witnessed)
 
     def _follow(self, poll: Snapshot, model: RunningModel) -> None:
         """Continue a life. An E that was read before a step of the clock is older than it."""
