@@ -88,6 +88,13 @@ class Life:
             return None
         return max(0.0, self.deadline() - left)
 
+    @property
+    def promised(self) -> float | None:
+        """E as the last request known has set it, unless others were under way. None: not known."""
+        if self.last_use is None or not self.requested:
+            return None
+        return self.last_use + self.requested
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:

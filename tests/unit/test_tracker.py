@@ -18,6 +18,7 @@ from ollama_exporter.residency.events import (
 )
 from ollama_exporter.residency.facts import (
     ProcessExited,
+    RequestAnswered,
     Snapshot,
 )
 from ollama_exporter.residency.tracker import Tracker
