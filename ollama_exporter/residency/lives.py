@@ -100,6 +100,8 @@ class Life:
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
             return self.expires
         later = self.last_use + self.requested
+        if self.last_use > self.seen + CLOCK_ERROR:  # no poll has shown it yet, sooner or later
+            return later
         return max(self.expires, later) if later > self.seen else self.expires
 
 
