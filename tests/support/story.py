@@ -81,7 +81,7 @@ class Story:
     def fail(self, at: float, reason: FailureReason) -> None:
         self.said += self.tracker.observe(PollFailed(START + at, START + at, reason))
 
-    def request(  # noqa: PLR0913 - what a request has
+    def request(
         self,
         number: int,
         name: str,
