@@ -2,6 +2,7 @@
 #
 #   make demo                        the exporter at work on a simulated server; Ctrl-C ends it
 #   make demo ARGS="--duration 60"   likewise, ends by itself
+#   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
 #   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env programs clients
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -36,10 +37,12 @@ run-env:
 dev-env:
 	@$(call SETUP,develop)
 
-programs: dev-env
+monitoring: dev-env
 	@.ci/get-program "$(VENV)/bin" prometheus --version \
 		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
 	@.ci/get-alertmanager "$(VENV)/bin"
+
+programs: monitoring
 	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
 
 clients: dev-env
@@ -49,6 +52,10 @@ clients: dev-env
 
 demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
+
+# Simulated Ollama with clients, exporter, Prometheus with the rules, Alertmanager: without containers.
+stack: dev-env monitoring
+	@$(WITH_PATH); export PATH; exec $(PY) -m deploy.stack $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
 test: lint programs clients

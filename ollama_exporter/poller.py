@@ -69,6 +69,7 @@ class Sinks:
     """Who hears of polls and events. A raising one is logged and counted, the polls go on."""
 
     polled: list[Callable[[Polled], None]] = field(default_factory=list)
+    installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     events: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
     errors: Callable[[], None] = lambda: None
 
@@ -132,13 +133,16 @@ class Poller:
         self._wake.set()
 
     def tell(self, fact: Fact) -> None:
-        """Take a fact of another source; it may bring the next poll forward.
+        """Take a fact of another source; it may bring the next poll forward, or settle a reason.
 
         Requests come by the thousand: what they change of the view is shown a moment later.
         """
         asked = self._tracker.asked
-        self._observe(fact)
-        if self._tracker.asked != asked:
+        events = self._observe(fact)
+        if events:
+            self._hand_on(events)
+            self._wake.set()
+        elif self._tracker.asked != asked:
             self._renew()
             self._wake.set()
         elif self._renewal is None:
@@ -200,7 +204,9 @@ class Poller:
 
     def _digest(self, fact: Fact) -> None:
         """Feed the tracker with a poll and show what it made of it."""
-        events = self._observe(fact)
+        self._hand_on(self._observe(fact))
+
+    def _hand_on(self, events: tuple[Event, ...]) -> None:
         self._renew()
         try:
             for sink in self._sinks.events:
@@ -257,6 +263,8 @@ class Poller:
             try:
                 version = await self._client.version()
                 installed = await self._client.tags()
+                for sink in self._sinks.installed:
+                    sink(installed)
             except TargetError as err:
                 logger.debug("Inventory failed", extra={"err": str(err)})
                 continue

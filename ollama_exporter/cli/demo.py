@@ -2,11 +2,12 @@
 """`demo`: simulated server, its clients and the exporter in one process, told in the terminal.
 
 Exporter and server talk over real sockets, and the clients ask through the exporter's proxy: it
-knows what polls and requests show, and nothing else.
+knows what polls, requests and (on Linux) the server's processes show, and nothing else.
 """
 
 import asyncio
 import logging
+import platform
 import signal
 import socket
 import time
@@ -42,6 +43,7 @@ MOST_REQUESTS: Final = 1000  # that are remembered for the end
 LONGEST: Final = 12.0  # seconds that fill a bar while it runs
 POLL_INTERVAL: Final = 3.0  # seconds; the default's 15 s, compressed like the keep-alive of 20 s
 REFRESH: Final = 0.5  # seconds between two drawings of the table
+WITH_PROCESSES: Final = platform.system() == "Linux"
 LAST_WORDS: Final = 1.0  # seconds that the exporter has to end in
 
 
@@ -174,7 +176,8 @@ async def perform(show: Show, duration: float | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
             loop.add_signal_handler(number, stop.set)
-    async with Simulator(Config(host=script.host, catalogue=script.catalogue)) as sim:
+    config = Config(host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES)
+    async with Simulator(config) as sim:
         port, proxy_port = free_port(PORT), free_port(PROXY_PORT)
         for line in introduction(sim.url, port, proxy_port):
             show.say(line)
@@ -200,8 +203,8 @@ async def perform(show: Show, duration: float | None) -> None:
         for task in others:
             task.cancel()
         await asyncio.wait([exporter, *others], timeout=LAST_WORDS)
-        truth = [TrueUnload(x.name, x.reason, x.at) for x in sim.truth if isinstance(x, Unload)]
-        show.end(truth, advice)
+        unloads = [x for x in sim.truth if isinstance(x, Unload)]
+        show.end([TrueUnload(x.name, x.reason, x.at, x.decided) for x in unloads], advice)
         for task in (exporter, *others):
             if task.done() and not task.cancelled():
                 task.result()  # what went wrong is not swallowed
