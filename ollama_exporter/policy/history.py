@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -61,7 +62,8 @@ def label(text: str) -> str:
 
 def from_exporter(url: str, *, client: httpx.Client | None = None) -> History:
     """Read the counts of a running exporter since its start. Raises HistoryError."""
-    url = url if url.rstrip("/").endswith("/metrics") else f"{url.rstrip('/')}/metrics"
+    if urlsplit(url).path in ("", "/"):  # else it is another telemetry path, or a probe
+        url = f"{url.rstrip('/')}/metrics"
     with client or _client(None) as http:
         text = _ask(http, "GET", url).decode(errors="replace")
     return from_text(text, source=url, now=time.time())
