@@ -34,6 +34,8 @@ def test_the_worked_example_of_the_docs() -> None:
     assert at_five.cost == pytest.approx(10 * 5 + 11.0 * 2)
     assert told.keep_alive == 120.0
     assert told.by_data
+    costs = {keep: round(told.at(keep).cost) for keep in (0, 120, 300, 1800, 3600)}
+    assert costs == {0: 200, 120: 66, 300: 72, 1800: 122, 3600: 112}
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,11 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
                 "m:latest": Use(OFTEN, unloads={"evicted": 9, "expired": 5}, evicted_by={"n:1": 8}),
                 "n:1": Use(RARE, memory=2e10),
             },
-            "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 (26.0",
+            (
+                "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 (26.0 "
+                "GB together). No keep_alive mends that: a smaller quantization or context, fewer "
+                "models, or more memory. The shortest keep_alive is evicted first: best n:1, which"
+            ),
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"evicted": 4, "expired": 5})},
