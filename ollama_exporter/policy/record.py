@@ -36,6 +36,8 @@ GAUGES: Final[dict[str, tuple[str, ...]]] = {
     "ollama_model_advice_load_seconds": ("model",),
     "ollama_model_advice_memory_bytes": ("model",),
 }
+KEPT: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
+MOST: Final = 1e15  # a petabyte, thirty million years
 OTHER: Final = "other"  # models beyond the limit of labels share it: no habits of any
 Values = dict[str, float]
 
@@ -153,10 +155,12 @@ def records(readings: Iterable[Reading], *, by: str = "") -> tuple[Record, ...]:
 
 
 def _take(record: Record, reading: Reading) -> None:
+    if not 0 <= reading.value <= MOST and not (reading.name in KEPT and reading.value == math.inf):
+        return  # no exporter counts so: NaN, less than nothing
     if reading.name in GAUGES:
         known = record.values.get(reading.name, -math.inf)
         record.values[reading.name] = max(reading.value, known)
-    elif math.isfinite(reading.value):
+    else:
         values, key = record.values, reading.name
         for further in COUNTERS[reading.name][1:]:
             values, key = record.split.setdefault(key, {}), reading.labels.get(further, "")
