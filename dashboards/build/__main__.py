@@ -5,7 +5,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 with warnings.catch_warnings():
     # The SDK prefers the second schema; the classic one is what every Grafana imports.
@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     from dashboards.build.overview import overview
     from dashboards.build.slow import slow
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 FOLDER: Final = Path(__file__).parents[1] / "grafana"
 
@@ -22,10 +23,21 @@ FOLDER: Final = Path(__file__).parents[1] / "grafana"
 def made() -> dict[str, str]:
     """Make them: name of the file and its text."""
     return {
-        f"{dashboard.uid}.json": json.dumps(dashboard, cls=JSONEncoder, sort_keys=True, indent=2)
-        + "\n"
+        f"{dashboard.uid}.json": json.dumps(_tidied(dashboard), sort_keys=True, indent=1) + "\n"
         for dashboard in (overview(), one_model(), slow(), memory())
     }
+
+
+def _tidied(dashboard: Dashboard) -> dict[str, Any]:
+    """Drop what the SDK writes and Grafana's own types do not know."""
+    made: dict[str, Any] = json.loads(json.dumps(dashboard, cls=JSONEncoder))
+    for variable in made["templating"]["list"]:
+        for field in ("auto", "auto_count", "auto_min"):
+            variable.pop(field, None)
+    for panel in made["panels"]:
+        if panel["type"] == "table":
+            panel["options"].pop("footer", None)
+    return made
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all dashboards have: variables, links to each other and to the docs, marks of unloads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -11,9 +11,9 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
+from ollama_exporter.cli.rules import RUNBOOKS
 from ollama_exporter.residency.events import Reason
 
-DOCS: Final = "https://github.com/ollama-exporter/ollama_exporter/blob/main/docs"
 TAG: Final = "ollama"
 # uid -> title, in the order in which one asks.
 DASHBOARDS: Final = {
@@ -22,13 +22,13 @@ DASHBOARDS: Final = {
     "ollama-slow": "Ollama / Why was it slow",
     "ollama-memory": "Ollama / Memory against speed",
 }
-EXPECTED: Final = "|".join((Reason.EXPIRED, Reason.STOPPED))
-CHANGED: Final = "|".join((Reason.OPTIONS_CHANGED, Reason.REPLACED, Reason.SERVER_RESTARTED))
-# Name, reasons and colour of the marks on all graphs; the last ones are off until wanted.
+EXPECTED: Final = f"{Reason.EXPIRED}|{Reason.STOPPED}"
+CHANGED: Final = f"{Reason.OPTIONS_CHANGED}|{Reason.REPLACED}|{Reason.SERVER_RESTARTED}"
+# Name, reasons and colour of the marks.
 MARKS: Final = (
-    ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED], True),
-    ("Reloads and restarts", CHANGED, palette.REASONS[Reason.SERVER_RESTARTED], True),
-    ("Expired and stopped", EXPECTED, palette.GREY, False),
+    ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED]),
+    ("Reloads and restarts", CHANGED, palette.REASONS[Reason.SERVER_RESTARTED]),
+    ("Expired and stopped", EXPECTED, palette.GREY),
 )
 Section = tuple[str, Sequence[Builder[model.Panel]]]
 
@@ -51,11 +51,15 @@ def dashboard(
     sections: Sequence[Section],
     *,
     since: str = "now-6h",
-    marks: Sequence[str] = ("Unexpected unloads", "Reloads and restarts"),
+    marked: Sequence[str],
+    runbooks: Mapping[str, str],
+    marks: Sequence[str] = ("Unexpected unloads",),
 ) -> model.Dashboard:
     """Put a dashboard together; `question`: what it answers; a section without a title is first.
 
-    `marks`: which unloads are marked on its graphs from the start.
+    `marked`: titles of the graphs that unloads are marked on: on all of them they would hide more
+    than they say. `marks`: which unloads, from the start. `runbooks`: what to do
+    about what the panel of that title shows.
     """
     made = build.Dashboard(DASHBOARDS[uid]).uid(uid).description(question).tags([TAG])
     made.readonly().time(since, "now").refresh("1m").timezone("browser")
@@ -64,21 +68,39 @@ def dashboard(
         made.with_variable(variable)
     for link in _links(uid):
         made.link(link)
-    for name, reasons, colour, _ in MARKS:
+    for name, reasons, colour in MARKS:
         made.annotation(_mark(name, reasons, colour, enabled=name in marks))
     for title, panels in sections:
         if title:
             made.with_row(build.Row(title))
         for panel in panels:
             made.with_panel(panel)
-    return _numbered(made.build())
+    return _numbered(made.build(), marked, runbooks)
 
 
-def _numbered(made: model.Dashboard) -> model.Dashboard:
-    """Give the panels ids: links to a panel need them, and they must not change by chance."""
+def _numbered(
+    made: model.Dashboard, marked: Sequence[str], runbooks: Mapping[str, str]
+) -> model.Dashboard:
+    """Give the panels ids: marks need them, and so do links to a panel."""
+    ids: dict[str, int] = {}
     for number, panel in enumerate(made.panels or (), start=1):
-        panel.id_val = number
+        title = panel.title or ""
+        panel.id_val = ids[title] = number
+        if title in runbooks and isinstance(panel, model.Panel):
+            panel.links = [_runbook(runbooks[title])]
+    unknown = runbooks.keys() - ids
+    if unknown:
+        raise ValueError(f"no panel is named {', '.join(sorted(unknown))}")
+    for mark in made.annotations.list_val or ():
+        mark.filter_val = model.AnnotationPanelFilter(
+            exclude=False, ids=[ids[title] for title in marked]
+        )
     return made
+
+
+def _runbook(name: str) -> model.DashboardLink:
+    link = build.DashboardLink(f"Runbook {name}").type(model.DashboardLinkType.LINK)
+    return link.url(f"{RUNBOOKS}{name}.md").target_blank(True).build()
 
 
 def _variables() -> list[Builder[model.VariableModel]]:
@@ -119,18 +141,8 @@ def _links(uid: str) -> list[build.DashboardLink]:
         for other, title in DASHBOARDS.items()
         if other != uid
     ]
-    docs = [
-        build.DashboardLink(title)
-        .type(model.DashboardLinkType.LINK)
-        .url(f"{DOCS}/{page}")
-        .icon("doc")
-        .target_blank(True)
-        for title, page in (
-            ("Runbooks", "runbooks/"),
-            ("Unload reasons", "unload-reasons.md"),
-        )
-    ]
-    return others + docs
+    runbooks = build.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS)
+    return [*others, runbooks.icon("doc").target_blank(True)]
 
 
 def _mark(name: str, reasons: str, colour: str, *, enabled: bool) -> build.AnnotationQuery:

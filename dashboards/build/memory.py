@@ -57,11 +57,19 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps()],
+                [_cold_if(), _memory_if(), _advice(), _gaps(), _warm_ups()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
-            ("What lies where", [_gpu_share(), _used_and_idle(), _disk(), _warm_ups()]),
+            ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
         ],
+        marked=["Memory in use and idle"],
+        runbooks={
+            "On GPU": "OllamaPartialOffload",
+            "Evictions": "OllamaUnexpectedUnload",
+            "Ping-pong": "OllamaEvictionPingPong",
+            "Reloads for options": "OllamaReloadThrash",
+            "GPU share of each model": "OllamaFellToCPU",
+        },
         since="now-24h",
     )
 
@@ -73,7 +81,7 @@ def _numbers() -> list[Panel]:
     return [
         number(
             "Held",
-            "Memory that models hold now.",
+            "Memory that models hold now. Good: less than there is, with room for one more model.",
             [Ask(f"sum({held})", "", "instant")],
             place,
             unit=BYTES,
@@ -130,7 +138,7 @@ def _numbers() -> list[Panel]:
             steps=thresholds(palette.GOOD, (1, palette.WARN), (20, palette.BAD)),
         ),
         number(
-            "Reloads for options",
+            "Reloaded for options",
             "Models in this time range that were loaded again because a request named other "
             "options, above all another num_ctx. Good: 0.",
             [Ask(f"round({thrashed})", "", "instant")],
@@ -290,7 +298,7 @@ def _advice() -> Panel:
         "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
         {"instance": "Server", "model": "Model"},
         columns_,
-        Place(16, 8),
+        Place(14, 8),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="Cold starts",
         empty=NO_REQUESTS,
@@ -303,7 +311,7 @@ def _gaps() -> Panel:
         "How long models were idle before the next request. A keep-alive above a band keeps it "
         "warm; one below pays for nothing. Good: bands that are apart.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(8),
+        Place(6),
         unit=SECONDS,
         scheme="Purples",
         empty=NO_REQUESTS,
@@ -316,7 +324,7 @@ def _evictions() -> Panel:
         "Why models left memory. Good: grey. Orange is lack of room, dark yellow is reloads for "
         "options.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
-        Place(8, 9),
+        Place(6, 9),
         colours=palette.REASONS,
     )
 
@@ -328,7 +336,7 @@ def _by_whom() -> Panel:
         "Who took whose room in this time range. Good: empty.",
         {"instance": "Server", "model": "Driven out", "by": "By"},
         [Column("Times", f"round({evictions}) > 0", decimals=0)],
-        Place(8, 9),
+        Place(7, 9),
         hidden=(),
         links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
         sort="Times",
@@ -349,7 +357,7 @@ def _ping_pong() -> Panel:
         "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
         {"instance": "Server", "model": "Driven out", "by": "By, and the reverse"},
         [Column("Times", f"round({both})", decimals=0)],
-        Place(4, 9),
+        Place(7, 9),
         hidden=(),
         sort="Times",
         empty="no pair",
@@ -372,10 +380,10 @@ def _gpu_share() -> Panel:
     vram = largest_of(pick("ollama_model_vram_bytes"), "instance", "model")
     panel = lines(
         "GPU share of each model",
-        "How much of a model lies on GPUs. Good: 100 %. Below, it runs partly on the CPU; 0 after "
-        "a reload, the GPU was lost.",
-        [Ask(share(vram, held), "{{model}} on {{instance}}")],
-        Place(8),
+        "How much of a model lies on GPUs, the ten lowest. Good: 100 %. Below, it runs partly on "
+        "the CPU; 0 after a reload, the GPU was lost.",
+        [Ask(f"bottomk(10, {share(vram, held)})", "{{model}} on {{instance}}")],
+        Place(10),
         unit=SHARE,
         stepped=True,
         empty="nothing is resident",
@@ -422,7 +430,7 @@ def _disk() -> Panel:
             Column("On disk", disk, BYTES, decimals=1),
             Column("Servers", f"count by (model) ({pick('ollama_model_disk_bytes')})", decimals=0),
         ],
-        Place(4),
+        Place(6),
         hidden=(),
         sort="On disk",
     )

@@ -19,9 +19,11 @@ from dashboards.build.panels import (
     Panel,
     Place,
     bars,
+    colour,
     heat,
     lines,
     number,
+    ranking,
     states,
     thresholds,
 )
@@ -58,8 +60,17 @@ def one_model() -> model.Dashboard:
             ("Cold against warm", [_cold(), _warm(), _waits(), _first_tokens()]),
             ("At work", [_speed(), _tokens(), _queue(), _context()]),
             ("Who asks how", [_who_sends(), _options(), _finishes()]),
-            ("What it is", [_what(), _memory(), _processor(), _lifetimes()]),
+            ("What it is", [_what(), _lifetimes(), _memory(), _processor()]),
         ],
+        marked=["In memory or not", "Time until it is dropped"],
+        runbooks={
+            "In memory or not": "OllamaUnexpectedUnload",
+            "Cold starts": "OllamaColdStartShareHigh",
+            "Wait for a load": "OllamaLoadTimeRegressed",
+            "Speed of generation": "OllamaFellToCPU",
+            "Context": "OllamaReloadThrash",
+            "keep_alive that requests carry": "OllamaKeepAliveOverridden",
+        },
         marks=("Unexpected unloads", "Reloads and restarts", "Expired and stopped"),
     )
 
@@ -69,7 +80,7 @@ def _numbers() -> list[Panel]:
     return [
         number(
             "Servers that hold it",
-            "Servers that have the chosen models in memory now.",
+            "Servers that have the chosen models in memory now. Good: all that should.",
             [Ask(f"sum({pick('ollama_model_loaded')})", "", "instant")],
             place,
             unit=COUNT,
@@ -101,7 +112,7 @@ def _numbers() -> list[Panel]:
         number(
             "A load takes",
             "Mean time to load in this time range, where it was measured. It is what one cold "
-            "start costs.",
+            "start costs. Good: no more than last week; the first load of the day reads from disk.",
             [Ask(mean("ollama_model_load_seconds", window=RANGE), "", "instant")],
             place,
             unit=SECONDS,
@@ -124,9 +135,9 @@ def _numbers() -> list[Panel]:
             decimals=1,
         ),
         number(
-            "Half of the cold, half of the warm",
+            "First token",
             "Median time to the first token, cold and warm, in this time range: what being in "
-            "memory is worth.",
+            "memory is worth. Good: warm below a second.",
             [
                 Ask(
                     quantile(
@@ -170,8 +181,9 @@ def _countdown() -> Panel:
     return lines(
         "Time until it is dropped",
         "Seconds to the deadline that the server last announced. Each request lifts it. Falls to "
-        "0: it expired; breaks off above 0: something drove it out. Models that never expire are "
-        "not drawn, and a deadline that passed belongs to a model at work.",
+        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it "
+        "gets there. Models that never expire are not drawn, and a deadline that passed belongs to "
+        "a model at work.",
         [
             Ask(
                 f"{largest_of(f'({left} < +Inf)', 'instance', 'model')}",
@@ -195,16 +207,20 @@ def _keep_alive() -> Panel:
             "{{model}} advised",
         ),
     ]
-    return lines(
+    panel = lines(
         "Keep-alive in effect and advised",
-        "The keep-alive that governs it now, and the one that the idle gaps advise. Good: close "
-        "together. Jumps of the first are clients that bring their own. Never is not drawn.",
+        "The keep-alive that governs it now, and (dashed) the one that its idle gaps advise. The "
+        "scale is logarithmic. Good: close together. Jumps of the first are clients that bring "
+        "their own. Never is not drawn.",
         asks,
         Place(8, 9),
         unit=SECONDS,
         stepped=True,
+        logarithmic=True,
         empty="not known",
     )
+    dashed = model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
+    return panel.override_by_regexp("/advised$/", [colour(palette.GOOD), dashed])
 
 
 def _unloads() -> Panel:
@@ -285,13 +301,13 @@ def _first_tokens() -> Panel:
 
 
 def _speed() -> Panel:
-    tokens = rate("ollama_request_output_tokens_total", "model")
-    spent = rate("ollama_request_eval_seconds_sum", "model")
+    tokens = rate("ollama_request_output_tokens_total", "instance", "model")
+    spent = rate("ollama_request_eval_seconds_sum", "instance", "model")
     return lines(
         "Speed of generation",
-        "Tokens per second of one answer while it is generated. Good: level. A drop to a tenth: "
-        "it fell back to the CPU, see its GPU share.",
-        [Ask(share(tokens, spent), "{{model}}")],
+        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A "
+        "drop to a tenth: it fell back to the CPU, see its GPU share.",
+        [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
         Place(6),
         unit=TOKENS_PER_SECOND,
         empty=NO_REQUESTS,
@@ -380,7 +396,12 @@ def _finishes() -> Panel:
         "stop: complete. length: cut off at the token limit. Good: stop and tool.",
         [Ask(events("ollama_request_finish_reasons_total", "finish"), "{{finish}}")],
         Place(8),
-        colours={"stop": "green", "length": "dark-orange", "tool": "blue", "load": palette.GREY},
+        colours={
+            "stop": "green",
+            "length": "dark-orange",
+            "tool": "semi-dark-purple",
+            "load": palette.COLD,
+        },
         empty=NO_REQUESTS,
     )
 
@@ -401,7 +422,7 @@ def _what() -> Panel:
         "Details of what is resident. Good: one digest on all servers.",
         {"instance": "Server", "model": "Model", **dict(zip(names, headings, strict=True))},
         columns,
-        Place(12, 8),
+        Place(16, 8),
         empty="nothing is resident",
     )
 
@@ -422,7 +443,7 @@ def _memory() -> Panel:
         "What Ollama says it takes, how much of that lies on GPUs, and what its processes really "
         "hold of main memory. Good: all on the GPU.",
         asks,
-        Place(4),
+        Place(12, 7),
         unit=BYTES,
         stepped=True,
         empty="nothing is resident",
@@ -434,7 +455,7 @@ def _processor() -> Panel:
         "Processor",
         "Cores that its runners keep busy. Good: below one on a GPU; many: it computes on the CPU.",
         [Ask(rate("ollama_runner_cpu_seconds_total", "model"), "{{model}}")],
-        Place(4),
+        Place(12, 7),
         unit=COUNT,
         empty="processes are seen where the exporter runs beside Ollama",
     )
@@ -442,14 +463,13 @@ def _processor() -> Panel:
 
 def _lifetimes() -> Panel:
     stays = "ollama_model_residency_seconds"
-    asks = [
-        Ask(quantile(0.5, stays, "model", window=RANGE), "{{model}}", "instant"),
-    ]
-    return number(
+    median = quantile(0.5, stays, "model", window=RANGE)
+    asks = [Ask(f"sort_desc(topk(10, {median} >= 0))", "{{model}}", "instant")]
+    return ranking(
         "It stays",
         "Median time from load to unload in this time range. Good: far longer than a load takes.",
         asks,
-        Place(4),
+        Place(8),
         unit=SECONDS,
         empty="none left",
     )

@@ -42,6 +42,7 @@ from dashboards.build.promql import (
     total_of,
 )
 from dashboards.build.tables import Column, rows
+from ollama_exporter.residency.events import Reason
 
 NONE_IS_WELL: Final = thresholds(palette.GOOD, (1, palette.BAD))
 REQUESTS: Final = "ollama_request_duration_seconds_count"
@@ -59,9 +60,21 @@ def overview() -> model.Dashboard:
             ("", _numbers()),
             ("What is where", [_servers(), _resident(), _memory()]),
             ("What it costs", [_cold_starts(), _traffic(), _slowest()]),
-            ("What went wrong", [_unexpected(), _reloads(), _restarts()]),
+            ("What went wrong", [_unloads(), _latest(), _failures(), _restarts()]),
             ("The exporter itself", _exporter()),
         ],
+        marked=["Memory by model"],
+        runbooks={
+            "Servers answering": "OllamaDown",
+            "Resident models": "OllamaExpectedModelAbsent",
+            "Cold starts": "OllamaColdStartShareHigh",
+            "Unexpected unloads": "OllamaUnexpectedUnload",
+            "Latest unexpected unloads": "OllamaUnexpectedUnload",
+            "Slowest first tokens (95th percentile)": "OllamaFirstTokenSlow",
+            "Restarts and failed polls": "OllamaRestarting",
+            "Its own defects": "OllamaExporterRecorderErrors",
+            "Configuration": "OllamaExporterReloadFailed",
+        },
     )
 
 
@@ -71,7 +84,7 @@ def _numbers() -> list[Panel]:
     expected, cold = pick("ollama_model_expected"), "ollama_cold_starts_total"
     return [
         number(
-            "Servers",
+            "Servers answering",
             "Servers that answered the last poll, those that did not, and exporters that "
             "Prometheus itself cannot reach. Good: the last two are 0.",
             [
@@ -118,7 +131,7 @@ def _numbers() -> list[Panel]:
         number(
             "Waited for loads",
             "Time that all requests of this time range together spent waiting for a model to "
-            "load: what cold starts cost people.",
+            "load: what cold starts cost people. Good: little beside the hours that people work.",
             [Ask(total("ollama_request_load_wait_seconds_sum", start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
@@ -202,13 +215,14 @@ def _servers() -> Panel:
 def _resident() -> Panel:
     memory, vram = pick("ollama_model_memory_bytes"), pick("ollama_model_vram_bytes")
     left = f"{largest_of(pick('ollama_model_expires_timestamp_seconds'), *EACH)} - time()"
+    now = f"and on (job, instance, model) {memory}"  # advice outlives residency
     columns = [
         Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=95),
         Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=110),
         Column("Leaves in", left, SECONDS, decimals=0, never=True, width=100),
         Column(
             "Keep-alive",
-            largest_of(pick("ollama_model_keep_alive_seconds"), *EACH),
+            f"{largest_of(pick('ollama_model_keep_alive_seconds'), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,
@@ -216,7 +230,7 @@ def _resident() -> Panel:
         ),
         Column(
             "Advised",
-            largest_of(pick("ollama_model_advised_keep_alive_seconds"), *EACH),
+            f"{largest_of(pick('ollama_model_advised_keep_alive_seconds'), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,
@@ -224,7 +238,7 @@ def _resident() -> Panel:
         ),
         Column(
             "Rests on gaps",
-            largest_of(pick("ollama_model_advice_samples"), *EACH),
+            f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
             width=115,
@@ -301,24 +315,53 @@ def _slowest() -> Panel:
     )
 
 
-def _unexpected() -> Panel:
+def _unloads() -> Panel:
     return bars(
         "Unloads by reason",
         "Everything that left memory. Grey is the keep-alive's or somebody's will. Good: nothing "
         "but grey.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
-        Place(8),
+        Place(10),
         colours=palette.REASONS,
     )
 
 
-def _reloads() -> Panel:
+def _latest() -> Panel:
+    labels = ("instance", "model", "reason")
+    reasons = f"=~{UNEXPECTED}"
+    moments = pick("ollama_model_last_unload_timestamp_seconds", reason=reasons)
+    early = pick("ollama_model_last_unload_early_seconds", reason=reasons)
+    times = total("ollama_model_unloads_total", *labels, reason=reasons)
+    return rows(
+        "Latest unexpected unloads",
+        "The last time that each model left for each of these reasons, how long before its "
+        "deadline (never: it was to stay for ever), and how often in this time range. Good: "
+        "empty, or long ago. By whom stands on Memory against speed.",
+        {"instance": "Server", "model": "Model", "reason": "Reason"},
+        [
+            Column("When", f"1000 * {largest_of(moments, *labels)}", MOMENT),
+            Column("Early by", largest_of(early, *labels), SECONDS, decimals=0, never=True),
+            Column(
+                "Times",
+                f"round({times}) and on (instance, model, reason) {moments}",
+                decimals=0,
+            ),
+        ],
+        Place(14),
+        hidden=(),
+        links={"Model": address("ollama-model", instance="Server", model="Model")},
+        sort="When",
+        empty="none",
+    )
+
+
+def _failures() -> Panel:
     return bars(
         "Failed requests by outcome",
         "Requests that ended otherwise than with a full answer. Good: none but a few clients "
         "that left.",
         [Ask(events("ollama_request_failures_total", "outcome"), "{{outcome}}")],
-        Place(8),
+        Place(12, 7),
         colours=palette.OUTCOMES,
         empty=NO_REQUESTS,
     )
@@ -334,8 +377,12 @@ def _restarts() -> Panel:
         "Restarts of servers, and polls without a usable answer. Good: none. Timeouts alone: the "
         "server hangs; refused: it is down.",
         asks,
-        Place(8),
-        colours={"restart of a server": "dark-purple"},
+        Place(12, 7),
+        colours={
+            "restart of a server": palette.REASONS[Reason.SERVER_RESTARTED],
+            "poll failed: refused": palette.GREY,
+            "poll failed: timeout": "dark-orange",
+        },
     )
 
 

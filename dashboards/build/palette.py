@@ -16,9 +16,10 @@ NEUTRAL: Final = "text"
 FAINT: Final = "rgba(128, 128, 128, 0.25)"
 GREY: Final = "#8e8e8e"
 
+UNKNOWN: Final = "super-light-red"
 COLD: Final = "blue"
 WARM: Final = "orange"
-STARTS: Final[dict[str, str]] = {Start.COLD: COLD, Start.WARM: WARM, Start.UNKNOWN: GREY}
+STARTS: Final[dict[str, str]] = {Start.COLD: COLD, Start.WARM: WARM, Start.UNKNOWN: UNKNOWN}
 # What a wait is made of, in order of time.
 PARTS: Final = {
     "load": COLD,
@@ -41,7 +42,7 @@ REASONS: Final[dict[str, str]] = {
     Reason.CRASHED: "red",
     Reason.OUT_OF_MEMORY: "dark-red",
     Reason.SERVER_RESTARTED: "dark-purple",
-    Reason.UNKNOWN: "super-light-red",
+    Reason.UNKNOWN: UNKNOWN,
 }
 PHASES: Final[dict[str, str]] = {
     Phase.WAITING: COLD,

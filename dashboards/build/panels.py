@@ -144,7 +144,7 @@ def neutral() -> list[model.DynamicConfigValue]:
     return judged((None, palette.NEUTRAL))
 
 
-def lines(
+def lines(  # noqa: PLR0913 - what a graph can be told
     title: str,
     says: str,
     asks: Sequence[Ask],
@@ -161,7 +161,7 @@ def lines(
     """Draw series over time; `limit`: a dashed line above which it is not well."""
     panel = _with(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
     _time(panel, legend_as_table=place.width > 8)  # noqa: PLR2004 - a third of the width
-    panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 6)
+    panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 0)
     panel.show_points(values.VisibilityMode.NEVER)
     if stacked:
         panel.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))

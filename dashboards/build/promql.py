@@ -17,8 +17,6 @@ EACH: Final = ("job", "instance", "model")
 # Of Prometheus and of the client library: not in our catalogue.
 FOREIGN: Final = ("up", "process_resident_memory_bytes", "process_cpu_seconds_total")
 PLANNED: Final = {  # arrive with branches that are under way
-    "ollama_model_advised_keep_alive_seconds": ("model",),
-    "ollama_model_advice_samples": ("model",),
     "ollama_model_runner_up": ("model",),
     "ollama_model_loading": ("model",),
     "ollama_model_load_started_timestamp_seconds": ("model",),
@@ -28,11 +26,10 @@ PLANNED: Final = {  # arrive with branches that are under way
     "ollama_log_lines_total": ("level",),
     "ollama_warmups_total": ("model",),
     "ollama_warmup_failures_total": ("model",),
-    "ollama_model_last_unload_early_seconds": ("model", "reason"),
 }
 HISTOGRAM: Final = ("_bucket", "_sum", "_count")
 # What nobody asked for; the others are the keep-alive's, the operator's or a client's will.
-UNEXPECTED: Final = "|".join((Reason.EVICTED, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.UNKNOWN))
+UNEXPECTED: Final = f"{Reason.EVICTED}|{Reason.OUT_OF_MEMORY}|{Reason.CRASHED}|{Reason.UNKNOWN}"
 
 
 def pick(metric: str, **matchers: str) -> str:
@@ -67,7 +64,7 @@ def quantile(share: float, metric: str, *by: str, window: str = RATE, **matchers
 
 
 def buckets(metric: str, **matchers: str) -> str:
-    """What fell into each bucket in each step of a graph."""
+    """Count what fell into each bucket in each step of a graph."""
     return total_of(f"increase({over(f'{metric}_bucket', RATE, **matchers)})", "le")
 
 

@@ -70,6 +70,16 @@ def slow() -> model.Dashboard:
             ("Who gave up, what failed", [_aborted(), _outcomes(), _codes()]),
             ("What passes", [_requests(), _bytes(), _log()]),
         ],
+        marked=["Mean wait over time", "Stuck scheduler"],
+        runbooks={
+            "Oldest wait": "OllamaLoadStuck",
+            "Waiting for a load right now": "OllamaLoadStuck",
+            "Stuck scheduler": "OllamaLoadStuck",
+            "First token, warm": "OllamaFirstTokenSlow",
+            "Turned away": "OllamaQueueFull",
+            "Clients that gave up, by phase": "OllamaLoadsAbandoned",
+            "Failures by outcome": "OllamaCrashLoop",
+        },
     )
 
 
@@ -379,6 +389,10 @@ def _bytes() -> Panel:
         asks,
         Place(8),
         unit=BYTES_PER_SECOND,
+        colours={
+            "sent by clients": palette.PARTS["prompt"],
+            "sent to clients": palette.PARTS["generation"],
+        },
         empty=NO_REQUESTS,
     )
 

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE, Place, target
 
-ROWS: Final = 20  # of a page
+WIDE: Final = {"Server": 120, "Model": 180, "Driven out": 130}
+NARROWEST: Final = 60  # pixels of a column
 LETTERS: Final = "ABCDEFGHIJKLMNOP"
 
 
@@ -43,10 +44,11 @@ def rows(
     links: Mapping[str, str] | None = None,
     sort: str | None = None,
     empty: str = "",
-    descending: bool = True,
 ) -> table.Panel:
-    """Show a table. `keys`: labels that become columns and their headings, in order; `hidden`:
-    further labels of the queries; `links`: heading -> address; `sort`: heading.
+    """Show a table.
+
+    `keys`: labels that become columns and their headings, in order; `hidden`: further labels of the
+    queries; `links`: heading -> address; `sort`: heading, largest first.
     """
     panel = table.Panel().title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit("short").show_header(True)
@@ -78,15 +80,19 @@ def rows(
     for heading, address in (links or {}).items():
         link = {"title": "Look at ${__value.text}", "url": address}
         panel.override_by_name(heading, [model.DynamicConfigValue("links", [link])])
+    for heading in keys.values():
+        least = WIDE.get(heading)
+        if least is not None:
+            panel.override_by_name(heading, [model.DynamicConfigValue("custom.minWidth", least)])
     if sort is not None:
-        order_by = common.TableSortByFieldState().display_name(sort).desc(descending)
-        panel.sort_by([order_by])
-    panel.filterable(False)
+        order_by = {"fields": {}, "sort": [{"field": sort, "desc": True}]}
+        panel.with_transformation(model.DataTransformerConfig(id_val="sortBy", options=order_by))
+    panel.filterable(False).min_width(NARROWEST)
     return panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
 
 
 def _properties(column: Column) -> list[model.DynamicConfigValue]:
-    found: list[tuple[str, Any]] = [("unit", column.unit)]
+    found: list[tuple[str, Any]] = [("unit", column.unit), ("noValue", "-")]
     if column.decimals is not None:
         found.append(("decimals", column.decimals))
     if column.width is not None:

@@ -19,6 +19,7 @@ from ollama_exporter.simulator.script import (
 )
 from ollama_exporter.simulator.state import Host
 
+NO_MEMORY: Final = "cudaMalloc failed: out of memory"  # how its server fails the marked request
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 NIGHT: Final = 9 * HOUR  # quiet at the beginning; the day ends in the afternoon
@@ -80,7 +81,7 @@ def office(seed: int) -> Script:
     for at in _every(rng, NIGHT, DAY, 1200):  # documents are indexed
         steps += [Ask(at + 2 * n, "nomic-embed-text", 1, via="embed") for n in range(6)]
     steps.append(Stop(17.2 * HOUR, "llama3.2"))
-    return _script("office", steps, Host(memory=24 * GIB))
+    return _script("office", steps, Host(memory=24 * GIB, max_loaded=4))
 
 
 def too_small(seed: int) -> Script:
@@ -89,23 +90,29 @@ def too_small(seed: int) -> Script:
     steps: list[Step] = []
     for model, first, last in (
         ("mistral", 10 * HOUR, DAY),
-        ("qwen2.5:7b", 19 * HOUR, 22.6 * HOUR),
+        ("qwen2.5:7b", 20.5 * HOUR, 21.9 * HOUR),
         ("llama3.2", NIGHT, 15 * HOUR),
     ):
-        for at in _every(rng, first, last, 150):
+        for at in _every(rng, first, last, 210):
             leaves = 20.0 if rng.random() < 0.2 else None
             tokens = rng.randint(40, 250)
             steps.append(Question(at, model, tokens, 50, leave_after=leaves, reading=0.4))
-    for at in _every(rng, 16 * HOUR, 18.5 * HOUR, 180):  # an editor with its own context
-        steps.append(Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8))
-    steps += [
-        Crash(15.3 * HOUR, "mistral"),
-        OutOfMemory(17.1 * HOUR, "mistral"),
-        Restart(23.1 * HOUR, down=90.0),
-        Ask(20.2 * HOUR, "mistral", 40, keep_alive=-1),
-        Ask(21.0 * HOUR, "mistral", 40, keep_alive=0),
+    steps += [  # an editor with a context of its own
+        Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8)
+        for at in _every(rng, 18.9 * HOUR, 19.6 * HOUR, 240)
     ]
-    for at in (20.6 * HOUR, 22.3 * HOUR):  # a burst: more than one load waits
+    steps += [
+        Question(15.3 * HOUR, "mistral", 900, 50),
+        Crash(15.3 * HOUR + 50, "mistral"),
+        Question(22.8 * HOUR, "mistral", 900, 50),
+        Crash(22.8 * HOUR + 50, "mistral"),
+        OutOfMemory(18.7 * HOUR, "mistral"),
+        Question(18.7 * HOUR + 1, "mistral", 90, 50, note=NO_MEMORY),
+        Restart(23.1 * HOUR, down=90.0),
+        Ask(19.8 * HOUR, "mistral", 40, keep_alive=-1),
+        Ask(22.1 * HOUR, "mistral", 40, keep_alive=0),
+    ]
+    for at in (20.6 * HOUR, 21.7 * HOUR):  # a burst: more than one load waits
         steps += [Question(at + n, "qwen2.5:7b", 150, 50, reading=1.0) for n in range(8)]
     return _script("too_small", steps, Host(memory=10 * GIB, parallel=1))
 

@@ -7,12 +7,15 @@ A rehearsal says what the server did; here it is polled and asked as if it were 
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
+from dashboards.pictures.day import NO_MEMORY
 from ollama_exporter.advising import Advising
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.build import build
@@ -29,7 +32,7 @@ from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.simulator.calls import plan
+from ollama_exporter.simulator.calls import Plan, plan
 from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Listed
@@ -37,10 +40,12 @@ from ollama_exporter.simulator.state import Listed
 POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its aligned ones
 WINDOW: Final = 60.0
 ANSWERING: Final = 0.003  # seconds that a poll takes
+FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
-TEXTS: Final = {"runner died": "an error was encountered while running the model: unexpected EOF"}
+# What the server says when a runner dies; the rehearsal says no more than that it did.
+DIED: Final = "llama runner process has terminated: exit status 2"
 _Do = Callable[[], None]
 
 
@@ -72,7 +77,9 @@ class Virtual:
         self._state = ServerState(version="0.33.0", installed=installed)
         self._was_up = False
         self._view = self._tracker.view()
-        self._recorder: Recorder | None = None
+        self._recorders: list[Recorder] = []
+        self._ids, self._order = itertools.count(1), itertools.count()
+        self._queue: list[tuple[float, int, _Do]] = []
         self._metrics = build(
             view=lambda: self._view,
             server=lambda: self._state,
@@ -83,22 +90,12 @@ class Virtual:
             shim=self._shim,
             advice=self._advising.rows,
         )
-        assert self._recorder is not None  # noqa: S101 - the build has made it
-        self._advising.attach(
-            self._metrics.idle, self._metrics.labels, lambda: self.recorder.loads()
-        )
+        (self._recorder,) = self._recorders  # the build has made it
+        self._advising.attach(self._metrics.idle, self._metrics.labels, self._recorder.loads)
         self._metrics.exporter.reloaded(at=start)
-        self._ids, self._order = itertools.count(1), itertools.count()
-        self._queue: list[tuple[float, int, _Do]] = []
-
-    @property
-    def recorder(self) -> Recorder:
-        """What records the requests."""
-        assert self._recorder is not None  # noqa: S101 - as above
-        return self._recorder
 
     def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
-        self._recorder = Recorder(
+        recorder = Recorder(
             labels,
             PolledResidence(lambda: self._view, lambda: self._state),
             wall=_same,
@@ -107,20 +104,30 @@ class Virtual:
             gaps=self._advising.gaps,
             idle=idle,
         )
-        return self._recorder
+        self._recorders.append(recorder)
+        return recorder
 
     def scrapes(self, every: float) -> Iterator[Scraped]:
         """Let the day pass; yield what each scrape finds."""
+        for due in self.moments(every):
+            yield Scraped(due, self.collect())
+
+    def collect(self) -> list[Metric]:
+        """Return what a scrape would find now."""
+        return list(self._metrics.registry.collect())
+
+    def moments(self, every: float) -> Iterator[float]:
+        """Let the day pass; yield the moments at which there may be a scrape."""
         for seen in self._done.polls:
-            self._at(seen.at, lambda seen=seen: self._poll(seen))
+            self._at(seen.at, partial(self._poll, seen))
         for answered in self._done.answers:
-            self._at(answered.arrived, lambda answered=answered: self._ask(answered))
+            self._at(answered.arrived, partial(self._ask, answered))
         due = self._start + every
         while self._queue:
             at, _, do = heapq.heappop(self._queue)
             while due <= at:
                 self.now = due
-                yield Scraped(due, list(self._metrics.registry.collect()))
+                yield due
                 due += every
             self.now = at
             do()
@@ -161,7 +168,7 @@ class Virtual:
     def _ask(self, answered: Answered) -> None:
         path, body = answered.step.body()
         exchange = Exchange(
-            self.recorder,
+            self._recorder,
             route_of("POST", path),
             method=b"POST",
             id=next(self._ids),
@@ -183,6 +190,9 @@ class Virtual:
                 assert first is not None  # noqa: S101 - it was answered in full
                 self._at(min(first, end), lambda: self._begin(exchange, path))
                 self._at(end, lambda: self._finish(exchange, answered, body))
+            case "runner died":
+                text = NO_MEMORY if answered.step.note == NO_MEMORY else DIED
+                self._at(end, lambda: _fail(exchange, text))
             case error:
                 self._at(end, lambda: _fail(exchange, error))
 
@@ -195,7 +205,7 @@ class Virtual:
             return answered.granted + doing.first
         return max(answered.granted, answered.ended - doing.tokens / doing.rate)
 
-    def _plan(self, step: Ask, body: dict[str, Any]) -> Any:  # noqa: ANN401 - a Plan
+    def _plan(self, step: Ask, body: dict[str, Any]) -> Plan:
         name = next(n for n in self._script.catalogue.manifests if n.startswith(step.model))
         file = self._script.catalogue.manifests[name].file
         return plan(file, str(body.get("prompt", body)), None)
@@ -205,19 +215,17 @@ class Virtual:
             return
         exchange.head(200, b"application/x-ndjson", b"")
         token = {"response": "x"} if path.endswith("generate") else {"message": {"content": "x"}}
-        exchange.feed(json.dumps({"model": "", **token, "done": False}).encode() + b"\n")
+        exchange.feed(_record({"model": "", **token, "done": False}))
 
     def _finish(self, exchange: Exchange, answered: Answered, body: dict[str, Any]) -> None:
         granted = answered.granted or answered.arrived
         doing = self._plan(answered.step, body)
         embeds = exchange.route.label.endswith("embed")
-        spoken = 0.0 if embeds else doing.tokens / doing.rate
         record = {
             "total_duration": answered.ended - answered.arrived,
             "load_duration": granted - answered.arrived,
             "prompt_eval_count": doing.prompt_tokens,
             "prompt_eval_duration": doing.first,
-            "eval_duration": spoken,
         }
         record = {
             key: int(value * NANOSECONDS) if key.endswith("duration") else value
@@ -228,12 +236,17 @@ class Virtual:
             exchange.feed(json.dumps({"model": "", "embeddings": [[0.5]], **record}).encode())
         else:
             more = {"done": True, "done_reason": doing.reason, "eval_count": doing.tokens}
-            exchange.feed(json.dumps({"model": "", **more, **record}).encode() + b"\n")
+            record["eval_duration"] = int(doing.tokens / doing.rate * NANOSECONDS)
+            exchange.feed(_record({"model": "", **more, **record}))
         exchange.completed()
 
 
+def _record(fields: dict[str, Any]) -> bytes:
+    """Write one record as the server does: without spaces."""
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
 def _fail(exchange: Exchange, error: str) -> None:
-    error = TEXTS.get(error, error)
     exchange.head(QUEUE_FULL if "busy" in error else FAILED, b"application/json", b"")
     exchange.feed(json.dumps({"error": error}).encode())
     exchange.completed()
@@ -244,7 +257,7 @@ def _running(listed: Listed) -> RunningModel:
     return RunningModel(
         listed.name,
         listed.digest,
-        listed.expires_at,
+        math.inf if listed.expires_at > FOR_EVER else listed.expires_at,
         listed.size,
         listed.size_vram,
         listed.context,

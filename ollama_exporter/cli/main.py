@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "record": ("record", "Write what the poller sees to a file."),
     "replay": ("replay", "Run a recording through the tracker: loads and unloads with reasons."),
     "simulate": ("simulate", "Run the simulated Ollama server alone."),
+    "dashboards": ("dashboards", "Write the dashboards for Grafana."),
     "rules": ("rules", "Write the alert and recording rules for Prometheus, and their runbooks."),
     "metrics": ("metrics", "Print the catalogue of metrics."),
     "check-config": ("check_config", "Check flags, environment and configuration file, then end."),

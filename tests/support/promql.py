@@ -18,26 +18,30 @@ PRINTF: Final = re.compile(r'printf "((?:[^"\\]|\\.)*)"[^|{}]*\| query')
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A series that is read: `function` is the one right around it, where there is one."""
+    """A series that is read: `function` is the one right around it, where there is one.
+
+    `window`: seconds of its range, 0 for none.
+    """
 
     name: str
     matchers: tuple[tuple[str, str, str], ...]  # label, operator, value
     function: str
+    window: float = 0.0
 
 
 def reads(expression: str) -> list[Read]:
     """Return the series that an expression reads, in their order. Raises ValueError."""
     found: list[Read] = []
 
-    def visit(node: promql_parser.Expr, function: str) -> None:
+    def visit(node: promql_parser.Expr, function: str, window: float = 0.0) -> None:
         match node:
             case promql_parser.VectorSelector():
                 ours = tuple(
                     (m.name, str(m.op).partition(".")[2], m.value) for m in node.matchers.matchers
                 )
-                found.append(Read(node.name or "", ours, function))
+                found.append(Read(node.name or "", ours, function, window))
             case promql_parser.MatrixSelector():
-                visit(node.vector_selector, function)
+                visit(node.vector_selector, function, node.range.total_seconds())
             case promql_parser.Call():
                 for argument in node.args:
                     visit(argument, node.func.name)
