@@ -16,7 +16,7 @@ from ollama_exporter.simulator.player import play
 from ollama_exporter.simulator.server import Config, Simulator
 from tests.support.eventful import EXPECTED, SCRIPT
 from tests.support.exporting import same_logger
-from tests.support.prometheus import Prometheus, free_port, prometheus, scraping
+from tests.support.prometheus import Prometheus, free_port, prometheus, quick_rules, scraping
 from tests.support.queries import Query, filled, of_dashboard, of_page, of_rules
 
 ROOT: Final = Path(__file__).parents[2]
@@ -52,7 +52,9 @@ async def watched(tmp_path: Path) -> list[str]:
             poll_interval=POLL,
             expected_models=EXPECTED,
         )
-        config = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=RULES, interval="1s")
+        config = scraping(
+            {"ollama": [f"127.0.0.1:{port}"]}, rules=quick_rules(RULES, tmp_path, {}), interval="1s"
+        )
         with same_logger():
             exporter = asyncio.create_task(run(settings, stop=stop))
             async with prometheus(tmp_path, config) as prom:
