@@ -5,7 +5,7 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth conformance bench bench-proxy clean run-env dev-env
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env
 .PHONY: monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
@@ -122,6 +122,10 @@ dashboard-pictures: programs $(PAGE)/node_modules
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
+
+# What the advice would have cost on recorded arrivals: some three minutes.
+keepalive: run-env
+	@$(PY) -m bench.keepalive $(ARGS)
 
 # Loads and unloads the two models on that server, nothing else.
 conformance: dev-env

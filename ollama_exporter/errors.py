@@ -4,13 +4,16 @@
 OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
+├── RequestError      the server refuses what we ask it to do; carries its status and its own words
 ├── RecordingError    a recording cannot be read; carries the line number
+├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
 ├── BundleError       dashboards or rules are not there, or cannot be written where they are wanted
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
-and msgspec's in `settings.py`, those of recordings in `recording.py`.
+and msgspec's in `settings.py`, those of recordings in `recording.py`, those of histories in
+`policy/history.py`.
 """
 
 from enum import StrEnum
@@ -49,6 +52,15 @@ class TargetError(OllamaExporterError):
         super().__init__(f"{reason}: {detail}")
 
 
+class RequestError(OllamaExporterError):
+    """The server refuses what we ask it to do: HTTP status, and the text of its error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        self.text = text
+        super().__init__(f"the server answers {status}: {text}")
+
+
 class RecordingError(OllamaExporterError):
     """A recording that cannot be read; `line` counts from 1, 0 for the file as a whole."""
 
@@ -56,6 +68,10 @@ class RecordingError(OllamaExporterError):
         self.line = line
         self.why = why
         super().__init__(f"line {line}: {why}" if line else why)
+
+
+class HistoryError(OllamaExporterError):
+    """The past use of models cannot be read from an exporter or from Prometheus."""
 
 
 class StateError(OllamaExporterError):

@@ -15,17 +15,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ollama_exporter import __version__
+from ollama_exporter.acting.actor import Actor
 from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
+from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
-from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.proxying import (
     PolledResidence,
@@ -41,7 +44,7 @@ from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, Shared
 from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
@@ -91,6 +94,7 @@ async def run(
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
+    exporter.actor.attach(proxy)
     sockets = listen(settings.listen_addresses, field="web.listen-address")
     try:
         addresses = loopback_addresses(settings.proxy_addresses)
@@ -114,7 +118,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(proxy, proxied):
+        async with relaying(proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -147,9 +151,30 @@ class Exporter:
             wall=self._timeline.wall,
             jitter=random.random,
         )
+        self._machine = Machine(
+            settings,
+            self._client,
+            tell=self._poller.tell,
+            now=self._timeline.now,
+            wall=self._timeline.wall,
+            up=lambda: self._poller.state.up,
+            errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
+        )
+        self._sinks.polled.append(self._polled)
+        self._sinks.installed.append(self._machine.installed)
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
+        self.actor = Actor(
+            settings,
+            self._metrics,
+            self._poller,
+            self._timeline,
+            recorder=self._recorder,
+            advice=self._advising.current,
+            touched=self._advising.gaps.touched,
+        )
+        self._sinks.events.append(self.actor.saw)
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
@@ -158,18 +183,21 @@ class Exporter:
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
-            expected=settings.expected_models,
+            expected=self._expected,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
             advice=self._advising.rows,
+            sight=self._machine,
         )
-        recorder = self._recorder  # the build has made it
-        loads = recorder.loads if recorder is not None else dict
-        self._advising.attach(metrics.idle, metrics.labels, loads)
+        self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
         return metrics
 
-    def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
+    def _expected(self) -> tuple[str, ...]:
+        """Return who should be resident now."""
+        return self.current.expected(self._timeline.wall(self._timeline.now()))
+
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -181,8 +209,7 @@ class Exporter:
             on_request=self._onlookers.requests,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
-            gaps=self._advising.gaps,
-            idle=idle,
+            shared=Shared(loads, self._advising.gaps, idle),
         )
         return self._recorder
 
@@ -222,7 +249,7 @@ class Exporter:
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
         """Poll meanwhile; in the end write the state and close the client."""
         self.poll_task = asyncio.create_task(self._poller.run())
-        tasks = [self.poll_task]
+        tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -245,6 +272,7 @@ class Exporter:
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
+        self.actor.take(settings)
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
@@ -258,6 +286,10 @@ class Exporter:
             self.reload()
         except OllamaExporterError as err:
             logger.warning("Configuration not reloaded", extra={"err": str(err)})
+
+    def _polled(self, polled: Polled) -> None:
+        if polled.answer is not None:
+            self._machine.listed(polled.answer.models)
 
     def _record(self, events: tuple[Event, ...], view: View) -> None:
         for event in events:

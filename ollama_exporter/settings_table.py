@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ollama_exporter import accept
+from ollama_exporter.sections import defaults, keepwarm
 
 PREFIX: Final = "OLLAMA_EXPORTER_"
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
+PROCESSES: Final = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,20 @@ TABLE: Final = (
         accept.duration,
         "Longest time for one answer.",
         "DURATION",
+    ),
+    Setting(
+        "ollama.log",
+        "ollama_log",
+        accept.log_source,
+        "Follow the server's log: a file, or the journal of its unit (ollama). Off when unset.",
+        "FILE|journal[:UNIT]",
+    ),
+    Setting(
+        "collector.processes",
+        "collector_processes",
+        accept.choice(*PROCESSES),
+        "Watch the server's processes; auto: when it is on this machine's loopback.",
+        "|".join(PROCESSES),
     ),
     Setting(
         "poll.interval", "poll_interval", accept.interval, "Base interval of polls.", "DURATION"
@@ -238,3 +254,9 @@ TABLE: Final = (
     ),
 )
 BY_NAME: Final = {setting.name: setting for setting in TABLE}
+# Keys of the file that are no flags: they have a structure of their own.
+SECTIONS: Final[dict[str, Callable[[str, object], Any]]] = {
+    keepwarm.KEY: keepwarm.keep_warm,
+    defaults.DEFAULTS: defaults.defaults,
+    defaults.AUTOPILOT: defaults.autopilot,
+}

@@ -15,6 +15,7 @@ import msgspec
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.weights import weights_of
 
 # keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200
@@ -59,6 +60,14 @@ class InstalledModel:
     remote: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What `/api/show` says. `weights`: name of the blob, by which the scheduler knows a runner."""
+
+    weights: str | None  # None: it has no blob of its own
+    embeds: bool = False  # it makes embeddings and nothing else
+
+
 class _Details(msgspec.Struct):
     family: str | None = None
     format: str | None = None
@@ -98,9 +107,15 @@ class _Version(msgspec.Struct):
     version: str
 
 
+class _Show(msgspec.Struct):
+    modelfile: str = ""
+    capabilities: list[str] | None = None
+
+
 _PS: Final = msgspec.json.Decoder(_Ps)
 _TAGS: Final = msgspec.json.Decoder(_Tags)
 _VERSION: Final = msgspec.json.Decoder(_Version)
+_SHOW: Final = msgspec.json.Decoder(_Show)
 _NO_DETAILS: Final = _Details()
 
 
@@ -133,6 +148,14 @@ def decode_tags(body: bytes) -> tuple[InstalledModel, ...]:
 def decode_version(body: bytes) -> str:
     """Decode an answer of `/api/version`. Raises TargetError(malformed)."""
     return _decode(_VERSION, body).version
+
+
+def decode_show(body: bytes) -> Shown:
+    """Decode an answer of `/api/show`. Raises TargetError(malformed)."""
+    shown = _decode(_SHOW, body)
+    kinds = shown.capabilities or ()
+    embeds = "embedding" in kinds and "completion" not in kinds
+    return Shown(weights_of(shown.modelfile), embeds)
 
 
 def parse_time(text: str | None) -> float:

@@ -8,8 +8,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -17,9 +17,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes, Span
+from ollama_exporter.protocol.asked import Asked
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.residency.gaps import Gaps
@@ -31,6 +34,15 @@ from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What polls and processes show as well as requests do: nothing is to be counted twice."""
+
+    loads: LoadTimes = field(default_factory=LoadTimes)
+    gaps: Gaps = field(default_factory=Gaps)
+    idle: IdleCollector = field(default_factory=IdleCollector)
 
 
 class Recorder:
@@ -49,21 +61,20 @@ class Recorder:
         on_request: Callable[[Observation], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
-        gaps: Gaps | None = None,
-        idle: IdleCollector | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
 
-        `gaps`, `idle`: where polls tell of idle gaps as well, so that none is counted twice.
+        `shared`: what others fill and collect as well; None: nobody else does.
         """
         self._labels = labels
-        self._waits = Waits(residence, Gaps() if gaps is None else gaps, cold=cold)
-        self._idle, self._own_idle = (IdleCollector() if idle is None else idle), idle is None
+        self._shared, self._own_shared = shared or Shared(), shared is None
+        self._waits = Waits(residence, self._shared.gaps, cold=cold)
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
         self._wall, self._tell = wall, tell
-        self._on_request = on_request
+        self.on_request = on_request
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
@@ -112,7 +123,7 @@ class Recorder:
             runs = exchange.route.runs
             with self._lock:
                 self._tally.ended(exchange, outcome)
-            hand = exchange.on_request or self._on_request
+            hand = exchange.on_request or self.on_request
             if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
             seen = exchange.observation(reading, outcome, phase)
@@ -122,7 +133,10 @@ class Recorder:
                     confirmed = outcome is Outcome.ANSWERED
                     label = self._label(exchange.model, confirmed=confirmed)
                     load = self._waits.load_seconds(exchange, seen)
-                    self._tally.record(label, seen, load=load)
+                    self._tally.record(label, seen)
+                    if load is not None and seen.model is not None:
+                        span = Span(seen.began, exchange.answered_at or seen.ended)
+                        self._shared.loads.by_request(seen.model, label, load, span)
                 if self._tell is not None:
                     self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
@@ -139,9 +153,18 @@ class Recorder:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
 
-    def loads(self) -> Mapping[str, tuple[float, int]]:
-        """Seconds of all loads measured, and how many they were, by label."""
-        return self._tally.loads
+    def in_flight(self, model: str) -> list[Asked]:
+        """Return what the requests under way ask of a model, as the server was asked."""
+        with self._lock:
+            return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]
+
+    def canonical(self, model: str) -> str | None:
+        """Return an installed or listed model's own spelling; None: it is not known."""
+        return self._waits.residence.canonical(model)
+
+    def loading(self) -> bool:
+        """Tell whether requests wait for a load."""
+        return bool(self._waits.waiting())
 
     # -- labels -----------------------------------------------------------------------------------
 
@@ -154,7 +177,7 @@ class Recorder:
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._idle.observe(label, gap, inferred=False)
+            self._shared.idle.observe(label, gap, inferred=False)
 
     def _label(self, model: str | None, *, confirmed: bool) -> str:
         """Return a label: only names that the server knows get one of their own."""
@@ -175,16 +198,18 @@ class Recorder:
             for w in self._waits.waiting()
         ]
         yield from self._tally.collect(waiting)
-        if self._own_idle:
-            yield from self._idle.collect()
+        if self._own_shared:
+            yield from self._shared.loads.collect()
+            yield from self._shared.idle.collect()
         if self._alone:
             yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
-        yield from (empty(family.name) for family in FAMILIES.values() if family.source)
-        if self._own_idle:
-            yield from self._idle.describe()
+        yield from (empty(name) for name, family in FAMILIES.items() if family.source == REQUESTS)
+        if self._own_shared:
+            yield from self._shared.loads.describe()
+            yield from self._shared.idle.describe()
         if self._alone:
             yield from collected(self._own_errors)
 
