@@ -21,7 +21,9 @@ from ollama_exporter.web.app import Parts, application
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 PLACES: Final = ("*.md", "docs/**/*.md", "bench/*.md", "dashboards/**/*.md", "tests/**/*.md")
-PAGES: Final = sorted(page for place in PLACES for page in ROOT.glob(place))
+PAGES: Final = sorted(
+    page for place in PLACES for page in ROOT.glob(place) if "node_modules" not in page.parts
+)
 LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
