@@ -2,9 +2,10 @@
 #
 #   make demo                        the exporter at work on a simulated server; Ctrl-C ends it
 #   make demo ARGS="--duration 60"   likewise, ends by itself
+#   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
@@ -26,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo test lint format docs truth conformance bench bench-proxy clean run-env dev-env programs clients
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
 .PHONY: dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
@@ -40,10 +41,12 @@ run-env:
 dev-env:
 	@$(call SETUP,develop)
 
-programs: dev-env
+monitoring: dev-env
 	@.ci/get-program "$(VENV)/bin" prometheus --version \
 		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
 	@.ci/get-alertmanager "$(VENV)/bin"
+
+programs: monitoring
 	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
 
 clients: dev-env
@@ -55,6 +58,10 @@ clients: dev-env
 
 demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
+
+# Simulated Ollama with clients, exporter, Prometheus with the rules, Alertmanager: without containers.
+stack: dev-env monitoring
+	@$(WITH_PATH); export PATH; exec $(PY) -m deploy.stack $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
 test: lint programs clients
@@ -114,6 +121,10 @@ dashboard-pictures: programs $(PAGE)/node_modules
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
+
+# What the advice would have cost on recorded arrivals: some three minutes.
+keepalive: run-env
+	@$(PY) -m bench.keepalive $(ARGS)
 
 # Loads and unloads the two models on that server, nothing else.
 conformance: dev-env

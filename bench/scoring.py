@@ -36,6 +36,9 @@ class Score:
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     missed: int = 0  # could be seen, not said
     invented: int = 0  # said, never happened
+    hidden: Counter[bool] = field(default_factory=Counter)  # no used poll could show it: found?
+    delays: dict[str, list[float]] = field(default_factory=dict)  # right ones: until it settled
+    mistakes: list[tuple[Record, Unloaded]] = field(default_factory=list)
 
     @property
     def judged(self) -> int:
@@ -62,8 +65,17 @@ class Score:
 
     def __add__(self, other: "Score") -> "Score":
         """Sum two recordings."""
+        delays = {
+            reason: [*self.delays.get(reason, []), *other.delays.get(reason, [])]
+            for reason in {**self.delays, **other.delays}
+        }
         return Score(
-            self.pairs + other.pairs, self.missed + other.missed, self.invented + other.invented
+            self.pairs + other.pairs,
+            self.missed + other.missed,
+            self.invented + other.invented,
+            self.hidden + other.hidden,
+            delays,
+            [*self.mistakes, *other.mistakes],
         )
 
 
@@ -81,10 +93,15 @@ def score(
     hidden = _match(unseen, rest)
     left = [event for number, event in enumerate(rest) if number not in hidden.values()]
     result = Score(missed=len(seen) - len(matched), invented=len(left) - len(_match(outside, left)))
+    result.hidden = Counter({True: len(hidden), False: len(unseen) - len(hidden)})
     for index, number in matched.items():
         reason, true = unloads[number].reason.value, seen[index]
         also = true.get("also")  # a second cause that held at the same moment: as right
         result.pairs[reason if reason == also else true["reason"], reason] += 1
+        if reason in (true["reason"], also):
+            result.delays.setdefault(reason, []).append(unloads[number].settled_at - true["t"])
+        else:
+            result.mistakes.append((true, unloads[number]))
     return result
 
 

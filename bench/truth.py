@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accuracy of the reasons, per recording of a real server: see docs/unload-reasons.md.
 
-python -m bench.truth [--interval 15] [--folder tests/data/polls]
+python -m bench.truth [--interval 15] [--begin 0] [--folder tests/data/polls]
 """
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.scoring import Score, score
+from ollama_exporter.logfile import read_log
 from ollama_exporter.recording import Recording, read
 from ollama_exporter.replay import PollUsed, replay
 from ollama_exporter.residency.events import Loaded, Unloaded
@@ -20,12 +22,29 @@ RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
 SUFFIX: Final = ".jsonl.gz"
 
 
-def judge(recording: Recording, truth: Path, *, interval: float, requests: bool) -> Score:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is seen besides the polls. `log`: the level of the server's log, None: not followed."""
+
+    requests: bool = False
+    processes: bool = False
+    log: str | None = None
+
+
+def log_beside(truth: Path) -> Path:
+    """Return where the server's log lies."""
+    return truth.with_name(truth.name.replace(".truth.jsonl", ".log.gz"))
+
+
+def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evidence) -> Score:
     """Replay one recording and score it against the truth beside it."""
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
     cadence = Cadence(interval=interval)
-    for event in replay(recording, cadence, requests=requests, processes=False):
+    lines = read_log(log_beside(truth), debug=evidence.log == "debug") if evidence.log else ()
+    for event in replay(
+        recording, cadence, requests=evidence.requests, processes=evidence.processes, log=lines
+    ):
         if isinstance(event, PollUsed):
             used.add(event.t)
         elif isinstance(event, Loaded | Unloaded):
@@ -35,23 +54,42 @@ def judge(recording: Recording, truth: Path, *, interval: float, requests: bool)
         for poll in recording.polls
         if poll.started in used and isinstance(poll, Snapshot)
     ]
-    lines = truth.read_text(encoding="utf-8").splitlines()
-    return score([json.loads(line) for line in lines], said, polls)
+    told = truth.read_text(encoding="utf-8").splitlines()
+    return score([json.loads(line) for line in told], said, polls)
+
+
+KINDS: Final = {
+    "polls only": Evidence(),
+    "all requests seen": Evidence(requests=True),
+    "processes": Evidence(processes=True),
+    "processes, all requests seen": Evidence(requests=True, processes=True),
+    "processes, log at the default level": Evidence(processes=True, log="info"),
+    "processes, log at the default level, all requests seen": Evidence(
+        requests=True, processes=True, log="info"
+    ),
+    "processes, log at debug level": Evidence(processes=True, log="debug"),
+}
 
 
 def main() -> None:
     """Print one line for each recording and evidence, and their sums."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--interval", type=float, default=15.0)
+    parser.add_argument("--interval", type=float, default=15.0, help="of the polls, seconds")
+    parser.add_argument("--begin", type=float, default=0.0, help="seconds into each recording")
     parser.add_argument("--folder", type=Path, default=RECORDINGS)
     arguments = parser.parse_args()
-    for requests in (False, True):
-        print(f"{'all requests seen' if requests else 'polls only'}")
+    for title, evidence in KINDS.items():
+        print(title)
         total = Score()
         for file in sorted(arguments.folder.glob(f"*{SUFFIX}")):
             name = file.name.removesuffix(SUFFIX)
             truth = file.with_name(f"{name}.truth.jsonl")
-            result = judge(read(file), truth, interval=arguments.interval, requests=requests)
+            recording = read(file).since(arguments.begin)
+            if evidence.log and not log_beside(truth).exists():
+                continue
+            if evidence.processes and not (recording.processes_seen or evidence.log):
+                continue
+            result = judge(recording, truth, interval=arguments.interval, evidence=evidence)
             total += result
             print(f"  {name:10} {_line(result)}")
         print(f"  {'together':10} {_line(total)}")
@@ -62,7 +100,9 @@ def _line(result: Score) -> str:
     return (
         f"{result.judged:4} unloads   right {100 * result.right / judged:5.1f} %   "
         f"wrong {100 * result.wrong / judged:4.1f} %   missed {result.missed}   "
-        f"invented {result.invented}   expired called other {result.said_instead('expired')}   "
+        f"invented {result.invented}   "
+        f"hidden found {result.hidden[True]} of {result.hidden.total()}   "
+        f"expired called other {result.said_instead('expired')}   "
         f"evicted called expired {result.said_instead('evicted', 'expired')}"
     )
 

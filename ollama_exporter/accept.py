@@ -111,6 +111,15 @@ def choice(*choices: str) -> Callable[[str, object], str]:
     return parse
 
 
+def log_source(name: str, value: object) -> str:
+    """Accept the path of a file, `journal`, or `journal:UNIT`."""
+    written = text(name, value)
+    kind, colon, unit = written.partition(":")
+    if kind == "journal" and colon and not re.fullmatch(r"[\w@.\\][\w@.:\\-]*", unit):
+        raise ConfigError(name, value, "accepted: FILE, journal, or journal:UNIT")
+    return written
+
+
 def split_address(address: str, *, field: str = "web.listen-address") -> tuple[str, int]:
     """Return host and port of a listen address; an empty host means all interfaces.
 

@@ -73,6 +73,7 @@ class Advising:
                 advice.samples,
                 habits.load_seconds,
                 habits.memory_bytes,
+                self.gaps.keep_alive(label),
             )
 
     def _load_seconds(self, label: str) -> float | None:

@@ -5,12 +5,14 @@ OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
 ├── RecordingError    a recording cannot be read; carries the line number
+├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
 ├── BundleError       dashboards or rules are not there, or cannot be written where they are wanted
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
-and msgspec's in `settings.py`, those of recordings in `recording.py`.
+and msgspec's in `settings.py`, those of recordings in `recording.py`, those of histories in
+`policy/history.py`.
 """
 
 from enum import StrEnum
@@ -56,6 +58,10 @@ class RecordingError(OllamaExporterError):
         self.line = line
         self.why = why
         super().__init__(f"line {line}: {why}" if line else why)
+
+
+class HistoryError(OllamaExporterError):
+    """The past use of models cannot be read from an exporter or from Prometheus."""
 
 
 class StateError(OllamaExporterError):

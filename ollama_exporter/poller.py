@@ -69,6 +69,7 @@ class Sinks:
     """Who hears of polls and events. A raising one is logged and counted, the polls go on."""
 
     polled: list[Callable[[Polled], None]] = field(default_factory=list)
+    installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     events: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
     errors: Callable[[], None] = lambda: None
 
@@ -132,17 +133,21 @@ class Poller:
         self._wake.set()
 
     def tell(self, fact: Fact) -> None:
-        """Take a fact of another source; it may bring the next poll forward.
+        """Take a fact of another source; it may bring the next poll forward, or settle a reason.
 
         Requests come by the thousand: what they change of the view is shown a moment later.
         """
+        before = self._tracker.asked
+        events = self._observe(fact)
         asked = self._tracker.asked
-        self._observe(fact)
-        if self._tracker.asked != asked:
+        if events:
+            self._hand_on(events)
+            self._wake.set()
+        elif asked is not None and asked != before and asked <= self._now():
             self._renew()
             self._wake.set()
         elif self._renewal is None:
-            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._renew)
+            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._show)
 
     async def _poll(self) -> None:
         started = self._last_started = self._now()
@@ -200,7 +205,9 @@ class Poller:
 
     def _digest(self, fact: Fact) -> None:
         """Feed the tracker with a poll and show what it made of it."""
-        events = self._observe(fact)
+        self._hand_on(self._observe(fact))
+
+    def _hand_on(self, events: tuple[Event, ...]) -> None:
         self._renew()
         try:
             for sink in self._sinks.events:
@@ -217,6 +224,12 @@ class Poller:
             self._sinks.errors()
             logger.exception("Fact could not be taken")
             return ()
+
+    def _show(self) -> None:
+        asked = self.view.asked
+        self._renew()
+        if self.view.asked != asked:  # a request that waits is looked after in a while
+            self._wake.set()
 
     def _renew(self) -> None:
         if self._renewal is not None:
@@ -257,6 +270,8 @@ class Poller:
             try:
                 version = await self._client.version()
                 installed = await self._client.tags()
+                for sink in self._sinks.installed:
+                    sink(installed)
             except TargetError as err:
                 logger.debug("Inventory failed", extra={"err": str(err)})
                 continue

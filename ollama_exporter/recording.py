@@ -9,7 +9,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from io import BufferedReader
 from pathlib import Path
@@ -19,19 +19,20 @@ import msgspec
 
 from ollama_exporter.errors import FailureReason, RecordingError, TargetError
 from ollama_exporter.protocol import keepalive
-from ollama_exporter.protocol.failures import classify
+from ollama_exporter.protocol.failures import Failure, classify
 from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import models_from
+from ollama_exporter.recordedlines import LOCAL_READERS, line_of
 from ollama_exporter.residency.facts import (
     Fact,
+    LogSaid,
     PollFailed,
-    ProcessExited,
+    ProcessFact,
     ProcessStarted,
     RequestAnswered,
     RequestEnded,
     RequestStarted,
     Snapshot,
-    WeightsNamed,
 )
 
 GZIP: Final = b"\x1f\x8b"
@@ -57,6 +58,17 @@ class Recording:
     polls: tuple[Poll, ...]
     requests: tuple[Fact, ...]
     processes: tuple[Fact, ...]
+    log: tuple[Fact, ...] = ()
+
+    @property
+    def processes_seen(self) -> bool:
+        """Births of processes are in it."""
+        return any(isinstance(fact, ProcessStarted) for fact in self.processes)
+
+    def since(self, seconds: float) -> "Recording":
+        """Return it with the polls of its first seconds left out."""
+        begin = self.polls[0].started + seconds
+        return replace(self, polls=tuple(poll for poll in self.polls if poll.started >= begin))
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -70,6 +82,7 @@ def read(path: Path) -> Recording:
     polls: list[Poll] = []
     requests: list[Fact] = []
     processes: list[Fact] = []
+    log: list[Fact] = []
     number = 0
     try:
         with path.open("rb") as raw, _unpacked(raw) as file:
@@ -80,6 +93,8 @@ def read(path: Path) -> Recording:
                         polls.append(fact)
                     elif isinstance(fact, RequestStarted | RequestAnswered | RequestEnded):
                         requests.append(fact)
+                    elif isinstance(fact, LogSaid):
+                        log.append(fact)
                     else:
                         processes.append(fact)
     except (OSError, EOFError) as err:  # gzip's own errors are OSErrors; EOFError: cut short
@@ -92,6 +107,7 @@ def read(path: Path) -> Recording:
         tuple(sorted(polls, key=lambda poll: poll.started)),
         tuple(sorted(requests, key=moment_of)),
         tuple(sorted(processes, key=moment_of)),
+        tuple(sorted(log, key=moment_of)),
     )
 
 
@@ -156,35 +172,22 @@ def _read_request_start(record: Record) -> tuple[Fact, ...]:
 
 
 def _read_request_end(record: Record) -> tuple[Fact, ...]:
-    error, ttft = record.get("error"), record.get("ttft")
-    ended = RequestEnded(
-        float(record["t"]), record["id"], failure=classify(str(error)) if error else None
-    )
+    error, ttft, outcome = record.get("error"), record.get("ttft"), record.get("outcome", "ok")
+    broken = outcome != "client_gone" and (outcome != "ok" or record.get("done") is False)
+    failure = Failure.OTHER if broken else None  # it broke off without a word
+    if error:
+        failure = classify(str(error))
+    ended = RequestEnded(float(record["t"]), record["id"], failure=failure)
     if ttft is None or record.get("status", OK) != OK:  # an error's body says nothing of a runner
         return (ended,)
     return (RequestAnswered(float(record["start"]) + float(ttft), record["id"]), ended)
-
-
-def _read_process(record: Record) -> tuple[Fact, ...]:
-    at, pid = float(record["t"]), int(record["pid"])
-    if record["event"] == "exited":
-        return (ProcessExited(at, pid),)
-    weights = record.get("blob") if record["role"] == "runner" else None
-    return (ProcessStarted(at, float(record["started_at"]), pid, weights),)
-
-
-def _read_show(record: Record) -> tuple[Fact, ...]:
-    if not record.get("blob"):
-        return ()
-    return (WeightsNamed(float(record["t"]), normalise(record["model"]), record["blob"]),)
 
 
 READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
     "poll": _read_poll,
     "request_start": _read_request_start,
     "request_end": _read_request_end,
-    "process": _read_process,
-    "show": _read_show,
+    **LOCAL_READERS,
 }
 
 
@@ -236,6 +239,10 @@ class Writer:
         """Write a poll without a usable answer."""
         took = round(ended - started, 6)
         self._write({"t": started, "kind": "poll", "took": took, "error": reason.value})
+
+    def fact(self, fact: ProcessFact | LogSaid, *, wall: Callable[[float], float]) -> None:
+        """Write what was seen on the server's machine; `wall` translates to Unix seconds."""
+        self._write(line_of(fact, wall))
 
     def close(self) -> None:
         """End the file."""

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay: a recording through the same schedule and the same tracker as a live server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.recording import Poll, Recording, moment_of
 from ollama_exporter.residency.events import Event
-from ollama_exporter.residency.facts import PollFailed
+from ollama_exporter.residency.facts import LogSaid, PollFailed
 from ollama_exporter.residency.schedule import Cadence, next_poll
 from ollama_exporter.residency.tracker import LOST, Tracker
 
@@ -24,17 +24,25 @@ class PollUsed:
 
 
 def replay(
-    recording: Recording, cadence: Cadence, *, requests: bool = True, processes: bool = True
+    recording: Recording,
+    cadence: Cadence,
+    *,
+    requests: bool = True,
+    processes: bool = True,
+    log: Sequence[LogSaid] = (),
 ) -> Iterator[Event | PollUsed]:
-    """Run a recording through the schedule and the tracker.
+    """Run a recording through the schedule and the tracker, and a server's log beside it.
 
     Each moment that the schedule asks for takes the next recorded poll at or after it.
     """
     tracker = Tracker(window=max(WINDOW, WINDOW_POLLS * cadence.interval))
-    facts = sorted(
-        [*(recording.requests if requests else ()), *(recording.processes if processes else ())],
-        key=moment_of,
+    kinds = (
+        recording.requests if requests else (),
+        recording.processes if processes else (),
+        recording.log,
+        log,
     )
+    facts = sorted((fact for kind in kinds for fact in kind), key=moment_of)
     given, failures, last, skipped = 0, 0, 0.0, Skipped()
     due = recording.polls[0].started
     for poll in recording.polls:

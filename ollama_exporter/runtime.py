@@ -20,12 +20,14 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError, StartError
 from ollama_exporter.eventlog import log_event
 from ollama_exporter.listen import listen, spelled
+from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
-from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.proxying import (
     PolledResidence,
@@ -41,7 +43,7 @@ from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, Shared
 from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.server import server
@@ -147,6 +149,17 @@ class Exporter:
             wall=self._timeline.wall,
             jitter=random.random,
         )
+        self._machine = Machine(
+            settings,
+            self._client,
+            tell=self._poller.tell,
+            now=self._timeline.now,
+            wall=self._timeline.wall,
+            up=lambda: self._poller.state.up,
+            errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
+        )
+        self._sinks.polled.append(self._polled)
+        self._sinks.installed.append(self._machine.installed)
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
@@ -163,13 +176,12 @@ class Exporter:
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
             advice=self._advising.rows,
+            sight=self._machine,
         )
-        recorder = self._recorder  # the build has made it
-        loads = recorder.loads if recorder is not None else dict
-        self._advising.attach(metrics.idle, metrics.labels, loads)
+        self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
         return metrics
 
-    def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
         settings = self.current.settings
         self._recorder = Recorder(
@@ -181,8 +193,7 @@ class Exporter:
             on_request=self._onlookers.requests,
             access_log=settings.proxy_access_log,
             cold=settings.proxy_cold_threshold,
-            gaps=self._advising.gaps,
-            idle=idle,
+            shared=Shared(loads, self._advising.gaps, idle),
         )
         return self._recorder
 
@@ -222,7 +233,7 @@ class Exporter:
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
         """Poll meanwhile; in the end write the state and close the client."""
         self.poll_task = asyncio.create_task(self._poller.run())
-        tasks = [self.poll_task]
+        tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -258,6 +269,10 @@ class Exporter:
             self.reload()
         except OllamaExporterError as err:
             logger.warning("Configuration not reloaded", extra={"err": str(err)})
+
+    def _polled(self, polled: Polled) -> None:
+        if polled.answer is not None:
+            self._machine.listed(polled.answer.models)
 
     def _record(self, events: tuple[Event, ...], view: View) -> None:
         for event in events:

@@ -30,6 +30,8 @@ class Settings:
     ollama_ca_file: Path | None = None
     ollama_token_file: Path | None = None
     ollama_timeout: float = 10.0
+    ollama_log: str | None = None
+    collector_processes: str = "auto"
     poll_interval: float = 15.0
     poll_aligned: bool = True
     expected_models: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from ollama_exporter import accept
 PREFIX: Final = "OLLAMA_EXPORTER_"
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
+PROCESSES: Final = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,20 @@ TABLE: Final = (
         accept.duration,
         "Longest time for one answer.",
         "DURATION",
+    ),
+    Setting(
+        "ollama.log",
+        "ollama_log",
+        accept.log_source,
+        "Follow the server's log: a file, or the journal of its unit (ollama). Off when unset.",
+        "FILE|journal[:UNIT]",
+    ),
+    Setting(
+        "collector.processes",
+        "collector_processes",
+        accept.choice(*PROCESSES),
+        "Watch the server's processes; auto: when it is on this machine's loopback.",
+        "|".join(PROCESSES),
     ),
     Setting(
         "poll.interval", "poll_interval", accept.interval, "Base interval of polls.", "DURATION"

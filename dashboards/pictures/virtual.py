@@ -8,7 +8,7 @@ import heapq
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -21,6 +21,7 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.build import build
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.metrics.selfmetrics import LogCounter
 from ollama_exporter.metrics.server import ServerState
 from ollama_exporter.poller import Polled
@@ -31,7 +32,7 @@ from ollama_exporter.proxying import PolledResidence
 from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, Shared
 from ollama_exporter.simulator.calls import Plan, plan
 from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
@@ -63,9 +64,15 @@ class Scraped:
 class Virtual:
     """One server and its exporter. `start`: Unix seconds of the script's first moment."""
 
-    def __init__(self, script: Script, start: float) -> None:
-        count = int(script.duration / POLL)
-        self._polls = [n * POLL for n in range(count)]
+    def __init__(
+        self,
+        script: Script,
+        start: float,
+        *,
+        expected: Sequence[str] = ("mistral",),
+        poll: float = POLL,
+    ) -> None:
+        self._polls = [n * poll for n in range(int(script.duration / poll))]
         self._done: Rehearsal = rehearse(script, start=start, polls=self._polls)
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
@@ -82,24 +89,23 @@ class Virtual:
             server=lambda: self._state,
             wall=_same,
             log_lines=LogCounter(),
-            expected=("mistral",),
+            expected=expected,
             runtime=False,
             shim=self._shim,
             advice=self._advising.rows,
         )
         (self._recorder,) = self._recorders  # the build has made it
-        self._advising.attach(self._metrics.idle, self._metrics.labels, self._recorder.loads)
+        self._advising.attach(self._metrics.idle, self._metrics.labels, self._metrics.loads.totals)
         self._metrics.exporter.reloaded(at=start)
 
-    def _shim(self, labels: ModelLabels, idle: IdleCollector) -> Recorder:
+    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         recorder = Recorder(
             labels,
             PolledResidence(lambda: self._view, lambda: self._state),
             wall=_same,
             tell=self._observe,
             errors=_never,
-            gaps=self._advising.gaps,
-            idle=idle,
+            shared=Shared(loads, self._advising.gaps, idle),
         )
         self._recorders.append(recorder)
         return recorder

@@ -19,9 +19,13 @@ class NotStarted(Exception):  # noqa: N818 - says what happened
     """A program ended or did not become ready; carries what it logged."""
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+def free_port(wanted: int = 0) -> int:
+    """Return that port of the loopback interface if it is free now, else another one."""
+    try:
+        sock = socket.create_server(("127.0.0.1", wanted))
+    except OSError:
+        sock = socket.create_server(("127.0.0.1", 0))
+    with sock:
         return int(sock.getsockname()[1])
 
 

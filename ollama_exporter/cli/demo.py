@@ -2,11 +2,12 @@
 """`demo`: simulated server, its clients and the exporter in one process, told in the terminal.
 
 Exporter and server talk over real sockets, and the clients ask through the exporter's proxy: it
-knows what polls and requests show, and nothing else.
+knows what polls, requests and (on Linux) the server's processes show, and nothing else.
 """
 
 import asyncio
 import logging
+import platform
 import signal
 import socket
 import time
@@ -20,8 +21,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ollama_exporter.cli.advice import brief
 from ollama_exporter.cli.bars import bar, beside, words
 from ollama_exporter.cli.screen import Story, TrueUnload, score, summary
+from ollama_exporter.errors import HistoryError
+from ollama_exporter.policy.history import from_exporter
+from ollama_exporter.policy.report import Report, report
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.settings import Settings
@@ -38,6 +43,7 @@ MOST_REQUESTS: Final = 1000  # that are remembered for the end
 LONGEST: Final = 12.0  # seconds that fill a bar while it runs
 POLL_INTERVAL: Final = 3.0  # seconds; the default's 15 s, compressed like the keep-alive of 20 s
 REFRESH: Final = 0.5  # seconds between two drawings of the table
+WITH_PROCESSES: Final = platform.system() == "Linux"
 LAST_WORDS: Final = 1.0  # seconds that the exporter has to end in
 
 
@@ -99,14 +105,20 @@ class Show:
             who = "server" if isinstance(step, Fault) else "client"
             self.say(self.story.line(time.time(), who, step.note))
 
-    def end(self, truth: list[TrueUnload]) -> None:
-        """Hold what was told against what happened."""
+    def end(self, truth: list[TrueUnload], advice: Report | None) -> None:
+        """Hold what was told against what happened, and say what would have been right."""
         if self._view is not None and not self._drawn:
             self.console.print(self.story.table(self._view, time.time()))
         for told in summary(score(self.story.unloads, truth), self.story.start):
             self.say(told)
         for line in beside(list(self._requests)):
             self.say(line)
+        if advice is not None and advice.findings:
+            self.say(
+                "Which keep_alive was right, as `ollama-exporter advise` would say after that:"
+            )
+            for part in brief(advice, width=self.console.width):
+                self.console.print(part)
 
 
 def free_port(wanted: int) -> int:
@@ -150,6 +162,13 @@ async def _redraw(show: Show) -> None:
         show.draw()
 
 
+async def _advice(port: int) -> Report | None:
+    """Ask the exporter as the command `advise` does; None: it does not answer any more."""
+    with suppress(HistoryError):
+        return report(await asyncio.to_thread(from_exporter, f"http://127.0.0.1:{port}"))
+    return None
+
+
 async def perform(show: Show, duration: float | None) -> None:
     """Run everything until the duration is over, or SIGINT or SIGTERM comes."""
     script, stop = demo(), asyncio.Event()
@@ -157,7 +176,8 @@ async def perform(show: Show, duration: float | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
             loop.add_signal_handler(number, stop.set)
-    async with Simulator(Config(host=script.host, catalogue=script.catalogue)) as sim:
+    config = Config(host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES)
+    async with Simulator(config) as sim:
         port, proxy_port = free_port(PORT), free_port(PROXY_PORT)
         for line in introduction(sim.url, port, proxy_port):
             show.say(line)
@@ -178,11 +198,13 @@ async def perform(show: Show, duration: float | None) -> None:
             await asyncio.wait(
                 [exporter, *others], timeout=duration, return_when=asyncio.FIRST_COMPLETED
             )
+        advice = await _advice(port)
         stop.set()
         for task in others:
             task.cancel()
         await asyncio.wait([exporter, *others], timeout=LAST_WORDS)
-        show.end([TrueUnload(x.name, x.reason, x.at) for x in sim.truth if isinstance(x, Unload)])
+        unloads = [x for x in sim.truth if isinstance(x, Unload)]
+        show.end([TrueUnload(x.name, x.reason, x.at, x.decided) for x in unloads], advice)
         for task in (exporter, *others):
             if task.done() and not task.cancelled():
                 task.result()  # what went wrong is not swallowed

@@ -21,7 +21,8 @@ USAGE: Final = 2  # exit code of everything that the user can mend in the call
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "Poll an Ollama server and serve /metrics (the default command)."),
     "demo": ("demo", "Show the exporter at work on a simulated server."),
-    "record": ("record", "Write what the poller sees to a file."),
+    "advise": ("advise", "Say which keep_alive would have been right for each model."),
+    "record": ("record", "Write what the exporter sees to a file."),
     "replay": ("replay", "Run a recording through the tracker: loads and unloads with reasons."),
     "simulate": ("simulate", "Run the simulated Ollama server alone."),
     "dashboards": ("dashboards", "Write the dashboards for Grafana."),

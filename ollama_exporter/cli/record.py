@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`record`: what the poller sees, written to a file."""
+"""`record`: what the exporter sees, written to a file."""
 
 import asyncio
 import random
@@ -13,10 +13,12 @@ import click
 from ollama_exporter.cli.options import settings_from, with_settings
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import StateError
+from ollama_exporter.local.machine import Machine
 from ollama_exporter.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.recording import Writer
 from ollama_exporter.residency.events import Event, Loaded, Unloaded, View
+from ollama_exporter.residency.facts import LogSaid, ProcessFact
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.settings import Settings
@@ -26,6 +28,8 @@ FLAGS = (
     "ollama.ca-file",
     "ollama.token-file",
     "ollama.timeout",
+    "ollama.log",
+    "collector.processes",
     "poll.interval",
     "poll.aligned",
 )
@@ -43,11 +47,13 @@ FLAGS = (
 )
 @with_settings(only=FLAGS)
 def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa: ANN401 - the table's
-    """Write what the poller sees to FILE (gzip when it ends in .gz), until Ctrl-C.
+    """Write what the exporter sees to FILE (gzip when it ends in .gz), until Ctrl-C.
 
-    The recording holds names, sizes and deadlines of models as /api/ps lists them, and no prompt
-    and no credential. `replay` runs it through the tracker. A short interval sees more than the
-    exporter would: `replay --interval 15` then shows what that would have made of it.
+    The recording holds names, sizes and deadlines of models as /api/ps lists them, births and
+    deaths of runners where they can be seen, and of the log what it is understood to say: no
+    prompt, no credential, no line of the log itself. `replay` runs it through the tracker. A short
+    interval sees more than the exporter would: `replay --interval 15` then shows what that would
+    have made of it.
     """
     settings = settings_from(values)
     try:
@@ -69,35 +75,59 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
     failure: list[OSError] = []
     polls = 0
 
-    def polled(poll: Polled) -> None:
+    def write(what: Polled | ProcessFact | LogSaid) -> None:
         nonlocal polls
-        polls += 1
         try:
-            _write(writer, poll)
+            if isinstance(what, Polled):
+                polls += 1
+                _write(writer, what)
+            else:
+                writer.fact(what, wall=lambda moment: moment)  # polls are on the timeline, too
         except OSError as err:
             failure.append(err)
             ended.set()
 
+    def tell(fact: ProcessFact | LogSaid) -> None:
+        write(fact)
+        poller.tell(fact)
+
+    def polled(poll: Polled) -> None:
+        write(poll)
+        if poll.answer is not None:
+            machine.listed(poll.answer.models)
+
     timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
+    sinks = Sinks(polled=[polled], events=[_say])
     poller = Poller(
         client,
         Tracker(),
         lambda: Cadence(settings.poll_interval, settings.poll_aligned),
-        Sinks(polled=[polled], events=[_say]),
+        sinks,
         now=timeline.now,
         wall=timeline.wall,
         jitter=random.random,
     )
+    machine = Machine(
+        settings,
+        client,
+        tell=tell,
+        now=timeline.now,
+        wall=timeline.wall,
+        up=lambda: poller.state.up,
+        errors=sinks.errors,
+    )
+    sinks.installed.append(machine.installed)
     click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    running = asyncio.create_task(poller.run())
+    running = [asyncio.create_task(poller.run()), asyncio.create_task(machine.run())]
     with suppress(TimeoutError):
         async with asyncio.timeout(duration):
             await ended.wait()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     await client.aclose()
     click.echo(f"{polls} polls written", err=True)
     if failure:

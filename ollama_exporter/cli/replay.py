@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
+from ollama_exporter.logfile import read_log
 from ollama_exporter.recording import read
 from ollama_exporter.replay import PollUsed, replay
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 from ollama_exporter.residency.schedule import Cadence
 
 SHORTEST_INTERVAL = 0.1
+SHOWN_AS_SECONDS = 0.05
 
 
 @click.command(
@@ -35,6 +37,13 @@ SHORTEST_INTERVAL = 0.1
 )
 @click.option("--without-requests", is_flag=True, help="Leave out what clients recorded.")
 @click.option("--without-processes", is_flag=True, help="Leave out births and deaths of processes.")
+@click.option(
+    "--log",
+    "log_file",
+    metavar="LOGFILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The server's log of that time, laid beside the recording.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 def command(
     file: Path,
@@ -43,6 +52,7 @@ def command(
     aligned_polls: bool,
     without_requests: bool,
     without_processes: bool,
+    log_file: Path | None,
     as_json: bool,
 ) -> None:
     """Run a recording through the poll schedule and the tracker.
@@ -50,12 +60,20 @@ def command(
     FILE is what `ollama-exporter record` wrote. The schedule decides which of the recorded polls
     are used, so that one recording shows what any interval would have seen. Every load and unload
     is printed with its reason, the bounds of its moment and the evidence.
+
+    LOGFILE is what the server wrote meanwhile, plain or gzip; a journal that mixes it with others
+    will do. At debug level it names every reason.
     """
     recording = read(file)
+    log = () if log_file is None else read_log(log_file)
     cadence = Cadence(interval=interval, aligned=aligned_polls)
     polls, reasons = 0, Counter[str]()
     for event in replay(
-        recording, cadence, requests=not without_requests, processes=not without_processes
+        recording,
+        cadence,
+        requests=not without_requests,
+        processes=not without_processes,
+        log=log,
     ):
         polls += isinstance(event, PollUsed)
         if isinstance(event, Unloaded):
@@ -81,6 +99,7 @@ def _json(event: Event | PollUsed) -> str | None:
                 **_bounds(event),
             }
             record["evidence"] = sorted(event.witnessed)
+            record |= {"load_seconds": event.load_seconds, "measured": event.measured}
         case Unloaded():
             record = {"event": "unloaded", "model": event.model.name, "reason": event.reason.value}
             record |= _bounds(event) | {"evidence": list(event.evidence), "by": event.by}
@@ -121,4 +140,5 @@ def _clock(moment: float) -> str:
 
 
 def _width(event: Loaded | Unloaded) -> str:
-    return f"within {event.not_after - event.not_before:.1f} s before"
+    width = event.not_after - event.not_before
+    return f"within {width:.1f} s before" if width >= SHOWN_AS_SECONDS else "at that moment"

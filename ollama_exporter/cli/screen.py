@@ -17,6 +17,7 @@ from ollama_exporter.residency.events import (
     Event,
     Found,
     Loaded,
+    ModelState,
     Reason,
     Restarted,
     Unloaded,
@@ -122,13 +123,22 @@ class Story:
             resident = state.resident[-1] if state.resident else None
             table.add_row(
                 state.name,
-                Text("yes", "green") if resident else Text("no", "dim"),
+                _loaded(state),
                 remaining(resident.expires_at - now) if resident else "",
                 memory(resident.size) if resident else "",
                 f"{moment(last.not_after - self.start)} {last.reason}" if last else "",
                 str(self.loads[state.name]),
             )
         return table
+
+
+def _loaded(state: ModelState) -> Text:
+    """Write whether a model is there: `dead` is listed without its process."""
+    if state.loading_since is not None:
+        return Text("loading", "yellow")
+    if not state.resident:
+        return Text("no", "dim")
+    return Text("dead", "red") if state.runner_up is False else Text("yes", "green")
 
 
 def _pending(view: View) -> str:
@@ -141,7 +151,8 @@ class TrueUnload:
 
     model: str
     reason: str
-    at: float  # Unix seconds
+    at: float  # Unix seconds: when it left the list
+    decided: float | None = None  # when its cause struck: a runner that crashed stays listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,8 @@ def score(unloads: list[Unloaded], truth: list[TrueUnload], *, slack: float = 1.
 
 
 def _same(unload: Unloaded, real: TrueUnload, slack: float) -> bool:
-    inside = unload.not_before - slack <= real.at <= unload.not_after + slack
+    began = real.at if real.decided is None else min(real.decided, real.at)
+    inside = unload.not_before - slack <= real.at and began <= unload.not_after + slack
     return real.model == unload.model.name and inside
 
 

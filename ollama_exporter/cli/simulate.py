@@ -4,6 +4,7 @@
 import asyncio
 import ipaddress
 import itertools
+import platform
 import re
 import signal
 from dataclasses import dataclass, replace
@@ -125,6 +126,12 @@ class _Wishes:
     help="Models load this many times as fast as from a disk.  [default: 1]",
 )
 @click.option("--faults", is_flag=True, help="Serve /_simulator/fault: it fails on demand.")
+@click.option(
+    "--processes",
+    is_flag=True,
+    help="The server and its runners are processes whose command lines look like the real ones, "
+    "for trying --collector.processes. Linux only.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of workload and ids.")
 def command(
     *,
@@ -132,6 +139,7 @@ def command(
     workload: str | None,
     load_speed: float | None,
     faults: bool,
+    processes: bool,
     seed: int,
     **wishes: Any,  # noqa: ANN401 - the fields of _Wishes, typed there
 ) -> None:
@@ -140,6 +148,8 @@ def command(
     It answers the routes of Ollama with made-up text at realistic speeds, and loads, evicts and
     expires models by the rules of the real scheduler. Nothing is downloaded or computed.
     """
+    if processes and platform.system() != "Linux":
+        raise ConfigError("--processes", platform.system(), "it needs Linux")
     script = None if workload is None else WORKLOADS[workload](seed)
     catalogue = default_catalogue() if script is None else script.catalogue
     address, port = listen_address(listen)
@@ -149,6 +159,7 @@ def command(
         address=address,
         port=port,
         control=faults,
+        processes=processes,
         seed=seed,
     )
     asyncio.run(_run(config, workload))

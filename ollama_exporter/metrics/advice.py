@@ -10,6 +10,7 @@ from ollama_exporter.metrics.families import Families, constant
 ADVISED: Final = "ollama_model_advised_keep_alive_seconds"
 SAMPLES: Final = "ollama_model_advice_samples"
 LOAD: Final = "ollama_model_advice_load_seconds"
+IN_FORCE: Final = "ollama_model_last_keep_alive_seconds"
 MEMORY: Final = "ollama_model_advice_memory_bytes"
 
 
@@ -22,6 +23,7 @@ class Row:
     samples: float  # idle gaps
     load_seconds: float
     memory_bytes: float
+    in_force: float | None  # keep-alive as last known
 
 
 class AdviceCollector:
@@ -39,3 +41,5 @@ class AdviceCollector:
         yield constant(SAMPLES, [((row.label,), row.samples) for row in rows])
         yield constant(LOAD, [((row.label,), row.load_seconds) for row in rows])
         yield constant(MEMORY, [((row.label,), row.memory_bytes) for row in rows])
+        known = [(row.label, row.in_force) for row in rows]
+        yield constant(IN_FORCE, [((label,), x) for label, x in known if x is not None])

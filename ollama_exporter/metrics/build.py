@@ -12,6 +12,8 @@ from ollama_exporter.metrics.guard import Collector, Guard
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.lifecycle import Lifecycle
+from ollama_exporter.metrics.loadtimes import LoadTimes
+from ollama_exporter.metrics.machine import Blind, MachineCollector, Sight
 from ollama_exporter.metrics.residency import ResidencyCollector
 from ollama_exporter.metrics.selfmetrics import (
     ExporterCollector,
@@ -33,6 +35,7 @@ class Metrics:
     exporter: ExporterCollector
     idle: IdleCollector
     labels: ModelLabels
+    loads: LoadTimes
 
 
 def build(
@@ -44,18 +47,20 @@ def build(
     expected: Sequence[str] = (),
     max_models: int = 100,
     runtime: bool = True,
-    shim: Callable[[ModelLabels, IdleCollector], Collector] | None = None,
+    shim: Callable[[ModelLabels, LoadTimes, IdleCollector], Collector] | None = None,
     advice: Callable[[], Iterable[Row]] = tuple,
+    sight: Sight | None = None,
 ) -> Metrics:
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
     the families of process and interpreter. `shim`: makes what fills the families that polls
-    do not. `advice`: what is advised as of the scrape.
+    do not. `advice`: what is advised as of the scrape. `sight`: what this machine shows.
     """
     labels = ModelLabels(max_models)
     names = [normalise(name) for name in expected]
-    lifecycle = Lifecycle(wall, labels)
+    loads = LoadTimes()
+    lifecycle = Lifecycle(wall, labels, loads)
     for name in names:
         lifecycle.meet(name)
     idle = IdleCollector()
@@ -65,7 +70,8 @@ def build(
         ServerCollector(server, ModelLabels(max_models)),
         ResidencyCollector(view, lambda: server().up, wall, labels, names),
         lifecycle,
-        UnfilledCollector() if shim is None else shim(labels, idle),
+        UnfilledCollector() if shim is None else shim(labels, loads, idle),
+        MachineCollector(sight or Blind(), view, lambda: server().up, wall, labels),
         idle,
         AdviceCollector(advice),
         exporter,
@@ -76,4 +82,4 @@ def build(
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(Guard(collectors, clock=time.perf_counter, besides=besides))
-    return Metrics(registry, lifecycle, exporter, idle, labels)
+    return Metrics(registry, lifecycle, exporter, idle, labels, loads)

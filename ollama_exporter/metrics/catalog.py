@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from ollama_exporter.metrics.catalog_machine import MACHINE_FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUEST_FAMILIES
 from ollama_exporter.metrics.family import MODEL, Family
 from ollama_exporter.residency.idle import BOUNDS
@@ -148,10 +149,11 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
         Family(
             "ollama_model_load_seconds",
             "histogram",
-            "Time to load, where it was measured.",
+            "Time to load, each load once, where it was measured: from the birth of its process to "
+            "the poll that listed it, by the server's log, or by a request that waited for it.",
             MODEL,
             LOAD_BUCKETS,
-            source="requests or processes",
+            source="processes, log or requests",
         ),
         Family(
             "ollama_model_idle_gap_seconds",
@@ -202,7 +204,15 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "Memory that it reckons with: what the model took when it was last resident.",
             MODEL,
         ),
+        Family(
+            "ollama_model_last_keep_alive_seconds",
+            "gauge",
+            "keep_alive in force when the model was last resident, +Inf for never; the roundest "
+            "value that deadlines allow. Absent where they do not tell it.",
+            MODEL,
+        ),
     ),
+    "This machine": MACHINE_FAMILIES,
     "Requests": REQUEST_FAMILIES,
     "Exporter": (
         Family(

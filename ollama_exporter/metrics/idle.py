@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Idle gaps as families: counted on the fixed bounds, written anew only where one was added."""
+"""Idle gaps as families: counted on the fixed bounds, written anew only when one was added."""
 
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
+from ollama_exporter.metrics.exposition import Unchanging
 from ollama_exporter.metrics.families import Families, constant, empty
 from ollama_exporter.residency.idle import BOUNDS, IdleGaps
 
@@ -24,7 +25,7 @@ class IdleCollector:
     def __init__(self) -> None:
         self.gaps: dict[str, IdleGaps] = {}
         self.inferred: dict[str, float] = {}  # how many of them polls alone showed
-        self._written: dict[str, tuple[float, list[Sample], list[Sample]]] = {}
+        self._families: tuple[dict[str, float], list[Metric]] = ({}, self.describe())
 
     def meet(self, label: str) -> None:
         """Create a model's counters at 0 before they count."""
@@ -43,23 +44,26 @@ class IdleCollector:
 
     def collect(self) -> Families:
         """Yield the families."""
-        histogram, truncated = empty(GAP), empty(TRUNCATED)
+        as_of = {label: gaps.samples for label, gaps in list(self.gaps.items())}
+        if self._families[0] != as_of:
+            self._families = as_of, self._written()
+        yield from self._families[1]
+
+    def _written(self) -> list[Metric]:
+        histogram, truncated, inferred = families = self.describe()
         for label, gaps in list(self.gaps.items()):
-            written = self._written.get(label)
-            if written is None or written[0] != gaps.samples:
-                written = self._written[label] = _samples(label, gaps.copy())
-            histogram.samples += written[1]
-            truncated.samples += written[2]
-        yield histogram
-        yield truncated
-        yield constant(INFERRED, [((x,), n) for x, n in list(self.inferred.items())])
+            counts, sums = _samples(label, gaps.copy())
+            histogram.samples += counts
+            truncated.samples += sums
+        inferred.samples = constant(INFERRED, [((x,), n) for x, n in self.inferred.items()]).samples
+        return families
 
     def describe(self) -> list[Metric]:
-        """Return the names."""
-        return [empty(GAP), empty(TRUNCATED), empty(INFERRED)]
+        """Return the families without samples."""
+        return [Unchanging(empty(name)) for name in (GAP, TRUNCATED, INFERRED)]
 
 
-def _samples(label: str, gaps: IdleGaps) -> tuple[float, list[Sample], list[Sample]]:
+def _samples(label: str, gaps: IdleGaps) -> tuple[list[Sample], list[Sample]]:
     model, below = {"model": label}, 0.0
     buckets: list[Sample] = []
     for le, count in zip((*LE, "+Inf"), gaps.counts, strict=True):
@@ -70,4 +74,4 @@ def _samples(label: str, gaps: IdleGaps) -> tuple[float, list[Sample], list[Samp
         Sample(TRUNCATED, {**model, "le": le}, value)
         for le, value in zip(LE, gaps.truncated, strict=True)
     ]
-    return gaps.samples, buckets, truncated
+    return buckets, truncated

@@ -13,6 +13,7 @@ from ollama_exporter.metrics.families import (
     histogram,
 )
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -32,8 +33,10 @@ class Lifecycle:
 
     name = "lifecycle"
 
-    def __init__(self, wall: Callable[[float], float], labels: ModelLabels) -> None:
-        self._wall = wall
+    def __init__(
+        self, wall: Callable[[float], float], labels: ModelLabels, loads: LoadTimes
+    ) -> None:
+        self._wall, self._load_times = wall, loads
         self._labels = labels
         self._loads = counter("ollama_model_loads_total")
         self._unloads = counter("ollama_model_unloads_total")
@@ -55,7 +58,11 @@ class Lifecycle:
             case Found():
                 self._arrived(event.model.name)
             case Loaded():
-                self._loads.labels(self._arrived(event.model.name)).inc()
+                label = self._arrived(event.model.name)
+                self._loads.labels(label).inc()
+                if (took := event.load_seconds) is not None:
+                    name, ended = event.model.name, event.not_after
+                    self._load_times.by_process(name, label, took, ended=ended)
                 for source in event.witnessed:
                     self._witnessed.labels(source.value).inc()
             case Unloaded():
@@ -96,6 +103,7 @@ class Lifecycle:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families as counted so far."""
+        yield from self._load_times.collect()
         early = [(key, value) for key, value in list(self._early.items()) if value is not None]
         yield constant("ollama_model_last_unload_early_seconds", early)
         yield from collected(

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter import __version__
 from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import collected, constant, counter, empty, gauge
 
 REVISION: Final = "unknown"  # a wheel does not know its commit
@@ -62,13 +63,13 @@ class ExporterCollector:
 
 
 class UnfilledCollector:
-    """Families of the catalogue that only sources beyond polls fill: declared, without samples."""
+    """Families of the catalogue that only requests fill: declared, without samples."""
 
     name = "unfilled"
 
     def collect(self) -> Iterator[Metric]:
         """Yield them."""
-        return (empty(family.name) for family in FAMILIES.values() if family.source)
+        return (empty(family.name) for family in FAMILIES.values() if family.source == REQUESTS)
 
 
 class RuntimeCollector:

@@ -9,7 +9,6 @@ advice until the gaps show, by more than chance, that another T is cheaper. docs
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -26,7 +25,8 @@ PIN: Final = 2 * 86400.0  # what `for ever` counts as where the nearest candidat
 PROVISIONAL_GAPS: Final = 20
 MEASURED_GAPS: Final = 50
 MEASURED_TIME: Final = 7 * 86400.0  # a week has a rhythm; seconds of idle time that were seen
-UNSEEN_FLOOR: Final = 60.0  # polls miss the shortest gaps, so that shorter values look too good
+# Polls miss gaps below their interval: a keep_alive of that length bridges what was not seen.
+UNSEEN_FLOOR: Final = 15.0
 MOSTLY: Final = 0.1  # so many of the gaps may be inferred where requests are said to be seen
 # What NVMe disks do, where nothing was measured: seconds, and bytes a second.
 ASSUMED_START: Final = 1.5
@@ -111,35 +111,33 @@ def break_even(habits: Habits, price: float) -> float:
 
 def advise(habits: Habits, *, price: float = PRICE) -> Advice:
     """Advise a keep_alive. `price`: seconds of waiting that a GB-hour is worth, 0 or more."""
-    points = habits.gaps.points()
-    samples = sum(count for count, _ in points)
-    rent = price * habits.memory_bytes / GB / HOUR  # seconds of waiting for each second idle
-    load = habits.load_seconds
-    floor = 0.0 if habits.seen else UNSEEN_FLOOR
-    costs = [
-        [load * (mean > keep) + rent * min(mean, keep) for _, mean in points] for keep in CANDIDATES
-    ]
+    sums = _Sums(habits, price)
     even = break_even(habits, price)
-    start = nearest(max(even, floor))
+    start = nearest(even)
     chosen = start
-    if samples >= LEAST_GAPS:
-        worst = [
-            _upper(points, samples, costs[j], costs[start]) if keep >= floor else math.inf
-            for j, keep in enumerate(CANDIDATES)
-        ]
+    if sums.samples >= LEAST_GAPS:
+        worst = [sums.more(j, than=start) for j in range(len(CANDIDATES))]
         best = min(range(len(worst)), key=worst.__getitem__)
         chosen = best if worst[best] < 0 else start
     return Advice(
-        keep_alive=CANDIDATES[chosen],
+        keep_alive=sums.keeps[chosen],
         break_even=even,
-        samples=round(samples),
-        confidence=_confidence(samples, habits.gaps.total),
+        samples=round(sums.samples),
+        confidence=_confidence(sums.samples, habits.gaps.total),
         by_data=chosen != start,
-        outcomes=tuple(
-            _outcome(points, keep, costs[j], habits.memory_bytes)
-            for j, keep in enumerate(CANDIDATES)
-        ),
+        outcomes=tuple(sums.outcome(j) for j in range(len(CANDIDATES))),
     )
+
+
+def surely_saved(habits: Habits, then: float, now: float, *, price: float = PRICE) -> float:
+    """Return what `then` saves over `now` at least but for chance, seconds of waiting a gap.
+
+    Both are taken to the nearest candidate. Negative: it may as well cost more.
+    """
+    sums = _Sums(habits, price)
+    if sums.samples < LEAST_GAPS:
+        return -math.inf
+    return -sums.more(nearest(then), than=nearest(now))
 
 
 def nearest(seconds: float) -> int:
@@ -149,32 +147,49 @@ def nearest(seconds: float) -> int:
     return min(range(len(marks)), key=lambda j: abs(marks[j] - wanted))
 
 
-def _upper(
-    points: Sequence[tuple[float, float]],
-    samples: float,
-    costs: Sequence[float],
-    base: Sequence[float],
-) -> float:
-    """Return what a candidate costs more than the base for each gap, at most but for chance."""
-    more = squares = 0.0
-    for (count, _), cost, other in zip(points, costs, base, strict=True):
-        more += count * (cost - other)
-        squares += count * (cost - other) ** 2
-    mean = more / samples
-    variance = max(0.0, squares / samples - mean * mean)
-    return mean + DOUBT * math.sqrt(variance / samples)
+class _Sums:
+    """The gaps summed up to each candidate, so that a comparison of two costs no loop.
 
+    Gaps of bucket k are longer than candidate k, and candidate k + 1 bridges them. `keeps`: the
+    candidates; where requests were not seen, nothing is known of 0.
+    """
 
-def _outcome(
-    points: Sequence[tuple[float, float]], keep: float, costs: Sequence[float], memory: float
-) -> Outcome:
-    idle = sum(count * min(mean, keep) for count, mean in points)
-    return Outcome(
-        keep,
-        cold_starts=sum(count for count, mean in points if mean > keep),
-        idle_gb_hours=idle / HOUR * memory / GB,
-        cost=sum(count * cost for (count, _), cost in zip(points, costs, strict=True)),
-    )
+    def __init__(self, habits: Habits, price: float) -> None:
+        self.keeps = CANDIDATES if habits.seen else (UNSEEN_FLOOR, *CANDIDATES[1:])
+        self._memory = habits.memory_bytes
+        self._rent = price * habits.memory_bytes / GB / HOUR  # seconds of waiting a second idle
+        self._load = habits.load_seconds
+        count = seconds = squares = 0.0
+        self._bridged = [(count, seconds, squares)]
+        for n, mean in zip(habits.gaps.counts, habits.gaps.means(), strict=True):
+            count, seconds, squares = count + n, seconds + n * mean, squares + n * mean * mean
+            self._bridged.append((count, seconds, squares))
+        self.samples = count
+
+    def outcome(self, j: int) -> Outcome:
+        """Return what a candidate would have led to."""
+        bridged, seconds, _ = self._bridged[j]
+        cold = self.samples - bridged
+        idle = seconds + (cold * self.keeps[j] if cold else 0.0)
+        cost = cold * self._load + idle * self._rent
+        return Outcome(self.keeps[j], cold, idle / HOUR * self._memory / GB, cost)
+
+    def more(self, j: int, *, than: int) -> float:
+        """Return what candidate j costs more for each gap, at most but for chance."""
+        low, high = min(j, than), max(j, than)
+        count, seconds, squares = (
+            b - a for a, b in zip(self._bridged[low], self._bridged[high], strict=True)
+        )
+        # What only the longer one bridges waits with it, and costs a load and the wait without.
+        rent, lost = self._rent, self._load + self._rent * self.keeps[low]
+        total = rent * seconds - lost * count
+        square = rent * rent * squares - 2 * lost * rent * seconds + lost * lost * count
+        if over := self.samples - self._bridged[high][0]:
+            longer = rent * (self.keeps[high] - self.keeps[low])
+            total, square = total + over * longer, square + over * longer * longer
+        mean = (total if j > than else -total) / self.samples
+        variance = max(0.0, square / self.samples - mean * mean)
+        return mean + DOUBT * math.sqrt(variance / self.samples)
 
 
 def _confidence(samples: float, idle: float) -> Confidence:

@@ -19,6 +19,7 @@ from ollama_exporter.protocol.wire import (
     InstalledModel,
     RunningModel,
     decode_ps,
+    decode_show,
     decode_tags,
     decode_version,
 )
@@ -71,7 +72,7 @@ class OllamaClient:
             if event == OPENED:
                 opened.append(event)
 
-        response, body = await self._get(self._polls, "/api/ps", {"trace": trace})
+        response, body = await self._ask(self._polls, "/api/ps", extensions={"trace": trace})
         header = response.headers.get("date")
         date = None
         with suppress(
@@ -82,23 +83,35 @@ class OllamaClient:
 
     async def version(self) -> str:
         """Ask for the server's version."""
-        return decode_version((await self._get(self._others, "/api/version"))[1])
+        return decode_version((await self._ask(self._others, "/api/version"))[1])
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Ask for the installed models."""
-        return decode_tags((await self._get(self._others, "/api/tags"))[1])
+        return decode_tags((await self._ask(self._others, "/api/tags"))[1])
+
+    async def show(self, name: str) -> str | None:
+        """Ask for the weights that a name stands for; None: it has no blob of its own."""
+        return decode_show((await self._ask(self._others, "/api/show", json={"model": name}))[1])
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._polls.aclose()
         await self._others.aclose()
 
-    async def _get(
-        self, client: httpx.AsyncClient, path: str, extensions: dict[str, Any] | None = None
+    async def _ask(
+        self,
+        client: httpx.AsyncClient,
+        path: str,
+        *,
+        json: Mapping[str, str] | None = None,
+        extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
-        headers = self._headers()
+        """Send a GET, or with `json` a POST."""
+        method, headers = "GET" if json is None else "POST", self._headers()
         try:
-            request = client.build_request("GET", path, headers=headers, extensions=extensions)
+            request = client.build_request(
+                method, path, json=json, headers=headers, extensions=extensions
+            )
             # httpx bounds each read, not the answer: a body that trickles would last for ever.
             async with asyncio.timeout(self._timeout):
                 response = await client.send(request, stream=True)

@@ -106,6 +106,22 @@ def render(seconds: float) -> str:
     return f"{head}{_number(rest)}s"
 
 
+def compact(seconds: float) -> str:
+    """Return the shortest text for OLLAMA_KEEP_ALIVE: `10m`, `1h30m`, `0`; `-1` for ever."""
+    if math.isinf(seconds):
+        return "-1"
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{_number(value)}{unit}" for value, unit in parts if value) or "0"
+
+
+def literal(seconds: float) -> str:
+    """Return the JSON of a request's `keep_alive`: `"10m"`, `0`; `-1` for ever."""
+    text = compact(seconds)
+    return text if text in ("-1", "0") else f'"{text}"'
+
+
 def _number(value: float) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".")
 

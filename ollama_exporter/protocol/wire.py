@@ -15,6 +15,7 @@ import msgspec
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.weights import weights_of
 
 # keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200
@@ -98,9 +99,14 @@ class _Version(msgspec.Struct):
     version: str
 
 
+class _Show(msgspec.Struct):
+    modelfile: str = ""
+
+
 _PS: Final = msgspec.json.Decoder(_Ps)
 _TAGS: Final = msgspec.json.Decoder(_Tags)
 _VERSION: Final = msgspec.json.Decoder(_Version)
+_SHOW: Final = msgspec.json.Decoder(_Show)
 _NO_DETAILS: Final = _Details()
 
 
@@ -133,6 +139,14 @@ def decode_tags(body: bytes) -> tuple[InstalledModel, ...]:
 def decode_version(body: bytes) -> str:
     """Decode an answer of `/api/version`. Raises TargetError(malformed)."""
     return _decode(_VERSION, body).version
+
+
+def decode_show(body: bytes) -> str | None:
+    """Decode the weights of an answer of `/api/show`; None: it names no blob.
+
+    Raises TargetError(malformed).
+    """
+    return weights_of(_decode(_SHOW, body).modelfile)
 
 
 def parse_time(text: str | None) -> float:

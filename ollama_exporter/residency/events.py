@@ -31,6 +31,13 @@ class Source(StrEnum):
     PROCESS = "process"
 
 
+class Measured(StrEnum):
+    """By what a load's duration was measured."""
+
+    PROCESS = "process"  # from the birth of its process to the first poll that listed it
+    LOG = "log"  # the server's own figure
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A model was resident at the first poll: not a load, but it may unload."""
@@ -48,6 +55,8 @@ class Loaded:
     not_after: float
     settled_at: float
     witnessed: frozenset[Source] = frozenset()
+    load_seconds: float | None = None  # how long the load took; None: not measured
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,9 @@ class ModelState:
     since: float | None  # first poll that listed the (youngest) incarnation
     keep_alive: float | None  # seconds in effect, inf for never, None: not known
     last_use: float | None  # end of the last known request
+    runner_up: bool | None = None  # False: listed, its process is dead; None: not listed, not seen
+    loading_since: float | None = None  # birth of a process that is not listed yet
+    pids: tuple[int, ...] = ()  # of its living runners
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +110,6 @@ class View:
     last_seen: float | None  # end of the last answered poll; None: none yet
     asked: float | None = None  # a fact newer than the last poll says that something changed
     complete: bool = False  # the requests seen cover (nearly) all loads
+    urgent: float | None = None  # a birth, a death or a load under way wants a poll then
+    server_started: float | None = None  # birth of the server's process; None: not seen
+    contradictions: int = 0  # lines of the log that the polls contradict, since the start

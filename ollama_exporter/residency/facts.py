@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tracker is told: polls, requests and processes, each a fact with its moment.
+"""What the tracker is told: polls, requests, processes, lines of the log, each with its moment.
 
 Every moment is in seconds on one timeline: Unix time when the exporter started plus monotonic time
 since, so that a stepped wall clock moves nothing. Only `Snapshot.date` and
@@ -8,6 +8,7 @@ since, so that a stepped wall clock moves nothing. Only `Snapshot.date` and
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.failures import Failure
@@ -64,6 +65,17 @@ class RequestEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessesSeen:
+    """From now on processes can be seen, or no longer. Only then does an absence mean something.
+
+    After `seen` the watcher reports every process that exists, with the same `at`.
+    """
+
+    at: float
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStarted:
     """A process of the server's was born. `at` is when it was noticed, `born` its birth."""
 
@@ -75,10 +87,11 @@ class ProcessStarted:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """That process died."""
+    """That process died. `alive`: when it was last known to live; None: noticed at once."""
 
     at: float
     pid: int
+    alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,44 @@ class WeightsNamed:
     weights: str
 
 
+class LogKind(StrEnum):
+    """What a line of the server's log says; `local/patterns.py` has the wording."""
+
+    SERVER_STARTED = "server_started"
+    LOAD_STARTED = "load_started"  # weights, num_ctx (of one slot)
+    LOAD_DONE = "load_done"  # seconds: the only true load time; no name
+    LOAD_FAILED = "load_failed"  # weights where they are known: failed, or its client left
+    ROOM_WANTED = "room_wanted"  # a load needs memory: something is about to be evicted; no name
+    OUT_OF_MEMORY = "out_of_memory"  # weights: of the runner that failed
+    RUNNER_DIED = "runner_died"  # by itself; no name
+    # only at debug level; each has the pid of its runner, most its model and weights
+    SET_UP = "set_up"  # loaded: the first request is served
+    IDLE = "idle"  # seconds: the keep-alive in effect
+    IDLE_AT_ZERO = "idle_at_zero"  # keep-alive 0, or condemned while it was busy
+    TIMER_EXPIRED = "timer_expired"
+    EVICTING = "evicting"  # condemned, to make room or to be reloaded
+    RELOADING = "reloading"  # other options, or it does not answer; EVICTING follows
+    EXPIRING = "expiring"  # whatever the cause, its unload begins
+    KILLED = "killed"  # its process is told to go; from 0.30 on, a dead one is not
+    CLOSED = "closed"  # before 0.30: likewise, and also when a request found it dead
+    REMOVED = "removed"  # its process is dead and it is off the list
+    SHUT_DOWN = "shut_down"  # the server ends in order
+
+
+@dataclass(frozen=True, slots=True)
+class LogSaid:
+    """A line of the server's log. `at`: when it was read; `written`: the line's own moment."""
+
+    at: float
+    kind: LogKind
+    written: float
+    model: str | None = None  # normalised name
+    weights: str | None = None  # `sha256-HEX`
+    pid: int | None = None
+    num_ctx: int | None = None
+    seconds: float | None = None  # inf: for ever
+
+
 RequestFact = RequestStarted | RequestAnswered | RequestEnded
-ProcessFact = ProcessStarted | ProcessExited | WeightsNamed
-Fact = Snapshot | PollFailed | RequestFact | ProcessFact
+ProcessFact = ProcessesSeen | ProcessStarted | ProcessExited | WeightsNamed
+Fact = Snapshot | PollFailed | RequestFact | ProcessFact | LogSaid

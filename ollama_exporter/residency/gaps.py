@@ -34,6 +34,7 @@ class Use:
     low: float = 0.0  # bounds of the keep-alive
     high: float = math.inf
     announced: float | None = None  # E as last listed, the server's clock; None: not listed
+    pinned: bool = False  # it was last listed as kept for ever
     fresh: bool = False  # E may still slide: the first request after the load
     listed: float = 0.0  # the first poll that listed this E
     before: float = -math.inf  # the poll before that one
@@ -92,6 +93,13 @@ class Gaps:
         self._uses: dict[str, Use] = {}
         self._polled = -math.inf  # the last answered poll
 
+    def keep_alive(self, model: str) -> float | None:
+        """Return the keep-alive last in force, inf for ever; None: deadlines do not tell it."""
+        use = self._uses.get(model)
+        if use is None or use.pinned:
+            return None if use is None else math.inf
+        return None if math.isinf(use.high) else use.keep_alive()
+
     # -- requests --------------------------------------------------------------------------------
 
     def started(self, model: str, at: float) -> float | None:
@@ -105,9 +113,9 @@ class Gaps:
     def finished(self, model: str, at: float, *, used: bool) -> None:
         """Take its end; `used`: a runner had to do with it."""
         use = self._use(model)
-        use.open = max(0, use.open - 1)
+        use.open, use.seen, use.fresh = max(0, use.open - 1), at, False
         if used:
-            use.ended, use.deadline, use.seen, use.fresh = at, None, at, False
+            use.ended, use.deadline = at, None
 
     def touched(self, model: str, at: float) -> None:
         """Take that we renewed or loaded the model ourselves: what polls show of it is no use."""
@@ -137,6 +145,7 @@ class Gaps:
         found: list[tuple[str, float]] = []
         for name, model in listed.items():
             use = self._uses.get(name) or self._use(name)
+            use.pinned = math.isinf(model.expires_at)
             look = Look(now, since, SLIDE_ERROR + poll.ended - poll.started)
             if use.announced is None:
                 gap = _arrived(use, model.expires_at, look)

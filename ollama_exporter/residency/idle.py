@@ -60,16 +60,16 @@ class IdleGaps:
         for index, bound in enumerate(BOUNDS):
             self.truncated[index] += min(gap, bound)
 
-    def points(self) -> list[tuple[float, float]]:
-        """Return how many gaps lie in each bucket that has some, and their mean."""
-        points: list[tuple[float, float]] = []
+    def means(self) -> list[float]:
+        """Return the mean of the gaps in each bucket; its lower bound where there are none."""
+        means: list[float] = []
         above, low, below = self.samples, 0.0, 0.0
         for count, bound, truncated in zip(self.counts, BOUNDS, self.truncated, strict=False):
             above -= count
+            mean = low
             if count > 0:
-                mean = low + (truncated - below - above * (bound - low)) / count
-                points.append((count, min(max(mean, low), bound)))
+                mean += (truncated - below - above * (bound - low)) / count
+            means.append(min(max(mean, low), bound))
             low, below = bound, truncated
-        if self.counts[-1] > 0:
-            points.append((self.counts[-1], max(low, low + (self.total - below) / self.counts[-1])))
-        return points
+        over = (self.total - below) / self.counts[-1] if self.counts[-1] > 0 else 0.0
+        return [*means, low + max(0.0, over)]

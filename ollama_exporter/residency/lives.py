@@ -49,7 +49,10 @@ class Life:
     written: bool = False  # E was written at least once: the runner has been idle
     slid: bool = False  # E slid at a positive distance
     at_now: bool = False  # E = now: condemned before it was ever idle
+    condemned_after: float | None = None  # start of the last poll before E = now was seen, and of
+    condemned_at: float | None = None  # the first that showed it
     beside_idle: bool | None = None  # another runner was idle when E = now was first seen
+    changed_at: float | None = None  # start of the first poll that showed this E, once written
     stopped_at: float | None = None  # E was set to a moment between two polls
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
@@ -79,6 +82,12 @@ class Life:
         """
         return model.expires_at == self.model.expires_at
 
+    def early(self, left: float) -> float | None:
+        """Return how long before its deadline it left; None: E says nothing, it was now."""
+        if self.at_now or self.model.expires_at <= 0:
+            return None
+        return max(0.0, self.deadline() - left)
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
@@ -93,6 +102,7 @@ def begin(
     """Start a life at the first poll that lists it; `expires`: its E on our timeline."""
     life = Life(model, since, poll.started, poll.started, expires, epoch)
     _read(life, poll, before=since, changed=True)
+    life.changed_at = poll.started if life.written else None
     return life
 
 
@@ -108,6 +118,8 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     life.model, life.expires = model, expires
     life.written |= not slides
     _read(life, poll, before=life.seen - CLOCK_ERROR, changed=changed)
+    if life.written and (changed or life.changed_at is None):
+        life.changed_at = poll.started
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
         _forgive(life, poll.started)
@@ -117,6 +129,9 @@ def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) ->
     """Draw what E alone says; `before`: an E earlier than that was not set between two polls."""
     # an E that stays while a poll passes it is an ordinary deadline: now would have moved
     if changed and poll.started - NEAR <= life.expires <= poll.ended + NEAR:
+        if not life.at_now:
+            life.condemned_after = None if life.seen >= poll.started else life.seen
+            life.condemned_at = poll.started
         life.at_now, life.written = True, False
     elif life.written:
         life.at_now = False

@@ -43,6 +43,7 @@ class Loss:
     demand: Demand | None = None
     loaded: tuple[Request, ...] = ()  # requests whose loads began and ended within the bounds
     busy: bool = False  # a request seen was being served by it
+    newcomers: frozenset[str] = frozenset()  # names that were not listed before it
     needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
 
     @property
@@ -54,13 +55,6 @@ class Loss:
     def name(self) -> str:
         """Name of what was lost."""
         return self.life.model.name
-
-    @property
-    def early(self) -> float | None:
-        """How long before its deadline, at least, it left; None: E says nothing, it was now."""
-        if self.life.at_now or self.life.model.expires_at <= 0:
-            return None
-        return max(0.0, self.life.deadline() - self.high)
 
 
 class Room:

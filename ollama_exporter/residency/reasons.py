@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.journal import EVIDENCE, Ending
 from ollama_exporter.residency.lives import CLOCK_ERROR
 from ollama_exporter.residency.losses import Loss
 
@@ -46,6 +47,14 @@ Opinion = Verdict | Wait | None
 
 
 @dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What was loaded next; the weights are those that it took the place of, or others."""
+
+    name: str | None
+    same_weights: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A loss and what is known around it at the moment of judging."""
 
@@ -56,6 +65,9 @@ class Case:
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant that room is made
     accompanied: bool  # another left at the same time whose room nobody needed
+    loads: int = 0  # that the log says began within the bounds
+    ending: Ending | None = None  # what the log says of it, at debug level
+    newcomer: Newcomer | None = None  # what was loaded next, by the log
 
 
 def decide(case: Case) -> Verdict | None:
@@ -66,16 +78,33 @@ def decide(case: Case) -> Verdict | None:
             return opinion
         if isinstance(opinion, Wait):
             break
-    return _unknown("nothing decisive was seen within the window") if case.over else None
+    return unknown("nothing decisive was seen within the window") if case.over else None
 
 
-def _unknown(*evidence: str) -> Verdict:
+def unknown(*evidence: str) -> Verdict:
+    """Say that it cannot be told."""
     return Verdict(Reason.UNKNOWN, evidence)
 
 
 def unwatched(case: Case) -> Opinion:
     """An hour without a poll: too much can have happened."""
-    return _unknown("nobody watched when it left") if case.blind else None
+    return unknown("nobody watched when it left") if case.blind else None
+
+
+def the_log_named_it(case: Case) -> Opinion:
+    """At debug level the log tells every decision."""
+    if case.ending is None:
+        return None
+    reason, loss = case.ending.reason, case.loss
+    evidence = (EVIDENCE[reason],)
+    if reason is not Reason.EVICTED:
+        return Verdict(reason, evidence)
+    newcomer = case.newcomer
+    if newcomer is None:  # who took the room is still to be loaded
+        return Verdict(reason, evidence) if case.over else WAIT
+    if newcomer.name == loss.name and not newcomer.same_weights:
+        return Verdict(Reason.REPLACED, evidence, by=loss.name)
+    return Verdict(reason, evidence, by=newcomer.name)
 
 
 # -- what seen requests said of this very runner ---------------------------------------------------
@@ -132,8 +161,17 @@ def returned_with_other_context(case: Case) -> Opinion:
         return None
     strangers = loss.arrivals.keys() - {loss.key} - loss.stayed
     if strangers and not (case.complete and loss.demand and loss.demand.own):
-        return _unknown("another model and the same digest with another context came together")
+        return unknown("another model and the same digest with another context came together")
     return Verdict(Reason.OPTIONS_CHANGED, ("the same digest came back with another context",))
+
+
+def a_load_was_logged(case: Case) -> Opinion:
+    """On a swift server a load begins in the instant that its room is made: each took one."""
+    loss = case.loss
+    others = loss.newcomers - {loss.name}
+    if case.complete or not case.swift or not others or case.loads <= len(loss.together):
+        return None
+    return Verdict(Reason.EVICTED, ("the log: a load began within the bounds",), by=min(others))
 
 
 def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of cases, one line each
@@ -155,9 +193,9 @@ def condemned_before_idle(case: Case) -> Opinion:  # noqa: PLR0911 - a table of 
     # The scheduler takes an idle victim where there is one: then it was no victim.
     spared = life.beside_idle and (loss.needless or not case.swift)
     if life.slid or (strangers and (back or not spared)):
-        return _unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
+        return unknown("condemned before it was ever idle: keep-alive 0 or a busy victim")
     if case.accompanied or case.complete:
-        return _unknown("condemned before it was ever idle, together with others")
+        return unknown("condemned before it was ever idle, together with others")
     return Verdict(
         Reason.STOPPED, ("condemned before it was ever idle, and nobody needed its room",)
     )
@@ -195,12 +233,12 @@ def something_arrived(case: Case) -> Opinion:
     if strangers:
         by = min(strangers)[0]
         return Verdict(Reason.EVICTED, ("a newcomer, then reloaded between two polls",), by=by)
-    if case.flips or (loss.demand is not None and loss.demand.own):
+    if (case.flips and not case.complete) or (loss.demand is not None and loss.demand.own):
         return Verdict(
             Reason.OPTIONS_CHANGED,
             ("the same digest came back", "its context changed at least twice in ten minutes"),
         )
-    return _unknown("the same digest came back unchanged, no newcomer")
+    return unknown("the same digest came back unchanged, no newcomer")
 
 
 def a_request_waited_in_vain(case: Case) -> Opinion:
@@ -228,17 +266,18 @@ def _appeared(case: Case) -> Verdict:
     loss = case.loss
     if any(key[0] == loss.name for key in loss.arrivals):
         if loss.arrived is not None and loss.arrived > loss.high + PROMPT:
-            return _unknown("its name came back with another digest, but late")
+            return unknown("its name came back with another digest, but late")
         return Verdict(Reason.REPLACED, (OTHER_DIGEST,), by=loss.name)
     evictors = [key for key in loss.arrivals if key not in loss.stayed]
     if not evictors:
-        return _unknown("the next model to appear was listed before and after the loss")
+        return unknown("the next model to appear was listed before and after the loss")
     if loss.needless:
-        return _unknown("the next model would have fitted beside it")
+        return unknown("the next model would have fitted beside it")
     return Verdict(Reason.EVICTED, ("another model appeared next",), by=evictors[0][0])
 
 
 RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
+    the_log_named_it,
     unwatched,
     a_request_failed,
     condemned_by_request,
@@ -246,6 +285,7 @@ RULES: Final[tuple[Callable[[Case], Opinion], ...]] = (
     deadline_reached,
     returned_with_other_context,
     a_request_was_loaded,
+    a_load_was_logged,
     condemned_before_idle,
     a_request_waited,
     something_arrived,

@@ -19,6 +19,8 @@ BURST_INTERVAL: Final = 5.0
 BURST_TIME: Final = 600.0  # after an early unload: who is evicted once is evicted again
 LEAST_GAP: Final = 1.0  # between polls that a fact asks for
 LEAST_ALIGNED_GAP: Final = 0.4
+LEAST_URGENT_GAP: Final = 0.4  # a death tells most if the listing at that moment is known
+AFTER_DEATH: Final = 0.02
 AFTER_FACT: Final = 0.05  # the server needs a moment to act on what the fact announced
 BACK_OFF: Final = 2.0  # seconds after the first failure, doubled by each further one
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
@@ -51,6 +53,8 @@ def next_poll(
         due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])
     if view.asked is not None:
         due = min(due, max(view.asked + AFTER_FACT, last_started + LEAST_GAP))
+    if view.urgent is not None:
+        due = min(due, max(view.urgent + AFTER_DEATH, last_started + LEAST_URGENT_GAP))
     return due
 
 

@@ -20,6 +20,8 @@ COVERAGE_SHARE: Final = 0.95  # from this share on, the requests seen count as a
 SLOW_FIRST_BYTE: Final = 1.0  # seconds: whoever waited longer waited for a load
 MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
 MOST_CONTEXTS: Final = 1024
+MOST_RECENT: Final = 1024  # requests that are remembered after their end
+REMEMBERED: Final = 120.0  # seconds for which
 K = TypeVar("K", bound=Hashable)
 
 
@@ -37,6 +39,11 @@ class Request:
         """Normalised name."""
         return self.fact.model
 
+    @property
+    def heard(self) -> bool:
+        """Something came of it."""
+        return self.answered is not None or self.ended is not None
+
 
 class Traffic:
     """Requests in flight, those that ended since the last poll, and what was learned from them."""
@@ -45,6 +52,7 @@ class Traffic:
         self.open: dict[Hashable, Request] = {}
         self.ended: list[Request] = []  # since the last answered poll
         self._answered: list[Request] = []  # likewise
+        self._recent: deque[Request] = deque(maxlen=MOST_RECENT)  # ended, latest last
         self._witnessed: deque[bool] = deque(maxlen=COVERAGE_LOADS)
         self._explicit: dict[tuple[str, int], int | None] = {}  # (digest, num_ctx) -> context got
         self._automatic: dict[str, int | None] = {}  # digest -> context without num_ctx
@@ -72,9 +80,17 @@ class Traffic:
         request = self.open.pop(fact.id, None)
         if request is not None:
             request.ended, request.failure = fact.at, fact.failure
+            self._recent.append(request)
+            while (self._recent[0].ended or 0.0) < fact.at - REMEMBERED:
+                self._recent.popleft()
             if not request.fact.stop and len(self.ended) < MOST_OPEN:
                 self.ended.append(request)
         return request
+
+    @property
+    def history(self) -> list[Request]:
+        """Return those in flight and those that ended lately, oldest begin first."""
+        return sorted([*self._recent, *self.open.values()], key=lambda r: r.fact.at)
 
     def of(self, name: str) -> list[Request]:
         """Return the requests in flight for a model, stop calls aside."""

@@ -8,8 +8,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -17,9 +17,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.loadtimes import LoadTimes, Span
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.residency.gaps import Gaps
@@ -31,6 +33,15 @@ from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What polls and processes show as well as requests do: nothing is to be counted twice."""
+
+    loads: LoadTimes = field(default_factory=LoadTimes)
+    gaps: Gaps = field(default_factory=Gaps)
+    idle: IdleCollector = field(default_factory=IdleCollector)
 
 
 class Recorder:
@@ -49,16 +60,15 @@ class Recorder:
         on_request: Callable[[Observation], None] | None = None,
         access_log: bool = False,
         cold: float = COLD,
-        gaps: Gaps | None = None,
-        idle: IdleCollector | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
 
-        `gaps`, `idle`: where polls tell of idle gaps as well, so that none is counted twice.
+        `shared`: what others fill and collect as well; None: nobody else does.
         """
         self._labels = labels
-        self._waits = Waits(residence, Gaps() if gaps is None else gaps, cold=cold)
-        self._idle, self._own_idle = (IdleCollector() if idle is None else idle), idle is None
+        self._shared, self._own_shared = shared or Shared(), shared is None
+        self._waits = Waits(residence, self._shared.gaps, cold=cold)
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -122,7 +132,10 @@ class Recorder:
                     confirmed = outcome is Outcome.ANSWERED
                     label = self._label(exchange.model, confirmed=confirmed)
                     load = self._waits.load_seconds(exchange, seen)
-                    self._tally.record(label, seen, load=load)
+                    self._tally.record(label, seen)
+                    if load is not None and seen.model is not None:
+                        span = Span(seen.began, exchange.answered_at or seen.ended)
+                        self._shared.loads.by_request(seen.model, label, load, span)
                 if self._tell is not None:
                     self._tell(facts.ended(seen))
             if logger.isEnabledFor(self._level):
@@ -139,10 +152,6 @@ class Recorder:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
 
-    def loads(self) -> Mapping[str, tuple[float, int]]:
-        """Seconds of all loads measured, and how many they were, by label."""
-        return self._tally.loads
-
     # -- labels -----------------------------------------------------------------------------------
 
     def _understood(self, exchange: Exchange) -> None:
@@ -154,7 +163,7 @@ class Recorder:
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._idle.observe(label, gap, inferred=False)
+            self._shared.idle.observe(label, gap, inferred=False)
 
     def _label(self, model: str | None, *, confirmed: bool) -> str:
         """Return a label: only names that the server knows get one of their own."""
@@ -175,16 +184,18 @@ class Recorder:
             for w in self._waits.waiting()
         ]
         yield from self._tally.collect(waiting)
-        if self._own_idle:
-            yield from self._idle.collect()
+        if self._own_shared:
+            yield from self._shared.loads.collect()
+            yield from self._shared.idle.collect()
         if self._alone:
             yield from collected(self._own_errors)
 
     def describe(self) -> Families:
         """Yield the names, for a registry that knows this recorder alone."""
-        yield from (empty(family.name) for family in FAMILIES.values() if family.source)
-        if self._own_idle:
-            yield from self._idle.describe()
+        yield from (empty(name) for name, family in FAMILIES.items() if family.source == REQUESTS)
+        if self._own_shared:
+            yield from self._shared.loads.describe()
+            yield from self._shared.idle.describe()
         if self._alone:
             yield from collected(self._own_errors)
 

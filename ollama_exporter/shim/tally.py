@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client.samples import Exemplar
 
 from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog_requests import REQUESTS
 from ollama_exporter.metrics.families import Families, constant
 from ollama_exporter.metrics.plain import PlainCounter, PlainHistogram
 from ollama_exporter.protocol.asked import Asked
@@ -65,17 +66,11 @@ class Tally:
         self._wall = wall
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
-        mine = [x for x in FAMILIES.values() if x.source and x.name not in COUNTED]
+        mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
         self._counters = {x.name: PlainCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: PlainHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
         self._met: set[tuple[str, str]] = set()  # labels and routes; bounded, because both are
-
-    @property
-    def loads(self) -> dict[str, tuple[float, int]]:
-        """Seconds of all loads measured, and how many they were, by label."""
-        measured = self._histograms["ollama_model_load_seconds"].totals()
-        return {label: each for (label,), each in measured.items()}
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -117,8 +112,8 @@ class Tally:
         for class_ in OPTIONS:
             counters["ollama_request_options_total"].meet(label, class_)
 
-    def record(self, label: str, seen: Observation, *, load: float | None) -> None:
-        """Count a request; `load`: seconds of a load that it measured."""
+    def record(self, label: str, seen: Observation) -> None:
+        """Count a request."""
         route, outcome, counters = seen.route.label, seen.outcome, self._counters
         self.meet(label, route)
         key = (label, route, seen.code)
@@ -135,8 +130,6 @@ class Tally:
             counters["ollama_requests_aborted_total"].add(label, seen.phase)
         if seen.start is Start.COLD:
             counters["ollama_cold_starts_total"].add(label)
-        if load is not None:
-            self._histograms["ollama_model_load_seconds"].observe(label, value=load)
         self._times(label, seen)
         self._tokens(label, seen)
 

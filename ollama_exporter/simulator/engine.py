@@ -4,7 +4,7 @@
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -125,6 +125,7 @@ class Engine:
         self._tickets: dict[int, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._scheduler = Scheduler(host, clock(), pids=self._pids)
+        self.follow: Callable[[Mapping[int, str]], None] | None = None  # who acts the processes
 
     @property
     def host(self) -> Host:
@@ -233,6 +234,8 @@ class Engine:
                     ticket.start()
                 case Refused(status=status, error=text):
                     ticket.refuse(status, text)
+        if self.follow is not None:
+            self.follow(self._scheduler.processes())
         self.close()
         due = self._scheduler.due()
         if due < math.inf:

@@ -165,6 +165,11 @@ class Runners:
             for runner in self.by_key.values()
         ]
 
+    def processes(self, loading: Runner | None) -> dict[int, str]:
+        """Say which processes there are: weights by pid. A dead one stays listed, but is none."""
+        runners = [*self.by_key.values(), *(() if loading is None else (loading,))]
+        return {each.pid: each.file.weights for each in runners if each.crashed_at is None}
+
     def next_timer(self) -> float:
         """Find the earliest deadline of an idle runner."""
         timers = (runner.timer for runner in self.by_key.values() if runner.timer is not None)

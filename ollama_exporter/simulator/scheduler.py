@@ -139,6 +139,10 @@ class Scheduler:
         """The name whose load is under way."""
         return None if self._loading is None else self._loading.name
 
+    def processes(self) -> dict[int, str]:
+        """Say which runner processes there are: their weights, by pid."""
+        return self._runners.processes(self._loading)
+
     @property
     def queued(self) -> int:
         """Requests that wait for the pending loop."""
@@ -242,18 +246,21 @@ class Scheduler:
         )
         self._load_fails = self.failing_loads.popleft() if self.failing_loads else None
         # one that fails does so when it allocates, on the way
-        share = 1.0 if self._load_fails is None else 0.5
-        self._load_ends = self._now + share * request.file.load_seconds
+        self._load_ends = self._now + request.file.load_seconds * (0.5 if self._load_fails else 1.0)
         if self.host.generation == "old":
             self._runners.by_key[request.key] = self._loading
 
-    def _abandon_load(self) -> Request:
-        """End the loading process; nothing of it stays listed."""
+    def _take_load(self) -> tuple[Runner, Request]:
+        """Take what is being loaded and for whom: nothing is, from now on."""
         runner, request = self._loading, self._current
-        assert runner is not None  # noqa: S101 - callers load
-        assert request is not None  # noqa: S101 - callers load
+        assert runner is not None and request is not None  # noqa: S101, PT018 - callers load
         self._loading = self._current = None
         self._load_ends = math.inf
+        return runner, request
+
+    def _abandon_load(self) -> Request:
+        """End the loading process; nothing of it stays listed."""
+        _, request = self._take_load()
         if self.host.generation == "old":
             del self._runners.by_key[request.key]
         return request
@@ -262,11 +269,7 @@ class Scheduler:
         if self._load_fails is not None:
             self._fail_load(self._load_fails)
             return
-        runner, request = self._loading, self._current
-        assert runner is not None  # noqa: S101 - a load ends
-        assert request is not None  # noqa: S101 - a load is always somebody's
-        self._loading = self._current = None
-        self._load_ends = math.inf
+        runner, request = self._take_load()
         self._runners.add(self._now, runner)
         self._runners.grant(self._now, runner, request)
 

@@ -15,6 +15,7 @@ from typing import Final, Self
 from ollama_exporter.simulator import anthropic, control, http, listing, native, openai, responses
 from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.catalogue import Catalogue, default_catalogue
+from ollama_exporter.simulator.crew import Crew
 from ollama_exporter.simulator.engine import Clock, Engine
 from ollama_exporter.simulator.faults import Bend, Faults
 from ollama_exporter.simulator.library import Library
@@ -62,6 +63,7 @@ class Config:
     zone: tzinfo = UTC
     silent: float = 0.0  # seconds at each start in which it accepts and says nothing
     control: bool = False  # whether `/_simulator/…` is served
+    processes: bool = False  # whether the server and its runners are real processes; Linux only
     seed: int = 0
     clock: Clock | None = None  # Unix seconds; None: real time
 
@@ -91,6 +93,7 @@ class Simulator:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._ready = asyncio.Event()
         self._restarting: asyncio.Future[None] | None = None
+        self._crew: Crew | None = None
 
     async def __aenter__(self) -> Self:
         """Listen. Raises OSError if it cannot."""
@@ -104,6 +107,11 @@ class Simulator:
             random=random.Random(self.config.seed),  # noqa: S311 - ids of answers, no secret
             zone=self.config.zone,
         )
+        try:
+            await self._hire()
+        except BaseException:
+            await self._go_down()
+            raise
         await self._speak(self.config.silent)
         return self
 
@@ -116,6 +124,7 @@ class Simulator:
         """Drop every connection and stop listening."""
         if self._restarting is not None:
             self._restarting.cancel()
+        await self._dismiss("SIGTERM")
         await self._go_down()
         self.site.engine.close()
 
@@ -131,6 +140,11 @@ class Simulator:
         """Where it listens."""
         host = f"[{self.config.address}]" if ":" in self.config.address else self.config.address
         return f"http://{host}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the server's process, if there is one beside this."""
+        return None if self._crew is None else self._crew.pid
 
     @property
     def faults(self) -> Faults:
@@ -162,11 +176,13 @@ class Simulator:
         """Go away at once, stay away for `down` seconds, come back and be silent for `silent`."""
         self.site.engine.shut_down(signal)
         self._ready.clear()
+        await self._dismiss(signal)
         await self._go_down()
         if down > 0:
             await asyncio.sleep(down)
         self.site.engine.start_again()
         await self._listen()
+        await self._hire()
         await self._speak(silent)
 
     async def _listen(self) -> None:
@@ -174,6 +190,19 @@ class Simulator:
             self._connected, self.config.address, self._port, reuse_address=True
         )
         self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def _hire(self) -> None:
+        """Let there be processes, if there are to be any."""
+        if self.config.processes and self._listener is not None:
+            listener = self._listener.sockets[0].fileno()
+            self._crew = await Crew.hire(listener, self.config.host.generation)
+            self.site.engine.follow = self._crew.follow
+
+    async def _dismiss(self, signal: Signal) -> None:
+        self.site.engine.follow = None
+        if self._crew is not None:
+            await self._crew.dismiss(signal)
+            self._crew = None
 
     async def _speak(self, silent: float) -> None:
         if silent > 0:

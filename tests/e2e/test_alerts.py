@@ -3,8 +3,7 @@
 
 import asyncio
 import re
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from deploy.stack.receiver import PATH, Alert, receiver
+from deploy.stack.__main__ import serving
+from deploy.stack.configuration import alertmanager_config
+from deploy.stack.receiver import Alert
 from ollama_exporter.simulator.catalogue import GIB, default_catalogue
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import Host
-from ollama_exporter.web.server import server
 from tests.support.exporting import Running, exporting
 from tests.support.prometheus import Prometheus, alertmanager, prometheus, scraping
 
@@ -86,17 +86,6 @@ class Scene:
 
 
 @asynccontextmanager
-async def webhook(hear: Callable[[Alert], None]) -> AsyncIterator[str]:
-    """Serve a receiver; yield its URL."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    web = server(receiver(hear))
-    serving = asyncio.create_task(web.serve(sockets=[sock]))
-    yield f"http://127.0.0.1:{sock.getsockname()[1]}{PATH}"
-    web.should_exit = True
-    await serving
-
-
-@asynccontextmanager
 async def scene(here: Path, *expected: str) -> AsyncIterator[Scene]:
     told = Told()
     async with (
@@ -104,14 +93,11 @@ async def scene(here: Path, *expected: str) -> AsyncIterator[Scene]:
         exporting(
             sim.url, proxy_addresses=("127.0.0.1:0",), expected_models=expected, ollama_timeout=2.0
         ) as exporter,
-        webhook(told.alerts.append) as url,
+        serving(told.alerts.append) as url,
     ):
-        hook = {"webhook_configs": [{"url": url}], "name": "test"}
-        timing = {"group_by": ["..."], "group_wait": "0s", "group_interval": "1s"}
-        route = {"route": {"receiver": "test", **timing}, "receivers": [hook]}
         proxied = next(r for r in exporter.log.records if r.getMessage() == "Proxy listening on")
         proxy = f"http://{vars(proxied)['address']}"
-        async with alertmanager(here, route) as alerts:
+        async with alertmanager(here, alertmanager_config(url)) as alerts:
             config = scraping(
                 {"ollama": [exporter.address]},
                 rules=shorter_rules(here),
@@ -188,8 +174,8 @@ async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
         assert alert.labels["severity"] == "critical"
         assert re.fullmatch(
             rf"1 request waits for llama3\.2:latest on {it.exporter.address}, the oldest for "
-            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers polls\. "
-            r"Loads of all models queue behind it; resident: qwen2\.5:7b\.",
+            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers "
+            r"polls\. Loads of all models queue behind it; resident: qwen2\.5:7b\.",
             alert.text,
         )
         await it.ask("qwen2.5:7b", prompt="", keep_alive=0)  # as the runbook says: ollama stop

@@ -2,6 +2,7 @@
 """`record` as a process against the simulator, and what `replay` makes of it."""
 
 import asyncio
+import platform
 import signal
 import sys
 from pathlib import Path
@@ -12,9 +13,17 @@ import pytest
 from ollama_exporter.recording import read
 from ollama_exporter.replay import replay
 from ollama_exporter.residency.events import Loaded, Unloaded
+from ollama_exporter.residency.facts import (
+    LogSaid,
+    ProcessesSeen,
+    ProcessExited,
+    ProcessStarted,
+    WeightsNamed,
+)
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.simulator.catalogue import default_catalogue
 from ollama_exporter.simulator.server import Config, Simulator
+from tests.support.exporting import until
 
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:
@@ -87,3 +96,51 @@ def test_a_file_that_cannot_be_written_is_one_line(place: str) -> None:
     assert code == 1
     assert f"FILE: '{place}' cannot be written" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
+def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> None:
+    file, log = tmp_path / "r.jsonl", tmp_path / "server.log"
+    log.touch()
+
+    async def story() -> None:
+        catalogue = default_catalogue().compressed(50.0)
+        async with (
+            Simulator(Config(catalogue=catalogue, processes=True)) as sim,
+            httpx.AsyncClient() as client,
+        ):
+            process = await start(str(file), "--ollama.url", sim.url, f"--ollama.log={log}")
+            assert process.stderr is not None
+            await process.stderr.readline()
+            await until(lambda: b'"show"' in file.read_bytes())
+            ask = {"model": "llama3.2", "prompt": "[[n=3]]"}
+            await client.post(f"{sim.url}/api/generate", json=ask, timeout=30)
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(
+                    "time=2026-11-23T20:03:49.426Z level=INFO source=x.go:1 "
+                    'msg="llama-server started in 0.30 seconds" secret=hunter2\n'
+                )
+            await until(lambda: b'"log"' in file.read_bytes())
+            await until(lambda: b'"runner"' in file.read_bytes())
+            await until(lambda: b'"expires_at"' in file.read_bytes())
+            stop = {"model": "llama3.2", "keep_alive": 0}
+            await client.post(f"{sim.url}/api/generate", json=stop, timeout=30)
+            await until(lambda: b'"exited"' in file.read_bytes())
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+
+    asyncio.run(story())
+    assert "hunter2" not in file.read_text("utf-8")
+    recording = read(file)
+    kinds = [type(fact) for fact in recording.processes]
+    assert kinds[:2] == [ProcessesSeen, ProcessStarted]
+    assert kinds.count(ProcessStarted) == 2
+    assert kinds.count(ProcessExited) == 1
+    weights = default_catalogue().manifests["llama3.2:latest"].file.weights
+    named = [fact for fact in recording.processes if isinstance(fact, WeightsNamed)]
+    assert weights in {fact.weights for fact in named if fact.model == "llama3.2:latest"}
+    started = [fact for fact in recording.processes if isinstance(fact, ProcessStarted)]
+    assert started[1].weights == weights
+    assert [x.seconds for x in recording.log if isinstance(x, LogSaid)] == [0.3]
+    reasons = [x.reason for x in replay(recording, Cadence(15.0)) if isinstance(x, Unloaded)]
+    assert reasons == ["stopped"]

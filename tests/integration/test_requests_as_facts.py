@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.scoring import Score
-from bench.truth import RECORDINGS, judge
+from bench.truth import RECORDINGS, Evidence, judge
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.recording import Recording, moment_of, read
@@ -147,6 +147,6 @@ def test_the_reasons_are_as_accurate_with_what_the_proxy_tells(
     total = Score()
     for name in names:
         truth = RECORDINGS / f"{name}.truth.jsonl"
-        total += judge(with_facts(name)[1], truth, interval=15.0, requests=True)
+        total += judge(with_facts(name)[1], truth, interval=15.0, evidence=Evidence(requests=True))
     assert total.right >= right * total.judged
     assert total.wrong <= wrong * total.judged

@@ -19,6 +19,7 @@ from ollama_exporter.cli.main import cli
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.proxying import loopback_addresses, open_to_all
 from ollama_exporter.residency.events import Unloaded
+from ollama_exporter.residency.gaps import LATE
 from ollama_exporter.runtime import run
 from ollama_exporter.settings import Settings
 from ollama_exporter.simulator.catalogue import GIB, default_catalogue
@@ -268,3 +269,27 @@ def test_an_address_that_is_taken_is_named() -> None:
                 await run(settings, stop=asyncio.Event())
 
     asyncio.run(main())
+
+
+def test_idle_gaps_are_counted_once_whether_requests_or_polls_show_them() -> None:
+    gaps = ("ollama_model_idle_gap_seconds_count", "model=llama3.2:latest")
+    inferred = ("ollama_model_idle_gaps_inferred_total", "model=llama3.2:latest")
+    expires = ("ollama_model_expires_timestamp_seconds", "model=llama3.2:latest")
+
+    async def check(it: Session) -> None:
+        for _ in range(3):
+            await it.ask("llama3.2")
+        await it.exporter.until(lambda s: s.get(gaps) == 2)
+        await asyncio.sleep(LATE + 0.5)  # what is nearer to a seen request is explained by it
+        before = await it.exporter.until(lambda s: s[expires] > 0)
+        async with httpx.AsyncClient(base_url=it.sim.url, trust_env=False) as past_the_proxy:
+            await past_the_proxy.post("/api/generate", json={"model": "llama3.2", **QUICK})
+        samples = await it.exporter.until(lambda s: s[expires] > before[expires] + 1)
+        assert (samples[gaps], samples[inferred]) == (3, 1)
+        assert samples["ollama_model_advice_samples", "model=llama3.2:latest"] == 3
+        assert samples["ollama_model_advised_keep_alive_seconds", "model=llama3.2:latest"] > 0
+        assert samples["ollama_model_last_keep_alive_seconds", "model=llama3.2:latest"] == 300
+        load = samples["ollama_model_load_seconds_sum", "model=llama3.2:latest"]
+        assert samples["ollama_model_advice_load_seconds", "model=llama3.2:latest"] == load
+
+    with_session(check, Config(catalogue=CATALOGUE))

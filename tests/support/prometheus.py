@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
+from deploy.stack.configuration import prometheus_config
 from deploy.stack.daemons import free_port, running
 from tests.support.programs import program
 
@@ -117,22 +118,7 @@ def scraping(
     interval: str = INTERVAL,
 ) -> dict[str, Any]:
     """Return a configuration: jobs by name with their targets, files of rules, an Alertmanager."""
-    config: dict[str, Any] = {
-        "global": {
-            "scrape_interval": interval,
-            "scrape_timeout": interval,
-            "evaluation_interval": interval,
-        },
-        "rule_files": [str(file.resolve()) for file in rules],
-        "scrape_configs": [
-            {"job_name": name, "static_configs": [{"targets": list(targets)}]}
-            for name, targets in jobs.items()
-        ],
-    }
-    if alertmanager is not None:
-        static = {"static_configs": [{"targets": [alertmanager]}]}
-        config["alerting"] = {"alertmanagers": [static]}
-    return config
+    return prometheus_config(jobs, rules=rules, alertmanager=alertmanager, interval=interval)
 
 
 @asynccontextmanager

@@ -2,10 +2,8 @@
 """The poller on virtual time, with a client that answers from a list."""
 
 import asyncio
-import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -13,44 +11,10 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polled, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.facts import PollFailed, RequestStarted
+from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
 from ollama_exporter.residency.schedule import AFTER_FACT, Cadence
 from ollama_exporter.residency.tracker import Tracker
-
-
-class Instant(selectors.SelectSelector):
-    """Waits in no time: the clock goes on instead."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready, or let the time pass."""
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "nothing will ever happen"
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes at once."""
-
-    def __init__(self) -> None:
-        self._instant = Instant()
-        super().__init__(self._instant)
-
-    def time(self) -> float:
-        """Return the virtual time."""
-        return self._instant.now
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.virtual import now, run_virtually
 
 
 @dataclass(slots=True)
@@ -126,7 +90,7 @@ def test_polls_come_at_the_interval_from_start_to_start() -> None:
         assert polling.state.last_duration == 3
         assert polling.state.last_success == 1033
 
-    run(main())
+    run_virtually(main())
 
 
 def test_failures_back_off_up_to_the_interval_and_are_counted_by_reason() -> None:
@@ -140,7 +104,7 @@ def test_failures_back_off_up_to_the_interval_and_are_counted_by_reason() -> Non
         assert polling.state.last_success is None
         assert client.inventories == []
 
-    run(main())
+    run_virtually(main())
 
 
 def test_an_unforeseen_exception_is_a_counted_failure_and_the_polls_go_on() -> None:
@@ -155,7 +119,7 @@ def test_an_unforeseen_exception_is_a_counted_failure_and_the_polls_go_on() -> N
         await polling.poll()
         assert polling.state.up
 
-    run(main())
+    run_virtually(main())
 
 
 @pytest.mark.parametrize("sink", ["polled", "events"])
@@ -172,7 +136,7 @@ def test_a_raising_sink_is_counted_and_the_polls_go_on(sink: str) -> None:
         assert client.polls == [0, 10, 20]
         assert len(errors) == 3
 
-    run(main())
+    run_virtually(main())
 
 
 def test_callers_join_the_poll_under_way() -> None:
@@ -182,7 +146,7 @@ def test_callers_join_the_poll_under_way() -> None:
         await asyncio.gather(polling.poll(), polling.poll(), polling.poll())
         assert client.polls == [0]
 
-    run(main())
+    run_virtually(main())
 
 
 @pytest.mark.parametrize(("takes", "waited"), [(0.2, 0.2), (5.0, SCRAPE_WAIT)])
@@ -195,7 +159,7 @@ def test_a_scrape_waits_for_a_poll_but_not_long(takes: float, waited: float) -> 
         assert client.polls == [0]
         await asyncio.sleep(takes)
 
-    run(main())
+    run_virtually(main())
 
 
 def test_a_scrape_polls_only_if_the_last_poll_is_not_fresh() -> None:
@@ -207,7 +171,7 @@ def test_a_scrape_polls_only_if_the_last_poll_is_not_fresh() -> None:
             await asyncio.sleep(1)
         assert client.polls == [0, 5]
 
-    run(main())
+    run_virtually(main())
 
 
 def test_a_fact_brings_the_next_poll_forward() -> None:
@@ -222,7 +186,29 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    run(main())
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("answered", "polls"), [(None, [0, 5 + AFTER_FACT]), (4.9, [0])])
+def test_a_request_that_waits_for_a_listed_model_is_looked_after(
+    answered: float | None, polls: list[float]
+) -> None:
+    async def main() -> None:
+        client = Listed()
+        client.models = (RunningModel("a:latest", "ab", 900.0, 7, 7, 4096),)
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(4)
+        polling.tell(RequestStarted(now(), 1, "a:latest"))
+        await asyncio.sleep(0.9)
+        if answered is not None:
+            polling.tell(RequestAnswered(now(), 1))
+        await asyncio.sleep(2)
+        assert client.polls == [pytest.approx(at) for at in polls]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
 
 
 def test_a_shorter_interval_counts_at_once() -> None:
@@ -238,7 +224,7 @@ def test_a_shorter_interval_counts_at_once() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    run(main())
+    run_virtually(main())
 
 
 def test_version_and_installed_models_are_asked_for_rarely() -> None:
@@ -250,7 +236,7 @@ def test_version_and_installed_models_are_asked_for_rarely() -> None:
         assert polling.state.version == "0.33.0"
         assert polling.state.installed == (("a:latest", 7),)
 
-    run(main())
+    run_virtually(main())
 
 
 @pytest.mark.parametrize("fault", [REFUSED, RuntimeError("a defect")])
@@ -267,7 +253,7 @@ def test_a_failed_inventory_is_tried_again_soon_and_harms_no_poll(fault: Excepti
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    run(main())
+    run_virtually(main())
 
 
 def test_nothing_is_asked_of_a_server_that_is_down() -> None:
@@ -285,7 +271,7 @@ def test_nothing_is_asked_of_a_server_that_is_down() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    run(main())
+    run_virtually(main())
 
 
 def test_a_poll_that_is_cancelled_with_its_poller_ends() -> None:
@@ -295,7 +281,7 @@ def test_a_poll_that_is_cancelled_with_its_poller_ends() -> None:
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    run(main())
+    run_virtually(main())
 
 
 def test_a_poll_without_answer_and_error_is_malformed() -> None:

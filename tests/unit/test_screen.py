@@ -94,6 +94,8 @@ def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
         models=(
             ModelState("llama3.2:latest", (), None, None, None),
             ModelState("mistral:latest", (model(),), START, None, None),
+            ModelState("dead:latest", (model(),), START, None, None, runner_up=False),
+            ModelState("new:latest", (), None, None, None, loading_since=START),
         ),
         pending=1,
         deadlines=(),
@@ -105,6 +107,8 @@ def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
     rows = [line.split() for line in out.getvalue().splitlines()]
     assert ["llama3.2:latest", "no", "0:30.0", "expired", "0"] in rows
     assert ["mistral:latest", "yes", "8", "s", "5.0", "GiB", "1"] in rows
+    assert ["dead:latest", "dead", "8", "s", "5.0", "GiB", "0"] in rows
+    assert ["new:latest", "loading", "0"] in rows
     assert "1 unload not settled yet" in out.getvalue()
 
 
@@ -136,3 +140,10 @@ def test_the_score_tells_right_unknown_wrong_invented_and_unseen_apart() -> None
 
 def test_a_demonstration_cut_short_says_so() -> None:
     assert summary(score([], []), START)[-1] == "  nothing yet"
+
+
+def test_a_crash_that_was_known_at_once_is_the_one_that_left_the_list_later() -> None:
+    crashed = TrueUnload("mistral:latest", "crashed", START + 60.0, decided=START + 9.5)
+    scores = score([unloaded(Reason.CRASHED, 10.0)], [crashed])
+    assert scores.right == {"crashed": 1}
+    assert scores.wrong == []

@@ -393,3 +393,56 @@ def test_names_that_left_are_forgotten_beyond_a_thousand() -> None:
     for number in range(1100):
         story.poll(number * 10, model(f"m{number}", number * 10 + 300))
     assert len(story.tracker.view().models) == 1000
+
+
+@pytest.mark.parametrize(("seen", "reason"), [(False, "options_changed"), (True, "unknown")])
+def test_a_context_that_changed_before_explains_nothing_where_all_requests_are_seen(
+    reason: str, *, seen: bool
+) -> None:
+    story = covered() if seen else Story()
+    at = 100.0
+    for number, context in enumerate((4096, 8192, 4096)):
+        name, wanted = "a", None if context == 4096 else context
+        if seen:
+            story.request(number + 50, name, at, answered=at + 3, ended=at + 4, num_ctx=wanted)
+        story.poll(at + 5, model("a", at + 304, context=context))
+        at += 10
+    before = len(story.unloads)
+    if seen:
+        story.request(60, "a", at)  # its runner had died while it was idle
+    story.poll(at + 1)
+    if seen:
+        story.tracker.observe(RequestAnswered(START + at + 3, 60))
+    story.poll(at + 4, model("a", at + 304))
+    assert [unload.reason for unload in story.unloads[before:]] == [reason]
+
+
+# -- when requests ask for a poll ------------------------------------------------------------------
+
+
+def test_a_request_that_waits_as_long_as_for_a_load_asks_for_a_poll_once() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1.0)
+    story.request(2, "a", 1.5)
+    story.request(3, "b", 1.6)  # not listed: that it waits is known
+    assert story.tracker.asked == START + 2.0
+    story.poll(2.05, model("a", 100))
+    assert story.tracker.asked == START + 2.5
+    story.tracker.observe(RequestAnswered(START + 2.1, 2))
+    assert story.tracker.asked is None
+
+
+def test_a_crash_whose_reload_a_request_waits_for_is_seen() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1, answered=2, ended=3, failure=Failure.CRASHED)
+    story.poll(3.05, model("a", 303))
+    story.request(2, "a", 10)
+    assert story.tracker.asked == START + 11
+    story.poll(11.05)
+    story.tracker.observe(RequestAnswered(START + 12.5, 2))
+    story.poll(12.55, model("a", 312.55))
+    assert [unload.reason for unload in story.said if isinstance(unload, Unloaded)] == [
+        Reason.CRASHED
+    ]

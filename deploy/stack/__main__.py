@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make stack`: a simulated Ollama with clients, the exporter, Prometheus and Alertmanager.
+
+All on the loopback interface, in a folder that is gone afterwards. Alerts are printed here.
+"""
+
+import asyncio
+import itertools
+import logging
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import yaml
+
+from deploy.stack.configuration import alertmanager_config, prometheus_config
+from deploy.stack.daemons import NotStarted, free_port, running
+from deploy.stack.receiver import PATH, Alert, receiver
+from ollama_exporter.bundled import bundled
+from ollama_exporter.runtime import run
+from ollama_exporter.settings import Settings
+from ollama_exporter.simulator.player import play
+from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.workload import WORKLOADS
+from ollama_exporter.web.server import server
+
+INTERVAL: Final = "5s"  # of scrapes and rules
+POLL: Final = 3.0  # seconds, as in the demonstration
+EXPECTED: Final = ("mistral",)
+COLOURS: Final = {"critical": "red", "warning": "yellow", "info": "blue"}
+PORTS: Final = (11487, 11435, 9090, 9093)  # where they are free
+PROGRAMS: Final = ("prometheus", "alertmanager")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Base URLs of the parts."""
+
+    ollama: str
+    exporter: str
+    proxy: str
+    prometheus: str
+    alertmanager: str
+
+
+@asynccontextmanager
+async def serving(hear: Callable[[Alert], None]) -> AsyncIterator[str]:
+    """Serve the receiver on a free port; yield its URL."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    web = server(receiver(hear))
+    task = asyncio.create_task(web.serve(sockets=[sock]))
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}{PATH}"
+    finally:
+        web.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def exporting(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the exporter."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, stop=stop))
+    try:
+        yield task
+    finally:
+        stop.set()
+        await task
+
+
+async def clients(sim: Simulator, workload: str, proxy: str) -> None:
+    """Ask through the proxy, again and again, each time with another seed."""
+    for seed in itertools.count():
+        await play(WORKLOADS[workload](seed), proxy, apply=sim.apply)
+
+
+def told(alert: Alert) -> None:
+    """Print an alert."""
+    severity = alert.labels.get("severity", "")
+    mark = "FIRING  " if alert.status == "firing" else "resolved"
+    clock = time.strftime("%H:%M:%S")
+    head = click.style(f"{mark} {severity:8}", fg=COLOURS.get(severity), bold=mark == "FIRING  ")
+    click.echo(f"{clock} {head} {alert.name}: {alert.text}")
+
+
+def introduction(at: Addresses) -> list[str]:
+    """Say which URL shows what."""
+    return [
+        f"simulated Ollama   {at.ollama}/api/ps",
+        f"exporter           {at.exporter}/ (a page), {at.exporter}/metrics",
+        f"its proxy          {at.proxy} (ask it as you would ask Ollama)",
+        f"Prometheus         {at.prometheus}/api/v1/query?query=ollama_model_loaded",
+        f"  its alerts       {at.prometheus}/api/v1/alerts",
+        f"Alertmanager       {at.alertmanager}/api/v2/alerts",
+        "Alerts are printed below. Ctrl-C ends everything.",
+        "",
+    ]
+
+
+async def stack(workload: str, here: Path) -> None:
+    """Run everything until SIGINT or SIGTERM. Raises NotStarted."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    script = WORKLOADS[workload]()
+    local = [f"127.0.0.1:{free_port(port)}" for port in PORTS]
+    exporter, proxy, prometheus, alertmanager = local
+    async with AsyncExitStack() as parts:
+        sim = await parts.enter_async_context(
+            Simulator(Config(host=script.host, catalogue=script.catalogue, control=True))
+        )
+        settings = Settings(
+            ollama_url=sim.url,
+            listen_addresses=(exporter,),
+            proxy_addresses=(proxy,),
+            poll_interval=POLL,
+            expected_models=EXPECTED,
+        )
+        at = Addresses(sim.url, *(f"http://{address}" for address in local))
+        exporting_task = await parts.enter_async_context(exporting(settings))
+        url = await parts.enter_async_context(serving(told))
+        for name, address, config in (
+            ("alertmanager", alertmanager, alertmanager_config(url)),
+            (
+                "prometheus",
+                prometheus,
+                prometheus_config(
+                    {"ollama": [exporter]},
+                    rules=bundled("rules"),
+                    alertmanager=alertmanager,
+                    interval=INTERVAL,
+                ),
+            ),
+        ):
+            command = _command(name, here, config)
+            log = here / f"{name}.log"
+            await parts.enter_async_context(running(command, address=address, log=log))
+        for line in introduction(at):
+            click.echo(line)
+        asking = asyncio.create_task(clients(sim, workload, at.proxy))
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait([asking, waiting, exporting_task], return_when=asyncio.FIRST_COMPLETED)
+        for task in (asking, waiting):
+            task.cancel()
+        await asyncio.gather(asking, waiting, return_exceptions=True)
+        click.echo("Ending")
+
+
+def _command(name: str, here: Path, config: dict[str, Any]) -> list[str]:
+    program = shutil.which(name)
+    assert program is not None  # noqa: S101 - looked for before anything was started
+    file = here / f"{name}.yml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    more = {
+        "prometheus": [f"--storage.tsdb.path={here / 'tsdb'}"],
+        "alertmanager": [f"--storage.path={here / 'am'}", "--cluster.listen-address="],
+    }
+    return [program, f"--config.file={file}", *more[name]]
+
+
+@click.command()
+@click.option(
+    "--workload",
+    type=click.Choice(sorted(WORKLOADS)),
+    default="demo",
+    show_default=True,
+    help="What the clients do.",
+)
+def main(workload: str) -> None:
+    """Run a simulated Ollama, the exporter, Prometheus and Alertmanager until Ctrl-C."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        names = ", ".join(missing)
+        raise click.ClickException(f"{names} not found; `make stack` gets them on Debian")
+    logging.basicConfig(level=logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="ollama-stack-") as folder:
+        try:
+            asyncio.run(stack(workload, Path(folder)))
+        except NotStarted as err:
+            raise click.ClickException(str(err)) from err
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`advise`: which keep_alive would have been right for each model."""
+
+import difflib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from ollama_exporter.cli.advice import curve, document, price_line, show
+from ollama_exporter.errors import ConfigError, HistoryError
+from ollama_exporter.policy.history import Asking, from_exporter, from_prometheus, label, window
+from ollama_exporter.policy.record import History
+from ollama_exporter.policy.report import Finding, Report, report
+from ollama_exporter.protocol.names import normalise
+
+EXPORTER: Final = "http://127.0.0.1:11487"
+PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
+HIGHEST_PRICE: Final = 1e6
+
+
+@click.command(
+    epilog="Examples: `ollama-exporter advise` asks the exporter of this machine; "
+    "`ollama-exporter advise --prometheus http://prometheus:9090 --window 14d --by instance` a "
+    "fleet's history; `ollama-exporter advise --explain mistral --price latency` draws what each "
+    "value would have cost."
+)
+@click.argument("url", default=EXPORTER, metavar="[URL]")
+@click.option("--prometheus", metavar="URL", help="Ask Prometheus (or Thanos, Mimir) instead.")
+@click.option(
+    "--window", "past", default="14d", show_default=True, help="How far to look back there."
+)
+@click.option("--by", default="", metavar="LABEL", help="Keep hosts apart by a label: instance.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Bearer token for Prometheus.",
+)
+@click.option(
+    "--price",
+    default="balanced",
+    show_default=True,
+    help="What a GB-hour is worth in seconds of waiting: a number, or latency (0.5), balanced (2), "
+    "memory (8), free (0). At 2, holding 8 GB idle for an hour weighs as much as a wait of 16 s.",
+)
+@click.option("--explain", metavar="MODEL", help="Draw what each keep_alive would have cost it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+def command(
+    url: str,
+    *,
+    prometheus: str | None,
+    past: str,
+    by: str,
+    token_file: Path | None,
+    price: str,
+    explain: str | None,
+    as_json: bool,
+) -> None:
+    """Say which keep_alive would have been right for each model, and why.
+
+    From the counts of a running exporter (URL, by default the one of this machine), or from the
+    history that Prometheus has of a fleet. Exit code 1 if there is no history to be had.
+    """
+    weight = _price(price)
+    errors = Console(stderr=True)
+    if prometheus is None:
+        if by or token_file is not None:
+            name = "by" if by else "token-file"
+            raise ConfigError(name, by or str(token_file), "only together with --prometheus")
+        with errors.status(f"Asking {url} …"):
+            history = from_exporter(_url("URL", url))
+    else:
+        asking = Asking(window(past), label(by) if by else "")
+        where = _url("prometheus", prometheus)
+        with errors.status(f"Asking {where} …"):
+            history = from_prometheus(where, asking, token_file=token_file)
+    found = report(history, price=weight)
+    if not found.findings:
+        raise HistoryError(_nothing(history))
+    chosen = _chosen(found, explain) if explain else None
+    if as_json:
+        click.echo(json.dumps(document(_only(found, chosen)), indent=2))
+        return
+    console = Console(highlight=False)
+    if chosen is None:
+        for part in show(found, width=console.width):
+            console.print(part)
+        return
+    for finding in chosen:
+        for line in curve(finding, width=console.width):
+            console.print(line, soft_wrap=True)
+    console.print(price_line(found))
+
+
+def _price(text: str) -> float:
+    """Accept a preset or a number. Raises ConfigError."""
+    try:
+        value = PRESETS[text] if text in PRESETS else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= HIGHEST_PRICE:
+        words = ", ".join(PRESETS)
+        accepted = f"accepted: seconds of waiting for a GB-hour from 0, or one of {words}"
+        raise ConfigError("price", text, accepted)
+    return value
+
+
+def _url(name: str, text: str) -> str:
+    written = text if "://" in text else f"http://{text}"
+    if not written.startswith(("http://", "https://")) or any(c.isspace() for c in written):
+        raise ConfigError(name, text, "accepted: http://HOST:PORT or https://…")
+    return written
+
+
+def _nothing(history: History) -> str:
+    return f"No model has been resident yet, as far as {history.source} tells: nothing to advise."
+
+
+def _chosen(found: Report, name: str) -> tuple[Finding, ...]:
+    """Return what is known of a model, on each host. Raises ConfigError for an unknown one."""
+    known = sorted({finding.model for finding in found.findings})
+    by_lower = {each.lower(): each for each in known}
+    model = by_lower.get(normalise(name).lower())
+    if model is None:
+        close = difflib.get_close_matches(normalise(name), known, n=3, cutoff=0.4) or known[:10]
+        raise ConfigError("explain", name, f"known are: {', '.join(close)}")
+    return tuple(finding for finding in found.findings if finding.model == model)
+
+
+def _only(found: Report, chosen: tuple[Finding, ...] | None) -> Report:
+    return found if chosen is None else replace(found, findings=chosen)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets, as Linux' tables of TCP connections list them. Pure."""
+
+import ipaddress
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+LISTEN: Final = b"0A"
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket."""
+
+    address: IPAddress
+    port: int
+    inode: int
+
+
+def listeners(table: bytes) -> Iterator[Listener]:
+    """Yield what listens, of a table in the form of `/proc/net/tcp` or `tcp6`.
+
+    The kernel lists what listens first, so that a table that was cut short lacks nothing.
+    """
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 10 or fields[3] != LISTEN:  # noqa: PLR2004 - the inode is the tenth
+            continue
+        address, _, port = fields[1].partition(b":")
+        yield Listener(_address(address), int(port, 16), int(fields[9]))
+
+
+def reaches(host: str, address: IPAddress) -> bool:
+    """Tell whether a client that asks `host` may end at a socket bound to `address`."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    if address.is_unspecified:
+        return True
+    try:
+        wanted = ipaddress.ip_address(host)
+    except ValueError:  # a name: of this machine it means either loopback address
+        return address.is_loopback or not host.rstrip(".").endswith("localhost")
+    return address == wanted or not (wanted.is_loopback or address.is_loopback)
+
+
+def _address(digits: bytes) -> IPAddress:
+    """Read an address: 32-bit words in the byte order of the machine."""
+    raw = bytes.fromhex(digits.decode("ascii"))
+    if sys.byteorder == "little":
+        raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+    return ipaddress.ip_address(raw)

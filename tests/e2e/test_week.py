@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A week of ordinary use raises no alert; one with known incidents raises those and no other.
+
+The real tracker, recorder and registry in virtual time, scraped; the rules by promtool.
+"""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from ollama_exporter.simulator.catalogue import GIB
+from ollama_exporter.simulator.script import Ask, Crash, Restart, Script, Step
+from ollama_exporter.simulator.state import Host
+from ollama_exporter.simulator.workload import office
+from tests.support.programs import program
+from tests.support.weeks import SCRAPE, fired, read_by, rules_of, scraped
+
+RULES: Final = sorted((Path(__file__).parents[2] / "dashboards" / "rules").glob("*.yaml"))
+HOUR: Final = 3600.0
+DAY: Final = 24 * HOUR
+WORKDAY: Final = 10 * HOUR
+ROOMY: Final = Host(memory=40 * GIB)
+
+
+def at_work(day: int) -> list[Step]:
+    """Write a day of five people, from eight to six, who stop what they used when they leave."""
+    begin = day * DAY + 8 * HOUR
+    steps = [_moved(step, begin) for step in office(day, WORKDAY).steps]
+    leaving = begin + WORKDAY + 300
+    last = [
+        Ask(leaving, "llama3.2", 60, keep_alive=0),
+        Ask(leaving + 60, "mistral", 60, keep_alive=0),
+    ]
+    return [*steps, *last]
+
+
+def _moved(step: Step, by: float) -> Step:
+    assert isinstance(step, Ask)
+    return Ask(step.at + by, step.model, step.tokens, step.rate, step.via, step.keep_alive)
+
+
+def week(steps: Iterable[Step], host: Host) -> Script:
+    return Script("week", tuple(sorted(steps, key=lambda step: step.at)), 7 * DAY, host)
+
+
+def check(script: Script, expected: Iterable[str], here: Path, missed: range = range(0)) -> None:
+    rules = [file.resolve() for file in RULES]
+    series = scraped(script, read_by(rules_of(rules)), missed=missed)
+    test = here / "week.yaml"
+    content = fired(series, rules, expected)
+    test.write_text(yaml.safe_dump(content, default_flow_style=None, width=10**9), "utf-8")
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", str(test)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_a_week_of_ordinary_use_raises_nothing(tmp_path: Path) -> None:
+    """Five days of office, stops, a planned restart at night, an hour without Prometheus."""
+    steps = [step for day in range(5) for step in at_work(day)]
+    steps.append(Restart(5 * DAY + 3 * HOUR, down=40.0))
+    steps += [Ask(5 * DAY + hour * HOUR, "mistral", 100) for hour in (11.0, 11.1, 15.0, 21.0)]
+    noon = int((2 * DAY + 12 * HOUR) / SCRAPE)
+    check(week(steps, ROOMY), (), tmp_path, missed=range(noon, noon + int(HOUR / SCRAPE)))
+
+
+def incidents() -> list[Step]:
+    """Write what goes wrong in the other week, each on a day of its own."""
+    monday, tuesday, wednesday, thursday = (day * DAY + 12 * HOUR for day in range(4))
+    steps: list[Step] = []
+    for turn in range(4):  # its runner dies while it answers
+        at = monday + 400 * turn
+        steps += [Ask(at, "mistral", 400), Crash(at + 40, "mistral")]
+    # what does not fit beside the others
+    steps += [Ask(tuesday, "mistral", 60), Ask(tuesday + 60, "qwen2.5:7b", 60)]
+    for turn in range(8):  # an editor with a context of its own
+        at = wednesday + 120 * turn
+        steps.append(Ask(at, "llama3.2", 60, num_ctx=8192 if turn % 2 else None))
+    steps += [Restart(thursday + 1200 * turn, down=30.0) for turn in range(2)]
+    steps.append(Restart(thursday + DAY, down=600.0))
+    return steps
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_a_week_with_incidents_raises_those_and_no_other(tmp_path: Path) -> None:
+    mistral, llama = 'model="mistral:latest"', 'model="llama3.2:latest"'
+    unload = 'alertname="OllamaUnexpectedUnload"'
+    expected = [
+        f'{{alertname="OllamaCrashLoop",{mistral}}}',
+        f'{{{unload},{mistral},reason="crashed"}}',
+        f'{{{unload},{mistral},reason="evicted",by="qwen2.5:7b"}}',
+        f'{{alertname="OllamaReloadThrash",{llama},reason="options_changed"}}',
+        '{alertname="OllamaRestarting"}',
+        '{alertname="OllamaDown"}',
+    ]
+    check(week(incidents(), Host(memory=8 * GIB)), expected, tmp_path)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine made of values: processes that are there because a test says so."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ollama_exporter.local.processes import Process, Usage
+
+SERVE = ("/usr/local/bin/ollama", "serve")
+BLOB = "/root/.ollama/models/blobs/sha256-"
+
+
+def hexed(letter: str) -> str:
+    """Return weights made of one letter."""
+    return f"sha256-{letter * 64}"
+
+
+def runner(letter: str) -> tuple[str, ...]:
+    """Return the command line of a runner of 0.33."""
+    return ("/usr/lib/ollama/llama-server", "--model", f"{BLOB}{letter * 64}", "--port", "40000")
+
+
+def process(
+    pid: int, command: tuple[str, ...] = SERVE, *, start: float = 1.0, parent: int = 1
+) -> Process:
+    """Make a process."""
+    return Process(pid, start, start, parent, command)
+
+
+@dataclass(slots=True)
+class FakeMachine:
+    """A reader of processes that are listed here."""
+
+    living: dict[int, Process] = field(default_factory=dict)
+    listening: dict[int, bool | None] = field(default_factory=dict)
+    hidden: str | None = None
+    slow: bool = True  # so that no real process is asked for its death
+    looks: int = 0
+
+    def add(self, *processes: Process) -> None:
+        """Let processes live."""
+        self.living |= {each.pid: each for each in processes}
+
+    def servers(self) -> list[Process]:
+        """Return the servers."""
+        return [each for each in self.living.values() if each.command == SERVE]
+
+    def children(self, pid: int) -> Iterable[int] | None:
+        """Return the children of a process."""
+        if pid not in self.living:
+            return None
+        return [each.pid for each in self.living.values() if each.parent == pid]
+
+    def look(self, pid: int) -> Process | None:
+        """Return a process."""
+        self.looks += 1
+        return self.living.get(pid)
+
+    def usage(self, process: Process) -> Usage | None:
+        """Return what it has used."""
+        return Usage(1000, 0.5) if self.living.get(process.pid) == process else None
+
+    def listens(self, pid: int, host: str, port: int) -> bool | None:
+        """Tell whether it listens."""
+        assert (host, port) == ("127.0.0.1", 11434)
+        return self.listening.get(pid)
+
+    def why_hidden(self) -> str | None:
+        """Return what hides processes."""
+        return self.hidden

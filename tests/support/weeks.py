@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A week of an exporter as promtool's tests take it: the real exporter in virtual time, scraped."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from dashboards.pictures.virtual import Virtual
+from ollama_exporter.simulator.script import Script
+from tests.support.promql import in_annotations, reads
+
+START: Final = 1_800_000_000.0  # promtool's clock starts at 0: moments are told from here
+SCRAPE: Final = 120  # seconds
+POLL: Final = 10.0  # seconds
+STEP: Final = "4m"  # between two evaluations: shorter than a sample lives
+TARGET: Final = 'job="ollama",instance="gpu-1:11487"'
+Series = dict[str, list[float | None]]  # None: no sample in that scrape
+
+
+def rules_of(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the rules in files."""
+    groups = [yaml.safe_load(file.read_text(encoding="utf-8"))["groups"] for file in files]
+    return [rule for group in groups for part in group for rule in part["rules"]]
+
+
+def scraped(script: Script, wanted: set[str], *, missed: range = range(0)) -> Series:
+    """Let a script happen to an exporter; return the samples of the wanted names.
+
+    `missed`: scrapes that Prometheus does not make.
+    """
+    series: Series = {}
+    count = 0
+    for number, scrape in enumerate(Virtual(script, START, expected=(), poll=POLL).scrapes(SCRAPE)):
+        count = number + 1
+        if number in missed:
+            continue
+        samples = {f"up{{{TARGET}}}": 1.0}
+        for family in scrape.families:
+            for sample in family.samples:
+                if sample.name in wanted:
+                    key = f"{sample.name}{{{_labels(sample.labels)}}}"
+                    moment = sample.name.endswith("_timestamp_seconds")
+                    samples[key] = sample.value - START if moment else sample.value
+        for key, value in samples.items():
+            mine = series.setdefault(key, [])
+            mine.extend([None] * (number - len(mine)))
+            mine.append(value)
+    for mine in series.values():
+        mine.extend([None] * (count - len(mine)))
+    return series
+
+
+def read_by(rules: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the names of the series that rules read."""
+    texts = [text for rule in rules for text in (rule["expr"], *in_annotations(rule))]
+    return {read.name for text in texts for read in reads(text)}
+
+
+def fired(series: Series, rules: Iterable[Path], expected: Iterable[str]) -> dict[str, Any]:
+    """Return a test for promtool: that these alerts fire within the week, and no other."""
+    return {
+        "rule_files": [str(file) for file in rules],
+        "evaluation_interval": STEP,
+        "tests": [
+            {
+                "interval": f"{SCRAPE}s",
+                "input_series": [
+                    {"series": key, "values": " ".join(_runs(values))}
+                    for key, values in series.items()
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": "sum by (alertname, model, reason, by) (count_over_time("
+                        'ALERTS{alertstate="firing"}[8d])) ^ 0',
+                        "eval_time": "7d",
+                        "exp_samples": [{"labels": one, "value": 1} for one in expected],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    own = [f'{name}="{value}"' for name, value in sorted(labels.items())]
+    return ",".join([TARGET, *own])
+
+
+def _runs(values: list[float | None]) -> Iterable[str]:
+    """Write samples the way promtool reads them, equal ones together."""
+    begin = 0
+    for index in range(1, len(values) + 1):
+        if index < len(values) and values[index] == values[begin]:
+            continue
+        value, more = values[begin], index - begin - 1
+        if value is None:
+            yield f"_x{more + 1}"
+        elif math.isinf(value):
+            yield from ["+Inf" if value > 0 else "-Inf"] * (more + 1)
+        else:
+            yield f"{value!r}+0x{more}" if more else repr(value)
+        begin = index
