@@ -9,7 +9,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
-from dashboards.build.panels import DATASOURCE
+from dashboards.build.panels import DATASOURCE, target
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
 from ollama_exporter.cli.rules import RUNBOOKS
 from ollama_exporter.residency.events import Reason
@@ -148,13 +148,16 @@ def _links(uid: str) -> list[build.DashboardLink]:
 def _mark(name: str, reasons: str, colour: str, *, enabled: bool) -> build.AnnotationQuery:
     """Mark unloads at the moment that the exporter says, not at the scrape that showed it."""
     moments = pick("ollama_model_last_unload_timestamp_seconds", reason=f"=~{reasons}")
+    expression = f"{largest_of(moments, 'instance', 'model', 'reason')} * 1000"
+    # Grafana 11 asks what `target` says, older ones what stands beside it.
     return (
         build.AnnotationQuery()
+        .target(target(expression, "Anno", kind="range"))
         .name(name)
         .datasource(DATASOURCE)
         .enable(enabled)
         .icon_color(colour)
-        .expr(f"{largest_of(moments, 'instance', 'model', 'reason')} * 1000")
+        .expr(expression)
         .use_value_for_time(True)
         .step("60s")
         .title_format("{{model}}: {{reason}}")

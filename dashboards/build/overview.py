@@ -217,16 +217,16 @@ def _resident() -> Panel:
     left = f"{largest_of(pick('ollama_model_expires_timestamp_seconds'), *EACH)} - time()"
     now = f"and on (job, instance, model) {memory}"  # advice outlives residency
     columns = [
-        Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=95),
-        Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=110),
-        Column("Leaves in", left, SECONDS, decimals=0, never=True, width=100),
+        Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=85),
+        Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=100),
+        Column("Leaves in", left, SECONDS, decimals=0, never=True, width=80),
         Column(
             "Keep-alive",
             f"{largest_of(pick('ollama_model_keep_alive_seconds'), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,
-            width=100,
+            width=85,
         ),
         Column(
             "Advised",
@@ -234,14 +234,14 @@ def _resident() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
-            width=100,
+            width=85,
         ),
         Column(
             "Rests on gaps",
             f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
-            width=115,
+            width=105,
         ),
     ]
     return rows(
@@ -340,11 +340,19 @@ def _latest() -> Panel:
         {"instance": "Server", "model": "Model", "reason": "Reason"},
         [
             Column("When", f"1000 * {largest_of(moments, *labels)}", MOMENT),
-            Column("Early by", largest_of(early, *labels), SECONDS, decimals=0, never=True),
+            Column(
+                "Early by",
+                largest_of(early, *labels),
+                SECONDS,
+                decimals=0,
+                never=True,
+                width=100,
+            ),
             Column(
                 "Times",
                 f"round({times}) and on (instance, model, reason) {moments}",
                 decimals=0,
+                width=80,
             ),
         ],
         Place(14),

@@ -42,6 +42,9 @@ POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its align
 WINDOW: Final = 60.0
 ANSWERING: Final = 0.003  # seconds that a poll takes
 FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
+# Scrapes lie beside full minutes, as they do everywhere: on them, a window that begins where the one
+# before it ends would count what lies on the edge twice.
+OFF_BEAT: Final = 7.0
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
@@ -122,7 +125,7 @@ class Virtual:
             self._at(seen.at, partial(self._poll, seen))
         for answered in self._done.answers:
             self._at(answered.arrived, partial(self._ask, answered))
-        due = self._start + every
+        due = self._start + every + OFF_BEAT
         while self._queue:
             at, _, do = heapq.heappop(self._queue)
             while due <= at:

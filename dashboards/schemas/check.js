@@ -66,9 +66,9 @@ for (const file of process.argv.slice(2)) {
   const dashboard = JSON.parse(readFileSync(file, 'utf8'));
   const { panels, ...rest } = dashboard;
   // Known to Grafana and missing in its types: what the Prometheus data source reads of an
-  // annotation, and the text of a variable's query.
+  // annotation (their `target` is that of Grafana's own source), and the text of a variable's query.
   for (const mark of rest.annotations.list) {
-    for (const field of ['expr', 'step', 'tagKeys', 'textFormat', 'titleFormat', 'useValueForTime']) {
+    for (const field of ['expr', 'step', 'tagKeys', 'target', 'textFormat', 'titleFormat', 'useValueForTime']) {
       delete mark[field];
     }
   }

@@ -28,7 +28,9 @@ PLACES: Final = (
     "deploy/**/*.md",
     "tests/**/*.md",
 )
-PAGES: Final = sorted(page for place in PLACES for page in ROOT.glob(place))
+PAGES: Final = sorted(
+    page for place in PLACES for page in ROOT.glob(place) if "node_modules" not in page.parts
+)
 LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

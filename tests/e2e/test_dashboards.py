@@ -25,6 +25,11 @@ RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 PAGES: Final = sorted(ROOT.glob("docs/**/*.md"))
 POLL: Final = 0.6  # seconds; models come and go within two
 STEP: Final = 1.0  # seconds between scrapes, and between the points of a graph
+# The simulator writes no log: these lines of a server stand for it.
+LOG: Final = [
+    f'time=2026-11-25T22:05:00.000Z level={level} source=sched.go:1 msg="a line"\n'
+    for level in ("INFO", "WARN", "ERROR")
+]
 SETTLING: Final = 3.0  # seconds until the last scrape and its rules are in
 # Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
 EMPTY: Final[dict[str, str]] = {
@@ -44,22 +49,28 @@ def queries() -> Iterator[Query]:
 async def watched(tmp_path: Path) -> list[str]:
     """Play the scenario before an exporter that a Prometheus scrapes; then ask everything."""
     stop, port, proxy = asyncio.Event(), free_port(), free_port()
-    async with Simulator(Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue)) as sim:
+    log = tmp_path / "server.log"
+    log.touch()
+    # On Linux alone there are processes to be seen, and there alone this runs.
+    config = Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue, processes=True)
+    async with Simulator(config) as sim:
         settings = Settings(
             ollama_url=sim.url,
             listen_addresses=(f"127.0.0.1:{port}",),
             proxy_addresses=(f"127.0.0.1:{proxy}",),
             poll_interval=POLL,
             expected_models=EXPECTED,
+            ollama_log=str(log),
         )
-        config = scraping(
-            {"ollama": [f"127.0.0.1:{port}"]}, rules=quick_rules(RULES, tmp_path, {}), interval="1s"
-        )
+        rules = quick_rules(RULES, tmp_path, {})
+        scrape = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=rules, interval="1s")
         with same_logger():
             exporter = asyncio.create_task(run(settings, stop=stop))
-            async with prometheus(tmp_path, config) as prom:
+            async with prometheus(tmp_path, scrape) as prom:
                 await prom.until("ollama_up == 1")
                 begun = time.time()
+                with log.open("a", encoding="utf-8") as lines:
+                    lines.writelines(LOG)
                 await play(SCRIPT, f"http://127.0.0.1:{proxy}", apply=sim.apply)
                 await asyncio.sleep(SETTLING)
                 problems = [
