@@ -42,8 +42,8 @@ POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its align
 WINDOW: Final = 60.0
 ANSWERING: Final = 0.003  # seconds that a poll takes
 FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
-# Scrapes lie beside full minutes, as they do everywhere: on them, a window that begins where the one
-# before it ends would count what lies on the edge twice.
+# Scrapes lie beside full minutes, as they do everywhere: on them, a window that begins where the
+# one before it ends would count what lies on the edge twice.
 OFF_BEAT: Final = 7.0
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503

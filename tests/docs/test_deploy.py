@@ -26,7 +26,7 @@ def test_every_path_that_compose_mounts_or_builds_exists() -> None:
     services = loaded(COMPOSE)["services"]
     mounts = [mount for service in services.values() for mount in service.get("volumes", ())]
     paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
-    assert len(paths) == 6
+    assert len(paths) == 5
     assert [path for path in paths if not (COMPOSE.parent / path).exists()] == []
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")}
     assert named == set(loaded(COMPOSE)["volumes"])
@@ -48,11 +48,15 @@ def test_what_grafana_is_given_stands_where_it_is_mounted() -> None:
     mounts = dict(
         mount.split(":")[:2] for mount in loaded(COMPOSE)["services"]["grafana"]["volumes"]
     )
-    provider = loaded(COMPOSE.parent / "grafana" / "dashboards.yaml")["providers"][0]
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    provider = loaded(provisioning / "dashboards" / "ollama.yaml")["providers"][0]
     assert provider["options"]["path"] == mounts["../../dashboards/grafana"]
     home = loaded(COMPOSE)["services"]["grafana"]["environment"][
         "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
     ]
+    source = loaded(provisioning / "datasources" / "prometheus.yaml")["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"  # the service's name
     assert home.removeprefix(provider["options"]["path"] + "/") in {
         file.name for file in bundled("grafana")
     }
