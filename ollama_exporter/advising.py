@@ -64,6 +64,10 @@ class Advising:
                 known = self._advice[label] = (rests_on, habits, advise(habits))
             yield label, known[1], known[2]
 
+    def current(self) -> Iterator[tuple[str, Advice]]:
+        """Yield label and advice."""
+        return ((label, advice) for label, _, advice in self.advice())
+
     def rows(self) -> Iterator[Row]:
         """Yield what `/metrics` shows of it."""
         for label, habits, advice in self.advice():

@@ -4,6 +4,7 @@
 OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
+├── RequestError      the server refuses what we ask it to do; carries its status and its own words
 ├── RecordingError    a recording cannot be read; carries the line number
 ├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
@@ -49,6 +50,15 @@ class TargetError(OllamaExporterError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class RequestError(OllamaExporterError):
+    """The server refuses what we ask it to do: HTTP status, and the text of its error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        self.text = text
+        super().__init__(f"the server answers {status}: {text}")
 
 
 class RecordingError(OllamaExporterError):

@@ -5,12 +5,16 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.residency.schedule import Cadence
 from ollama_exporter.settings import Settings
 
 # A reload changes these; the rest is built in, and needs a restart.
 RELOADABLE: Final = frozenset(
-    {"poll_interval", "poll_aligned", "max_requests", "enable_lifecycle", "log_level", "log_format"}
+    {
+        *("poll_interval", "poll_aligned", "max_requests", "enable_lifecycle"),
+        *("log_level", "log_format", "keep_warm", "defaults", "autopilot"),
+    }
 )
 
 
@@ -23,6 +27,12 @@ class Current:
     def cadence(self) -> Cadence:
         """Return how often to poll."""
         return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
+
+    def expected(self, at: float) -> tuple[str, ...]:
+        """Return who should be resident at a moment, Unix seconds."""
+        settings = self.settings
+        named = (normalise(name) for name in settings.expected_models)
+        return tuple(dict.fromkeys([*named, *settings.keep_warm.expected(at)]))
 
     def replace(self, settings: Settings) -> None:
         """Put others in force: all of them or none. Raises ConfigError."""

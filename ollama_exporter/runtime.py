@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ollama_exporter import __version__
+from ollama_exporter.acting.actor import Actor
 from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError, StartError
@@ -93,6 +94,7 @@ async def run(
     read_token(settings.ollama_token_file)
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
+    exporter.actor.attach(proxy)
     sockets = listen(settings.listen_addresses, field="web.listen-address")
     try:
         addresses = loopback_addresses(settings.proxy_addresses)
@@ -116,7 +118,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(proxy, proxied):
+        async with relaying(proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -163,6 +165,16 @@ class Exporter:
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
+        self.actor = Actor(
+            settings,
+            self._metrics,
+            self._poller,
+            self._timeline,
+            recorder=self._recorder,
+            advice=self._advising.current,
+            touched=self._advising.gaps.touched,
+        )
+        self._sinks.events.append(self.actor.saw)
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
@@ -171,7 +183,7 @@ class Exporter:
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
-            expected=settings.expected_models,
+            expected=self._expected,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
@@ -180,6 +192,10 @@ class Exporter:
         )
         self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
         return metrics
+
+    def _expected(self) -> tuple[str, ...]:
+        """Return who should be resident now."""
+        return self.current.expected(self._timeline.wall(self._timeline.now()))
 
     def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
@@ -256,6 +272,7 @@ class Exporter:
         except OllamaExporterError:
             self._metrics.exporter.reload_failed()
             raise
+        self.actor.take(settings)
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )

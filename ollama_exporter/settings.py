@@ -15,11 +15,14 @@ import yaml
 
 from ollama_exporter import accept
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.settings_table import BY_NAME, TABLE, Setting
+from ollama_exporter.sections.defaults import Autopilot, Rule
+from ollama_exporter.sections.keepwarm import OFF, KeepWarm
+from ollama_exporter.settings_table import BY_NAME, SECTIONS, TABLE, Setting
 from ollama_exporter.target import Target
 
 FALLBACK: Final = "OLLAMA_HOST"  # Ollama's own variable says where its clients look
 LARGEST_FILE: Final = 2**20
+FIELDS: Final = {name: name.replace("-", "_") for name in SECTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,10 @@ class Settings:
     state_file: Path | None = None
     log_level: str = "info"
     log_format: str = "logfmt"
+    # sections of the file
+    keep_warm: KeepWarm = OFF
+    defaults: tuple[Rule, ...] = ()
+    autopilot: Autopilot | None = None
 
     @property
     def target(self) -> Target:
@@ -86,9 +93,11 @@ def load(
     Raises ConfigError.
     """
     values: dict[str, object] = {} if file is None else read_file(file)
+    sections = {field: (name, values.pop(name)) for name, field in FIELDS.items() if name in values}
     values |= {s.name: environment[s.variable] for s in TABLE if environment.get(s.variable)}
     values |= flags
     parsed = {BY_NAME[n].field: BY_NAME[n].parse(n, value) for n, value in values.items()}
+    parsed |= {field: SECTIONS[n](n, value) for field, (n, value) in sections.items()}
     if environment.get(FALLBACK):
         parsed.setdefault("ollama_url", accept.url(FALLBACK, environment[FALLBACK]))
     return Settings(**parsed)
@@ -111,8 +120,9 @@ def read_file(file: Path) -> dict[str, object]:
     if not isinstance(loaded, dict):
         raise ConfigError("config.file", str(file), "a YAML mapping of settings, at most 1 MiB")
     for key in loaded:
-        if key not in BY_NAME:
-            near = difflib.get_close_matches(str(key), BY_NAME, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"accepted: {', '.join(BY_NAME)}"
+        known = [*BY_NAME, *SECTIONS]
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"accepted: {', '.join(known)}"
             raise ConfigError(f"{file}", key, f"unknown key; {hint}")
     return dict(loaded)

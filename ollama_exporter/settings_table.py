@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ollama_exporter import accept
+from ollama_exporter.sections import defaults, keepwarm
 
 PREFIX: Final = "OLLAMA_EXPORTER_"
 LEVELS: Final = ("debug", "info", "warn", "error")
@@ -253,3 +254,9 @@ TABLE: Final = (
     ),
 )
 BY_NAME: Final = {setting.name: setting for setting in TABLE}
+# Keys of the file that are no flags: they have a structure of their own.
+SECTIONS: Final[dict[str, Callable[[str, object], Any]]] = {
+    keepwarm.KEY: keepwarm.keep_warm,
+    defaults.DEFAULTS: defaults.defaults,
+    defaults.AUTOPILOT: defaults.autopilot,
+}

@@ -91,7 +91,7 @@ class Virtual:
             server=lambda: self._state,
             wall=_same,
             log_lines=LogCounter(),
-            expected=expected,
+            expected=lambda: expected,
             runtime=False,
             shim=self._shim,
             advice=self._advising.rows,

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`check-config`: what would be in force."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from ollama_exporter.cli.options import settings_from, with_settings
 from ollama_exporter.protocol.client import read_token, tls_context
+from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.proxying import front_of
+from ollama_exporter.sections import defaults, keepwarm
+from ollama_exporter.settings import Settings
 from ollama_exporter.settings_table import TABLE
 
 
@@ -27,3 +31,29 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
         value = getattr(settings, setting.field)
         shown = " ".join(value) if isinstance(value, tuple) else value
         click.echo(f"{setting.name}: {'' if shown is None else shown}")
+    for line in _sections(settings):
+        click.echo(line)
+
+
+def _sections(settings: Settings) -> Iterator[str]:
+    """Say what the file's sections would have done."""
+    section = settings.keep_warm
+    dry = " (dry run)" if section.dry_run else ""
+    for warm in section.models:
+        when = "always" if warm.schedule is None else warm.schedule.text
+        context = "" if warm.num_ctx is None else f", num-ctx {warm.num_ctx}"
+        keep = render(warm.keep_alive)
+        yield f"{keepwarm.KEY}.{warm.model}: {when}, keep-alive {keep}{context}{dry}"
+    for rule in settings.defaults:
+        parts = (
+            ("keep-alive", rule.keep_alive and render(rule.keep_alive)),
+            ("num-ctx", rule.num_ctx),
+            ("max-keep-alive", rule.max_keep_alive and render(rule.max_keep_alive)),
+            ("max-num-ctx", rule.max_num_ctx),
+        )
+        said = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
+        yield f"{defaults.DEFAULTS}.{rule.pattern}: {said}"
+    pilot = settings.autopilot
+    if pilot is not None:
+        bounds = f"{render(pilot.min)} to {render(pilot.max)}, from {pilot.least_gaps} gaps on"
+        yield f"{defaults.AUTOPILOT}: {' '.join(pilot.models)}, {bounds}"

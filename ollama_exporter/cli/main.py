@@ -20,6 +20,11 @@ USAGE: Final = 2  # exit code of everything that the user can mend in the call
 # name -> (module, help of one line). The line stands here so that --help imports nothing.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "Poll an Ollama server and serve /metrics (the default command)."),
+    "warm": ("warm", "Load models before anybody waits for them."),
+    "measure": (
+        "measure",
+        "Measure what a call costs cold and warm, and what each wait is made of.",
+    ),
     "demo": ("demo", "Show the exporter at work on a simulated server."),
     "advise": ("advise", "Say which keep_alive would have been right for each model."),
     "record": ("record", "Write what the exporter sees to a file."),

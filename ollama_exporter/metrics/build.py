@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from ollama_exporter.metrics.acting import Acts
 from ollama_exporter.metrics.advice import AdviceCollector, Row
 from ollama_exporter.metrics.guard import Collector, Guard
 from ollama_exporter.metrics.idle import IdleCollector
@@ -22,7 +23,6 @@ from ollama_exporter.metrics.selfmetrics import (
     UnfilledCollector,
 )
 from ollama_exporter.metrics.server import ServerCollector, ServerState
-from ollama_exporter.protocol.names import normalise
 from ollama_exporter.residency.events import View
 
 
@@ -33,6 +33,7 @@ class Metrics:
     registry: CollectorRegistry
     lifecycle: Lifecycle
     exporter: ExporterCollector
+    acts: Acts
     idle: IdleCollector
     labels: ModelLabels
     loads: LoadTimes
@@ -44,7 +45,7 @@ def build(
     server: Callable[[], ServerState],
     wall: Callable[[float], float],
     log_lines: LogCounter,
-    expected: Sequence[str] = (),
+    expected: Callable[[], Sequence[str]] = tuple,
     max_models: int = 100,
     runtime: bool = True,
     shim: Callable[[ModelLabels, LoadTimes, IdleCollector], Collector] | None = None,
@@ -54,26 +55,28 @@ def build(
     """Build the registry of one target and of the exporter itself.
 
     `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
-    the families of process and interpreter. `shim`: makes what fills the families that polls
-    do not. `advice`: what is advised as of the scrape. `sight`: what this machine shows.
+    the families of process and interpreter. `expected`: normalised names, as of now. `shim`: makes
+    what fills the families that polls do not. `advice`: what is advised as of the scrape. `sight`:
+    what this machine shows.
     """
     labels = ModelLabels(max_models)
-    names = [normalise(name) for name in expected]
     loads = LoadTimes()
     lifecycle = Lifecycle(wall, labels, loads)
-    for name in names:
+    for name in expected():
         lifecycle.meet(name)
+    acts = Acts(labels)
     idle = IdleCollector()
     exporter = ExporterCollector(targets=1, log_lines=log_lines)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
         ServerCollector(server, ModelLabels(max_models)),
-        ResidencyCollector(view, lambda: server().up, wall, labels, names),
+        ResidencyCollector(view, lambda: server().up, wall, labels, expected),
         lifecycle,
         UnfilledCollector() if shim is None else shim(labels, loads, idle),
         MachineCollector(sight or Blind(), view, lambda: server().up, wall, labels),
         idle,
         AdviceCollector(advice),
+        acts,
         exporter,
     ]
     library = RuntimeCollector() if runtime else None
@@ -82,4 +85,4 @@ def build(
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(Guard(collectors, clock=time.perf_counter, besides=besides))
-    return Metrics(registry, lifecycle, exporter, idle, labels, loads)
+    return Metrics(registry, lifecycle, exporter, acts, idle, labels, loads)

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from ollama_exporter.metrics.catalog_acting import ACTING_FAMILIES
 from ollama_exporter.metrics.catalog_machine import MACHINE_FAMILIES
 from ollama_exporter.metrics.catalog_requests import REQUEST_FAMILIES
 from ollama_exporter.metrics.family import MODEL, Family
@@ -211,6 +212,7 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
             "value that deadlines allow. Absent where they do not tell it.",
             MODEL,
         ),
+        *ACTING_FAMILIES,
     ),
     "This machine": MACHINE_FAMILIES,
     "Requests": REQUEST_FAMILIES,

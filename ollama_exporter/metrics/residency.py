@@ -33,11 +33,11 @@ class ResidencyCollector:
         up: Callable[[], bool],
         wall: Callable[[float], float],
         labels: ModelLabels,
-        expected: Sequence[str],
+        expected: Callable[[], Sequence[str]],
     ) -> None:
         self._view, self._up, self._wall = view, up, wall
         self._labels = labels
-        self._expected = tuple(expected)
+        self._expected = expected
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of one view."""
@@ -58,7 +58,10 @@ class ResidencyCollector:
         yield constant("ollama_model_last_use_timestamp_seconds", self._on_the_wall(use))
         yield constant(
             "ollama_model_expected",
-            [((label,), 1.0) for label in sorted({self._labels.label(x) for x in self._expected})],
+            [
+                ((label,), 1.0)
+                for label in sorted({self._labels.label(x) for x in self._expected()})
+            ],
         )
         yield constant("ollama_model_unloads_pending", [((), float(view.pending))])
 
@@ -70,7 +73,7 @@ class ResidencyCollector:
         ]
 
     def _loaded(self, groups: Iterable[tuple[str, list[ModelState]]]) -> Samples:
-        values = {self._labels.label(name): 0.0 for name in self._expected}
+        values = {self._labels.label(name): 0.0 for name in self._expected()}
         values |= {label: float(bool(_running(states))) for label, states in groups}
         return [((label,), value) for label, value in sorted(values.items())]
 

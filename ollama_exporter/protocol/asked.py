@@ -32,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
     keep_alive: float | None = None  # seconds, inf for ever, None: absent, or refused by the server
     num_ctx: int | None = None
     reloading: bool = False  # it names an option that can force a reload
+    options: tuple[tuple[str, int | bool], ...] = ()  # those of them besides num_ctx, by name
     empty: bool = False  # no prompt, no messages: a preload or, with keep_alive 0, a stop
     stream: bool | None = None  # None: absent, so the route's default
 
@@ -87,6 +88,11 @@ def _native(route: Route, fields: _Json, *, complete: bool) -> dict[str, Any]:
         "keep_alive": seconds,
         "num_ctx": context if isinstance(context, int) and context > 0 else None,
         "reloading": any(options.get(name) is not None for name in RELOADING),
+        "options": tuple(
+            (name, value)
+            for name in sorted(RELOADING - {"num_ctx"})
+            if isinstance(value := options.get(name), int)
+        ),
         "empty": complete and stoppable and bytes(content) in _EMPTY,
     }
 

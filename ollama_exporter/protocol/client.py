@@ -3,7 +3,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -18,6 +18,7 @@ from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.wire import (
     InstalledModel,
     RunningModel,
+    Shown,
     decode_ps,
     decode_show,
     decode_tags,
@@ -60,8 +61,8 @@ class OllamaClient:
         self._target = target
         self._timeout = timeout
         context = ssl_context or tls_context(target)
-        self._polls = _http_client(target, timeout, context)
-        self._others = _http_client(target, timeout, context)
+        self._polls = http_client(target, timeout, context)
+        self._others = http_client(target, timeout, context)
         self._token = read_token(target.token_file)
 
     async def ps(self) -> PsAnswer:
@@ -89,8 +90,8 @@ class OllamaClient:
         """Ask for the installed models."""
         return decode_tags((await self._ask(self._others, "/api/tags"))[1])
 
-    async def show(self, name: str) -> str | None:
-        """Ask for the weights that a name stands for; None: it has no blob of its own."""
+    async def show(self, name: str) -> Shown:
+        """Ask what a model is made of."""
         return decode_show((await self._ask(self._others, "/api/show", json={"model": name}))[1])
 
     async def aclose(self) -> None:
@@ -106,30 +107,42 @@ class OllamaClient:
         json: Mapping[str, str] | None = None,
         extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
-        """Send a GET, or with `json` a POST."""
-        method, headers = "GET" if json is None else "POST", self._headers()
+        """Send a GET, or with `json` a POST; return the answer with its body."""
+        body, method = bytearray(), "GET" if json is None else "POST"
+        request = client.build_request(
+            method, path, json=json, headers=self._headers(), extensions=extensions
+        )
+        response = await self._send(client, request, body.extend, timeout=self._timeout)
+        if response.status_code != HTTPStatus.OK:
+            raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
+        return response, bytes(body)
+
+    async def _send(
+        self,
+        client: httpx.AsyncClient,
+        request: httpx.Request,
+        take: Callable[[bytes], None],
+        *,
+        timeout: float,  # noqa: ASYNC109 - it is an argument of each request
+    ) -> httpx.Response:
+        """Send a request, hand the answer's body on as it comes."""
         try:
-            request = client.build_request(
-                method, path, json=json, headers=headers, extensions=extensions
-            )
             # httpx bounds each read, not the answer: a body that trickles would last for ever.
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 response = await client.send(request, stream=True)
                 try:
-                    body = await _read(response)
+                    await _read(response, take)
                 finally:
                     await response.aclose()
         except TimeoutError as err:
-            raise TargetError(FailureReason.TIMEOUT, f"no answer in {self._timeout:g} s") from err
+            raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
         except httpx.HTTPError as err:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
         except UnicodeError as err:  # a name that cannot be asked for
             raise TargetError(FailureReason.REFUSED, str(err)) from err
-        if response.status_code != HTTPStatus.OK:
-            raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
-        return response, body
+        return response
 
     def _headers(self) -> dict[str, str]:
         """Read the token each time, it may be rotated; unreadable for a moment, the last serves."""
@@ -170,14 +183,17 @@ def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
     return token
 
 
-def _http_client(target: Target, timeout: float, context: ssl.SSLContext) -> httpx.AsyncClient:
+def http_client(
+    target: Target, timeout: float | None, context: ssl.SSLContext, *, connections: int = 1
+) -> httpx.AsyncClient:
+    """Return a client of httpx for a target: it goes there and nowhere else."""
     return httpx.AsyncClient(
         base_url=target.url,
         verify=context,
         timeout=timeout,
         trust_env=False,  # HTTP_PROXY would hijack even loopback
         follow_redirects=False,
-        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+        limits=httpx.Limits(max_connections=connections, keepalive_expiry=None),
         headers={
             "accept-encoding": "identity",
             "user-agent": f"ollama_exporter/{__version__}",
@@ -185,14 +201,14 @@ def _http_client(target: Target, timeout: float, context: ssl.SSLContext) -> htt
     )
 
 
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
+async def _read(response: httpx.Response, take: Callable[[bytes], None]) -> None:
+    size = 0
     async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > LARGEST_BODY:
+        size += len(chunk)
+        if size > LARGEST_BODY:
             limit = LARGEST_BODY // 2**20
             raise TargetError(FailureReason.MALFORMED, f"an answer of more than {limit} MiB")
-    return bytes(body)
+        take(chunk)
 
 
 def _translate(err: httpx.HTTPError) -> TargetError:

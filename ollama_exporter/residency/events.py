@@ -97,6 +97,7 @@ class ModelState:
     runner_up: bool | None = None  # False: listed, its process is dead; None: not listed, not seen
     loading_since: float | None = None  # birth of a process that is not listed yet
     pids: tuple[int, ...] = ()  # of its living runners
+    deadline: float | None = None  # as last announced, on our timeline, inf for never
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def _state(
         runner_up=up,
         loading_since=None if loading is None else loading[0],
         pids=tuple(pids if loading is None else [*pids, loading[1]]),
+        deadline=None if youngest is None else youngest.expires,
     )
 
 

@@ -64,6 +64,7 @@ class Exchange:
     """
 
     asked: Asked = NOTHING
+    amended: Asked | None = None  # what the server was asked instead, where a shim changed it
     model: str | None = None
     resident: bool | None = None  # at its arrival; set by the sink, like the next one
     alone = False  # nobody else waited for a load when it came

@@ -17,7 +17,7 @@ def started(exchange: Exchange) -> RequestStarted | None:
     model = exchange.model
     if not exchange.route.runs or model is None or model.endswith(CLOUD):
         return None
-    asked = exchange.asked
+    asked = exchange.amended or exchange.asked  # the server knows only what reached it
     return RequestStarted(
         exchange.began,
         exchange.id,

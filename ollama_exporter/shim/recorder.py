@@ -22,6 +22,7 @@ from ollama_exporter.metrics.families import Families, collected, counter, empty
 from ollama_exporter.metrics.idle import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.loadtimes import LoadTimes, Span
+from ollama_exporter.protocol.asked import Asked
 from ollama_exporter.protocol.reading import Reading
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.residency.gaps import Gaps
@@ -73,7 +74,7 @@ class Recorder:
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
         self._wall, self._tell = wall, tell
-        self._on_request = on_request
+        self.on_request = on_request
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
@@ -122,7 +123,7 @@ class Recorder:
             runs = exchange.route.runs
             with self._lock:
                 self._tally.ended(exchange, outcome)
-            hand = exchange.on_request or self._on_request
+            hand = exchange.on_request or self.on_request
             if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
             seen = exchange.observation(reading, outcome, phase)
@@ -151,6 +152,19 @@ class Recorder:
         if not self._reported:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
+
+    def in_flight(self, model: str) -> list[Asked]:
+        """Return what the requests under way ask of a model, as the server was asked."""
+        with self._lock:
+            return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]
+
+    def canonical(self, model: str) -> str | None:
+        """Return an installed or listed model's own spelling; None: it is not known."""
+        return self._waits.residence.canonical(model)
+
+    def loading(self) -> bool:
+        """Tell whether requests wait for a load."""
+        return bool(self._waits.waiting())
 
     # -- labels -----------------------------------------------------------------------------------
 

@@ -132,6 +132,10 @@ class Waits:
         start = start_of(load_wait=observation.load_wait, resident=resident, cold=self._cold)
         return replace(observation, start=start)
 
+    def of(self, model: str) -> list[Exchange]:
+        """Return the requests of a model that are under way."""
+        return list(self._open.get(model, {}).values())
+
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
         """Return what a cold request measured of a load; None: others may have been in its way."""
         cold = observation.start is Start.COLD

@@ -23,6 +23,7 @@ from ollama_exporter.metrics.guard import Guard
 from ollama_exporter.metrics.labels import OTHER
 from ollama_exporter.metrics.selfmetrics import LogCounter
 from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
@@ -78,7 +79,7 @@ def metrics(
         server=lambda: server,
         wall=lambda moment: moment,
         log_lines=LogCounter(),
-        expected=expected,
+        expected=lambda: [normalise(name) for name in expected],
         max_models=max_models,
         runtime=False,
     )

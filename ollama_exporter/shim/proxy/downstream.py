@@ -11,6 +11,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, cast
 
+from ollama_exporter.shim.proxy.amending import AmendingRelay
 from ollama_exporter.shim.proxy.heads import Refusal, Request, own_answer
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
 from ollama_exporter.shim.proxy.reader import RequestReader
@@ -32,6 +33,7 @@ class Downstream(RequestReader, asyncio.Protocol):
         self._site = site
         self._current: Request | None = None  # the one that is relayed
         self._relay = Relay(self, site)
+        self._amending = False
         self._queue: deque[Request] = deque()
         self._queued = 0  # bytes
         self._deaf = False  # nothing more is taken from this client
@@ -144,6 +146,9 @@ class Downstream(RequestReader, asyncio.Protocol):
         self._current = request
         if self._site.ending:
             request.keep_alive = False
+        if (self._site.amend is not None) is not self._amending:
+            self._amending = not self._amending
+            self._relay = (AmendingRelay if self._amending else Relay)(self, self._site)
         self._relay.begin(request, self._site.exchange(request))
 
     def _count(self, size: int) -> None:

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
@@ -20,6 +20,9 @@ from ollama_exporter.shim.proxy.later import Deferred
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream import Address, Pool
 from ollama_exporter.target import SCHEME_PORTS
+
+if TYPE_CHECKING:
+    from ollama_exporter.shim.proxy.amending import Amend
 
 WATCH: Final = 1.0  # seconds between two looks at all connections
 BEARER: Final = b"bearer "
@@ -73,6 +76,7 @@ class Proxy:
         self._later = self._deferred if later is None else later
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
+        self.amend: Amend | None = None
         self._read_tokens()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:

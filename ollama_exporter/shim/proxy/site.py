@@ -9,7 +9,8 @@ from ollama_exporter.shim.proxy.heads import Outward, Request
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream import Pool
 
-if TYPE_CHECKING:  # it imports this
+if TYPE_CHECKING:  # they import this
+    from ollama_exporter.shim.proxy.amending import Amend
     from ollama_exporter.shim.proxy.downstream import Downstream
 
 
@@ -40,6 +41,7 @@ class Place(Protocol):
     limits: Limits
     pool: Pool
     outward: Outward
+    amend: "Amend | None"  # what sets something in requests; None: nothing does
 
     def now(self) -> float:
         """Return the moment."""

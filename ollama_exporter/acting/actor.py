@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that the exporter does to its server, put together; nothing, unless the file says so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ollama_exporter.acting.aliases import Aliases
+from ollama_exporter.acting.autopilot import Advised, Pilot
+from ollama_exporter.acting.defaulting import Defaulting
+from ollama_exporter.acting.keepwarm import KeepingWarm, Surroundings
+from ollama_exporter.clock import Timeline
+from ollama_exporter.metrics.build import Metrics
+from ollama_exporter.policy.contexts import Contexts
+from ollama_exporter.poller import Poller
+from ollama_exporter.protocol.acting import ActingClient
+from ollama_exporter.residency.events import Event, View
+from ollama_exporter.settings import Settings
+from ollama_exporter.shim.defaults import Rules
+from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.proxy.server import Proxy
+from ollama_exporter.shim.recorder import Recorder
+
+SOON: Final = 0.2  # the same at the start, while none are known
+LEARN: Final = 5.0  # seconds between two looks whether there are new names
+
+
+class Actor:
+    """Keep-warm, the proxy's defaults and the autopilot of one exporter."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        poller: Poller,
+        timeline: Timeline,
+        *,
+        recorder: Recorder | None,
+        advice: Callable[[], Iterable[tuple[str, Advised]]],
+        touched: Callable[[str, float], None],
+    ) -> None:
+        acts, self._recorder = metrics.acts, recorder
+        self._around = around = Surroundings(
+            view=lambda: poller.view,
+            server=lambda: poller.state,
+            poll=poller.poll,
+            loading=(lambda: False) if recorder is None else recorder.loading,
+            now=timeline.now,
+            wall=timeline.wall,
+            errors=metrics.exporter.errors.inc,
+            meet=metrics.lifecycle.meet,
+            touched=touched,
+            tell=poller.tell,
+        )
+        self._client = ActingClient(settings.target, timeout=settings.ollama_timeout)
+        self._contexts = Contexts()
+        self._pilot = Pilot(acts, advice)
+        self._aliases = Aliases(self._client)
+        self._warm = KeepingWarm(
+            settings.keep_warm, self._client, acts, self._contexts, self._aliases, around
+        )
+        self._proxy: Proxy | None = None
+        self._defaulting: Defaulting | None = None
+        self._observer: Callable[[Observation], None] | None = None
+        if recorder is not None:
+            self._observer = recorder.on_request
+            self._defaulting = Defaulting(
+                Rules(()),
+                self._client,
+                recorder,
+                acts,
+                self._contexts,
+                view=around.view,
+                canonical=recorder.canonical,
+                now=around.now,
+                touched=touched,
+                aliases=self._aliases,
+            )
+        self._settings = settings
+        self._changes = False  # requests are changed
+        self.take(settings)
+
+    def attach(self, proxy: Proxy | None) -> None:
+        """Take the proxy whose requests are changed."""
+        self._proxy = proxy
+        self.take(self._settings)
+
+    def take(self, settings: Settings) -> None:
+        """Take settings, the first ones or those of a reload."""
+        self._settings = settings
+        self._warm.take(settings.keep_warm)
+        self._pilot.take(settings.autopilot)
+        if self._defaulting is None or self._recorder is None:
+            return
+        self._defaulting.rules = Rules(settings.defaults, settings.autopilot, self._pilot.given)
+        changes = bool(settings.defaults) or settings.autopilot is not None
+        if self._proxy is not None:
+            self._proxy.amend = self._defaulting if changes else None
+        self._changes = changes
+        # Nobody else is told of requests while nothing is to be done: an observation costs time.
+        watches = changes or bool(settings.keep_warm.models)
+        self._recorder.on_request = self._saw_request if watches else self._observer
+
+    def saw(self, events: tuple[Event, ...], view: View) -> None:
+        """Take what a poll showed."""
+        self._warm.saw(events, view)
+
+    def _saw_request(self, seen: Observation) -> None:
+        if self._observer is not None:
+            self._observer(seen)
+        if self._defaulting is not None:
+            self._defaulting.saw(seen)
+
+    async def _learn(self) -> None:
+        """Know which names share a runner before requests for them come."""
+        while True:
+            installed = self._around.server().installed
+            if self._changes and installed is not None:
+                await self._aliases.learn(installed)
+            await asyncio.sleep(LEARN if installed is not None else SOON)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Act meanwhile."""
+        tasks = [
+            asyncio.create_task(self._warm.run()),
+            asyncio.create_task(self._pilot.run(self._around.errors)),
+            asyncio.create_task(self._learn()),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._defaulting is not None:
+                await self._defaulting.aclose()
+            await self._client.aclose()

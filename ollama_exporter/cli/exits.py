@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit codes of the commands that act, for scripts; 2 is a wrong call, of every command."""
+
+from typing import Final
+
+OK: Final = 0
+FAILED: Final = 1
+MISSING: Final = 3
+NO_ROOM: Final = 4
+TIMEOUT: Final = 5
+BUSY: Final = 6
+CODES: Final = (
+    "Exit codes: 0 done, 1 the server does not answer or a load failed, 2 wrong call, "
+    "3 a model is not installed, 4 no room, 5 timeout, 6 the server is in use."
+)

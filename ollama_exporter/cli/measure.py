@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`measure`: cold against warm, and what follows for keep_alive."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ollama_exporter.acting.measuring import BusyError, Measured, Plan, measure
+from ollama_exporter.acting.warmup import missing
+from ollama_exporter.cli import acting, exits
+from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.policy.measuring import PARTS, Row, Spread, rows, verdict
+from ollama_exporter.protocol.acting import ActingClient
+
+PROMPT: Final = "Explain in one paragraph why the sky is blue."
+LARGEST_PROMPT: Final = 1 << 20
+# What fits beside each other into 80 columns.
+SHORT: Final = {"first_token": "first", "generation": "answer"}
+HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "tokens/s")
+
+
+@click.command(epilog=exits.CODES)
+@click.argument("model")
+@click.option(
+    "--runs", default=5, show_default=True, type=click.IntRange(1, 1000), help="Warm calls."
+)
+@click.option(
+    "--cold-runs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Cold calls; each unloads the model first.",
+)
+@click.option(
+    "--num-predict",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Tokens of each answer.",
+)
+@click.option("--num-ctx", type=click.IntRange(1), help="Context.  [default: as it is resident]")
+@click.option(
+    "--prompt-file", type=click.Path(dir_okay=False, path_type=Path), help="A text in UTF-8."
+)
+@click.option(
+    "--every",
+    default="6m",
+    show_default=True,
+    callback=acting.duration,
+    metavar="DURATION",
+    help="How often you call it, for the verdict.",
+)
+@click.option(
+    "--timeout",
+    default="10m",
+    show_default=True,
+    callback=acting.duration,
+    metavar="DURATION",
+    help="Longest time for one call.",
+)
+@click.option("--force", is_flag=True, help="Measure although the server is in use.")
+@click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
+@acting.with_server
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: str,
+    prompt_file: Path | None,
+    every: float,
+    timeout: float,
+    form: str | None,
+    **values: Any,  # noqa: ANN401 - the fields of Plan, and the flags of the table
+) -> None:
+    """Measure what a call of MODEL costs cold and warm, and what each wait is made of.
+
+    Cold: the model is unloaded first. Warm: it is resident, with a prompt that it has not seen;
+    cached: with the prompt of the call before. Temperature 0, a fixed seed, the same prompts in
+    every measurement. The server is left as it was found, as far as it lets us.
+    """
+    plan = Plan(
+        model,
+        PROMPT if prompt_file is None else _read(prompt_file),
+        values.pop("runs"),
+        values.pop("cold_runs"),
+        values.pop("num_predict"),
+        timeout,
+        values.pop("num_ctx"),
+        values.pop("force"),
+    )
+    client = acting.client_of(values)
+    ctx.exit(asyncio.run(_run(client, plan, every, form)))
+
+
+def _read(file: Path) -> str:
+    accepted = "a readable text in UTF-8, at most 1 MiB"
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_PROMPT + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeError) as err:
+        raise ConfigError("--prompt-file", str(file), accepted) from err
+    if not text.strip() or len(content) > LARGEST_PROMPT:
+        raise ConfigError("--prompt-file", str(file), accepted)
+    return text
+
+
+async def _run(client: ActingClient, plan: Plan, every: float, form: str | None) -> int:
+    try:
+        absent = missing([plan.model], await client.tags())
+        if absent:
+            click.echo(acting.not_installed(absent[0]), err=True)
+            return exits.MISSING
+        with _told() as say:
+            measured = await measure(client, plan, say)
+    except BusyError as err:
+        click.echo(str(err), err=True)
+        return exits.BUSY
+    except TargetError as err:
+        if err.reason is not FailureReason.TIMEOUT:
+            raise
+        click.echo(str(err), err=True)
+        return exits.TIMEOUT
+    finally:
+        await client.aclose()
+    _print(plan, measured, every, form)
+    return exits.OK
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[str], None]]:
+    """Tell what is done: one line that changes, or plain lines where there is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda text: click.echo(text, err=True)
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+def _print(plan: Plan, measured: Measured, every: float, form: str | None) -> None:
+    table, said = rows(measured.samples), verdict(measured.samples, every=every)
+    match form:
+        case "json":
+            click.echo(json.dumps(_whole(plan, measured, said), indent=2))
+        case "csv":
+            click.echo(_csv(measured), nl=False)
+        case "markdown":
+            click.echo("\n".join(_markdown(table)))
+            click.echo(f"\n{said}")
+        case _:
+            Console(highlight=False).print(_table(table))
+            click.echo(said)
+            if measured.size:
+                share = measured.size_vram / measured.size
+                click.echo(
+                    f"{acting.gib(measured.size)}, {share:.0%} on the GPU, "
+                    f"context {measured.context}. Seconds: medians, and how far they lie apart."
+                )
+    for note in measured.notes:
+        click.echo(f"note: {note}", err=form in ("json", "csv"))
+
+
+def _whole(plan: Plan, measured: Measured, said: str) -> dict[str, Any]:
+    return {
+        "model": plan.model,
+        "num_predict": plan.num_predict,
+        "size_bytes": measured.size,
+        "vram_bytes": measured.size_vram,
+        "context_tokens": measured.context,
+        "calls": [asdict(sample) for sample in measured.samples],
+        "summary": [asdict(row) for row in rows(measured.samples)],
+        "verdict": said,
+        "notes": measured.notes,
+    }
+
+
+def _csv(measured: Measured) -> str:
+    text = io.StringIO()
+    fields = list(asdict(measured.samples[0]))
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(sample) for sample in measured.samples)
+    return text.getvalue()
+
+
+def _cells(row: Row) -> list[str]:
+    parts = [_spread(row.parts[name]) for name in PARTS]
+    return [row.kind.value, str(row.runs), *parts, _spread(row.tokens_per_second)]
+
+
+def _spread(value: Spread | None) -> str:
+    if value is None:
+        return "-"
+    median = _number(value.median)
+    if value.low == value.high:
+        return median
+    return f"{median} ({_number(value.low)} to {_number(value.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}"
+
+
+def _table(table: list[Row]) -> Table:
+    """Draw medians, and below each how far the values lie apart."""
+    drawn = Table(box=None, pad_edge=False)
+    for heading in HEADINGS:
+        drawn.add_column(heading, justify="left" if heading == "call" else "right", no_wrap=True)
+    for row in table:
+        spreads = [*(row.parts[name] for name in PARTS), row.tokens_per_second]
+        medians = ["-" if each is None else _number(each.median) for each in spreads]
+        drawn.add_row(row.kind.value, str(row.runs), *medians)
+        if row.runs > 1:
+            apart = ["-" if each is None else _number(each.high - each.low) for each in spreads]
+            drawn.add_row("  spread", "", *apart, style="dim")
+    return drawn
+
+
+def _markdown(table: list[Row]) -> list[str]:
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    return lines + ["| " + " | ".join(_cells(row)) + " |" for row in table]

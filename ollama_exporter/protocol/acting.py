@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client of one server that also asks it to do something: load, keep, drop, generate."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from ollama_exporter.errors import RequestError
+from ollama_exporter.protocol.client import OllamaClient, http_client, tls_context
+from ollama_exporter.protocol.reading import Ending, Reading
+from ollama_exporter.protocol.routes import Body
+from ollama_exporter.protocol.tap import Tap, tap_for
+from ollama_exporter.protocol.wire import Shown, decode_show
+from ollama_exporter.target import Target
+
+CONNECTIONS: Final = 8
+LONGEST_TEXT: Final = 300
+REFUSED_EMBEDDING: Final = "does not support generate"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One generation by our own clock, seconds since it was asked for."""
+
+    reading: Reading
+    first_content: float | None
+    total: float
+
+
+class _Error(msgspec.Struct):
+    error: str = ""
+
+
+_ERROR: Final = msgspec.json.Decoder(_Error)
+
+
+class ActingClient(OllamaClient):
+    """Every method raises TargetError or RequestError, and ends within its `patience`, seconds."""
+
+    def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
+        context = tls_context(target)
+        super().__init__(target, timeout=timeout, ssl_context=context)
+        self._calls = http_client(target, None, context, connections=CONNECTIONS)
+
+    async def preload(
+        self,
+        model: str,
+        *,
+        patience: float,
+        keep_alive: float | None = None,
+        options: Options | None = None,
+    ) -> None:
+        """Have a model loaded, or its deadline renewed. `keep_alive`: seconds, inf for ever."""
+        body: dict[str, Any] = {"model": model, "stream": False}
+        if keep_alive is not None:
+            body["keep_alive"] = _number(keep_alive)
+        if options:
+            body["options"] = dict(options)
+        try:
+            await self._post("/api/generate", body, patience)
+        except RequestError as err:
+            if err.status != HTTPStatus.BAD_REQUEST or REFUSED_EMBEDDING not in err.text:
+                raise
+            await self._post("/api/embed", {**body, "input": []}, patience)
+
+    async def stop(self, model: str, *, patience: float) -> None:
+        """Have a model dropped as soon as nobody uses it."""
+        body = {"model": model, "keep_alive": 0, "stream": False}
+        await self._post("/api/generate", body, patience)
+
+    async def show(self, name: str) -> Shown:
+        """Ask what a model is made of."""
+        return decode_show(await self._post("/api/show", {"model": name}, self._timeout))
+
+    async def generate(
+        self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
+    ) -> Generated:
+        """Have a text generated, streamed, and time it by `now`."""
+        began, first = now(), math.nan
+        tap: Tap = tap_for(Body.NATIVE, content_type="application/x-ndjson", content_encoding="")
+        beginning = bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal first
+            if len(beginning) < LONGEST_TEXT:
+                beginning.extend(data[:LONGEST_TEXT])
+            tap.feed(data)
+            if tap.content and math.isnan(first):
+                first = now() - began
+
+        request = self._request("/api/generate", {**body, "stream": True})
+        response = await self._send(self._calls, request, take, timeout=patience)
+        total = now() - began
+        _check(response, bytes(beginning))
+        reading = tap.end()
+        if reading.ending is not Ending.COMPLETE:
+            raise RequestError(response.status_code, reading.error or "the answer broke off")
+        return Generated(reading, None if math.isnan(first) else first, total)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await super().aclose()
+        await self._calls.aclose()
+
+    async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> bytes:
+        answer = bytearray()
+        request = self._request(path, body)
+        response = await self._send(self._calls, request, answer.extend, timeout=patience)
+        _check(response, bytes(answer))
+        return bytes(answer)
+
+    def _request(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
+        return self._calls.build_request("POST", path, json=dict(body), headers=self._headers())
+
+
+def _check(response: httpx.Response, body: bytes) -> None:
+    if response.status_code == HTTPStatus.OK:
+        return
+    text = ""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = _ERROR.decode(body).error
+    raise RequestError(response.status_code, text[:LONGEST_TEXT] or response.reason_phrase)
+
+
+def _number(seconds: float) -> int | float:
+    """Write a keep_alive as the server's JSON has it."""
+    if math.isinf(seconds):
+        return -1
+    return int(seconds) if seconds == int(seconds) else seconds

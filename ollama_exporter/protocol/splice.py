@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets one member of a JSON object and leaves every other byte as it was. Pure.
+
+Go's decoder, which the server reads with, takes a key in whatever case and the last one of several:
+so every one of them is set.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+OPENING: Final = frozenset({b"{", b"["})
+CLOSING: Final = frozenset({b"}", b"]"})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where the value of a member stands: bytes [begin, end)."""
+
+    key: str
+    begin: int
+    end: int
+
+
+def members(body: bytes, begin: int = 0, end: int | None = None) -> list[Member]:
+    """Return the members of the object in a part of a body that is known to be JSON."""
+    found: list[Member] = []
+    depth, key, start, last = 0, b"", 0, 0
+    named = False  # a key and its colon came: what follows is the value
+    for token in TOKEN.finditer(body, begin, len(body) if end is None else end):
+        mark = token[0]
+        closes = mark in CLOSING
+        if depth == 1 and named and (mark == b"," or closes):
+            found.append(Member(str(json.loads(key)), start, last))
+            named, start = False, 0
+        elif depth == 1 and mark == b":":
+            named = True
+        elif depth == 1 and named:
+            start = start or token.start()
+        elif depth == 1:
+            key = mark
+        depth += (mark in OPENING) - closes
+        last = token.end()
+    return found
+
+
+def put(body: bytes, path: tuple[str, ...], value: bytes) -> bytes | None:
+    """Set the member at a path of keys; what lacks of the path is made.
+
+    `body`: a JSON object, valid. None: something on the path is no object.
+    """
+    return _put(body, 0, len(body), path, value)
+
+
+def _put(body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes) -> bytes | None:
+    key, rest = path[0], path[1:]
+    there = [m for m in members(body, begin, end) if m.key.lower() == key]
+    if not there:
+        at = body.index(b"{", begin) + 1
+        empty = not members(body, begin, end)
+        new = b"%b:%b" % (json.dumps(key).encode(), _nested(rest, value))
+        return body[:at] + new + (b"" if empty else b",") + body[at:]
+    for member in reversed(there):  # from behind: the places before it stay
+        old = body[member.begin : member.end]
+        if not rest:
+            new_value: bytes | None = value
+        elif old == b"null":
+            new_value = _nested(rest, value)
+        elif old[:1] == b"{":
+            new_value = _put(old, 0, len(old), rest, value)
+        else:
+            return None
+        if new_value is None:
+            return None
+        body = body[: member.begin] + new_value + body[member.end :]
+    return body
+
+
+def _nested(path: tuple[str, ...], value: bytes) -> bytes:
+    for key in reversed(path):
+        value = b"{%b:%b}" % (json.dumps(key).encode(), value)
+    return value
+
+
+def values(body: bytes, path: tuple[str, ...]) -> list[bytes]:
+    """Return the raw values at a path, in order."""
+    found = [body[m.begin : m.end] for m in members(body) if m.key.lower() == path[0]]
+    if len(path) == 1:
+        return found
+    return [inner for each in found if each[:1] == b"{" for inner in values(each, path[1:])]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weekly windows such as `Mon-Fri 08:00-18:00 Europe/Berlin`, by the clock on the wall there.
+
+A day whose clock skips an hour has no such hour, and one that repeats it has it twice: whoever
+works by the clock does so as well. A window past midnight belongs to the day on which it begins.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from ollama_exporter.errors import ConfigError
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY: Final = 24 * 60  # minutes
+WEEK: Final = 7 * DAY
+TIMES: Final = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
+EXAMPLE: Final = "Mon-Fri 08:00-18:00 Europe/Berlin"
+FORM: Final = f"accepted: days, hours and a time zone, such as {EXAMPLE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Days on which it begins (0: Monday), minutes of the day; `end` may lie on the next day."""
+
+    days: frozenset[int]
+    begin: int
+    end: int
+    zone: str
+
+    def holds(self, at: float) -> bool:
+        """Tell whether a moment, Unix seconds, lies in it."""
+        local = datetime.fromtimestamp(at, UTC).astimezone(ZoneInfo(self.zone))
+        minute = local.hour * 60 + local.minute
+        if local.weekday() in self.days and self.begin <= minute < self.end:
+            return True
+        before = (local.weekday() - 1) % 7
+        return before in self.days and minute + DAY < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Windows. `text`: as the operator wrote it."""
+
+    windows: tuple[Window, ...]
+    text: str
+
+    def holds(self, at: float) -> bool:
+        """Tell whether a moment, Unix seconds, lies in one of them."""
+        return any(window.holds(at) for window in self.windows)
+
+
+def schedule(name: str, value: object) -> Schedule:
+    """Accept one window or a list of them. Raises ConfigError."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts:
+        raise ConfigError(name, value, FORM)
+    windows = [_window(name, text) for text in texts]
+    taken: dict[tuple[str, int], int] = {}  # zone and minute of its week -> which window
+    for index, window in enumerate(windows):
+        for minute in _minutes(window):
+            if taken.setdefault((window.zone, minute), index) != index:
+                raise ConfigError(name, texts[index], "windows of one model that do not overlap")
+    return Schedule(tuple(windows), "; ".join(map(str, texts)))
+
+
+def _minutes(window: Window) -> set[int]:
+    return {
+        (day * DAY + minute) % WEEK
+        for day in window.days
+        for minute in range(window.begin, window.end)
+    }
+
+
+def _window(name: str, text: object) -> Window:
+    if not isinstance(text, str):
+        raise ConfigError(name, text, FORM)
+    words = text.split()
+    days = frozenset(range(7))
+    if words and not words[0][0].isdigit():
+        days = _days(name, text, words.pop(0))
+    begin, end = _hours(name, text, words.pop(0) if words else "")
+    if not words:
+        raise ConfigError(name, text, f"a time zone at its end is needed, such as {EXAMPLE}")
+    if len(words) > 1:
+        raise ConfigError(name, text, FORM)
+    return Window(days, begin, end, _zone(name, words[0]))
+
+
+def _days(name: str, text: str, word: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in word.lower().split(","):
+        first, dash, last = part.partition("-")
+        if first not in DAYS or (dash and last not in DAYS):
+            raise ConfigError(name, text, f"{FORM}; days are Mon to Sun, Mon-Fri or Mon,Wed")
+        low, high = DAYS.index(first), DAYS.index(last or first)
+        found |= {day % 7 for day in range(low, high + 1 if high >= low else high + 8)}
+    return frozenset(found)
+
+
+def _hours(name: str, text: str, word: str) -> tuple[int, int]:
+    match = TIMES.fullmatch(word)
+    if match is None:
+        raise ConfigError(name, text, f"{FORM}; hours are 08:00-18:00")
+    hours = [int(match[1]), int(match[3])]
+    minutes = [int(match[2]), int(match[4])]
+    begin, end = (hour * 60 + minute for hour, minute in zip(hours, minutes, strict=True))
+    if max(minutes) >= 60 or begin >= DAY or end > DAY or begin == end:  # noqa: PLR2004 - an hour's
+        raise ConfigError(name, text, f"{FORM}; 00:00-24:00 is a whole day")
+    return begin, end if end > begin else end + DAY
+
+
+def _zone(name: str, word: str) -> str:
+    try:
+        ZoneInfo(word).utcoffset(datetime.now(UTC) + timedelta())
+    except (KeyError, ValueError, OSError) as err:  # not found; ../etc; a folder
+        accepted = "a time zone of the IANA database, such as Europe/Berlin or UTC"
+        raise ConfigError(name, word, accepted) from err
+    return word

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we do to a server: nothing of it reloads a runner or shortens a life. §7."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from ollama_exporter.acting import careful
+from ollama_exporter.acting.careful import Kept
+from ollama_exporter.acting.measuring import Plan, measure
+from ollama_exporter.acting.warmup import Outcome, Watcher, Wish, warm_up
+from ollama_exporter.policy.measuring import Kind
+from ollama_exporter.protocol.acting import ActingClient
+from ollama_exporter.sections.defaults import Rule
+from ollama_exporter.sections.keepwarm import KeepWarm, Warm
+from ollama_exporter.target import Target
+from tests.conformance.conftest import Subject
+from tests.conformance.talk import Ollama, expiry, until
+from tests.support.exporting import exporting
+
+T = TypeVar("T")
+CONTEXTS = pytest.mark.parametrize("share", [None, 2], ids=["automatic", "explicit"])
+
+
+class Watch:
+    """Polls all the while: how often the model left, and the contexts that it had."""
+
+    def __init__(self, ollama: Ollama, model: str) -> None:
+        self.absences, self.contexts, self.deadlines = 0, set[int](), list[float]()
+        self._ollama, self._model = ollama, model
+        self._there = True
+
+    def look(self) -> None:
+        entry = self._ollama.entry(self._model)
+        self.absences += self._there and entry is None
+        self._there = entry is not None
+        if entry is not None:
+            self.contexts.add(entry["context_length"])
+            self.deadlines.append(expiry(entry))
+
+
+@contextmanager
+def watched(ollama: Ollama, model: str) -> Iterator[Watch]:
+    done = threading.Event()
+    other = Ollama(ollama.url)
+    watch = Watch(other, model)
+
+    def poll() -> None:
+        while not done.is_set():
+            watch.look()
+            time.sleep(0.005)
+        other.http.close()
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        done.set()
+        thread.join()
+
+
+def resident(ollama: Ollama, model: str, share: int | None, keep_alive: float | str = "5m") -> int:
+    """Have the model loaded and idle, with the automatic context or a part of it."""
+    ollama.say(model, keep_alive=keep_alive)
+    context = int(ollama.settled(model)["context_length"])
+    if share is not None:
+        context //= share
+        ollama.say(model, keep_alive=keep_alive, options={"num_ctx": context})
+        assert ollama.settled(model)["context_length"] == context
+    return context
+
+
+def act(ollama: Ollama, what: Callable[[ActingClient], Awaitable[T]]) -> T:
+    async def main() -> T:
+        client = ActingClient(Target("test", ollama.url), timeout=30)
+        try:
+            return await what(client)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(main())
+
+
+def rest(ollama: Ollama, model: str) -> float:
+    return expiry(ollama.settled(model)) - time.time()
+
+
+@CONTEXTS
+def test_a_touch_reveals_the_keep_alive_and_reloads_nothing(
+    ollama: Ollama, model: str, share: int | None
+) -> None:
+    """§7.1."""
+    context = resident(ollama, model, share, keep_alive="7m")
+    with watched(ollama, model) as watch:
+        touched = act(ollama, lambda client: careful.touch(client, model))
+    assert touched.kept is Kept.LONGER
+    assert touched.keep_alive == pytest.approx(420, abs=1.5)
+    assert (watch.absences, watch.contexts) == (0, {context})
+    assert watch.deadlines == sorted(watch.deadlines)
+
+
+@CONTEXTS
+def test_a_renewal_sets_a_longer_keep_alive_and_reloads_nothing(
+    ollama: Ollama, model: str, share: int | None
+) -> None:
+    """§7.2; and clients' own requests find the runner that they had."""
+    context = resident(ollama, model, share)
+    options = {} if share is None else {"options": {"num_ctx": context}}
+    with watched(ollama, model) as watch:
+        renewal = act(ollama, lambda client: careful.renew(client, model, 3600.0))
+        until(lambda: rest(ollama, model) > 3500 or None, "the deadline is an hour ahead")
+        ollama.say(model, **options)
+        ollama.settled(model)
+    assert renewal.kept is Kept.SET
+    assert (watch.absences, watch.contexts) == (0, {context})
+    assert watch.deadlines == sorted(watch.deadlines)
+
+
+@CONTEXTS
+@pytest.mark.parametrize("longer", ["2h", -1])
+def test_a_renewal_leaves_a_longer_keep_alive(
+    ollama: Ollama, model: str, share: int | None, longer: str | int
+) -> None:
+    """§7.3: also after a later request, which inherits it."""
+    resident(ollama, model, share, keep_alive=longer)
+    renewal = act(ollama, lambda client: careful.renew(client, model, 600.0))
+    assert renewal.kept is Kept.LONGER
+    assert rest(ollama, model) > 7000
+
+
+def test_a_model_in_use_is_left_alone(ollama: Ollama, model: str) -> None:
+    """§7.4: a keep_alive would keep a busy one that was told to go."""
+    ollama.say(model, keep_alive="5m")
+    before = ollama.settled(model)["expires_at"]
+    with ollama.busy(model):
+        renewal = act(ollama, lambda client: careful.renew(client, model, 3600.0))
+        assert renewal.kept is Kept.BUSY
+        assert ollama.listed(model)["expires_at"] == before
+    until(lambda: ollama.listed(model)["expires_at"] != before or None, "the request has ended")
+    assert rest(ollama, model) < 400
+
+
+def test_a_model_in_its_first_use_is_left_alone(ollama: Ollama, model: str) -> None:
+    """§7.4: its deadline slides."""
+    with ollama.busy(model, keep_alive="5m"):
+        renewal = act(ollama, lambda client: careful.renew(client, model, 3600.0))
+        assert renewal.kept is Kept.BUSY
+
+
+def test_what_is_not_resident_is_not_loaded_by_a_renewal(ollama: Ollama, model: str) -> None:
+    """§7.5."""
+    renewal = act(ollama, lambda client: careful.renew(client, model, 3600.0))
+    assert renewal.kept is Kept.ABSENT
+    assert ollama.entry(model) is None
+
+
+def test_a_warm_up_loads_what_is_absent(ollama: Ollama, model: str) -> None:
+    """§7.6: with a context that requests without one can use."""
+
+    async def warm(client: ActingClient) -> Any:
+        return await warm_up(client, [model], Wish(keep_alive=900.0), (), Watcher())
+
+    (warmed,) = act(ollama, warm)
+    assert warmed.outcome is Outcome.LOADED
+    assert 0 < warmed.seconds < 60
+    assert rest(ollama, model) == pytest.approx(900, abs=5)
+    with watched(ollama, model) as watch:
+        ollama.say(model)
+        ollama.settled(model)
+    assert watch.absences == 0
+
+
+@CONTEXTS
+def test_a_warm_up_of_a_resident_model_reloads_nothing(
+    ollama: Ollama, model: str, share: int | None
+) -> None:
+    """§7.7: whatever context it was wished."""
+    context = resident(ollama, model, share)
+
+    async def warm(client: ActingClient) -> Any:
+        return await warm_up(client, [model], Wish(900.0, num_ctx=512), (), Watcher())
+
+    with watched(ollama, model) as watch:
+        (warmed,) = act(ollama, warm)
+    assert warmed.outcome is Outcome.WARM
+    assert (watch.absences, watch.contexts) == (0, {context})
+    assert rest(ollama, model) == pytest.approx(900, abs=5)
+
+
+@CONTEXTS
+def test_a_measurement_leaves_the_model_as_it_was(
+    ollama: Ollama, subject: Subject, share: int | None
+) -> None:
+    """§7.8: it is unloaded for the cold call, and for nothing else."""
+    model = subject.model
+    context = resident(ollama, model, share, keep_alive="7m")
+    plan = Plan(model, "Say something.", 2, 1, 4, patience=60)
+    with watched(ollama, model) as watch:
+        measured = act(ollama, lambda client: measure(client, plan, lambda _step: None))
+    kinds = [sample.kind for sample in measured.samples]
+    assert kinds == [Kind.COLD, Kind.WARM, Kind.CACHED, Kind.WARM, Kind.CACHED]
+    assert measured.samples[0].load is not None
+    assert measured.samples[0].load > (measured.samples[1].load or 0.0)
+    assert watch.contexts == {context}
+    # an old server lists it while it loads, so that it is hardly ever gone
+    assert watch.absences == 1 or (subject.old and watch.absences == 0)
+    assert rest(ollama, model) == pytest.approx(420, abs=3)
+
+
+def test_a_measurement_unloads_what_was_not_resident(ollama: Ollama, model: str) -> None:
+    """§7.8."""
+    plan = Plan(model, "Say something.", 1, 1, 4, patience=60)
+    act(ollama, lambda client: measure(client, plan, lambda _step: None))
+    ollama.gone(model)
+
+
+@CONTEXTS
+def test_keep_warm_reloads_nothing(ollama: Ollama, model: str, share: int | None) -> None:
+    """§7.9."""
+    context = resident(ollama, model, share)
+    name = model if ":" in model else f"{model}:latest"
+
+    async def main() -> None:
+        keep_warm = KeepWarm((Warm(name, 3600.0),))
+        changes = {"ollama_timeout": 5.0, "poll_interval": 1.0, "keep_warm": keep_warm}
+        async with exporting(ollama.url, **changes) as exporter:
+            key = ("ollama_keep_alive_renewals_total", f"by=keep_warm,model={name}")
+            await exporter.until(lambda s: s.get(key) == 1)
+
+    with watched(ollama, model) as watch:
+        asyncio.run(main())
+    assert (watch.absences, watch.contexts) == (0, {context})
+    assert rest(ollama, model) > 3500
+
+
+@CONTEXTS
+def test_the_proxy_s_renewal_reloads_nothing(ollama: Ollama, model: str, share: int | None) -> None:
+    """§7.10: after a request of a route that cannot carry a keep_alive."""
+    context = resident(ollama, model, share)
+    name = model if ":" in model else f"{model}:latest"
+    options = {} if share is None else {"options": {"num_ctx": context}}
+
+    async def main() -> None:
+        changes = {
+            "ollama_timeout": 5.0,
+            "proxy_addresses": (":0",),
+            "defaults": (Rule("*", keep_alive=3600.0),),
+        }
+        async with exporting(ollama.url, **changes) as exporter:
+            said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
+            proxy = f"http://{vars(said[0])['address']}"
+            loaded = ("ollama_model_loaded", f"model={name}")
+            await exporter.until(lambda s: s.get(loaded) == 1)
+            async with httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=60) as client:
+                body: dict[str, Any] = {"model": model, "prompt": "Hi", "stream": False}
+                if share is None:
+                    answer = await client.post("/v1/completions", json=body | {"max_tokens": 4})
+                else:  # the compatible API would have it reloaded by itself
+                    options["options"]["num_predict"] = 4
+                    answer = await client.post("/api/generate", json=body | options)
+                assert answer.status_code == 200, answer.text
+            key = ("ollama_keep_alive_renewals_total", f"by=defaults,model={name}")
+            await exporter.until(lambda s: s.get(key) == 1)
+
+    with watched(ollama, model) as watch:
+        asyncio.run(main())
+    assert (watch.absences, watch.contexts) == (0, {context})
+    assert rest(ollama, model) > 3500
