@@ -11,6 +11,8 @@ from typing import Final
 import pytest
 
 from ollama_exporter.runtime import run
+from ollama_exporter.sections.defaults import Rule
+from ollama_exporter.sections.keepwarm import KeepWarm, Warm
 from ollama_exporter.settings import Settings
 from ollama_exporter.simulator.player import play
 from ollama_exporter.simulator.server import Config, Simulator
@@ -34,6 +36,9 @@ SETTLING: Final = 3.0  # seconds until the last scrape and its rules are in
 # Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
 EMPTY: Final[dict[str, str]] = {
     "Model: Tokens C": "the simulator has no prompt cache",
+    "Keep-alive by the autopilot A": "it decides once a minute, and this is shorter",
+    "Requests that the proxy changed B": "likewise",
+    "instance_model:ollama_model_load_seconds:mean1d": "it wants more loads of a model than there are",
 }
 
 
@@ -61,6 +66,8 @@ async def watched(tmp_path: Path) -> list[str]:
             poll_interval=POLL,
             expected_models=EXPECTED,
             ollama_log=str(log),
+            keep_warm=KeepWarm((Warm("absent-model:latest"),)),
+            defaults=(Rule("gemma2*", keep_alive=600.0),),
         )
         scrape = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=RULES, interval="1s")
         with same_logger():
