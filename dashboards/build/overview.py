@@ -412,7 +412,8 @@ def _exporter() -> list[Panel]:
         ),
         bars(
             "Its own defects",
-            "Errors while recording, warnings and errors in its log, names folded into `other`. "
+            "Errors while recording, warnings and errors in its log, names folded into `other`, "
+            "reasons that the server's log contradicts. "
             "Good: nothing.",
             [
                 Ask(events("ollama_exporter_recorder_errors_total"), "recorder errors"),
@@ -421,6 +422,7 @@ def _exporter() -> list[Panel]:
                     "log: {{level}}",
                 ),
                 Ask(events("ollama_exporter_label_overflow_total", "label"), "folded {{label}}"),
+                Ask(events("ollama_log_contradictions_total"), "log against tracker"),
             ],
             place,
         ),

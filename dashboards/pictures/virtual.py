@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 
 from dashboards.pictures.day import NO_MEMORY
+from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advising import Advising
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.build import build
@@ -84,6 +85,7 @@ class Virtual:
         self._recorders: list[Recorder] = []
         self._ids, self._order = itertools.count(1), itertools.count()
         self._queue: list[tuple[float, int, _Do]] = []
+        self._machine = Machine(self._done, script)
         self._metrics = build(
             view=lambda: self._view,
             server=lambda: self._state,
@@ -93,6 +95,7 @@ class Virtual:
             runtime=False,
             shim=self._shim,
             advice=self._advising.rows,
+            sight=self._machine,
         )
         (self._recorder,) = self._recorders  # the build has made it
         self._advising.attach(self._metrics.idle, self._metrics.labels, self._metrics.loads.totals)
@@ -121,6 +124,8 @@ class Virtual:
 
     def moments(self, every: float) -> Iterator[float]:
         """Let the day pass; yield the moments at which there may be a scrape."""
+        for at, fact in facts(self._done, self._script):
+            self._at(at, partial(self._observe, fact))
         for seen in self._done.polls:
             self._at(seen.at, partial(self._poll, seen))
         for answered in self._done.answers:
@@ -129,7 +134,7 @@ class Virtual:
         while self._queue:
             at, _, do = heapq.heappop(self._queue)
             while due <= at:
-                self.now = due
+                self.now = self._machine.now = due
                 yield due
                 due += every
             self.now = at
