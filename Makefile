@@ -27,8 +27,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
-.PHONY: dashboards dashboard-schemas dashboard-pictures dashboard-units
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env
+.PHONY: monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -87,7 +87,8 @@ format: dev-env
 docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
 	@$(PY) -c "from ollama_exporter.cli.reference import configuration as c; print(c(), end='')" > docs/configuration.md
-	@echo "make: docs/metrics.md and docs/configuration.md written"
+	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
+	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
 
 dashboards: dev-env
 	@$(PY) -m dashboards.build

@@ -115,6 +115,15 @@ class Virtual:
 
     def scrapes(self, every: float) -> Iterator[Scraped]:
         """Let the day pass; yield what each scrape finds."""
+        for due in self.moments(every):
+            yield Scraped(due, self.collect())
+
+    def collect(self) -> list[Metric]:
+        """Return what a scrape would find now."""
+        return list(self._metrics.registry.collect())
+
+    def moments(self, every: float) -> Iterator[float]:
+        """Let the day pass; yield the moments at which there may be a scrape."""
         for at, fact in facts(self._done, self._script):
             self._at(at, partial(self._observe, fact))
         for seen in self._done.polls:
@@ -126,7 +135,7 @@ class Virtual:
             at, _, do = heapq.heappop(self._queue)
             while due <= at:
                 self.now = self._machine.now = due
-                yield Scraped(due, list(self._metrics.registry.collect()))
+                yield due
                 due += every
             self.now = at
             do()

@@ -20,7 +20,14 @@ from ollama_exporter.web.app import Parts, application
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
-PLACES: Final = ("*.md", "docs/**/*.md", "bench/*.md", "dashboards/**/*.md", "tests/**/*.md")
+PLACES: Final = (
+    "*.md",
+    "docs/**/*.md",
+    "bench/*.md",
+    "dashboards/**/*.md",
+    "deploy/**/*.md",
+    "tests/**/*.md",
+)
 PAGES: Final = sorted(
     page for place in PLACES for page in ROOT.glob(place) if "node_modules" not in page.parts
 )
