@@ -38,7 +38,6 @@ EMPTY: Final[dict[str, str]] = {
     "Model: Tokens C": "the simulator has no prompt cache",
     "Keep-alive by the autopilot A": "it decides once a minute, and this is shorter",
     "Requests that the proxy changed B": "likewise",
-    "instance_model:ollama_model_load_seconds:mean1d": "it wants more loads of a model than there are",
 }
 
 
@@ -109,8 +108,7 @@ async def problem_of(query: Query, prom: Prometheus, begun: float, now: float) -
     if query.kind in ("alert", "page"):
         return None  # that it can be asked is all: silence is what is hoped for
     if reason is not None:
-        surprising = real and query.kind != "record"  # thresholds of rules may be reached by chance
-        return f"{query.where}: has data, although {reason}" if surprising else None
+        return f"{query.where}: has data, although {reason}" if real else None
     if not real:
         return f"{query.where}: no data\n    {expression}"
     missing = [sorted(query.labels - set(labels)) for labels in real if query.labels - set(labels)]
