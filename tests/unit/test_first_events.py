@@ -21,6 +21,7 @@ SCRAPE: Final = 0.1  # seconds: between what a request does first and what it do
 BORN_LATE: Final = {
     "ollama_model_evictions_total": "one for each pair of models: the rules count a birth as one",
     "ollama_model_loads_total": "before its first load nobody knows the model",
+    "ollama_model_load_seconds": "only means of many are taken",
     "ollama_request_time_to_first_token_seconds": "only ratios of many are taken",
     "ollama_requests_total": "one for each status: only sums of many are taken",
 }
