@@ -76,6 +76,7 @@ def memory() -> model.Dashboard:
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
+        folded=["What the exporter does by itself"],
     )
 
 

@@ -34,6 +34,7 @@ from dashboards.build.promql import (
     events,
     largest_of,
     or_zero,
+    over,
     pick,
     quantile,
     rate,
@@ -90,7 +91,13 @@ def _numbers() -> list[Panel]:
             [
                 Ask(f"sum({up})", "up", "instant"),
                 Ask(f"sum({up} == bool 0)", "not answering", "instant"),
-                Ask(f"sum({pick('up')} == bool 0)", "unreachable exporter", "instant"),
+                # `up` is of every job of that Prometheus: only those that have an exporter count.
+                Ask(
+                    f"sum(({pick('up')} == bool 0) and on (job) "
+                    f"last_over_time({over('ollama_up', RANGE)}))",
+                    "unreachable exporter",
+                    "instant",
+                ),
             ],
             Place(8, 4),
             unit=COUNT,

@@ -76,12 +76,13 @@ for (const file of process.argv.slice(2)) {
     delete variable.definition;
   }
   check(dashboard.title, of('dashboard/x/types.gen.d.ts', 'Dashboard'), rest);
-  for (const panel of panels) {
+  const nested = panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
+  for (const panel of nested) {
     const where = `${dashboard.title}: ${panel.title}`;
     // The query's own type is not published: tests/unit/test_dashboards.py knows its keys.
     const { options, fieldConfig, targets, ...own } = panel;
     if (panel.type === 'row') {
-      check(where, of('dashboard/x/types.gen.d.ts', 'RowPanel'), panel);
+      check(where, of('dashboard/x/types.gen.d.ts', 'RowPanel'), { ...panel, panels: [] });
       continue;
     }
     const kind = `composable/${folders[panel.type]}/panelcfg/x/types.gen.d.ts`;

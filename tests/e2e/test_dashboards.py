@@ -33,6 +33,13 @@ LOG: Final = [
     for level in ("INFO", "WARN", "ERROR")
 ]
 SETTLING: Final = 3.0  # seconds until the last scrape and its rules are in
+VALUES: Final = {
+    "job": ".+",
+    "instance": ".+",
+    "model": ".+",
+    "__rate_interval": "10s",
+    "__interval": "2s",
+}
 # Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
 EMPTY: Final[dict[str, str]] = {
     "Model: Tokens C": "the simulator has no prompt cache",
@@ -70,7 +77,8 @@ async def watched(tmp_path: Path) -> list[str]:
         )
         few = {"vector(5)": "vector(1)"}  # one load of a day makes a mean
         rules = quick_rules(RULES, tmp_path, few)
-        scrape = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=rules, interval="1s")
+        jobs = {"ollama": [f"127.0.0.1:{port}"], "another": [f"127.0.0.1:{free_port()}"]}
+        scrape = scraping(jobs, rules=rules, interval="1s")
         with same_logger():
             exporter = asyncio.create_task(run(settings, stop=stop))
             async with prometheus(tmp_path, scrape) as prom:
@@ -86,21 +94,24 @@ async def watched(tmp_path: Path) -> list[str]:
                     if (problem := await problem_of(query, prom, begun, time.time()))
                 ]
                 problems += await prom.rule_problems()
+                problems += await counted_of_others(prom)
             stop.set()
             await exporter
     return problems
 
 
+async def counted_of_others(prom: Prometheus) -> list[str]:
+    """Say whether a target that is none of ours, and down, is shown as an exporter."""
+    assert [value for _, value in await prom.query('up{job="another"}')] == [0.0]
+    shown = next(q for q in queries() if q.where == "Ollama / Overview: Servers answering C")
+    everything = VALUES | {"__range": "1m"}
+    down = await prom.query(filled(shown.expression, everything))
+    return [] if down == [({}, 0.0)] else [f"{shown.where}: {down}"]
+
+
 async def problem_of(query: Query, prom: Prometheus, begun: float, now: float) -> str | None:
     """Ask as a panel does over the whole scenario; say what is wrong with the answer."""
-    values = {
-        "job": ".+",
-        "instance": ".+",
-        "model": ".+",
-        "__rate_interval": "10s",
-        "__interval": "2s",
-        "__range": f"{math.ceil(now - begun)}s",
-    }
+    values = VALUES | {"__range": f"{math.ceil(now - begun)}s"}
     expression = filled(query.expression, values)
     found = await prom.query_range(expression, start=begun, end=now, step=STEP)
     real = [labels for labels, samples in found if any(not math.isnan(v) for _, v in samples)]
