@@ -44,6 +44,7 @@ GAP: Final = "ollama_model_idle_gap_seconds"
 IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
 UNUSED: Final = 300  # seconds without a request, after which memory counts as idle
 NEVER: Final = "1e+15"  # stands for never: sorts behind every bound and reads "never"
+NOT_TOLD: Final = "the exporter was not told to act"
 GIB_HOUR: Final = 2**30 * 3600
 
 
@@ -57,10 +58,14 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps(), _warm_ups()],
+                [_cold_if(), _memory_if(), _advice(), _gaps()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
+            (
+                "What the exporter does by itself",
+                [_warm_ups(), _held_back(), _changes(), _autopilot()],
+            ),
         ],
         marked=["Memory in use and idle"],
         runbooks={
@@ -71,6 +76,7 @@ def memory() -> model.Dashboard:
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
+        folded=["What the exporter does by itself"],
     )
 
 
@@ -311,7 +317,7 @@ def _gaps() -> Panel:
         "How long models were idle before the next request. A keep-alive above a band keeps it "
         "warm; one below pays for nothing. Good: bands that are apart.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(6),
+        Place(10),
         unit=SECONDS,
         scheme="Purples",
         empty=NO_REQUESTS,
@@ -438,14 +444,67 @@ def _disk() -> Panel:
 
 def _warm_ups() -> Panel:
     asks = [
-        Ask(events("ollama_warmups_total"), "warmed up"),
+        Ask(events("ollama_warmups_total"), "loaded"),
         Ask(events("ollama_warmup_failures_total"), "failed"),
+        Ask(events("ollama_keep_alive_renewals_total", "by"), "keep-alive lifted by {{by}}"),
     ]
     return bars(
-        "Warm-ups",
-        "Loads that the exporter began by itself, where it was told to. Good: none fails.",
+        "Warm-ups and renewals",
+        "Loads that the exporter began by itself, and keep-alives that it lifted, where it was "
+        "told to. Good: none fails; loads as often as something expected was missing.",
         asks,
-        Place(4),
-        colours={"warmed up": palette.GOOD, "failed": palette.BAD},
-        empty="the exporter was not told to warm anything",
+        Place(6, 7),
+        colours={"loaded": palette.GOOD, "failed": palette.BAD},
+        empty=NOT_TOLD,
+    )
+
+
+def _held_back() -> Panel:
+    held = pick("ollama_warmup_held")
+    return rows(
+        "Expected, and not warmed: why",
+        "Models that keep-warm should have loaded and does not, with its reason. Good: empty.",
+        {"instance": "Server", "model": "Model", "why": "Why"},
+        [
+            Column(
+                "Held",
+                largest_of(held, "instance", "model", "why"),
+                texts={"1": ("now", palette.WARN)},
+                width=60,
+            )
+        ],
+        Place(6, 7),
+        hidden=(),
+        links={"Model": address("ollama-model", instance="Server", model="Model")},
+        empty="none",
+    )
+
+
+def _changes() -> Panel:
+    asks = [
+        Ask(events("ollama_request_changes_total", "change"), "{{change}}"),
+        Ask(events("ollama_autopilot_changes_total"), "autopilot chose anew"),
+    ]
+    return bars(
+        "Requests that the proxy changed",
+        "What the defaults in the proxy set or capped, and how often the autopilot chose another "
+        "keep-alive. Good: caps are rare; many are clients that want to pin models.",
+        asks,
+        Place(6, 7),
+        empty=NOT_TOLD,
+    )
+
+
+def _autopilot() -> Panel:
+    chosen = largest_of(f"({pick('ollama_autopilot_keep_alive_seconds')} < +Inf)", "model")
+    return lines(
+        "Keep-alive by the autopilot",
+        "What it gives to requests that carry none; the scale is logarithmic. Good: steady for "
+        "days.",
+        [Ask(chosen, "{{model}}")],
+        Place(6, 7),
+        unit=SECONDS,
+        stepped=True,
+        logarithmic=True,
+        empty=NOT_TOLD,
     )
