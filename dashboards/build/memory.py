@@ -260,12 +260,13 @@ def _gained(metric: str, **matchers: str) -> str:
 def _advice() -> Panel:
     gaps = total(f"{GAP}_count", *EACH)
     columns_ = [
-        Column("Pauses seen", f"round({gaps})", decimals=0),
+        Column("Pauses", f"round({gaps})", decimals=0, width=70),
         Column(
-            "Longest half",
+            "Median pause",
             f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
             SECONDS,
             decimals=0,
+            width=110,
         ),
         Column(
             "In effect",
@@ -273,6 +274,7 @@ def _advice() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            width=80,
         ),
         Column(
             "Advised",
@@ -280,14 +282,21 @@ def _advice() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            width=80,
         ),
         Column(
             "Rests on",
             largest_of(pick("ollama_model_advice_samples"), *EACH),
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
+            width=75,
         ),
-        Column("Cold starts", f"round({total('ollama_cold_starts_total', *EACH)})", decimals=0),
+        Column(
+            "Cold starts",
+            f"round({total('ollama_cold_starts_total', *EACH)})",
+            decimals=0,
+            width=90,
+        ),
         Column(
             "A load takes",
             share(
@@ -296,6 +305,7 @@ def _advice() -> Panel:
             ),
             SECONDS,
             decimals=1,
+            width=100,
         ),
     ]
     return rows(
@@ -341,7 +351,7 @@ def _by_whom() -> Panel:
         "Evictions by whom",
         "Who took whose room in this time range. Good: empty.",
         {"instance": "Server", "model": "Driven out", "by": "By"},
-        [Column("Times", f"round({evictions}) > 0", decimals=0)],
+        [Column("Times", f"round({evictions}) > 0", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
@@ -361,8 +371,8 @@ def _ping_pong() -> Panel:
         "Ping-pong",
         "Pairs that drive each other out in this time range: they do not fit together. Good: "
         "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
-        {"instance": "Server", "model": "Driven out", "by": "By, and the reverse"},
-        [Column("Times", f"round({both})", decimals=0)],
+        {"instance": "Server", "model": "Driven out", "by": "By"},
+        [Column("Times", f"round({both})", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         sort="Times",
@@ -433,8 +443,13 @@ def _disk() -> Panel:
         "Size on disk, and on how many servers. Good: what lies here is used.",
         {"model": "Model"},
         [
-            Column("On disk", disk, BYTES, decimals=1),
-            Column("Servers", f"count by (model) ({pick('ollama_model_disk_bytes')})", decimals=0),
+            Column("On disk", disk, BYTES, decimals=1, width=90),
+            Column(
+                "Servers",
+                f"count by (model) ({pick('ollama_model_disk_bytes')})",
+                decimals=0,
+                width=75,
+            ),
         ],
         Place(6),
         hidden=(),

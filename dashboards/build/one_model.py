@@ -410,8 +410,8 @@ def _what() -> Panel:
         Column(
             "Loaded", f"1000 * {_of_info('ollama_model_loaded_timestamp_seconds', info)}", MOMENT
         ),
-        Column("Memory", _of_info("ollama_model_memory_bytes", info), BYTES, decimals=1),
-        Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0),
+        Column("Memory", _of_info("ollama_model_memory_bytes", info), BYTES, decimals=1, width=80),
+        Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0, width=75),
     ]
     return rows(
         "What is loaded",
