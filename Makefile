@@ -5,7 +5,7 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | clean
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
@@ -27,8 +27,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env
-.PHONY: monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
+.PHONY: run-env dev-env monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -133,6 +133,9 @@ conformance: dev-env
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
+
+bench-watch: dev-env
+	@$(PY) -m bench.watch $(ARGS)
 
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)
