@@ -74,11 +74,11 @@ def it_was_dead_but_listed(scene: Scene) -> Opinion:
         return None
     if scene.journal.followed:
         # an out-of-memory would have been logged
-        ready = scene.births_known(death.polled or death.at)
+        ready = scene.births_known(death.seen_dead or death.at)
         return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,)) if ready else WAIT
     queued = scene.queue_start < death.at
     others_by = death.at + (2 * scene.deaths.rhythm.longest if queued else SCAN)
-    if scene.now < others_by + SAME or not scene.births_known(death.polled or death.at):
+    if scene.now < others_by + SAME or not scene.births_known(death.seen_dead or death.at):
         return WAIT
     if any(scene.condemned_with(other, death) for other in scene.deaths.recent):
         return Verdict(Reason.OUT_OF_MEMORY, ("it died, and others were condemned at that moment",))

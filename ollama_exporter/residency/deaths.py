@@ -18,7 +18,7 @@ from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.runners import SAME, Runner
 
 LONGEST_WAIT: Final = 5.6  # for memory: the server's time-out, a look at the GPUs and a kill
-SHORTEST_WAIT: Final = 0.23  # the first look at the freed memory comes after 0.25 s
+SHORTEST_WAIT: Final = 0.2  # the first look at the freed memory comes after 0.25 s
 QUICK_WAIT: Final = 1.6  # where the freed memory shows it has done so by then
 TIMED_OUT: Final = (4.85, 5.3)  # the time-out, until its exact length is known
 FIRST_LOOK: Final = 0.36  # found free at the first look
@@ -42,6 +42,7 @@ class Death:
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     listed_dead: bool = False  # that poll still listed it
+    seen_dead: float | None = None  # start of the first poll that did
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
     by: str | None = None

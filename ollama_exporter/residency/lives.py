@@ -7,6 +7,7 @@ writes it. A runner that was condemned before it was ever idle shows E = now.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,6 +124,14 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
         _forgive(life, poll.started)
+
+
+def note_company(lives: Collection[Life], poll: Snapshot) -> None:
+    """Note who is condemned beside an idle one: the scheduler would have taken that one."""
+    for life in lives:
+        if life.at_now and life.beside_idle is None:
+            others = (other for other in lives if other is not life)
+            life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
 
 
 def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) -> None:
