@@ -121,13 +121,17 @@ def condemned_while_busy(scene: Scene) -> Opinion:
 
 
 def its_deadline_came(scene: Scene) -> Opinion:
-    """E was T, or passed while another unload was under way."""
+    """E was T, or passed while another unload was under way.
+
+    A request seen may have set an E that no poll has shown, and an earlier one, too.
+    """
     life, at, expires = scene.death.life, scene.death.at, scene.death.life.expires
     if life.at_now or life.stopped_at is not None:
         return None
-    if at - PROMPT <= expires <= at + 0.05:
+    deadlines = [expires] if life.promised is None else [expires, life.promised]
+    if any(at - PROMPT <= each <= at + 0.05 for each in deadlines):
         return Verdict(Reason.EXPIRED, ("died at its deadline",))
-    if scene.queue_start - 0.05 <= expires <= at:
+    if any(scene.queue_start - 0.05 <= each <= at for each in deadlines):
         return Verdict(Reason.EXPIRED, ("its deadline passed while another unload was under way",))
     if at - SLOW_KILL <= expires < at and life.seen < expires + CLOCK_ERROR and not scene.said:
         return Verdict(Reason.EXPIRED, ("died soon after its deadline, unseen in between",))

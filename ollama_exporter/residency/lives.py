@@ -89,11 +89,20 @@ class Life:
             return None
         return max(0.0, self.deadline() - left)
 
+    @property
+    def promised(self) -> float | None:
+        """E as the last request known has set it, unless others were under way. None: not known."""
+        if self.last_use is None or not self.requested:
+            return None
+        return self.last_use + self.requested
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
             return self.expires
         later = self.last_use + self.requested
+        if self.last_use > self.seen + CLOCK_ERROR:  # no poll has shown it yet, sooner or later
+            return later
         return max(self.expires, later) if later > self.seen else self.expires
 
 

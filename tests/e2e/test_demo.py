@@ -65,6 +65,9 @@ def test_it_ends_by_itself_and_sums_up() -> None:
     assert re.search(r"loaded +llama3\.2:latest, \d\.\d GiB, between 0:0\d\.\d and 0:0\d\.\d", out)
     assert re.search(r"llama3\.2:latest +yes +\d+ s +\d\.\d GiB +1", out)
     assert "What left memory, held against" in out
+    advice = out.partition("Which keep_alive was right")[2]
+    assert re.search(r"llama3\.2:latest\s+advised +\S+, now", advice)
+    assert "On the whole: " in advice
 
 
 def test_ctrl_c_ends_it_within_two_seconds_without_a_traceback() -> None:

@@ -31,6 +31,27 @@ def test_a_death_at_the_deadline_is_an_expiry_and_known_to_the_moment() -> None:
     assert unload.not_after - unload.not_before <= 0.02
 
 
+def test_a_request_tells_a_deadline_that_no_poll_has_shown() -> None:
+    story = two_loaded()
+    story.request(1, "a", 100, answered=100.1, ended=100.5, keep_alive=3)
+    story.death(103.51, 1)
+    story.poll(103.6, model("b", 310))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
+@pytest.mark.parametrize("gap", [0.01, 0.16])
+def test_a_birth_at_once_names_the_evictor_where_nothing_is_waited_for(gap: float) -> None:
+    story = two_loaded()
+    for number, at in enumerate((100.0, 110.0, 120.0, 130.0)):
+        story.death(at, 1 if number == 0 else 2 + number)
+        story.birth(at + gap, 3 + number, "ca"[number % 2])
+        story.poll(at + 0.3, model("b", 310))
+        story.poll(at + 3, model("ca"[number % 2], at + 303), model("b", 310))
+    assert story.reasons() == [
+        (gone, Reason.EVICTED, f"{came}:latest") for gone, came in ("ac", "ca", "ac", "ca")
+    ]
+
+
 def test_a_birth_after_the_wait_for_memory_names_the_evictor() -> None:
     story = two_loaded()
     story.death(100, 1)

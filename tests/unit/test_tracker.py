@@ -44,6 +44,14 @@ def test_gone_at_its_deadline_is_expired() -> None:
     assert unload.resident_since == START
 
 
+def test_a_deadline_that_a_request_brought_forward_after_the_last_poll() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 1, answered=1.1, ended=2, keep_alive=3)
+    story.poll(6, model("b", 306))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
 def test_removed_behind_another_unload_is_still_expired() -> None:
     story = Story()
     story.poll(0, model("a", 20))
