@@ -10,7 +10,7 @@ import pytest
 
 from ollama_exporter.local.machine import Machine, place, reader, why_not
 from ollama_exporter.local.search import Place
-from ollama_exporter.protocol.wire import InstalledModel, Shown
+from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.settings import Settings
 from tests.support.exporting import until
 
@@ -59,7 +59,7 @@ class Fails:
     async def tags(self) -> tuple[InstalledModel, ...]:
         raise RuntimeError("defect")
 
-    async def show(self, name: str) -> Shown:
+    async def show(self, name: str) -> str | None:
         raise RuntimeError(name)
 
 
