@@ -14,6 +14,8 @@ from ollama_exporter.target import base_url
 
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB|GB|MB)?", re.IGNORECASE)
+SIZES: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: poll gently
 HIGHEST_PORT: Final = 65535
 
@@ -43,6 +45,16 @@ def duration(name: str, value: object) -> float:
     if seconds <= 0:
         raise ConfigError(name, value, accepted)
     return seconds
+
+
+def size(name: str, value: object) -> int:
+    """Accept a size such as 24GiB or 8192MiB, GiB if no unit is given; return bytes."""
+    match = SIZE.fullmatch(str(value).strip())
+    unit = SIZES[(match[2] or "GiB").lower()] if match else 0
+    found = int(float(match[1]) * unit) if match else 0
+    if found <= 0:
+        raise ConfigError(name, value, "accepted: a size such as 24GiB or 8192MiB")
+    return found
 
 
 def interval(name: str, value: object) -> float:

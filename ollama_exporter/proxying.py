@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from ollama_exporter.errors import ConfigError
+from ollama_exporter.errors import ConfigError, StartError
+from ollama_exporter.listen import listen
 from ollama_exporter.metrics.server import ServerState
 from ollama_exporter.protocol.client import read_token, tls_context
 from ollama_exporter.residency.events import ModelState, View
@@ -114,6 +115,18 @@ def front_of(settings: Settings) -> Front:
 def loopback_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     """Return the proxy's listen addresses: one without a host is not the whole network."""
     return tuple(f"127.0.0.1{each}" if each.startswith(":") else each for each in addresses)
+
+
+def listen_for_both(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Listen for scrapes and for the proxy's clients: for both or not at all. Raises StartError."""
+    sockets = listen(settings.listen_addresses, field="web.listen-address")
+    try:
+        addresses = loopback_addresses(settings.proxy_addresses)
+        return sockets, listen(addresses, field="proxy.listen-address")
+    except StartError:
+        for each in sockets:
+            each.close()
+        raise
 
 
 def open_to_all(settings: Settings) -> bool:

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ from ollama_exporter import __version__
 from ollama_exporter.acting.actor import Actor
 from ollama_exporter.advising import Advising
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import OllamaExporterError, StartError
+from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.eventlog import log_event
-from ollama_exporter.listen import listen, spelled
+from ollama_exporter.listen import spelled
 from ollama_exporter.local.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.build import Metrics, build
@@ -33,7 +33,7 @@ from ollama_exporter.protocol.client import OllamaClient, read_token, tls_contex
 from ollama_exporter.proxying import (
     PolledResidence,
     build_proxy,
-    loopback_addresses,
+    listen_for_both,
     open_to_all,
     relaying,
 )
@@ -47,6 +47,7 @@ from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder, Shared
 from ollama_exporter.state import EVERY, StateFile, state_file_of
 from ollama_exporter.web.app import Parts, application
+from ollama_exporter.web.landing import facts_of
 from ollama_exporter.web.server import server
 
 logger = logging.getLogger(__name__)
@@ -95,14 +96,7 @@ async def run(
     exporter = Exporter(settings, onlookers or Onlookers(), log_lines=log_lines or LogCounter())
     proxy = exporter.proxy()
     exporter.actor.attach(proxy)
-    sockets = listen(settings.listen_addresses, field="web.listen-address")
-    try:
-        addresses = loopback_addresses(settings.proxy_addresses)
-        proxied = listen(addresses, field="proxy.listen-address")
-    except StartError:
-        for socket in sockets:
-            socket.close()
-        raise
+    sockets, proxied = listen_for_both(settings)
     logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
     for socket in sockets:
         logger.info("Listening on", extra={"address": spelled(socket)})
@@ -183,7 +177,7 @@ class Exporter:
             server=lambda: self._poller.state,
             wall=self._timeline.wall,
             log_lines=self._log_lines,
-            expected=self._expected,
+            expected=lambda: self.current.expected(self._timeline.wall(self._timeline.now())),
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
             shim=self._shim if settings.proxy_addresses else None,
@@ -192,10 +186,6 @@ class Exporter:
         )
         self._advising.attach(metrics.idle, metrics.labels, metrics.loads.totals)
         return metrics
-
-    def _expected(self) -> tuple[str, ...]:
-        """Return who should be resident now."""
-        return self.current.expected(self._timeline.wall(self._timeline.now()))
 
     def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
         """Make what records the proxy's requests."""
@@ -238,7 +228,9 @@ class Exporter:
         return Parts(
             registry=self._metrics.registry,
             refresh=self._poller.refresh,
-            facts=self._facts,
+            facts=lambda: facts_of(
+                self.current.settings.ollama_url, self._poller.state, self._poller.view
+            ),
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
@@ -297,16 +289,6 @@ class Exporter:
             log_event(event, self._timeline.wall)
         if self._onlookers.events is not None:
             self._onlookers.events(events, view)
-
-    def _facts(self) -> Mapping[str, str]:
-        state, view = self._poller.state, self._poller.view
-        resident = [model.name for model in view.models if model.resident] if state.up else []
-        return {
-            "Server": self.current.settings.ollama_url,
-            "Answers": "yes" if state.up else "no",
-            "Version": state.version or "not known yet",
-            "Resident": ", ".join(resident) or "none",
-        }
 
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:

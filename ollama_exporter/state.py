@@ -18,6 +18,7 @@ from ollama_exporter.settings import Settings
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LARGEST: Final = 16 * 2**20
+DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError)
 logger = logging.getLogger(__name__)
 
 
@@ -38,19 +39,30 @@ class StateFile:
             accepted = "accepted: a file in a folder that exists and may be written"
             raise ConfigError("state.file", str(self._path), accepted)
 
+    def _load(self) -> Saved | None:
+        with self._path.open("rb") as file:
+            document = json.loads(file.read(LARGEST))
+        ours = document["version"] == VERSION and document["url"] == self._url
+        return from_builtins(document["state"]) if ours else None
+
+    def peek(self) -> Saved | None:
+        """Return what an exporter has saved, and leave the file to it; None: nothing of use."""
+        with suppress(OSError, *DAMAGED):
+            return self._load()
+        return None
+
     def read(self) -> Saved | None:
         """Return what was saved; a file that is damaged or another's is set aside."""
         try:
-            with self._path.open("rb") as file:
-                document = json.loads(file.read(LARGEST))
-            if document["version"] == VERSION and document["url"] == self._url:
-                return from_builtins(document["state"])
+            saved = self._load()
+            if saved is not None:
+                return saved
             why = "of another version or server"
         except FileNotFoundError:
             return None
         except OSError as err:
             raise ConfigError("state.file", str(self._path), f"a readable file ({err})") from err
-        except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError) as err:
+        except DAMAGED as err:
             why = str(err)
         self._set_aside(why)
         return None

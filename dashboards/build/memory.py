@@ -44,6 +44,7 @@ GAP: Final = "ollama_model_idle_gap_seconds"
 IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
 UNUSED: Final = 300  # seconds without a request, after which memory counts as idle
 NEVER: Final = "1e+15"  # stands for never: sorts behind every bound and reads "never"
+NOT_TOLD: Final = "the exporter was not told to act"
 GIB_HOUR: Final = 2**30 * 3600
 
 
@@ -57,10 +58,14 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps(), _warm_ups()],
+                [_cold_if(), _memory_if(), _advice(), _gaps()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
+            (
+                "What the exporter does by itself",
+                [_warm_ups(), _held_back(), _changes(), _autopilot()],
+            ),
         ],
         marked=["Memory in use and idle"],
         runbooks={
@@ -71,6 +76,7 @@ def memory() -> model.Dashboard:
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
+        folded=["What the exporter does by itself"],
     )
 
 
@@ -254,12 +260,13 @@ def _gained(metric: str, **matchers: str) -> str:
 def _advice() -> Panel:
     gaps = total(f"{GAP}_count", *EACH)
     columns_ = [
-        Column("Pauses seen", f"round({gaps})", decimals=0),
+        Column("Pauses", f"round({gaps})", decimals=0, width=70),
         Column(
-            "Longest half",
+            "Median pause",
             f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
             SECONDS,
             decimals=0,
+            width=110,
         ),
         Column(
             "In effect",
@@ -267,6 +274,7 @@ def _advice() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            width=80,
         ),
         Column(
             "Advised",
@@ -274,14 +282,21 @@ def _advice() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            width=80,
         ),
         Column(
             "Rests on",
             largest_of(pick("ollama_model_advice_samples"), *EACH),
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
+            width=75,
         ),
-        Column("Cold starts", f"round({total('ollama_cold_starts_total', *EACH)})", decimals=0),
+        Column(
+            "Cold starts",
+            f"round({total('ollama_cold_starts_total', *EACH)})",
+            decimals=0,
+            width=90,
+        ),
         Column(
             "A load takes",
             share(
@@ -290,6 +305,7 @@ def _advice() -> Panel:
             ),
             SECONDS,
             decimals=1,
+            width=100,
         ),
     ]
     return rows(
@@ -311,7 +327,7 @@ def _gaps() -> Panel:
         "How long models were idle before the next request. A keep-alive above a band keeps it "
         "warm; one below pays for nothing. Good: bands that are apart.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(6),
+        Place(10),
         unit=SECONDS,
         scheme="Purples",
         empty=NO_REQUESTS,
@@ -335,7 +351,7 @@ def _by_whom() -> Panel:
         "Evictions by whom",
         "Who took whose room in this time range. Good: empty.",
         {"instance": "Server", "model": "Driven out", "by": "By"},
-        [Column("Times", f"round({evictions}) > 0", decimals=0)],
+        [Column("Times", f"round({evictions}) > 0", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
@@ -355,8 +371,8 @@ def _ping_pong() -> Panel:
         "Ping-pong",
         "Pairs that drive each other out in this time range: they do not fit together. Good: "
         "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
-        {"instance": "Server", "model": "Driven out", "by": "By, and the reverse"},
-        [Column("Times", f"round({both})", decimals=0)],
+        {"instance": "Server", "model": "Driven out", "by": "By"},
+        [Column("Times", f"round({both})", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         sort="Times",
@@ -427,8 +443,13 @@ def _disk() -> Panel:
         "Size on disk, and on how many servers. Good: what lies here is used.",
         {"model": "Model"},
         [
-            Column("On disk", disk, BYTES, decimals=1),
-            Column("Servers", f"count by (model) ({pick('ollama_model_disk_bytes')})", decimals=0),
+            Column("On disk", disk, BYTES, decimals=1, width=90),
+            Column(
+                "Servers",
+                f"count by (model) ({pick('ollama_model_disk_bytes')})",
+                decimals=0,
+                width=75,
+            ),
         ],
         Place(6),
         hidden=(),
@@ -438,14 +459,67 @@ def _disk() -> Panel:
 
 def _warm_ups() -> Panel:
     asks = [
-        Ask(events("ollama_warmups_total"), "warmed up"),
+        Ask(events("ollama_warmups_total"), "loaded"),
         Ask(events("ollama_warmup_failures_total"), "failed"),
+        Ask(events("ollama_keep_alive_renewals_total", "by"), "keep-alive lifted by {{by}}"),
     ]
     return bars(
-        "Warm-ups",
-        "Loads that the exporter began by itself, where it was told to. Good: none fails.",
+        "Warm-ups and renewals",
+        "Loads that the exporter began by itself, and keep-alives that it lifted, where it was "
+        "told to. Good: none fails; loads as often as something expected was missing.",
         asks,
-        Place(4),
-        colours={"warmed up": palette.GOOD, "failed": palette.BAD},
-        empty="the exporter was not told to warm anything",
+        Place(6, 7),
+        colours={"loaded": palette.GOOD, "failed": palette.BAD},
+        empty=NOT_TOLD,
+    )
+
+
+def _held_back() -> Panel:
+    held = pick("ollama_warmup_held")
+    return rows(
+        "Expected, and not warmed: why",
+        "Models that keep-warm should have loaded and does not, with its reason. Good: empty.",
+        {"instance": "Server", "model": "Model", "why": "Why"},
+        [
+            Column(
+                "Held",
+                largest_of(held, "instance", "model", "why"),
+                texts={"1": ("now", palette.WARN)},
+                width=60,
+            )
+        ],
+        Place(6, 7),
+        hidden=(),
+        links={"Model": address("ollama-model", instance="Server", model="Model")},
+        empty="none",
+    )
+
+
+def _changes() -> Panel:
+    asks = [
+        Ask(events("ollama_request_changes_total", "change"), "{{change}}"),
+        Ask(events("ollama_autopilot_changes_total"), "autopilot chose anew"),
+    ]
+    return bars(
+        "Requests that the proxy changed",
+        "What the defaults in the proxy set or capped, and how often the autopilot chose another "
+        "keep-alive. Good: caps are rare; many are clients that want to pin models.",
+        asks,
+        Place(6, 7),
+        empty=NOT_TOLD,
+    )
+
+
+def _autopilot() -> Panel:
+    chosen = largest_of(f"({pick('ollama_autopilot_keep_alive_seconds')} < +Inf)", "model")
+    return lines(
+        "Keep-alive by the autopilot",
+        "What it gives to requests that carry none; the scale is logarithmic. Good: steady for "
+        "days.",
+        [Ask(chosen, "{{model}}")],
+        Place(6, 7),
+        unit=SECONDS,
+        stepped=True,
+        logarithmic=True,
+        empty=NOT_TOLD,
     )

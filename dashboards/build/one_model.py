@@ -178,18 +178,14 @@ def _states() -> Panel:
 
 def _countdown() -> Panel:
     left = f"{pick('ollama_model_expires_timestamp_seconds')} - time()"
+    soonest = largest_of(f"({left} < +Inf)", "instance", "model")
     return lines(
         "Time until it is dropped",
-        "Seconds to the deadline that the server last announced. Each request lifts it. Falls to "
-        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it "
-        "gets there. Models that never expire are not drawn, and a deadline that passed belongs to "
-        "a model at work.",
-        [
-            Ask(
-                f"{largest_of(f'({left} < +Inf)', 'instance', 'model')}",
-                "{{model}} on {{instance}}",
-            )
-        ],
+        "Time to the deadline that the server last announced, the ten soonest. Each request lifts "
+        "it. Falls to 0: it expired; breaks off above 0: something drove it out. Good: it is "
+        "lifted before it gets there. Models that never expire are not drawn, and a deadline that "
+        "passed belongs to a model at work.",
+        [Ask(f"bottomk(10, {soonest})", "{{model}} on {{instance}}")],
         Place(8, 9),
         unit=SECONDS,
         empty="nothing resident has a deadline",
@@ -353,12 +349,12 @@ def _queue() -> Panel:
 
 
 def _context() -> Panel:
-    context = pick("ollama_model_context_tokens")
+    largest = largest_of(pick("ollama_model_context_tokens"), "instance", "model")
     return lines(
         "Context",
-        "Tokens of context that it was loaded with. Good: one level line; a line that jumps means "
-        "clients that reload it from each other with different num_ctx.",
-        [Ask(largest_of(context, "instance", "model"), "{{model}} on {{instance}}")],
+        "Tokens of context that it was loaded with, the ten largest. Good: one level line; a line "
+        "that jumps means clients that reload it from each other with different num_ctx.",
+        [Ask(f"topk(10, {largest})", "{{model}} on {{instance}}")],
         Place(6),
         unit=COUNT,
         stepped=True,
@@ -414,8 +410,8 @@ def _what() -> Panel:
         Column(
             "Loaded", f"1000 * {_of_info('ollama_model_loaded_timestamp_seconds', info)}", MOMENT
         ),
-        Column("Memory", _of_info("ollama_model_memory_bytes", info), BYTES, decimals=1),
-        Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0),
+        Column("Memory", _of_info("ollama_model_memory_bytes", info), BYTES, decimals=1, width=80),
+        Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0, width=75),
     ]
     return rows(
         "What is loaded",

@@ -34,6 +34,7 @@ from dashboards.build.promql import (
     events,
     largest_of,
     or_zero,
+    over,
     pick,
     quantile,
     rate,
@@ -90,7 +91,13 @@ def _numbers() -> list[Panel]:
             [
                 Ask(f"sum({up})", "up", "instant"),
                 Ask(f"sum({up} == bool 0)", "not answering", "instant"),
-                Ask(f"sum({pick('up')} == bool 0)", "unreachable exporter", "instant"),
+                # `up` is of every job of that Prometheus: only those that have an exporter count.
+                Ask(
+                    f"sum(({pick('up')} == bool 0) and on (job) "
+                    f"last_over_time({over('ollama_up', RANGE)}))",
+                    "unreachable exporter",
+                    "instant",
+                ),
             ],
             Place(8, 4),
             unit=COUNT,
@@ -217,16 +224,16 @@ def _resident() -> Panel:
     left = f"{largest_of(pick('ollama_model_expires_timestamp_seconds'), *EACH)} - time()"
     now = f"and on (job, instance, model) {memory}"  # advice outlives residency
     columns = [
-        Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=95),
-        Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=110),
-        Column("Leaves in", left, SECONDS, decimals=0, never=True, width=100),
+        Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=85),
+        Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=100),
+        Column("Leaves in", left, SECONDS, decimals=0, never=True, width=80),
         Column(
             "Keep-alive",
             f"{largest_of(pick('ollama_model_keep_alive_seconds'), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,
-            width=100,
+            width=85,
         ),
         Column(
             "Advised",
@@ -234,14 +241,14 @@ def _resident() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
-            width=100,
+            width=85,
         ),
         Column(
             "Rests on gaps",
             f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
-            width=115,
+            width=105,
         ),
     ]
     return rows(
@@ -340,11 +347,19 @@ def _latest() -> Panel:
         {"instance": "Server", "model": "Model", "reason": "Reason"},
         [
             Column("When", f"1000 * {largest_of(moments, *labels)}", MOMENT),
-            Column("Early by", largest_of(early, *labels), SECONDS, decimals=0, never=True),
+            Column(
+                "Early by",
+                largest_of(early, *labels),
+                SECONDS,
+                decimals=0,
+                never=True,
+                width=100,
+            ),
             Column(
                 "Times",
                 f"round({times}) and on (instance, model, reason) {moments}",
                 decimals=0,
+                width=80,
             ),
         ],
         Place(14),
@@ -404,7 +419,8 @@ def _exporter() -> list[Panel]:
         ),
         bars(
             "Its own defects",
-            "Errors while recording, warnings and errors in its log, names folded into `other`. "
+            "Errors while recording, warnings and errors in its log, names folded into `other`, "
+            "reasons that the server's log contradicts. "
             "Good: nothing.",
             [
                 Ask(events("ollama_exporter_recorder_errors_total"), "recorder errors"),
@@ -413,6 +429,7 @@ def _exporter() -> list[Panel]:
                     "log: {{level}}",
                 ),
                 Ask(events("ollama_exporter_label_overflow_total", "label"), "folded {{label}}"),
+                Ask(events("ollama_log_contradictions_total"), "log against tracker"),
             ],
             place,
         ),

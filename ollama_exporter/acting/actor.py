@@ -2,8 +2,9 @@
 """All that the exporter does to its server, put together; nothing, unless the file says so."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from ollama_exporter.acting.aliases import Aliases
@@ -23,6 +24,7 @@ from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder
 
 SOON: Final = 0.2  # the same at the start, while none are known
+logger = logging.getLogger(__name__)
 LEARN: Final = 5.0  # seconds between two looks whether there are new names
 
 
@@ -79,10 +81,10 @@ class Actor:
             )
         self._settings = settings
         self._changes = False  # requests are changed
-        self.take(settings)
+        self._wanted = asyncio.Event()
 
     def attach(self, proxy: Proxy | None) -> None:
-        """Take the proxy whose requests are changed."""
+        """Take the proxy whose requests are changed, and begin with the settings."""
         self._proxy = proxy
         self.take(self._settings)
 
@@ -91,13 +93,16 @@ class Actor:
         self._settings = settings
         self._warm.take(settings.keep_warm)
         self._pilot.take(settings.autopilot)
+        changes = bool(settings.defaults) or settings.autopilot is not None
         if self._defaulting is None or self._recorder is None:
+            if changes:
+                logger.warning("Defaults have no effect: set --proxy.listen-address")
             return
         self._defaulting.rules = Rules(settings.defaults, settings.autopilot, self._pilot.given)
-        changes = bool(settings.defaults) or settings.autopilot is not None
         if self._proxy is not None:
             self._proxy.amend = self._defaulting if changes else None
         self._changes = changes
+        self._wanted.set()
         # Nobody else is told of requests while nothing is to be done: an observation costs time.
         watches = changes or bool(settings.keep_warm.models)
         self._recorder.on_request = self._saw_request if watches else self._observer
@@ -118,7 +123,10 @@ class Actor:
             installed = self._around.server().installed
             if self._changes and installed is not None:
                 await self._aliases.learn(installed)
-            await asyncio.sleep(LEARN if installed is not None else SOON)
+            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEARN if installed is not None else SOON):
+                    await self._wanted.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.names import normalise
-from ollama_exporter.protocol.wire import Shown
 
 MOST_NAMES: Final = 512
 
@@ -19,8 +18,8 @@ MOST_NAMES: Final = 512
 class Shows(Protocol):
     """What is asked."""
 
-    async def show(self, model: str) -> Shown:
-        """Ask what a model is made of."""
+    async def show(self, name: str) -> str | None:
+        """Ask for the weights that a name stands for."""
 
 
 class Aliases:
@@ -41,7 +40,7 @@ class Aliases:
             if (known is not None and size in (0, known[0])) or len(self._weights) >= MOST_NAMES:
                 continue
             with suppress(OllamaExporterError):  # a cloud model, or it was just deleted
-                self._weights[key] = (size, (await self._server.show(name)).weights or "")
+                self._weights[key] = (size, await self._server.show(name) or "")
 
     def knows(self, model: str) -> bool:
         """Tell whether a name's weights are known."""

@@ -206,5 +206,4 @@ async def _keep(client: ActingClient, name: str, wish: Wish, there: RunningModel
 
 
 async def _held(client: ActingClient, model: RunningModel, left: float) -> Held:
-    shown = await client.show(model.name)
-    return Held(model.name, model.size_vram, left, shown.weights or "")
+    return Held(model.name, model.size_vram, left, await client.show(model.name) or "")

@@ -2,7 +2,6 @@
 """What `warm` and `measure` share: whom they ask, and how they write numbers."""
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -11,29 +10,43 @@ import click
 from ollama_exporter import accept
 from ollama_exporter.acting.warmup import Missing
 from ollama_exporter.cli.options import settings_from, with_settings
-from ollama_exporter.errors import ConfigError
 from ollama_exporter.protocol.acting import ActingClient
 from ollama_exporter.protocol.keepalive import render
+from ollama_exporter.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 FLAGS: Final = ("ollama.url", "ollama.ca-file", "ollama.token-file", "ollama.timeout")
-SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB|GB|MB)?", re.IGNORECASE)
-UNITS: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 GIB: Final = 1 << 30
 
 
-def with_server(command: F) -> F:
-    """Give a command the flags that say which server is meant."""
-    command = with_settings(only=FLAGS)(command)
-    return click.option("--host", metavar="URL", help="Short for --ollama.url.")(command)
+def with_server(*more: str) -> Callable[[F], F]:
+    """Give a command the flags that say which server is meant, and how long one waits for it."""
+
+    def decorate(command: F) -> F:
+        command = with_settings(only=(*FLAGS, *more))(command)
+        command = click.option("--host", metavar="URL", help="Short for --ollama.url.")(command)
+        return click.option(
+            "--timeout",
+            default="10m",
+            show_default=True,
+            callback=duration,
+            metavar="DURATION",
+            help="Longest time for one load, or one call.",
+        )(command)
+
+    return decorate
 
 
-def client_of(values: dict[str, Any]) -> ActingClient:
-    """Make the client by a command's flags. Raises ConfigError."""
+def server_of(values: dict[str, Any]) -> Settings:
+    """Return the settings that a command's flags say. Raises ConfigError."""
     host = values.pop("host")
     if host is not None:
         values["ollama_url"] = host
-    settings = settings_from(values)
+    return settings_from(values)
+
+
+def client_of(settings: Settings) -> ActingClient:
+    """Make the client. Raises ConfigError."""
     return ActingClient(settings.target, timeout=settings.ollama_timeout)
 
 
@@ -43,14 +56,8 @@ def duration(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def memory_size(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read a size's option: 24GiB, 8192MiB; GiB if no unit is given."""
-    if value is None:
-        return None
-    match = SIZE.fullmatch(value.strip())
-    size = 0 if match is None else int(float(match[1]) * UNITS[(match[2] or "GiB").lower()])
-    if size <= 0:
-        raise ConfigError(f"--{param.name}", value, "accepted: a size such as 24GiB or 8192MiB")
-    return size
+    """Read a size's option."""
+    return None if value is None else accept.size(f"--{param.name}", value)
 
 
 def not_installed(missing: Missing) -> str:

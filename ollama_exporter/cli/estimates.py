@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long loads took, as a running exporter has counted it: the estimate of a progress bar."""
+"""How long loads took, as an exporter has counted it: the estimate of a progress bar."""
 
 import http.client
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_exporter.protocol.names import normalise
+from ollama_exporter.state import StateFile
 
 SUM: Final = "ollama_model_load_seconds_sum"
 COUNT: Final = "ollama_model_load_seconds_count"
@@ -34,6 +35,19 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
         finally:
             connection.close()
     return {}
+
+
+def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
+    """Return the same from the state file of an exporter of that server. Never raises."""
+    saved = file.peek()
+    if saved is None:
+        return {}
+    habits = {name: saved.habits.get(normalise(name)) for name in names}
+    return {
+        name: habit.load_seconds / habit.loads
+        for name, habit in habits.items()
+        if habit is not None and habit.loads
+    }
 
 
 def _means(text: str, names: Sequence[str]) -> dict[str, float]:

@@ -60,19 +60,11 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     metavar="DURATION",
     help="How often you call it, for the verdict.",
 )
-@click.option(
-    "--timeout",
-    default="10m",
-    show_default=True,
-    callback=acting.duration,
-    metavar="DURATION",
-    help="Longest time for one call.",
-)
 @click.option("--force", is_flag=True, help="Measure although the server is in use.")
 @click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
-@acting.with_server
+@acting.with_server()
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -100,7 +92,7 @@ def command(
         values.pop("num_ctx"),
         values.pop("force"),
     )
-    client = acting.client_of(values)
+    client = acting.client_of(acting.server_of(values))
     ctx.exit(asyncio.run(_run(client, plan, every, form)))
 
 

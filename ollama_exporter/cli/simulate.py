@@ -13,17 +13,16 @@ from urllib.parse import urlsplit
 
 import click
 
+from ollama_exporter import accept
 from ollama_exporter.errors import ConfigError, OllamaExporterError
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
-from ollama_exporter.simulator.catalogue import GIB, MIB, default_catalogue
+from ollama_exporter.simulator.catalogue import GIB, default_catalogue
 from ollama_exporter.simulator.player import Played
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import NEVER, Generation, Host
 from ollama_exporter.simulator.workload import WORKLOADS
 
 DEFAULT_LISTEN: Final = "127.0.0.1:11434"
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB)?", re.IGNORECASE)
-_UNITS: Final = {"gib": GIB, "mib": MIB}
 
 
 def listen_address(value: str) -> tuple[str, int]:
@@ -42,11 +41,7 @@ def listen_address(value: str) -> tuple[str, int]:
 
 def memory_size(value: str) -> int:
     """Read a size such as 24GiB or 8192MiB, GiB if no unit is given. Raises ConfigError."""
-    match = _SIZE.fullmatch(value.strip())
-    size = 0 if match is None else int(float(match[1]) * _UNITS[(match[2] or "GiB").lower()])
-    if size <= 0:
-        raise ConfigError("--memory", value, "a size is accepted, such as 24GiB or 8192MiB")
-    return size
+    return accept.size("--memory", value)
 
 
 def keep_alive_seconds(value: str) -> float:

@@ -4,6 +4,7 @@
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,9 +24,10 @@ from ollama_exporter.acting.warmup import (
     warm_up,
 )
 from ollama_exporter.cli import acting, exits
-from ollama_exporter.cli.estimates import earlier_loads
+from ollama_exporter.cli.estimates import earlier_loads, saved_loads
 from ollama_exporter.protocol.acting import ActingClient
 from ollama_exporter.sections.mapping import keep_alive
+from ollama_exporter.state import StateFile
 
 CODES: Final = {
     Outcome.LOADED: exits.OK,
@@ -42,7 +44,7 @@ class Output:
     """How it is told."""
 
     as_json: bool
-    exporter: str
+    estimates: Callable[[], dict[str, float]]  # seconds of earlier loads, by name
 
 
 class Lines(Watcher):
@@ -92,14 +94,6 @@ class Bars(Watcher):
 )
 @click.option("--num-ctx", type=click.IntRange(1), help="Context of models that are not resident.")
 @click.option(
-    "--timeout",
-    default="10m",
-    show_default=True,
-    callback=acting.duration,
-    metavar="DURATION",
-    help="Longest time for one load.",
-)
-@click.option(
     "--wait-for-server",
     is_flag=False,
     flag_value="5m",
@@ -125,7 +119,7 @@ class Bars(Watcher):
     help="Metrics of an exporter that knows how long loads took.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@acting.with_server
+@acting.with_server("state.file")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -153,9 +147,16 @@ def command(
         memory=values.pop("memory"),
         evict=values.pop("evict"),
     )
-    client = acting.client_of(values)
+    settings = acting.server_of(values)
     names = list(dict.fromkeys(models))
-    output = Output(as_json, exporter)
+
+    def estimates() -> dict[str, float]:
+        file = settings.state_file
+        saved = saved_loads(StateFile(file, url=settings.ollama_url), names) if file else {}
+        return saved | earlier_loads(exporter, names)
+
+    output = Output(as_json, estimates)
+    client = acting.client_of(settings)
     ctx.exit(asyncio.run(_run(client, names, wish, wait_for_server, output)))
 
 
@@ -175,7 +176,7 @@ async def _run(
         if not console.is_terminal or output.as_json:
             results = await warm_up(client, names, wish, installed, Lines())
         else:
-            estimates = await asyncio.to_thread(earlier_loads, output.exporter, names)
+            estimates = await asyncio.to_thread(output.estimates)
             with _progress(console) as progress:
                 watcher = Bars(progress, estimates)
                 results = await warm_up(client, names, wish, installed, watcher)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 from ollama_exporter.errors import TargetError
-from ollama_exporter.protocol.wire import InstalledModel, RunningModel, Shown
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.facts import WeightsNamed
 
 K = TypeVar("K")
@@ -34,7 +34,7 @@ class Client(Protocol):
         """Ask for the installed models."""
         ...
 
-    async def show(self, name: str) -> Shown:
+    async def show(self, name: str) -> str | None:
         """Ask for the weights of a model."""
         ...
 
@@ -135,7 +135,7 @@ class Naming:
             return
         if digest not in self._weights:
             try:
-                _put(self._weights, digest, (await self._client.show(name)).weights)
+                _put(self._weights, digest, await self._client.show(name))
             except TargetError as err:
                 self._open[name] = self._open.get(name, 0) + 1
                 logger.debug("Weights not known", extra={"model": name, "err": str(err)})

@@ -12,14 +12,12 @@ import httpx
 import msgspec
 
 from ollama_exporter.errors import RequestError
-from ollama_exporter.protocol.client import OllamaClient, http_client, tls_context
+from ollama_exporter.protocol.client import Line, OllamaClient, http_client, tls_context
 from ollama_exporter.protocol.reading import Ending, Reading
 from ollama_exporter.protocol.routes import Body
 from ollama_exporter.protocol.tap import Tap, tap_for
-from ollama_exporter.protocol.wire import Shown, decode_show
 from ollama_exporter.target import Target
 
-CONNECTIONS: Final = 8
 LONGEST_TEXT: Final = 300
 REFUSED_EMBEDDING: Final = "does not support generate"
 Options = Mapping[str, Any]
@@ -47,7 +45,7 @@ class ActingClient(OllamaClient):
     def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
         context = tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context)
-        self._calls = http_client(target, None, context, connections=CONNECTIONS)
+        self._make = lambda: http_client(target, None, context)
 
     async def preload(
         self,
@@ -75,10 +73,6 @@ class ActingClient(OllamaClient):
         body = {"model": model, "keep_alive": 0, "stream": False}
         await self._post("/api/generate", body, patience)
 
-    async def show(self, name: str) -> Shown:
-        """Ask what a model is made of."""
-        return decode_show(await self._post("/api/show", {"model": name}, self._timeout))
-
     async def generate(
         self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
     ) -> Generated:
@@ -95,8 +89,7 @@ class ActingClient(OllamaClient):
             if tap.content and math.isnan(first):
                 first = now() - began
 
-        request = self._request("/api/generate", {**body, "stream": True})
-        response = await self._send(self._calls, request, take, timeout=patience)
+        response = await self._call("/api/generate", {**body, "stream": True}, take, patience)
         total = now() - began
         _check(response, bytes(beginning))
         reading = tap.end()
@@ -104,20 +97,23 @@ class ActingClient(OllamaClient):
             raise RequestError(response.status_code, reading.error or "the answer broke off")
         return Generated(reading, None if math.isnan(first) else first, total)
 
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await super().aclose()
-        await self._calls.aclose()
-
-    async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> bytes:
+    async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
         answer = bytearray()
-        request = self._request(path, body)
-        response = await self._send(self._calls, request, answer.extend, timeout=patience)
+        response = await self._call(path, body, answer.extend, patience)
         _check(response, bytes(answer))
-        return bytes(answer)
 
-    def _request(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
-        return self._calls.build_request("POST", path, json=dict(body), headers=self._headers())
+    async def _call(
+        self, path: str, body: Mapping[str, Any], take: Callable[[bytes], None], patience: float
+    ) -> httpx.Response:
+        """Ask on a connection of its own: loads last for minutes, several at the same time."""
+        line = Line(self._make)
+        try:
+            request = line.http.build_request(
+                "POST", path, json=dict(body), headers=self._headers()
+            )
+            return await self._send(line, request, take, timeout=patience)
+        finally:
+            await line.http.aclose()
 
 
 def _check(response: httpx.Response, body: bytes) -> None:

@@ -18,7 +18,6 @@ from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.wire import (
     InstalledModel,
     RunningModel,
-    Shown,
     decode_ps,
     decode_show,
     decode_tags,
@@ -49,6 +48,23 @@ class PsAnswer:
     body: bytes
 
 
+class Line:
+    """One client of httpx, replaced when a request on it was given up.
+
+    A request that is cancelled at the wrong moment never gives its place in httpx's pool back, and
+    with one place that pool is dead for good (seen with httpcore 1.0.9).
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self.http = make()
+
+    async def replace(self) -> None:
+        """Go on with a new one."""
+        old, self.http = self.http, self._make()
+        await old.aclose()
+
+
 class OllamaClient:
     """Asks one server. Every method raises TargetError and ends within `timeout` seconds.
 
@@ -61,8 +77,8 @@ class OllamaClient:
         self._target = target
         self._timeout = timeout
         context = ssl_context or tls_context(target)
-        self._polls = http_client(target, timeout, context)
-        self._others = http_client(target, timeout, context)
+        self._polls = Line(lambda: http_client(target, timeout, context))
+        self._others = Line(lambda: http_client(target, timeout, context))
         self._token = read_token(target.token_file)
 
     async def ps(self) -> PsAnswer:
@@ -90,36 +106,36 @@ class OllamaClient:
         """Ask for the installed models."""
         return decode_tags((await self._ask(self._others, "/api/tags"))[1])
 
-    async def show(self, name: str) -> Shown:
-        """Ask what a model is made of."""
+    async def show(self, name: str) -> str | None:
+        """Ask for the weights that a name stands for; None: it has no blob of its own."""
         return decode_show((await self._ask(self._others, "/api/show", json={"model": name}))[1])
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._polls.aclose()
-        await self._others.aclose()
+        await self._polls.http.aclose()
+        await self._others.http.aclose()
 
     async def _ask(
         self,
-        client: httpx.AsyncClient,
+        line: Line,
         path: str,
         *,
         json: Mapping[str, str] | None = None,
         extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
-        """Send a GET, or with `json` a POST; return the answer with its body."""
-        body, method = bytearray(), "GET" if json is None else "POST"
-        request = client.build_request(
+        """Send a GET, or with `json` a POST."""
+        method, body = "GET" if json is None else "POST", bytearray()
+        request = line.http.build_request(
             method, path, json=json, headers=self._headers(), extensions=extensions
         )
-        response = await self._send(client, request, body.extend, timeout=self._timeout)
+        response = await self._send(line, request, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
             raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
         return response, bytes(body)
 
     async def _send(
         self,
-        client: httpx.AsyncClient,
+        line: Line,
         request: httpx.Request,
         take: Callable[[bytes], None],
         *,
@@ -129,12 +145,13 @@ class OllamaClient:
         try:
             # httpx bounds each read, not the answer: a body that trickles would last for ever.
             async with asyncio.timeout(timeout):
-                response = await client.send(request, stream=True)
+                response = await line.http.send(request, stream=True)
                 try:
                     await _read(response, take)
                 finally:
                     await response.aclose()
         except TimeoutError as err:
+            await line.replace()
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
         except httpx.HTTPError as err:
             raise _translate(err) from err
@@ -184,7 +201,7 @@ def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
 
 
 def http_client(
-    target: Target, timeout: float | None, context: ssl.SSLContext, *, connections: int = 1
+    target: Target, timeout: float | None, context: ssl.SSLContext
 ) -> httpx.AsyncClient:
     """Return a client of httpx for a target: it goes there and nowhere else."""
     return httpx.AsyncClient(
@@ -193,7 +210,7 @@ def http_client(
         timeout=timeout,
         trust_env=False,  # HTTP_PROXY would hijack even loopback
         follow_redirects=False,
-        limits=httpx.Limits(max_connections=connections, keepalive_expiry=None),
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
         headers={
             "accept-encoding": "identity",
             "user-agent": f"ollama_exporter/{__version__}",

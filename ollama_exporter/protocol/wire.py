@@ -60,14 +60,6 @@ class InstalledModel:
     remote: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What `/api/show` says. `weights`: name of the blob, by which the scheduler knows a runner."""
-
-    weights: str | None  # None: it has no blob of its own
-    embeds: bool = False  # it makes embeddings and nothing else
-
-
 class _Details(msgspec.Struct):
     family: str | None = None
     format: str | None = None
@@ -109,7 +101,6 @@ class _Version(msgspec.Struct):
 
 class _Show(msgspec.Struct):
     modelfile: str = ""
-    capabilities: list[str] | None = None
 
 
 _PS: Final = msgspec.json.Decoder(_Ps)
@@ -150,12 +141,12 @@ def decode_version(body: bytes) -> str:
     return _decode(_VERSION, body).version
 
 
-def decode_show(body: bytes) -> Shown:
-    """Decode an answer of `/api/show`. Raises TargetError(malformed)."""
-    shown = _decode(_SHOW, body)
-    kinds = shown.capabilities or ()
-    embeds = "embedding" in kinds and "completion" not in kinds
-    return Shown(weights_of(shown.modelfile), embeds)
+def decode_show(body: bytes) -> str | None:
+    """Decode the weights of an answer of `/api/show`; None: it names no blob.
+
+    Raises TargetError(malformed).
+    """
+    return weights_of(_decode(_SHOW, body).modelfile)
 
 
 def parse_time(text: str | None) -> float:

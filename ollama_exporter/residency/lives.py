@@ -7,6 +7,7 @@ writes it. A runner that was condemned before it was ever idle shows E = now.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,11 +89,20 @@ class Life:
             return None
         return max(0.0, self.deadline() - left)
 
+    @property
+    def promised(self) -> float | None:
+        """E as the last request known has set it, unless others were under way. None: not known."""
+        if self.last_use is None or not self.requested:
+            return None
+        return self.last_use + self.requested
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
             return self.expires
         later = self.last_use + self.requested
+        if self.last_use > self.seen + CLOCK_ERROR:  # no poll has shown it yet, sooner or later
+            return later
         return max(self.expires, later) if later > self.seen else self.expires
 
 
@@ -123,6 +133,14 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
         _forgive(life, poll.started)
+
+
+def note_company(lives: Collection[Life], poll: Snapshot) -> None:
+    """Note who is condemned beside an idle one: the scheduler would have taken that one."""
+    for life in lives:
+        if life.at_now and life.beside_idle is None:
+            others = (other for other in lives if other is not life)
+            life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
 
 
 def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) -> None:

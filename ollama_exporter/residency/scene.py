@@ -85,11 +85,11 @@ class Scene:
         if self.journal.followed:
             return bool(self.journal.moments(LogKind.LOAD_DONE, at - LOGGED_END, at + 0.005))
         return any(
-            runner is not self.death.runner
-            and runner.unlisted is not None
-            and runner.listed is not None
-            and at - LOAD_END <= runner.unlisted < at <= runner.listed <= at + LOAD_END
+            at - LOAD_END <= runner.unlisted < at <= ended <= at + LOAD_END
             for runner in self.runners.all
+            if runner is not self.death.runner
+            and runner.unlisted is not None
+            and (ended := runner.listed or runner.died) is not None
         )
 
     @cached_property

@@ -12,7 +12,16 @@ from datetime import UTC, tzinfo
 from types import TracebackType
 from typing import Final, Self
 
-from ollama_exporter.simulator import anthropic, control, http, listing, native, openai, responses
+from ollama_exporter.simulator import (
+    anthropic,
+    control,
+    http,
+    listing,
+    native,
+    openai,
+    origins,
+    responses,
+)
 from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.catalogue import Catalogue, default_catalogue
 from ollama_exporter.simulator.crew import Crew
@@ -31,6 +40,7 @@ ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/api/version": {"GET": listing.version, "HEAD": listing.version},
     "/api/tags": {"GET": listing.tags, "HEAD": listing.tags},
     "/api/ps": {"GET": listing.ps},
+    "/api/status": {"GET": listing.status},
     "/api/show": {"POST": listing.show},
     "/api/copy": {"POST": listing.copy},
     "/api/delete": {"DELETE": listing.delete},
@@ -236,7 +246,8 @@ class Simulator:
     async def _handle(self, exchange: http.Exchange) -> None:
         await self._ready.wait()
         request = exchange.request
-        if not self._allowed(request.host):
+        known = self._allowed(request.host)
+        if not (known and origins.allowed(request.origin, host=request.host)):
             await exchange.respond(403, b"", None)
             return
         methods = self._methods(request.path)

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
+from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.residency.events import View
+
 STYLE: Final = (
     ":root{color-scheme:light dark}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}"
@@ -12,6 +15,17 @@ STYLE: Final = (
 )
 # The page needs its own style and nothing else.
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def facts_of(url: str, server: ServerState, view: View) -> dict[str, str]:
+    """Return what is known now, for the page."""
+    resident = [model.name for model in view.models if model.resident] if server.up else []
+    return {
+        "Server": url,
+        "Answers": "yes" if server.up else "no",
+        "Version": server.version or "not known yet",
+        "Resident": ", ".join(resident) or "none",
+    }
 
 
 def page(*, version: str, links: Mapping[str, str], facts: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 
 import asyncio
 import io
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,18 +11,20 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from ollama_exporter.acting.warmup import Outcome, Warmed
-from ollama_exporter.cli.estimates import earlier_loads
+from ollama_exporter.cli.estimates import earlier_loads, saved_loads
 from ollama_exporter.cli.warm import Bars
+from ollama_exporter.residency.idle import IdleGaps
+from ollama_exporter.residency.saved import Habit, Saved
 from ollama_exporter.simulator.catalogue import default_catalogue
 from ollama_exporter.simulator.server import Config, Simulator
-from tests.integration.test_serve_defaults import HOST
+from ollama_exporter.state import StateFile
 from tests.support.exporting import exporting, until
 from tests.support.faultserver import closed_port
 
 
 def test_a_running_exporter_tells_what_it_has_measured() -> None:
     async def main() -> dict[str, float]:
-        config = Config(host=HOST, catalogue=default_catalogue().compressed(50.0))
+        config = Config(catalogue=default_catalogue().compressed(50.0))
         async with (
             Simulator(config) as sim,
             exporting(sim.url, proxy_addresses=(":0",)) as exporter,
@@ -38,6 +41,19 @@ def test_a_running_exporter_tells_what_it_has_measured() -> None:
 
     found = asyncio.run(main())
     assert found == {"mistral": pytest.approx(0.6, rel=0.3)}
+
+
+def test_a_state_file_tells_it_as_well_and_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    file = StateFile(path, url="http://box:11434")
+    assert saved_loads(file, ["mistral"]) == {}
+    habits = {"mistral:latest": Habit(IdleGaps(), load_seconds=60.0, loads=2)}
+    file.write(Saved(None, (), (), habits))
+    assert saved_loads(file, ["mistral", "llama3.2"]) == {"mistral": 30.0}
+    assert saved_loads(StateFile(path, url="http://other:11434"), ["mistral"]) == {}
+    path.write_text("{", encoding="utf-8")
+    assert saved_loads(file, ["mistral"]) == {}
+    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
 
 
 @pytest.mark.parametrize("url", ["https://box/metrics", "nonsense", "http://127.0.0.1:%d/metrics"])

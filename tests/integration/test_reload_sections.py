@@ -78,7 +78,8 @@ def test_sections_come_and_go_without_a_restart(tmp_path: Path) -> None:
         await until(
             lambda: any(isinstance(x, Load) and x.name == "llama3.2:latest" for x in sim.truth)
         )
-        assert (await ask("qwen2.5:7b")).headers[HEADER] == "keep_alive=20m0s"
+        # afterwards, if it is not known yet that no other name of it is resident
+        assert "20m0s" in (await ask("qwen2.5:7b")).headers[HEADER]
 
         refused = await reload(WARM.replace("10m", "10x"))
         assert refused.status_code == 500

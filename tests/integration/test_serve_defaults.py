@@ -84,12 +84,12 @@ def test_a_request_that_loads_its_model_gets_the_default() -> None:
         answer = await it.ask()
         assert answer.headers[HEADER] == "keep_alive=10m0s"
         assert it.runner().session == 600.0
-        samples = await it.exporter.samples()
+        # what the client carried, not what was made of it
+        carried = ("ollama_request_keep_alive_total", f"class=absent,{MISTRAL}")
+        samples = await it.exporter.until(lambda s: s.get(carried) == 1)
         changes = "ollama_request_changes_total"
         assert samples[changes, f"change=keep_alive_default,{MISTRAL}"] == 1
         assert samples[changes, f"change=keep_alive_cap,{MISTRAL}"] == 0
-        # what the client carried, not what was made of it
-        assert samples["ollama_request_keep_alive_total", f"class=absent,{MISTRAL}"] == 1
         await it.exporter.until(
             lambda s: s.get(("ollama_model_keep_alive_seconds", MISTRAL)) == 600
         )
@@ -172,8 +172,8 @@ def test_a_client_cannot_pin_a_model() -> None:
         answer = await it.ask(keep_alive="10m")
         assert HEADER not in answer.headers
         assert it.runner().session == 600.0
-        samples = await it.exporter.samples()
-        assert samples["ollama_request_keep_alive_total", f"class=never,{MISTRAL}"] == 2
+        carried = ("ollama_request_keep_alive_total", f"class=never,{MISTRAL}")
+        await it.exporter.until(lambda s: s.get(carried) == 2)
 
     with_rules(check, Rule("*", max_keep_alive=3600.0))
 
@@ -272,3 +272,14 @@ def test_another_name_of_a_resident_model_is_resident() -> None:
         assert (it.loads(), it.runner().session) == (1, 7200)
 
     with_rules(check, Rule("*", keep_alive=600.0, num_ctx=2048))
+
+
+def test_rules_without_a_proxy_are_said_to_have_no_effect() -> None:
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=HOST, catalogue=CATALOGUE)) as sim,
+            exporting(sim.url, defaults=(Rule("*", keep_alive=600.0),)) as exporter,
+        ):
+            assert exporter.log.count("Defaults have no effect: set --proxy.listen-address") == 1
+
+    asyncio.run(main())

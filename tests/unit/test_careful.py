@@ -10,9 +10,9 @@ import pytest
 
 from ollama_exporter.acting.aliases import Aliases
 from ollama_exporter.acting.careful import Kept, Renewal, renew, touch
-from ollama_exporter.errors import RequestError
+from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.client import PsAnswer
-from ollama_exporter.protocol.wire import RunningModel, Shown
+from ollama_exporter.protocol.wire import RunningModel
 
 NOW = 1_800_000_000.0
 
@@ -125,12 +125,12 @@ class Library:
     def __init__(self, **weights: str) -> None:
         self.weights, self.asked = weights, 0
 
-    async def show(self, model: str) -> Shown:
+    async def show(self, name: str) -> str | None:
         self.asked += 1
-        name = model.partition(":")[0].lower()
-        if name not in self.weights:
-            raise RequestError(404, "not found")
-        return Shown(self.weights[name] or None, embeds=False)
+        short = name.partition(":")[0].lower()
+        if short not in self.weights:
+            raise TargetError(FailureReason.STATUS, "HTTP status 404")
+        return self.weights[short] or None
 
 
 def test_names_of_the_same_weights_are_one_runner() -> None:

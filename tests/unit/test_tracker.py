@@ -7,7 +7,6 @@ import pytest
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.failures import Failure
-from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -18,74 +17,12 @@ from ollama_exporter.residency.events import (
     Unloaded,
 )
 from ollama_exporter.residency.facts import (
-    PollFailed,
     ProcessExited,
     RequestAnswered,
-    RequestEnded,
-    RequestStarted,
     Snapshot,
 )
 from ollama_exporter.residency.tracker import Tracker
-
-GIB = 2**30
-START = 1_800_000_000.0
-
-
-def model(
-    name: str, expires: float, *, size: int = 5, context: int = 4096, digest: str = ""
-) -> RunningModel:
-    """An entry that expires so many seconds after the start."""
-    return RunningModel(
-        f"{name}:latest",
-        digest or name * 8,
-        START + expires,
-        size * GIB,
-        size * GIB,
-        context,
-    )
-
-
-class Story:
-    """A tracker and what it said; moments are seconds after the start."""
-
-    def __init__(self, *, window: float = 60.0) -> None:
-        self.tracker = Tracker(window=window)
-        self.said: list[Event] = []
-
-    def poll(self, at: float, *models: RunningModel, new_connection: bool = False) -> None:
-        snapshot = Snapshot(START + at, START + at, models, new_connection=new_connection)
-        self.said += self.tracker.observe(snapshot)
-
-    def fail(self, at: float, reason: FailureReason) -> None:
-        self.said += self.tracker.observe(PollFailed(START + at, START + at, reason))
-
-    def request(
-        self,
-        number: int,
-        name: str,
-        start: float,
-        *,
-        answered: float | None = None,
-        ended: float | None = None,
-        keep_alive: float | None = None,
-        num_ctx: int | None = None,
-        stop: bool = False,
-        failure: Failure | None = None,
-    ) -> None:
-        self.tracker.observe(
-            RequestStarted(START + start, number, f"{name}:latest", keep_alive, num_ctx, stop)
-        )
-        if answered is not None:
-            self.tracker.observe(RequestAnswered(START + answered, number))
-        if ended is not None:
-            self.tracker.observe(RequestEnded(START + ended, number, failure))
-
-    @property
-    def unloads(self) -> list[Unloaded]:
-        return [event for event in self.said if isinstance(event, Unloaded)]
-
-    def reasons(self) -> list[tuple[str, Reason, str | None]]:
-        return [(u.model.name.removesuffix(":latest"), u.reason, u.by) for u in self.unloads]
+from tests.support.story import START, Story, model
 
 
 def test_models_at_the_first_poll_are_found_not_loaded() -> None:
@@ -105,6 +42,14 @@ def test_gone_at_its_deadline_is_expired() -> None:
     unload = story.unloads[0]
     assert (unload.not_before, unload.not_after) == (START + 15, START + 21)
     assert unload.resident_since == START
+
+
+def test_a_deadline_that_a_request_brought_forward_after_the_last_poll() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 1, answered=1.1, ended=2, keep_alive=3)
+    story.poll(6, model("b", 306))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
 
 
 def test_removed_behind_another_unload_is_still_expired() -> None:

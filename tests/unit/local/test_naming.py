@@ -8,7 +8,7 @@ from typing import Any
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.local.naming import ATTEMPTS, CATCH_UP, LONGEST_LOAD, MOST_MODELS, Naming
-from ollama_exporter.protocol.wire import InstalledModel, RunningModel, Shown
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.facts import WeightsNamed
 from tests.support.machine import hexed
 from tests.support.virtual import now, run_virtually
@@ -35,11 +35,11 @@ class Server:
         self._fail()
         return tuple(self.installed)
 
-    async def show(self, name: str) -> Shown:
+    async def show(self, name: str) -> str | None:
         """Show the weights of a model."""
         self.asked.append(name)
         self._fail()
-        return Shown(self.weights[name])
+        return self.weights[name]
 
     def _fail(self) -> None:
         if self.failing:
