@@ -29,10 +29,12 @@ from dashboards.build.promql import (
     total_of,
 )
 from dashboards.build.tables import Column, rows
+from ollama_exporter.residency.idle import BOUNDS
 
 GAP: Final = "ollama_model_idle_gap_seconds"
 IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
-NEVER: Final = "1e+15"  # stands for never: sorts behind every bound and reads "never"
+NEVER: Final = "1000000000000000"  # stands for never: sorts behind every bound
+UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 GIB_HOUR: Final = 2**30 * 3600
 
 
@@ -91,18 +93,12 @@ def _by_keep_alive(
         colours={name: colour},
         empty=NO_REQUESTS,
     )
-    panel.with_transformation(
-        model.DataTransformerConfig(
-            "convertFieldType",
-            options={
-                "conversions": [{"targetField": "le", "destinationType": "number"}],
-                "fields": {},
-            },
-        )
-    )
+    # Sorted as numbers, named as text: not every version of Grafana has numbers below its bars.
+    panel.with_transformation(_converted("number"))
     panel.with_transformation(
         model.DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": "le"}]})
     )
+    panel.with_transformation(_converted("string"))
     panel.with_transformation(
         model.DataTransformerConfig(
             "organize",
@@ -113,21 +109,26 @@ def _by_keep_alive(
             },
         )
     )
-    ends = [
-        {"type": "value", "options": {"0": {"text": "0", "index": 0}}},
-        {
-            "type": "range",
-            "options": {"from": 1e14, "to": None, "result": {"text": "never", "index": 1}},
-        },
-    ]
+    named = {"0": "0", **{str(bound): _spelled(bound) for bound in BOUNDS}, NEVER: "never"}
+    texts = {key: {"text": text, "index": n} for n, (key, text) in enumerate(named.items())}
     panel.override_by_name(
         "keep-alive",
-        [
-            model.DynamicConfigValue("unit", SECONDS),
-            model.DynamicConfigValue("mappings", ends),
-        ],
+        [model.DynamicConfigValue("mappings", [{"type": "value", "options": texts}])],
     )
     return panel.show_value(values.VisibilityMode.AUTO).x_tick_label_spacing(0)
+
+
+def _converted(kind: str) -> model.DataTransformerConfig:
+    conversions = [{"targetField": "le", "destinationType": kind}]
+    return model.DataTransformerConfig(
+        "convertFieldType", options={"conversions": conversions, "fields": {}}
+    )
+
+
+def _spelled(seconds: float) -> str:
+    """Write a bound as one would say it: 90 s, 7.5 min, 1 day."""
+    unit, name = next((size, name) for size, name in UNITS if seconds >= size)
+    return f"{seconds / unit:g} {name}"
 
 
 def _row(expression: str, le: str) -> str:
