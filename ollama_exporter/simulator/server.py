@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from ollama_exporter.simulator import (
-    admission,
     anthropic,
     control,
+    hosts,
     http,
     listing,
     native,
     openai,
+    origins,
     responses,
 )
 from ollama_exporter.simulator.calls import ApiError, resolve
@@ -243,7 +244,8 @@ class Simulator:
     async def _handle(self, exchange: http.Exchange) -> None:
         await self._ready.wait()
         request = exchange.request
-        if not admission.admits(request, address=self.config.address):
+        known = hosts.known(self.config.address, request.host)
+        if not (known and origins.allowed(request.origin, host=request.host)):
             await exchange.respond(403, b"", None)
             return
         methods = self._methods(request.path)
