@@ -94,6 +94,26 @@ def test_other_weights_of_its_own_name_replaced_it() -> None:
     assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
 
 
+def test_weights_that_have_no_name_yet_are_waited_for() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    assert story.reasons() == []
+    story.tell(renamed("a", "sha256-new", 107))
+    story.poll(107.5, model("b", 310))
+    assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
+
+
+def test_weights_that_nobody_names_evict_all_the_same() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    story.poll(161, model("b", 310))
+    assert story.reasons() == [("a", Reason.EVICTED, None)]
+
+
 def test_nobody_waited_for_the_room_of_what_was_stopped() -> None:
     story = two_loaded()
     story.death(100, 1)
