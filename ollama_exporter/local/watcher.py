@@ -53,6 +53,7 @@ class Watcher:
         self._seen: bool | None = None  # what was told last; None: nothing yet
         self._missing_since: float | None = None  # the server answers and is not to be found
         self._said = ""  # why they are not seen
+        self._level = logging.WARNING if place.insist else logging.INFO
         self.names_wanted = asyncio.Event()  # only then it is worth asking for weights
 
     @property
@@ -135,7 +136,7 @@ class Watcher:
         self._deaths.close()
         if why != self._said:
             self._said = why
-            logger.info("Processes are not watched", extra={"why": why})
+            logger.log(self._level, "Processes are not watched", extra={"why": why})
 
     # -- births and deaths -----------------------------------------------------------------------
 
