@@ -122,6 +122,7 @@ class Watcher:
             self._tell(ProcessesSeen(now, seen=True))
             logger.info("Processes are watched", extra={"pid": server.pid})
         self._said, self._missing_since = "", None
+        self._search.hurry()  # for the day that it dies
         self.names_wanted.set()
         for fact in self._census.start(now, server):
             self._tell(fact)
@@ -182,8 +183,6 @@ class Watcher:
     def _died(self, pid: int) -> None:
         for fact in self._census.died(self._now(), pid):
             self._tell(fact)
-        if self._census.server is None:
-            self._search.hurry()
         self._wake.set()
 
 
