@@ -3,34 +3,27 @@
 
 from typing import Final
 
-from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
 from dashboards.build.frame import address, dashboard
+from dashboards.build.memory_acting import autopilot, changes, held_back, warm_ups
+from dashboards.build.memory_cost import advice, cold_if, gaps, memory_if
 from dashboards.build.panels import (
     BYTES,
     COUNT,
-    NO_REQUESTS,
-    SECONDS,
     SHARE,
     Ask,
     Panel,
     Place,
     bars,
-    columns,
-    heat,
     lines,
     number,
     thresholds,
 )
 from dashboards.build.promql import (
-    EACH,
-    RANGE,
-    buckets,
     events,
     largest_of,
-    over,
     pick,
     share,
     total,
@@ -40,12 +33,7 @@ from dashboards.build.promql import (
 from dashboards.build.tables import Column, rows
 from ollama_exporter.residency.events import Reason
 
-GAP: Final = "ollama_model_idle_gap_seconds"
-IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
 UNUSED: Final = 300  # seconds without a request, after which memory counts as idle
-NEVER: Final = "1e+15"  # stands for never: sorts behind every bound and reads "never"
-NOT_TOLD: Final = "the exporter was not told to act"
-GIB_HOUR: Final = 2**30 * 3600
 
 
 def memory() -> model.Dashboard:
@@ -58,13 +46,13 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps()],
+                [cold_if(), memory_if(), advice(), gaps()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
             (
                 "What the exporter does by itself",
-                [_warm_ups(), _held_back(), _changes(), _autopilot()],
+                [warm_ups(), held_back(), changes(), autopilot()],
             ),
         ],
         marked=["Memory in use and idle"],
@@ -154,184 +142,6 @@ def _numbers() -> list[Panel]:
             steps=thresholds(palette.GOOD, (1, palette.WARN), (20, palette.BAD)),
         ),
     ]
-
-
-def _cold_if() -> Panel:
-    count = total_of(_gained(f"{GAP}_count"))
-    warm = total_of(_gained(f"{GAP}_bucket", le="!=+Inf"), "le")
-    return _by_keep_alive(
-        "Cold starts that each keep-alive would have cost",
-        "For every pause between two requests seen in this time range: it is a cold start for each "
-        "keep-alive that is shorter. Good: choose the value behind which the bars hardly fall. "
-        "Evictions come on top.",
-        _row(count, "0"),
-        f'label_replace(scalar({count}) - {warm}, "le", "$1", "le", "(.*)")',
-        _row(f"0 * {count}", NEVER),
-        unit=COUNT,
-        name="cold starts",
-        colour=palette.COLD,
-    )
-
-
-def _memory_if() -> Panel:
-    held = largest_of(f"max_over_time({over('ollama_model_memory_bytes', RANGE)})", *EACH)
-    on = "* on (job, instance, model) group_left ()"
-    whole = total_of(f"{_gained(f'{GAP}_sum')} {on} {held}")
-    cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
-    return _by_keep_alive(
-        "Idle memory that each keep-alive would have cost",
-        "GiB times hours that models would have stayed in memory without being used, in this time "
-        "range. Good: choose the value before which the bars hardly rise.",
-        _row(f"0 * {whole}", "0"),
-        f"{cut} / {GIB_HOUR}",
-        _row(f"{whole} / {GIB_HOUR}", NEVER),
-        unit=COUNT,
-        name="GiB hours",
-        colour=palette.WARM,
-    )
-
-
-def _by_keep_alive(
-    title: str,
-    says: str,
-    *rows_of: str,
-    unit: str,
-    name: str,
-    colour: str,
-) -> Panel:
-    panel = columns(
-        title,
-        says,
-        [Ask(" or ".join(rows_of), name, "table")],
-        Place(12, 9),
-        x="keep-alive",
-        unit=unit,
-        colours={name: colour},
-        empty=NO_REQUESTS,
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig(
-            "convertFieldType",
-            options={
-                "conversions": [{"targetField": "le", "destinationType": "number"}],
-                "fields": {},
-            },
-        )
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": "le"}]})
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig(
-            "organize",
-            options={
-                "excludeByName": {"Time": True},
-                "indexByName": {"le": 0, "Value": 1},
-                "renameByName": {"le": "keep-alive", "Value": name},
-            },
-        )
-    )
-    ends = [
-        {"type": "value", "options": {"0": {"text": "0", "index": 0}}},
-        {
-            "type": "range",
-            "options": {"from": 1e14, "to": None, "result": {"text": "never", "index": 1}},
-        },
-    ]
-    panel.override_by_name(
-        "keep-alive",
-        [
-            model.DynamicConfigValue("unit", SECONDS),
-            model.DynamicConfigValue("mappings", ends),
-        ],
-    )
-    return panel.show_value(values.VisibilityMode.AUTO).x_tick_label_spacing(0)
-
-
-def _row(expression: str, le: str) -> str:
-    """Give a lone number its place among the keep-alives."""
-    return f'label_replace({expression}, "le", "{le}", "", "")'
-
-
-def _gained(metric: str, **matchers: str) -> str:
-    return f"increase({over(metric, RANGE, **matchers)})"
-
-
-def _advice() -> Panel:
-    gaps = total(f"{GAP}_count", *EACH)
-    columns_ = [
-        Column("Pauses", f"round({gaps})", decimals=0, width=70),
-        Column(
-            "Median pause",
-            f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
-            SECONDS,
-            decimals=0,
-            width=110,
-        ),
-        Column(
-            "In effect",
-            largest_of(pick("ollama_model_keep_alive_seconds"), *EACH),
-            SECONDS,
-            decimals=0,
-            never=True,
-            width=80,
-        ),
-        Column(
-            "Advised",
-            largest_of(pick("ollama_model_advised_keep_alive_seconds"), *EACH),
-            SECONDS,
-            decimals=0,
-            never=True,
-            width=80,
-        ),
-        Column(
-            "Rests on",
-            largest_of(pick("ollama_model_advice_samples"), *EACH),
-            decimals=0,
-            steps=((None, palette.GREY), (20, palette.NEUTRAL)),
-            width=75,
-        ),
-        Column(
-            "Cold starts",
-            f"round({total('ollama_cold_starts_total', *EACH)})",
-            decimals=0,
-            width=90,
-        ),
-        Column(
-            "A load takes",
-            share(
-                total("ollama_model_load_seconds_sum", *EACH),
-                total("ollama_model_load_seconds_count", *EACH),
-            ),
-            SECONDS,
-            decimals=1,
-            width=100,
-        ),
-    ]
-    return rows(
-        "Keep-alive in effect and advised",
-        "What each model's pauses were like, the keep-alive that governs it, the one that would "
-        "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
-        {"instance": "Server", "model": "Model"},
-        columns_,
-        Place(14, 8),
-        links={"Model": address("ollama-model", instance="Server", model="Model")},
-        sort="Cold starts",
-        empty=NO_REQUESTS,
-    )
-
-
-def _gaps() -> Panel:
-    return heat(
-        "Pauses between requests",
-        "How long models were idle before the next request. A keep-alive above a band keeps it "
-        "warm; one below pays for nothing. Good: bands that are apart.",
-        Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(10),
-        unit=SECONDS,
-        scheme="Purples",
-        empty=NO_REQUESTS,
-    )
 
 
 def _evictions() -> Panel:
@@ -454,72 +264,4 @@ def _disk() -> Panel:
         Place(6),
         hidden=(),
         sort="On disk",
-    )
-
-
-def _warm_ups() -> Panel:
-    asks = [
-        Ask(events("ollama_warmups_total"), "loaded"),
-        Ask(events("ollama_warmup_failures_total"), "failed"),
-        Ask(events("ollama_keep_alive_renewals_total", "by"), "keep-alive lifted by {{by}}"),
-    ]
-    return bars(
-        "Warm-ups and renewals",
-        "Loads that the exporter began by itself, and keep-alives that it lifted, where it was "
-        "told to. Good: none fails; loads as often as something expected was missing.",
-        asks,
-        Place(6, 7),
-        colours={"loaded": palette.GOOD, "failed": palette.BAD},
-        empty=NOT_TOLD,
-    )
-
-
-def _held_back() -> Panel:
-    held = pick("ollama_warmup_held")
-    return rows(
-        "Expected, and not warmed: why",
-        "Models that keep-warm should have loaded and does not, with its reason. Good: empty.",
-        {"instance": "Server", "model": "Model", "why": "Why"},
-        [
-            Column(
-                "Held",
-                largest_of(held, "instance", "model", "why"),
-                texts={"1": ("now", palette.WARN)},
-                width=60,
-            )
-        ],
-        Place(6, 7),
-        hidden=(),
-        links={"Model": address("ollama-model", instance="Server", model="Model")},
-        empty="none",
-    )
-
-
-def _changes() -> Panel:
-    asks = [
-        Ask(events("ollama_request_changes_total", "change"), "{{change}}"),
-        Ask(events("ollama_autopilot_changes_total"), "autopilot chose anew"),
-    ]
-    return bars(
-        "Requests that the proxy changed",
-        "What the defaults in the proxy set or capped, and how often the autopilot chose another "
-        "keep-alive. Good: caps are rare; many are clients that want to pin models.",
-        asks,
-        Place(6, 7),
-        empty=NOT_TOLD,
-    )
-
-
-def _autopilot() -> Panel:
-    chosen = largest_of(f"({pick('ollama_autopilot_keep_alive_seconds')} < +Inf)", "model")
-    return lines(
-        "Keep-alive by the autopilot",
-        "What it gives to requests that carry none; the scale is logarithmic. Good: steady for "
-        "days.",
-        [Ask(chosen, "{{model}}")],
-        Place(6, 7),
-        unit=SECONDS,
-        stepped=True,
-        logarithmic=True,
-        empty=NOT_TOLD,
     )

@@ -70,7 +70,7 @@ class Virtual:
         script: Script,
         start: float,
         *,
-        expected: Sequence[str] = ("mistral",),
+        expected: Sequence[str] = ("mistral:latest",),
         poll: float = POLL,
     ) -> None:
         self._polls = [n * poll for n in range(int(script.duration / poll))]

@@ -80,4 +80,4 @@ def left(seconds: float | None) -> str:
         return ""
     if math.isinf(seconds):
         return "never"
-    return render(round(seconds)) if seconds > 0 else "in use"
+    return render(math.floor(seconds)) if seconds > 0 else "in use"

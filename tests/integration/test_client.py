@@ -5,7 +5,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -328,3 +328,21 @@ def test_an_unusable_token_file_is_a_config_error_without_the_token(
     assert (caught.value.field, caught.value.value) == ("ollama.token-file", str(token_file))
     with pytest.raises(ConfigError):
         OllamaClient(target)
+
+
+def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
+    """A request cancelled while its connection was made kept its place in httpx's pool for ever."""
+
+    async def main() -> None:
+        async with faultserver(good) as server:
+            for moment in range(200):
+                client = OllamaClient(Target("test", server.url), timeout=5.0)
+                client._timeout = moment * 2e-5  # noqa: SLF001 - a busy machine, at that moment
+                for _ in range(3):
+                    with suppress(TargetError):
+                        await client.ps()
+                client._timeout = 5.0  # noqa: SLF001 - a calmer one
+                await client.ps()
+                await client.aclose()
+
+    asyncio.run(main())

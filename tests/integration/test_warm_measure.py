@@ -5,6 +5,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -234,25 +235,23 @@ SCRIPTED = Catalogue(
 
 
 def test_the_scripted_times_are_found_within_three_percent(tmp_path: Path) -> None:
+    """A busy machine only adds to them, so the least of each is what was scripted."""
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("Tell me [[n=4 tps=5 ttft=0.6]]", encoding="utf-8")
     with serving(catalogue=SCRIPTED) as server:
-        arguments = ["--runs", "2", "--prompt-file", str(prompt), "--json"]
+        arguments = ["--runs", "3", "--cold-runs", "2", "--prompt-file", str(prompt), "--json"]
         done = server.run("measure", "mistral", *arguments)
         assert done.exit_code == 0, done.output
         told = json.loads(done.stdout)
-        cold, warm, cached = told["summary"]
         assert [row["kind"] for row in told["summary"]] == ["cold", "warm", "cached"]
-        assert cold["parts"]["load"]["median"] == pytest.approx(1.0, rel=0.03)
-        for row, wait in ((cold, 1.0), (warm, 0.0), (cached, 0.0)):
-            assert row["parts"]["prompt"]["median"] == pytest.approx(0.6, rel=0.03)
-            assert row["parts"]["generation"]["median"] == pytest.approx(0.8, rel=0.03)
-            first = row["parts"]["first_token"]["median"]
-            assert first == pytest.approx(wait + 0.6, rel=0.03)
-            total = row["parts"]["total"]["median"]
-            assert total == pytest.approx(wait + 1.4, rel=0.03)
-        assert warm["parts"]["load"]["median"] < 0.02
-        assert told["verdict"].startswith("The first call costs 2.4 s, 1.0 s of it loading; ")
+        for row, load in zip(told["summary"], (1.0, 0.0, 0.0), strict=True):
+            least = {name: spread["low"] for name, spread in row["parts"].items()}
+            assert least["load"] == pytest.approx(load, rel=0.03, abs=0.02)
+            assert least["prompt"] == pytest.approx(0.6, rel=0.03)
+            assert least["generation"] == pytest.approx(0.8, rel=0.03)
+            assert least["first_token"] == pytest.approx(load + 0.6, rel=0.03)
+            assert least["total"] == pytest.approx(load + 1.4, rel=0.03)
+        assert re.match(r"The first call costs 2\.\d s, 1\.\d s of it loading; ", told["verdict"])
         assert told["verdict"].endswith(
             "Keep the model for 7 minutes or more if you call it every 6 minutes."
         )
