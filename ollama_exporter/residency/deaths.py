@@ -79,15 +79,17 @@ class Rhythm:
         """The longest time between two unloads of one queue."""
         return BRIEF if self.none else LONGEST_WAIT
 
-    def usual(self, gap: float, *, slower: bool = False) -> bool | None:
+    def usual(self, gap: float, *, slower: bool = False, cpu: bool = False) -> bool | None:
         """Tell whether a birth that long after a death waited for it. None: cannot be told.
 
         `slower`: a dead runner is still listed; asking it slows the look at the memory down.
+        `cpu`: the dead one held no memory of a GPU; then nothing is waited for.
         """
         known = len(self._gaps)
         slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else self._jitter()
         near = sum(-BIRTH_EARLY <= gap - other <= slack for other in self._gaps)
-        if self.none:  # an old server reads the vocabulary first, a busy machine takes its time
+        # An old server reads the vocabulary first, a busy machine takes its time.
+        if self.none or (cpu and known < ENOUGH):
             return gap <= BRIEF or near >= max(2, 0.2 * known)
         if gap < SHORTEST_WAIT:
             return known < 3  # noqa: PLR2004

@@ -199,7 +199,8 @@ class Scene:
             x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
             for x in self.deaths.recent
         )
-        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        cpu = self.death.life.model.size_vram == 0
+        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower, cpu=cpu)
         return False if usual is None and self._waited_longer(gap) else usual
 
     def _waited_longer(self, gap: float) -> bool:

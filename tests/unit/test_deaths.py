@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What births and deaths of processes settle, rule by rule: see docs/unload-reasons.md."""
 
+from dataclasses import replace
+
 import pytest
 
 from ollama_exporter.residency.deaths import Rhythm
@@ -50,6 +52,19 @@ def test_a_birth_at_once_names_the_evictor_where_nothing_is_waited_for(gap: floa
     assert story.reasons() == [
         (gone, Reason.EVICTED, f"{came}:latest") for gone, came in ("ac", "ca", "ac", "ca")
     ]
+
+
+def test_on_a_cpu_a_birth_five_seconds_later_is_no_successor() -> None:
+    story = Story()
+    story.names("a", "b")
+    story.server(0, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=0)
+    story.poll(0, replace(model("a", 300), size_vram=0))
+    story.death(100, 1)
+    story.poll(100.1)
+    story.birth(105, 2, "b")
+    story.poll(110, model("b", 410))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
 
 
 def test_a_birth_after_the_wait_for_memory_names_the_evictor() -> None:
