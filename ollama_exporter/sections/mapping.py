@@ -2,7 +2,6 @@
 """A section as YAML gives it, and what its values have in common with each other."""
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -67,10 +66,3 @@ def lasting(name: str, value: object) -> float:
 def context(name: str, value: object) -> int:
     """Accept a num_ctx. Raises ConfigError."""
     return accept.count(1)(name, value)
-
-
-def written(seconds: float) -> int | float:
-    """Return a keep_alive as a request's JSON carries it: seconds, -1 for ever."""
-    if math.isinf(seconds):
-        return -1
-    return int(seconds) if seconds == int(seconds) else seconds

@@ -121,7 +121,7 @@ def test_two_minutes_show_every_reason() -> None:
         "crashed",
         "out_of_memory",
     }, seen + out
-    assert re.search(r"\n  cold +7\.\d s \|L+A+\|  load 5\.\d, answer 1\.\d\n", out)
+    assert re.search(r"\n  cold +[67]\.\d s \|L+A+\|  load 5\.\d, answer 1\.\d\n", out)
     assert re.search(r"\n  warm +1\.\d s \|A+\|  answer 1\.\d\n", out)
     assert "wrong:" not in out, seen + out
     for model, reason in set(UNLOADED.findall(seen)):

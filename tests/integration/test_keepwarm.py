@@ -21,6 +21,7 @@ CATALOGUE = default_catalogue().compressed(200.0)  # loads of 75 to 375 ms
 ROOMY = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
 SMALL = replace(ROOMY, memory=7 * GIB)  # one of the two at a time
 MISTRAL = "model=mistral:latest"
+PATIENT: dict[str, Any] = {"ollama_timeout": 5.0}
 
 
 def section(*models: Warm, **changes: Any) -> KeepWarm:
@@ -46,7 +47,7 @@ def kept(
         async with (
             Simulator(config) as sim,
             httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
-            exporting(sim.url, keep_warm=keep_warm, **changes) as exporter,
+            exporting(sim.url, keep_warm=keep_warm, **PATIENT | changes) as exporter,
         ):
             await check(sim, exporter, client)
 
@@ -95,7 +96,7 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
             body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": "10m"}
             await client.post("/api/generate", json=body | options)
             keep_warm = section(Warm("mistral:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await check(sim, exporter, client)
 
     asyncio.run(main())
@@ -117,7 +118,7 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: float) -> None:
             if not math.isinf(longer):
                 runner.expires_at = runner.timer = sim.site.clock() + 900
             keep_warm = section(Warm("mistral:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await exporter.until(lambda s: s["ollama_up", ""] == 1)
                 if not math.isinf(longer):
                     await until(lambda: exporter.log.count("Keep-alive renewed"))
@@ -201,7 +202,7 @@ def test_a_load_that_fails_is_counted_and_not_repeated_at_once() -> None:
         async with Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim:
             sim.site.engine.fail_next_load(Reason.CRASHED)
             keep_warm = section(Warm("mistral:latest", 600.0))
-            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await check(sim, exporter)
 
     asyncio.run(main())
@@ -227,27 +228,18 @@ def test_an_embedding_model_is_warmed_as_well() -> None:
 
 def test_the_context_is_that_of_the_last_incarnation() -> None:
     async def main() -> None:
-        host = replace(ROOMY, keep_alive=0.3)
         async with (
-            Simulator(Config(host=host, catalogue=CATALOGUE)) as sim,
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
             httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
         ):
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
-            # too short a keep-alive to be renewed in time: it expires, and is loaded again
-            async with exporting(sim.url, keep_warm=section(Warm("mistral:latest", 60.0))) as it:
-                await it.until(
-                    lambda s: (
-                        s.get(("ollama_model_context_tokens", MISTRAL)) == 2048
-                        and (
-                            s.get(("ollama_warmups_total", MISTRAL)) == 1
-                            or s.get(
-                                ("ollama_keep_alive_renewals_total", f"by=keep_warm,{MISTRAL}")
-                            )
-                            == 1
-                        )
-                    )
-                )
+            keep_warm = section(Warm("mistral:latest", 60.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                context = ("ollama_model_context_tokens", MISTRAL)
+                await exporter.until(lambda s: s.get(context) == 2048)
+                await sim.restart()
+                await exporter.until(lambda s: s.get(("ollama_warmups_total", MISTRAL)) == 1)
                 assert {load.num_ctx for load in loads(sim)} == {2048}
 
     asyncio.run(main())
@@ -265,7 +257,7 @@ def test_another_name_of_a_resident_model_needs_no_load() -> None:
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
             keep_warm = section(Warm("mine:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 renewals = ("ollama_keep_alive_renewals_total", "by=keep_warm,model=mine:latest")
                 await exporter.until(lambda s: s.get(renewals) == 1)
                 samples = await exporter.samples()

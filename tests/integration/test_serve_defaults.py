@@ -18,6 +18,7 @@ from tests.support.exporting import Running, exporting
 
 CATALOGUE = default_catalogue().compressed(200.0)
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
+PROXY: dict[str, Any] = {"proxy_addresses": (":0",), "ollama_timeout": 5.0}
 HEADER = "x-ollama-exporter-set"
 MISTRAL = "model=mistral:latest"
 V1 = "/v1/chat/completions"
@@ -62,7 +63,7 @@ def with_rules(
     async def main() -> None:
         async with (
             Simulator(Config(host=host, catalogue=CATALOGUE)) as sim,
-            exporting(sim.url, proxy_addresses=(":0",), defaults=rules, **changes) as exporter,
+            exporting(sim.url, defaults=rules, **PROXY | changes) as exporter,
         ):
             said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
             proxy = f"http://{vars(said[0])['address']}"

@@ -375,3 +375,23 @@ def test_the_librarys_families_can_be_asked_for_where_they_are_served(*, runtime
 @pytest.mark.parametrize("story", STORIES)
 def test_promtool_has_nothing_to_say(story: str) -> None:
     assert check_metrics(text_of(STORIES[story])) == []
+
+
+def test_the_birth_of_a_server_is_one_number_however_clocks_drift() -> None:
+    drift = iter(range(1000))
+    seen = process_view(LOADING)
+    built = build(
+        view=lambda: seen,
+        server=lambda: UP,
+        wall=lambda moment: moment + next(drift) / 1000,
+        log_lines=LogCounter(),
+        runtime=False,
+        sight=Seeing(),
+    )
+    births = {
+        line
+        for _ in range(5)
+        for line in text_of(built).splitlines()
+        if line.startswith(("ollama_server_start_time_seconds ", "ollama_model_load_started_"))
+    }
+    assert len(births) == 2
