@@ -21,6 +21,7 @@ from dashboards.build.promql import (
     EACH,
     RANGE,
     buckets,
+    in_effect,
     largest_of,
     over,
     pick,
@@ -154,7 +155,7 @@ def advice() -> Panel:
         ),
         Column(
             "In effect",
-            largest_of(pick("ollama_model_keep_alive_seconds"), *EACH),
+            largest_of(in_effect(), *EACH),
             SECONDS,
             decimals=0,
             never=True,

@@ -38,6 +38,7 @@ from dashboards.build.panels import (
 from dashboards.build.promql import (
     RANGE,
     events,
+    in_effect,
     largest_of,
     mean,
     pick,
@@ -196,7 +197,7 @@ def _countdown() -> Panel:
 def _keep_alive() -> Panel:
     asks = [
         Ask(
-            largest_of(f"({pick('ollama_model_keep_alive_seconds')} < +Inf)", "model"),
+            largest_of(f"({in_effect()} < +Inf)", "model"),
             "{{model}} in effect",
         ),
         Ask(

@@ -25,6 +25,7 @@ from dashboards.build.promql import (
     RANGE,
     TARGET,
     UNEXPECTED,
+    in_effect,
     largest_of,
     or_zero,
     over,
@@ -193,7 +194,7 @@ def resident() -> Panel:
         Column("Leaves in", left, SECONDS, decimals=0, never=True, width=80),
         Column(
             "Keep-alive",
-            f"{largest_of(pick('ollama_model_keep_alive_seconds'), *EACH)} {now}",
+            f"{largest_of(in_effect(), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,

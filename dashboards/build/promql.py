@@ -26,6 +26,12 @@ def pick(metric: str, **matchers: str) -> str:
     return metric + "{" + ", ".join(_matchers(metric, matchers)) + "}"
 
 
+def in_effect() -> str:
+    """Select the keep-alives in effect: seen exactly, or the roundest that deadlines allow."""
+    exact, allowed = "ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds"
+    return f"({pick(exact)} or {pick(allowed)})"
+
+
 def over(metric: str, window: str, **matchers: str) -> str:
     """Select it over a window."""
     return f"{pick(metric, **matchers)}[{window}]"

@@ -48,7 +48,8 @@ class Life:
     expires: float  # E
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
-    slid: bool = False  # E slid at a positive distance
+    slid: bool = False  # E may have slid at a positive distance
+    slides: bool = False  # two polls have seen it slide: its distance is the keep-alive
     at_now: bool = False  # E = now: condemned before it was ever idle
     condemned_after: float | None = None  # start of the last poll before E = now was seen, and of
     condemned_at: float | None = None  # the first that showed it
@@ -121,6 +122,7 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     changed = model.expires_at != life.model.expires_at
     moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
     slides = changed and abs(moved - passed) <= SLIDE_ERROR + poll.ended - poll.started
+    life.slides |= slides
     if changed:
         life.epoch = epoch
     elif life.at_now:
@@ -161,7 +163,7 @@ def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) ->
     life.slid |= not life.written and life.expires > poll.ended + ABOVE_NOW
     if math.isinf(life.expires):
         life.revealed = math.inf
-    elif life.slid and sliding:
+    elif life.slides and life.slid and sliding:
         life.revealed = life.expires - (poll.started + poll.ended) / 2
     elif life.revealed is not None and (
         math.isinf(life.revealed) or life.expires > poll.ended + life.revealed

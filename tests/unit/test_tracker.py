@@ -269,6 +269,14 @@ def test_with_all_requests_seen_the_waiting_one_may_want_other_options() -> None
     assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
 
 
+def test_a_deadline_that_does_not_slide_reveals_no_keep_alive() -> None:
+    story = Story()
+    story.poll(0, model("a", 200))
+    assert story.tracker.view().models[0].keep_alive is None
+    story.poll(15, model("a", 200))
+    assert story.tracker.view().models[0].keep_alive is None
+
+
 def test_keep_alive_is_revealed_while_the_deadline_slides() -> None:
     story = Story()
     story.poll(0)
