@@ -125,9 +125,12 @@ class OllamaClient:
     ) -> tuple[httpx.Response, bytes]:
         """Send a GET, or with `json` a POST."""
         method, body = "GET" if json is None else "POST", bytearray()
-        request = line.http.build_request(
-            method, path, json=json, headers=self._headers(), extensions=extensions
-        )
+        try:
+            request = line.http.build_request(
+                method, path, json=json, headers=self._headers(), extensions=extensions
+            )
+        except UnicodeError as err:  # a name that cannot be asked for
+            raise TargetError(FailureReason.REFUSED, str(err)) from err
         response = await self._send(line, request, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
             raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
@@ -157,7 +160,7 @@ class OllamaClient:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
-        except UnicodeError as err:  # a name that cannot be asked for
+        except UnicodeError as err:  # likewise
             raise TargetError(FailureReason.REFUSED, str(err)) from err
         return response
 
