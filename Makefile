@@ -5,7 +5,10 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | keepalive | bench | bench-proxy | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | clean
+#   make dashboards                  build dashboards/grafana/ anew
+#   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
+#   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -24,7 +27,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy clean run-env dev-env monitoring programs clients
+.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
+.PHONY: run-env dev-env monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -47,6 +51,8 @@ programs: monitoring
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"
+	@! command -v npm >/dev/null 2>&1 || $(MAKE) $(SCHEMAS)/node_modules \
+		|| echo "make: npm could not get it: the test that needs it will be skipped" >&2
 
 # -- what one does ---------------------------------------------------------------------------------
 
@@ -81,7 +87,38 @@ format: dev-env
 docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
 	@$(PY) -c "from ollama_exporter.cli.reference import configuration as c; print(c(), end='')" > docs/configuration.md
-	@echo "make: docs/metrics.md and docs/configuration.md written"
+	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
+	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
+
+dashboards: dev-env
+	@$(PY) -m dashboards.build
+	@echo "make: dashboards/grafana/*.json written"
+
+# Grafana's types, its components: each in a folder of its own, that git does not see.
+NPM = npm install --silent --no-audit --no-fund --no-package-lock --legacy-peer-deps --prefix $(1)
+SCHEMAS := dashboards/schemas
+PAGE := dashboards/pictures/page
+
+$(SCHEMAS)/node_modules: $(SCHEMAS)/package.json
+	@echo "make: getting Grafana's types (some 10 s)"
+	@$(call NPM,$(SCHEMAS)) && touch $@
+
+$(PAGE)/node_modules: $(PAGE)/package.json
+	@echo "make: getting Grafana's components (421 MB, some 60 s)"
+	@$(call NPM,$(PAGE)) && touch $@
+
+dashboard-schemas: $(SCHEMAS)/node_modules
+	@node $(SCHEMAS)/check.js dashboards/grafana/*.json
+
+dashboard-units: $(PAGE)/node_modules
+	@node $(PAGE)/units.cjs > $(SCHEMAS)/units.json
+	@echo "make: $(SCHEMAS)/units.json written"
+
+dashboard-pictures: programs $(PAGE)/node_modules
+	@$(PY) -m pip install --quiet --group pictures
+	@cd $(PAGE) && node_modules/.bin/esbuild main.jsx --bundle --outfile=out/main.js --loader:.js=jsx \
+		--loader:.ttf=empty --define:process.env.NODE_ENV='"production"' --log-level=error
+	@$(WITH_PATH) $(PY) -m dashboards.pictures
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
@@ -97,9 +134,12 @@ conformance: dev-env
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
 
+bench-watch: dev-env
+	@$(PY) -m bench.watch $(ARGS)
+
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find ollama_exporter tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find ollama_exporter tests bench dashboards -name __pycache__ -type d -prune -exec rm -rf {} +

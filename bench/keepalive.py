@@ -210,7 +210,7 @@ def mean(rows: list[Row], policy: str, even: float) -> float:
     return statistics.mean(row.costs[policy] for row in rows if row.break_even == even)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], *, digits: int = 2) -> str:
     """Return the evidence as Markdown: each family at 15 min, the means at all."""
     lines = [
         "| arrivals | " + " | ".join(POLICIES) + " |",
@@ -218,10 +218,10 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         if row.break_even == 900.0:
-            values = " | ".join(f"{row.costs[policy]:.2f}" for policy in POLICIES)
+            values = " | ".join(f"{row.costs[policy]:.{digits}f}" for policy in POLICIES)
             lines.append(f"| {row.family} | {values} |")
     for even in BREAK_EVENS:
-        values = " | ".join(f"**{mean(rows, policy, even):.2f}**" for policy in POLICIES)
+        values = " | ".join(f"**{mean(rows, policy, even):.{digits}f}**" for policy in POLICIES)
         lines.append(f"| **mean, break-even {even / 60:g} min** | {values} |")
     return "\n".join(lines)
 
@@ -231,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="only each n-th function")
     parser.add_argument("--copies", type=int, default=8, help="of the families that are drawn")
+    parser.add_argument("--digits", type=int, default=2)
     parser.add_argument("--write", type=Path, help="page that holds the table between its marks")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -240,7 +241,7 @@ def main() -> None:
         took = time.monotonic() - started
         print(f"{took:4.0f} s  {name}: {pooled(family)} gaps", file=sys.stderr)
     if arguments.write is None:
-        print(table(rows))
+        print(table(rows, digits=arguments.digits))
         return
     text = arguments.write.read_text(encoding="utf-8")
     head, rest = text.split(MARKS[0])

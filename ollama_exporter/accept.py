@@ -95,8 +95,10 @@ def addresses(name: str, value: object) -> tuple[str, ...]:
 def telemetry_path(name: str, value: object) -> str:
     """Accept the path of the metrics."""
     written = text(name, value)
-    if not re.fullmatch(r"(/[\w\-.~]+)+", written) or written.startswith("/-/"):
-        raise ConfigError(name, value, "accepted: a path that begins with a slash, not / or /-/…")
+    taken = written == "/sd" or written.startswith("/-/")
+    if taken or not re.fullmatch(r"(/[\w\-.~]+)+", written):
+        accepted = "accepted: a path that begins with a slash, not /, /sd or /-/…"
+        raise ConfigError(name, value, accepted)
     return written
 
 

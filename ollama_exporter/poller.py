@@ -137,16 +137,17 @@ class Poller:
 
         Requests come by the thousand: what they change of the view is shown a moment later.
         """
-        asked = self._tracker.asked
+        before = self._tracker.asked
         events = self._observe(fact)
+        asked = self._tracker.asked
         if events:
             self._hand_on(events)
             self._wake.set()
-        elif self._tracker.asked != asked:
+        elif asked is not None and asked != before and asked <= self._now():
             self._renew()
             self._wake.set()
         elif self._renewal is None:
-            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._renew)
+            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._show)
 
     async def _poll(self) -> None:
         started = self._last_started = self._now()
@@ -223,6 +224,12 @@ class Poller:
             self._sinks.errors()
             logger.exception("Fact could not be taken")
             return ()
+
+    def _show(self) -> None:
+        asked = self.view.asked
+        self._renew()
+        if self.view.asked != asked:  # a request that waits is looked after in a while
+            self._wake.set()
 
     def _renew(self) -> None:
         if self._renewal is not None:

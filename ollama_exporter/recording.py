@@ -19,7 +19,7 @@ import msgspec
 
 from ollama_exporter.errors import FailureReason, RecordingError, TargetError
 from ollama_exporter.protocol import keepalive
-from ollama_exporter.protocol.failures import classify
+from ollama_exporter.protocol.failures import Failure, classify
 from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.wire import models_from
 from ollama_exporter.recordedlines import LOCAL_READERS, line_of
@@ -172,10 +172,12 @@ def _read_request_start(record: Record) -> tuple[Fact, ...]:
 
 
 def _read_request_end(record: Record) -> tuple[Fact, ...]:
-    error, ttft = record.get("error"), record.get("ttft")
-    ended = RequestEnded(
-        float(record["t"]), record["id"], failure=classify(str(error)) if error else None
-    )
+    error, ttft, outcome = record.get("error"), record.get("ttft"), record.get("outcome", "ok")
+    broken = outcome != "client_gone" and (outcome != "ok" or record.get("done") is False)
+    failure = Failure.OTHER if broken else None  # it broke off without a word
+    if error:
+        failure = classify(str(error))
+    ended = RequestEnded(float(record["t"]), record["id"], failure=failure)
     if ttft is None or record.get("status", OK) != OK:  # an error's body says nothing of a runner
         return (ended,)
     return (RequestAnswered(float(record["start"]) + float(ttft), record["id"]), ended)

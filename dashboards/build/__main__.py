@@ -35,8 +35,9 @@ def _tidied(dashboard: Dashboard) -> dict[str, Any]:
         for field in ("auto", "auto_count", "auto_min"):
             variable.pop(field, None)
     for panel in made["panels"]:
-        if panel["type"] == "table":
-            panel["options"].pop("footer", None)
+        for each in (panel, *panel.get("panels", ())):
+            if each["type"] == "table":
+                each["options"].pop("footer", None)
     return made
 
 

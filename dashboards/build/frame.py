@@ -9,7 +9,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
-from dashboards.build.panels import DATASOURCE
+from dashboards.build.panels import DATASOURCE, target
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
 from ollama_exporter.cli.rules import RUNBOOKS
 from ollama_exporter.residency.events import Reason
@@ -54,12 +54,14 @@ def dashboard(
     marked: Sequence[str],
     runbooks: Mapping[str, str],
     marks: Sequence[str] = ("Unexpected unloads",),
+    folded: Sequence[str] = (),
 ) -> model.Dashboard:
     """Put a dashboard together; `question`: what it answers; a section without a title is first.
 
     `marked`: titles of the graphs that unloads are marked on: on all of them they would hide more
     than they say. `marks`: which unloads, from the start. `runbooks`: what to do
-    about what the panel of that title shows.
+    about what the panel of that title shows. `folded`: sections that show their title alone until
+    they are opened.
     """
     made = build.Dashboard(DASHBOARDS[uid]).uid(uid).description(question).tags([TAG])
     made.readonly().time(since, "now").refresh("1m").timezone("browser")
@@ -71,8 +73,14 @@ def dashboard(
     for name, reasons, colour in MARKS:
         made.annotation(_mark(name, reasons, colour, enabled=name in marks))
     for title, panels in sections:
+        row = build.Row(title)
+        if title in folded:
+            for panel in panels:
+                row.with_panel(panel)
+            made.with_row(row)
+            continue
         if title:
-            made.with_row(build.Row(title))
+            made.with_row(row)
         for panel in panels:
             made.with_panel(panel)
     return _numbered(made.build(), marked, runbooks)
@@ -83,7 +91,10 @@ def _numbered(
 ) -> model.Dashboard:
     """Give the panels ids: marks need them, and so do links to a panel."""
     ids: dict[str, int] = {}
-    for number, panel in enumerate(made.panels or (), start=1):
+    every: list[model.Panel | model.RowPanel] = []
+    for panel in made.panels or ():
+        every += [panel, *(panel.panels if isinstance(panel, model.RowPanel) else ())]
+    for number, panel in enumerate(every, start=1):
         title = panel.title or ""
         panel.id_val = ids[title] = number
         if title in runbooks and isinstance(panel, model.Panel):
@@ -148,13 +159,16 @@ def _links(uid: str) -> list[build.DashboardLink]:
 def _mark(name: str, reasons: str, colour: str, *, enabled: bool) -> build.AnnotationQuery:
     """Mark unloads at the moment that the exporter says, not at the scrape that showed it."""
     moments = pick("ollama_model_last_unload_timestamp_seconds", reason=f"=~{reasons}")
+    expression = f"{largest_of(moments, 'instance', 'model', 'reason')} * 1000"
+    # Grafana 11 asks what `target` says, older ones what stands beside it.
     return (
         build.AnnotationQuery()
+        .target(target(expression, "Anno", kind="range"))
         .name(name)
         .datasource(DATASOURCE)
         .enable(enabled)
         .icon_color(colour)
-        .expr(f"{largest_of(moments, 'instance', 'model', 'reason')} * 1000")
+        .expr(expression)
         .use_value_for_time(True)
         .step("60s")
         .title_format("{{model}}: {{reason}}")

@@ -3,34 +3,27 @@
 
 from typing import Final
 
-from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
 from dashboards.build.frame import address, dashboard
+from dashboards.build.memory_acting import autopilot, changes, held_back, warm_ups
+from dashboards.build.memory_cost import advice, cold_if, gaps, memory_if
 from dashboards.build.panels import (
     BYTES,
     COUNT,
-    NO_REQUESTS,
-    SECONDS,
     SHARE,
     Ask,
     Panel,
     Place,
     bars,
-    columns,
-    heat,
     lines,
     number,
     thresholds,
 )
 from dashboards.build.promql import (
-    EACH,
-    RANGE,
-    buckets,
     events,
     largest_of,
-    over,
     pick,
     share,
     total,
@@ -40,11 +33,7 @@ from dashboards.build.promql import (
 from dashboards.build.tables import Column, rows
 from ollama_exporter.residency.events import Reason
 
-GAP: Final = "ollama_model_idle_gap_seconds"
-IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
 UNUSED: Final = 300  # seconds without a request, after which memory counts as idle
-NEVER: Final = "1e+15"  # stands for never: sorts behind every bound and reads "never"
-GIB_HOUR: Final = 2**30 * 3600
 
 
 def memory() -> model.Dashboard:
@@ -57,10 +46,14 @@ def memory() -> model.Dashboard:
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
-                [_cold_if(), _memory_if(), _advice(), _gaps(), _warm_ups()],
+                [cold_if(), memory_if(), advice(), gaps()],
             ),
             ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
+            (
+                "What the exporter does by itself",
+                [warm_ups(), held_back(), changes(), autopilot()],
+            ),
         ],
         marked=["Memory in use and idle"],
         runbooks={
@@ -71,6 +64,7 @@ def memory() -> model.Dashboard:
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
+        folded=["What the exporter does by itself"],
     )
 
 
@@ -150,174 +144,6 @@ def _numbers() -> list[Panel]:
     ]
 
 
-def _cold_if() -> Panel:
-    count = total_of(_gained(f"{GAP}_count"))
-    warm = total_of(_gained(f"{GAP}_bucket", le="!=+Inf"), "le")
-    return _by_keep_alive(
-        "Cold starts that each keep-alive would have cost",
-        "For every pause between two requests seen in this time range: it is a cold start for each "
-        "keep-alive that is shorter. Good: choose the value behind which the bars hardly fall. "
-        "Evictions come on top.",
-        _row(count, "0"),
-        f'label_replace(scalar({count}) - {warm}, "le", "$1", "le", "(.*)")',
-        _row(f"0 * {count}", NEVER),
-        unit=COUNT,
-        name="cold starts",
-        colour=palette.COLD,
-    )
-
-
-def _memory_if() -> Panel:
-    held = largest_of(f"max_over_time({over('ollama_model_memory_bytes', RANGE)})", *EACH)
-    on = "* on (job, instance, model) group_left ()"
-    whole = total_of(f"{_gained(f'{GAP}_sum')} {on} {held}")
-    cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
-    return _by_keep_alive(
-        "Idle memory that each keep-alive would have cost",
-        "GiB times hours that models would have stayed in memory without being used, in this time "
-        "range. Good: choose the value before which the bars hardly rise.",
-        _row(f"0 * {whole}", "0"),
-        f"{cut} / {GIB_HOUR}",
-        _row(f"{whole} / {GIB_HOUR}", NEVER),
-        unit=COUNT,
-        name="GiB hours",
-        colour=palette.WARM,
-    )
-
-
-def _by_keep_alive(
-    title: str,
-    says: str,
-    *rows_of: str,
-    unit: str,
-    name: str,
-    colour: str,
-) -> Panel:
-    panel = columns(
-        title,
-        says,
-        [Ask(" or ".join(rows_of), name, "table")],
-        Place(12, 9),
-        x="keep-alive",
-        unit=unit,
-        colours={name: colour},
-        empty=NO_REQUESTS,
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig(
-            "convertFieldType",
-            options={
-                "conversions": [{"targetField": "le", "destinationType": "number"}],
-                "fields": {},
-            },
-        )
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": "le"}]})
-    )
-    panel.with_transformation(
-        model.DataTransformerConfig(
-            "organize",
-            options={
-                "excludeByName": {"Time": True},
-                "indexByName": {"le": 0, "Value": 1},
-                "renameByName": {"le": "keep-alive", "Value": name},
-            },
-        )
-    )
-    ends = [
-        {"type": "value", "options": {"0": {"text": "0", "index": 0}}},
-        {
-            "type": "range",
-            "options": {"from": 1e14, "to": None, "result": {"text": "never", "index": 1}},
-        },
-    ]
-    panel.override_by_name(
-        "keep-alive",
-        [
-            model.DynamicConfigValue("unit", SECONDS),
-            model.DynamicConfigValue("mappings", ends),
-        ],
-    )
-    return panel.show_value(values.VisibilityMode.AUTO).x_tick_label_spacing(0)
-
-
-def _row(expression: str, le: str) -> str:
-    """Give a lone number its place among the keep-alives."""
-    return f'label_replace({expression}, "le", "{le}", "", "")'
-
-
-def _gained(metric: str, **matchers: str) -> str:
-    return f"increase({over(metric, RANGE, **matchers)})"
-
-
-def _advice() -> Panel:
-    gaps = total(f"{GAP}_count", *EACH)
-    columns_ = [
-        Column("Pauses seen", f"round({gaps})", decimals=0),
-        Column(
-            "Longest half",
-            f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
-            SECONDS,
-            decimals=0,
-        ),
-        Column(
-            "In effect",
-            largest_of(pick("ollama_model_keep_alive_seconds"), *EACH),
-            SECONDS,
-            decimals=0,
-            never=True,
-        ),
-        Column(
-            "Advised",
-            largest_of(pick("ollama_model_advised_keep_alive_seconds"), *EACH),
-            SECONDS,
-            decimals=0,
-            never=True,
-        ),
-        Column(
-            "Rests on",
-            largest_of(pick("ollama_model_advice_samples"), *EACH),
-            decimals=0,
-            steps=((None, palette.GREY), (20, palette.NEUTRAL)),
-        ),
-        Column("Cold starts", f"round({total('ollama_cold_starts_total', *EACH)})", decimals=0),
-        Column(
-            "A load takes",
-            share(
-                total("ollama_model_load_seconds_sum", *EACH),
-                total("ollama_model_load_seconds_count", *EACH),
-            ),
-            SECONDS,
-            decimals=1,
-        ),
-    ]
-    return rows(
-        "Keep-alive in effect and advised",
-        "What each model's pauses were like, the keep-alive that governs it, the one that would "
-        "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
-        {"instance": "Server", "model": "Model"},
-        columns_,
-        Place(14, 8),
-        links={"Model": address("ollama-model", instance="Server", model="Model")},
-        sort="Cold starts",
-        empty=NO_REQUESTS,
-    )
-
-
-def _gaps() -> Panel:
-    return heat(
-        "Pauses between requests",
-        "How long models were idle before the next request. A keep-alive above a band keeps it "
-        "warm; one below pays for nothing. Good: bands that are apart.",
-        Ask(buckets(GAP), "{{le}}", "heatmap"),
-        Place(6),
-        unit=SECONDS,
-        scheme="Purples",
-        empty=NO_REQUESTS,
-    )
-
-
 def _evictions() -> Panel:
     return bars(
         "Unloads by reason",
@@ -335,7 +161,7 @@ def _by_whom() -> Panel:
         "Evictions by whom",
         "Who took whose room in this time range. Good: empty.",
         {"instance": "Server", "model": "Driven out", "by": "By"},
-        [Column("Times", f"round({evictions}) > 0", decimals=0)],
+        [Column("Times", f"round({evictions}) > 0", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
@@ -355,8 +181,8 @@ def _ping_pong() -> Panel:
         "Ping-pong",
         "Pairs that drive each other out in this time range: they do not fit together. Good: "
         "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
-        {"instance": "Server", "model": "Driven out", "by": "By, and the reverse"},
-        [Column("Times", f"round({both})", decimals=0)],
+        {"instance": "Server", "model": "Driven out", "by": "By"},
+        [Column("Times", f"round({both})", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         sort="Times",
@@ -427,25 +253,15 @@ def _disk() -> Panel:
         "Size on disk, and on how many servers. Good: what lies here is used.",
         {"model": "Model"},
         [
-            Column("On disk", disk, BYTES, decimals=1),
-            Column("Servers", f"count by (model) ({pick('ollama_model_disk_bytes')})", decimals=0),
+            Column("On disk", disk, BYTES, decimals=1, width=90),
+            Column(
+                "Servers",
+                f"count by (model) ({pick('ollama_model_disk_bytes')})",
+                decimals=0,
+                width=75,
+            ),
         ],
         Place(6),
         hidden=(),
         sort="On disk",
-    )
-
-
-def _warm_ups() -> Panel:
-    asks = [
-        Ask(events("ollama_warmups_total"), "warmed up"),
-        Ask(events("ollama_warmup_failures_total"), "failed"),
-    ]
-    return bars(
-        "Warm-ups",
-        "Loads that the exporter began by itself, where it was told to. Good: none fails.",
-        asks,
-        Place(4),
-        colours={"warmed up": palette.GOOD, "failed": palette.BAD},
-        empty="the exporter was not told to warm anything",
     )

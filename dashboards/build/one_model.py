@@ -6,45 +6,47 @@ from typing import Final
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
+from dashboards.build.charts import states
 from dashboards.build.frame import dashboard
+from dashboards.build.one_model_what import lifetimes, memory, processor, what
+from dashboards.build.one_model_work import (
+    DURATION,
+    cold,
+    context,
+    first_tokens,
+    queue,
+    speed,
+    tokens,
+    waits,
+    warm,
+)
 from dashboards.build.panels import (
-    BYTES,
     COUNT,
     MOMENT,
     NO_REQUESTS,
     SECONDS,
     SHARE,
-    TOKENS_PER_SECOND,
     Ask,
     Panel,
     Place,
     bars,
     colour,
-    heat,
     lines,
     number,
-    ranking,
-    states,
     thresholds,
 )
 from dashboards.build.promql import (
-    EACH,
     RANGE,
-    buckets,
     events,
+    in_effect,
     largest_of,
     mean,
     pick,
     quantile,
-    rate,
     share,
     total,
-    total_of,
 )
-from dashboards.build.tables import Column, rows
 
-DURATION: Final = "ollama_request_duration_seconds"
-WAIT: Final = "ollama_request_load_wait_seconds"
 COLD_SHARE: Final = thresholds(palette.GOOD, (0.1, palette.WARN), (0.3, palette.BAD))
 
 
@@ -57,10 +59,10 @@ def one_model() -> model.Dashboard:
         [
             ("", _numbers()),
             ("In memory", [_states(), _countdown(), _keep_alive(), _unloads()]),
-            ("Cold against warm", [_cold(), _warm(), _waits(), _first_tokens()]),
-            ("At work", [_speed(), _tokens(), _queue(), _context()]),
+            ("Cold against warm", [cold(), warm(), waits(), first_tokens()]),
+            ("At work", [speed(), tokens(), queue(), context()]),
             ("Who asks how", [_who_sends(), _options(), _finishes()]),
-            ("What it is", [_what(), _lifetimes(), _memory(), _processor()]),
+            ("What it is", [what(), lifetimes(), memory(), processor()]),
         ],
         marked=["In memory or not", "Time until it is dropped"],
         runbooks={
@@ -178,18 +180,14 @@ def _states() -> Panel:
 
 def _countdown() -> Panel:
     left = f"{pick('ollama_model_expires_timestamp_seconds')} - time()"
+    soonest = largest_of(f"({left} < +Inf)", "instance", "model")
     return lines(
         "Time until it is dropped",
-        "Seconds to the deadline that the server last announced. Each request lifts it. Falls to "
-        "0: it expired; breaks off above 0: something drove it out. Good: it is lifted before it "
-        "gets there. Models that never expire are not drawn, and a deadline that passed belongs to "
-        "a model at work.",
-        [
-            Ask(
-                f"{largest_of(f'({left} < +Inf)', 'instance', 'model')}",
-                "{{model}} on {{instance}}",
-            )
-        ],
+        "Time to the deadline that the server last announced, the ten soonest. Each request lifts "
+        "it. Falls to 0: it expired; breaks off above 0: something drove it out. Good: it is "
+        "lifted before it gets there. Models that never expire are not drawn, and a deadline that "
+        "passed belongs to a model at work.",
+        [Ask(f"bottomk(10, {soonest})", "{{model}} on {{instance}}")],
         Place(8, 9),
         unit=SECONDS,
         empty="nothing resident has a deadline",
@@ -199,7 +197,7 @@ def _countdown() -> Panel:
 def _keep_alive() -> Panel:
     asks = [
         Ask(
-            largest_of(f"({pick('ollama_model_keep_alive_seconds')} < +Inf)", "model"),
+            largest_of(f"({in_effect()} < +Inf)", "model"),
             "{{model}} in effect",
         ),
         Ask(
@@ -230,139 +228,6 @@ def _unloads() -> Panel:
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(8, 9),
         colours=palette.REASONS,
-    )
-
-
-def _cold() -> Panel:
-    return heat(
-        "Duration of cold requests",
-        "Requests that waited for a load, by how long they took altogether. Good: few, and low. "
-        "The distance to the picture beside it is the price of a cold start.",
-        Ask(buckets(DURATION, start="=cold"), "{{le}}", "heatmap"),
-        Place(12),
-        unit=SECONDS,
-        scheme="Blues",
-        empty="no cold request",
-    )
-
-
-def _warm() -> Panel:
-    return heat(
-        "Duration of warm requests",
-        "Requests that found the model in memory, by how long they took altogether. Good: a dense "
-        "band that stays where it is.",
-        Ask(buckets(DURATION, start="=warm"), "{{le}}", "heatmap"),
-        Place(12),
-        unit=SECONDS,
-        scheme="Oranges",
-        empty="no warm request",
-    )
-
-
-def _waits() -> Panel:
-    asks = [
-        Ask(quantile(0.95, WAIT, start="=cold"), "95th percentile, cold"),
-        Ask(quantile(0.5, WAIT, start="=cold"), "median, cold"),
-        Ask(mean("ollama_model_load_seconds"), "mean load"),
-    ]
-    return lines(
-        "Wait for a load",
-        "How long cold requests waited for a runner, and how long loads took. Good: the waits are "
-        "little longer than the load; far longer, loads queue behind each other.",
-        asks,
-        Place(12),
-        unit=SECONDS,
-        colours={
-            "95th percentile, cold": "dark-blue",
-            "median, cold": "light-blue",
-            "mean load": palette.GREY,
-        },
-        empty="no cold request",
-    )
-
-
-def _first_tokens() -> Panel:
-    first = "ollama_request_time_to_first_token_seconds"
-    asks = [
-        Ask(quantile(0.95, first, start="=cold"), "cold"),
-        Ask(quantile(0.95, first, start="=warm"), "warm"),
-    ]
-    return lines(
-        "Time to first token (95th percentile)",
-        "What 19 of 20 users waited less than, cold and warm. The scale is logarithmic. Good: warm "
-        "below a second.",
-        asks,
-        Place(12),
-        unit=SECONDS,
-        colours=palette.STARTS,
-        logarithmic=True,
-        empty=NO_REQUESTS,
-    )
-
-
-def _speed() -> Panel:
-    tokens = rate("ollama_request_output_tokens_total", "instance", "model")
-    spent = rate("ollama_request_eval_seconds_sum", "instance", "model")
-    return lines(
-        "Speed of generation",
-        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A "
-        "drop to a tenth: it fell back to the CPU, see its GPU share.",
-        [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
-        Place(6),
-        unit=TOKENS_PER_SECOND,
-        empty=NO_REQUESTS,
-    )
-
-
-def _tokens() -> Panel:
-    asks = [
-        Ask(rate("ollama_request_output_tokens_total"), "generated"),
-        Ask(rate("ollama_request_prompt_tokens_total"), "read"),
-        Ask(rate("ollama_request_cached_prompt_tokens_total"), "read from cache"),
-    ]
-    return lines(
-        "Tokens",
-        "Tokens per second over all servers, counted when a request ends. Good: as your work is; "
-        "much read and little cached is a prompt cache that is lost at each load.",
-        asks,
-        Place(6),
-        unit=TOKENS_PER_SECOND,
-        colours={
-            "generated": palette.PARTS["generation"],
-            "read": palette.PARTS["prompt"],
-            "read from cache": palette.GREY,
-        },
-        empty=NO_REQUESTS,
-    )
-
-
-def _queue() -> Panel:
-    asks = [
-        Ask(total_of(pick("ollama_requests_waiting_for_load"), "model"), "{{model}}: for a load"),
-        Ask(rate("ollama_request_unaccounted_seconds_sum", "model"), "{{model}}: for a slot"),
-    ]
-    return lines(
-        "Requests that wait",
-        "Requests that wait for the model to load, and the mean number that waits for a free slot "
-        "or a slow reader. Good: 0. Slots: OLLAMA_NUM_PARALLEL.",
-        asks,
-        Place(6),
-        unit=COUNT,
-        empty=NO_REQUESTS,
-    )
-
-
-def _context() -> Panel:
-    context = pick("ollama_model_context_tokens")
-    return lines(
-        "Context",
-        "Tokens of context that it was loaded with. Good: one level line; a line that jumps means "
-        "clients that reload it from each other with different num_ctx.",
-        [Ask(largest_of(context, "instance", "model"), "{{model}} on {{instance}}")],
-        Place(6),
-        unit=COUNT,
-        stepped=True,
-        empty="nothing is resident",
     )
 
 
@@ -403,73 +268,4 @@ def _finishes() -> Panel:
             "load": palette.COLD,
         },
         empty=NO_REQUESTS,
-    )
-
-
-def _what() -> Panel:
-    names = ("digest", "family", "parameter_size", "quantization")
-    headings = ("Digest", "Family", "Parameters", "Quantization")
-    info = largest_of(pick("ollama_model_info"), *EACH, *names)
-    columns = [
-        Column(
-            "Loaded", f"1000 * {_of_info('ollama_model_loaded_timestamp_seconds', info)}", MOMENT
-        ),
-        Column("Memory", _of_info("ollama_model_memory_bytes", info), BYTES, decimals=1),
-        Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0),
-    ]
-    return rows(
-        "What is loaded",
-        "Details of what is resident. Good: one digest on all servers.",
-        {"instance": "Server", "model": "Model", **dict(zip(names, headings, strict=True))},
-        columns,
-        Place(16, 8),
-        empty="nothing is resident",
-    )
-
-
-def _of_info(metric: str, info: str) -> str:
-    value = largest_of(pick(metric), *EACH)
-    return f"{info} * on (job, instance, model) group_left () {value}"
-
-
-def _memory() -> Panel:
-    asks = [
-        Ask(total_of(pick("ollama_model_memory_bytes")), "as Ollama plans"),
-        Ask(total_of(pick("ollama_model_vram_bytes")), "of that on GPU"),
-        Ask(total_of(pick("ollama_runner_resident_memory_bytes")), "resident, of its process"),
-    ]
-    return lines(
-        "Memory",
-        "What Ollama says it takes, how much of that lies on GPUs, and what its processes really "
-        "hold of main memory. Good: all on the GPU.",
-        asks,
-        Place(12, 7),
-        unit=BYTES,
-        stepped=True,
-        empty="nothing is resident",
-    )
-
-
-def _processor() -> Panel:
-    return lines(
-        "Processor",
-        "Cores that its runners keep busy. Good: below one on a GPU; many: it computes on the CPU.",
-        [Ask(rate("ollama_runner_cpu_seconds_total", "model"), "{{model}}")],
-        Place(12, 7),
-        unit=COUNT,
-        empty="processes are seen where the exporter runs beside Ollama",
-    )
-
-
-def _lifetimes() -> Panel:
-    stays = "ollama_model_residency_seconds"
-    median = quantile(0.5, stays, "model", window=RANGE)
-    asks = [Ask(f"sort_desc(topk(10, {median} >= 0))", "{{model}}", "instant")]
-    return ranking(
-        "It stays",
-        "Median time from load to unload in this time range. Good: far longer than a load takes.",
-        asks,
-        Place(8),
-        unit=SECONDS,
-        empty="none left",
     )

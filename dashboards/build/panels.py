@@ -23,7 +23,6 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models import heatmap as heat_values
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 
 from dashboards.build import palette
@@ -72,9 +71,10 @@ class Place:
     height: int = 8
 
 
-def _with(
+def with_queries(
     panel: P, title: str, says: str, asks: Sequence[Ask], place: Place, *, unit: str, empty: str
 ) -> P:
+    """Give a panel what all of them have; `says`: what good looks like."""
     panel.title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit(unit)
     if empty:
@@ -121,7 +121,8 @@ def colour(name: str) -> model.DynamicConfigValue:
     return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": name})
 
 
-def _coloured(panel: P, colours: Mapping[str, str]) -> P:
+def coloured(panel: P, colours: Mapping[str, str]) -> P:
+    """Give series their colours, by name."""
     for name, wanted in colours.items():
         panel.override_by_name(str(name), [colour(wanted)])
     return panel
@@ -159,7 +160,7 @@ def lines(  # noqa: PLR0913 - what a graph can be told
     logarithmic: bool = False,
 ) -> timeseries.Panel:
     """Draw series over time; `limit`: a dashed line above which it is not well."""
-    panel = _with(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel = with_queries(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
     _time(panel, legend_as_table=place.width > 8)  # noqa: PLR2004 - a third of the width
     panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 0)
     panel.show_points(values.VisibilityMode.NEVER)
@@ -176,7 +177,7 @@ def lines(  # noqa: PLR0913 - what a graph can be told
         panel.thresholds(thresholds("transparent", (limit, palette.BAD)))
         style = common.GraphThresholdsStyleConfig()
         panel.thresholds_style(style.mode(values.GraphThresholdsStyleMode.DASHED))
-    return _coloured(panel, colours or {})
+    return coloured(panel, colours or {})
 
 
 def bars(
@@ -189,12 +190,12 @@ def bars(
     colours: Mapping[str, str] | None = None,
 ) -> timeseries.Panel:
     """Draw events over time: whole numbers, stacked."""
-    panel = _with(timeseries.Panel(), title, says, asks, place, unit=COUNT, empty=empty)
+    panel = with_queries(timeseries.Panel(), title, says, asks, place, unit=COUNT, empty=empty)
     _time(panel, legend_as_table=place.width > 8, totals=True)  # noqa: PLR2004 - as above
     panel.draw_style(values.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
     panel.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
     panel.min(0).decimals(0).interval(EVENT_STEP).axis_soft_max(3)
-    return _coloured(panel, colours or {})
+    return coloured(panel, colours or {})
 
 
 def _time(panel: timeseries.Panel, *, legend_as_table: bool, totals: bool = False) -> None:
@@ -225,7 +226,7 @@ def number(
     mappings: Sequence[model.ValueMapping] = (),
 ) -> stat.Panel:
     """Show one number for each query; without `steps` it judges nothing."""
-    panel = _with(stat.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel = with_queries(stat.Panel(), title, says, asks, place, unit=unit, empty=empty)
     panel.graph_mode(values.BigValueGraphMode.NONE)
     panel.justify_mode(values.BigValueJustifyMode.AUTO)
     named = len(asks) > 1 or "{{" in asks[0].legend
@@ -258,7 +259,7 @@ def ranking(
     most: float | None = None,
 ) -> bargauge.Panel:
     """Show bars beside each other, the longest first as the query sorts them."""
-    panel = _with(bargauge.Panel(), title, says, asks, place, unit=unit, empty=empty)
+    panel = with_queries(bargauge.Panel(), title, says, asks, place, unit=unit, empty=empty)
     panel.orientation(values.VizOrientation.HORIZONTAL).min(0)
     panel.display_mode(values.BarGaugeDisplayMode.BASIC).show_unfilled(False)
     panel.value_mode(values.BarGaugeValueMode.TEXT)
@@ -272,67 +273,3 @@ def ranking(
     if most is not None:
         panel.max(most)
     return panel
-
-
-def states(
-    title: str, says: str, asks: Sequence[Ask], place: Place, *, of: Mapping[str, str]
-) -> statetimeline.Panel:
-    """Draw states over time; `of`: their names and colours, value 0 first."""
-    panel = _with(statetimeline.Panel(), title, says, asks, place, unit="none", empty="")
-    mapping = {
-        str(value): model.ValueMappingResult(text=name, color=wanted, index=value)
-        for value, (name, wanted) in enumerate(of.items())
-    }
-    panel.mappings([model.ValueMap(options=mapping)])
-    panel.show_value(values.VisibilityMode.NEVER).row_height(0.8).fill_opacity(100).line_width(0)
-    panel.merge_values(True).align_value(values.TimelineValueAlignment.LEFT).per_page(20)
-    legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
-    panel.legend(legend.display_mode(values.LegendDisplayMode.LIST).calcs([]))
-    panel.tooltip(common.VizTooltipOptions().mode(values.TooltipDisplayMode.SINGLE))
-    return panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-
-
-def heat(
-    title: str, says: str, ask: Ask, place: Place, *, unit: str, scheme: str, empty: str = ""
-) -> heatmap.Panel:
-    """Draw a histogram over time: the darker, the more."""
-    panel = _with(heatmap.Panel(), title, says, [ask], place, unit=COUNT, empty=empty)
-    panel.calculate(False).cell_gap(1).interval(EVENT_STEP)
-    colours = heatmap.HeatmapColorOptions().mode(heat_values.HeatmapColorMode.SCHEME)
-    colours.scheme(scheme).steps(64).scale(heat_values.HeatmapColorScale.EXPONENTIAL)
-    panel.color(colours.exponent(0.5).fill("dark-orange").reverse(False))
-    panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(values.AxisPlacement.LEFT))
-    panel.rows_frame(heatmap.RowsHeatmapOptions().layout(values.HeatmapCellLayout.AUTO))
-    panel.cell_values(heatmap.CellValues().unit(COUNT))
-    panel.filter_values(heatmap.FilterValueRange().le(1e-9))
-    tooltip = heatmap.HeatmapTooltip().mode(values.TooltipDisplayMode.SINGLE).y_histogram(True)
-    return panel.tooltip(tooltip.show_color_scale(True)).show_legend()
-
-
-def columns(
-    title: str,
-    says: str,
-    asks: Sequence[Ask],
-    place: Place,
-    *,
-    x: str,
-    unit: str,
-    empty: str = "",
-    stacked: bool = False,
-    horizontal: bool = False,
-    colours: Mapping[str, str] | None = None,
-) -> barchart.Panel:
-    """Draw bars over the values of a label; `x`: the field that names them."""
-    panel = _with(barchart.Panel(), title, says, asks, place, unit=unit, empty=empty)
-    panel.x_field(x).show_value(values.VisibilityMode.NEVER).fill_opacity(85).line_width(0)
-    panel.orientation(
-        values.VizOrientation.HORIZONTAL if horizontal else values.VizOrientation.VERTICAL
-    )
-    panel.stacking(values.StackingMode.NORMAL if stacked else values.StackingMode.NONE)
-    panel.bar_width(0.85).group_width(0.8).min(0)
-    legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
-    panel.legend(legend.display_mode(values.LegendDisplayMode.LIST).calcs([]))
-    tooltip = common.VizTooltipOptions().mode(values.TooltipDisplayMode.MULTI)
-    panel.tooltip(tooltip.sort(values.SortOrder.NONE))
-    panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
-    return _coloured(panel, colours or {})

@@ -16,17 +16,6 @@ TARGET: Final = ("job", "instance")
 EACH: Final = ("job", "instance", "model")
 # Of Prometheus and of the client library: not in our catalogue.
 FOREIGN: Final = ("up", "process_resident_memory_bytes", "process_cpu_seconds_total")
-PLANNED: Final = {  # arrive with branches that are under way
-    "ollama_model_runner_up": ("model",),
-    "ollama_model_loading": ("model",),
-    "ollama_model_load_started_timestamp_seconds": ("model",),
-    "ollama_runner_resident_memory_bytes": ("model",),
-    "ollama_runner_cpu_seconds_total": ("model",),
-    "ollama_server_start_time_seconds": (),
-    "ollama_log_lines_total": ("level",),
-    "ollama_warmups_total": ("model",),
-    "ollama_warmup_failures_total": ("model",),
-}
 HISTOGRAM: Final = ("_bucket", "_sum", "_count")
 # What nobody asked for; the others are the keep-alive's, the operator's or a client's will.
 UNEXPECTED: Final = f"{Reason.EVICTED}|{Reason.OUT_OF_MEMORY}|{Reason.CRASHED}|{Reason.UNKNOWN}"
@@ -35,6 +24,12 @@ UNEXPECTED: Final = f"{Reason.EVICTED}|{Reason.OUT_OF_MEMORY}|{Reason.CRASHED}|{
 def pick(metric: str, **matchers: str) -> str:
     """Select a metric of the catalogue; a matcher is written with its operator: `"=cold"`."""
     return metric + "{" + ", ".join(_matchers(metric, matchers)) + "}"
+
+
+def in_effect() -> str:
+    """Select the keep-alives in effect: seen exactly, or the roundest that deadlines allow."""
+    exact, allowed = "ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds"
+    return f"({pick(exact)} or {pick(allowed)})"
 
 
 def over(metric: str, window: str, **matchers: str) -> str:
@@ -127,8 +122,6 @@ def _labels(metric: str) -> set[str]:
     if metric in FOREIGN:
         return set()
     family = FAMILIES.get(metric)
-    if family is None and metric in PLANNED:
-        return set(PLANNED[metric])
     if family is not None and family.kind != "histogram":
         return set(family.labels)
     for suffix in HISTOGRAM:

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE, Place, target
 
-WIDE: Final = {"Server": 120, "Model": 180, "Driven out": 130}
+WIDE: Final = {"Server": 110, "Model": 165, "Driven out": 130}
 NARROWEST: Final = 60  # pixels of a column
 LETTERS: Final = "ABCDEFGHIJKLMNOP"
 

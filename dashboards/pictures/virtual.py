@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 
 from dashboards.pictures.day import NO_MEMORY
+from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advising import Advising
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.build import build
@@ -42,6 +43,9 @@ POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its align
 WINDOW: Final = 60.0
 ANSWERING: Final = 0.003  # seconds that a poll takes
 FOR_EVER: Final = 7.3e9  # the year 2200: what lies behind it means never, as on the wire
+# Scrapes lie beside full minutes, as they do everywhere: on them, a window that begins where the
+# one before it ends would count what lies on the edge twice.
+OFF_BEAT: Final = 7.0
 NANOSECONDS: Final = 1e9
 QUEUE_FULL: Final = 503
 FAILED: Final = 500
@@ -66,7 +70,7 @@ class Virtual:
         script: Script,
         start: float,
         *,
-        expected: Sequence[str] = ("mistral",),
+        expected: Sequence[str] = ("mistral:latest",),
         poll: float = POLL,
     ) -> None:
         self._polls = [n * poll for n in range(int(script.duration / poll))]
@@ -81,6 +85,7 @@ class Virtual:
         self._recorders: list[Recorder] = []
         self._ids, self._order = itertools.count(1), itertools.count()
         self._queue: list[tuple[float, int, _Do]] = []
+        self._machine = Machine(self._done, script)
         self._metrics = build(
             view=lambda: self._view,
             server=lambda: self._state,
@@ -90,6 +95,7 @@ class Virtual:
             runtime=False,
             shim=self._shim,
             advice=self._advising.rows,
+            sight=self._machine,
         )
         (self._recorder,) = self._recorders  # the build has made it
         self._advising.attach(self._metrics.idle, self._metrics.labels, self._metrics.loads.totals)
@@ -109,16 +115,27 @@ class Virtual:
 
     def scrapes(self, every: float) -> Iterator[Scraped]:
         """Let the day pass; yield what each scrape finds."""
+        for due in self.moments(every):
+            yield Scraped(due, self.collect())
+
+    def collect(self) -> list[Metric]:
+        """Return what a scrape would find now."""
+        return list(self._metrics.registry.collect())
+
+    def moments(self, every: float) -> Iterator[float]:
+        """Let the day pass; yield the moments at which there may be a scrape."""
+        for at, fact in facts(self._done, self._script):
+            self._at(at, partial(self._observe, fact))
         for seen in self._done.polls:
             self._at(seen.at, partial(self._poll, seen))
         for answered in self._done.answers:
             self._at(answered.arrived, partial(self._ask, answered))
-        due = self._start + every
+        due = self._start + every + OFF_BEAT
         while self._queue:
             at, _, do = heapq.heappop(self._queue)
             while due <= at:
-                self.now = due
-                yield Scraped(due, list(self._metrics.registry.collect()))
+                self.now = self._machine.now = due
+                yield due
                 due += every
             self.now = at
             do()

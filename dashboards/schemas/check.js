@@ -66,9 +66,9 @@ for (const file of process.argv.slice(2)) {
   const dashboard = JSON.parse(readFileSync(file, 'utf8'));
   const { panels, ...rest } = dashboard;
   // Known to Grafana and missing in its types: what the Prometheus data source reads of an
-  // annotation, and the text of a variable's query.
+  // annotation (their `target` is that of Grafana's own source), and the text of a variable's query.
   for (const mark of rest.annotations.list) {
-    for (const field of ['expr', 'step', 'tagKeys', 'textFormat', 'titleFormat', 'useValueForTime']) {
+    for (const field of ['expr', 'step', 'tagKeys', 'target', 'textFormat', 'titleFormat', 'useValueForTime']) {
       delete mark[field];
     }
   }
@@ -76,12 +76,13 @@ for (const file of process.argv.slice(2)) {
     delete variable.definition;
   }
   check(dashboard.title, of('dashboard/x/types.gen.d.ts', 'Dashboard'), rest);
-  for (const panel of panels) {
+  const nested = panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
+  for (const panel of nested) {
     const where = `${dashboard.title}: ${panel.title}`;
     // The query's own type is not published: tests/unit/test_dashboards.py knows its keys.
     const { options, fieldConfig, targets, ...own } = panel;
     if (panel.type === 'row') {
-      check(where, of('dashboard/x/types.gen.d.ts', 'RowPanel'), panel);
+      check(where, of('dashboard/x/types.gen.d.ts', 'RowPanel'), { ...panel, panels: [] });
       continue;
     }
     const kind = `composable/${folders[panel.type]}/panelcfg/x/types.gen.d.ts`;

@@ -134,7 +134,8 @@ async def stack(workload: str, here: Path) -> None:
                 "prometheus",
                 prometheus,
                 prometheus_config(
-                    {"ollama": [exporter]},
+                    {},
+                    discovered={"ollama": f"http://{exporter}/sd"},
                     rules=bundled("rules"),
                     alertmanager=alertmanager,
                     interval=INTERVAL,

@@ -9,11 +9,15 @@ from typing import Any
 def prometheus_config(
     jobs: Mapping[str, Sequence[str]],
     *,
+    discovered: Mapping[str, str] | None = None,
     rules: Sequence[Path],
     alertmanager: str | None,
     interval: str,
 ) -> dict[str, Any]:
-    """Return a configuration: jobs by name with their targets, files of rules, an Alertmanager."""
+    """Return a configuration: jobs by name with their targets, files of rules, an Alertmanager.
+
+    `discovered`: further jobs with the URL of a document of service discovery.
+    """
     config: dict[str, Any] = {
         "global": {
             "scrape_interval": interval,
@@ -24,6 +28,10 @@ def prometheus_config(
         "scrape_configs": [
             {"job_name": name, "static_configs": [{"targets": list(targets)}]}
             for name, targets in jobs.items()
+        ]
+        + [
+            {"job_name": name, "http_sd_configs": [{"url": url}]}
+            for name, url in (discovered or {}).items()
         ],
     }
     if alertmanager is not None:

@@ -107,7 +107,7 @@ def curve(finding: Finding, *, width: int) -> Iterator[Text]:
         return
     columns = max(10, min(CURVE, width - 46))
     cheapest = min(outcome.cost for outcome in advice.outcomes)
-    longest = min(max(o.cost for o in advice.outcomes), max(BEYOND * cheapest, 1e-9))
+    longest = max(1e-9, min(max(o.cost for o in advice.outcomes), BEYOND * cheapest))
     header = f"{'keep_alive':>10} {'cost':<{columns}}  {'cold':>6} {'GB-hours':>9}"
     yield Text(header, "dim")
     for outcome in advice.outcomes:

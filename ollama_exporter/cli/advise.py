@@ -31,7 +31,12 @@ HIGHEST_PRICE: Final = 1e6
 @click.argument("url", default=EXPORTER, metavar="[URL]")
 @click.option("--prometheus", metavar="URL", help="Ask Prometheus (or Thanos, Mimir) instead.")
 @click.option(
-    "--window", "past", default="14d", show_default=True, help="How far to look back there."
+    "--window",
+    "past",
+    default="14d",
+    show_default=True,
+    metavar="DURATION",
+    help="How far to look back there.",
 )
 @click.option("--by", default="", metavar="LABEL", help="Keep hosts apart by a label: instance.")
 @click.option(
@@ -43,6 +48,7 @@ HIGHEST_PRICE: Final = 1e6
 @click.option(
     "--price",
     default="balanced",
+    metavar="PRICE",
     show_default=True,
     help="What a GB-hour is worth in seconds of waiting: a number, or latency (0.5), balanced (2), "
     "memory (8), free (0). At 2, holding 8 GB idle for an hour weighs as much as a wait of 16 s.",

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Final
 
 CHUNK: Final = 64 * 1024
+# O_NONBLOCK: a pipe without a writer would hold everything up. Each system has those it needs.
+FLAGS: Final = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
+)
+HOLDS: Final = os.name != "nt"  # an open file could not be renamed there
 
 
 class LogFile:
@@ -34,6 +39,8 @@ class LogFile:
             self._left = True
         else:
             self.close()
+        if not HOLDS:
+            self.close()
         return data
 
     def close(self) -> None:
@@ -45,8 +52,7 @@ class LogFile:
     def _open(self) -> int:
         """Open what has the name now, where reading is to go on."""
         first, self._first = self._first, False
-        # O_NONBLOCK: a pipe without a writer would hold everything up
-        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.open(self._path, FLAGS)
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             os.close(file)
@@ -61,7 +67,8 @@ class LogFile:
     def _take(self, file: int) -> bytes:
         if os.fstat(file).st_size < self._position:  # truncated: it begins anew
             self._position = 0
-        data = os.pread(file, CHUNK, self._position)
+        os.lseek(file, self._position, os.SEEK_SET)
+        data = os.read(file, CHUNK)
         self._position += len(data)
         return data
 

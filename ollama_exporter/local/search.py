@@ -38,7 +38,7 @@ class Search:
         return now >= self._next
 
     def hurry(self) -> None:
-        """Search often again: the server died, or answers again."""
+        """Search often again: the server was found and may die, or it answers again."""
         self._pause, self._next = FIRST_PAUSE, 0.0
 
     async def choose(self, now: float, listed: frozenset[str]) -> Choice:

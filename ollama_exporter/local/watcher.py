@@ -53,6 +53,7 @@ class Watcher:
         self._seen: bool | None = None  # what was told last; None: nothing yet
         self._missing_since: float | None = None  # the server answers and is not to be found
         self._said = ""  # why they are not seen
+        self._level = logging.WARNING if place.insist else logging.INFO
         self.names_wanted = asyncio.Event()  # only then it is worth asking for weights
 
     @property
@@ -121,6 +122,7 @@ class Watcher:
             self._tell(ProcessesSeen(now, seen=True))
             logger.info("Processes are watched", extra={"pid": server.pid})
         self._said, self._missing_since = "", None
+        self._search.hurry()  # for the day that it dies
         self.names_wanted.set()
         for fact in self._census.start(now, server):
             self._tell(fact)
@@ -135,7 +137,7 @@ class Watcher:
         self._deaths.close()
         if why != self._said:
             self._said = why
-            logger.info("Processes are not watched", extra={"why": why})
+            logger.log(self._level, "Processes are not watched", extra={"why": why})
 
     # -- births and deaths -----------------------------------------------------------------------
 
@@ -181,8 +183,6 @@ class Watcher:
     def _died(self, pid: int) -> None:
         for fact in self._census.died(self._now(), pid):
             self._tell(fact)
-        if self._census.server is None:
-            self._search.hurry()
         self._wake.set()
 
 

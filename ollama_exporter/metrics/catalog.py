@@ -80,7 +80,8 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
         Family(
             "ollama_model_keep_alive_seconds",
             "gauge",
-            "Keep-alive as last revealed, +Inf for never; absent where it is not known.",
+            "Keep-alive in effect, +Inf for never; absent unless a sliding deadline or a request "
+            "shows it exactly.",
             MODEL,
         ),
         Family(

@@ -63,6 +63,7 @@ class MachineCollector:
     ) -> None:
         self._sight, self._view, self._up, self._wall = sight, view, up, wall
         self._labels = labels
+        self._births: dict[float, float] = {}  # on the wall, read once: `changes()` counts each one
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of one view."""
@@ -70,13 +71,15 @@ class MachineCollector:
         yield constant("ollama_model_runner_up", self._runner_up(view) if self._up() else [])
         started = self._loading(view)
         yield constant("ollama_model_loading", self._is_loading(view, started))
-        since = [((label,), self._wall(at)) for label, at in started.items()]
+        born = view.server_started
+        births = {*started.values(), *(() if born is None else (born,))}
+        self._births = {at: self._births.get(at) or self._wall(at) for at in births}
+        since = [((label,), self._births[at]) for label, at in started.items()]
         yield constant("ollama_model_load_started_timestamp_seconds", since)
         memory, cpu = self._usage(view)
         yield constant("ollama_runner_resident_memory_bytes", memory)
         yield constant("ollama_runner_cpu_seconds_total", cpu)
-        born = view.server_started
-        server = [] if born is None else [((), self._wall(born))]
+        server = [] if born is None else [((), self._births[born])]
         yield constant("ollama_server_start_time_seconds", server)
         lines = self._sight.log_lines
         counts = () if lines is None else sorted(lines.items())

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_exporter import __version__
 from ollama_exporter.errors import ConfigError, HistoryError
-from ollama_exporter.policy.record import COUNTERS, GAUGES, History, Reading, records
+from ollama_exporter.policy.record import COUNTERS, GAUGES, KEPT, History, Reading, records
 from ollama_exporter.protocol.client import read_token
 
 TIMEOUT: Final = 30.0  # a fortnight of a fleet takes Prometheus a moment
@@ -30,7 +31,6 @@ LONGEST_WINDOW: Final = 366 * 86400.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800, "y": 31_536_000}
 PART: Final = re.compile(r"(\d+)([smhdwy])")
 LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-KEPT: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
 MOST_TEXT: Final = 200  # of a foreign error that is passed on
 
 
@@ -61,7 +61,8 @@ def label(text: str) -> str:
 
 def from_exporter(url: str, *, client: httpx.Client | None = None) -> History:
     """Read the counts of a running exporter since its start. Raises HistoryError."""
-    url = url if url.rstrip("/").endswith("/metrics") else f"{url.rstrip('/')}/metrics"
+    if urlsplit(url).path in ("", "/"):  # else it is another telemetry path, or a probe
+        url = f"{url.rstrip('/')}/metrics"
     with client or _client(None) as http:
         text = _ask(http, "GET", url).decode(errors="replace")
     return from_text(text, source=url, now=time.time())

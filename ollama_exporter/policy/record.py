@@ -36,8 +36,9 @@ GAUGES: Final[dict[str, tuple[str, ...]]] = {
     "ollama_model_advice_load_seconds": ("model",),
     "ollama_model_advice_memory_bytes": ("model",),
 }
+KEPT: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
+MOST: Final = 1e15  # a petabyte, thirty million years
 OTHER: Final = "other"  # models beyond the limit of labels share it: no habits of any
-NEAR: Final = 1e-6
 Values = dict[str, float]
 
 
@@ -154,13 +155,16 @@ def records(readings: Iterable[Reading], *, by: str = "") -> tuple[Record, ...]:
 
 
 def _take(record: Record, reading: Reading) -> None:
+    if not 0 <= reading.value <= MOST and not (reading.name in KEPT and reading.value == math.inf):
+        return  # no exporter counts so: NaN, less than nothing
     if reading.name in GAUGES:
         known = record.values.get(reading.name, -math.inf)
         record.values[reading.name] = max(reading.value, known)
-    elif math.isfinite(reading.value):
+    else:
         values, key = record.values, reading.name
         for further in COUNTERS[reading.name][1:]:
             values, key = record.split.setdefault(key, {}), reading.labels.get(further, "")
+            key = _le(key) if further == "le" else key
         values[key] = values.get(key, 0.0) + reading.value
 
 
@@ -179,14 +183,18 @@ def _gaps(record: Record) -> IdleGaps:
     return IdleGaps(counts, sums, record.values.get(f"{GAP}_sum", 0.0))
 
 
+def _le(text: str) -> str:
+    """Return one spelling of a bound: `30`, `30.0` and `3e1` are the same."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
 def _at(model: str, values: Values, bound: float) -> float:
-    for le, value in values.items():
-        try:
-            this = float(le)
-        except ValueError:
-            continue
-        if this == bound or abs(this - bound) < NEAR:
-            return value
-    raise HistoryError(
-        f"idle gaps of {model} have no bound {bound:g}: another version counted them"
-    )
+    try:
+        return values[f"{bound:g}"]
+    except KeyError:
+        raise HistoryError(
+            f"idle gaps of {model} have no bound {bound:g}: another version counted them"
+        ) from None

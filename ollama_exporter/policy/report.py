@@ -168,10 +168,17 @@ def _crowded(worst: Finding, findings: Sequence[Finding], share: str) -> str:
     who = f"{worst.model} and {by}" if by else f"{worst.model} and others"
     together = worst.habits.memory_bytes + (other.habits.memory_bytes if other else 0.0)
     size = f" ({together / GB:.1f} GB together)" if other else ""
+    least = min(findings, key=_worth)
     return (
         f"The models do not fit together: {share} are evictions, above all {who}{size}. No "
-        "keep_alive mends that: a smaller quantization or context, fewer models, or more memory."
+        "keep_alive mends that: a smaller quantization or context, fewer models, or more memory. "
+        f"The shortest keep_alive is evicted first: best {least.model}, which is missed least."
     )
+
+
+def _worth(f: Finding) -> float:
+    """Return what a byte of the model saves in loads: who has least of it should go first."""
+    return f.advice.samples * f.habits.load_seconds / f.habits.memory_bytes
 
 
 def _quarrel(worst: Finding, _: Sequence[Finding], share: str) -> str:

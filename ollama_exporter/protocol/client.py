@@ -161,7 +161,7 @@ class OllamaClient:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
-        except UnicodeError as err:  # a name that cannot be asked for
+        except UnicodeError as err:  # likewise
             raise TargetError(FailureReason.REFUSED, str(err)) from err
         return response
 

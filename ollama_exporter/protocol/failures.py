@@ -23,6 +23,7 @@ CRASHED: Final = (
     "an error was encountered while running the model",
     "process no longer running",  # llama-server's and, before 0.30, the llama runner's
     "process has terminated",
+    "do embedding request",  # the runner hung up on the server, which answers 400
 )
 
 

@@ -74,11 +74,11 @@ def it_was_dead_but_listed(scene: Scene) -> Opinion:
         return None
     if scene.journal.followed:
         # an out-of-memory would have been logged
-        ready = scene.births_known(death.polled or death.at)
+        ready = scene.births_known(death.seen_dead or death.at)
         return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,)) if ready else WAIT
     queued = scene.queue_start < death.at
     others_by = death.at + (2 * scene.deaths.rhythm.longest if queued else SCAN)
-    if scene.now < others_by + SAME or not scene.births_known(death.polled or death.at):
+    if scene.now < others_by + SAME or not scene.births_known(death.seen_dead or death.at):
         return WAIT
     if any(scene.condemned_with(other, death) for other in scene.deaths.recent):
         return Verdict(Reason.OUT_OF_MEMORY, ("it died, and others were condemned at that moment",))
@@ -121,13 +121,17 @@ def condemned_while_busy(scene: Scene) -> Opinion:
 
 
 def its_deadline_came(scene: Scene) -> Opinion:
-    """E was T, or passed while another unload was under way."""
+    """E was T, or passed while another unload was under way.
+
+    A request seen may have set an E that no poll has shown, and an earlier one, too.
+    """
     life, at, expires = scene.death.life, scene.death.at, scene.death.life.expires
     if life.at_now or life.stopped_at is not None:
         return None
-    if at - PROMPT <= expires <= at + 0.05:
+    deadlines = [expires] if life.promised is None else [expires, life.promised]
+    if any(at - PROMPT <= each <= at + 0.05 for each in deadlines):
         return Verdict(Reason.EXPIRED, ("died at its deadline",))
-    if scene.queue_start - 0.05 <= expires <= at:
+    if any(scene.queue_start - 0.05 <= each <= at for each in deadlines):
         return Verdict(Reason.EXPIRED, ("its deadline passed while another unload was under way",))
     if at - SLOW_KILL <= expires < at and life.seen < expires + CLOCK_ERROR and not scene.said:
         return Verdict(Reason.EXPIRED, ("died soon after its deadline, unseen in between",))

@@ -11,7 +11,7 @@ from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.deaths import Death, Deaths
-from ollama_exporter.residency.events import Loaded, Measured, Source
+from ollama_exporter.residency.events import Event, Found, Loaded, Measured, Source
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.journal import Ending, Journal
 from ollama_exporter.residency.lives import Key, Life
@@ -31,7 +31,7 @@ class Sifted:
     """A listing without the dead, and the loads that only the dead among it show."""
 
     living: dict[Key, RunningModel]
-    loads: tuple[Loaded, ...] = ()
+    loads: tuple[Event, ...] = ()
 
 
 class Census:
@@ -45,6 +45,7 @@ class Census:
         self._lives, self._deaths, self._journal = lives, deaths, journal
         self._took: dict[str, deque[tuple[float, float]]] = {}  # weights -> bounds of load times
         self._missing: dict[Key, float] = {}
+        self._suspects: dict[Key, Runner] = {}  # died at a moment that is not known
 
     # -- a listing -------------------------------------------------------------------------------
 
@@ -54,21 +55,24 @@ class Census:
         `seen`: processes can be seen at present.
         """
         living: dict[Key, RunningModel] = {}
-        loads: list[Loaded] = []
+        loads: list[Event] = []
         self.dead = {}
         for model in poll.models:
-            if self._is_dead(model, poll, seen=seen) or self._was_stillborn(model, poll, loads):
+            if self._is_dead(model, poll, seen=seen) or self._outlived(model, poll):
+                continue
+            if seen and self._was_stillborn(model, poll, loads):
                 continue
             living[model.key] = model
             life = self._lives.get(model.key)
             runner = self.runners.of(model.key)
             if life is not None and runner is None:
-                runner = self._bind(model.key, living, before=life.seen)
+                runner = self.runners.bind(model.key, before=life.seen)
                 if runner is not None:
                     runner.listed = life.seen
             if runner is not None and life is not None:
                 self._show(runner.weights, model)
         self._note_removals(poll, living)
+        self._suspects.clear()
         self.runners.unlisted([key for key in living if key not in self._lives], poll.started)
         self.polled = poll.started
         return Sifted(living, tuple(loads))
@@ -89,10 +93,33 @@ class Census:
             return False  # likewise, as far as can be told
         if poll.started >= death.at + AT_ONCE:
             death.listed_dead, death.polled = True, poll.started
+            death.seen_dead = death.seen_dead or poll.started
             self.dead[model.key] = model
         return True
 
-    def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Loaded]) -> bool:
+    def suspect(self, runner: Runner) -> None:
+        """Take a death whose moment a scan told: when it left the list is for the polls to tell.
+
+        If the next one lists it still, it has crashed.
+        """
+        if runner.key is not None:
+            self._suspects[runner.key] = runner
+
+    def _outlived(self, model: RunningModel, poll: Snapshot) -> bool:
+        """Tell whether what is listed is a suspect's, and no successor can be what is listed."""
+        runner, life = self._suspects.get(model.key), self._lives.get(model.key)
+        if runner is None or life is None or life.reloaded(model):
+            return False
+        if any(r.key is None and r.weights == runner.weights for r in self.runners.living):
+            return False
+        died = runner.died or poll.started
+        del self._lives[model.key]
+        polled = poll.started
+        self._deaths.add(Death(life, runner, died, polled, listed_dead=True, seen_dead=polled))
+        self.dead[model.key] = model
+        return True
+
+    def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Event]) -> bool:
         """Tell whether what is listed for the first time died in its first moments."""
         if model.key in self._lives:
             return False
@@ -101,7 +128,7 @@ class Census:
             runner
             for runner in fitting
             if runner.died is not None
-            and runner.died < poll.started
+            and (self._deaths.server_died or 0.0) < runner.died < poll.started
             and (runner.unlisted is None or runner.unlisted <= runner.died)
         ]
         if not dead or any(runner.died is None for runner in fitting):
@@ -110,11 +137,16 @@ class Census:
         died = runner.died or poll.started
         life = Life(model, runner.unlisted, poll.started, poll.started, model.expires_at, 0)
         self.runners.join(runner, model.key)
-        self._deaths.add(Death(life, runner, died, polled=poll.started, listed_dead=True))
+        self._deaths.add(
+            Death(life, runner, died, poll.started, listed_dead=True, seen_dead=poll.started)
+        )
         self.dead[model.key] = model
-        if self.polled is not None:
-            low = runner.unlisted or runner.born
-            loads.append(Loaded(model, low, died, poll.ended, frozenset({Source.PROCESS})))
+        low, source = runner.unlisted or runner.born, frozenset({Source.PROCESS})
+        loads.append(
+            Found(model, poll.ended)
+            if self.polled is None
+            else Loaded(model, low, died, poll.ended, source)
+        )
         return True
 
     def _note_removals(self, poll: Snapshot, living: dict[Key, RunningModel]) -> None:
@@ -157,9 +189,9 @@ class Census:
         self.runners.abandon(runner)
         return True
 
-    def begin(self, life: Life, poll: Snapshot, listed: dict[Key, RunningModel]) -> Runner | None:
+    def begin(self, life: Life, poll: Snapshot) -> Runner | None:
         """Join a new life to its process, and learn how long its load took."""
-        runner = self._bind(life.key, listed, before=poll.started)
+        runner = self.runners.bind(life.key, before=poll.started)
         if runner is None:
             return None
         runner.listed = poll.started
@@ -200,6 +232,12 @@ class Census:
         model = self.shown.get(runner.weights)
         if runner.key is not None or key is None or model is None or not took:
             return None
+        names = self.runners.names(runner.weights)
+        if any(
+            life.model.name in names and self.runners.of(k) is None
+            for k, life in self._lives.items()
+        ):
+            return None  # a listed one whose process is not known: it may be this very one
         logged = self._journal.loaded(runner.born, at)
         surely = min(high for _, high in took)
         if logged is False or (logged is None and at - runner.born < surely):
@@ -209,10 +247,6 @@ class Census:
         self.runners.join(runner, key)
         model = replace(model, expires_at=0.0, context=None)
         return Life(model, runner.unlisted or runner.born, begun, at, float("inf"), 0)
-
-    def _bind(self, key: Key, listed: dict[Key, RunningModel], *, before: float) -> Runner | None:
-        strangers = [k for k in listed if self.runners.of(k) is None and not self.runners.known(k)]
-        return self.runners.bind(key, before=before, stranger=strangers == [key])
 
     def _show(self, weights: str, model: RunningModel) -> None:
         self.shown[weights] = model

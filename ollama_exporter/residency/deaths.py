@@ -18,7 +18,7 @@ from ollama_exporter.residency.lives import Key, Life
 from ollama_exporter.residency.runners import SAME, Runner
 
 LONGEST_WAIT: Final = 5.6  # for memory: the server's time-out, a look at the GPUs and a kill
-SHORTEST_WAIT: Final = 0.23  # the first look at the freed memory comes after 0.25 s
+SHORTEST_WAIT: Final = 0.2  # the first look at the freed memory comes after 0.25 s
 QUICK_WAIT: Final = 1.6  # where the freed memory shows it has done so by then
 TIMED_OUT: Final = (4.85, 5.3)  # the time-out, until its exact length is known
 FIRST_LOOK: Final = 0.36  # found free at the first look
@@ -42,6 +42,7 @@ class Death:
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     listed_dead: bool = False  # that poll still listed it
+    seen_dead: float | None = None  # start of the first poll that did
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
     by: str | None = None
@@ -70,7 +71,7 @@ class Rhythm:
     @property
     def none(self) -> bool:
         """There is no wait: no GPU of its own."""
-        at_once = sum(gap <= SAME for gap in self._gaps)
+        at_once = sum(gap < SHORTEST_WAIT for gap in self._gaps)
         return len(self._gaps) >= 3 and at_once > len(self._gaps) / 2  # noqa: PLR2004
 
     @property
@@ -78,18 +79,20 @@ class Rhythm:
         """The longest time between two unloads of one queue."""
         return BRIEF if self.none else LONGEST_WAIT
 
-    def usual(self, gap: float, *, slower: bool = False) -> bool | None:
+    def usual(self, gap: float, *, slower: bool = False, cpu: bool = False) -> bool | None:
         """Tell whether a birth that long after a death waited for it. None: cannot be told.
 
         `slower`: a dead runner is still listed; asking it slows the look at the memory down.
+        `cpu`: the dead one held no memory of a GPU; then nothing is waited for.
         """
         known = len(self._gaps)
         slack = 0.2 if slower else 0.03 + 0.1 * gap if gap <= QUICK_WAIT else self._jitter()
         near = sum(-BIRTH_EARLY <= gap - other <= slack for other in self._gaps)
-        if self.none:
-            return near >= max(2, 0.2 * known)
+        # An old server reads the vocabulary first, a busy machine takes its time.
+        if self.none or (cpu and known < ENOUGH):
+            return gap <= BRIEF or near >= max(2, 0.2 * known)
         if gap < SHORTEST_WAIT:
-            return gap <= SAME and known < 3  # noqa: PLR2004
+            return known < 3  # noqa: PLR2004
         if near >= max(2, 0.05 * known) or gap <= FIRST_LOOK:
             return True
         if gap <= QUICK_WAIT:

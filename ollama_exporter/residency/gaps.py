@@ -176,7 +176,11 @@ class Gaps:
         if look.explains(use):
             use.bound(ours - look.now, ours - look.since)
             return None
-        return _renewed(use, ours, look)
+        gap = _renewed(use, ours, look)
+        # Its deadline fell due between the polls: it may have gone and been loaded again, and then
+        # this one slides until the first request has ended, which is no second gap.
+        use.fresh = look.since < self._clock.ours(known, self._clock.epoch) <= look.now
+        return gap
 
 
 def _renewed(use: Use, deadline: float, look: Look) -> float | None:

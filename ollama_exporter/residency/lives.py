@@ -7,6 +7,7 @@ writes it. A runner that was condemned before it was ever idle shows E = now.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,7 +48,8 @@ class Life:
     expires: float  # E
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
-    slid: bool = False  # E slid at a positive distance
+    slid: bool = False  # E may have slid at a positive distance
+    slides: bool = False  # two polls have seen it slide: its distance is the keep-alive
     at_now: bool = False  # E = now: condemned before it was ever idle
     condemned_after: float | None = None  # start of the last poll before E = now was seen, and of
     condemned_at: float | None = None  # the first that showed it
@@ -88,11 +90,20 @@ class Life:
             return None
         return max(0.0, self.deadline() - left)
 
+    @property
+    def promised(self) -> float | None:
+        """E as the last request known has set it, unless others were under way. None: not known."""
+        if self.last_use is None or not self.requested:
+            return None
+        return self.last_use + self.requested
+
     def deadline(self) -> float:
         """Return E as last listed, or what a later end of a seen request must have made it."""
         if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
             return self.expires
         later = self.last_use + self.requested
+        if self.last_use > self.seen + CLOCK_ERROR:  # no poll has shown it yet, sooner or later
+            return later
         return max(self.expires, later) if later > self.seen else self.expires
 
 
@@ -111,6 +122,7 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     changed = model.expires_at != life.model.expires_at
     moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
     slides = changed and abs(moved - passed) <= SLIDE_ERROR + poll.ended - poll.started
+    life.slides |= slides
     if changed:
         life.epoch = epoch
     elif life.at_now:
@@ -123,6 +135,14 @@ def follow(life: Life, model: RunningModel, poll: Snapshot, *, epoch: int, expir
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
         _forgive(life, poll.started)
+
+
+def note_company(lives: Collection[Life], poll: Snapshot) -> None:
+    """Note who is condemned beside an idle one: the scheduler would have taken that one."""
+    for life in lives:
+        if life.at_now and life.beside_idle is None:
+            others = (other for other in lives if other is not life)
+            life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
 
 
 def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) -> None:
@@ -143,7 +163,7 @@ def _read(life: Life, poll: Snapshot, *, before: float | None, changed: bool) ->
     life.slid |= not life.written and life.expires > poll.ended + ABOVE_NOW
     if math.isinf(life.expires):
         life.revealed = math.inf
-    elif life.slid and sliding:
+    elif life.slides and life.slid and sliding:
         life.revealed = life.expires - (poll.started + poll.ended) / 2
     elif life.revealed is not None and (
         math.isinf(life.revealed) or life.expires > poll.ended + life.revealed

@@ -43,6 +43,8 @@ def _evicted(scene: Scene, evidence: str) -> Opinion:
     if newborn is None and scene.now < death.at + 2 * ANSWERED_BY:
         return WAIT
     names = [] if newborn is None else scene.runners.names(newborn)
+    if newborn is not None and not names and not scene.over:
+        return WAIT  # new weights, perhaps of its own name: the server will be asked
     if death.name in names and newborn != death.runner.weights:
         return Verdict(Reason.REPLACED, (evidence,), by=death.name)
     return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)

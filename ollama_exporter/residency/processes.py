@@ -7,7 +7,6 @@ A life whose process is known ends at that process' death; every other one is ju
 import math
 from typing import Final
 
-from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.accounts import Accounts
 from ollama_exporter.residency.causes import decide
 from ollama_exporter.residency.census import AT_ONCE, Census, Sifted
@@ -38,6 +37,7 @@ from ollama_exporter.residency.runners import SAME
 from ollama_exporter.residency.scene import Scene
 from ollama_exporter.residency.traffic import Traffic
 
+KNOWN_MOMENT: Final = 0.1  # a death that is known less well tells nothing of who waited for it
 IN_ORDER: Final = 3.0  # a server that ends in order kills its runners before it goes
 LOAD_STEP: Final = 0.1  # of the time that a load has taken: polls that wait for its end
 LEAST_STEP: Final = 0.5
@@ -133,6 +133,9 @@ class Processes:
             return []
         self._want(fact.at)
         events: list[Event] = []
+        if fact.alive is not None and fact.at - fact.alive > KNOWN_MOMENT:
+            self.census.suspect(runner)
+            return events
         life = self.census.end(runner)
         if life is None:
             life = self.census.never_listed(runner, fact.at)
@@ -191,13 +194,12 @@ class Processes:
         self,
         life: Life,
         poll: Snapshot,
-        listed: dict[Key, RunningModel],
         last: Snapshot | None,
         *,
         requested: bool,
     ) -> Event:
         """Say that a life began; `last`: the answered poll before, `requested`: one was seen."""
-        runner = self.census.begin(life, poll, listed)
+        runner = self.census.begin(life, poll)
         if last is None:
             return Found(life.model, poll.ended)
         low = last.started if runner is None or life.since is None else life.since
@@ -226,7 +228,8 @@ class Processes:
 
     def finish(self, now: float) -> list[Event]:
         """Settle everything as if no more could be learned."""
-        late = [death.at + self._window + 1.0 for death in self.deaths.pending]
+        known = [max(death.at, death.polled or 0.0) for death in self.deaths.pending]
+        late = [moment + self._window + 1.0 for moment in known]
         return self.judge(max([now, *late]))
 
     def _scene(self, death: Death, now: float) -> Scene:

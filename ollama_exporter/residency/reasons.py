@@ -233,7 +233,7 @@ def something_arrived(case: Case) -> Opinion:
     if strangers:
         by = min(strangers)[0]
         return Verdict(Reason.EVICTED, ("a newcomer, then reloaded between two polls",), by=by)
-    if case.flips or (loss.demand is not None and loss.demand.own):
+    if (case.flips and not case.complete) or (loss.demand is not None and loss.demand.own):
         return Verdict(
             Reason.OPTIONS_CHANGED,
             ("the same digest came back", "its context changed at least twice in ten minutes"),

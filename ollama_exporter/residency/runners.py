@@ -153,27 +153,25 @@ class Runners:
         """Return the living process of a listed model."""
         return next((r for r in self._living.values() if r.key == key), None)
 
-    def known(self, key: Key) -> bool:
-        """Tell whether the weights of a listed model are known."""
-        return key in self._joined or key[0] in self._named
+    def bind(self, key: Key, *, before: float) -> Runner | None:
+        """Join a listed model to the youngest process with its weights that is nobody's yet.
 
-    def bind(self, key: Key, *, before: float, stranger: bool) -> Runner | None:
-        """Join a listed model to the oldest process with its weights that is nobody's yet.
-
-        `before`: who was born later cannot be what was listed then. `stranger`: it is the only one
-        listed whose weights are not known.
+        `before`: who was born later cannot be what was listed then. The weights are those that it
+        was joined to before, else those that its name stands for now, else earlier ones of its
+        name that no other digest was joined to.
         """
+        named = self._named.get(key[0], [])
+        others = {weights for known, weights in self._joined.items() if known != key}
+        earlier = [weights for weights in reversed(named[:-1]) if weights not in others]
+        candidates = [self._joined.get(key), *named[-1:], *([] if key in self._joined else earlier)]
         free = [r for r in self.living if r.key is None and r.born < before]
-        runner = next((r for r in free if self.fits(r, key)), None)
-        if runner is None and stranger:
-            named = {weights for known in self._named.values() for weights in known}
-            strange = [r for r in free if r.weights not in {*named, *self._joined.values()}]
-            # Weights that no name is known for, and a name without weights: if each is the only
-            # one of its kind, they belong together.
-            runner = strange[0] if len(strange) == 1 else None
-        if runner is not None:
-            self.join(runner, key)
-        return runner
+        free.sort(key=lambda runner: -runner.born)
+        for weights in candidates:
+            runner = next((r for r in free if r.weights == weights), None)
+            if runner is not None:
+                self.join(runner, key)
+                return runner
+        return None
 
     def join(self, runner: Runner, key: Key) -> None:
         """Note that this process is that listed model."""

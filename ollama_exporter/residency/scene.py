@@ -85,11 +85,11 @@ class Scene:
         if self.journal.followed:
             return bool(self.journal.moments(LogKind.LOAD_DONE, at - LOGGED_END, at + 0.005))
         return any(
-            runner is not self.death.runner
-            and runner.unlisted is not None
-            and runner.listed is not None
-            and at - LOAD_END <= runner.unlisted < at <= runner.listed <= at + LOAD_END
+            at - LOAD_END <= runner.unlisted < at <= ended <= at + LOAD_END
             for runner in self.runners.all
+            if runner is not self.death.runner
+            and runner.unlisted is not None
+            and (ended := runner.listed or runner.died) is not None
         )
 
     @cached_property
@@ -199,7 +199,8 @@ class Scene:
             x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
             for x in self.deaths.recent
         )
-        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower)
+        cpu = self.death.life.model.size_vram == 0
+        usual = self.deaths.rhythm.usual(max(0.0, gap), slower=slower, cpu=cpu)
         return False if usual is None and self._waited_longer(gap) else usual
 
     def _waited_longer(self, gap: float) -> bool:

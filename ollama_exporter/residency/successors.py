@@ -137,8 +137,10 @@ def the_server_died_first(scene: Scene) -> Opinion:
     return None
 
 
-def _evicted(scene: Scene, newborn: Runner, asked: str) -> Verdict:
+def _evicted(scene: Scene, newborn: Runner, asked: str) -> Opinion:
     names = scene.runners.names(newborn.weights)
+    if not names and not scene.over:
+        return WAIT  # new weights, perhaps of its own name: the server will be asked
     by = names[0] if names else None
     if newborn.weights == scene.death.runner.weights:
         return Verdict(Reason.OPTIONS_CHANGED, (f"the same weights: their next runner {asked}",))

@@ -4,6 +4,7 @@
 Each is a fact about one runner; `reasons.py` decides what it proves.
 """
 
+from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -17,7 +18,7 @@ from ollama_exporter.residency.facts import (
 )
 from ollama_exporter.residency.lives import CLOCK_ERROR, EFFECT, Condemnation, Key, Life
 from ollama_exporter.residency.losses import Demand, Loss, Losses
-from ollama_exporter.residency.traffic import SLOW_FIRST_BYTE, Request, Traffic
+from ollama_exporter.residency.traffic import MOST_OPEN, SLOW_FIRST_BYTE, Request, Traffic
 
 SAME_MOMENT: Final = 0.1  # requests that fail of one crash fail together
 LAST_WITH_ZERO: Final = "its last request ended with keep-alive 0"
@@ -29,17 +30,34 @@ class Testimony:
 
     def __init__(self, lives: Mapping[Key, Life], losses: Losses) -> None:
         self.traffic = Traffic()
-        self.asked: float | None = None  # a request said that something changed
+        self._told: float | None = None  # a request said that something changed
+        self._silent: deque[Request] = deque()  # for listed models; nothing came of them yet
+        self._polled = 0.0  # start of the last answered poll
         self._lives = lives
         self._losses = losses
         self._out_of_memory_at: float | None = None
 
+    @property
+    def asked(self) -> float | None:
+        """When to look because of requests; it may lie ahead.
+
+        Who waits for a listed model as long as for a load may be waiting for one: it was unloaded
+        unseen, or is loaded again, and only while that lasts does a poll show it.
+        """
+        silent = self._silent
+        while silent and (silent[0].heard or silent[0].fact.at + SLOW_FIRST_BYTE <= self._polled):
+            silent.popleft()
+        waited = silent[0].fact.at + SLOW_FIRST_BYTE if silent else None
+        return waited if self._told is None else self._told
+
     def started(self, fact: RequestStarted) -> None:
         """Take a request's begin."""
-        self.traffic.start(fact)
+        request = self.traffic.start(fact)
         life = self._youngest(fact.model)
+        if life is not None and not fact.stop and len(self._silent) < MOST_OPEN:
+            self._silent.append(request)
         if fact.stop:
-            self.asked = fact.at
+            self._told = fact.at
             if life is not None:
                 stop = Condemnation(Reason.STOPPED, fact.at, fact.at, "a stop call")
                 life.condemned = life.condemned or stop
@@ -54,7 +72,7 @@ class Testimony:
         """Take a request's first byte; a late one came behind a load."""
         request = self.traffic.answer(fact)
         if request is not None and fact.at - request.fact.at >= SLOW_FIRST_BYTE:
-            self.asked = fact.at
+            self._told = fact.at
 
     def ended(self, fact: RequestEnded) -> None:
         """Take a request's end."""
@@ -62,7 +80,7 @@ class Testimony:
         if request is None or request.fact.stop:
             return
         if fact.failure is not None or request.fact.keep_alive == 0:
-            self.asked = fact.at
+            self._told = fact.at
         life = self._youngest(request.model)
         if fact.failure is Failure.OUT_OF_MEMORY:
             self._condemn_all(fact.at)
@@ -148,5 +166,6 @@ class Testimony:
     def polled(self, poll: Snapshot, continued: Mapping[Key, Life]) -> None:
         """Take that a poll was compared; `continued`: the lives that it did not begin."""
         self.traffic.learn_contexts(continued.values())
-        if self.asked is not None and self.asked <= poll.started:
-            self.asked = None
+        self._polled = poll.started
+        if self._told is not None and self._told <= poll.started:
+            self._told = None

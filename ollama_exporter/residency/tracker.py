@@ -126,16 +126,16 @@ class Tracker:
             or key not in before
             or self._processes.census.reloaded(self._lives[key], model)
         }
-        events: list[Event] = list(sifted.loads)
+        events = list(sifted.loads)
         if restart and last is not None:
             events += self._restarted(poll, last)
         self._lose(poll, listed, arrived, held)
         for key, model in listed.items():
             if key in arrived:
-                events.append(self._load(poll, model, last, listed, was_listed=key in before))
+                events.append(self._load(poll, model, last, was_listed=key in before))
             else:
                 self._follow(poll, model)
-        self._note_company(poll)
+        reading.note_company(self._lives.values(), poll)
         self._testimony.polled(poll, {k: x for k, x in self._lives.items() if k not in arrived})
         if last is None or restart:
             self._losses.restart()
@@ -206,7 +206,6 @@ class Tracker:
         poll: Snapshot,
         model: RunningModel,
         last: Snapshot | None,
-        listed: dict[Key, RunningModel],
         *,
         was_listed: bool,
     ) -> Event:
@@ -219,7 +218,7 @@ class Tracker:
         witnessed = self._testimony.at_load(
             life, poll, since=since, was_listed=was_listed, counts=last is not None
         )
-        return self._processes.loaded(life, poll, listed, last, requested=witnessed)
+        return self._processes.loaded(life, poll, last, requested=witnessed)
 
     def _follow(self, poll: Snapshot, model: RunningModel) -> None:
         """Continue a life. An E that was read before a step of the clock is older than it."""
@@ -228,13 +227,6 @@ class Tracker:
         epoch = life.epoch if same else self._clock.epoch
         expires = self._clock.ours(model.expires_at, epoch)
         reading.follow(life, model, poll, epoch=epoch, expires=expires)
-
-    def _note_company(self, poll: Snapshot) -> None:
-        """Note who is condemned beside an idle one: the scheduler would have taken that one."""
-        for life in self._lives.values():
-            if life.at_now and life.beside_idle is None:
-                others = [x for x in self._lives.values() if x is not life]
-                life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
 
     # -- decisions -------------------------------------------------------------------------------
 

@@ -39,6 +39,11 @@ class Request:
         """Normalised name."""
         return self.fact.model
 
+    @property
+    def heard(self) -> bool:
+        """Something came of it."""
+        return self.answered is not None or self.ended is not None
+
 
 class Traffic:
     """Requests in flight, those that ended since the last poll, and what was learned from them."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ollama_exporter.protocol import asked
 from ollama_exporter.protocol.asked import NOTHING, PEEK, Asked
+from ollama_exporter.protocol.failures import Failure, classify
 from ollama_exporter.protocol.names import normalise
 from ollama_exporter.protocol.reading import UNREAD, Ending, Reading
 from ollama_exporter.protocol.routes import Body, Route
@@ -178,7 +179,7 @@ class Exchange:
     def completed(self) -> None:
         """Take that the answer ended as its framing says."""
         reading = self._read()
-        self._end(reading, _outcome(self.route, self.status, reading.ending))
+        self._end(reading, _outcome(self.route, self.status, reading))
 
     def left(self) -> None:
         """Take that the client left first."""
@@ -187,7 +188,7 @@ class Exchange:
         self._settle()
         reading = self._read()
         if reading.ending is Ending.COMPLETE:  # it had all it wanted and did not wait for the rest
-            self._end(reading, _outcome(self.route, self.status, reading.ending))
+            self._end(reading, _outcome(self.route, self.status, reading))
             return
         if self.answered_at is not None:
             phase = Phase.DECODE
@@ -263,12 +264,13 @@ def _trace_id(traceparent: bytes) -> str | None:
     return found[1].decode() if found and found[1] != NO_TRACE else None
 
 
-def _outcome(route: Route, status: int, ending: Ending) -> Outcome:
+def _outcome(route: Route, status: int, reading: Reading) -> Outcome:
+    ending, error = reading.ending, reading.error
     if status == QUEUE_FULL:
         return Outcome.QUEUE_FULL
-    if status in REJECTED:
+    if status in REJECTED and (error is None or classify(error) is Failure.OTHER):
         return Outcome.REJECTED
-    if status > REJECTED[-1] or ending is Ending.ERROR:
+    if status >= REJECTED[0] or ending is Ending.ERROR:
         return Outcome.UPSTREAM_ERROR
     if route.body is not Body.OPAQUE and ending is Ending.UNFINISHED:
         return Outcome.TRUNCATED

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From exchanges to what the residency tracker is told of requests."""
 
-from ollama_exporter.protocol.failures import classify
+from typing import Final
+
+from ollama_exporter.protocol.failures import Failure, classify
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.observation import Observation, Outcome
 
+BROKEN: Final = frozenset({Outcome.UPSTREAM_ERROR, Outcome.TRUNCATED})
 CLOUD = (":cloud", "-cloud")  # names of models that run elsewhere (internal/modelref)
 
 
@@ -31,7 +34,11 @@ def answered(exchange: Exchange) -> RequestAnswered:
 
 
 def ended(observation: Observation) -> RequestEnded:
-    """Return that it ended, and what its error says of the runner."""
+    """Return that it ended, and what its error says of the runner.
+
+    An answer that broke off without a word may be the server's own end.
+    """
     error = observation.reading.error
-    failure = classify(error) if error else None
+    broken = Failure.OTHER if observation.outcome in BROKEN else None
+    failure = classify(error) if error else broken
     return RequestEnded(observation.ended, observation.id, failure=failure)

@@ -92,9 +92,14 @@ class Waits:
 
     def waits(self, exchange: Exchange) -> bool:
         """Tell whether a request still waits for a load."""
-        if exchange.model is None or exchange.answered_at is not None or exchange.over:
+        model = exchange.model
+        if model is None or exchange.answered_at is not None or exchange.over:
             return False
-        return exchange.resident is False
+        return exchange.resident is False or self._gone(model, since=exchange.began)
+
+    def _gone(self, model: str, *, since: float) -> bool:
+        """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
+        return self.residence.polled_at() > since and self.residence.resident(model) is False
 
     def answered(self, exchange: Exchange) -> None:
         """Take the first byte of its answer."""
@@ -138,8 +143,8 @@ class Waits:
 
     def waiting(self) -> list[Waiting]:
         """Return who waits for a load, by model; moments on the timeline."""
-        waiting = [e for e in list(self._waiting.values()) if self.waits(e)]
-        return [Waiting(e.model, 1, e.began) for e in waiting if e.model is not None]
+        every = [e for mine in list(self._open.values()) for e in list(mine.values())]
+        return [Waiting(e.model, 1, e.began) for e in every if e.model and self.waits(e)]
 
     def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
         moments.pop(model, None)

@@ -29,7 +29,8 @@ class Crew:
         """Start the server's process; it holds the listening socket as well. Linux only."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            standin.__file__,
+            "-m",
+            standin.__name__,
             "x" * standin.PADDING,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -43,6 +43,7 @@ class HttpRequest:
     path: str  # without the query
     host: str
     body: bytes
+    origin: str = ""  # of the page whose script asks
 
 
 class Exchange:
@@ -100,6 +101,7 @@ class Exchange:
             head.append((b"Allow", allow.encode()))
         if cache_control:
             head.append((b"Cache-Control", b"no-cache"))
+            head.append((b"Connection", b"keep-alive"))  # for its last answer h11 says close
         if content_type is not None:
             head.append((b"Content-Type", content_type.encode()))
         head.append((b"Date", formatdate(self._clock(), usegmt=True).encode()))
@@ -223,4 +225,5 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
         path=head.target.decode("latin-1").split("?", 1)[0],
         host=fields.get("host", ""),
         body=body,
+        origin=fields.get("origin", ""),
     )

@@ -23,6 +23,12 @@ async def version(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, gojson.dumps({"version": site.version}))
 
 
+async def status(site: Site, exchange: http.Exchange) -> None:  # noqa: ARG001 - a route's form
+    """Serve `/api/status`: that models of the cloud are not switched off."""
+    cloud = {"disabled": False, "source": "none"}
+    await exchange.respond(200, gojson.dumps({"cloud": cloud}))
+
+
 def _details(file: ModelFile) -> dict[str, object]:
     return {
         "parent_model": "",

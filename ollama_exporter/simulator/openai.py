@@ -173,7 +173,9 @@ class CompletionVoice(_Voice):
     def whole(self, tally: Tally) -> bytes:
         """Write the whole completion."""
         choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
-        return gojson.line(self._record([choice], usage(tally)))
+        record = self._record([choice], None)
+        record["choices"] = record.pop("choices")  # behind the model here, before it in a stream
+        return gojson.line(record | {"usage": usage(tally)})
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:

@@ -2,9 +2,7 @@
 """The simulated server: listens, routes, starts late, goes down and comes back."""
 
 import asyncio
-import ipaddress
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,7 +10,17 @@ from datetime import UTC, tzinfo
 from types import TracebackType
 from typing import Final, Self
 
-from ollama_exporter.simulator import anthropic, control, http, listing, native, openai, responses
+from ollama_exporter.simulator import (
+    anthropic,
+    control,
+    hosts,
+    http,
+    listing,
+    native,
+    openai,
+    origins,
+    responses,
+)
 from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.catalogue import Catalogue, default_catalogue
 from ollama_exporter.simulator.crew import Crew
@@ -31,6 +39,7 @@ ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/api/version": {"GET": listing.version, "HEAD": listing.version},
     "/api/tags": {"GET": listing.tags, "HEAD": listing.tags},
     "/api/ps": {"GET": listing.ps},
+    "/api/status": {"GET": listing.status},
     "/api/show": {"POST": listing.show},
     "/api/copy": {"POST": listing.copy},
     "/api/delete": {"DELETE": listing.delete},
@@ -48,7 +57,6 @@ ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/v1/messages": {"POST": anthropic.messages},
 }
 _MODEL_PREFIX: Final = "/v1/models/"
-_LOCAL_DOMAINS: Final = (".localhost", ".local", ".internal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +244,8 @@ class Simulator:
     async def _handle(self, exchange: http.Exchange) -> None:
         await self._ready.wait()
         request = exchange.request
-        if not self._allowed(request.host):
+        known = hosts.known(self.config.address, request.host)
+        if not (known and origins.allowed(request.origin, host=request.host)):
             await exchange.respond(403, b"", None)
             return
         methods = self._methods(request.path)
@@ -268,22 +277,6 @@ class Simulator:
         self._restarting = asyncio.ensure_future(
             self.restart(signal=signal, down=down, silent=silent)
         )
-
-    def _allowed(self, authority: str) -> bool:
-        """Tell the hosts that a server on loopback answers; on other addresses it answers all."""
-        if not ipaddress.ip_address(self.config.address).is_loopback:
-            return True
-        host = authority.lower()
-        if not host.endswith("]"):
-            name, _, port = host.rpartition(":")
-            host = name if port.isdigit() and name else host
-        host = host.strip("[]")
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            named = host in ("", "localhost", socket.gethostname().lower())
-            return named or host.endswith(_LOCAL_DOMAINS)
-        return address.is_loopback or address.is_private or address.is_unspecified
 
 
 async def _fail(exchange: http.Exchange, err: ApiError) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that looks like `ollama serve`, and whose children look like its runners.
 
-Run as a script by `crew.py`, with the server's listening socket among its descriptors. It does
+Run as a module by `crew.py`, with the server's listening socket among its descriptors. It does
 nothing but be there. Lines of JSON on its standard input say what is to be:
 
     {"start": KEY, "command": ["llama-server", "--model", …]}
@@ -50,7 +50,7 @@ def run_as(command: Sequence[str]) -> int:
     return pid
 
 
-def _be(command: Sequence[str], parent: int) -> NoReturn:
+def _be(command: Sequence[str], parent: int) -> NoReturn:  # pragma: no cover - killed, not ended
     """Be that, until the end. A runner holds none of its server's descriptors."""
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)

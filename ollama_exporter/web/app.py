@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ollama_exporter import __version__
@@ -22,6 +22,7 @@ MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]
 HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"
 RELOAD: Final = "/-/reload"
+DISCOVERY: Final = "/sd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,18 @@ def application(parts: Parts) -> Starlette:
     async def landing(_request: Request) -> Response:
         links = {
             parts.telemetry_path: "metrics",
+            DISCOVERY: "service discovery for Prometheus",
             HEALTHY: "200 while this process serves",
             READY: "200 when it has started",
         }
         text = page(version=__version__, links=links, facts=parts.facts())
         return HTMLResponse(text, headers={"content-security-policy": POLICY, **NOSNIFF})
+
+    async def discovery(request: Request) -> Response:
+        """Answer Prometheus' http_sd_configs: this exporter, where it was asked."""
+        labels = {"__scheme__": request.url.scheme, "__metrics_path__": parts.telemetry_path}
+        found = [{"targets": [request.url.netloc], "labels": labels}]
+        return JSONResponse(found, headers=NOSNIFF)
 
     async def well(_request: Request) -> Response:
         return _plain("OK\n")
@@ -85,6 +93,7 @@ def application(parts: Parts) -> Starlette:
         routes=[
             Route(parts.telemetry_path, metrics),
             Route("/", landing),
+            Route(DISCOVERY, discovery),
             Route(HEALTHY, well),
             Route(READY, well),
             Route(RELOAD, reload, methods=["POST", "PUT"]),

@@ -109,6 +109,24 @@ def test_responses_end_with_their_event(ollama: Ollama, model: str) -> None:
     assert got[-1][1]["response"]["usage"]["output_tokens"] > 0
 
 
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/v1/messages", {"messages": MESSAGES, "max_tokens": 4}),
+        ("/v1/responses", {"input": "Hello", "max_output_tokens": 4}),
+    ],
+)
+def test_two_streams_name_their_connection(
+    ollama: Ollama, model: str, path: str, what: dict[str, Any]
+) -> None:
+    """§5.8."""
+    answer = ollama.post(path, model=model, stream=True, **what)
+    assert (answer.headers["cache-control"], answer.headers["connection"]) == (
+        "no-cache",
+        "keep-alive",
+    )
+
+
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/show"])
 def test_a_model_that_is_not_there(ollama: Ollama, subject: Subject, path: str) -> None:
     """§6.1: show of a new server completes the name."""
@@ -163,3 +181,19 @@ def test_a_foreign_host_is_forbidden(ollama: Ollama, subject: Subject) -> None:
     answer = ollama.http.get("/api/ps", headers={"Host": "evil.example.com"})
     assert (answer.status_code, answer.content) == (403, b"")
     assert ollama.http.get("/api/ps", headers={"Host": "box.local"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://evil.example.com", 403),
+        ("null", 403),
+        ("http://localhost:3000", 200),
+        ("http://box.local:3000", 200),
+        ("vscode-webview://abc", 200),
+    ],
+)
+def test_pages_from_elsewhere_are_forbidden(ollama: Ollama, origin: str, status: int) -> None:
+    """§6.7: as far as OLLAMA_ORIGINS is not set."""
+    headers = {"Origin": origin, "Host": "box.local:3000"}
+    assert ollama.http.get("/api/ps", headers=headers).status_code == status

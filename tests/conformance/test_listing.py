@@ -67,6 +67,13 @@ def test_the_connection_stays_open_between_polls(ollama: Ollama) -> None:
     assert len(ports) == 1
 
 
+def test_status_tells_of_the_cloud(ollama: Ollama) -> None:
+    """§1.9."""
+    status = ollama.http.get("/api/status").raise_for_status().json()
+    assert list(status) == ["cloud"]
+    assert list(status["cloud"]) == ["disabled", "source"]
+
+
 def test_version_and_show(ollama: Ollama, model: str) -> None:
     """§1.7, §1.8: show names the file of the weights."""
     version = ollama.http.get("/api/version").json()

@@ -112,3 +112,13 @@ def test_the_overview_lists_every_alert_with_its_severity_and_duration() -> None
 def test_the_overview_lists_every_threshold_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(ollama:\w+:threshold)` \| ([\d.]+) \|", OVERVIEW, re.MULTILINE))
     assert rows == {name: expr[len("vector(") : -1] for name, expr in THRESHOLDS.items()}
+
+
+def test_runbooks_link_to_each_other_alone() -> None:
+    """They are written beside the rules, without the rest of the documentation."""
+    links = {
+        link
+        for page in PAGES.glob("*.md")
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text())
+    }
+    assert links <= {f"{name}.md" for name in NAMES}

@@ -20,8 +20,17 @@ from ollama_exporter.web.app import Parts, application
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
-PLACES: Final = ("*.md", "docs/**/*.md", "bench/*.md", "dashboards/**/*.md", "tests/**/*.md")
-PAGES: Final = sorted(page for place in PLACES for page in ROOT.glob(place))
+PLACES: Final = (
+    "*.md",
+    "docs/**/*.md",
+    "bench/*.md",
+    "dashboards/**/*.md",
+    "deploy/**/*.md",
+    "tests/**/*.md",
+)
+PAGES: Final = sorted(
+    page for place in PLACES for page in ROOT.glob(place) if "node_modules" not in page.parts
+)
 LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -117,9 +126,9 @@ def test_every_command_shown_exists_and_its_flags_are_real(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_make_target_shown_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     shown = {words[1] for words in shell_lines(page) if words[0] == "make" and len(words) > 1}
-    shown |= set(re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf-8")))
+    shown |= set(re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")))
     assert shown <= targets
 
 

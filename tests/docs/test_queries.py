@@ -73,8 +73,9 @@ def wrong(read: Read) -> str | None:
     if (read.function in COUNTED) and not counts:
         return f"{read.function}({read.name}): a gauge"
     known = {*family.labels, *TARGET, *({"le"} if family.kind == "histogram" else ())}
-    if labels - known:
-        return f"{read.name}: no label {labels - known}"
+    strange = (labels | read.grouped) - known
+    if strange:
+        return f"{read.name}: no label {strange}"
     return _unknown_value(read)
 
 
@@ -112,6 +113,9 @@ def test_a_wrong_query_is_noticed() -> None:
     assert of('ollama_up{model="a"}') == ["ollama_up: no label {'model'}"]
     assert of("ollama_model_residency_seconds") == [
         "ollama_model_residency_seconds: not in the catalogue"
+    ]
+    assert of("sum by (kind) (rate(ollama_polls_total[5m]))") == [
+        "ollama_polls_total: no label {'kind'}"
     ]
     name = "ollama_model_unloads_total"
     assert of(f'{name}{{reason=~"evicted|gone"}}') == [f"{name}: no reason 'gone'"]

@@ -20,9 +20,15 @@ from ollama_exporter.simulator.catalogue import GIB, default_catalogue
 from ollama_exporter.simulator.server import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.exporting import Running, exporting
-from tests.support.prometheus import Prometheus, alertmanager, prometheus, scraping
+from tests.support.prometheus import (
+    Prometheus,
+    alertmanager,
+    prometheus,
+    quick_rules,
+    scraping,
+)
 
-RULES: Final = Path(__file__).parents[2] / "dashboards" / "rules"
+RULES: Final = sorted((Path(__file__).parents[2] / "dashboards" / "rules").glob("*.yaml"))
 PATIENCE: Final = 30.0  # seconds; only a failing test waits that long
 STAGE: Final = Config(
     host=Host(memory=7 * GIB, recovery=0.2, convergence=0.2),  # one model at a time
@@ -35,18 +41,6 @@ SHORTER: Final = {
     "seconds < 300": "seconds < 2",
     "for: 5m": "for: 2s",
 }
-
-
-def shorter_rules(here: Path) -> list[Path]:
-    """Write the rules with shorter durations."""
-    written = []
-    for file in sorted(RULES.glob("*.yaml")):
-        text = file.read_text(encoding="utf-8")
-        for long, short in SHORTER.items():
-            text = text.replace(long, short)
-        written.append(here / file.name)
-        written[-1].write_text(text, encoding="utf-8")
-    return written
 
 
 @dataclass(slots=True)
@@ -100,7 +94,7 @@ async def scene(here: Path, *expected: str) -> AsyncIterator[Scene]:
         async with alertmanager(here, alertmanager_config(url)) as alerts:
             config = scraping(
                 {"ollama": [exporter.address]},
-                rules=shorter_rules(here),
+                rules=quick_rules(RULES, here, SHORTER),
                 alertmanager=alerts.address,
             )
             async with (

@@ -11,12 +11,14 @@ from typing import Final
 import pytest
 
 from ollama_exporter.runtime import run
+from ollama_exporter.sections.defaults import Rule
+from ollama_exporter.sections.keepwarm import KeepWarm, Warm
 from ollama_exporter.settings import Settings
 from ollama_exporter.simulator.player import play
 from ollama_exporter.simulator.server import Config, Simulator
 from tests.support.eventful import EXPECTED, SCRIPT
 from tests.support.exporting import same_logger
-from tests.support.prometheus import Prometheus, free_port, prometheus, scraping
+from tests.support.prometheus import Prometheus, free_port, prometheus, quick_rules, scraping
 from tests.support.queries import Query, filled, of_dashboard, of_page, of_rules
 
 ROOT: Final = Path(__file__).parents[2]
@@ -25,10 +27,24 @@ RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 PAGES: Final = sorted(ROOT.glob("docs/**/*.md"))
 POLL: Final = 0.6  # seconds; models come and go within two
 STEP: Final = 1.0  # seconds between scrapes, and between the points of a graph
+# The simulator writes no log: these lines of a server stand for it.
+LOG: Final = [
+    f'time=2026-11-25T22:05:00.000Z level={level} source=sched.go:1 msg="a line"\n'
+    for level in ("INFO", "WARN", "ERROR")
+]
 SETTLING: Final = 3.0  # seconds until the last scrape and its rules are in
+VALUES: Final = {
+    "job": ".+",
+    "instance": ".+",
+    "model": ".+",
+    "__rate_interval": "10s",
+    "__interval": "2s",
+}
 # Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
 EMPTY: Final[dict[str, str]] = {
     "Model: Tokens C": "the simulator has no prompt cache",
+    "Keep-alive by the autopilot A": "it decides once a minute, and this is shorter",
+    "Requests that the proxy changed B": "likewise",
 }
 
 
@@ -44,20 +60,32 @@ def queries() -> Iterator[Query]:
 async def watched(tmp_path: Path) -> list[str]:
     """Play the scenario before an exporter that a Prometheus scrapes; then ask everything."""
     stop, port, proxy = asyncio.Event(), free_port(), free_port()
-    async with Simulator(Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue)) as sim:
+    log = tmp_path / "server.log"
+    log.touch()
+    # On Linux alone there are processes to be seen, and there alone this runs.
+    config = Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue, processes=True)
+    async with Simulator(config) as sim:
         settings = Settings(
             ollama_url=sim.url,
             listen_addresses=(f"127.0.0.1:{port}",),
             proxy_addresses=(f"127.0.0.1:{proxy}",),
             poll_interval=POLL,
             expected_models=EXPECTED,
+            ollama_log=str(log),
+            keep_warm=KeepWarm((Warm("absent-model:latest"),)),
+            defaults=(Rule("gemma2*", keep_alive=600.0),),
         )
-        config = scraping({"ollama": [f"127.0.0.1:{port}"]}, rules=RULES, interval="1s")
+        few = {"vector(5)": "vector(1)"}  # one load of a day makes a mean
+        rules = quick_rules(RULES, tmp_path, few)
+        jobs = {"ollama": [f"127.0.0.1:{port}"], "another": [f"127.0.0.1:{free_port()}"]}
+        scrape = scraping(jobs, rules=rules, interval="1s")
         with same_logger():
             exporter = asyncio.create_task(run(settings, stop=stop))
-            async with prometheus(tmp_path, config) as prom:
+            async with prometheus(tmp_path, scrape) as prom:
                 await prom.until("ollama_up == 1")
                 begun = time.time()
+                with log.open("a", encoding="utf-8") as lines:
+                    lines.writelines(LOG)
                 await play(SCRIPT, f"http://127.0.0.1:{proxy}", apply=sim.apply)
                 await asyncio.sleep(SETTLING)
                 problems = [
@@ -66,21 +94,24 @@ async def watched(tmp_path: Path) -> list[str]:
                     if (problem := await problem_of(query, prom, begun, time.time()))
                 ]
                 problems += await prom.rule_problems()
+                problems += await counted_of_others(prom)
             stop.set()
             await exporter
     return problems
 
 
+async def counted_of_others(prom: Prometheus) -> list[str]:
+    """Say whether a target that is none of ours, and down, is shown as an exporter."""
+    assert [value for _, value in await prom.query('up{job="another"}')] == [0.0]
+    shown = next(q for q in queries() if q.where == "Ollama / Overview: Servers answering C")
+    everything = VALUES | {"__range": "1m"}
+    down = await prom.query(filled(shown.expression, everything))
+    return [] if down == [({}, 0.0)] else [f"{shown.where}: {down}"]
+
+
 async def problem_of(query: Query, prom: Prometheus, begun: float, now: float) -> str | None:
     """Ask as a panel does over the whole scenario; say what is wrong with the answer."""
-    values = {
-        "job": ".+",
-        "instance": ".+",
-        "model": ".+",
-        "__rate_interval": "10s",
-        "__interval": "2s",
-        "__range": f"{math.ceil(now - begun)}s",
-    }
+    values = VALUES | {"__range": f"{math.ceil(now - begun)}s"}
     expression = filled(query.expression, values)
     found = await prom.query_range(expression, start=begun, end=now, step=STEP)
     real = [labels for labels, samples in found if any(not math.isnan(v) for _, v in samples)]

@@ -2,6 +2,7 @@
 """One history, three ways to it: a running exporter, its text, a real Prometheus."""
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -156,7 +157,7 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     said = " ".join(summed.warnings)
     assert "The use of 2 hosts is summed" in said
     assert "reaches back 3.0 days" in said
-    assert "For 8 % of that time there are no samples" in said
+    assert re.search(r"For [6-9] % of that time there are no samples", said)
     assert "old-name:latest: not installed any more" in said
     assert [group for group, _ in apart.verdicts] == ["gpu-a:11487", "gpu-b:11487"]
     assert "hosts is summed" not in " ".join(apart.warnings)

@@ -187,6 +187,7 @@ def test_a_port_in_use_is_one_line_and_exit_1() -> None:
         ("web.telemetry-path", "metrics", "accepted: a path that begins with a slash"),
         ("web.telemetry-path", "/", "accepted: a path that begins with a slash"),
         ("web.telemetry-path", "/-/ready", "accepted: a path that begins with a slash"),
+        ("web.telemetry-path", "/sd", "accepted: a path that begins with a slash, not /, /sd"),
         ("web.max-requests", "0", "accepted: a whole number from 1"),
         ("web.max-requests", "many", "accepted: a whole number from 1"),
         ("metrics.max-models", "1.5", "accepted: a whole number from 1"),

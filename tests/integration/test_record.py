@@ -109,7 +109,9 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
             Simulator(Config(catalogue=catalogue, processes=True)) as sim,
             httpx.AsyncClient() as client,
         ):
-            process = await start(str(file), "--ollama.url", sim.url, f"--ollama.log={log}")
+            process = await start(
+                str(file), "--ollama.url", sim.url, f"--ollama.log={log}", "--poll.interval=1s"
+            )
             assert process.stderr is not None
             await process.stderr.readline()
             await until(lambda: b'"show"' in file.read_bytes())
@@ -122,10 +124,12 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
                 )
             await until(lambda: b'"log"' in file.read_bytes())
             await until(lambda: b'"runner"' in file.read_bytes())
-            await until(lambda: b'"expires_at"' in file.read_bytes())
+            await until(lambda: file.read_bytes().count(b'"expires_at"') > 3)
             stop = {"model": "llama3.2", "keep_alive": 0}
             await client.post(f"{sim.url}/api/generate", json=stop, timeout=30)
             await until(lambda: b'"exited"' in file.read_bytes())
+            polls = file.read_bytes().count(b'"poll"')
+            await until(lambda: file.read_bytes().count(b'"poll"') > polls + 2)
             process.send_signal(signal.SIGINT)
             await process.communicate()
 
@@ -142,5 +146,5 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
     started = [fact for fact in recording.processes if isinstance(fact, ProcessStarted)]
     assert started[1].weights == weights
     assert [x.seconds for x in recording.log if isinstance(x, LogSaid)] == [0.3]
-    reasons = [x.reason for x in replay(recording, Cadence(15.0)) if isinstance(x, Unloaded)]
+    reasons = [x.reason for x in replay(recording, Cadence(1.0)) if isinstance(x, Unloaded)]
     assert reasons == ["stopped"]

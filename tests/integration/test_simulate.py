@@ -2,6 +2,7 @@
 """`simulate` as a process."""
 
 import json
+import platform
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -85,3 +87,28 @@ def test_options_are_read() -> None:
     assert keep_alive_seconds("-1") == NEVER
     with pytest.raises(ConfigError):
         keep_alive_seconds("soon")
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
+@pytest.mark.parametrize("generation", ["new", "old"])
+def test_an_exporter_sees_the_processes_of_a_simulator(generation: str) -> None:
+    exporter = [
+        *(sys.executable, "-m", "ollama_exporter", "serve"),
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    with (
+        simulate("--processes", "--generation", generation) as (simulator, url),
+        subprocess.Popen(
+            [*exporter, f"--ollama.url={url}"], stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "Processes are" in line)
+        process.terminate()
+        process.communicate(timeout=10)
+        simulator.terminate()
+        assert simulator.wait(10) == 0
+    assert 'msg="Processes are watched"' in said
+    pid = int(said.rpartition("pid=")[2])
+    assert pid != simulator.pid
+    assert not Path(f"/proc/{pid}").exists()

@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from bench.rehearsed import total
 from bench.scoring import Score
 from bench.truth import RECORDINGS, Evidence, judge
 from ollama_exporter.recording import Recording, read
@@ -118,3 +119,20 @@ def test_a_reason_is_settled_soon_after_the_fact() -> None:
 
 def test_the_recordings_are_the_project_s_own_copies() -> None:
     assert Path(__file__).parents[1] / "data" / "polls" == RECORDINGS
+
+
+@pytest.mark.parametrize(
+    ("host", "evidence", "right", "wrong"),
+    [
+        ("16 GB, waits of 1 and 3 s", "processes", 0.92, 0.04),
+        ("16 GB, waits of 1 and 3 s", "both", 0.98, 0.01),
+        ("CPU", "both", 0.98, 0.01),
+    ],
+)
+def test_the_rules_hold_on_hosts_that_they_were_not_made_on(
+    host: str, evidence: str, right: float, wrong: float
+) -> None:
+    result = total(1, evidence, host=host)
+    assert (result.missed, result.judged > 50) == (0, True)
+    assert result.right >= right * result.judged
+    assert result.wrong <= wrong * result.judged

@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_exporter.policy.advise import CANDIDATES, GB, HOUR, Habits, advise, nearest
 from ollama_exporter.residency.idle import BOUNDS, IdleGaps
 
+SLOWLY: Final = settings(deadline=None)  # other tests run beside
 GAPS: Final = st.lists(
     st.one_of(st.floats(0.001, 2e5), st.sampled_from([float(b) for b in BOUNDS])), max_size=60
 )
@@ -20,6 +21,7 @@ MEMORY: Final = st.floats(1e8, 2e11)
 PRICE: Final = st.floats(0.0, 50.0)
 
 
+@SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE)
 def test_outcomes_are_exact(gaps: list[float], load: float, memory: float, price: float) -> None:
     told = advise(Habits(IdleGaps.of(gaps), load, memory), price=price)
@@ -31,6 +33,7 @@ def test_outcomes_are_exact(gaps: list[float], load: float, memory: float, price
         assert outcome.cost == pytest.approx(cold * load + idle * price, rel=1e-6, abs=1e-6)
 
 
+@SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE)
 def test_a_longer_keep_alive_has_fewer_cold_starts_and_more_idle_hours(
     gaps: list[float], load: float, memory: float, price: float
@@ -41,6 +44,7 @@ def test_a_longer_keep_alive_has_fewer_cold_starts_and_more_idle_hours(
         assert longer.idle_gb_hours >= shorter.idle_gb_hours - 1e-9
 
 
+@SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE)
 def test_the_advice_never_did_worse_than_the_break_even_time(
     gaps: list[float], load: float, memory: float, price: float
@@ -51,6 +55,7 @@ def test_the_advice_never_did_worse_than_the_break_even_time(
     assert told.by_data == (told.keep_alive != start)
 
 
+@SLOWLY
 @given(GAPS, st.sampled_from([float(b) for b in BOUNDS]))
 def test_the_break_even_time_costs_at_most_twice_what_a_clairvoyant_pays(
     gaps: list[float], even: float
@@ -62,6 +67,7 @@ def test_the_break_even_time_costs_at_most_twice_what_a_clairvoyant_pays(
     assert told.at(even).cost <= 2 * ideal + 1e-6
 
 
+@SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE, st.floats(0.0, 2e5))
 def test_any_keep_alive_lies_between_its_neighbours(
     gaps: list[float], load: float, memory: float, price: float, keep: float
@@ -72,6 +78,7 @@ def test_any_keep_alive_lies_between_its_neighbours(
     assert between.idle_gb_hours <= told.at(math.inf).idle_gb_hours + 1e-9
 
 
+@SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE)
 def test_the_order_of_the_gaps_does_not_matter(
     gaps: list[float], load: float, memory: float, price: float
@@ -84,6 +91,7 @@ def test_the_order_of_the_gaps_does_not_matter(
     assert there.advised.cost == pytest.approx(back.advised.cost, rel=1e-6, abs=1e-6)
 
 
+@SLOWLY
 @given(GAPS)
 def test_means_lie_within_their_buckets_and_add_up(gaps: list[float]) -> None:
     counted = IdleGaps.of(gaps)

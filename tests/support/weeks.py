@@ -2,11 +2,13 @@
 """A week of an exporter as promtool's tests take it: the real exporter in virtual time, scraped."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from prometheus_client.metrics_core import Metric
 
 from dashboards.pictures.virtual import Virtual
 from ollama_exporter.simulator.script import Script
@@ -15,8 +17,14 @@ from tests.support.promql import in_annotations, reads
 START: Final = 1_800_000_000.0  # promtool's clock starts at 0: moments are told from here
 SCRAPE: Final = 120  # seconds
 POLL: Final = 10.0  # seconds
-STEP: Final = "4m"  # between two evaluations: shorter than a sample lives
 TARGET: Final = 'job="ollama",instance="gpu-1:11487"'
+RESTLESS: Final = 1800.0  # seconds after a step
+NIGHTLY: Final = 8  # of so many scrapes at rest, one is made
+POLLED: Final = {  # what polls alone change, from one scrape to the next
+    f"ollama_polls_total{{{TARGET}}}": SCRAPE / POLL,
+    f"ollama_last_poll_success_timestamp_seconds{{{TARGET}}}": float(SCRAPE),
+}
+STEP: Final = "4m"  # between two evaluations: shorter than a sample lives
 Series = dict[str, list[float | None]]  # None: no sample in that scrape
 
 
@@ -29,28 +37,41 @@ def rules_of(files: Iterable[Path]) -> list[dict[str, Any]]:
 def scraped(script: Script, wanted: set[str], *, missed: range = range(0)) -> Series:
     """Let a script happen to an exporter; return the samples of the wanted names.
 
-    `missed`: scrapes that Prometheus does not make.
+    `missed`: scrapes that Prometheus does not make. Long after the last step of the script nothing
+    happens but polls, so that most scrapes of the night are taken to find what the last one found.
     """
     series: Series = {}
-    count = 0
-    for number, scrape in enumerate(Virtual(script, START, expected=(), poll=POLL).scrapes(SCRAPE)):
-        count = number + 1
+    exporter = Virtual(script, START, expected=(), poll=POLL)
+    steps = [step.at for step in script.steps]
+    found: dict[str, float] = {}
+    number = -1
+    for number, moment in enumerate(exporter.moments(SCRAPE)):
+        since = moment - START
+        at_work = bisect_right(steps, since) > bisect_left(steps, since - RESTLESS)
+        if at_work or number % NIGHTLY == 0:
+            found = _found(exporter.collect(), wanted)
+        else:
+            found = {key: value + POLLED.get(key, 0.0) for key, value in found.items()}
         if number in missed:
             continue
-        samples = {f"up{{{TARGET}}}": 1.0}
-        for family in scrape.families:
-            for sample in family.samples:
-                if sample.name in wanted:
-                    key = f"{sample.name}{{{_labels(sample.labels)}}}"
-                    moment = sample.name.endswith("_timestamp_seconds")
-                    samples[key] = sample.value - START if moment else sample.value
-        for key, value in samples.items():
+        for key, value in found.items():
             mine = series.setdefault(key, [])
             mine.extend([None] * (number - len(mine)))
             mine.append(value)
     for mine in series.values():
-        mine.extend([None] * (count - len(mine)))
+        mine.extend([None] * (number + 1 - len(mine)))
     return series
+
+
+def _found(families: Iterable[Metric], wanted: set[str]) -> dict[str, float]:
+    samples = {f"up{{{TARGET}}}": 1.0}
+    for family in families:
+        for sample in family.samples:
+            if sample.name in wanted:
+                moment = sample.name.endswith("_timestamp_seconds")
+                key = f"{sample.name}{{{_labels(sample.labels)}}}"
+                samples[key] = sample.value - START if moment else sample.value
+    return samples
 
 
 def read_by(rules: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -34,6 +34,8 @@ def test_the_worked_example_of_the_docs() -> None:
     assert at_five.cost == pytest.approx(10 * 5 + 11.0 * 2)
     assert told.keep_alive == 120.0
     assert told.by_data
+    costs = {keep: round(told.at(keep).cost) for keep in (0, 120, 300, 1800, 3600)}
+    assert costs == {0: 200, 120: 66, 300: 72, 1800: 122, 3600: 112}
 
 
 @pytest.mark.parametrize(
@@ -118,5 +120,5 @@ def test_gaps_of_other_bounds_are_refused() -> None:
 
 
 def test_the_candidates_are_the_bounds_of_the_histogram_nothing_and_for_ever() -> None:
-    assert (0.0, *BOUNDS, math.inf) == CANDIDATES
+    assert list(CANDIDATES) == [0.0, *BOUNDS, math.inf]
     assert len(BOUNDS) == 20

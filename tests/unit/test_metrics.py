@@ -6,8 +6,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from ollama_exporter.metrics.catalog import FAMILIES
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
 from ollama_exporter.metrics.guard import Guard
 from ollama_exporter.metrics.labels import OTHER
+from ollama_exporter.metrics.machine import Sight
 from ollama_exporter.metrics.selfmetrics import LogCounter
 from ollama_exporter.metrics.server import ServerState
 from ollama_exporter.protocol.names import normalise
@@ -29,6 +30,7 @@ from ollama_exporter.residency.events import (
     Event,
     Found,
     Loaded,
+    Measured,
     ModelState,
     Reason,
     Restarted,
@@ -73,6 +75,7 @@ def metrics(
     events: Sequence[Event] = (),
     expected: Sequence[str] = (),
     max_models: int = 100,
+    sight: Sight | None = None,
 ) -> Metrics:
     built = build(
         view=lambda: seen,
@@ -82,6 +85,7 @@ def metrics(
         expected=lambda: [normalise(name) for name in expected],
         max_models=max_models,
         runtime=False,
+        sight=sight,
     )
     for event in events:
         built.lifecycle.on_event(event)
@@ -109,7 +113,52 @@ def text_of(built: Metrics, **accept: str) -> str:
     return render(built.registry, **accept)[1].decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a process uses."""
+
+    resident: int
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seeing:
+    """A machine whose processes use what their pid says, and whose log was read."""
+
+    log_lines: Mapping[str, int] | None = None
+
+    def usage(self, pid: int) -> Uses | None:
+        """Return what it uses; pid 9 is gone by now."""
+        return None if pid == 9 else Uses(pid * 2**20, pid / 4)
+
+
+def process_view(*models: ModelState, contradictions: int = 0) -> View:
+    """Return a view with the server's process in sight."""
+    seen = view(*models)
+    return replace(seen, server_started=1_799_999_000.25, contradictions=contradictions)
+
+
+ALIVE = replace(state(MISTRAL), runner_up=True, pids=(101, 9))
+DEAD = replace(state(LLAMA), runner_up=False)
+LOADING = replace(state(name="new:latest"), loading_since=1_800_000_001.5, pids=(103,))
+
+
 STORIES = {
+    "processes_and_log": metrics(
+        process_view(DEAD, ALIVE, LOADING, contradictions=2),
+        events=[Loaded(MISTRAL, 0.0, 5.0, 5.0, frozenset({Source.PROCESS}), 3.5, Measured.PROCESS)],
+        sight=Seeing({"info": 7, "other": 5000}),
+    ),
+    "processes_in_an_outage": metrics(
+        process_view(DEAD, ALIVE, LOADING),
+        ServerState(polls=3, failures={FailureReason.TIMEOUT: 3}),
+        sight=Seeing(),
+    ),
+    "processes_that_share_a_label": metrics(
+        process_view(ALIVE, DEAD, LOADING, replace(LOADING, name="newer:latest")),
+        sight=Seeing(),
+        max_models=0,
+    ),
     "nothing_loaded": metrics(view()),
     "two_models": metrics(
         view(state(LLAMA, keep_alive=math.inf), state(MISTRAL, keep_alive=300.0), pending=1),
@@ -326,3 +375,23 @@ def test_the_librarys_families_can_be_asked_for_where_they_are_served(*, runtime
 @pytest.mark.parametrize("story", STORIES)
 def test_promtool_has_nothing_to_say(story: str) -> None:
     assert check_metrics(text_of(STORIES[story])) == []
+
+
+def test_the_birth_of_a_server_is_one_number_however_clocks_drift() -> None:
+    drift = iter(range(1000))
+    seen = process_view(LOADING)
+    built = build(
+        view=lambda: seen,
+        server=lambda: UP,
+        wall=lambda moment: moment + next(drift) / 1000,
+        log_lines=LogCounter(),
+        runtime=False,
+        sight=Seeing(),
+    )
+    births = {
+        line
+        for _ in range(5)
+        for line in text_of(built).splitlines()
+        if line.startswith(("ollama_server_start_time_seconds ", "ollama_model_load_started_"))
+    }
+    assert len(births) == 2

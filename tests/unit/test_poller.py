@@ -11,7 +11,7 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polled, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.facts import PollFailed, RequestStarted
+from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
 from ollama_exporter.residency.schedule import AFTER_FACT, Cadence
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.virtual import now, run_virtually
@@ -183,6 +183,28 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         polling.tell(RequestStarted(now(), 1, "a:latest", stop=True))
         await asyncio.sleep(2)
         assert client.polls == [0, pytest.approx(4 + AFTER_FACT)]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("answered", "polls"), [(None, [0, 5 + AFTER_FACT]), (4.9, [0])])
+def test_a_request_that_waits_for_a_listed_model_is_looked_after(
+    answered: float | None, polls: list[float]
+) -> None:
+    async def main() -> None:
+        client = Listed()
+        client.models = (RunningModel("a:latest", "ab", 900.0, 7, 7, 4096),)
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(4)
+        polling.tell(RequestStarted(now(), 1, "a:latest"))
+        await asyncio.sleep(0.9)
+        if answered is not None:
+            polling.tell(RequestAnswered(now(), 1))
+        await asyncio.sleep(2)
+        assert client.polls == [pytest.approx(at) for at in polls]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

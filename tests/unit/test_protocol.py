@@ -245,6 +245,10 @@ def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> N
             "model runner has unexpectedly stopped: cudaMalloc failed: out of memory",
             Failure.OUT_OF_MEMORY,
         ),
+        (
+            'do embedding request: Post "http://127.0.0.1:35135/v1/embeddings": EOF',
+            Failure.CRASHED,
+        ),
         ('model "x" not found, try pulling it first', Failure.OTHER),
     ],
 )

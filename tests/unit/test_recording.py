@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 import gzip
 import json
+import math
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
 from ollama_exporter.cli import cli
 from ollama_exporter.errors import FailureReason, RecordingError
+from ollama_exporter.logfile import read_log
 from ollama_exporter.protocol.failures import Failure
-from ollama_exporter.recording import Writer, read
+from ollama_exporter.recordedlines import line_of
+from ollama_exporter.recording import Writer, moment_of, read
 from ollama_exporter.replay import PollUsed, replay
 from ollama_exporter.residency.events import Loaded, Restarted, Unloaded
 from ollama_exporter.residency.facts import (
+    LogKind,
+    LogSaid,
     PollFailed,
+    ProcessesSeen,
     ProcessExited,
     ProcessStarted,
     RequestAnswered,
@@ -73,7 +80,13 @@ def test_all_kinds_are_read_and_unknown_ones_skipped(tmp_path: Path) -> None:
          "blob": "sha256-1", "started_at": 1003.9},
         {"t": 1005.0, "kind": "process", "event": "exited", "role": "runner", "pid": 7,
          "blob": "sha256-1"},
-        {"t": 1005.0, "kind": "show", "model": "a", "blob": "sha256-1"},
+        {"t": 1005.5, "kind": "process", "event": "exited", "pid": 8, "alive": 1004.5},
+        {"t": 1005.5, "kind": "process", "event": "hidden"},
+        {"t": 1005.5, "kind": "log", "said": "load_done", "written": 1005.4, "seconds": 2.28},
+        {"t": 1005.6, "kind": "log", "said": "idle", "model": "library/a", "pid": 7,
+         "blob": "sha256:1", "num_ctx": 4096, "seconds": -1, "new": 1},
+        {"t": 1005.6, "kind": "log", "said": "something_new"},
+        {"t": 1005.0, "kind": "show", "model": "a", "blob": "sha256:1"},
         {"t": 1005.0, "kind": "show", "model": "a", "blob": None},
         {"t": 1006.0, "kind": "poll", "took": 0.1, "error": "ConnectError"},
         {"t": 1007.0, "kind": "poll", "took": 0.1, "error": "SomethingNew"},
@@ -91,6 +104,12 @@ def test_all_kinds_are_read_and_unknown_ones_skipped(tmp_path: Path) -> None:
         ProcessStarted(1004.0, 1003.9, 7, "sha256-1"),
         ProcessExited(1005.0, 7),
         WeightsNamed(1005.0, "a:latest", "sha256-1"),
+        ProcessExited(1005.5, 8, alive=1004.5),
+        ProcessesSeen(1005.5, seen=False),
+    )
+    assert recording.log == (
+        LogSaid(1005.5, LogKind.LOAD_DONE, 1005.4, seconds=2.28),
+        LogSaid(1005.6, LogKind.IDLE, 1005.6, "a:latest", "sha256-1", 7, 4096, math.inf),
     )
     failures = [poll.reason for poll in recording.polls if isinstance(poll, PollFailed)]
     assert failures == [FailureReason.REFUSED, FailureReason.RESET]
@@ -192,3 +211,66 @@ def test_gzip_is_recognised_by_its_content(tmp_path: Path) -> None:
     file = tmp_path / "no-suffix"
     file.write_bytes(gzip.compress(json.dumps(POLL).encode()))
     assert len(read(file).polls) == 1
+
+
+def test_what_is_seen_on_the_machine_is_written_as_it_is_read(tmp_path: Path) -> None:
+    facts = (
+        ProcessesSeen(10.0, seen=True),
+        ProcessStarted(10.0, -90.0, 1, None),
+        ProcessStarted(10.0, 9.5, 2, "sha256-1"),
+        WeightsNamed(11.0, "a:latest", "sha256-1"),
+        LogSaid(11.5, LogKind.EVICTING, 11.25, "a:latest", "sha256-1", 2, 4096),
+        LogSaid(11.75, LogKind.IDLE, 11.5, "a:latest", "sha256-1", 2, 4096, math.inf),
+        ProcessExited(12.0, 2),
+        ProcessExited(13.0, 1, alive=12.0),
+        ProcessesSeen(14.0, seen=False),
+    )
+    file = tmp_path / "r.jsonl.gz"
+    writer = Writer(file)
+    writer.poll(
+        started=1009.0, ended=1009.5, body=b'{"models":[]}', status=200, date=None,
+        new_connection=True,
+    )  # fmt: skip
+    for fact in facts:
+        writer.fact(fact, wall=lambda moment: moment + 1000.0)
+    writer.close()
+    recording = read(file)
+    said = sorted([*recording.processes, *recording.log], key=moment_of)
+    back = [line_of(cast("Any", fact), lambda moment: moment - 1000.0) for fact in said]
+    assert back == [line_of(fact, float) for fact in facts]
+
+
+def test_a_log_that_cannot_be_read_is_said_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "server.log.gz"
+    whole = gzip.compress(b"time=2026-11-23T20:04:20.331Z level=INFO msg=x\n" * 2000)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RecordingError, match="cannot be read"):
+        read_log(file)
+
+
+def test_a_log_s_facts_bear_the_moments_of_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "server.log"
+    file.write_text(
+        "Nov 23 20:04:20 host ollama[1]: time=2026-11-23T20:04:20.5Z level=DEBUG source=a.go:1 "
+        "msg=reloading runner.pid=7\n"
+        "something else\n"
+        'time=2026-11-23T20:04:20.25Z level=INFO msg="llama-server started in 2.28 seconds"\n',
+        encoding="utf-8",
+    )
+    begin = 1795464260.0
+    done = LogSaid(begin + 0.25, LogKind.LOAD_DONE, begin + 0.25, seconds=2.28)
+    again = LogSaid(begin + 0.5, LogKind.RELOADING, begin + 0.5, pid=7)
+    assert read_log(file) == (done, again)
+    assert read_log(file, debug=False) == (done,)
+
+
+def test_replay_lays_a_log_beside_a_recording() -> None:
+    log = OFFICE.with_name("faults-2.log.gz")
+    recording = OFFICE.with_name("faults-2.jsonl.gz")
+    shown = CliRunner().invoke(cli, ["replay", str(recording), "--log", str(log)])
+    assert shown.exit_code == 0, shown.output
+    assert "the log: its timer expired" in shown.output
+    assert "the log: it was condemned to make room" in shown.output
+    without = CliRunner().invoke(cli, ["replay", str(recording)])
+    assert "the log" not in without.output
+    assert "its process died while it was listed" in without.output

@@ -90,7 +90,11 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
                 "m:latest": Use(OFTEN, unloads={"evicted": 9, "expired": 5}, evicted_by={"n:1": 8}),
                 "n:1": Use(RARE, memory=2e10),
             },
-            "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 (26.0",
+            (
+                "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 "
+                "(26.0 GB together). No keep_alive mends that: a smaller quantization or context, "
+                "fewer models, or more memory. The shortest keep_alive is evicted first: best n:1"
+            ),
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"evicted": 4, "expired": 5})},
@@ -195,6 +199,17 @@ def test_increases_that_are_fractions_or_infinite_do_no_harm() -> None:
     assert min(record.gaps.counts) >= 0
 
 
+@pytest.mark.parametrize("value", ["NaN", "-1", "+Inf", "1e308"])
+def test_values_that_no_exporter_counts_are_left_out(value: str) -> None:
+    text = exposition({"m:latest": Use(OFTEN, requests=5), "n:latest": Use(RARE)})
+    odd = "".join(
+        f"{line.rpartition(' ')[0]} {value}\n" if 'model="m:latest"' in line else f"{line}\n"
+        for line in text.splitlines()
+    )
+    history = from_text(odd, source="here", now=2e9)
+    assert [f.model for f in report(history).findings] == ["n:latest"]
+
+
 @pytest.mark.parametrize("text", ["<html>no</html>", "ollama_up{ 1", "ollama_up one"])
 def test_what_is_no_exposition_is_said(text: str) -> None:
     with pytest.raises(HistoryError, match=r"here (does not answer with|serves no) metrics"):
@@ -250,6 +265,12 @@ def test_without_colour_the_letters_tell_waiting_from_memory() -> None:
 def test_the_curve_of_a_model_without_gaps_says_so() -> None:
     (f,) = told({"m:latest": Use()}).findings
     assert [line.plain for line in curve(f, width=60)][1].startswith("No idle gap is known yet")
+
+
+def test_where_nothing_costs_anything_the_curve_is_empty() -> None:
+    (f,) = told({"m:latest": Use([100.0] * 9)}, price=0.0).findings
+    assert f.advice.keep_alive == math.inf
+    assert not any("MM" in line.plain for line in curve(f, width=100))
 
 
 def test_the_document_is_json_with_minus_one_for_ever() -> None:

@@ -196,3 +196,24 @@ def test_loopback_is_recognised(url: str, *, here: bool) -> None:
 )
 def test_listen_addresses_are_split(address: str, parts: tuple[str, int]) -> None:
     assert split_address(address) == parts
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/var/log/ollama.log", "server.log", "journal", "journal:ollama", "journal:my@1.service"],
+)
+def test_logs_that_can_be_followed(source: str) -> None:
+    assert load({"ollama.log": source}, environment={}).ollama_log == source
+
+
+@pytest.mark.parametrize("source", ["", "journal:", "journal:-x", "journal:a b", "journal:a;b"])
+def test_logs_that_cannot(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"ollama\.log"):
+        load({"ollama.log": source}, environment={})
+
+
+def test_processes_are_watched_by_themselves_unless_told_otherwise() -> None:
+    assert load({}, environment={}).collector_processes == "auto"
+    assert load({"collector.processes": "off"}, environment={}).collector_processes == "off"
+    with pytest.raises(ConfigError, match="auto, on, off"):
+        load({"collector.processes": "yes"}, environment={})

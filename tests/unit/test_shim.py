@@ -254,6 +254,17 @@ def test_a_failure_is_classified_for_the_tracker_and_never_logged() -> None:
     assert vars(record)["model"] == "other"
 
 
+def test_an_answer_that_broke_off_asks_for_a_poll_though_it_says_nothing() -> None:
+    bench = Bench()
+    exchange = bench.ask()
+    exchange.head(200, NDJSON, b"")
+    exchange.feed(TOKEN)
+    exchange.broken()
+    assert bench.facts[-1] == RequestEnded(100.0, 1, Failure.OTHER)
+    bench.ask().left()
+    assert bench.facts[-1] == RequestEnded(100.0, 2)
+
+
 def test_requests_are_logged_at_debug_alone_unless_an_access_log_is_wanted() -> None:
     bench, log = Bench(), Records()
     with same_logger() as logger:
@@ -269,6 +280,7 @@ def test_requests_are_logged_at_debug_alone_unless_an_access_log_is_wanted() -> 
     [
         (503, b'{"error":"server busy"}', Outcome.QUEUE_FULL),
         (404, b'{"error":"no"}', Outcome.REJECTED),
+        (400, b'{"error":"do embedding request: Post x: EOF"}', Outcome.UPSTREAM_ERROR),
         (500, b"oops", Outcome.UPSTREAM_ERROR),
         (200, b'{"done":false}', Outcome.TRUNCATED),
         (200, b'{"error":"x"}', Outcome.UPSTREAM_ERROR),
@@ -300,6 +312,20 @@ def test_who_leaves_is_counted_by_what_it_waited_for() -> None:
     samples = bench.samples()
     for phase in Phase:
         assert samples["ollama_requests_aborted_total", f"model=m:latest,phase={phase}"] == 1
+
+
+def test_who_finds_a_listed_model_gone_waits_for_a_load_as_soon_as_a_poll_shows_it() -> None:
+    bench = Bench(Polls({"m:latest": "m:latest"}, {"m:latest": 90.0}, at=95.0))
+    exchange = bench.ask()
+    bench.polls.at, bench.polls.listed = 99.0, {}  # older than the request: it may be listed by now
+    assert bench.samples().get(("ollama_requests_waiting_for_load", "model=m:latest")) is None
+    bench.polls.at = 101.0
+    samples = bench.samples()
+    assert samples["ollama_requests_waiting_for_load", "model=m:latest"] == 1
+    assert samples["ollama_request_oldest_wait_timestamp_seconds", "model=m:latest"] == 100.0
+    exchange.left()
+    assert bench.seen[-1].phase is Phase.WAITING
+    assert bench.samples().get(("ollama_requests_waiting_for_load", "model=m:latest")) is None
 
 
 def test_a_client_that_does_not_wait_for_the_end_of_the_framing_was_answered() -> None:

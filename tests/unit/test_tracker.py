@@ -7,7 +7,6 @@ import pytest
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.failures import Failure
-from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -18,74 +17,12 @@ from ollama_exporter.residency.events import (
     Unloaded,
 )
 from ollama_exporter.residency.facts import (
-    PollFailed,
     ProcessExited,
     RequestAnswered,
-    RequestEnded,
-    RequestStarted,
     Snapshot,
 )
 from ollama_exporter.residency.tracker import Tracker
-
-GIB = 2**30
-START = 1_800_000_000.0
-
-
-def model(
-    name: str, expires: float, *, size: int = 5, context: int = 4096, digest: str = ""
-) -> RunningModel:
-    """An entry that expires so many seconds after the start."""
-    return RunningModel(
-        f"{name}:latest",
-        digest or name * 8,
-        START + expires,
-        size * GIB,
-        size * GIB,
-        context,
-    )
-
-
-class Story:
-    """A tracker and what it said; moments are seconds after the start."""
-
-    def __init__(self, *, window: float = 60.0) -> None:
-        self.tracker = Tracker(window=window)
-        self.said: list[Event] = []
-
-    def poll(self, at: float, *models: RunningModel, new_connection: bool = False) -> None:
-        snapshot = Snapshot(START + at, START + at, models, new_connection=new_connection)
-        self.said += self.tracker.observe(snapshot)
-
-    def fail(self, at: float, reason: FailureReason) -> None:
-        self.said += self.tracker.observe(PollFailed(START + at, START + at, reason))
-
-    def request(
-        self,
-        number: int,
-        name: str,
-        start: float,
-        *,
-        answered: float | None = None,
-        ended: float | None = None,
-        keep_alive: float | None = None,
-        num_ctx: int | None = None,
-        stop: bool = False,
-        failure: Failure | None = None,
-    ) -> None:
-        self.tracker.observe(
-            RequestStarted(START + start, number, f"{name}:latest", keep_alive, num_ctx, stop)
-        )
-        if answered is not None:
-            self.tracker.observe(RequestAnswered(START + answered, number))
-        if ended is not None:
-            self.tracker.observe(RequestEnded(START + ended, number, failure))
-
-    @property
-    def unloads(self) -> list[Unloaded]:
-        return [event for event in self.said if isinstance(event, Unloaded)]
-
-    def reasons(self) -> list[tuple[str, Reason, str | None]]:
-        return [(u.model.name.removesuffix(":latest"), u.reason, u.by) for u in self.unloads]
+from tests.support.story import START, Story, model
 
 
 def test_models_at_the_first_poll_are_found_not_loaded() -> None:
@@ -105,6 +42,14 @@ def test_gone_at_its_deadline_is_expired() -> None:
     unload = story.unloads[0]
     assert (unload.not_before, unload.not_after) == (START + 15, START + 21)
     assert unload.resident_since == START
+
+
+def test_a_deadline_that_a_request_brought_forward_after_the_last_poll() -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.request(1, "a", 1, answered=1.1, ended=2, keep_alive=3)
+    story.poll(6, model("b", 306))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
 
 
 def test_removed_behind_another_unload_is_still_expired() -> None:
@@ -324,6 +269,14 @@ def test_with_all_requests_seen_the_waiting_one_may_want_other_options() -> None
     assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
 
 
+def test_a_deadline_that_does_not_slide_reveals_no_keep_alive() -> None:
+    story = Story()
+    story.poll(0, model("a", 200))
+    assert story.tracker.view().models[0].keep_alive is None
+    story.poll(15, model("a", 200))
+    assert story.tracker.view().models[0].keep_alive is None
+
+
 def test_keep_alive_is_revealed_while_the_deadline_slides() -> None:
     story = Story()
     story.poll(0)
@@ -393,3 +346,56 @@ def test_names_that_left_are_forgotten_beyond_a_thousand() -> None:
     for number in range(1100):
         story.poll(number * 10, model(f"m{number}", number * 10 + 300))
     assert len(story.tracker.view().models) == 1000
+
+
+@pytest.mark.parametrize(("seen", "reason"), [(False, "options_changed"), (True, "unknown")])
+def test_a_context_that_changed_before_explains_nothing_where_all_requests_are_seen(
+    reason: str, *, seen: bool
+) -> None:
+    story = covered() if seen else Story()
+    at = 100.0
+    for number, context in enumerate((4096, 8192, 4096)):
+        name, wanted = "a", None if context == 4096 else context
+        if seen:
+            story.request(number + 50, name, at, answered=at + 3, ended=at + 4, num_ctx=wanted)
+        story.poll(at + 5, model("a", at + 304, context=context))
+        at += 10
+    before = len(story.unloads)
+    if seen:
+        story.request(60, "a", at)  # its runner had died while it was idle
+    story.poll(at + 1)
+    if seen:
+        story.tracker.observe(RequestAnswered(START + at + 3, 60))
+    story.poll(at + 4, model("a", at + 304))
+    assert [unload.reason for unload in story.unloads[before:]] == [reason]
+
+
+# -- when requests ask for a poll ------------------------------------------------------------------
+
+
+def test_a_request_that_waits_as_long_as_for_a_load_asks_for_a_poll_once() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1.0)
+    story.request(2, "a", 1.5)
+    story.request(3, "b", 1.6)  # not listed: that it waits is known
+    assert story.tracker.asked == START + 2.0
+    story.poll(2.05, model("a", 100))
+    assert story.tracker.asked == START + 2.5
+    story.tracker.observe(RequestAnswered(START + 2.1, 2))
+    assert story.tracker.asked is None
+
+
+def test_a_crash_whose_reload_a_request_waits_for_is_seen() -> None:
+    story = Story()
+    story.poll(0, model("a", 100))
+    story.request(1, "a", 1, answered=2, ended=3, failure=Failure.CRASHED)
+    story.poll(3.05, model("a", 303))
+    story.request(2, "a", 10)
+    assert story.tracker.asked == START + 11
+    story.poll(11.05)
+    story.tracker.observe(RequestAnswered(START + 12.5, 2))
+    story.poll(12.55, model("a", 312.55))
+    assert [unload.reason for unload in story.said if isinstance(unload, Unloaded)] == [
+        Reason.CRASHED
+    ]

@@ -207,7 +207,9 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
                 hired.follow({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
                 await asyncio.sleep(0.012)
             hired.follow({1000: hexed("c")})  # the last: whoever was before it is gone by then
-            await until(lambda: scene.born() and scene.born()[-1].weights == hexed("c"))
+            async with asyncio.timeout(40.0):
+                while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
+                    await asyncio.sleep(0.05)
             hired.follow({})
             await until(lambda: len(scene.born()) == len(scene.died()))
             told = scene.told[2:]

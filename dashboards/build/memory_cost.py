@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory against speed: what each keep-alive would have cost."""
+
+from typing import Final
+
+from grafana_foundation_sdk.models import common as values
+from grafana_foundation_sdk.models import dashboard as model
+
+from dashboards.build import palette
+from dashboards.build.charts import columns, heat
+from dashboards.build.frame import address
+from dashboards.build.panels import (
+    COUNT,
+    NO_REQUESTS,
+    SECONDS,
+    Ask,
+    Panel,
+    Place,
+)
+from dashboards.build.promql import (
+    EACH,
+    RANGE,
+    buckets,
+    in_effect,
+    largest_of,
+    over,
+    pick,
+    share,
+    total,
+    total_of,
+)
+from dashboards.build.tables import Column, rows
+from ollama_exporter.residency.idle import BOUNDS
+
+GAP: Final = "ollama_model_idle_gap_seconds"
+IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
+NEVER: Final = "1000000000000000"  # stands for never: sorts behind every bound
+UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+GIB_HOUR: Final = 2**30 * 3600
+
+
+def cold_if() -> Panel:
+    """Build the bars of cold starts."""
+    count = total_of(_gained(f"{GAP}_count"))
+    warm = total_of(_gained(f"{GAP}_bucket", le="!=+Inf"), "le")
+    return _by_keep_alive(
+        "Cold starts that each keep-alive would have cost",
+        "For every pause between two requests seen in this time range: it is a cold start for each "
+        "keep-alive that is shorter. Good: choose the value behind which the bars hardly fall. "
+        "Evictions come on top.",
+        _row(count, "0"),
+        f"scalar({count}) - {warm}",
+        _row(f"0 * {count}", NEVER),
+        unit=COUNT,
+        name="cold starts",
+        colour=palette.COLD,
+    )
+
+
+def memory_if() -> Panel:
+    """Build the bars of idle memory."""
+    held = largest_of(f"max_over_time({over('ollama_model_memory_bytes', RANGE)})", *EACH)
+    on = "* on (job, instance, model) group_left ()"
+    whole = total_of(f"{_gained(f'{GAP}_sum')} {on} {held}")
+    cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
+    return _by_keep_alive(
+        "Idle memory that each keep-alive would have cost",
+        "GiB times hours that models would have stayed in memory without being used, in this time "
+        "range. Good: choose the value before which the bars hardly rise.",
+        _row(f"0 * {whole}", "0"),
+        f"{cut} / {GIB_HOUR}",
+        _row(f"{whole} / {GIB_HOUR}", NEVER),
+        unit=COUNT,
+        name="GiB hours",
+        colour=palette.WARM,
+    )
+
+
+def _by_keep_alive(
+    title: str,
+    says: str,
+    *rows_of: str,
+    unit: str,
+    name: str,
+    colour: str,
+) -> Panel:
+    panel = columns(
+        title,
+        says,
+        [Ask(" or ".join(rows_of), name, "table")],
+        Place(12, 9),
+        x="keep-alive",
+        unit=unit,
+        colours={name: colour},
+        empty=NO_REQUESTS,
+    )
+    # Sorted as numbers, named as text: not every version of Grafana has numbers below its bars.
+    panel.with_transformation(_converted("number"))
+    panel.with_transformation(
+        model.DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": "le"}]})
+    )
+    panel.with_transformation(_converted("string"))
+    panel.with_transformation(
+        model.DataTransformerConfig(
+            "organize",
+            options={
+                "excludeByName": {"Time": True},
+                "indexByName": {"le": 0, "Value": 1},
+                "renameByName": {"le": "keep-alive", "Value": name},
+            },
+        )
+    )
+    named = {"0": "0", **{str(bound): _spelled(bound) for bound in BOUNDS}, NEVER: "never"}
+    texts = {key: {"text": text, "index": n} for n, (key, text) in enumerate(named.items())}
+    panel.override_by_name(
+        "keep-alive",
+        [model.DynamicConfigValue("mappings", [{"type": "value", "options": texts}])],
+    )
+    return panel.show_value(values.VisibilityMode.AUTO).x_tick_label_spacing(0)
+
+
+def _converted(kind: str) -> model.DataTransformerConfig:
+    conversions = [{"targetField": "le", "destinationType": kind}]
+    return model.DataTransformerConfig(
+        "convertFieldType", options={"conversions": conversions, "fields": {}}
+    )
+
+
+def _spelled(seconds: float) -> str:
+    """Write a bound as one would say it: 90 s, 7.5 min, 1 day."""
+    unit, name = next((size, name) for size, name in UNITS if seconds >= size)
+    return f"{seconds / unit:g} {name}"
+
+
+def _row(expression: str, le: str) -> str:
+    """Give a lone number its place among the keep-alives."""
+    return f'label_replace({expression}, "le", "{le}", "", "")'
+
+
+def _gained(metric: str, **matchers: str) -> str:
+    return f"increase({over(metric, RANGE, **matchers)})"
+
+
+def advice() -> Panel:
+    """Build the table of keep-alives."""
+    gaps = total(f"{GAP}_count", *EACH)
+    columns_ = [
+        Column("Pauses", f"round({gaps})", decimals=0, width=70),
+        Column(
+            "Median pause",
+            f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
+            SECONDS,
+            decimals=0,
+            width=110,
+        ),
+        Column(
+            "In effect",
+            largest_of(in_effect(), *EACH),
+            SECONDS,
+            decimals=0,
+            never=True,
+            width=80,
+        ),
+        Column(
+            "Advised",
+            largest_of(pick("ollama_model_advised_keep_alive_seconds"), *EACH),
+            SECONDS,
+            decimals=0,
+            never=True,
+            width=80,
+        ),
+        Column(
+            "Rests on",
+            largest_of(pick("ollama_model_advice_samples"), *EACH),
+            decimals=0,
+            steps=((None, palette.GREY), (20, palette.NEUTRAL)),
+            width=75,
+        ),
+        Column(
+            "Cold starts",
+            f"round({total('ollama_cold_starts_total', *EACH)})",
+            decimals=0,
+            width=90,
+        ),
+        Column(
+            "A load takes",
+            share(
+                total("ollama_model_load_seconds_sum", *EACH),
+                total("ollama_model_load_seconds_count", *EACH),
+            ),
+            SECONDS,
+            decimals=1,
+            width=100,
+        ),
+    ]
+    return rows(
+        "Keep-alive in effect and advised",
+        "What each model's pauses were like, the keep-alive that governs it, the one that would "
+        "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
+        {"instance": "Server", "model": "Model"},
+        columns_,
+        Place(14, 8),
+        links={"Model": address("ollama-model", instance="Server", model="Model")},
+        sort="Cold starts",
+        empty=NO_REQUESTS,
+    )
+
+
+def gaps() -> Panel:
+    """Build the heat map of pauses."""
+    return heat(
+        "Pauses between requests",
+        "How long models were idle before the next request. A keep-alive above a band keeps it "
+        "warm; one below pays for nothing. Good: bands that are apart.",
+        Ask(buckets(GAP), "{{le}}", "heatmap"),
+        Place(10),
+        unit=SECONDS,
+        scheme="Purples",
+        empty=NO_REQUESTS,
+    )

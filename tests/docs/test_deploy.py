@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is there to deploy: valid, with every mounted file there and every alert real."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from deploy.prometheus.manifest import manifest
+from ollama_exporter.bundled import bundled
+from tests.docs.test_docs import every_flag
+from tests.support.programs import program
+
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
+
+
+def loaded(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_every_path_that_compose_mounts_or_builds_exists() -> None:
+    services = loaded(COMPOSE)["services"]
+    mounts = [mount for service in services.values() for mount in service.get("volumes", ())]
+    paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
+    assert len(paths) == 5
+    assert [path for path in paths if not (COMPOSE.parent / path).exists()] == []
+    named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")}
+    assert named == set(loaded(COMPOSE)["volumes"])
+    assert (COMPOSE.parent / services["exporter"]["build"]["context"] / "Dockerfile").exists()
+
+
+def test_compose_publishes_on_this_machine_alone_and_names_versions() -> None:
+    for service in loaded(COMPOSE)["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+
+
+def test_the_flags_in_compose_are_real() -> None:
+    used = {word.partition("=")[0] for word in loaded(COMPOSE)["services"]["exporter"]["command"]}
+    assert used <= every_flag()
+
+
+def test_what_grafana_is_given_stands_where_it_is_mounted() -> None:
+    mounts = dict(
+        mount.split(":")[:2] for mount in loaded(COMPOSE)["services"]["grafana"]["volumes"]
+    )
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    provider = loaded(provisioning / "dashboards" / "ollama.yaml")["providers"][0]
+    assert provider["options"]["path"] == mounts["../../dashboards/grafana"]
+    home = loaded(COMPOSE)["services"]["grafana"]["environment"][
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
+    ]
+    source = loaded(provisioning / "datasources" / "prometheus.yaml")["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"  # the service's name
+    assert home.removeprefix(provider["options"]["path"] + "/") in {
+        file.name for file in bundled("grafana")
+    }
+
+
+@pytest.mark.parametrize("file", ["prometheus/prometheus.yml", "compose/prometheus.yml"])
+def test_the_configurations_of_prometheus_are_valid(file: str) -> None:
+    check(program("promtool"), "check", "config", "--syntax-only", str(DEPLOY / file))
+
+
+def test_the_routing_of_alertmanager_is_valid_and_names_alerts_that_exist() -> None:
+    file = DEPLOY / "prometheus" / "alertmanager.yml"
+    check(program("amtool"), "check-config", str(file))
+    named = set(re.findall(r"\bOllama[A-Z]\w+", file.read_text(encoding="utf-8")))
+    rules = "".join(rule.read_text(encoding="utf-8") for rule in bundled("rules"))
+    assert named
+    assert [name for name in named if f"alert: {name}\n" not in rules] == []
+
+
+def check(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_manifest_of_the_rules_is_as_generated() -> None:
+    file = DEPLOY / "prometheus" / "prometheusrule.yaml"
+    assert file.read_text(encoding="utf-8") == manifest()
+    groups = loaded(file)["spec"]["groups"]
+    assert len({group["name"] for group in groups}) == len(groups)
+
+
+def test_the_service_monitor_finds_what_the_labels_say() -> None:
+    monitor = loaded(DEPLOY / "prometheus" / "servicemonitor.yaml")
+    assert monitor["kind"] == "ServiceMonitor"
+    assert monitor["spec"]["selector"]["matchLabels"] == monitor["metadata"]["labels"]

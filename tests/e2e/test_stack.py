@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make stack` as a process, from its first line to Ctrl-C."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from tests.support.programs import program
+
+URL: Final = re.compile(r"^ *(?:its )?(\S.*?) {2,}(http://127\.0\.0\.1:\d+)", re.MULTILINE)
+ROOT: Final = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(90)
+def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -> None:
+    for name in ("prometheus", "alertmanager"):
+        program(name)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy.stack", "--workload", "office"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        try:
+            text = _read_until(process, "Ctrl-C")
+            urls = dict(URL.findall(text))
+            assert len(urls) == 6
+            with httpx.Client(trust_env=False, timeout=10) as http:
+                assert http.get(f"{urls['simulated Ollama']}/api/ps").json() == {"models": []}
+                assert "ollama_up 1" in http.get(f"{urls['exporter']}/metrics").text
+                assert http.get(f"{urls['proxy']}/api/version").status_code == 200
+                rules = http.get(f"{urls['Prometheus']}/api/v1/rules").json()
+                assert "ollama_residency" in {g["name"] for g in rules["data"]["groups"]}
+                assert http.get(f"{urls['Alertmanager']}/api/v2/alerts").json() == []
+            process.send_signal(signal.SIGINT)
+            asked = time.monotonic()
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert time.monotonic() - asked < 15
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith("Ending\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if text in line:
+            return read
+    raise AssertionError(read)
+
+
+def test_a_missing_program_is_said_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.stack"],
+        env={"PATH": "/nowhere"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: prometheus, alertmanager not found; `make stack` gets them on Debian\n"
+    )

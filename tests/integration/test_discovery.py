@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Service discovery over HTTP, as Prometheus itself reads it."""
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from deploy.stack.configuration import prometheus_config
+from tests.support.exporting import exporting
+from tests.support.programs import program
+
+
+def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
+    async def main() -> tuple[str, str]:
+        async with exporting("http://127.0.0.1:9", telemetry_path="/m") as exporter:
+            config = prometheus_config(
+                {},
+                discovered={"ollama": f"http://{exporter.address}/sd"},
+                rules=(),
+                alertmanager=None,
+                interval="1s",
+            )
+            file = tmp_path / "prometheus.yml"
+            file.write_text(yaml.safe_dump(config), encoding="utf-8")
+            command = [program("promtool"), "check", "service-discovery", "--timeout=3s"]
+            found = await asyncio.to_thread(
+                subprocess.run,
+                [*command, str(file), "ollama"],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=30,
+            )
+            return exporter.address, found.stdout
+
+    address, said = asyncio.run(main())
+    (target,) = json.loads(said)
+    labels = target["labels"]
+    assert (labels["instance"], labels["job"]) == (address, "ollama")
+    assert (labels["__scheme__"], labels["__metrics_path__"]) == ("http", "/m")
