@@ -7,7 +7,7 @@ FROM python:${PYTHON}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/ollama-exporter
 COPY . /src
-RUN /opt/ollama-exporter/bin/python -m pip install --quiet /src \
+RUN /opt/ollama-exporter/bin/python -m pip install --quiet "/src[fast]" \
     && /opt/ollama-exporter/bin/python -m pip uninstall --quiet --yes pip
 
 # Same Python and distribution as above: a virtual environment is not portable between them.

@@ -85,16 +85,19 @@ def rounds(count: int, *, chunks: int, times: int) -> tuple[list[float], list[fl
     return without, within
 
 
-def main() -> None:
-    """Print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    count: int = parser.parse_args().rounds
+def table(count: int) -> str:
+    """Measure so many rounds; return a table in Markdown."""
     short = rounds(count, chunks=0, times=REQUESTS)
     long = rounds(count, chunks=CHUNKS, times=STREAMS)
-    sys.stdout.write("| CPU, µs | httpx alone | what the shim adds |\n|---|---|---|\n")
-    sys.stdout.write(_line("of a request", short, each=1))
-    sys.stdout.write(_line("of a chunk", long, each=CHUNKS))
+    head = "| CPU, µs | httpx alone | what the shim adds |\n|---|---|---|\n"
+    return head + _line("of a request", short, each=1) + _line("of a chunk", long, each=CHUNKS)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    sys.stdout.write(table(parser.parse_args().rounds))
 
 
 def _line(what: str, seen: tuple[list[float], list[float]], *, each: int) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench import transport
 from bench.proxy.candidates import (
     HERE,
     Candidate,
@@ -38,12 +39,31 @@ Figures = dict[str, float]
 SMALL: Final = re.compile(r"(\d+) requests in")
 
 
+# A request that needs a runner, answered at once: the recorder has all of its work with it.
+ASK: Final = """wrk.method = "POST"
+wrk.body = '{"model":"llama3.2:3b","prompt":"why"}'
+wrk.headers["Content-Type"] = "application/json"
+"""
+
+
 def small(proxy: Running, _: Path) -> Figures:
     """Measure small requests: wrk, 32 connections."""
-    url = f"http://127.0.0.1:{proxy.port}/api/ps"
-    _output(*CLIENT, "wrk", "-t1", "-c32", "-d1s", url)
+    return _hurried(proxy, f"http://127.0.0.1:{proxy.port}/api/ps")
+
+
+def asked(proxy: Running, work: Path) -> Figures:
+    """Measure requests that are recorded in full, likewise."""
+    script = work / "ask.lua"
+    script.write_text(ASK, encoding="utf-8")
+    url = f"http://127.0.0.1:{proxy.port}/api/generate?records=1&rate=1000000"
+    return _hurried(proxy, "-s", str(script), url)
+
+
+def _hurried(proxy: Running, *what: str) -> Figures:
+    """Have wrk ask as fast as it can."""
+    _output(*CLIENT, "wrk", "-t1", "-c32", "-d1s", *what)
     before, began = proxy.cpu(), time.monotonic()
-    said = _output(*CLIENT, "wrk", "-t1", "-c32", "-d2s", url)
+    said = _output(*CLIENT, "wrk", "-t1", "-c32", "-d2s", *what)
     took = time.monotonic() - began
     count = requests_of(said)
     return {"per_second": count / took, "cpu_us": (proxy.cpu() - before) / count * 1e6}
@@ -88,6 +108,7 @@ def memory(proxy: Running, work: Path) -> Figures:
 
 MEASURES: Final[dict[str, Callable[[Running, Path], Figures]]] = {
     "small": small,
+    "asked": asked,
     "chunks": chunks,
     "first": first,
     "memory": memory,
@@ -200,6 +221,7 @@ def main() -> None:
     sys.stdout.write(f"{platform.platform()}, Python {platform.python_version()}\n")
     for name, figures in results.items():
         sys.stdout.write(f"\n{name}\n{table(figures)}")
+    sys.stdout.write(f"\nin Python\n{transport.table(arguments.rounds)}")
 
 
 def measure(work: Path, *, server: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def verdict(findings: Sequence[Finding]) -> str:
         return "Nothing is known of idle times yet: the advice is the break-even time alone."
     best = max(known, key=lambda f: f.saved)
     evicted = sum(f.record.unloads.get("evicted", 0.0) for f in findings)
-    fit = f"The models fit ({evicted:.0f} evictions)" if evicted else "Nothing was evicted"
+    fit = f"The models fit (evictions: {evicted:.0f})" if evicted else "Nothing was evicted"
     if not best.changes:
         return f"{fit}, and no other keep_alive would save much."
     return f"{fit}; what would help most: {best.model} with {literal(best.advice.keep_alive)}, " + (

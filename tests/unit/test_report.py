@@ -110,7 +110,7 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"evicted": 2, "expired": 50})},
-            "The models fit (2 evictions)",
+            "The models fit (evictions: 2)",
         ),
     ],
 )
