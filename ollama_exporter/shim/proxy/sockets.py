@@ -7,8 +7,8 @@ import struct
 from typing import Final
 
 CLOSED: Final = (7, 8)  # TCP_CLOSE and TCP_CLOSE_WAIT: the first byte of tcp_info is the state
-# asyncio's own loop reads 256 KiB at a time: each read is then mapped and unmapped by the allocator,
-# which costs more than all of a small request. uvloop has a buffer of its own.
+# asyncio's own loop reads 256 KiB at a time, and the allocator maps and unmaps each of these, which
+# costs more than all of a small request. uvloop has a buffer of its own.
 READ: Final = 64 << 10
 # A peer that is gone without a word is noticed after two minutes.
 KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
