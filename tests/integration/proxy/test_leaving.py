@@ -143,7 +143,7 @@ def test_in_a_call_that_is_not_streamed(run: Run, so_far: bytes) -> None:
 def test_in_the_middle_of_an_upload(run: Run) -> None:
     async def check() -> None:
         head = b"POST /api/blobs/sha256-0 HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n"
-        proxy = await leaving(once(), head + bytes(500_000), b"", "resets")
+        proxy = await leaving(once(), head + bytes(499_996) + b"last", b"", "resets")
         assert proxy.observations[0].outcome is Outcome.CLIENT_GONE
         assert proxy.observations[0].request_bytes == 500_000
 
