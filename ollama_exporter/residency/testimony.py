@@ -35,6 +35,7 @@ class Testimony:
         self._polled = 0.0  # start of the last answered poll
         self._lives = lives
         self._losses = losses
+        self._early: dict[str, float] = {}  # stop calls for what no poll has listed yet
         self._out_of_memory_at: float | None = None
 
     @property
@@ -59,8 +60,9 @@ class Testimony:
         if fact.stop:
             self._told = fact.at
             if life is not None:
-                stop = Condemnation(Reason.STOPPED, fact.at, fact.at, "a stop call")
-                life.condemned = life.condemned or stop
+                life.condemned = life.condemned or _stopped(fact.at)
+            elif len(self._early) < MOST_OPEN:
+                self._early[fact.model] = fact.at
         elif (
             life is not None
             and fact.keep_alive is not None
@@ -155,6 +157,9 @@ class Testimony:
                 life.last_use = max(request.ended, life.last_use or 0.0)
                 if request.failure is Failure.CRASHED and not was_listed:
                     life.crashed_at = request.ended
+        stop = self._early.get(name)
+        if stop is not None and stop >= poll.started:  # it came while that poll was under way
+            life.condemned = _stopped(stop)
         oom = self._out_of_memory_at
         if oom is not None and since is not None and since < oom <= poll.ended and not was_listed:
             life.condemned = Condemnation(Reason.OUT_OF_MEMORY, oom, oom, OUT_OF_MEMORY)
@@ -166,6 +171,11 @@ class Testimony:
     def polled(self, poll: Snapshot, continued: Mapping[Key, Life]) -> None:
         """Take that a poll was compared; `continued`: the lives that it did not begin."""
         self.traffic.learn_contexts(continued.values())
+        self._early = {name: at for name, at in self._early.items() if at > poll.started}
         self._polled = poll.started
         if self._told is not None and self._told <= poll.started:
             self._told = None
+
+
+def _stopped(at: float) -> Condemnation:
+    return Condemnation(Reason.STOPPED, at, at, "a stop call")

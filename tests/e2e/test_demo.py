@@ -122,8 +122,8 @@ def test_two_minutes_show_every_reason() -> None:
         "out_of_memory",
     }, seen + out
     # On a busy machine each takes longer, and something may be left over.
-    assert re.search(r"\n  cold +\d+\.\d s \|L+A+·*\|  load \d+\.\d, answer \d+\.\d", out), out
-    assert re.search(r"\n  warm +\d+\.\d s \|L*A+·*\| .*answer \d+\.\d", out), out
+    assert re.search(r"\n  cold +\d+\.\d s \|L+P*A+·*\|  load \d+\.\d, answer \d+\.\d", out), out
+    assert re.search(r"\n  warm +\d+\.\d s \|L*P*A+·*\| .*answer \d+\.\d", out), out
     assert "wrong:" not in out, seen + out
     for model, reason in set(UNLOADED.findall(seen)):
         counted = f'ollama_model_unloads_total{{model="{model}",reason="{reason}"}} 1.0'

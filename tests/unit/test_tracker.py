@@ -19,6 +19,7 @@ from ollama_exporter.residency.events import (
 from ollama_exporter.residency.facts import (
     ProcessExited,
     RequestAnswered,
+    RequestStarted,
     Snapshot,
 )
 from ollama_exporter.residency.tracker import Tracker
@@ -193,6 +194,17 @@ def test_a_seen_stop_call_settles_it_at_once() -> None:
     story.poll(4)
     assert story.reasons() == [("a", Reason.STOPPED, None)]
     assert story.tracker.view().asked is None
+
+
+def test_a_stop_call_that_overtakes_the_first_listing_is_a_stop() -> None:
+    story = Story()
+    story.poll(0)
+    story.request(1, "a", 1, answered=1.5, ended=2)
+    story.tell(RequestStarted(START + 3.1, 2, "a:latest", keep_alive=0.0, stop=True))
+    story.tell(Snapshot(START + 3, START + 3.2, (model("a", 302),)))
+    story.poll(5)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+    assert story.unloads[0].evidence == ("a stop call",)
 
 
 def test_a_last_request_with_keep_alive_zero_is_a_stop() -> None:
