@@ -158,7 +158,7 @@ class Testimony:
                 if request.failure is Failure.CRASHED and not was_listed:
                     life.crashed_at = request.ended
         stop = self._early.get(name)
-        if stop is not None and stop >= poll.started:  # it came while that poll was under way
+        if stop is not None and stop >= poll.started - CLOCK_ERROR:  # under way with that poll
             life.condemned = _stopped(stop)
         oom = self._out_of_memory_at
         if oom is not None and since is not None and since < oom <= poll.ended and not was_listed:
@@ -171,7 +171,9 @@ class Testimony:
     def polled(self, poll: Snapshot, continued: Mapping[Key, Life]) -> None:
         """Take that a poll was compared; `continued`: the lives that it did not begin."""
         self.traffic.learn_contexts(continued.values())
-        self._early = {name: at for name, at in self._early.items() if at > poll.started}
+        self._early = {
+            name: at for name, at in self._early.items() if at > poll.started - CLOCK_ERROR
+        }
         self._polled = poll.started
         if self._told is not None and self._told <= poll.started:
             self._told = None
