@@ -23,11 +23,8 @@ from ollama_exporter.shim.observation import Observation, Outcome
 from ollama_exporter.shim.recorder import Recorder
 
 PAUSE: Final = 0.05  # seconds from the end of a request until its model is looked at
-ATTEMPTS: Final = (
-    1.0,
-    3.0,
-    6.0,
-)  # seconds to the next: the server writes a deadline up to 5 s late
+# Seconds to the next attempt: the server writes a deadline up to 5 s late.
+ATTEMPTS: Final = (1.0, 3.0, 6.0)
 CONFIRMED: Final = 30.0  # seconds for which what was found is taken for granted
 MOST: Final = 16  # models that are renewed at the same time
 MOST_MODELS: Final = 1024

@@ -25,7 +25,6 @@ from ollama_exporter.protocol.client import read_token
 TIMEOUT: Final = 30.0  # a fortnight of a fleet takes Prometheus a moment
 LARGEST: Final = 64 * 2**20
 STEPS: Final = 300  # of the search for the oldest sample
-LOOKBACK: Final = 300.0  # Prometheus fills gaps up to this
 LEAST_WINDOW: Final = 60.0
 LONGEST_WINDOW: Final = 366 * 86400.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800, "y": 31_536_000}

@@ -26,7 +26,6 @@ from ollama_exporter.protocol.keepalive import DEFAULT, literal
 OFTEN: Final = 3.0  # fewer events are no pattern
 SHARE: Final = 0.2  # of all unloads, from which on something stands in the way of any keep_alive
 WORTH: Final = 0.05  # share of its present cost that a change must save to be named
-MOST_OWN: Final = 0.5  # share of requests with a keep_alive of their own that overrides a default
 COVERED: Final = 0.95
 
 
