@@ -10,7 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+# A string, a structural character, or a literal. Clients choose these bytes, so no byte may be read
+# twice: the quantifiers are possessive (nothing is given back), and a string without an end is one
+# token up to the end of the text. If it were no match, each quote in it would start another scan.
+TOKEN: Final = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL
+)
 OPENING: Final = frozenset({b"{", b"["})
 CLOSING: Final = frozenset({b"}", b"]"})
 
@@ -62,7 +67,8 @@ def _put(body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes)
         empty = not members(body, begin, end)
         new = b"%b:%b" % (json.dumps(key).encode(), _nested(rest, value))
         return body[:at] + new + (b"" if empty else b",") + body[at:]
-    for member in reversed(there):  # from behind: the places before it stay
+    parts, at = [], 0  # joined once: a body of equal keys would be copied for each of them
+    for member in there:
         old = body[member.begin : member.end]
         if not rest:
             new_value: bytes | None = value
@@ -74,8 +80,9 @@ def _put(body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes)
             return None
         if new_value is None:
             return None
-        body = body[: member.begin] + new_value + body[member.end :]
-    return body
+        parts += [body[at : member.begin], new_value]
+        at = member.end
+    return b"".join([*parts, body[at:]])
 
 
 def _nested(path: tuple[str, ...], value: bytes) -> bytes:

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that clients choose are read in time that grows with their length alone."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_exporter.protocol import splice
+from ollama_exporter.protocol.asked import PEEK, read
+from ollama_exporter.protocol.routes import route_of
+from tests.support.growth import assert_linear
+
+HEAD = b'{"model":"m","messages":[{"content":"'
+PIECES = {
+    "escaped quotes": b'\\"',
+    "backslashes": b"\\",
+    "quotes": b'"',
+    "rows of JSON in a prompt": json.dumps('{"id": 1, "name": "x"}\n').encode()[1:-1],
+    "source code in a prompt": json.dumps('print("a", \'b\', "\\n")\n').encode()[1:-1],
+    "brackets": b'"[',
+    "braces": b'"{',
+    "commas": b'",',
+    "empty strings": b'","',
+    "numbers": b'"]}],1,',
+    "blanks": b'" ',
+    "broken UTF-8": b"\xff\xfe",
+    "NUL": b"\0",
+}
+FORM_PIECES = {
+    "the field again and again": b"name=model\r\n",
+    "without line ends": b"name=model ",
+    "in quotes": b'name="model"',
+    "empty values": b'name="model"\r\n\r\n\r\n',
+    "header lines": b"X: y\r\n",
+    "blank lines": b"\r\n",
+    "line ends of one character": b"name=model\n",
+}
+
+
+def filled(head: bytes, piece: bytes) -> Callable[[int], bytes]:
+    return lambda size: (head + piece * (size // len(piece) + 1))[:size]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+def test_a_cut_body_is_read_in_linear_time(path: str, piece: bytes) -> None:
+    route = route_of("POST", path)
+    assert_linear(lambda body: read(route, body, complete=False), filled(HEAD, piece))
+
+
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+def test_a_whole_body_is_read_in_linear_time(piece: bytes) -> None:
+    route = route_of("POST", "/api/chat")
+    assert_linear(lambda body: read(route, body, complete=True), filled(HEAD, piece))
+
+
+@pytest.mark.parametrize("piece", FORM_PIECES.values(), ids=FORM_PIECES)
+def test_a_form_is_read_in_linear_time(piece: bytes) -> None:
+    route = route_of("POST", "/v1/audio/transcriptions")
+    assert_linear(lambda body: read(route, body, complete=False), filled(b"", piece))
+
+
+@pytest.mark.parametrize("prompt", ['"', "\\", "[", "{", ",", ":", " ", "\n"])
+def test_a_member_is_set_in_linear_time(prompt: str) -> None:
+    def body(size: int) -> bytes:
+        return json.dumps({"model": "m", "prompt": prompt * (size // 2)}).encode()
+
+    assert_linear(lambda given: splice.put(given, ("keep_alive",), b"300"), body)
+
+
+@pytest.mark.parametrize("path", [("a",), ("a", "b")])
+def test_many_equal_keys_are_set_in_linear_time(path: tuple[str, ...]) -> None:
+    def body(size: int) -> bytes:
+        return b"{" + b",".join([b'"a":{"b":1}'] * (size // 12)) + b"}"
+
+    assert_linear(lambda given: splice.put(given, path, b"300"), body)
+
+
+@given(st.binary(max_size=40), st.binary(min_size=1, max_size=6))
+def test_no_bytes_make_a_body_hang(head: bytes, piece: bytes) -> None:
+    """Quadratic work would take minutes here: the test's time limit is the assertion."""
+    body = (b'{"a":"' + head + piece * (1 << 16))[: 1 << 17]
+    for path in ("/api/chat", "/v1/audio/transcriptions"):
+        read(route_of("POST", path), body, complete=False)
+
+
+@given(st.integers(0, 400))
+def test_a_body_cut_anywhere_gives_what_stood_before_the_cut(cut: int) -> None:
+    whole = json.dumps(
+        {
+            "model": "m",
+            "options": {"num_ctx": 8192},
+            "keep_alive": "5m",
+            "messages": [{"role": "user", "content": '{"id": "\\"", "x": [1, "]"]}' * 8}],
+        }
+    ).encode()
+    found = read(route_of("POST", "/api/chat"), whole[:cut], complete=False)
+    assert found.model == ("m" if cut > whole.index(b', "options"') else None)
+    assert found.num_ctx == (8192 if cut > whole.index(b', "keep_alive"') else None)
+    assert found.keep_alive == (300 if cut > whole.index(b', "messages"') else None)
+
+
+def test_a_large_prompt_that_holds_json_still_tells_its_model() -> None:
+    rows = '{"id": 1, "name": "x"}\n' * 60_000
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": rows}]}).encode()
+    assert len(body) > PEEK
+    assert read(route_of("POST", "/v1/chat/completions"), body[:PEEK], complete=False).model == "m"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_tokens_of_valid_json_are_the_whole_of_it(value: object) -> None:
+    text = json.dumps(value).encode()
+    assert b"".join(splice.TOKEN.findall(text)) == b"".join(
+        part if part.startswith(b'"') else re.sub(rb"\s+", b"", part)
+        for part in re.split(rb'("(?:[^"\\]|\\.)*")', text)
+    )

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asserts that time grows no faster than the input, for bytes that somebody else chooses."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+SIZES: Final = (
+    1 << 12,
+    1 << 14,
+    1 << 16,
+    1 << 18,
+    1 << 20,
+)  # bytes, each four times the one before
+SLOWEST: Final = 12.0  # times the step before: linear is 4, quadratic 16
+NOISE: Final = 0.05  # seconds below which a step proves nothing
+
+
+def assert_linear(work: Callable[[bytes], object], make: Callable[[int], bytes]) -> None:
+    """Call `work` on inputs of 4 KB to 1 MB; quadratic work fails at the first step that shows it.
+
+    The clock is this thread's processor time, so a busy machine does not count.
+    """
+    before = None
+    for size in SIZES:
+        body = make(size)
+        took = min(_seconds(work, body) for _ in range(2))
+        if before is not None and took > NOISE:
+            assert took < SLOWEST * max(before, NOISE / 4), f"{size} bytes took {took:.2f} s"
+        before = took
+
+
+def _seconds(work: Callable[[bytes], object], body: bytes) -> float:
+    begin = time.thread_time()
+    work(body)
+    return time.thread_time() - begin
