@@ -86,7 +86,7 @@ format: dev-env
 
 docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
-	@$(PY) -c "from ollama_exporter.cli.reference import configuration as c; print(c(), end='')" > docs/configuration.md
+	@$(PY) -c "from tools.settings_reference import configuration as c; print(c(), end='')" > docs/configuration.md
 	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
 	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
 

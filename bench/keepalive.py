@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.arrivals import Family, Model, families, pooled
-from ollama_exporter.policy.advise import (
+from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
     DOUBT,
     GB,
@@ -31,8 +33,6 @@ from ollama_exporter.policy.advise import (
 )
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.gaps import Gaps
-from ollama_exporter.residency.idle import IdleGaps
 
 BREAK_EVENS: Final = (300.0, 900.0, 3600.0)
 SERVER_DEFAULT: Final = 300.0

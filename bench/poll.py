@@ -14,11 +14,11 @@ from typing import Final
 import httpx
 
 from ollama_exporter.clock import Timeline
+from ollama_exporter.config.target import Target
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.schedule import Cadence, next_poll
+from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.target import Target
 
 POLLS: Final = 500
 WARM: Final = 50

@@ -16,12 +16,12 @@ from typing import Final
 
 from bench.scoring import Record, Score, score
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
-from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.recording import Poll, Recording, moment_of
-from ollama_exporter.replay import PollUsed, replay
+from ollama_exporter.recordings.format import Poll, Recording, moment_of
+from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import (
     Fact,
@@ -34,12 +34,19 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.simulator import workload
-from ollama_exporter.simulator.catalogue import GIB
-from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
+from ollama_exporter.simulator.model_files import GIB
+from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse
 from ollama_exporter.simulator.script import Script, Stop
-from ollama_exporter.simulator.state import Host, Load, Reason, ServerStarted, ServerStopped, Unload
+from ollama_exporter.simulator.state import (
+    Host,
+    Load,
+    ServerStarted,
+    ServerStopped,
+    TrueReason,
+    Unload,
+)
 
 START: Final = 1_800_000_000.0
 STEP: Final = 0.5  # seconds between two polls that the schedule may choose from
@@ -92,11 +99,11 @@ def _poll(seen: Seen, *, new: bool) -> Poll:
     return Snapshot(seen.at, seen.at + 0.002, models, new_connection=new)
 
 
-def died(told: Rehearsal, unload: Unload) -> float:
+def died(told: OfflineRun, unload: Unload) -> float:
     """Return when its process died: at its crash, or as it was taken off the list."""
-    if unload.reason is Reason.CRASHED:
+    if unload.reason is TrueReason.CRASHED:
         return unload.decided
-    starved = unload.reason is Reason.OUT_OF_MEMORY and any(
+    starved = unload.reason is TrueReason.OUT_OF_MEMORY and any(
         answer.error is not None
         and abs(answer.ended - unload.decided) < 0.01
         and normalise(answer.step.model) == normalise(unload.name)
@@ -105,7 +112,7 @@ def died(told: Rehearsal, unload: Unload) -> float:
     return unload.decided if starved else unload.at
 
 
-def _processes(told: Rehearsal, chance: random.Random) -> Iterator[Fact]:
+def _processes(told: OfflineRun, chance: random.Random) -> Iterator[Fact]:
     server = 90
     ends = {event.pid: died(told, event) for event in told.truth if isinstance(event, Unload)}
     for event in told.truth:
@@ -125,7 +132,7 @@ def _processes(told: Rehearsal, chance: random.Random) -> Iterator[Fact]:
                 yield ProcessExited(died(told, event) + 0.002, event.pid)
 
 
-def _requests(told: Rehearsal, script: Script) -> Iterator[Fact]:
+def _requests(told: OfflineRun, script: Script) -> Iterator[Fact]:
     starved = [
         x.decided for x in told.truth if isinstance(x, Unload) and x.reason == "out_of_memory"
     ]
@@ -152,7 +159,7 @@ def _failure(answer: Answered, starved: list[float]) -> Failure | None:
     return Failure.OUT_OF_MEMORY if oom else Failure.CRASHED
 
 
-def _truth(told: Rehearsal) -> Iterator[Record]:
+def _truth(told: OfflineRun) -> Iterator[Record]:
     contexts = {event.pid: event.num_ctx for event in told.truth if isinstance(event, Load)}
     for event in told.truth:
         if isinstance(event, Load | Unload):

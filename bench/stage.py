@@ -9,8 +9,8 @@ import sys
 
 import httpx
 
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 
 MODELS = ("mistral", "llama3.2", "qwen2.5:7b", "nomic-embed-text", "gemma2:27b")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from bench.scoring import Score, score
-from ollama_exporter.logfile import read_log
-from ollama_exporter.recording import Recording, read
-from ollama_exporter.replay import PollUsed, replay
+from ollama_exporter.recordings.format import Recording, read
+from ollama_exporter.recordings.replayer import PollUsed, replay
+from ollama_exporter.recordings.server_log import read_log
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.poll_schedule import Cadence
 
 RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
 SUFFIX: Final = ".jsonl.gz"

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.local.procfs import ProcFs
-from ollama_exporter.local.search import Place, Search
-from ollama_exporter.local.watcher import SCAN, Watcher
-from ollama_exporter.simulator import standin
-from ollama_exporter.simulator.crew import runner_command
+from ollama_exporter.host.processes.find_server import Search, ServerPlace
+from ollama_exporter.host.processes.procfs import ProcFs
+from ollama_exporter.host.processes.watcher import SCAN, ProcessWatcher
+from ollama_exporter.simulator import fake_process
+from ollama_exporter.simulator.process_manager import runner_command
 
 OTHERS: Final = 500
 THREADS: Final = 16
@@ -30,11 +30,11 @@ RUNNERS: Final = 3
 GOAL: Final = 0.2  # per cent of a core
 SERVER: Final = f"""
 import sys, threading
-sys.path.insert(0, {str(Path(standin.__file__).parent)!r})
-import standin
+sys.path.insert(0, {str(Path(fake_process.__file__).parent)!r})
+import fake_process
 for _ in range({THREADS - 1}):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-standin.StandIn().run()
+fake_process.FakeProcess().run()
 """
 
 
@@ -47,7 +47,7 @@ def machine(sock: socket.socket) -> Iterator[None]:
             stack.callback(process.wait)
             stack.callback(process.kill)
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, "x" * standin.PADDING],
+            [sys.executable, "-c", SERVER, "x" * fake_process.PADDING],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[sock.fileno()],
@@ -79,9 +79,9 @@ async def idling(seconds: float) -> float:
 async def watching(seconds: float, port: int) -> float:
     """Return the CPU seconds of the watcher, once it has found the server."""
     timeline, told = Timeline(), list[object]()
-    watcher = Watcher(
+    watcher = ProcessWatcher(
         ProcFs(timeline.now),
-        Place("127.0.0.1", port),
+        ServerPlace("127.0.0.1", port),
         tell=told.append,
         now=timeline.now,
         up=lambda: True,
@@ -102,7 +102,7 @@ async def watching(seconds: float, port: int) -> float:
 
 async def searching(port: int) -> float:
     """Return the CPU seconds of one search for the server."""
-    search = Search(ProcFs(time.time), Place("127.0.0.1", port))
+    search = Search(ProcFs(time.time), ServerPlace("127.0.0.1", port))
     begun = time.process_time()
     for _ in range(10):
         await search.choose(0.0, frozenset())

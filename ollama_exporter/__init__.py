@@ -7,12 +7,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from ollama_exporter.shim.instrument import instrument, uninstrument
-    from ollama_exporter.shim.observation import Observation
-    from ollama_exporter.shim.transport import AsyncTransport, Transport
+from ollama_exporter.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from ollama_exporter.shim.httpx.instrument import instrument, uninstrument
+    from ollama_exporter.shim.httpx.transports import AsyncTransport, Transport
+    from ollama_exporter.shim.observation import Observation
+
 __all__ = [
     "AsyncTransport",
     "Observation",
@@ -23,11 +24,11 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "AsyncTransport": "transport",
+    "AsyncTransport": "httpx.transports",
     "Observation": "observation",
-    "Transport": "transport",
-    "instrument": "instrument",
-    "uninstrument": "instrument",
+    "Transport": "httpx.transports",
+    "instrument": "httpx.instrument",
+    "uninstrument": "httpx.instrument",
 }
 
 

@@ -31,7 +31,7 @@ class Formatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created, UTC)
         yield "time", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         yield "level", record.levelname.lower()
-        yield "logger", record.name.removeprefix(f"{NAMESPACE}.")
+        yield "logger", _short(record.name)
         yield "msg", record.getMessage()
         yield from ((key, value) for key, value in vars(record).items() if key not in OWN)
         if record.exc_info:
@@ -49,6 +49,13 @@ def setup(*, level: str, as_json: bool, counter: logging.Handler | None = None) 
         logger.handlers = [handler, *([] if counter is None else [counter])]
         logger.setLevel(least)
         logger.propagate = False
+
+
+def _short(name: str) -> str:
+    """Return a logger's name without the package; `poller.poller`, a room's main file, as `poller`."""
+    name = name.removeprefix(f"{NAMESPACE}.")
+    room, _, file = name.rpartition(".")
+    return room if room == file else name
 
 
 def _quoted(value: object) -> str:

@@ -14,41 +14,41 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from ollama_exporter import __version__
-from ollama_exporter.acting.actor import Actor
-from ollama_exporter.advising import Advising
+from ollama_exporter.actions.actor import Actor
+from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
+from ollama_exporter.config.load import Settings
+from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.errors import OllamaExporterError
-from ollama_exporter.eventlog import log_event
-from ollama_exporter.listen import spelled
-from ollama_exporter.local.machine import Machine
+from ollama_exporter.host.machine import Machine
 from ollama_exporter.log import setup
-from ollama_exporter.metrics.build import Metrics, build
-from ollama_exporter.metrics.idle import IdleCollector
+from ollama_exporter.metrics.collectors.exporter_collector import REVISION, LogCounter
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.labels import ModelLabels
-from ollama_exporter.metrics.loadtimes import LoadTimes
-from ollama_exporter.metrics.selfmetrics import REVISION, LogCounter
-from ollama_exporter.poller import Polled, Poller, Sinks
+from ollama_exporter.metrics.load_times import LoadTimes
+from ollama_exporter.metrics.registry import Metrics, build
+from ollama_exporter.net import spelled
+from ollama_exporter.poller.event_log import log_event
+from ollama_exporter.poller.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
-from ollama_exporter.proxying import (
+from ollama_exporter.recordings.replayer import WINDOW, WINDOW_POLLS
+from ollama_exporter.residency.events import Event, Found, View
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.proxy.build import (
     PolledResidence,
     build_proxy,
     listen_for_both,
     open_to_all,
     relaying,
 )
-from ollama_exporter.reloading import Current
-from ollama_exporter.replay import WINDOW, WINDOW_POLLS
-from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.settings import Settings
-from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder, Shared
-from ollama_exporter.state import EVERY, StateFile, state_file_of
+from ollama_exporter.state_file import EVERY, StateFile, state_file_of
+from ollama_exporter.version import __version__
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.landing import facts_of
-from ollama_exporter.web.server import server
+from ollama_exporter.web.uvicorn_server import server
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +127,13 @@ class Exporter:
     """All parts of one exporter, wired."""
 
     def __init__(self, settings: Settings, onlookers: Onlookers, *, log_lines: LogCounter) -> None:
-        self.current = Current(settings)
+        self.current = CurrentSettings(settings)
         self._onlookers = onlookers
         self.reread: Callable[[], Settings] | None = None
         self._log_lines = log_lines
         self._timeline = Timeline()
         window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
-        self._tracker, self._advising = Tracker(window=window), Advising(blind=window)
+        self._tracker, self._advising = Tracker(window=window), LiveAdvice(blind=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
         self._sinks = Sinks(events=[self._record], polled=[self._advising.polled])
         self._poller = Poller(

@@ -11,15 +11,15 @@ import sys
 import uvloop
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.listen import listen
 from ollama_exporter.metrics.labels import ModelLabels
-from ollama_exporter.protocol.reading import Reading
+from ollama_exporter.net import listen
+from ollama_exporter.protocol.response_fields import ResponseReading
 from ollama_exporter.shim.exchange import Exchange, Sink
+from ollama_exporter.shim.in_flight import Unpolled
 from ollama_exporter.shim.observation import Outcome, Phase
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Front, Proxy
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.shim.waits import Unpolled
 
 
 class Nobody:
@@ -39,7 +39,7 @@ class Nobody:
         return False
 
     def ended(
-        self, exchange: Exchange, reading: Reading, outcome: Outcome, phase: Phase | None
+        self, exchange: Exchange, reading: ResponseReading, outcome: Outcome, phase: Phase | None
     ) -> None:
         """Take nothing."""
 

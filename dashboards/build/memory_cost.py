@@ -30,7 +30,7 @@ from dashboards.build.promql import (
     total_of,
 )
 from dashboards.build.tables import Column, rows
-from ollama_exporter.residency.idle import BOUNDS
+from ollama_exporter.advice.idle_histogram import BOUNDS
 
 GAP: Final = "ollama_model_idle_gap_seconds"
 IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"

@@ -7,7 +7,7 @@ Every selector is narrowed to the dashboard's variables. Whatever is counted is 
 
 from typing import Final
 
-from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
 
 RATE: Final = "$__rate_interval"

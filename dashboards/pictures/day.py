@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ollama_exporter.simulator.catalogue import GIB
+from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.script import (
     Ask,
     Crash,

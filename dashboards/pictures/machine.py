@@ -13,10 +13,10 @@ from ollama_exporter.residency.facts import (
     ProcessStarted,
     WeightsNamed,
 )
-from ollama_exporter.simulator.catalogue import MIB
-from ollama_exporter.simulator.rehearsal import Rehearsal
+from ollama_exporter.simulator.model_files import MIB
+from ollama_exporter.simulator.offline_run import OfflineRun
 from ollama_exporter.simulator.script import Script
-from ollama_exporter.simulator.state import Load, Reason, ServerStarted, ServerStopped, Unload
+from ollama_exporter.simulator.state import Load, ServerStarted, ServerStopped, TrueReason, Unload
 
 NOTICED: Final = 0.01  # seconds until a birth is noticed
 OVERHEAD: Final = 700 * MIB  # of main memory that a runner takes beside what lies on the GPU
@@ -24,7 +24,7 @@ CORES: Final = {True: 1.0, False: 8.0}  # that a runner keeps busy, with a GPU a
 LINES: Final = {"info": 1 / 20, "warn": 1 / 1800}  # per second that the server is up
 
 
-def facts(rehearsal: Rehearsal, script: Script) -> Iterator[tuple[float, Fact]]:
+def facts(rehearsal: OfflineRun, script: Script) -> Iterator[tuple[float, Fact]]:
     """Yield the births and deaths of the rehearsal's processes, each with its moment."""
     server, servers = 0, iter(range(1, 1000))
     seen = False
@@ -43,7 +43,7 @@ def facts(rehearsal: Rehearsal, script: Script) -> Iterator[tuple[float, Fact]]:
             case Load(started_at=at, pid=pid, weights=weights):
                 yield at, ProcessStarted(at + NOTICED, at, pid, weights)
             case Unload(pid=pid):
-                at = event.decided if event.reason is Reason.CRASHED else event.at
+                at = event.decided if event.reason is TrueReason.CRASHED else event.at
                 yield at, ProcessExited(at, pid)
 
 
@@ -62,7 +62,7 @@ class Usage:
 class Machine:
     """Memory and CPU of runners as the rehearsal has them busy, and lines of a log."""
 
-    def __init__(self, rehearsal: Rehearsal, script: Script) -> None:
+    def __init__(self, rehearsal: OfflineRun, script: Script) -> None:
         self._gpu, self.now = script.host.gpu, 0.0
         self._start = min((seen.at for seen in rehearsal.polls), default=0.0)
         self._runners = {e.pid: e for e in rehearsal.truth if isinstance(e, Load)}

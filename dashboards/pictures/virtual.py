@@ -17,25 +17,25 @@ from prometheus_client.metrics_core import Metric
 
 from dashboards.pictures.day import NO_MEMORY
 from dashboards.pictures.machine import Machine, facts
-from ollama_exporter.advising import Advising
+from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.metrics.build import build
-from ollama_exporter.metrics.idle import IdleCollector
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
+from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.labels import ModelLabels
-from ollama_exporter.metrics.loadtimes import LoadTimes
-from ollama_exporter.metrics.selfmetrics import LogCounter
-from ollama_exporter.metrics.server import ServerState
-from ollama_exporter.poller import Polled
+from ollama_exporter.metrics.load_times import LoadTimes
+from ollama_exporter.metrics.registry import build
+from ollama_exporter.poller.poller import Polled
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.proxying import PolledResidence
 from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.proxy.build import PolledResidence
 from ollama_exporter.shim.recorder import Recorder, Shared
-from ollama_exporter.simulator.calls import Plan, plan
-from ollama_exporter.simulator.rehearsal import Answered, Rehearsal, Seen, rehearse
+from ollama_exporter.simulator.calls import CallPlan, plan
+from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Listed
 
@@ -74,10 +74,10 @@ class Virtual:
         poll: float = POLL,
     ) -> None:
         self._polls = [n * poll for n in range(int(script.duration / poll))]
-        self._done: Rehearsal = rehearse(script, start=start, polls=self._polls)
+        self._done: OfflineRun = rehearse(script, start=start, polls=self._polls)
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
-        self._advising = Advising(blind=WINDOW)
+        self._advising = LiveAdvice(blind=WINDOW)
         installed = tuple((name, m.file.size) for name, m in script.catalogue.manifests.items())
         self._state = ServerState(version="0.33.0", installed=installed)
         self._was_up = False
@@ -213,7 +213,7 @@ class Virtual:
             return answered.granted + doing.first
         return max(answered.granted, answered.ended - doing.tokens / doing.rate)
 
-    def _plan(self, step: Ask, body: dict[str, Any]) -> Plan:
+    def _plan(self, step: Ask, body: dict[str, Any]) -> CallPlan:
         name = next(n for n in self._script.catalogue.manifests if n.startswith(step.model))
         file = self._script.catalogue.manifests[name].file
         return plan(file, str(body.get("prompt", body)), None)

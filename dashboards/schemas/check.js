@@ -79,7 +79,7 @@ for (const file of process.argv.slice(2)) {
   const nested = panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
   for (const panel of nested) {
     const where = `${dashboard.title}: ${panel.title}`;
-    // The query's own type is not published: tests/unit/test_dashboards.py knows its keys.
+    // The query's own type is not published: tests/unit/dashboards/test_dashboards.py knows its keys.
     const { options, fieldConfig, targets, ...own } = panel;
     if (panel.type === 'row') {
       check(where, of('dashboard/x/types.gen.d.ts', 'RowPanel'), { ...panel, panels: [] });

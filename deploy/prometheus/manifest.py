@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import yaml
 
-from ollama_exporter.bundled import bundled
+from ollama_exporter.cli.bundled_files import bundled
 
 HEAD: Final = "# Generated from dashboards/rules by `make docs`, for a Prometheus Operator.\n"
 

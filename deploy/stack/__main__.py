@@ -25,13 +25,13 @@ import yaml
 from deploy.stack.configuration import alertmanager_config, prometheus_config
 from deploy.stack.daemons import NotStarted, free_port, running
 from deploy.stack.receiver import PATH, Alert, receiver
-from ollama_exporter.bundled import bundled
+from ollama_exporter.cli.bundled_files import bundled
+from ollama_exporter.config.load import Settings
 from ollama_exporter.runtime import run
-from ollama_exporter.settings import Settings
-from ollama_exporter.simulator.player import play
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.run_script import play
+from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.workload import WORKLOADS
-from ollama_exporter.web.server import server
+from ollama_exporter.web.uvicorn_server import server
 
 INTERVAL: Final = "5s"  # of scrapes and rules
 POLL: Final = 3.0  # seconds, as in the demonstration

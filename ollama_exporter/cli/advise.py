@@ -10,12 +10,12 @@ from typing import Final
 import click
 from rich.console import Console
 
-from ollama_exporter.cli.advice import curve, document, price_line, show
+from ollama_exporter.advice.model_usage import UsageHistory
+from ollama_exporter.advice.report import Finding, Report, report
+from ollama_exporter.advice.sources import Asking, from_exporter, from_prometheus, label, window
+from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.errors import ConfigError, HistoryError
-from ollama_exporter.policy.history import Asking, from_exporter, from_prometheus, label, window
-from ollama_exporter.policy.record import History
-from ollama_exporter.policy.report import Finding, Report, report
-from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.model_names import normalise
 
 EXPORTER: Final = "http://127.0.0.1:11487"
 PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
@@ -122,7 +122,7 @@ def _url(name: str, text: str) -> str:
     return written
 
 
-def _nothing(history: History) -> str:
+def _nothing(history: UsageHistory) -> str:
     return f"No model has been resident yet, as far as {history.source} tells: nothing to advise."
 
 

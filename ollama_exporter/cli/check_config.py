@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.actions.defaults import defaults_section
+from ollama_exporter.actions.keep_warm import keep_warm_section
+from ollama_exporter.cli.settings_options import settings_from, with_settings
+from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import TABLE
 from ollama_exporter.protocol.client import read_token, tls_context
 from ollama_exporter.protocol.keepalive import render
-from ollama_exporter.proxying import front_of
-from ollama_exporter.sections import defaults, keepwarm
-from ollama_exporter.settings import Settings
-from ollama_exporter.settings_table import TABLE
+from ollama_exporter.shim.proxy.build import front_of
 
 
 @click.command()
@@ -43,7 +44,7 @@ def _sections(settings: Settings) -> Iterator[str]:
         when = "always" if warm.schedule is None else warm.schedule.text
         context = "" if warm.num_ctx is None else f", num-ctx {warm.num_ctx}"
         keep = render(warm.keep_alive)
-        yield f"{keepwarm.KEY}.{warm.model}: {when}, keep-alive {keep}{context}{dry}"
+        yield f"{keep_warm_section.KEY}.{warm.model}: {when}, keep-alive {keep}{context}{dry}"
     for rule in settings.defaults:
         parts = (
             ("keep-alive", rule.keep_alive and render(rule.keep_alive)),
@@ -52,8 +53,8 @@ def _sections(settings: Settings) -> Iterator[str]:
             ("max-num-ctx", rule.max_num_ctx),
         )
         said = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
-        yield f"{defaults.DEFAULTS}.{rule.pattern}: {said}"
+        yield f"{defaults_section.DEFAULTS}.{rule.pattern}: {said}"
     pilot = settings.autopilot
     if pilot is not None:
         bounds = f"{render(pilot.min)} to {render(pilot.max)}, from {pilot.least_gaps} gaps on"
-        yield f"{defaults.AUTOPILOT}: {' '.join(pilot.models)}, {bounds}"
+        yield f"{defaults_section.AUTOPILOT}: {' '.join(pilot.models)}, {bounds}"

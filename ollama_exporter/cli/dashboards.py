@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ollama_exporter.bundled import bundled, write_all
+from ollama_exporter.cli.bundled_files import bundled, write_all
 from ollama_exporter.cli.rules import RUNBOOKS
 
 

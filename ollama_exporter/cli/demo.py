@@ -21,19 +21,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.cli.advice import brief
-from ollama_exporter.cli.bars import bar, beside, words
-from ollama_exporter.cli.screen import Story, TrueUnload, score, summary
+from ollama_exporter.advice.report import Report, report
+from ollama_exporter.advice.sources import from_exporter
+from ollama_exporter.cli.present.advice_table import brief
+from ollama_exporter.cli.present.screen import Story, TrueUnload, score, summary
+from ollama_exporter.cli.present.wait_bars import bar, beside, words
+from ollama_exporter.config.load import Settings
 from ollama_exporter.errors import HistoryError
-from ollama_exporter.policy.history import from_exporter
-from ollama_exporter.policy.report import Report, report
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
-from ollama_exporter.settings import Settings
 from ollama_exporter.shim.observation import Observation, Outcome
-from ollama_exporter.simulator.player import Played, play
+from ollama_exporter.simulator.run_script import Played, play
 from ollama_exporter.simulator.script import Fault
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Unload
 from ollama_exporter.simulator.workload import demo
 

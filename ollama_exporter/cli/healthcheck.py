@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from ollama_exporter.accept import split_address
-from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.cli.settings_options import settings_from, with_settings
+from ollama_exporter.config.parsers import split_address
 
 TIMEOUT: Final = 3.0
 PATH: Final = "/-/healthy"

@@ -11,8 +11,8 @@ from typing import Final, cast
 import click
 from click.shell_completion import CompletionItem
 
-from ollama_exporter import __version__
 from ollama_exporter.errors import ConfigError, OllamaExporterError, RecordingError
+from ollama_exporter.version import __version__
 
 DEFAULT_COMMAND: Final = "serve"
 USAGE: Final = 2  # exit code of everything that the user can mend in the call
@@ -38,7 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-class Refused(click.ClickException):
+class CommandRefused(click.ClickException):
     """An input that cannot be read: not our failure, and not a wrong flag."""
 
     exit_code = USAGE
@@ -92,7 +92,7 @@ class LazyGroup(click.Group):
         except ConfigError as err:
             raise click.UsageError(str(err)) from err
         except RecordingError as err:
-            raise Refused(str(err)) from err
+            raise CommandRefused(str(err)) from err
         except OllamaExporterError as err:
             raise click.ClickException(str(err)) from err
 

@@ -15,12 +15,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ollama_exporter.acting.measuring import BusyError, Measured, Plan, measure
-from ollama_exporter.acting.warmup import missing
-from ollama_exporter.cli import acting, exits
+from ollama_exporter.actions.measure.measure_model import (
+    BusyError,
+    MeasuredModel,
+    MeasurePlan,
+    measure,
+)
+from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
+from ollama_exporter.actions.warm.load_models import missing
+from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
-from ollama_exporter.policy.measuring import PARTS, Row, Spread, rows, verdict
-from ollama_exporter.protocol.acting import ActingClient
+from ollama_exporter.protocol.control_client import ActingClient
 
 PROMPT: Final = "Explain in one paragraph why the sky is blue."
 LARGEST_PROMPT: Final = 1 << 20
@@ -29,7 +34,7 @@ SHORT: Final = {"first_token": "first", "generation": "answer"}
 HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "tokens/s")
 
 
-@click.command(epilog=exits.CODES)
+@click.command(epilog=exit_codes.CODES)
 @click.argument("model")
 @click.option(
     "--runs", default=5, show_default=True, type=click.IntRange(1, 1000), help="Warm calls."
@@ -56,7 +61,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     "--every",
     default="6m",
     show_default=True,
-    callback=acting.duration,
+    callback=server_options.duration,
     metavar="DURATION",
     help="How often you call it, for the verdict.",
 )
@@ -64,7 +69,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
 @click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
-@acting.with_server()
+@server_options.with_server()
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -82,7 +87,7 @@ def command(
     cached: with the prompt of the call before. Temperature 0, a fixed seed, the same prompts in
     every measurement. The server is left as it was found, as far as it lets us.
     """
-    plan = Plan(
+    plan = MeasurePlan(
         model,
         PROMPT if prompt_file is None else _read(prompt_file),
         values.pop("runs"),
@@ -92,7 +97,7 @@ def command(
         values.pop("num_ctx"),
         values.pop("force"),
     )
-    client = acting.client_of(acting.server_of(values))
+    client = server_options.client_of(server_options.server_of(values))
     ctx.exit(asyncio.run(_run(client, plan, every, form)))
 
 
@@ -109,26 +114,26 @@ def _read(file: Path) -> str:
     return text
 
 
-async def _run(client: ActingClient, plan: Plan, every: float, form: str | None) -> int:
+async def _run(client: ActingClient, plan: MeasurePlan, every: float, form: str | None) -> int:
     try:
         absent = missing([plan.model], await client.tags())
         if absent:
-            click.echo(acting.not_installed(absent[0]), err=True)
-            return exits.MISSING
+            click.echo(server_options.not_installed(absent[0]), err=True)
+            return exit_codes.MISSING
         with _told() as say:
             measured = await measure(client, plan, say)
     except BusyError as err:
         click.echo(str(err), err=True)
-        return exits.BUSY
+        return exit_codes.BUSY
     except TargetError as err:
         if err.reason is not FailureReason.TIMEOUT:
             raise
         click.echo(str(err), err=True)
-        return exits.TIMEOUT
+        return exit_codes.TIMEOUT
     finally:
         await client.aclose()
     _print(plan, measured, every, form)
-    return exits.OK
+    return exit_codes.OK
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def _told() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _print(plan: Plan, measured: Measured, every: float, form: str | None) -> None:
+def _print(plan: MeasurePlan, measured: MeasuredModel, every: float, form: str | None) -> None:
     table, said = rows(measured.samples), verdict(measured.samples, every=every)
     match form:
         case "json":
@@ -158,14 +163,14 @@ def _print(plan: Plan, measured: Measured, every: float, form: str | None) -> No
             if measured.size:
                 share = measured.size_vram / measured.size
                 click.echo(
-                    f"{acting.gib(measured.size)}, {share:.0%} on the GPU, "
+                    f"{server_options.gib(measured.size)}, {share:.0%} on the GPU, "
                     f"context {measured.context}. Seconds: medians, and how far they lie apart."
                 )
     for note in measured.notes:
         click.echo(f"note: {note}", err=form in ("json", "csv"))
 
 
-def _whole(plan: Plan, measured: Measured, said: str) -> dict[str, Any]:
+def _whole(plan: MeasurePlan, measured: MeasuredModel, said: str) -> dict[str, Any]:
     return {
         "model": plan.model,
         "num_predict": plan.num_predict,
@@ -179,7 +184,7 @@ def _whole(plan: Plan, measured: Measured, said: str) -> dict[str, Any]:
     }
 
 
-def _csv(measured: Measured) -> str:
+def _csv(measured: MeasuredModel) -> str:
     text = io.StringIO()
     fields = list(asdict(measured.samples[0]))
     writer = csv.DictWriter(text, fields, lineterminator="\n")
@@ -188,7 +193,7 @@ def _csv(measured: Measured) -> str:
     return text.getvalue()
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: MeasureRow) -> list[str]:
     parts = [_spread(row.parts[name]) for name in PARTS]
     return [row.kind.value, str(row.runs), *parts, _spread(row.tokens_per_second)]
 
@@ -206,7 +211,7 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.3g}"
 
 
-def _table(table: list[Row]) -> Table:
+def _table(table: list[MeasureRow]) -> Table:
     """Draw medians, and below each how far the values lie apart."""
     drawn = Table(box=None, pad_edge=False)
     for heading in HEADINGS:
@@ -221,6 +226,6 @@ def _table(table: list[Row]) -> Table:
     return drawn
 
 
-def _markdown(table: list[Row]) -> list[str]:
+def _markdown(table: list[MeasureRow]) -> list[str]:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     return lines + ["| " + " | ".join(_cells(row)) + " |" for row in table]

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from ollama_exporter.metrics.catalog import SECTIONS
-from ollama_exporter.metrics.family import Family
+from ollama_exporter.metrics.catalog.all_families import SECTIONS
+from ollama_exporter.metrics.catalog.family import Family
 
 WIDE: Final = 200  # columns where no terminal gives them: whole names, so that grep finds them
 INTRODUCTION: Final = """# Metrics

@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.clock import Timeline
+from ollama_exporter.config.load import Settings
 from ollama_exporter.errors import StateError
-from ollama_exporter.local.machine import Machine
-from ollama_exporter.poller import Polled, Poller, Sinks
+from ollama_exporter.host.machine import Machine
+from ollama_exporter.poller.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient
-from ollama_exporter.recording import Writer
+from ollama_exporter.recordings.format import Writer
 from ollama_exporter.residency.events import Event, Loaded, Unloaded, View
 from ollama_exporter.residency.facts import LogSaid, ProcessFact
-from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.settings import Settings
 
 FLAGS = (
     "ollama.url",

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from ollama_exporter.logfile import read_log
-from ollama_exporter.recording import read
-from ollama_exporter.replay import PollUsed, replay
+from ollama_exporter.recordings.format import read
+from ollama_exporter.recordings.replayer import PollUsed, replay
+from ollama_exporter.recordings.server_log import read_log
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
-from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.poll_schedule import Cadence
 
 SHORTEST_INTERVAL = 0.1
 SHOWN_AS_SECONDS = 0.05

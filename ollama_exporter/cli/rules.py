@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from ollama_exporter.bundled import bundled, write_all
+from ollama_exporter.cli.bundled_files import bundled, write_all
 
 RUNBOOKS: Final = "https://ollama-exporter.example/runbooks/"  # as the files have it: nobody's
 

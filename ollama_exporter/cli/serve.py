@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from ollama_exporter.cli.options import settings_from, with_settings
+from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.log import setup
-from ollama_exporter.metrics.selfmetrics import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.runtime import serve
 
 

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from ollama_exporter import accept
+from ollama_exporter.config import parsers
 from ollama_exporter.errors import ConfigError, OllamaExporterError
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
-from ollama_exporter.simulator.player import Played
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.run_script import Played
+from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import NEVER, Generation, Host
 from ollama_exporter.simulator.workload import WORKLOADS
 
@@ -41,7 +41,7 @@ def listen_address(value: str) -> tuple[str, int]:
 
 def memory_size(value: str) -> int:
     """Read a size such as 24GiB or 8192MiB, GiB if no unit is given. Raises ConfigError."""
-    return accept.size("--memory", value)
+    return parsers.size("--memory", value)
 
 
 def keep_alive_seconds(value: str) -> float:

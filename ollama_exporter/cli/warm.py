@@ -13,28 +13,28 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ollama_exporter.acting.warmup import (
+from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
+from ollama_exporter.actions.warm.load_models import (
     Missing,
-    Outcome,
     Warmed,
-    Watcher,
+    WarmOutcome,
+    WarmProgress,
     Wish,
     missing,
     wait_for_server,
     warm_up,
 )
-from ollama_exporter.cli import acting, exits
-from ollama_exporter.cli.estimates import earlier_loads, saved_loads
-from ollama_exporter.protocol.acting import ActingClient
-from ollama_exporter.sections.mapping import keep_alive
-from ollama_exporter.state import StateFile
+from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.config.mapping import keep_alive
+from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.state_file import StateFile
 
 CODES: Final = {
-    Outcome.LOADED: exits.OK,
-    Outcome.WARM: exits.OK,
-    Outcome.FAILED: exits.FAILED,
-    Outcome.NO_ROOM: exits.NO_ROOM,
-    Outcome.TIMEOUT: exits.TIMEOUT,
+    WarmOutcome.LOADED: exit_codes.OK,
+    WarmOutcome.WARM: exit_codes.OK,
+    WarmOutcome.FAILED: exit_codes.FAILED,
+    WarmOutcome.NO_ROOM: exit_codes.NO_ROOM,
+    WarmOutcome.TIMEOUT: exit_codes.TIMEOUT,
 }
 STEP: Final = 0.1  # seconds between two steps of a bar
 
@@ -47,7 +47,7 @@ class Output:
     estimates: Callable[[], dict[str, float]]  # seconds of earlier loads, by name
 
 
-class Lines(Watcher):
+class LineOutput(WarmProgress):
     """One line for each thing that happens: for logs."""
 
     def begins(self, name: str) -> None:
@@ -59,7 +59,7 @@ class Lines(Watcher):
         click.echo(sentence(warmed), err=True)
 
 
-class Bars(Watcher):
+class Bars(WarmProgress):
     """A bar for each model: along the time of earlier loads if that is known."""
 
     def __init__(self, progress: Progress, estimates: dict[str, float]) -> None:
@@ -85,7 +85,7 @@ class Bars(Watcher):
             self._progress.advance(bar, STEP)
 
 
-@click.command(epilog=exits.CODES)
+@click.command(epilog=exit_codes.CODES)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
     "--keep-alive",
@@ -97,7 +97,7 @@ class Bars(Watcher):
     "--wait-for-server",
     is_flag=False,
     flag_value="5m",
-    callback=acting.duration,
+    callback=server_options.duration,
     metavar="[DURATION]",
     help="Wait until the server answers, 5m unless a time is given.",
 )
@@ -105,7 +105,7 @@ class Bars(Watcher):
 @click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one as well.")
 @click.option(
     "--memory",
-    callback=acting.memory_size,
+    callback=server_options.memory_size,
     metavar="SIZE",
     help="GPU memory of the server, which it does not tell: with it, what does not fit beside the "
     "others is not loaded.",
@@ -119,7 +119,7 @@ class Bars(Watcher):
     help="Metrics of an exporter that knows how long loads took.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@acting.with_server("state.file")
+@server_options.with_server("state.file")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -147,7 +147,7 @@ def command(
         memory=values.pop("memory"),
         evict=values.pop("evict"),
     )
-    settings = acting.server_of(values)
+    settings = server_options.server_of(values)
     names = list(dict.fromkeys(models))
 
     def estimates() -> dict[str, float]:
@@ -156,7 +156,7 @@ def command(
         return saved | earlier_loads(exporter, names)
 
     output = Output(as_json, estimates)
-    client = acting.client_of(settings)
+    client = server_options.client_of(settings)
     ctx.exit(asyncio.run(_run(client, names, wish, wait_for_server, output)))
 
 
@@ -169,12 +169,12 @@ async def _run(
         installed = await client.tags()
         absent: list[Missing] = missing(names, installed)
         for each in absent:
-            click.echo(acting.not_installed(each), err=True)
+            click.echo(server_options.not_installed(each), err=True)
         if absent:
-            return exits.MISSING
+            return exit_codes.MISSING
         console = Console(stderr=True, highlight=False)
         if not console.is_terminal or output.as_json:
-            results = await warm_up(client, names, wish, installed, Lines())
+            results = await warm_up(client, names, wish, installed, LineOutput())
         else:
             estimates = await asyncio.to_thread(output.estimates)
             with _progress(console) as progress:
@@ -183,7 +183,7 @@ async def _run(
     finally:
         await client.aclose()
     _print(results, as_json=output.as_json)
-    return next((CODES[each.outcome] for each in results if CODES[each.outcome]), exits.OK)
+    return next((CODES[each.outcome] for each in results if CODES[each.outcome]), exit_codes.OK)
 
 
 def _progress(console: Console) -> Progress:
@@ -200,12 +200,12 @@ def _progress(console: Console) -> Progress:
 def sentence(warmed: Warmed) -> str:
     """Say in one line what became of a model."""
     said = f"{warmed.name}: {warmed.outcome.value}"
-    if warmed.outcome is Outcome.LOADED:
+    if warmed.outcome is WarmOutcome.LOADED:
         said += f" in {warmed.seconds:.1f} s"
     if warmed.note:
         said += f", {warmed.note}"
     if warmed.gone:
-        would = "would go at least" if warmed.outcome is Outcome.NO_ROOM else "left for it"
+        would = "would go at least" if warmed.outcome is WarmOutcome.NO_ROOM else "left for it"
         said += f"; {', '.join(warmed.gone)} {would}"
     return said
 
@@ -219,15 +219,15 @@ def _print(results: list[Warmed], *, as_json: bool) -> None:
         table.add_column(heading, no_wrap=heading == "model", overflow="fold")
     for each in results:
         model = each.model
-        loaded = each.outcome is Outcome.LOADED
+        loaded = each.outcome is WarmOutcome.LOADED
         table.add_row(
             each.name,
             each.outcome.value,
             f"{each.seconds:.1f} s" if loaded else "",
-            "" if model is None else acting.gib(model.size),
+            "" if model is None else server_options.gib(model.size),
             "" if model is None or not model.size else f"{model.size_vram / model.size:.0%}",
             "" if model is None or model.context is None else str(model.context),
-            acting.left(each.left),
+            server_options.left(each.left),
         )
     Console(highlight=False).print(table)
     for each in results:
@@ -240,7 +240,7 @@ def _fields(warmed: Warmed) -> dict[str, Any]:
     return {
         "model": warmed.name,
         "outcome": warmed.outcome.value,
-        "load_seconds": warmed.seconds if warmed.outcome is Outcome.LOADED else None,
+        "load_seconds": warmed.seconds if warmed.outcome is WarmOutcome.LOADED else None,
         "size_bytes": None if model is None else model.size,
         "vram_bytes": None if model is None else model.size_vram,
         "context_tokens": None if model is None else model.context,

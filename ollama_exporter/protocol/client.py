@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx
 
-from ollama_exporter import __version__
+from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.wire import (
     InstalledModel,
@@ -23,7 +23,7 @@ from ollama_exporter.protocol.wire import (
     decode_tags,
     decode_version,
 )
-from ollama_exporter.target import Target
+from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
 OPENED: Final = "connection.connect_tcp.complete"
@@ -48,7 +48,7 @@ class PsAnswer:
     body: bytes
 
 
-class Line:
+class ClientSlot:
     """One client of httpx, replaced when a request on it was given up.
 
     A request that is cancelled at the wrong moment never gives its place in httpx's pool back, and
@@ -77,8 +77,8 @@ class OllamaClient:
         self._target = target
         self._timeout = timeout
         context = ssl_context or tls_context(target)
-        self._polls = Line(lambda: http_client(target, timeout, context))
-        self._others = Line(lambda: http_client(target, timeout, context))
+        self._polls = ClientSlot(lambda: http_client(target, timeout, context))
+        self._others = ClientSlot(lambda: http_client(target, timeout, context))
         self._token = read_token(target.token_file)
 
     async def ps(self) -> PsAnswer:
@@ -117,7 +117,7 @@ class OllamaClient:
 
     async def _ask(
         self,
-        line: Line,
+        line: ClientSlot,
         path: str,
         *,
         json: Mapping[str, str] | None = None,
@@ -139,7 +139,7 @@ class OllamaClient:
 
     async def _send(
         self,
-        line: Line,
+        line: ClientSlot,
         make: Callable[[httpx.AsyncClient], httpx.Request],
         take: Callable[[bytes], None],
         *,

@@ -14,8 +14,8 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.protocol.names import normalise
-from ollama_exporter.protocol.weights import weights_of
+from ollama_exporter.protocol.blobs import weights_of
+from ollama_exporter.protocol.model_names import normalise
 
 # keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200

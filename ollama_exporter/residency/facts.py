@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 
 
@@ -104,7 +104,7 @@ class WeightsNamed:
 
 
 class LogKind(StrEnum):
-    """What a line of the server's log says; `local/patterns.py` has the wording."""
+    """What a line of the server's log says; `host/log/patterns.py` has the wording."""
 
     SERVER_STARTED = "server_started"
     LOAD_STARTED = "load_started"  # weights, num_ctx (of one slot)

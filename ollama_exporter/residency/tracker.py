@@ -9,14 +9,11 @@ from typing import Final
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency import lives as reading
-from ollama_exporter.residency.events import (
-    Event,
-    Reason,
-    Restarted,
-    Unloaded,
-    View,
-)
+from ollama_exporter.residency import incarnation as reading
+from ollama_exporter.residency.events import Event, Reason, Restarted, Unloaded, View
+from ollama_exporter.residency.evidence.exit_evidence import LOGGED
+from ollama_exporter.residency.evidence.processes import ProcessEvidence, unloaded
+from ollama_exporter.residency.evidence.request_evidence import RequestEvidence
 from ollama_exporter.residency.facts import (
     Fact,
     LogSaid,
@@ -26,16 +23,13 @@ from ollama_exporter.residency.facts import (
     RequestStarted,
     Snapshot,
 )
-from ollama_exporter.residency.lives import Key, Life
-from ollama_exporter.residency.losses import Loss, Losses
-from ollama_exporter.residency.names import Names
-from ollama_exporter.residency.processes import Processes, unloaded
-from ollama_exporter.residency.reasons import Case, Verdict, decide, the_log_named_it
-from ollama_exporter.residency.saved import Saved, save
-from ollama_exporter.residency.scene import LOGGED
-from ollama_exporter.residency.serverclock import ServerClock
-from ollama_exporter.residency.states import states
-from ollama_exporter.residency.testimony import Testimony
+from ollama_exporter.residency.incarnation import Incarnation, Key
+from ollama_exporter.residency.known_models import Names
+from ollama_exporter.residency.poll_unloads import PollUnload, PollUnloads
+from ollama_exporter.residency.rules.poll_rules import Case, Verdict, decide, the_log_named_it
+from ollama_exporter.residency.saved_state import Saved, save
+from ollama_exporter.residency.server_clock import ServerClock
+from ollama_exporter.residency.view import states
 
 LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET})
 EXPECTED: Final = frozenset({Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED})
@@ -50,10 +44,10 @@ class Tracker:
     def __init__(self, *, window: float = 60.0) -> None:
         self._window = window
         self._clock = ServerClock()
-        self._lives: dict[Key, Life] = {}
-        self._losses = Losses()
-        self._testimony = Testimony(self._lives, self._losses)
-        self._processes = Processes(
+        self._lives: dict[Key, Incarnation] = {}
+        self._losses = PollUnloads()
+        self._testimony = RequestEvidence(self._lives, self._losses)
+        self._processes = ProcessEvidence(
             self._lives, self._testimony.traffic, self._losses.room, window=window
         )
         self._last: Snapshot | None = None  # the last answered poll
@@ -163,7 +157,7 @@ class Tracker:
             events.append(Restarted(last.started, high))
         for life in list(self._lives.values()):
             del self._lives[life.key]
-            loss = Loss(life, life.seen, high, frozenset(), frozenset(), ())
+            loss = PollUnload(life, life.seen, high, frozenset(), frozenset(), ())
             told = the_log_named_it(self._case(loss, high + self._window))
             said = told if isinstance(told, Verdict) else verdict
             events.append(self._unloaded(loss, said, poll.ended))
@@ -186,7 +180,7 @@ class Tracker:
         before = {key: life.model for key, life in self._lives.items()}
         newcomers = frozenset(key[0] for key in arrived if key not in before)
         for life in gone:
-            loss = Loss(
+            loss = PollUnload(
                 life,
                 life.seen,
                 poll.ended,
@@ -230,7 +224,7 @@ class Tracker:
 
     # -- decisions -------------------------------------------------------------------------------
 
-    def _case(self, loss: Loss, now: float) -> Case:
+    def _case(self, loss: PollUnload, now: float) -> Case:
         model = loss.life.model
         ending = self._processes.journal.ending(
             loss.low, loss.high + LOGGED, model=model.name, context=model.context
@@ -248,7 +242,7 @@ class Tracker:
             newcomer=None if ending is None else self._processes.census.newcomer(ending),
         )
 
-    def _unloaded(self, loss: Loss, verdict: Verdict, now: float) -> Unloaded:
+    def _unloaded(self, loss: PollUnload, verdict: Verdict, now: float) -> Unloaded:
         if verdict.reason not in EXPECTED:
             self._early_at = now
         return unloaded(loss.life, verdict, loss.low, loss.high, now)

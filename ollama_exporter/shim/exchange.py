@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from ollama_exporter.protocol import asked
-from ollama_exporter.protocol.asked import NOTHING, PEEK, Asked
-from ollama_exporter.protocol.failures import Failure, classify
-from ollama_exporter.protocol.names import normalise
-from ollama_exporter.protocol.reading import UNREAD, Ending, Reading
+from ollama_exporter.protocol import request_body
+from ollama_exporter.protocol.error_text import Failure, classify
+from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.request_body import NOTHING, PEEK, RequestFields
+from ollama_exporter.protocol.response_fields import UNREAD, ResponseEnd, ResponseReading
 from ollama_exporter.protocol.routes import Body, Route
-from ollama_exporter.protocol.tap import Tap, Unread, tap_for
+from ollama_exporter.protocol.stream_parsers import StreamParser, Unread, tap_for
 from ollama_exporter.shim.observation import CLIENT_GONE, NO_CODE, Observation, Outcome, Phase
 
 OK: Final = 200
@@ -44,7 +44,7 @@ class Sink(Protocol):
         """Tell whether it still waits for a load, as far as is known."""
 
     def ended(
-        self, exchange: "Exchange", reading: Reading, outcome: Outcome, phase: Phase | None
+        self, exchange: "Exchange", reading: ResponseReading, outcome: Outcome, phase: Phase | None
     ) -> None:
         """Take that it is over; `exchange.observation` makes these a whole, if one is wanted."""
 
@@ -63,8 +63,10 @@ class Exchange:
     Made for each request, polls of other tools included: what few of them need is a default here.
     """
 
-    asked: Asked = NOTHING
-    amended: Asked | None = None  # what the server was asked instead, where a shim changed it
+    asked: RequestFields = NOTHING
+    amended: RequestFields | None = (
+        None  # what the server was asked instead, where a shim changed it
+    )
     model: str | None = None
     resident: bool | None = None  # at its arrival; set by the sink, like the next one
     alone = False  # nobody else waited for a load when it came
@@ -79,7 +81,7 @@ class Exchange:
     _asked_parts: list[bytes] | None = None
     _complete = False  # the request was sent in full
     _upload = 0.0
-    _tap: Tap | None = None
+    _tap: StreamParser | None = None
     _silent = False
 
     def __init__(
@@ -128,7 +130,7 @@ class Exchange:
         parts, self._asked_parts = self._asked_parts, None
         try:
             beginning = b"".join(parts or ())
-            self.asked = asked.read(self.route, beginning[:PEEK], complete=complete)
+            self.asked = request_body.read(self.route, beginning[:PEEK], complete=complete)
             if self.asked.model is not None:
                 self.model = normalise(self.asked.model)
         except Exception:  # noqa: BLE001 - a defect of ours must not cost the request
@@ -187,7 +189,9 @@ class Exchange:
             return
         self._settle()
         reading = self._read()
-        if reading.ending is Ending.COMPLETE:  # it had all it wanted and did not wait for the rest
+        if (
+            reading.ending is ResponseEnd.COMPLETE
+        ):  # it had all it wanted and did not wait for the rest
             self._end(reading, _outcome(self.route, self.status, reading))
             return
         if self.answered_at is not None:
@@ -212,7 +216,7 @@ class Exchange:
         self.status = code
         self._end(UNREAD, Outcome.REJECTED)
 
-    def _read(self) -> Reading:
+    def _read(self) -> ResponseReading:
         if self._tap is None:
             return UNREAD
         try:
@@ -221,7 +225,7 @@ class Exchange:
             self._sink.failed("Answer could not be read")
             return UNREAD
 
-    def _end(self, reading: Reading, outcome: Outcome, phase: Phase | None = None) -> None:
+    def _end(self, reading: ResponseReading, outcome: Outcome, phase: Phase | None = None) -> None:
         if self.over:
             return
         self.over = True
@@ -231,13 +235,15 @@ class Exchange:
         self.ended_at = self._now()
         self._later(partial(self._conclude, reading, outcome, phase))
 
-    def _conclude(self, reading: Reading, outcome: Outcome, phase: Phase | None) -> None:
+    def _conclude(self, reading: ResponseReading, outcome: Outcome, phase: Phase | None) -> None:
         self._settle()
         if self.model is None and reading.model is not None:  # a compressed request, say
             self.model = normalise(reading.model)
         self._sink.ended(self, reading, outcome, phase)
 
-    def observation(self, reading: Reading, outcome: Outcome, phase: Phase | None) -> Observation:
+    def observation(
+        self, reading: ResponseReading, outcome: Outcome, phase: Phase | None
+    ) -> Observation:
         """Return all that is known of it; for the sink, at its end."""
         return Observation(
             id=self.id,
@@ -264,14 +270,14 @@ def _trace_id(traceparent: bytes) -> str | None:
     return found[1].decode() if found and found[1] != NO_TRACE else None
 
 
-def _outcome(route: Route, status: int, reading: Reading) -> Outcome:
+def _outcome(route: Route, status: int, reading: ResponseReading) -> Outcome:
     ending, error = reading.ending, reading.error
     if status == QUEUE_FULL:
         return Outcome.QUEUE_FULL
     if status in REJECTED and (error is None or classify(error) is Failure.OTHER):
         return Outcome.REJECTED
-    if status >= REJECTED[0] or ending is Ending.ERROR:
+    if status >= REJECTED[0] or ending is ResponseEnd.ERROR:
         return Outcome.UPSTREAM_ERROR
-    if route.body is not Body.OPAQUE and ending is Ending.UNFINISHED:
+    if route.body is not Body.OPAQUE and ending is ResponseEnd.UNFINISHED:
         return Outcome.TRUNCATED
     return Outcome.ANSWERED

@@ -6,8 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from ollama_exporter.protocol.asked import NOTHING, Asked
-from ollama_exporter.protocol.reading import UNREAD, Reading
+from ollama_exporter.protocol.request_body import NOTHING, RequestFields
+from ollama_exporter.protocol.response_fields import UNREAD, ResponseReading
 from ollama_exporter.protocol.routes import Route
 
 # A request that waited this long for a runner waited for a load (design: cold start). Warm ones
@@ -56,8 +56,8 @@ class Observation(Struct, frozen=True):
     ended: float
     code: int  # status of the answer, CLIENT_GONE or NO_CODE
     outcome: Outcome
-    asked: Asked = NOTHING
-    reading: Reading = UNREAD
+    asked: RequestFields = NOTHING
+    reading: ResponseReading = UNREAD
     model: str | None = None  # normalised; None: this request names none, or none was found
     start: Start = Start.UNKNOWN
     phase: Phase | None = None  # of a client that left

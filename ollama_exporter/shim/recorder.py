@@ -15,22 +15,22 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.clock import Timeline
-from ollama_exporter.metrics.catalog import FAMILIES
-from ollama_exporter.metrics.catalog_requests import REQUESTS
-from ollama_exporter.metrics.families import Families, collected, counter, empty
-from ollama_exporter.metrics.idle import IdleCollector
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
+from ollama_exporter.metrics.from_catalog import Families, collected, counter, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
-from ollama_exporter.metrics.loadtimes import LoadTimes, Span
-from ollama_exporter.protocol.asked import Asked
-from ollama_exporter.protocol.reading import Reading
+from ollama_exporter.metrics.load_times import LoadTimes, Span
+from ollama_exporter.metrics.request_metrics import RequestMetrics
+from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.protocol.response_fields import ResponseReading
 from ollama_exporter.residency.facts import RequestFact
-from ollama_exporter.residency.gaps import Gaps
-from ollama_exporter.shim import facts
+from ollama_exporter.shim import tracker_facts
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
-from ollama_exporter.shim.tally import Tally
-from ollama_exporter.shim.waits import Residence, Unpolled, Waits
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Recorder:
         """
         self._labels = labels
         self._shared, self._own_shared = shared or Shared(), shared is None
-        self._waits = Waits(residence, self._shared.gaps, cold=cold)
+        self._waits = InFlight(residence, self._shared.gaps, cold=cold)
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -78,7 +78,7 @@ class Recorder:
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
         self._reported = False
-        self._tally = Tally(wall)
+        self._tally = RequestMetrics(wall)
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class Recorder:
         try:
             with self._lock:
                 self._understood(exchange)
-            fact = facts.started(exchange)
+            fact = tracker_facts.started(exchange)
             if fact is not None and self._tell is not None:
                 self._tell(fact)
         except Exception:  # noqa: BLE001 - as above
@@ -107,7 +107,7 @@ class Recorder:
             with self._lock:
                 self._waits.answered(exchange)
             if self._tell is not None:
-                self._tell(facts.answered(exchange))
+                self._tell(tracker_facts.answered(exchange))
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -116,7 +116,7 @@ class Recorder:
         return self._waits.waits(exchange)
 
     def ended(
-        self, exchange: Exchange, reading: Reading, outcome: Outcome, phase: Phase | None
+        self, exchange: Exchange, reading: ResponseReading, outcome: Outcome, phase: Phase | None
     ) -> None:
         """Take that it is over."""
         try:
@@ -138,7 +138,7 @@ class Recorder:
                         span = Span(seen.began, exchange.answered_at or seen.ended)
                         self._shared.loads.by_request(seen.model, label, load, span)
                 if self._tell is not None:
-                    self._tell(facts.ended(seen))
+                    self._tell(tracker_facts.ended(seen))
             if logger.isEnabledFor(self._level):
                 self._log(seen)
             if hand is not None:
@@ -153,7 +153,7 @@ class Recorder:
             self._reported = True
             logger.error(message, exc_info=sys.exception())
 
-    def in_flight(self, model: str) -> list[Asked]:
+    def in_flight(self, model: str) -> list[RequestFields]:
         """Return what the requests under way ask of a model, as the server was asked."""
         with self._lock:
             return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ollama_exporter.simulator import http
-from ollama_exporter.simulator.calls import ApiError, Call, Plan
+from ollama_exporter.simulator.calls import ApiError, Call, CallPlan
+from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.engine import RefusedError, RunnerDiedError, Ticket
-from ollama_exporter.simulator.site import Site
 
 PING: Final = 0.0015  # seconds: what a warm request still waits for its runner
 REPEATS: Final = 30  # identical tokens in a row; one more and the generation is aborted
 
 
 @dataclass(slots=True)
-class Tally:
+class TokenCount:
     """What is known of a generation; durations in seconds."""
 
-    plan: Plan
+    plan: CallPlan
     arrived: float
     granted: float = 0.0
     prompted: float = 0.0
@@ -46,19 +46,19 @@ class Voice(Protocol):
     whole_type: str
     cache_control: bool
 
-    def opening(self, tally: Tally) -> list[bytes]:
+    def opening(self, tally: TokenCount) -> list[bytes]:
         """Write what comes before the first token."""
 
     def piece(self, text: str) -> bytes:
         """Write one token."""
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Write what ends a complete answer."""
 
     def broken(self, text: str) -> list[bytes]:
         """Write what ends an answer whose runner died after its first byte."""
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write the answer in one piece."""
 
     def failed(self, error: ApiError) -> bytes:
@@ -76,7 +76,7 @@ class CutError(Exception):
     """A fault breaks the connection here."""
 
 
-async def tokens(ticket: Ticket, tally: Tally, die: Die) -> AsyncGenerator[str, None]:
+async def tokens(ticket: Ticket, tally: TokenCount, die: Die) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
     plan = tally.plan
     await ticket.started()
@@ -103,14 +103,14 @@ class Job:
     """What is to be done for one request, and how it shall sound."""
 
     call: Call
-    plan: Plan
+    plan: CallPlan
     voice: Voice
     stream: bool
 
 
-async def answer(exchange: http.Exchange, site: Site, job: Job) -> None:
+async def answer(exchange: http.HttpExchange, site: SimulatorContext, job: Job) -> None:
     """Serve one generation. Raises ApiError as long as nothing was written."""
-    tally = Tally(site.faults.bend(job.call.name, job.plan), arrived=site.clock())
+    tally = TokenCount(site.faults.bend(job.call.name, job.plan), arrived=site.clock())
     request = job.call.request(site.host, site.engine.next_id())
     async with site.engine.serve(request) as ticket:
         await acquire(ticket)
@@ -126,7 +126,7 @@ async def answer(exchange: http.Exchange, site: Site, job: Job) -> None:
 
 
 async def _generate(
-    exchange: http.Exchange, site: Site, job: Job, ticket: Ticket, tally: Tally
+    exchange: http.HttpExchange, site: SimulatorContext, job: Job, ticket: Ticket, tally: TokenCount
 ) -> None:
     """Produce every token, and write them where the client wants a stream."""
     weights = job.call.manifest.file.weights
@@ -147,7 +147,7 @@ async def _generate(
     tally.prompted = tally.prompted or tally.ended
 
 
-async def _open(exchange: http.Exchange, voice: Voice, tally: Tally) -> None:
+async def _open(exchange: http.HttpExchange, voice: Voice, tally: TokenCount) -> None:
     """Write what comes before the first token, once."""
     if exchange.started:
         return
@@ -156,7 +156,7 @@ async def _open(exchange: http.Exchange, voice: Voice, tally: Tally) -> None:
         await exchange.write(chunk)
 
 
-async def _close(exchange: http.Exchange, job: Job, tally: Tally) -> None:
+async def _close(exchange: http.HttpExchange, job: Job, tally: TokenCount) -> None:
     """Write the end of a complete answer, or all of it."""
     if not job.stream:
         await exchange.respond(200, job.voice.whole(tally), job.voice.whole_type)
@@ -168,7 +168,7 @@ async def _close(exchange: http.Exchange, job: Job, tally: Tally) -> None:
     await exchange.end()
 
 
-async def _broken(exchange: http.Exchange, job: Job, error: ApiError) -> None:
+async def _broken(exchange: http.HttpExchange, job: Job, error: ApiError) -> None:
     """End an answer whose runner died: a status if nothing was written, else the voice's way."""
     if not job.stream:
         raise error

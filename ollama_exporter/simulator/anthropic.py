@@ -4,11 +4,11 @@
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, Tally, answer
+from ollama_exporter.simulator.answers import Job, TokenCount, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
-from ollama_exporter.simulator.catalogue import sha256_of
+from ollama_exporter.simulator.context import SimulatorContext
+from ollama_exporter.simulator.model_files import sha256_of
 from ollama_exporter.simulator.openai import SSE, call_of, text_of
-from ollama_exporter.simulator.site import Site
 
 _ERROR_TYPES: Final = {
     400: "invalid_request_error",
@@ -44,7 +44,7 @@ class MessagesVoice:
     whole_type = http.JSON
     cache_control = True
 
-    def __init__(self, site: Site, call: Call, prompt: str) -> None:
+    def __init__(self, site: SimulatorContext, call: Call, prompt: str) -> None:
         self._call = call
         self._id = f"msg_{site.random.getrandbits(96):024x}"
         self._estimate = max(1, len(prompt) // _BYTES_PER_TOKEN)
@@ -58,7 +58,7 @@ class MessagesVoice:
             "content": content,
         } | more
 
-    def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
+    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
         """Write the message's start, then its one block's."""
         counts = {"input_tokens": self._estimate, "output_tokens": 0}
         block = {"type": "text", "text": ""}
@@ -72,7 +72,7 @@ class MessagesVoice:
         delta = {"type": "text_delta", "text": text}
         return _event({"type": "content_block_delta", "index": 0, "delta": delta})
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Write the block's end, the real counts, the end mark."""
         return [
             _event({"type": "content_block_stop", "index": 0}),
@@ -90,7 +90,7 @@ class MessagesVoice:
         """Nothing: the stream ends without a terminal event."""
         return []
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write the whole message."""
         content: list[object] = [{"type": "text", "text": tally.text}]
         reason = _STOP_REASONS.get(tally.reason)
@@ -101,11 +101,11 @@ class MessagesVoice:
         return error_body(error)
 
 
-def _usage(tally: Tally) -> dict[str, int]:
+def _usage(tally: TokenCount) -> dict[str, int]:
     return {"input_tokens": tally.plan.prompt_tokens, "output_tokens": len(tally.pieces)}
 
 
-async def messages(site: Site, exchange: http.Exchange) -> None:
+async def messages(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/messages`."""
     body: dict[str, Any] = body_of(exchange.request.body)
     limit = field(body, "max_tokens", int, 0)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
 from ollama_exporter.simulator import gojson
-from ollama_exporter.simulator.catalogue import Manifest, ModelFile
 from ollama_exporter.simulator.library import Library, is_cloud
-from ollama_exporter.simulator.state import NEVER, Host, Request, RunnerOptions
+from ollama_exporter.simulator.model_files import Manifest, ModelFile
+from ollama_exporter.simulator.state import NEVER, Host, QueuedRequest, RunnerOptions
 
 # the options that a runner is started with, besides num_ctx and num_gpu
 MISSING: Final = "model '{}' not found"
@@ -42,7 +42,7 @@ class Call:
     keep_alive: float | None = None  # seconds
     shift: bool = True
 
-    def request(self, host: Host, number: int) -> Request:
+    def request(self, host: Host, number: int) -> QueuedRequest:
         """Make what the scheduler is asked."""
         num_ctx = self.options.get("num_ctx", self.manifest.num_ctx)
         automatic = num_ctx is None and host.context is None
@@ -56,7 +56,7 @@ class Call:
             num_gpu=int(self.options.get("num_gpu", -1)),
             shift=self.shift,
         )
-        return Request(
+        return QueuedRequest(
             id=number,
             name=self.name,
             digest=self.manifest.digest,
@@ -67,7 +67,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CallPlan:
     """What the runner will do for one prompt."""
 
     prompt_tokens: int
@@ -126,7 +126,7 @@ def keep_alive_of(value: object) -> float | None:
     return None if seconds is None else min(seconds, NEVER)
 
 
-def plan(file: ModelFile, prompt: str, num_predict: int | None) -> Plan:
+def plan(file: ModelFile, prompt: str, num_predict: int | None) -> CallPlan:
     """Decide length and pace by the prompt, or by the directive in it.
 
     A directive is `[[key=value …]]` anywhere in the prompt: `n` tokens, `ttft` seconds, `tps`
@@ -141,7 +141,7 @@ def plan(file: ModelFile, prompt: str, num_predict: int | None) -> Plan:
         tokens, reason = num_predict, "length"
     if "n" in asked:
         tokens, reason = int(asked["n"]), "stop"
-    return Plan(
+    return CallPlan(
         prompt_tokens=words,
         tokens=tokens,
         reason=reason,

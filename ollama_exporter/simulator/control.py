@@ -24,29 +24,29 @@ from typing import Any, Final, Protocol
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.calls import ApiError, body_of, field, resolve
+from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.faults import Bend
-from ollama_exporter.simulator.site import Site
-from ollama_exporter.simulator.state import Reason, Signal
+from ollama_exporter.simulator.state import Signal, TrueReason
 
 FAULT: Final = "/_simulator/fault"
 TRUTH: Final = "/_simulator/truth"
 _SIGNALS: Final[dict[str, Signal]] = {"SIGTERM": "SIGTERM", "SIGKILL": "SIGKILL"}
 
 
-class Restart(Protocol):
+class RestartFault(Protocol):
     """Restarts the server after this answer is written."""
 
     def __call__(self, *, signal: Signal, down: float, silent: float) -> None:
         """Go away, stay away for `down` seconds, come back and be silent for `silent`."""
 
 
-async def truth(site: Site, exchange: http.Exchange) -> None:
+async def truth(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve what really happened, oldest first."""
     events = [{"event": type(event).__name__} | asdict(event) for event in site.engine.truth]
     await exchange.respond(200, gojson.dumps({"truth": events}))
 
 
-async def fault(site: Site, exchange: http.Exchange, restart: Restart) -> None:
+async def fault(site: SimulatorContext, exchange: http.HttpExchange, restart: RestartFault) -> None:
     """Serve one order."""
     body = body_of(exchange.request.body)
     name = field(body, "fault", str, "")
@@ -65,7 +65,7 @@ def _seconds(body: dict[str, Any], name: str) -> float:
     return float(field(body, name, (int, float), 0.0))
 
 
-def _apply(site: Site, name: str, body: dict[str, Any]) -> None:
+def _apply(site: SimulatorContext, name: str, body: dict[str, Any]) -> None:
     faults, engine = site.faults, site.engine
     match name:
         case "none":
@@ -77,16 +77,16 @@ def _apply(site: Site, name: str, body: dict[str, Any]) -> None:
         case "clock":
             faults.clock_offset = _seconds(body, "seconds")
         case "load_out_of_memory":
-            engine.fail_next_load(Reason.OUT_OF_MEMORY)
+            engine.fail_next_load(TrueReason.OUT_OF_MEMORY)
         case "load_error":
-            engine.fail_next_load(Reason.CRASHED)
+            engine.fail_next_load(TrueReason.CRASHED)
         case "crash" | "crash_after" | "cut" | "repeat" | "out_of_memory":
             _apply_to_model(site, name, body)
         case _:
             raise ApiError(400, f"fault: {name!r} is not known")
 
 
-def _apply_to_model(site: Site, name: str, body: dict[str, Any]) -> None:
+def _apply_to_model(site: SimulatorContext, name: str, body: dict[str, Any]) -> None:
     model, manifest = resolve(site.library, field(body, "model", str, ""))
     tokens = int(_seconds(body, "tokens"))
     match name:

@@ -13,11 +13,11 @@ from ollama_exporter.simulator.state import (
     Granted,
     Host,
     Listed,
-    Reason,
-    Refused,
-    Request,
+    LoadRefused,
+    QueuedRequest,
     Signal,
     Started,
+    TrueReason,
     Truth,
 )
 
@@ -51,7 +51,7 @@ class RunnerDiedError(Exception):
 class Ticket:
     """One request's way through the scheduler."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: QueuedRequest) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
         self._granted: asyncio.Future[None] = loop.create_future()
@@ -147,7 +147,7 @@ class Engine:
         return next(self._ids)
 
     @asynccontextmanager
-    async def serve(self, request: Request) -> AsyncIterator[Ticket]:
+    async def serve(self, request: QueuedRequest) -> AsyncIterator[Ticket]:
         """Hand the request to the scheduler; the end of the block is the end of the request."""
         ticket = Ticket(request)
         self._tickets[request.id] = ticket
@@ -188,7 +188,7 @@ class Engine:
         self._fail(failed, STOPPED_UNEXPECTEDLY)
         return bool(failed)
 
-    def fail_next_load(self, how: Reason) -> None:
+    def fail_next_load(self, how: TrueReason) -> None:
         """Let the next load end by `OUT_OF_MEMORY` or `CRASHED`."""
         self._scheduler.failing_loads.append(how)
 
@@ -232,7 +232,7 @@ class Engine:
                     ticket.grant()
                 case Started():
                     ticket.start()
-                case Refused(status=status, error=text):
+                case LoadRefused(status=status, error=text):
                     ticket.refuse(status, text)
         if self.follow is not None:
             self.follow(self._scheduler.processes())

@@ -9,8 +9,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from ollama_exporter.protocol.names import normalise
-from ollama_exporter.simulator.calls import Plan
+from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.simulator.calls import CallPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Faults:
         """Let the next answer of a model go wrong."""
         self._bends.setdefault(normalise(model), deque(maxlen=64)).append(bend)
 
-    def bend(self, name: str, plan: Plan) -> Plan:
+    def bend(self, name: str, plan: CallPlan) -> CallPlan:
         """Apply what waits for the installed name."""
         waiting = self._bends.get(name)
         if not waiting:

@@ -46,7 +46,7 @@ class HttpRequest:
     origin: str = ""  # of the page whose script asks
 
 
-class Exchange:
+class HttpExchange:
     """One request and the answer that is being written to it."""
 
     def __init__(
@@ -118,10 +118,10 @@ class Exchange:
             self._writer.write(data)
 
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[HttpExchange], Awaitable[None]]
 
 
-class Connection:
+class HttpConnection:
     """One client's connection, kept open until a side closes it."""
 
     def __init__(
@@ -141,7 +141,7 @@ class Connection:
         """Serve requests one after the other."""
         try:
             while (request := await self._next_request()) is not None:
-                exchange = Exchange(request, self._conn, self._writer, self._clock)
+                exchange = HttpExchange(request, self._conn, self._writer, self._clock)
                 if not await self._attend(exchange) or self._conn.our_state is not h11.DONE:
                     return
                 self._conn.start_next_cycle()
@@ -186,7 +186,7 @@ class Connection:
         with suppress(ConnectionError):
             await self._writer.drain()
 
-    async def _attend(self, exchange: Exchange) -> bool:
+    async def _attend(self, exchange: HttpExchange) -> bool:
         """Run the handler; a client that leaves ends it. False: the client is gone."""
         task = asyncio.ensure_future(self._handler(exchange))
         watch = asyncio.ensure_future(self._reader.read(65536))

@@ -3,8 +3,8 @@
 
 from dataclasses import replace
 
-from ollama_exporter.protocol.names import normalise
-from ollama_exporter.simulator.catalogue import Catalogue, Manifest, recreated, sha256_of
+from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.simulator.model_files import Manifest, ModelFiles, recreated, sha256_of
 
 _CLOUD = ("-cloud", ":cloud")
 
@@ -12,7 +12,7 @@ _CLOUD = ("-cloud", ":cloud")
 class Library:
     """Installed models. Loaded runners do not care what happens here."""
 
-    def __init__(self, catalogue: Catalogue, at: float) -> None:
+    def __init__(self, catalogue: ModelFiles, at: float) -> None:
         self._manifests = dict(catalogue.manifests)
         # one second apart, the first of the catalogue being the newest
         self._modified = {name: at - age for age, name in enumerate(self._manifests)}

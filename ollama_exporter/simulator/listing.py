@@ -3,27 +3,27 @@
 
 from typing import Any
 
-from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.calls import ApiError, body_of, field
-from ollama_exporter.simulator.catalogue import Manifest, ModelFile
-from ollama_exporter.simulator.site import Site
+from ollama_exporter.simulator.context import SimulatorContext
+from ollama_exporter.simulator.model_files import Manifest, ModelFile
 
 BLOBS = "/var/lib/ollama/models/blobs"
 
 
-async def root(site: Site, exchange: http.Exchange) -> None:
+async def root(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/`."""
     del site
     await exchange.respond(200, b"Ollama is running", "text/plain; charset=utf-8")
 
 
-async def version(site: Site, exchange: http.Exchange) -> None:
+async def version(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/version`."""
     await exchange.respond(200, gojson.dumps({"version": site.version}))
 
 
-async def status(site: Site, exchange: http.Exchange) -> None:  # noqa: ARG001 - a route's form
+async def status(site: SimulatorContext, exchange: http.HttpExchange) -> None:  # noqa: ARG001 - a route's form
     """Serve `/api/status`: that models of the cloud are not switched off."""
     cloud = {"disabled": False, "source": "none"}
     await exchange.respond(200, gojson.dumps({"cloud": cloud}))
@@ -40,7 +40,7 @@ def _details(file: ModelFile) -> dict[str, object]:
     }
 
 
-async def ps(site: Site, exchange: http.Exchange) -> None:
+async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/ps`: newest deadline first, equal seconds in any order."""
     await site.faults.delay_ps()
     offset = site.faults.clock_offset
@@ -63,7 +63,7 @@ async def ps(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, gojson.dumps({"models": models}))
 
 
-async def tags(site: Site, exchange: http.Exchange) -> None:
+async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/tags`: newest first, cloud models among them."""
     models = []
     for name, manifest, modified in site.library.entries():
@@ -91,7 +91,7 @@ async def tags(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, gojson.dumps({"models": models}))
 
 
-async def show(site: Site, exchange: http.Exchange) -> None:
+async def show(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/show`: the model file names the weights."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
@@ -129,14 +129,14 @@ def _modelfile(name: str, manifest: Manifest) -> str:
     )
 
 
-def _installed(site: Site, spelling: str) -> tuple[str, Manifest]:
+def _installed(site: SimulatorContext, spelling: str) -> tuple[str, Manifest]:
     found = site.library.find(spelling)
     if found is None:
         raise ApiError(404, f"model '{spelling}' not found")
     return found
 
 
-async def copy(site: Site, exchange: http.Exchange) -> None:
+async def copy(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/copy`."""
     body = body_of(exchange.request.body)
     source, destination = field(body, "source", str, ""), field(body, "destination", str, "")
@@ -150,7 +150,7 @@ async def copy(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, b"", None)
 
 
-async def delete(site: Site, exchange: http.Exchange) -> None:
+async def delete(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `DELETE /api/delete`: a loaded runner stays loaded and listed."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
@@ -160,7 +160,7 @@ async def delete(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, b"", None)
 
 
-async def create(site: Site, exchange: http.Exchange) -> None:
+async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/create` from an installed model.
 
     A name made from itself gets new weights, which is what a re-pull or a re-import does to it;
@@ -186,7 +186,7 @@ async def create(site: Site, exchange: http.Exchange) -> None:
     await _progress(exchange, [{"status": line} for line in lines], body)
 
 
-async def pull(site: Site, exchange: http.Exchange) -> None:
+async def pull(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/pull` for what is installed: nothing is fetched from anywhere."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
@@ -219,7 +219,7 @@ async def pull(site: Site, exchange: http.Exchange) -> None:
 
 
 async def _progress(
-    exchange: http.Exchange, records: list[dict[str, Any]], body: dict[str, Any]
+    exchange: http.HttpExchange, records: list[dict[str, Any]], body: dict[str, Any]
 ) -> None:
     """Write progress as NDJSON, or only its last record."""
     last = records[-1]

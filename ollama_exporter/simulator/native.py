@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, Tally, acquire, answer
+from ollama_exporter.simulator.answers import Job, TokenCount, acquire, answer
 from ollama_exporter.simulator.calls import (
     MISSING,
     MISSING_EMBED,
@@ -17,8 +17,8 @@ from ollama_exporter.simulator.calls import (
     plan,
     resolve,
 )
+from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.engine import RunnerDiedError
-from ollama_exporter.simulator.site import Site
 
 NDJSON = "application/x-ndjson"
 
@@ -30,7 +30,9 @@ class NativeVoice:
     whole_type = http.JSON_UTF8
     cache_control = False
 
-    def __init__(self, site: Site, call: Call, *, chat: bool, context: bool = False) -> None:
+    def __init__(
+        self, site: SimulatorContext, call: Call, *, chat: bool, context: bool = False
+    ) -> None:
         self._site = site
         self._call = call
         self._chat = chat
@@ -53,7 +55,7 @@ class NativeVoice:
             body["response"] = text
         return body | more
 
-    def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Nothing comes before the first token."""
         return []
 
@@ -61,7 +63,7 @@ class NativeVoice:
         """Write one record, one line, one chunk."""
         return gojson.line(self.record(text, done=False))
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Write the record with the numbers."""
         return [gojson.line(self._last("", tally))]
 
@@ -69,7 +71,7 @@ class NativeVoice:
         """Write an error line, though the status was 200."""
         return [gojson.line({"error": text})]
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write one record with everything; `done` is false if the generation was aborted."""
         if not tally.complete:
             return gojson.dumps(self.record(tally.text, done=False))
@@ -79,7 +81,7 @@ class NativeVoice:
         """Write the native form of an error."""
         return error_body(error)
 
-    def _last(self, text: str, tally: Tally) -> dict[str, object]:
+    def _last(self, text: str, tally: TokenCount) -> dict[str, object]:
         body = self.record(text, done=True, done_reason=tally.reason)
         if self._context:
             body["context"] = list(range(tally.plan.prompt_tokens + tally.plan.tokens + 1))
@@ -100,7 +102,7 @@ def error_body(error: ApiError) -> bytes:
     return gojson.dumps({"error": error.text, **error.more})
 
 
-def call_of(site: Site, body: dict[str, Any], missing: str = MISSING) -> Call:
+def call_of(site: SimulatorContext, body: dict[str, Any], missing: str = MISSING) -> Call:
     """Read what all native routes share. Raises ApiError."""
     keep_alive = keep_alive_of(body.get("keep_alive"))
     spelling = field(body, "model", str, "")
@@ -120,7 +122,7 @@ def _num_predict(call: Call) -> int | None:
     return int(value) if isinstance(value, int | float) else None
 
 
-async def generate(site: Site, exchange: http.Exchange) -> None:
+async def generate(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/generate`."""
     body = body_of(exchange.request.body)
     call = call_of(site, body)
@@ -131,7 +133,7 @@ async def generate(site: Site, exchange: http.Exchange) -> None:
         await answer(exchange, site, _job(body, call, voice, prompt))
 
 
-async def chat(site: Site, exchange: http.Exchange) -> None:
+async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/chat`."""
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):
@@ -146,7 +148,12 @@ async def chat(site: Site, exchange: http.Exchange) -> None:
 
 
 async def _without_prompt(
-    site: Site, exchange: http.Exchange, call: Call, voice: NativeVoice, *, prompt: str
+    site: SimulatorContext,
+    exchange: http.HttpExchange,
+    call: Call,
+    voice: NativeVoice,
+    *,
+    prompt: str,
 ) -> bool:
     """Stop or preload if there is no prompt; False: there is one. Raises ApiError."""
     if not prompt and call.keep_alive == 0:
@@ -189,7 +196,7 @@ def texts_of(value: object) -> list[str]:
 
 
 async def embedded(
-    site: Site, call: Call, texts: list[str]
+    site: SimulatorContext, call: Call, texts: list[str]
 ) -> tuple[list[list[float]], int, float]:
     """Embed texts: vectors, tokens, and seconds until the runner was there. Raises ApiError."""
     arrived = site.clock()
@@ -207,7 +214,7 @@ async def embedded(
     return [vector(text, length) for text in texts], words, waited
 
 
-async def embed(site: Site, exchange: http.Exchange) -> None:
+async def embed(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/embed`."""
     arrived = site.clock()
     body = body_of(exchange.request.body)
@@ -227,7 +234,7 @@ async def embed(site: Site, exchange: http.Exchange) -> None:
     await exchange.respond(200, gojson.dumps(reply))
 
 
-async def embeddings(site: Site, exchange: http.Exchange) -> None:
+async def embeddings(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/embeddings`, the older form: no durations, not normalised."""
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):

@@ -7,7 +7,7 @@ They cannot set keep_alive or options; they tell token counts and no durations.
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, Tally, answer
+from ollama_exporter.simulator.answers import Job, TokenCount, answer
 from ollama_exporter.simulator.calls import (
     MISSING,
     MISSING_EMBED,
@@ -18,8 +18,8 @@ from ollama_exporter.simulator.calls import (
     plan,
     resolve,
 )
+from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.native import embedded, normalised, texts_of
-from ollama_exporter.simulator.site import Site
 
 SSE: Final = "text/event-stream"
 FINGERPRINT: Final = "fp_ollama"
@@ -34,14 +34,14 @@ def error_body(error: ApiError) -> bytes:
     return gojson.line({"error": body})
 
 
-def call_of(site: Site, body: dict[str, Any], missing: str = MISSING) -> Call:
+def call_of(site: SimulatorContext, body: dict[str, Any], missing: str = MISSING) -> Call:
     """Read the model; nothing else of the request matters to the scheduler. Raises ApiError."""
     spelling = field(body, "model", str, "")
     name, manifest = resolve(site.library, spelling, missing)
     return Call(spelling=spelling, name=name, manifest=manifest, options={})
 
 
-def usage(tally: Tally) -> dict[str, int]:
+def usage(tally: TokenCount) -> dict[str, int]:
     """Count the tokens of an answer."""
     prompt, completion = tally.plan.prompt_tokens, len(tally.pieces)
     return {
@@ -63,12 +63,12 @@ class _Voice:
     whole_type = http.JSON
     cache_control = False
 
-    def __init__(self, site: Site, call: Call, *, with_usage: bool) -> None:
+    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
         self._call = call
         self._created = int(site.server_clock())
         self._with_usage = with_usage
 
-    def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Nothing comes before the first token."""
         return []
 
@@ -80,7 +80,7 @@ class _Voice:
 class ChatVoice(_Voice):
     """`/v1/chat/completions`."""
 
-    def __init__(self, site: Site, call: Call, *, with_usage: bool) -> None:
+    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
         super().__init__(site, call, with_usage=with_usage)
         self._id = site.ident("chatcmpl-", 1000)
         self._first = True
@@ -110,7 +110,7 @@ class ChatVoice(_Voice):
         self._first = False
         return data(self._chunk(role | {"content": text}))
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Finish, usage if it was asked for, and the end mark, in one chunk."""
         last = data(self._chunk({}, tally.reason))
         if self._with_usage:
@@ -121,7 +121,7 @@ class ChatVoice(_Voice):
         """Write an empty event without a model; no finish_reason, no end mark."""
         return [data(self._chunk({"content": ""}, model=""))]
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write the whole completion."""
         message = {"role": "assistant", "content": tally.text}
         choice = {"index": 0, "message": message, "finish_reason": tally.reason or None}
@@ -132,7 +132,7 @@ class ChatVoice(_Voice):
 class CompletionVoice(_Voice):
     """`/v1/completions`."""
 
-    def __init__(self, site: Site, call: Call, *, with_usage: bool) -> None:
+    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
         super().__init__(site, call, with_usage=with_usage)
         self._id = site.ident("cmpl-", 1000)
 
@@ -159,7 +159,7 @@ class CompletionVoice(_Voice):
         """One event."""
         return self._chunk(text, None)
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Finish, usage if it was asked for, and the end mark, in one chunk."""
         last = self._chunk("", tally.reason)
         if self._with_usage:
@@ -170,7 +170,7 @@ class CompletionVoice(_Voice):
         """Write an empty event without a model; no finish_reason, no end mark."""
         return [self._chunk("", None, "")]
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write the whole completion."""
         choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
         record = self._record([choice], None)
@@ -195,7 +195,7 @@ def text_of(content: object) -> str:
     return str(content or "")
 
 
-async def chat(site: Site, exchange: http.Exchange) -> None:
+async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/chat/completions`."""
     body = body_of(exchange.request.body)
     messages = field(body, "messages", list, [])
@@ -211,7 +211,7 @@ async def chat(site: Site, exchange: http.Exchange) -> None:
     await answer(exchange, site, Job(call, doing, voice, stream))
 
 
-async def completions(site: Site, exchange: http.Exchange) -> None:
+async def completions(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/completions`."""
     body = body_of(exchange.request.body)
     call = call_of(site, body)
@@ -224,7 +224,7 @@ async def completions(site: Site, exchange: http.Exchange) -> None:
     await answer(exchange, site, Job(call, doing, voice, stream))
 
 
-async def embeddings(site: Site, exchange: http.Exchange) -> None:
+async def embeddings(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/embeddings`."""
     body = body_of(exchange.request.body)
     texts = texts_of(body.get("input"))
@@ -245,13 +245,13 @@ def _entry(name: str, modified: float) -> dict[str, object]:
     return {"id": name, "object": "model", "created": int(modified), "owned_by": "library"}
 
 
-async def models(site: Site, exchange: http.Exchange) -> None:
+async def models(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/models`."""
     rows = [_entry(name, modified) for name, _, modified in site.library.entries()]
     await exchange.respond(200, gojson.line({"object": "list", "data": rows}), http.JSON)
 
 
-async def model(site: Site, exchange: http.Exchange) -> None:
+async def model(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/models/NAME`."""
     spelling = exchange.request.path.removeprefix("/v1/models/")
     found = site.library.find(spelling)

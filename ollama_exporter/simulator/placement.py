@@ -4,12 +4,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ollama_exporter.simulator.state import Host, Request, Runner
+from ollama_exporter.simulator.state import Host, QueuedRequest, Runner
 
 SERVER_BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
-def needs_reload(runner: Runner, request: Request) -> bool:
+def needs_reload(runner: Runner, request: QueuedRequest) -> bool:
     """Whether the request cannot be served by this runner as it stands."""
     if runner.crashed_at is not None:  # the health ping fails
         return True
@@ -39,22 +39,22 @@ def free_memory(host: Host, runners: Iterable[Runner]) -> int:
     return max(0, host.memory - sum(runner.size_vram for runner in runners))
 
 
-def slots(host: Host, request: Request) -> int:
+def slots(host: Host, request: QueuedRequest) -> int:
     """Slots of the runner: embedding models get one."""
     return 1 if request.file.embeds else host.parallel
 
 
-def effective_context(request: Request) -> int:
+def effective_context(request: QueuedRequest) -> int:
     """Tokens per slot that the runner is started with."""
     return min(request.options.num_ctx, request.file.train_context)
 
 
-def predicted(host: Host, request: Request) -> int:
+def predicted(host: Host, request: QueuedRequest) -> int:
     """Bytes that the runner is expected to take."""
     return request.file.memory(effective_context(request), slots(host, request))
 
 
-def fits_beside(host: Host, runners: Iterable[Runner], request: Request) -> bool:
+def fits_beside(host: Host, runners: Iterable[Runner], request: QueuedRequest) -> bool:
     """Check before a load beside others: at most 80 % of what is free.
 
     Skipped without a GPU and for requests that fix how many layers the GPU gets.
@@ -64,7 +64,7 @@ def fits_beside(host: Host, runners: Iterable[Runner], request: Request) -> bool
     return predicted(host, request) <= free_memory(host, runners) * 80 // 100
 
 
-def split(host: Host, runners: Iterable[Runner], request: Request) -> tuple[int, int]:
+def split(host: Host, runners: Iterable[Runner], request: QueuedRequest) -> tuple[int, int]:
     """`size` and `size_vram` of the runner: what does not fit the GPU stays in main memory."""
     size = predicted(host, request)
     if not host.gpu or request.options.num_gpu == 0:
@@ -73,7 +73,7 @@ def split(host: Host, runners: Iterable[Runner], request: Request) -> tuple[int,
 
 
 def new_runner(
-    host: Host, runners: Iterable[Runner], request: Request, *, pid: int, now: float
+    host: Host, runners: Iterable[Runner], request: QueuedRequest, *, pid: int, now: float
 ) -> Runner:
     """Make the runner that is started for a request."""
     size, size_vram = split(host, runners, request)

@@ -4,10 +4,10 @@
 from typing import Any, Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, Tally, answer
+from ollama_exporter.simulator.answers import Job, TokenCount, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
+from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.openai import SSE, call_of, error_body, text_of
-from ollama_exporter.simulator.site import Site
 
 # the order of the fields of an answer in one piece; those of a stream are sorted
 _CONSTANTS: Final[dict[str, object]] = {
@@ -51,7 +51,7 @@ class ResponsesVoice:
     whole_type = http.JSON
     cache_control = True
 
-    def __init__(self, site: Site, call: Call) -> None:
+    def __init__(self, site: SimulatorContext, call: Call) -> None:
         self._site = site
         self._call = call
         self._created = int(site.server_clock())
@@ -64,7 +64,7 @@ class ResponsesVoice:
         self._number += 1
         return b"event: " + kind.encode() + b"\ndata: " + gojson.dumps(value) + b"\n\n"
 
-    def _response(self, output: list[object], tally: Tally | None) -> dict[str, object]:
+    def _response(self, output: list[object], tally: TokenCount | None) -> dict[str, object]:
         head: dict[str, object] = {
             "id": self._id,
             "object": "response",
@@ -89,7 +89,7 @@ class ResponsesVoice:
             "content": [_part(text)],
         }
 
-    def opening(self, tally: Tally) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Four events before the first token."""
         response = self._response([], None)
         # what a response in progress does not have yet
@@ -118,7 +118,7 @@ class ResponsesVoice:
             logprobs=[],
         )
 
-    def closing(self, tally: Tally) -> list[bytes]:
+    def closing(self, tally: TokenCount) -> list[bytes]:
         """Text, part, item and response end, in this order."""
         where = {"item_id": self._item, "output_index": 0, "content_index": 0}
         output = self._output(tally.text)
@@ -134,7 +134,7 @@ class ResponsesVoice:
         """Nothing: the stream ends without a terminal event."""
         return []
 
-    def whole(self, tally: Tally) -> bytes:
+    def whole(self, tally: TokenCount) -> bytes:
         """Write the whole response."""
         return gojson.line(self._response([self._output(tally.text)], tally))
 
@@ -147,7 +147,7 @@ def _part(text: str) -> dict[str, object]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _usage(tally: Tally) -> dict[str, object]:
+def _usage(tally: TokenCount) -> dict[str, object]:
     prompt, completion = tally.plan.prompt_tokens, len(tally.pieces)
     return {
         "input_tokens": prompt,
@@ -158,7 +158,7 @@ def _usage(tally: Tally) -> dict[str, object]:
     }
 
 
-async def create(site: Site, exchange: http.Exchange) -> None:
+async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/responses`."""
     body: dict[str, Any] = body_of(exchange.request.body)
     call = call_of(site, body)

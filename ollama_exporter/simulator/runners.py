@@ -9,10 +9,10 @@ from ollama_exporter.simulator.state import (
     Granted,
     Listed,
     Load,
-    Reason,
-    Request,
+    QueuedRequest,
     Runner,
     Started,
+    TrueReason,
     Truth,
     Unload,
 )
@@ -68,7 +68,7 @@ class Runners:
             )
         )
 
-    def grant(self, now: float, runner: Runner, request: Request) -> None:
+    def grant(self, now: float, runner: Runner, request: QueuedRequest) -> None:
         """Give the runner to the request: the timer stops, the deadline stays what it was.
 
         A keep_alive that it carries replaces the runner's, also that of a busy one which was told
@@ -110,7 +110,7 @@ class Runners:
         if runner.session <= 0:
             runner.timer = None
             if runner.cause is None:
-                runner.cause = Cause(Reason.STOPPED, now)
+                runner.cause = Cause(TrueReason.STOPPED, now)
             return self.doom(runner)
         runner.timer = runner.expires_at = now + runner.session
         # its timer had fired, or it was stopped, before this request took it: it goes all the same
@@ -122,7 +122,7 @@ class Runners:
             return False
         if runner.refs > 0:
             return False
-        self.remove(now, runner, Cause(Reason.EXPIRED, now))
+        self.remove(now, runner, Cause(TrueReason.EXPIRED, now))
         return True
 
     def remove(self, now: float, runner: Runner, otherwise: Cause) -> None:
@@ -132,8 +132,8 @@ class Runners:
         if runner.loading:
             return
         cause = runner.cause or otherwise
-        if runner.crashed_at is not None and cause.reason is not Reason.OUT_OF_MEMORY:
-            cause = Cause(Reason.CRASHED, runner.crashed_at)
+        if runner.crashed_at is not None and cause.reason is not TrueReason.OUT_OF_MEMORY:
+            cause = Cause(TrueReason.CRASHED, runner.crashed_at)
         self._truth.append(
             Unload(
                 at=now,
@@ -180,7 +180,7 @@ class Runners:
         runner = next(runner for runner in self.by_key.values() if runner.timer == due)
         runner.timer = None
         if runner.cause is None:
-            runner.cause = Cause(Reason.EXPIRED, due)
+            runner.cause = Cause(TrueReason.EXPIRED, due)
         return self.doom(runner)
 
     def doom(self, runner: Runner) -> Expired:

@@ -17,20 +17,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ollama_exporter.simulator import placement
-from ollama_exporter.simulator.completed import CompletedLoop
+from ollama_exporter.simulator.completed_loop import CompletedLoop
 from ollama_exporter.simulator.runners import Ended, Runners
 from ollama_exporter.simulator.state import (
     Cause,
     Effect,
     Host,
     Listed,
-    Reason,
-    Refused,
-    Request,
+    LoadRefused,
+    QueuedRequest,
     Runner,
     ServerStarted,
     ServerStopped,
     Signal,
+    TrueReason,
     Truth,
 )
 
@@ -48,29 +48,29 @@ class Scheduler:
         self.host = host
         self.effects: list[Effect] = []
         self.truth: list[Truth] = [ServerStarted(at)]
-        self.failing_loads: deque[Reason] = deque()  # fault: how the next loads end
+        self.failing_loads: deque[TrueReason] = deque()  # fault: how the next loads end
         self._now = at
         self._pids = pids or itertools.count(1000)
         self._runners = Runners(self.effects, self.truth)
-        self._queue: deque[Request] = deque()
+        self._queue: deque[QueuedRequest] = deque()
         self._gone: set[int] = set()  # left while queued: skipped when their turn comes
-        self._current: Request | None = None  # what the pending loop works on
+        self._current: QueuedRequest | None = None  # what the pending loop works on
         self._loading: Runner | None = None
         self._load_ends = math.inf
-        self._load_fails: Reason | None = None
+        self._load_fails: TrueReason | None = None
         self._awaited = 0  # unload events that the pending loop waits for
         self._completed = CompletedLoop(host, self._runners)
 
     # -- what happens ---------------------------------------------------------------------------
 
-    def arrive(self, now: float, request: Request) -> None:
+    def arrive(self, now: float, request: QueuedRequest) -> None:
         """Take a request: a loaded and compatible runner serves it at once, past the queue."""
         self.advance(now)
         runner = self._runners.by_key.get(request.key)
         if runner and not runner.loading and not placement.needs_reload(runner, request):
             self._runners.grant(now, runner, request)
         elif len(self._queue) >= self.host.max_queue:
-            self.effects.append(Refused(request.id, now, 503, placement.SERVER_BUSY))
+            self.effects.append(LoadRefused(request.id, now, 503, placement.SERVER_BUSY))
         else:
             self._queue.append(request)
         self._settle()
@@ -99,7 +99,7 @@ class Scheduler:
         runner = self._runners.by_key.get(key)
         if runner is not None:
             runner.expires_at = now
-            self._completed.condemn(runner, Cause(Reason.STOPPED, now))
+            self._completed.condemn(runner, Cause(TrueReason.STOPPED, now))
             self._settle()
 
     def crash(self, now: float, key: str) -> list[int]:
@@ -116,7 +116,7 @@ class Scheduler:
         failed = self.crash(now, key)
         if failed:
             for runner in list(self._runners.by_key.values()):
-                self._completed.condemn(runner, Cause(Reason.OUT_OF_MEMORY, now))
+                self._completed.condemn(runner, Cause(TrueReason.OUT_OF_MEMORY, now))
             self._settle()
         return failed
 
@@ -124,7 +124,7 @@ class Scheduler:
         """End the server, its runners with it."""
         self.advance(now)
         for runner in list(self._runners.by_key.values()):
-            self._runners.remove(now, runner, Cause(Reason.SERVER_RESTARTED, now))
+            self._runners.remove(now, runner, Cause(TrueReason.SERVER_RESTARTED, now))
         self.truth.append(ServerStopped(now, signal))
 
     # -- what can be seen -----------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Scheduler:
             self._current = request
         return True
 
-    def _place(self, request: Request) -> None:
+    def _place(self, request: QueuedRequest) -> None:
         """Serve the request, load for it, or condemn a runner and wait for any unload."""
         by_key = self._runners.by_key
         runner = by_key.get(request.key)
@@ -212,14 +212,14 @@ class Scheduler:
                 self._serve(runner, request)
                 return
             crashed = runner.crashed_at is not None
-            reason = Reason.CRASHED if crashed else Reason.OPTIONS_CHANGED
+            reason = TrueReason.CRASHED if crashed else TrueReason.OPTIONS_CHANGED
             self._make_room(runner, Cause(reason, self._now))
         elif len(by_key) >= self.host.max_loaded or (
             by_key and not placement.fits_beside(self.host, by_key.values(), request)
         ):
             chosen = placement.victim(by_key.values())
             assert chosen is not None  # noqa: S101 - the list is not empty here
-            reason = Reason.REPLACED if chosen.name == request.name else Reason.EVICTED
+            reason = TrueReason.REPLACED if chosen.name == request.name else TrueReason.EVICTED
             self._make_room(chosen, Cause(reason, self._now, request.name))
         else:
             self._start_load(request)
@@ -228,7 +228,7 @@ class Scheduler:
         self._completed.condemn(runner, cause)
         self._awaited = 1
 
-    def _serve(self, runner: Runner, request: Request) -> None:
+    def _serve(self, runner: Runner, request: QueuedRequest) -> None:
         self._runners.grant(self._now, runner, request)
         if request.id in self._gone:  # its client left while room was made
             self._gone.discard(request.id)
@@ -236,7 +236,7 @@ class Scheduler:
 
     # -- loading --------------------------------------------------------------------------------
 
-    def _start_load(self, request: Request) -> None:
+    def _start_load(self, request: QueuedRequest) -> None:
         if request.id in self._gone:
             self._gone.discard(request.id)
             self._current = None
@@ -250,7 +250,7 @@ class Scheduler:
         if self.host.generation == "old":
             self._runners.by_key[request.key] = self._loading
 
-    def _take_load(self) -> tuple[Runner, Request]:
+    def _take_load(self) -> tuple[Runner, QueuedRequest]:
         """Take what is being loaded and for whom: nothing is, from now on."""
         runner, request = self._loading, self._current
         assert runner is not None and request is not None  # noqa: S101, PT018 - callers load
@@ -258,7 +258,7 @@ class Scheduler:
         self._load_ends = math.inf
         return runner, request
 
-    def _abandon_load(self) -> Request:
+    def _abandon_load(self) -> QueuedRequest:
         """End the loading process; nothing of it stays listed."""
         _, request = self._take_load()
         if self.host.generation == "old":
@@ -273,26 +273,26 @@ class Scheduler:
         self._runners.add(self._now, runner)
         self._runners.grant(self._now, runner, request)
 
-    def _fail_load(self, how: Reason) -> None:
+    def _fail_load(self, how: TrueReason) -> None:
         """Out of memory: once more, with all others gone and a lower automatic context."""
         request = self._abandon_load()
         others = list(self._runners.by_key.values())
-        if how is not Reason.OUT_OF_MEMORY or request.oom_retried:
-            text = OUT_OF_MEMORY if how is Reason.OUT_OF_MEMORY else LOAD_FAILED
-            self.effects.append(Refused(request.id, self._now, 500, text))
+        if how is not TrueReason.OUT_OF_MEMORY or request.oom_retried:
+            text = OUT_OF_MEMORY if how is TrueReason.OUT_OF_MEMORY else LOAD_FAILED
+            self.effects.append(LoadRefused(request.id, self._now, 500, text))
             return
         lower = None
         if request.options.num_ctx_auto:
             lower = placement.next_lower_context(placement.effective_context(request))
         if lower is None and not others:
-            self.effects.append(Refused(request.id, self._now, 500, OUT_OF_MEMORY))
+            self.effects.append(LoadRefused(request.id, self._now, 500, OUT_OF_MEMORY))
             return
         if lower is not None:
             request.options = replace(request.options, num_ctx=lower)
         request.oom_retried = True
         self._current = request
         for runner in others:
-            self._completed.condemn(runner, Cause(Reason.EVICTED, self._now, request.name))
+            self._completed.condemn(runner, Cause(TrueReason.EVICTED, self._now, request.name))
         self._awaited = len(others)
 
     def _pending(self, request_id: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ollama_exporter.simulator.catalogue import Catalogue, default_catalogue
+from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
 from ollama_exporter.simulator.state import Host, Signal
 
 Via = Literal["generate", "chat", "embed", "v1"]
@@ -113,7 +113,7 @@ class Script:
     steps: tuple[Step, ...]
     duration: float  # seconds
     host: Host = field(default_factory=Host)
-    catalogue: Catalogue = field(default_factory=default_catalogue)
+    catalogue: ModelFiles = field(default_factory=default_catalogue)
 
     def models(self) -> Mapping[str, int]:
         """Count the requests of each model."""

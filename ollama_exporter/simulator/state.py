@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from ollama_exporter.simulator.catalogue import GIB, ModelFile
+from ollama_exporter.simulator.model_files import GIB, ModelFile
 
 # 2^63-1 ns, the keep-alive that the server puts for every negative one: 292 years.
 NEVER: Final = (2**63 - 1) / 1e9
@@ -18,7 +18,7 @@ Generation = Literal["new", "old"]
 Signal = Literal["SIGTERM", "SIGKILL"]
 
 
-class Reason(StrEnum):
+class TrueReason(StrEnum):
     """Why a runner left memory; the words of `ollama_unloads_total`'s label `reason`."""
 
     EXPIRED = "expired"
@@ -69,7 +69,7 @@ class RunnerOptions:
 
 
 @dataclass(slots=True)
-class Request:
+class QueuedRequest:
     """One request for a runner."""
 
     id: int
@@ -90,7 +90,7 @@ class Request:
 class Cause:
     """Why a runner is going to leave."""
 
-    reason: Reason
+    reason: TrueReason
     at: float
     by: str | None = None  # whose load asked for the room
 
@@ -151,7 +151,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LoadRefused:
     """The request fails with this status and text."""
 
     id: int
@@ -160,7 +160,7 @@ class Refused:
     error: str
 
 
-Effect = Granted | Started | Refused
+Effect = Granted | Started | LoadRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Unload:
     digest: str
     weights: str
     pid: int
-    reason: Reason
+    reason: TrueReason
     decided: float
     loaded_at: float
     by: str | None = None

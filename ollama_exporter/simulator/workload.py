@@ -7,7 +7,7 @@
 import random
 from typing import Final, Protocol
 
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.script import (
     Ask,
     Crash,

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ollama_exporter import __version__
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
+from ollama_exporter.version import __version__
 from ollama_exporter.web.landing import POLICY, page
 
 MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]

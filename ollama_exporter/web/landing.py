@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.residency.events import View
 
 STYLE: Final = (

@@ -3,15 +3,14 @@
 
 import re
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
 from ollama_exporter.cli.rules import RUNBOOKS
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 TESTS: Final = sorted(ROOT.glob("dashboards/rules/tests/*.yaml"))
 PAGES: Final = ROOT / "docs" / "runbooks"

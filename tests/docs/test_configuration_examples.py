@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.settings import Settings, load
+from ollama_exporter.config.load import Settings, load
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 BLOCK: Final = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OURS: Final = re.compile(r"^(keep-warm|defaults|autopilot|ollama\.url):", re.MULTILINE)
 EXAMPLES: Final = [

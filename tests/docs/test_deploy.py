@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from deploy.prometheus.manifest import manifest
-from ollama_exporter.bundled import bundled
+from ollama_exporter.cli.bundled_files import bundled
 from tests.docs.test_docs import every_flag
+from tests.support.paths import ROOT
 from tests.support.programs import program
 
-DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DEPLOY: Final = ROOT / "deploy"
 COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
 
 

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from ollama_exporter.cli.main import COMMANDS, DEFAULT_COMMAND, cli
-from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.config.load import Settings
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
-from ollama_exporter.settings import Settings
 from ollama_exporter.web.app import Parts, application
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 PLACES: Final = (
     "*.md",

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-from pathlib import Path
 
 from click.testing import CliRunner
 
 from ollama_exporter.cli import cli
 from ollama_exporter.cli.metrics import markdown
-from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from tests.support.paths import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = ROOT / "docs" / "metrics.md"
 
 
 def test_the_page_is_as_generated() -> None:

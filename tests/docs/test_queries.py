@@ -9,12 +9,12 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from ollama_exporter.metrics.catalog import FAMILIES
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
+from tests.support.paths import ROOT
 from tests.support.promql import COUNTED, Read, family_of, in_annotations, reads
 from tests.support.queries import filled, of_dashboard, of_page
 
-ROOT: Final = Path(__file__).parents[2]
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 PAGES: Final = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 DASHBOARDS: Final = sorted(ROOT.glob("dashboards/grafana/*.json"))

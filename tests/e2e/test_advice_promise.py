@@ -13,18 +13,18 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.advising import Advising
-from ollama_exporter.metrics.build import Metrics, build
-from ollama_exporter.metrics.selfmetrics import LogCounter
-from ollama_exporter.metrics.server import ServerState
-from ollama_exporter.policy.history import from_text
-from ollama_exporter.policy.report import Finding, report
-from ollama_exporter.poller import Polled
+from ollama_exporter.advice.live import LiveAdvice
+from ollama_exporter.advice.report import Finding, report
+from ollama_exporter.advice.sources import from_text
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.server_collector import ServerState
+from ollama_exporter.metrics.registry import Metrics, build
+from ollama_exporter.poller.poller import Polled
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.simulator.catalogue import GIB
-from ollama_exporter.simulator.rehearsal import Rehearsal, rehearse
+from ollama_exporter.simulator.model_files import GIB
+from ollama_exporter.simulator.offline_run import OfflineRun, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Host, Load, Unload
 from tests.support.histories import NOTHING, rendered
@@ -74,7 +74,7 @@ class Real:
     idle_gb_hours: float
 
 
-def real(played: Rehearsal) -> dict[str, Real]:
+def real(played: OfflineRun) -> dict[str, Real]:
     """Measure it on the truth: loads, and the time resident that no request used."""
     loads, resident, busy = (
         defaultdict[str, int](int),
@@ -112,10 +112,10 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return covered
 
 
-def counted(played: Rehearsal, *, requests: bool) -> str:
+def counted(played: OfflineRun, *, requests: bool) -> str:
     """Let the exporter's own parts count it; return what `/metrics` says then."""
     loads: dict[str, tuple[float, int]] = {}
-    advising = Advising(blind=120.0)
+    advising = LiveAdvice(blind=120.0)
     built: Metrics = build(
         view=lambda: NOTHING,
         server=lambda: ServerState(up=True),

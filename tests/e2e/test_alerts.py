@@ -16,10 +16,11 @@ import pytest
 from deploy.stack.__main__ import serving
 from deploy.stack.configuration import alertmanager_config
 from deploy.stack.receiver import Alert
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.exporting import Running, exporting
+from tests.support.paths import ROOT
 from tests.support.prometheus import (
     Prometheus,
     alertmanager,
@@ -28,7 +29,7 @@ from tests.support.prometheus import (
     scraping,
 )
 
-RULES: Final = sorted((Path(__file__).parents[2] / "dashboards" / "rules").glob("*.yaml"))
+RULES: Final = sorted((ROOT / "dashboards" / "rules").glob("*.yaml"))
 PATIENCE: Final = 30.0  # seconds; only a failing test waits that long
 STAGE: Final = Config(
     host=Host(memory=7 * GIB, recovery=0.2, convergence=0.2),  # one model at a time

@@ -10,18 +10,18 @@ from typing import Final
 
 import pytest
 
+from ollama_exporter.actions.defaults.defaults_section import Rule
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.config.load import Settings
 from ollama_exporter.runtime import run
-from ollama_exporter.sections.defaults import Rule
-from ollama_exporter.sections.keepwarm import KeepWarm, Warm
-from ollama_exporter.settings import Settings
-from ollama_exporter.simulator.player import play
-from ollama_exporter.simulator.server import Config, Simulator
+from ollama_exporter.simulator.run_script import play
+from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support.eventful import EXPECTED, SCRIPT
 from tests.support.exporting import same_logger
+from tests.support.paths import ROOT
 from tests.support.prometheus import Prometheus, free_port, prometheus, quick_rules, scraping
 from tests.support.queries import Query, filled, of_dashboard, of_page, of_rules
 
-ROOT: Final = Path(__file__).parents[2]
 DASHBOARDS: Final = sorted(ROOT.glob("dashboards/grafana/*.json"))
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 PAGES: Final = sorted(ROOT.glob("docs/**/*.md"))

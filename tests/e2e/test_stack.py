@@ -13,10 +13,10 @@ from typing import Final
 import httpx
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.programs import program
 
 URL: Final = re.compile(r"^ *(?:its )?(\S.*?) {2,}(http://127\.0\.0\.1:\d+)", re.MULTILINE)
-ROOT: Final = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(90)

@@ -12,14 +12,15 @@ from typing import Final
 import pytest
 import yaml
 
-from ollama_exporter.simulator.catalogue import GIB
+from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.script import Ask, Crash, Restart, Script, Step
 from ollama_exporter.simulator.state import Host
 from ollama_exporter.simulator.workload import office
+from tests.support.paths import ROOT
 from tests.support.programs import program
 from tests.support.weeks import SCRAPE, fired, read_by, rules_of, scraped
 
-FOLDER: Final = Path(__file__).parents[2] / "dashboards" / "rules"
+FOLDER: Final = ROOT / "dashboards" / "rules"
 # Without what is recorded for fleets: no alert reads it, and it reads all histograms.
 RULES: Final = [file for file in sorted(FOLDER.glob("*.yaml")) if file.stem != "ollama-fleet"]
 HOUR: Final = 3600.0

@@ -17,22 +17,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from ollama_exporter.config.load import Settings, load
+from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
-from ollama_exporter.listen import listen, spelled
-from ollama_exporter.poller import Poller, Sinks
+from ollama_exporter.net import listen, spelled
+from ollama_exporter.poller.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.schedule import Cadence
+from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
-from ollama_exporter.settings import Settings, load
-from ollama_exporter.target import Target
-from ollama_exporter.web.server import Connection, server
+from ollama_exporter.web.uvicorn_server import WebConnection, server
 
 NOBODY: Final = "http://127.0.0.1:9"
 
 
-class Hasty(Connection):
+class Hasty(WebConnection):
     first_answer = 0.1
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_exporter.policy.advise import CANDIDATES, GB, HOUR, Habits, advise, nearest
-from ollama_exporter.residency.idle import BOUNDS, IdleGaps
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
+from ollama_exporter.advice.keep_alive_advice import CANDIDATES, GB, HOUR, Habits, advise, nearest
 
 SLOWLY: Final = settings(deadline=None)  # other tests run beside
 GAPS: Final = st.lists(

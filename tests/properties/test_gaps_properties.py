@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.gaps import Gaps
 
 START: Final = 1_800_000_000.0
 NAME: Final = "m:latest"

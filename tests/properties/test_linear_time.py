@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol import splice
-from ollama_exporter.protocol.asked import PEEK, read
+from ollama_exporter.protocol import json_edit
+from ollama_exporter.protocol.request_body import PEEK, read
 from ollama_exporter.protocol.routes import route_of
 from tests.support.growth import assert_linear
 
@@ -69,7 +69,7 @@ def test_a_member_is_set_in_linear_time(prompt: str) -> None:
     def body(size: int) -> bytes:
         return json.dumps({"model": "m", "prompt": prompt * (size // 2)}).encode()
 
-    assert_linear(lambda given: splice.put(given, ("keep_alive",), b"300"), body)
+    assert_linear(lambda given: json_edit.put(given, ("keep_alive",), b"300"), body)
 
 
 @pytest.mark.parametrize("path", [("a",), ("a", "b")])
@@ -77,7 +77,7 @@ def test_many_equal_keys_are_set_in_linear_time(path: tuple[str, ...]) -> None:
     def body(size: int) -> bytes:
         return b"{" + b",".join([b'"a":{"b":1}'] * (size // 12)) + b"}"
 
-    assert_linear(lambda given: splice.put(given, path, b"300"), body)
+    assert_linear(lambda given: json_edit.put(given, path, b"300"), body)
 
 
 @given(st.binary(max_size=40), st.binary(min_size=1, max_size=6))
@@ -118,7 +118,7 @@ def test_a_large_prompt_that_holds_json_still_tells_its_model() -> None:
 )
 def test_tokens_of_valid_json_are_the_whole_of_it(value: object) -> None:
     text = json.dumps(value).encode()
-    assert b"".join(splice.TOKEN.findall(text)) == b"".join(
+    assert b"".join(json_edit.TOKEN.findall(text)) == b"".join(
         part if part.startswith(b'"') else re.sub(rb"\s+", b"", part)
         for part in re.split(rb'("(?:[^"\\]|\\.)*")', text)
     )

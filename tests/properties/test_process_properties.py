@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.recording import moment_of
+from ollama_exporter.recordings.format import moment_of
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 from ollama_exporter.residency.facts import (
     Fact,
@@ -22,7 +22,7 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.saved import from_builtins, to_builtins
+from ollama_exporter.residency.saved_state import from_builtins, to_builtins
 from ollama_exporter.residency.tracker import Tracker
 
 NAMES = ("a:latest", "b:latest", "c:7b")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ollama_exporter.errors import TargetError
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol import keepalive
-from ollama_exporter.protocol.names import normalise
+from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import decode_ps, decode_tags, decode_version, models_from
 
 JSON = st.recursive(

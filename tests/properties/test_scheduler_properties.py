@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
-from ollama_exporter.simulator.rehearsal import Rehearsal, rehearse
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.offline_run import OfflineRun, rehearse
 from ollama_exporter.simulator.script import (
     Ask,
     Crash,
@@ -53,7 +53,7 @@ HOSTS = st.builds(
 POLLS = [index * 3.1 for index in range(190)]
 
 
-def run(host: Host, steps: list[Step]) -> Rehearsal:
+def run(host: Host, steps: list[Step]) -> OfflineRun:
     ordered = tuple(sorted(steps, key=lambda step: step.at))
     script = Script("any", ordered, 600.0, host, default_catalogue().compressed(10))
     return rehearse(script, start=1_000_000.0, polls=POLLS)

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol import asked
-from ollama_exporter.protocol.reading import Ending, Reading
+from ollama_exporter.protocol import request_body
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
 from ollama_exporter.protocol.routes import LABELS, Body, route_of
-from ollama_exporter.protocol.tap import tap_for
+from ollama_exporter.protocol.stream_parsers import tap_for
 from tests.support.answers import recorded
 
 ANSWERS = tuple(recorded().values())
@@ -36,7 +36,7 @@ LINES = st.sampled_from(
 )
 
 
-def read(body: Body, kind: str, chunks: list[bytes]) -> tuple[Reading, bool]:
+def read(body: Body, kind: str, chunks: list[bytes]) -> tuple[ResponseReading, bool]:
     tap = tap_for(body, content_type=kind, content_encoding="")
     for chunk in chunks:
         tap.feed(chunk)
@@ -75,7 +75,7 @@ def test_any_lines_are_read_alike_however_they_are_cut(
 
 @given(st.sampled_from(list(Body)), st.sampled_from(TYPES), st.lists(st.binary(), max_size=8))
 def test_no_bytes_break_a_reader(body: Body, kind: str, chunks: list[bytes]) -> None:
-    assert isinstance(read(body, kind, chunks)[0].ending, Ending)
+    assert isinstance(read(body, kind, chunks)[0].ending, ResponseEnd)
 
 
 @given(st.integers(0, 3000), st.text(), st.integers(1, 1 << 20))
@@ -86,8 +86,8 @@ def test_a_beginning_of_a_request_says_nothing_that_the_whole_does_not(
     body = json.dumps(
         {"model": "m", "prompt": prompt, "options": {"num_ctx": context}, "keep_alive": "5m"}
     ).encode()
-    whole = asked.read(route, body, complete=True)
-    part = asked.read(route, body[:length], complete=False)
+    whole = request_body.read(route, body, complete=True)
+    part = request_body.read(route, body[:length], complete=False)
     assert (whole.model, whole.num_ctx, whole.keep_alive) == ("m", context, 300.0)
     assert part.model in (None, whole.model)
     assert part.num_ctx in (None, whole.num_ctx)
@@ -101,7 +101,7 @@ def test_no_bytes_break_the_reader_of_requests(
     complete: bool,  # noqa: FBT001 - drawn
     path: str,
 ) -> None:
-    found = asked.read(route_of("POST", path), body, complete=complete)
+    found = request_body.read(route_of("POST", path), body, complete=complete)
     assert found.model is None or isinstance(found.model, str)
 
 

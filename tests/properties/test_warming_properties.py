@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_exporter.policy.warming import HOUR, Keeper, Load, Renew, Resident, Situation
+from ollama_exporter.actions.keep_warm.decide import (
+    HOUR,
+    Keeper,
+    LoadModel,
+    RenewModel,
+    ResidentModel,
+    Situation,
+)
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
 from ollama_exporter.residency.events import Reason
-from ollama_exporter.sections.keepwarm import KeepWarm, Warm
 
 STEP = 15.0
 MODELS = ("a:latest", "b:latest", "c:latest")
@@ -61,15 +68,17 @@ class Machine:
                 self.lose(model, Reason.CRASHED)
             case _:
                 pass
-        there = {name: Resident(deadline - self.now) for name, deadline in self.resident.items()}
+        there = {
+            name: ResidentModel(deadline - self.now) for name, deadline in self.resident.items()
+        }
         action = self.keeper.decide(Situation(self.now, self.now, there)).action
         match action:
-            case Load(warm=warm):
+            case LoadModel(warm=warm):
                 assert warm.model not in self.resident
                 self.loads.append((self.now, warm.model))
                 self.keeper.done(action, at=self.now)
                 self.load(warm.model, ours=True)
-            case Renew(warm=warm):
+            case RenewModel(warm=warm):
                 assert warm.model in self.resident
                 self.keeper.done(action, at=self.now)
                 deadline = self.now + warm.keep_alive

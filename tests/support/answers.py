@@ -3,12 +3,12 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from ollama_exporter.protocol.routes import Route, route_of
+from tests.support.paths import DATA
 
-FOLDER: Final = Path(__file__).parents[1] / "data" / "http"
+FOLDER: Final = DATA / "http"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ scrapes each second sees models come and go.
 
 from typing import Final
 
-from ollama_exporter.simulator.catalogue import GIB, default_catalogue
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.script import (
     Ask,
     Crash,

@@ -12,9 +12,9 @@ from typing import Any, Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from ollama_exporter.config.load import Settings
 from ollama_exporter.residency.events import Event
 from ollama_exporter.runtime import Onlookers, run
-from ollama_exporter.settings import Settings
 
 PATIENCE: Final = 20.0  # seconds; only a failing test waits that long
 FAST: Final = Settings(

@@ -7,12 +7,12 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from ollama_exporter.metrics.build import build
+from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import render
-from ollama_exporter.metrics.selfmetrics import LogCounter
-from ollama_exporter.metrics.server import ServerState
+from ollama_exporter.metrics.registry import build
 from ollama_exporter.residency.events import View
-from ollama_exporter.residency.idle import IdleGaps
 
 NOTHING: Final = View(models=(), pending=0, deadlines=(), last_early=None, last_seen=None)
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ollama_exporter.local.processes import Process, Usage
+from ollama_exporter.host.processes.reader import Process, Usage
 
 SERVE = ("/usr/local/bin/ollama", "serve")
 BLOB = "/root/.ollama/models/blobs/sha256-"

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import promql_parser
 
-from ollama_exporter.metrics.catalog import FAMILIES
-from ollama_exporter.metrics.family import Family
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from ollama_exporter.metrics.catalog.family import Family
 
 SUFFIX: Final = re.compile(r"_(bucket|sum|count)$")
 COUNTED: Final = frozenset({"rate", "increase", "irate", "resets"})  # of counters only

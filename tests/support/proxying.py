@@ -13,11 +13,11 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim.exchange import at_once
+from ollama_exporter.shim.in_flight import Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Front, Proxy
 from ollama_exporter.shim.recorder import Recorder
-from ollama_exporter.shim.waits import Residence, Unpolled
 from tests.support.exporting import Samples, parsed
 
 

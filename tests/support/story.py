@@ -2,7 +2,7 @@
 """A tracker, the facts it is told by hand, and what it said."""
 
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.protocol.failures import Failure
+from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import Event, ModelState, Reason, Unloaded
 from ollama_exporter.residency.facts import (

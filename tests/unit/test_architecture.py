@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import ollama_exporter
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "ollama_exporter"
-LONGEST: Final = 300
-# Longer than a file should be, each with its reason.
+LONGEST: Final = 400  # a reviewer asks then whether there are two subjects
 TEXT: Final = {".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".json", ".cfg", ".service", ""}
 # In parts, or this file would find itself: a clone must work with any mirror and in any place.
 FORBIDDEN: Final = (

@@ -8,19 +8,24 @@ import pytest
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.log import Formatter, setup
-from ollama_exporter.metrics.selfmetrics import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.saved import Saved
+from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.state import StateFile
+from ollama_exporter.state_file import StateFile
 
 URL = "http://127.0.0.1:11434"
 
 
 def record(message: str, **values: object) -> logging.LogRecord:
     made = logging.makeLogRecord(
-        {"name": "ollama_exporter.poller", "msg": message, "levelname": "INFO", "created": 0.5}
+        {
+            "name": "ollama_exporter.poller.poller",
+            "msg": message,
+            "levelname": "INFO",
+            "created": 0.5,
+        }
     )
     vars(made).update(values)
     return made

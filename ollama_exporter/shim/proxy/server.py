@@ -12,17 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from ollama_exporter.config.target import SCHEME_PORTS
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange, Later, Sink
-from ollama_exporter.shim.proxy.downstream import Downstream
-from ollama_exporter.shim.proxy.heads import Outward, Refusal, Request, names_this_machine
-from ollama_exporter.shim.proxy.later import Deferred
+from ollama_exporter.shim.proxy.client_connection import ClientConnection
+from ollama_exporter.shim.proxy.deferred import Deferred
+from ollama_exporter.shim.proxy.headers import (
+    Outward,
+    RequestHead,
+    RequestRejected,
+    names_this_machine,
+)
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.upstream import Address, Pool
-from ollama_exporter.target import SCHEME_PORTS
+from ollama_exporter.shim.proxy.upstream_pool import Address, Pool
 
 if TYPE_CHECKING:
-    from ollama_exporter.shim.proxy.amending import Amend
+    from ollama_exporter.shim.proxy.rewriting import RewriteRules
 
 WATCH: Final = 1.0  # seconds between two looks at all connections
 BEARER: Final = b"bearer "
@@ -66,7 +71,7 @@ class Proxy:
         self._sink, self._front, self._token = sink, front, token
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
         self.pool = Pool(address, limits, now=now)
-        self._connections: set[Downstream] = set()
+        self._connections: set[ClientConnection] = set()
         self._numbers = itertools.count(1)
         self._servers: list[asyncio.Server] = []
         self._gone = asyncio.Event()
@@ -76,7 +81,7 @@ class Proxy:
         self._later = self._deferred if later is None else later
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
-        self.amend: Amend | None = None
+        self.amend: RewriteRules | None = None
         self._read_tokens()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -85,7 +90,7 @@ class Proxy:
         tls = self._front.tls
         for listening in sockets:
             server = await loop.create_server(
-                lambda: Downstream(self),
+                lambda: ClientConnection(self),
                 sock=listening,
                 ssl=tls,
                 ssl_handshake_timeout=self.limits.head_time if tls else None,
@@ -117,7 +122,7 @@ class Proxy:
 
     # -- what connections ask for ----------------------------------------------------------------
 
-    def opened(self, connection: Downstream) -> bool:
+    def opened(self, connection: ClientConnection) -> bool:
         """Take a new connection; False: there are too many."""
         full = len(self._connections) >= self.limits.connections
         if full and not self._full:
@@ -126,28 +131,28 @@ class Proxy:
         self._connections.add(connection)
         return not full
 
-    def closed(self, connection: Downstream) -> None:
+    def closed(self, connection: ClientConnection) -> None:
         """Take that a connection is gone."""
         self._connections.discard(connection)
         self._gone.set()
 
-    def admit(self, request: Request, *, on_loopback: bool) -> None:
+    def admit(self, request: RequestHead, *, on_loopback: bool) -> None:
         """Raise Refusal for who does not show the token, or asks by a name that is not ours."""
         if self._front.token is None:
             guarded = on_loopback and not self._front.any_host
             if guarded and not names_this_machine(request.noted.get(b"host", b"")):
-                raise Refusal(403, "a Host that is none of this machine's names")
+                raise RequestRejected(403, "a Host that is none of this machine's names")
             return
         shown = request.noted.get(b"authorization", b"")
         good = hmac.compare_digest(shown[len(BEARER) :], self._own_token)
         if not (good and shown[: len(BEARER)].lower() == BEARER):
-            raise Refusal(401, "a bearer token is needed")
+            raise RequestRejected(401, "a bearer token is needed")
 
-    def refused(self, request: Request, status: int) -> None:
+    def refused(self, request: RequestHead, status: int) -> None:
         """Record a request that was answered here."""
         self.exchange(request).refused(status)
 
-    def exchange(self, request: Request) -> Exchange:
+    def exchange(self, request: RequestHead) -> Exchange:
         """Begin the exchange of a request."""
         path = request.target.partition(b"?")[0]
         route = self._routes.get((request.method, path)) or self._route(request.method, path)

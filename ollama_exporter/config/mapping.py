@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A section as YAML gives it, and what its values have in common with each other."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ollama_exporter.config import parsers
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.keepalive import KeepAliveError, parse
+
+Parser = Callable[[str, object], Any]
+KEEP_ALIVE: Final = "accepted: a duration such as 10m or 1h30m, seconds as a number, -1 for ever"
+NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
+MOST_MODELS: Final = 1000
+
+
+def section(name: str, value: object, keys: Mapping[str, Parser]) -> dict[str, Any]:
+    """Parse a mapping with known keys; absent ones are left out. Raises ConfigError."""
+    parsed = {}
+    for key, item in entries(name, value).items():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"accepted: {', '.join(keys)}"
+            raise ConfigError(name, key, f"unknown key; {hint}")
+        parsed[key.replace("-", "_")] = keys[key](f"{name}.{key}", item)
+    return parsed
+
+
+def entries(name: str, value: object) -> dict[str, Any]:
+    """Accept a mapping whose keys are texts; nothing counts as an empty one. Raises ConfigError."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > MOST_MODELS:
+        raise ConfigError(name, value, "accepted: a mapping")
+    for key in value:
+        if not isinstance(key, str) or not key.strip():
+            raise ConfigError(name, key, "accepted: keys that are texts")
+    return value
+
+
+def keep_alive(name: str, value: object) -> float:
+    """Accept what the server takes for a keep_alive, and a plain number of seconds as a text.
+
+    Return seconds, inf for ever. Raises ConfigError.
+    """
+    plain = isinstance(value, str) and NUMBER.fullmatch(value.strip())
+    try:
+        seconds = parse(float(str(value)) if plain else value)
+    except KeepAliveError as err:
+        raise ConfigError(name, value, f"{KEEP_ALIVE} ({err})") from err
+    if seconds is None:
+        raise ConfigError(name, value, KEEP_ALIVE)
+    return seconds
+
+
+def lasting(name: str, value: object) -> float:
+    """Accept a keep_alive that keeps a model: zero would drop it. Raises ConfigError."""
+    seconds = keep_alive(name, value)
+    if seconds <= 0:
+        raise ConfigError(name, value, f"{KEEP_ALIVE}; more than 0")
+    return seconds
+
+
+def context(name: str, value: object) -> int:
+    """Accept a num_ctx. Raises ConfigError."""
+    return parsers.count(1)(name, value)

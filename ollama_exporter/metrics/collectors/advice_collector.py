@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The advice as families: the value, and what it rests on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_exporter.metrics.from_catalog import Families, constant
+
+ADVISED: Final = "ollama_model_advised_keep_alive_seconds"
+SAMPLES: Final = "ollama_model_advice_samples"
+LOAD: Final = "ollama_model_advice_load_seconds"
+IN_FORCE: Final = "ollama_model_last_keep_alive_seconds"
+MEMORY: Final = "ollama_model_advice_memory_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceRow:
+    """What is advised for one label. Seconds and bytes."""
+
+    label: str
+    keep_alive: float  # inf: pin
+    samples: float  # idle gaps
+    load_seconds: float
+    memory_bytes: float
+    in_force: float | None  # keep-alive as last known
+
+
+class AdviceCollector:
+    """Section Policy of the catalogue."""
+
+    name = "advice"
+
+    def __init__(self, rows: Callable[[], Iterable[AdviceRow]]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Families:
+        """Yield the families."""
+        rows = list(self._rows())
+        yield constant(ADVISED, [((row.label,), row.keep_alive) for row in rows])
+        yield constant(SAMPLES, [((row.label,), row.samples) for row in rows])
+        yield constant(LOAD, [((row.label,), row.load_seconds) for row in rows])
+        yield constant(MEMORY, [((row.label,), row.memory_bytes) for row in rows])
+        known = [(row.label, row.in_force) for row in rows]
+        yield constant(IN_FORCE, [((label,), x) for label, x in known if x is not None])

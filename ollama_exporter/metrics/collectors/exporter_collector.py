@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exporter about itself."""
+
+import logging
+import platform
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import Metric
+
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.from_catalog import collected, constant, counter, empty, gauge
+from ollama_exporter.version import __version__
+
+REVISION: Final = "unknown"  # a wheel does not know its commit
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class LogCounter(logging.Handler):
+    """Counts log lines by level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = counter("ollama_exporter_log_messages_total")
+        for level in LEVELS:
+            self.lines.labels(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one line; what is above `error` counts as that."""
+        level = record.levelname.lower()
+        self.lines.labels(level if level in LEVELS else "error").inc()
+
+
+class ExporterCollector:
+    """Section Exporter of the catalogue, but for the scrape's own families."""
+
+    name = "exporter"
+
+    def __init__(self, *, targets: int, log_lines: LogCounter) -> None:
+        self._targets = targets
+        self._log_lines = log_lines
+        self.errors = counter("ollama_exporter_recorder_errors_total")
+        self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
+        self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
+
+    def reloaded(self, *, at: float) -> None:
+        """Note an accepted configuration; `at`: wall-clock Unix seconds."""
+        self._reload_ok.set(1)
+        self._reload_at.set(at)
+
+    def reload_failed(self) -> None:
+        """Note a refused configuration."""
+        self._reload_ok.set(0)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families as of now."""
+        labels = (__version__, REVISION, platform.python_version())
+        yield constant("ollama_exporter_build_info", [(labels, 1.0)])
+        yield constant("ollama_exporter_targets", [((), float(self._targets))])
+        yield from collected(self.errors, self._log_lines.lines, self._reload_ok, self._reload_at)
+
+
+class UnfilledCollector:
+    """Families of the catalogue that only requests fill: declared, without samples."""
+
+    name = "unfilled"
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield them."""
+        return (empty(family.name) for family in FAMILIES.values() if family.source == REQUESTS)
+
+
+class RuntimeCollector:
+    """What the client library says of process, interpreter and garbage collector."""
+
+    name = "runtime"
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the library's families."""
+        return iter(self._registry.collect())

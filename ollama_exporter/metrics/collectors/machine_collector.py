@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Section This machine: processes as the tracker knows them, what they use, lines of the log."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client.metrics_core import Metric
+
+from ollama_exporter.metrics.from_catalog import Samples, constant
+from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.residency.events import View
+
+
+class Used(Protocol):
+    """What a process has used."""
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory now."""
+        ...
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU since its birth."""
+        ...
+
+
+class Sight(Protocol):
+    """What this machine shows beside the tracker's facts."""
+
+    @property
+    def log_lines(self) -> Mapping[str, int] | None:
+        """Lines of the log by level; None: it is not followed."""
+        ...
+
+    def usage(self, pid: int) -> Used | None:
+        """Return what a runner has used; None: it is gone, or not seen."""
+        ...
+
+
+class Blind:
+    """Nothing of this machine is looked at."""
+
+    log_lines: Mapping[str, int] | None = None
+
+    def usage(self, pid: int) -> Used | None:  # noqa: ARG002 - the protocol's
+        """See nothing."""
+        return None
+
+
+class MachineCollector:
+    """Families without samples where nothing is seen."""
+
+    name = "machine"
+
+    def __init__(
+        self,
+        sight: Sight,
+        view: Callable[[], View],
+        up: Callable[[], bool],
+        wall: Callable[[float], float],
+        labels: ModelLabels,
+    ) -> None:
+        self._sight, self._view, self._up, self._wall = sight, view, up, wall
+        self._labels = labels
+        self._births: dict[float, float] = {}  # on the wall, read once: `changes()` counts each one
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of one view."""
+        view = self._view()
+        yield constant("ollama_model_runner_up", self._runner_up(view) if self._up() else [])
+        started = self._loading(view)
+        yield constant("ollama_model_loading", self._is_loading(view, started))
+        born = view.server_started
+        births = {*started.values(), *(() if born is None else (born,))}
+        self._births = {at: self._births.get(at) or self._wall(at) for at in births}
+        since = [((label,), self._births[at]) for label, at in started.items()]
+        yield constant("ollama_model_load_started_timestamp_seconds", since)
+        memory, cpu = self._usage(view)
+        yield constant("ollama_runner_resident_memory_bytes", memory)
+        yield constant("ollama_runner_cpu_seconds_total", cpu)
+        server = [] if born is None else [((), self._births[born])]
+        yield constant("ollama_server_start_time_seconds", server)
+        lines = self._sight.log_lines
+        counts = () if lines is None else sorted(lines.items())
+        yield constant("ollama_log_lines_total", [((level,), float(n)) for level, n in counts])
+        told = [] if lines is None else [((), float(view.contradictions))]
+        yield constant("ollama_log_contradictions_total", told)
+
+    def _runner_up(self, view: View) -> Samples:
+        """Return 0 for a label if any of its models is listed without its process."""
+        values: dict[str, float] = {}
+        for state in view.models:
+            if state.runner_up is not None:
+                label = self._labels.label(state.name)
+                values[label] = min(values.get(label, 1.0), float(state.runner_up))
+        return [((label,), value) for label, value in values.items()]
+
+    def _loading(self, view: View) -> dict[str, float]:
+        """Return the oldest load under way of each label."""
+        started: dict[str, float] = {}
+        for state in view.models:
+            if state.loading_since is not None:
+                label = self._labels.label(state.name)
+                started[label] = min(started.get(label, state.loading_since), state.loading_since)
+        return started
+
+    def _is_loading(self, view: View, started: Mapping[str, float]) -> Samples:
+        """Return 0 as well for what is not being loaded, as long as the server can be seen."""
+        if view.server_started is None and not started:
+            return []
+        known = {self._labels.label(state.name) for state in view.models}
+        return [((label,), float(label in started)) for label in sorted(known)]
+
+    def _usage(self, view: View) -> tuple[Samples, Samples]:
+        memory: dict[str, float] = {}
+        cpu: dict[str, float] = {}
+        for state in view.models:
+            for used in filter(None, map(self._sight.usage, state.pids)):
+                label = self._labels.label(state.name)
+                memory[label] = memory.get(label, 0.0) + used.resident
+                cpu[label] = cpu.get(label, 0.0) + used.cpu
+        return (
+            [((label,), value) for label, value in memory.items()],
+            [((label,), value) for label, value in cpu.items()],
+        )

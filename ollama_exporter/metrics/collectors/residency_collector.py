@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Residency: the tracker's state as families, made anew at each scrape.
+
+Nothing is kept between scrapes, so a model that left cannot linger, and during an outage nothing
+claims that a model is loaded.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from prometheus_client.metrics_core import Metric
+
+from ollama_exporter.metrics.from_catalog import constant
+from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.events import ModelState, View
+
+DIGEST_CHARACTERS: Final = 12
+LONGEST_DETAIL: Final = 64
+Samples = list[tuple[tuple[str, ...], float]]
+
+
+class ResidencyCollector:
+    """Section Residency of the catalogue, and the pending unloads."""
+
+    name = "residency"
+
+    def __init__(
+        self,
+        view: Callable[[], View],
+        up: Callable[[], bool],
+        wall: Callable[[float], float],
+        labels: ModelLabels,
+        expected: Callable[[], Sequence[str]],
+    ) -> None:
+        self._view, self._up, self._wall = view, up, wall
+        self._labels = labels
+        self._expected = expected
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of one view."""
+        view = self._view()
+        listed = self._up() and view.last_seen is not None
+        groups = self._grouped(view.models) if listed else []
+        resident = [(label, states) for label, states in groups if _running(states)]
+        yield constant("ollama_model_loaded", self._loaded(groups))
+        yield constant("ollama_model_info", _info(resident))
+        yield constant("ollama_model_memory_bytes", _sums(resident, lambda model: model.size))
+        yield constant("ollama_model_vram_bytes", _sums(resident, lambda model: model.size_vram))
+        yield constant("ollama_model_context_tokens", _latest(resident, _context))
+        yield constant("ollama_model_expires_timestamp_seconds", _latest(resident, _expiry))
+        yield constant("ollama_model_keep_alive_seconds", _latest(resident, _keep_alive))
+        since = _latest(resident, lambda state: state.since)
+        yield constant("ollama_model_loaded_timestamp_seconds", self._on_the_wall(since))
+        use = _latest(resident, lambda state: state.last_use)
+        yield constant("ollama_model_last_use_timestamp_seconds", self._on_the_wall(use))
+        yield constant(
+            "ollama_model_expected",
+            [
+                ((label,), 1.0)
+                for label in sorted({self._labels.label(x) for x in self._expected()})
+            ],
+        )
+        yield constant("ollama_model_unloads_pending", [((), float(view.pending))])
+
+    def _grouped(self, states: Iterable[ModelState]) -> list[tuple[str, list[ModelState]]]:
+        labelled = sorted(((self._labels.label(s.name), s) for s in states), key=lambda x: x[0])
+        return [
+            (label, [state for _, state in group])
+            for label, group in groupby(labelled, key=lambda pair: pair[0])
+        ]
+
+    def _loaded(self, groups: Iterable[tuple[str, list[ModelState]]]) -> Samples:
+        values = {self._labels.label(name): 0.0 for name in self._expected()}
+        values |= {label: float(bool(_running(states))) for label, states in groups}
+        return [((label,), value) for label, value in sorted(values.items())]
+
+    def _on_the_wall(self, samples: Samples) -> Samples:
+        return [(labels, self._wall(moment)) for labels, moment in samples]
+
+
+Groups = Iterable[tuple[str, list[ModelState]]]
+
+
+def _running(states: Iterable[ModelState]) -> list[RunningModel]:
+    return [model for state in states for model in state.resident]
+
+
+def _info(groups: Groups) -> Samples:
+    """One series for each digest; those that share a label have none: too many to tell apart."""
+    series = {
+        (
+            label,
+            model.digest[:DIGEST_CHARACTERS],
+            model.family[:LONGEST_DETAIL],
+            model.format[:LONGEST_DETAIL],
+            model.parameter_size[:LONGEST_DETAIL],
+            model.quantization[:LONGEST_DETAIL],
+        ): 1.0
+        for label, states in groups
+        if label != OTHER
+        for model in _running(states)
+    }
+    return list(series.items())
+
+
+def _sums(groups: Groups, size: Callable[[RunningModel], int]) -> Samples:
+    return [
+        ((label,), float(sum(size(model) for model in _running(states))))
+        for label, states in groups
+    ]
+
+
+def _latest(groups: Groups, read: Callable[[ModelState], float | None]) -> Samples:
+    """Return the largest known value of each group."""
+    samples: Samples = []
+    for label, states in groups:
+        known = [value for state in states if (value := read(state)) is not None]
+        if known:
+            samples.append(((label,), max(known)))
+    return samples
+
+
+def _context(state: ModelState) -> float | None:
+    return max((m.context for m in state.resident if m.context is not None), default=None)
+
+
+def _expiry(state: ModelState) -> float | None:
+    # 0.0 stands for none announced: as a moment it would be 1970.
+    return max((m.expires_at for m in state.resident if m.expires_at > 0), default=None)
+
+
+def _keep_alive(state: ModelState) -> float | None:
+    known = state.keep_alive
+    return None if known is None or math.isnan(known) else max(0.0, known)

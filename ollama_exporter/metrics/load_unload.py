@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads and unloads as they are said: direct instrumentation."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from ollama_exporter.metrics.from_catalog import collected, constant, counter, gauge, histogram
+from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.metrics.load_times import LoadTimes
+from ollama_exporter.residency.events import (
+    Event,
+    Found,
+    Loaded,
+    Reason,
+    Restarted,
+    Source,
+    Unloaded,
+)
+
+
+class LoadUnloadMetrics:
+    """Section Lifecycle of the catalogue.
+
+    Counters start at 0 with the exporter, as Prometheus expects of a restarted process.
+    """
+
+    name = "lifecycle"
+
+    def __init__(
+        self, wall: Callable[[float], float], labels: ModelLabels, loads: LoadTimes
+    ) -> None:
+        self._wall, self._load_times = wall, loads
+        self._labels = labels
+        self._loads = counter("ollama_model_loads_total")
+        self._unloads = counter("ollama_model_unloads_total")
+        self._witnessed = counter("ollama_model_loads_witnessed_total")
+        self._evictions = counter("ollama_model_evictions_total")
+        self._restarts = counter("ollama_restarts_total")
+        self._overflow = counter("ollama_exporter_label_overflow_total")
+        self._last = gauge("ollama_model_last_unload_timestamp_seconds")
+        self._residency = histogram("ollama_model_residency_seconds")
+        self._latest: dict[tuple[str, str], float] = {}  # what `_last` says, on the timeline
+        self._early: dict[tuple[str, str], float | None] = {}  # of the same unloads
+        self._overflow.labels("model")
+        for source in Source:
+            self._witnessed.labels(source.value)
+
+    def on_event(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case Found():
+                self._arrived(event.model.name)
+            case Loaded():
+                label = self._arrived(event.model.name)
+                self._loads.labels(label).inc()
+                if (took := event.load_seconds) is not None:
+                    name, ended = event.model.name, event.not_after
+                    self._load_times.by_process(name, label, took, ended=ended)
+                for source in event.witnessed:
+                    self._witnessed.labels(source.value).inc()
+            case Unloaded():
+                self._unloaded(event)
+            case Restarted():
+                self._restarts.inc()
+
+    def _unloaded(self, event: Unloaded) -> None:
+        label, reason = self.meet(event.model.name), event.reason.value
+        self._unloads.labels(label, reason).inc()
+        # Reasons settle in any order: an earlier unload may be said after a later one.
+        if event.not_after >= self._latest.get((label, reason), event.not_after):
+            self._latest[label, reason] = event.not_after
+            self._last.labels(label, reason).set(self._wall(event.not_after))
+            self._early[label, reason] = event.early
+        self._residency.labels(label).observe(max(0.0, event.not_after - event.resident_since))
+        if event.reason is Reason.EVICTED and event.by is not None:
+            self._evictions.labels(label, self._labels.label(event.by)).inc()
+
+    def _arrived(self, name: str) -> str:
+        """Meet a model that became resident, or was found so; count it if it is folded."""
+        label = self.meet(name)
+        if label == OTHER:
+            self._overflow.labels("model").inc()
+        return label
+
+    def meet(self, name: str) -> str:
+        """Create a model's counters at 0 before they count: `increase()` misses a birth at 1.
+
+        Returns its label. For models that are expected: before they are first seen.
+        """
+        label = self._labels.label(name)
+        self._loads.labels(label)
+        self._residency.labels(label)
+        for reason in Reason:
+            self._unloads.labels(label, reason.value)
+        return label
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families as counted so far."""
+        yield from self._load_times.collect()
+        early = [(key, value) for key, value in list(self._early.items()) if value is not None]
+        yield constant("ollama_model_last_unload_early_seconds", early)
+        yield from collected(
+            self._loads,
+            self._unloads,
+            self._witnessed,
+            self._last,
+            self._evictions,
+            self._residency,
+            self._restarts,
+            self._overflow,
+        )

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The families of the section Requests: counted here, under labels that are decided elsewhere."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client.samples import Exemplar
+
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
+from ollama_exporter.metrics.from_catalog import Families, constant
+from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.observation import Observation, Outcome, Phase, Start
+
+# The server's own words, and those of the other two APIs, by the label that they get.
+FINISH: Final = {
+    "stop": ("stop", "end_turn", "stop_sequence", "completed"),
+    "length": ("length", "max_tokens", "max_output_tokens"),
+    "tool": ("tool_calls", "tool_use", "function_call"),
+    "load": ("load",),
+    "unload": ("unload",),
+}
+FINISHES: Final = {word: label for label, words in FINISH.items() for word in words}
+KEEP_ALIVES: Final = ("absent", "zero", "finite", "never")
+OPTIONS: Final = ("absent", "num_ctx", "other")
+FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
+# Counted by route, for requests that need no runner as well: their samples are made at a scrape.
+COUNTED: Final = frozenset(
+    {
+        *("ollama_requests_total", "ollama_requests_in_flight", "ollama_request_bytes_total"),
+        *("ollama_response_bytes_total", "ollama_requests_waiting_for_load"),
+        "ollama_request_oldest_wait_timestamp_seconds",
+    }
+)
+# Requests that a runner had to do with: how long the others took says nothing of models.
+SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
+
+
+@dataclass(slots=True)
+class Passed:
+    """What passed on one route."""
+
+    in_flight: int = 0
+    sent: int = 0
+    received: int = 0
+    codes: dict[int, int] = field(default_factory=dict)  # of requests that need no runner
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Requests of one label that wait for a load; `since`: wall-clock Unix seconds."""
+
+    label: str
+    count: int
+    since: float
+
+
+class RequestMetrics:
+    """Counts. Its caller has a lock, but for `collect`. `wall`: a moment as Unix seconds."""
+
+    def __init__(self, wall: Callable[[float], float]) -> None:
+        self._wall = wall
+        self._routes: dict[str, Passed] = {}
+        self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
+        mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
+        self._counters = {x.name: FastCounter(x.name) for x in mine if x.kind == "counter"}
+        self._histograms = {x.name: FastHistogram(x.name) for x in mine if x.kind == "histogram"}
+        self._failures = self._counters["ollama_request_failures_total"]
+        self._met: set[tuple[str, str]] = set()  # labels and routes; bounded, because both are
+
+    # -- every request ---------------------------------------------------------------------------
+
+    def begun(self, route: str) -> None:
+        """Count a request that is under way."""
+        passed = self._routes.get(route)
+        if passed is None:
+            passed = self._routes[route] = Passed()
+        passed.in_flight += 1
+
+    def ended(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Count what every request has, and all there is of one that needs no runner."""
+        passed = self._routes[exchange.route.label]
+        passed.in_flight -= 1
+        passed.sent += exchange.sent
+        passed.received += exchange.received
+        if not exchange.route.runs:
+            codes, code = passed.codes, exchange.status
+            codes[code] = codes.get(code, 0) + 1
+            if outcome is not Outcome.ANSWERED:
+                self._failures.add("", exchange.route.label, outcome)
+
+    # -- requests that need a runner -------------------------------------------------------------
+
+    def meet(self, label: str, route: str) -> None:
+        """Create counters at 0 before they count: `increase()` misses a birth at 1."""
+        if (label, route) in self._met:
+            return
+        self._met.add((label, route))
+        self._requests.setdefault((label, route, 200), 0)
+        counters = self._counters
+        counters["ollama_cold_starts_total"].meet(label)
+        for outcome in FAILURES:
+            self._failures.meet(label, route, outcome)
+        for phase in Phase:
+            counters["ollama_requests_aborted_total"].meet(label, phase)
+        for class_ in KEEP_ALIVES:
+            counters["ollama_request_keep_alive_total"].meet(label, class_)
+        for class_ in OPTIONS:
+            counters["ollama_request_options_total"].meet(label, class_)
+
+    def record(self, label: str, seen: Observation) -> None:
+        """Count a request."""
+        route, outcome, counters = seen.route.label, seen.outcome, self._counters
+        self.meet(label, route)
+        key = (label, route, seen.code)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.asked))
+        counters["ollama_request_options_total"].add(label, _options(seen.asked))
+        if outcome is not Outcome.ANSWERED:
+            self._failures.add(label, route, outcome)
+        else:
+            word = seen.reading.finish
+            finish = "none" if word is None else FINISHES.get(word, "other")
+            counters["ollama_request_finish_reasons_total"].add(label, finish)
+        if seen.phase is not None:
+            counters["ollama_requests_aborted_total"].add(label, seen.phase)
+        if seen.start is Start.COLD:
+            counters["ollama_cold_starts_total"].add(label)
+        self._times(label, seen)
+        self._tokens(label, seen)
+
+    def _times(self, label: str, seen: Observation) -> None:
+        read, start, histograms = seen.reading, seen.start, self._histograms
+        first, each_token = seen.time_to_first_token, seen.time_per_output_token
+        if seen.outcome in SERVED:
+            exemplar = None
+            if seen.trace_id is not None:
+                ended = self._wall(seen.ended)
+                exemplar = Exemplar({"trace_id": seen.trace_id}, seen.duration, ended)
+            whole = histograms["ollama_request_duration_seconds"]
+            whole.observe(label, start, value=seen.duration, exemplar=exemplar)
+        for name, labels, value in (
+            ("ollama_request_time_to_first_token_seconds", (label, start), first),
+            ("ollama_request_load_wait_seconds", (label, start), seen.load_wait),
+            ("ollama_request_prompt_eval_seconds", (label,), read.prompt_eval),
+            ("ollama_request_eval_seconds", (label,), read.eval),
+            ("ollama_request_unaccounted_seconds", (label,), seen.unaccounted),
+            ("ollama_request_time_per_output_token_seconds", (label,), each_token),
+        ):
+            if value is not None:
+                histograms[name].observe(*labels, value=value)
+
+    def _tokens(self, label: str, seen: Observation) -> None:
+        for name, count in (
+            ("ollama_request_prompt_tokens_total", seen.reading.prompt_tokens),
+            ("ollama_request_cached_prompt_tokens_total", seen.reading.cached_tokens),
+            ("ollama_request_output_tokens_total", seen.reading.output_tokens),
+        ):
+            if count is not None:
+                self._counters[name].add(label, amount=count)
+
+    # -- what is read ----------------------------------------------------------------------------
+
+    def collect(self, waiting: Iterable[Waiting]) -> Families:
+        """Yield the families as counted so far."""
+        yield from (counter.collect() for counter in self._counters.values())
+        yield from (histogram.collect() for histogram in self._histograms.values())
+        routes = [((route,), passed) for route, passed in list(self._routes.items())]
+        counted = list(self._requests.items())  # at once: others count meanwhile
+        for (route,), passed in routes:
+            counted += [(("", route, code), n) for code, n in list(passed.codes.items())]
+        requests = [((model, route, str(code)), float(n)) for (model, route, code), n in counted]
+        yield constant("ollama_requests_total", requests)
+        yield constant("ollama_requests_in_flight", [(r, float(p.in_flight)) for r, p in routes])
+        yield constant("ollama_request_bytes_total", [(r, float(p.sent)) for r, p in routes])
+        yield constant("ollama_response_bytes_total", [(r, float(p.received)) for r, p in routes])
+        counts: dict[str, int] = {}
+        oldest: dict[str, float] = {}
+        for each in waiting:
+            counts[each.label] = counts.get(each.label, 0) + each.count
+            oldest[each.label] = min(oldest.get(each.label, math.inf), each.since)
+        waits = [((label,), float(count)) for label, count in counts.items()]
+        since = [((label,), at) for label, at in oldest.items()]
+        yield constant("ollama_requests_waiting_for_load", waits)
+        yield constant("ollama_request_oldest_wait_timestamp_seconds", since)
+
+
+def _keep_alive(asked: RequestFields) -> str:
+    if asked.keep_alive is None:
+        return "absent"
+    if asked.keep_alive == 0:
+        return "zero"
+    return "never" if asked.keep_alive == math.inf else "finite"
+
+
+def _options(asked: RequestFields) -> str:
+    if not asked.reloading:
+        return "absent"
+    return "other" if asked.num_ctx is None else "num_ctx"

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client of one server that also asks it to do something: load, keep, drop, generate."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from ollama_exporter.config.target import Target
+from ollama_exporter.errors import RequestError
+from ollama_exporter.protocol.client import ClientSlot, OllamaClient, http_client, tls_context
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
+from ollama_exporter.protocol.routes import Body
+from ollama_exporter.protocol.stream_parsers import StreamParser, tap_for
+
+LONGEST_TEXT: Final = 300
+REFUSED_EMBEDDING: Final = "does not support generate"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One generation by our own clock, seconds since it was asked for."""
+
+    reading: ResponseReading
+    first_content: float | None
+    total: float
+
+
+class _Error(msgspec.Struct):
+    error: str = ""
+
+
+_ERROR: Final = msgspec.json.Decoder(_Error)
+
+
+class ActingClient(OllamaClient):
+    """Every method raises TargetError or RequestError, and ends within its `patience`, seconds."""
+
+    def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
+        context = tls_context(target)
+        super().__init__(target, timeout=timeout, ssl_context=context)
+        self._make = lambda: http_client(target, None, context)
+
+    async def preload(
+        self,
+        model: str,
+        *,
+        patience: float,
+        keep_alive: float | None = None,
+        options: Options | None = None,
+    ) -> None:
+        """Have a model loaded, or its deadline renewed. `keep_alive`: seconds, inf for ever."""
+        body: dict[str, Any] = {"model": model, "stream": False}
+        if keep_alive is not None:
+            body["keep_alive"] = _number(keep_alive)
+        if options:
+            body["options"] = dict(options)
+        try:
+            await self._post("/api/generate", body, patience)
+        except RequestError as err:
+            if err.status != HTTPStatus.BAD_REQUEST or REFUSED_EMBEDDING not in err.text:
+                raise
+            await self._post("/api/embed", {**body, "input": []}, patience)
+
+    async def stop(self, model: str, *, patience: float) -> None:
+        """Have a model dropped as soon as nobody uses it."""
+        body = {"model": model, "keep_alive": 0, "stream": False}
+        await self._post("/api/generate", body, patience)
+
+    async def generate(
+        self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
+    ) -> Generated:
+        """Have a text generated, streamed, and time it by `now`."""
+        began, first = now(), math.nan
+        tap: StreamParser = tap_for(
+            Body.NATIVE, content_type="application/x-ndjson", content_encoding=""
+        )
+        beginning = bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal first
+            if len(beginning) < LONGEST_TEXT:
+                beginning.extend(data[:LONGEST_TEXT])
+            tap.feed(data)
+            if tap.content and math.isnan(first):
+                first = now() - began
+
+        response = await self._call("/api/generate", {**body, "stream": True}, take, patience)
+        total = now() - began
+        _check(response, bytes(beginning))
+        reading = tap.end()
+        if reading.ending is not ResponseEnd.COMPLETE:
+            raise RequestError(response.status_code, reading.error or "the answer broke off")
+        return Generated(reading, None if math.isnan(first) else first, total)
+
+    async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
+        answer = bytearray()
+        response = await self._call(path, body, answer.extend, patience)
+        _check(response, bytes(answer))
+
+    async def _call(
+        self, path: str, body: Mapping[str, Any], take: Callable[[bytes], None], patience: float
+    ) -> httpx.Response:
+        """Ask on a connection of its own: loads last for minutes, several at the same time."""
+        line = ClientSlot(self._make)
+
+        def make(http: httpx.AsyncClient) -> httpx.Request:
+            return http.build_request("POST", path, json=dict(body), headers=self._headers())
+
+        try:
+            return await self._send(line, make, take, timeout=patience)
+        finally:
+            await line.http.aclose()
+
+
+def _check(response: httpx.Response, body: bytes) -> None:
+    if response.status_code == HTTPStatus.OK:
+        return
+    text = ""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = _ERROR.decode(body).error
+    raise RequestError(response.status_code, text[:LONGEST_TEXT] or response.reason_phrase)
+
+
+def _number(seconds: float) -> int | float:
+    """Write a keep_alive as the server's JSON has it."""
+    if math.isinf(seconds):
+        return -1
+    return int(seconds) if seconds == int(seconds) else seconds

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runner processes: who lives, whose weights it has, and which listed model it is.
+
+The server starts one process for each weights file; names that share a file share its process. A
+name is joined to weights by `/api/show`, and from then on by what was joined before.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from ollama_exporter.residency.facts import ProcessExited, ProcessStarted, WeightsNamed
+from ollama_exporter.residency.incarnation import Key
+
+SAME: Final = 0.12  # seconds: two things at one moment
+SAME_BIRTH: Final = 0.5  # a pid is not used again so soon
+MOST_LIVING: Final = 512  # processes remembered; a server has a handful
+MOST_DEAD: Final = 128
+MOST_NAMES: Final = 1024
+NAMED_WEIGHTS: Final = 4  # kept per name: new weights come before the old ones are gone
+
+
+@dataclass(slots=True, eq=False)
+class RunnerProcess:
+    """One runner process. Moments on our timeline."""
+
+    number: int  # ours: a pid is used again
+    pid: int
+    weights: str
+    born: float
+    died: float | None = None  # when its death was noticed
+    alive: float | None = None  # when it was last known to live, if that is earlier
+    key: Key | None = None  # the listed model that it is
+    unlisted: float | None = None  # start of the last answered poll without it, while it lived
+    listed: float | None = None  # start of the first poll that listed it
+    orphan: bool = False  # its server is dead
+
+    def lived(self, moment: float) -> bool:
+        """Tell whether it surely lived at that moment."""
+        return self.born < moment - SAME and (self.died is None or self.died > moment + SAME)
+
+
+class RunnerProcesses:
+    """The runner processes that were seen, and the names of their weights."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._living: OrderedDict[int, RunnerProcess] = OrderedDict()  # by pid
+        self._dead: deque[RunnerProcess] = deque(maxlen=MOST_DEAD)
+        self._sorted: list[RunnerProcess] | None = None
+        self._named: OrderedDict[str, list[str]] = OrderedDict()  # name -> weights, latest last
+        self._joined: OrderedDict[Key, str] = OrderedDict()  # seen together
+
+    # -- births and deaths -----------------------------------------------------------------------
+
+    def start(self, fact: ProcessStarted) -> RunnerProcess | None:
+        """Take a birth. None: it is known already."""
+        known = self._living.get(fact.pid)
+        if known is not None and abs(known.born - fact.born) < SAME_BIRTH:
+            return None
+        runner = RunnerProcess(next(self._numbers), fact.pid, fact.weights or "", fact.born)
+        self._living[fact.pid], self._sorted = runner, None
+        while len(self._living) > MOST_LIVING:
+            self._living.popitem(last=False)
+        return runner
+
+    def replaced(self, fact: ProcessStarted) -> ProcessExited | None:
+        """Return the death that was missed if a birth shows that a pid was used again."""
+        known = self._living.get(fact.pid)
+        if known is None or abs(known.born - fact.born) < SAME_BIRTH:
+            return None
+        return ProcessExited(fact.at, fact.pid, alive=known.born)
+
+    def exit(self, fact: ProcessExited) -> RunnerProcess | None:
+        """Take a death. None: that process is not known."""
+        runner = self._living.get(fact.pid)
+        if runner is not None:
+            self._bury(runner, fact.at, alive=fact.alive)
+        return runner
+
+    def _bury(self, runner: RunnerProcess, at: float, *, alive: float | None) -> None:
+        runner.died, runner.alive = at, alive
+        self._living.pop(runner.pid, None)
+        self._dead.append(runner)
+        self._sorted = None
+
+    def forget(self) -> None:
+        """Forget those that live: processes can no longer be seen."""
+        self._living.clear()
+        self._sorted = None
+
+    def orphan(self) -> None:
+        """Disown those that live on after their server died."""
+        for runner in self._living.values():
+            runner.orphan, runner.key = True, None
+        self._sorted = None
+
+    def abandon(self, runner: RunnerProcess) -> None:
+        """Give up a process whose death was missed."""
+        runner.orphan, runner.key, self._sorted = True, None, None
+
+    @property
+    def living(self) -> Collection[RunnerProcess]:
+        """Runners of the server that live."""
+        return [runner for runner in self._living.values() if not runner.orphan]
+
+    @property
+    def all(self) -> list[RunnerProcess]:
+        """Living and recently dead ones, oldest birth first."""
+        if self._sorted is None:
+            both = [*self._dead, *self._living.values()]
+            own = (runner for runner in both if not runner.orphan)
+            self._sorted = sorted(own, key=lambda runner: runner.born)
+        return self._sorted
+
+    # -- whose they are --------------------------------------------------------------------------
+
+    def name(self, fact: WeightsNamed) -> None:
+        """Take which weights a name stands for now."""
+        known = self._named.setdefault(fact.model, [])
+        if fact.weights in known:
+            known.remove(fact.weights)
+        known.append(fact.weights)
+        del known[:-NAMED_WEIGHTS]
+        self._named.move_to_end(fact.model)
+        while len(self._named) > MOST_NAMES:
+            self._named.popitem(last=False)
+
+    def names(self, weights: str) -> list[str]:
+        """Return the names that stand for those weights now, else those that ever did."""
+        joined = [key[0] for key, known in self._joined.items() if known == weights]
+        now = [name for name, known in self._named.items() if known[-1] == weights]
+        ever = [name for name, known in self._named.items() if weights in known]
+        return list(dict.fromkeys([*now, *reversed(joined), *ever]))
+
+    def weights_of(self, name: str) -> str | None:
+        """Return the weights that a name stands for now."""
+        known = self._named.get(name)
+        return known[-1] if known else None
+
+    def key_of(self, weights: str) -> Key | None:
+        """Return what those weights were last listed as."""
+        return next((k for k in reversed(self._joined) if self._joined[k] == weights), None)
+
+    def fits(self, runner: RunnerProcess, key: Key) -> bool:
+        """Tell whether that process can be that listed model."""
+        joined = self._joined.get(key)
+        return runner.weights == joined if joined else runner.weights in self._named.get(key[0], ())
+
+    def of(self, key: Key) -> RunnerProcess | None:
+        """Return the living process of a listed model."""
+        return next((r for r in self._living.values() if r.key == key), None)
+
+    def bind(self, key: Key, *, before: float) -> RunnerProcess | None:
+        """Join a listed model to the youngest process with its weights that is nobody's yet.
+
+        `before`: who was born later cannot be what was listed then. The weights are those that it
+        was joined to before, else those that its name stands for now, else earlier ones of its
+        name that no other digest was joined to.
+        """
+        named = self._named.get(key[0], [])
+        others = {weights for known, weights in self._joined.items() if known != key}
+        earlier = [weights for weights in reversed(named[:-1]) if weights not in others]
+        candidates = [self._joined.get(key), *named[-1:], *([] if key in self._joined else earlier)]
+        free = [r for r in self.living if r.key is None and r.born < before]
+        free.sort(key=lambda runner: -runner.born)
+        for weights in candidates:
+            runner = next((r for r in free if r.weights == weights), None)
+            if runner is not None:
+                self.join(runner, key)
+                return runner
+        return None
+
+    def join(self, runner: RunnerProcess, key: Key) -> None:
+        """Note that this process is that listed model."""
+        runner.key = key
+        self._joined[key] = runner.weights
+        self._joined.move_to_end(key)
+        while len(self._joined) > MOST_NAMES:
+            self._joined.popitem(last=False)
+
+    def loading(self, moment: float) -> bool:
+        """Tell whether one was surely still loading at that moment: born, and listed later."""
+        return any(r.lived(moment) and (r.unlisted or 0.0) >= moment for r in self.all)
+
+    def busy(self, low: float, high: float) -> bool:
+        """Tell whether one may have been loading at some moment between these."""
+        return any(
+            r.born < high
+            and (r.died is None or r.died > low)
+            and (r.listed is None or r.listed > low)
+            for r in self.all
+        )
+
+    def loading_through(self, low: float, high: float) -> bool:
+        """Tell whether one was surely loading all that time."""
+        return any(r.lived(low) and r.lived(high) and (r.unlisted or 0.0) >= high for r in self.all)
+
+    def unlisted(self, keys: Iterable[Key], started: float) -> None:
+        """Note that an answered poll did not list those that are nobody's yet."""
+        listed = list(keys)
+        for runner in self.living:
+            if (
+                runner.key is None
+                and runner.born < started
+                and not any(self.fits(runner, key) for key in listed)
+            ):
+                runner.unlisted = started

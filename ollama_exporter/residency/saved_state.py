@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the tracker outlives its process: the lives and when they were last seen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.incarnation import Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What advice on a model rests on."""
+
+    gaps: IdleGaps
+    inferred: float = 0.0  # gaps of these that polls alone showed
+    load_seconds: float = 0.0  # of all loads that were measured
+    loads: int = 0
+    memory: int = 0  # bytes when it was last resident
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The tracker's lives; `last` without its models, the lives have them."""
+
+    last: Snapshot | None
+    lives: tuple[Incarnation, ...]
+    known: tuple[str, ...]
+    habits: dict[str, Habit] = field(default_factory=dict)  # by label
+
+
+def save(last: Snapshot | None, lives: Iterable[Incarnation], known: Iterable[str]) -> Saved:
+    """Return a copy: the lives go on."""
+    # The server's clock is learned anew, and epoch 0 is the first that will be.
+    copies = tuple(replace(life, epoch=0) for life in lives)
+    return Saved(None if last is None else replace(last, models=()), copies, tuple(known))
+
+
+def to_builtins(saved: Saved) -> dict[str, Any]:
+    """Return what JSON can hold, but for infinities."""
+    return dict(msgspec.to_builtins(saved))
+
+
+def from_builtins(loaded: object) -> Saved:
+    """Read it back. Raises msgspec.ValidationError."""
+    return msgspec.convert(loaded, Saved)

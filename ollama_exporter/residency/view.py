@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of each model name now, for `/metrics` and the screens."""
+
+from collections.abc import Iterable
+
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.events import ModelState
+from ollama_exporter.residency.evidence.processes import ProcessEvidence
+from ollama_exporter.residency.incarnation import Incarnation
+
+
+def states(
+    known: Iterable[str], lives: Iterable[Incarnation], processes: ProcessEvidence
+) -> tuple[ModelState, ...]:
+    """Return a state for each name that is known or loading, sorted."""
+    resident: dict[str, list[Incarnation]] = {}
+    for life in lives:
+        resident.setdefault(life.model.name, []).append(life)
+    dead: dict[str, list[RunningModel]] = {}
+    for model in processes.census.dead.values():
+        dead.setdefault(model.name, []).append(model)
+    loading = _loading(processes)
+    names = sorted({*known, *loading})
+    return tuple(
+        _state(name, resident.get(name, []), dead.get(name, []), loading.get(name), processes)
+        for name in names
+    )
+
+
+def _state(
+    name: str,
+    lives: list[Incarnation],
+    dead: list[RunningModel],
+    loading: tuple[float, int] | None,
+    processes: ProcessEvidence,
+) -> ModelState:
+    mine = sorted(lives, key=lambda life: life.first_seen)
+    youngest = mine[-1] if mine else None
+    runners = [processes.census.runners.of(life.key) for life in mine]
+    pids = [runner.pid for runner in runners if runner is not None]
+    up = None
+    if dead:
+        up = False
+    elif mine and all(runner is not None for runner in runners):
+        up = True
+    return ModelState(
+        name,
+        resident=(*(life.model for life in mine), *dead),
+        since=None if youngest is None else youngest.first_seen,
+        keep_alive=None if youngest is None else youngest.keep_alive,
+        last_use=None if youngest is None else youngest.last_use,
+        runner_up=up,
+        loading_since=None if loading is None else loading[0],
+        pids=tuple(pids if loading is None else [*pids, loading[1]]),
+        deadline=None if youngest is None else youngest.expires,
+    )
+
+
+def _loading(processes: ProcessEvidence) -> dict[str, tuple[float, int]]:
+    """Return name -> birth and pid of processes that are not listed yet.
+
+    Of several names for the same weights it is the one that is asked for.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    for runner in processes.census.runners.living:
+        names = processes.census.runners.names(runner.weights)
+        if runner.key is None and names:
+            found.setdefault(processes.accounts.likeliest(names), (runner.born, runner.pid))
+    return found

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requests under way: who waits for a load, what was cold, how long models were idle.
+
+Pure: what was polled comes in through `Residence`, moments come with the exchanges.
+"""
+
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.metrics.request_metrics import Waiting
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
+
+MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
+
+
+class Residence(Protocol):
+    """What polls say of models, as of the last one."""
+
+    def canonical(self, name: str) -> str | None:
+        """Return an installed or listed model's own spelling; None: it is not known."""
+
+    def resident(self, name: str) -> bool | None:
+        """Tell whether it was listed; None: nothing is known."""
+
+    def loaded_at(self, name: str) -> float | None:
+        """Return the first poll that listed the incarnation that is resident."""
+
+    def polled_at(self) -> float:
+        """Return the moment of that poll."""
+
+
+class Unpolled:
+    """Nothing is known of residency: the shim inside an application."""
+
+    def canonical(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Know no name."""
+        return None
+
+    def resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
+
+    def loaded_at(self, name: str) -> float | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
+
+    def polled_at(self) -> float:
+        """Return a moment before all others."""
+        return 0.0
+
+
+class InFlight:
+    """Keeps the requests under way by model."""
+
+    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float) -> None:
+        self.residence, self._gaps, self._cold = residence, gaps, cold
+        self._open: dict[str, dict[int, Exchange]] = {}
+        self._answered: dict[str, float] = {}  # when a request of the model was last answered
+        self._waiting: dict[int, Exchange] = {}  # found their model not resident
+
+    def arrived(self, exchange: Exchange) -> float | None:
+        """Take a request whose model is known. Return how long the model had been idle, if it was.
+
+        Sets what was known of residency at that moment.
+        """
+        model = exchange.model
+        if model is None:
+            return None
+        mine = self._open.setdefault(model, {})
+        exchange.alone = not any(map(self.waits, self._waiting.values()))
+        exchange.resident = self._resident(model)
+        if exchange.resident is False:
+            self._waiting[exchange.id] = exchange
+        mine[exchange.id] = exchange
+        return None if exchange.asked.stop else self._gaps.started(model, exchange.began)
+
+    def _resident(self, model: str) -> bool | None:
+        """Tell whether a request that comes now finds its model loaded.
+
+        Newer than a poll: an answer since then. Older servers list a model while it loads, so that
+        whoever still waits for it says that it is not there.
+        """
+        if any(e.model == model and self.waits(e) for e in self._waiting.values()):
+            return False
+        listed = self.residence.resident(model)
+        if listed is False and self._answered.get(model, 0.0) > self.residence.polled_at():
+            return True
+        return listed
+
+    def waits(self, exchange: Exchange) -> bool:
+        """Tell whether a request still waits for a load."""
+        model = exchange.model
+        if model is None or exchange.answered_at is not None or exchange.over:
+            return False
+        return exchange.resident is False or self._gone(model, since=exchange.began)
+
+    def _gone(self, model: str, *, since: float) -> bool:
+        """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
+        return self.residence.polled_at() > since and self.residence.resident(model) is False
+
+    def answered(self, exchange: Exchange) -> None:
+        """Take the first byte of its answer."""
+        self._waiting.pop(exchange.id, None)
+        if exchange.model is not None and exchange.answered_at is not None:
+            self._remember(self._answered, exchange.model, exchange.answered_at)
+
+    def ended(self, exchange: Exchange, observation: Observation) -> Observation:
+        """Take its end. Return the observation with its start."""
+        self._waiting.pop(exchange.id, None)
+        model = exchange.model
+        if model is None or not observation.route.runs:
+            return observation
+        mine = self._open.get(model, {})
+        mine.pop(exchange.id, None)
+        if not mine:
+            self._open.pop(model, None)
+        served = (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED)
+        used = observation.outcome in served and not observation.reading.remote
+        if not exchange.asked.stop:
+            self._gaps.finished(model, observation.ended, used=used)
+        if observation.reading.remote:
+            return observation
+        if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
+            return observation
+        resident = exchange.resident
+        loaded = self.residence.loaded_at(model)
+        if resident is not None and loaded is not None and loaded > observation.began:
+            resident = False  # a poll has listed a younger incarnation since it came
+        start = start_of(load_wait=observation.load_wait, resident=resident, cold=self._cold)
+        return replace(observation, start=start)
+
+    def of(self, model: str) -> list[Exchange]:
+        """Return the requests of a model that are under way."""
+        return list(self._open.get(model, {}).values())
+
+    def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
+        """Return what a cold request measured of a load; None: others may have been in its way."""
+        cold = observation.start is Start.COLD
+        return observation.load_wait if cold and exchange.alone else None
+
+    def waiting(self) -> list[Waiting]:
+        """Return who waits for a load, by model; moments on the timeline."""
+        every = [e for mine in list(self._open.values()) for e in list(mine.values())]
+        return [Waiting(e.model, 1, e.began) for e in every if e.model and self.waits(e)]
+
+    def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
+        moments.pop(model, None)
+        moments[model] = at
+        if len(moments) > MOST_MODELS:
+            del moments[next(iter(moments))]

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated server: listens, routes, starts late, goes down and comes back."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from types import TracebackType
+from typing import Final, Self
+
+from ollama_exporter.simulator import (
+    anthropic,
+    control,
+    cors,
+    host_check,
+    http,
+    listing,
+    native,
+    openai,
+    responses,
+)
+from ollama_exporter.simulator.calls import ApiError, resolve
+from ollama_exporter.simulator.context import SimulatorContext
+from ollama_exporter.simulator.engine import Clock, Engine
+from ollama_exporter.simulator.faults import Bend, Faults
+from ollama_exporter.simulator.library import Library
+from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
+from ollama_exporter.simulator.process_manager import ProcessManager
+from ollama_exporter.simulator.run_script import OnStep, play
+from ollama_exporter.simulator.script import Crash, Fault, OutOfMemory, Restart, Script
+from ollama_exporter.simulator.state import Host, Signal, Truth
+
+Route = Callable[[SimulatorContext, http.HttpExchange], Awaitable[None]]
+
+ROUTES: Final[dict[str, dict[str, Route]]] = {
+    "/": {"GET": listing.root, "HEAD": listing.root},
+    "/api/version": {"GET": listing.version, "HEAD": listing.version},
+    "/api/tags": {"GET": listing.tags, "HEAD": listing.tags},
+    "/api/ps": {"GET": listing.ps},
+    "/api/status": {"GET": listing.status},
+    "/api/show": {"POST": listing.show},
+    "/api/copy": {"POST": listing.copy},
+    "/api/delete": {"DELETE": listing.delete},
+    "/api/create": {"POST": listing.create},
+    "/api/pull": {"POST": listing.pull},
+    "/api/generate": {"POST": native.generate},
+    "/api/chat": {"POST": native.chat},
+    "/api/embed": {"POST": native.embed},
+    "/api/embeddings": {"POST": native.embeddings},
+    "/v1/chat/completions": {"POST": openai.chat},
+    "/v1/completions": {"POST": openai.completions},
+    "/v1/embeddings": {"POST": openai.embeddings},
+    "/v1/models": {"GET": openai.models},
+    "/v1/responses": {"POST": responses.create},
+    "/v1/messages": {"POST": anthropic.messages},
+}
+_MODEL_PREFIX: Final = "/v1/models/"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is simulated, and where it listens."""
+
+    host: Host = field(default_factory=Host)
+    catalogue: ModelFiles = field(default_factory=default_catalogue)
+    address: str = "127.0.0.1"
+    port: int = 0  # 0: any free one
+    version: str | None = None  # None: one that fits the generation
+    zone: tzinfo = UTC
+    silent: float = 0.0  # seconds at each start in which it accepts and says nothing
+    control: bool = False  # whether `/_simulator/…` is served
+    processes: bool = False  # whether the server and its runners are real processes; Linux only
+    seed: int = 0
+    clock: Clock | None = None  # Unix seconds; None: real time
+
+    @property
+    def shown_version(self) -> str:
+        """What `/api/version` answers."""
+        if self.version is not None:
+            return self.version
+        return "0.24.0" if self.host.generation == "old" else "0.33.0"
+
+
+def real_clock() -> Clock:
+    """Make a clock that starts at Unix time and then never steps."""
+    start = time.time() - time.monotonic()
+    return lambda: start + time.monotonic()
+
+
+class Simulator:
+    """A simulated Ollama on a real socket: `async with Simulator(config) as sim: sim.url`."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._clock = self.config.clock or real_clock()
+        self._site: SimulatorContext | None = None
+        self._listener: asyncio.Server | None = None
+        self._port = self.config.port
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._ready = asyncio.Event()
+        self._restarting: asyncio.Future[None] | None = None
+        self._crew: ProcessManager | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises OSError if it cannot."""
+        await self._listen()
+        now = self._clock()
+        self._site = SimulatorContext(
+            engine=Engine(self.config.host, self._clock),
+            library=Library(self.config.catalogue, now),
+            clock=self._clock,
+            version=self.config.shown_version,
+            random=random.Random(self.config.seed),  # noqa: S311 - ids of answers, no secret
+            zone=self.config.zone,
+        )
+        try:
+            await self._hire()
+        except BaseException:
+            await self._go_down()
+            raise
+        await self._speak(self.config.silent)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop every connection and stop listening."""
+        if self._restarting is not None:
+            self._restarting.cancel()
+        await self._dismiss("SIGTERM")
+        await self._go_down()
+        self.site.engine.close()
+
+    @property
+    def site(self) -> SimulatorContext:
+        """What the routes share."""
+        if self._site is None:
+            raise RuntimeError("the simulator is used outside its `async with`")
+        return self._site
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self.config.address}]" if ":" in self.config.address else self.config.address
+        return f"http://{host}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the server's process, if there is one beside this."""
+        return None if self._crew is None else self._crew.pid
+
+    @property
+    def faults(self) -> Faults:
+        """The faults in force."""
+        return self.site.faults
+
+    @property
+    def truth(self) -> list[Truth]:
+        """What really happened, oldest first: loads, unloads with reasons, starts and stops."""
+        return self.site.engine.truth
+
+    async def play(self, script: Script, *, on_step: OnStep | None = None) -> None:
+        """Play a workload against this server; returns when its duration is over."""
+        await play(script, self.url, apply=self.apply, on_step=on_step)
+
+    async def apply(self, fault: Fault) -> None:
+        """Do what only a simulator can be told. Raises ApiError for a model that is not there."""
+        match fault:
+            case Crash(model=model):
+                self.site.engine.crash(resolve(self.site.library, model)[1].file.weights)
+            case OutOfMemory(model=model):
+                self.faults.bend_next(model, Bend(out_of_memory=True))
+            case Restart(signal=signal, down=down, silent=silent):
+                await self.restart(signal=signal, down=down, silent=silent)
+
+    async def restart(
+        self, *, signal: Signal = "SIGTERM", down: float = 0.0, silent: float = 0.0
+    ) -> None:
+        """Go away at once, stay away for `down` seconds, come back and be silent for `silent`."""
+        self.site.engine.shut_down(signal)
+        self._ready.clear()
+        await self._dismiss(signal)
+        await self._go_down()
+        if down > 0:
+            await asyncio.sleep(down)
+        self.site.engine.start_again()
+        await self._listen()
+        await self._hire()
+        await self._speak(silent)
+
+    async def _listen(self) -> None:
+        self._listener = await asyncio.start_server(
+            self._connected, self.config.address, self._port, reuse_address=True
+        )
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def _hire(self) -> None:
+        """Let there be processes, if there are to be any."""
+        if self.config.processes and self._listener is not None:
+            listener = self._listener.sockets[0].fileno()
+            self._crew = await ProcessManager.hire(listener, self.config.host.generation)
+            self.site.engine.follow = self._crew.follow
+
+    async def _dismiss(self, signal: Signal) -> None:
+        self.site.engine.follow = None
+        if self._crew is not None:
+            await self._crew.dismiss(signal)
+            self._crew = None
+
+    async def _speak(self, silent: float) -> None:
+        if silent > 0:
+            asyncio.get_running_loop().call_later(silent, self._ready.set)
+        else:
+            self._ready.set()
+
+    async def _go_down(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        tasks = list(self._connections)
+        for task, writer in self._connections.items():
+            writer.transport.abort()
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._connections[task] = writer
+        try:
+            clock = self.site.server_clock if self._site else self._clock
+            await http.HttpConnection(reader, writer, self._handle, clock).run()
+        except asyncio.CancelledError:
+            return  # the server goes down: its connections break without a word
+        finally:
+            del self._connections[task]
+
+    async def _handle(self, exchange: http.HttpExchange) -> None:
+        await self._ready.wait()
+        request = exchange.request
+        known = host_check.known(self.config.address, request.host)
+        if not (known and cors.allowed(request.origin, host=request.host)):
+            await exchange.respond(403, b"", None)
+            return
+        methods = self._methods(request.path)
+        if methods is None:
+            await exchange.respond(404, b"404 page not found", http.TEXT)
+        elif request.method not in methods:
+            allow = ", ".join(methods)
+            await exchange.respond(405, b"405 method not allowed", http.TEXT, allow=allow)
+        else:
+            try:
+                await methods[request.method](self.site, exchange)
+            except ApiError as err:
+                await _fail(exchange, err)
+
+    def _methods(self, path: str) -> dict[str, Route] | None:
+        if self.config.control and path == control.FAULT:
+            return {"POST": self._fault}
+        if self.config.control and path == control.TRUTH:
+            return {"GET": control.truth}
+        if path.startswith(_MODEL_PREFIX):
+            return {"GET": openai.model}
+        return ROUTES.get(path)
+
+    async def _fault(self, site: SimulatorContext, exchange: http.HttpExchange) -> None:
+        await control.fault(site, exchange, self._restart_soon)
+
+    def _restart_soon(self, *, signal: Signal, down: float, silent: float) -> None:
+        """Restart in a task of its own: the one that asks is among those that end."""
+        self._restarting = asyncio.ensure_future(
+            self.restart(signal=signal, down=down, silent=silent)
+        )
+
+
+async def _fail(exchange: http.HttpExchange, err: ApiError) -> None:
+    """Write an error in the form of the route's family."""
+    path = exchange.request.path
+    if path == "/v1/messages":
+        await exchange.respond(err.status, anthropic.error_body(err), http.JSON)
+    elif path.startswith("/v1/"):
+        await exchange.respond(err.status, openai.error_body(err), http.JSON)
+    else:
+        await exchange.respond(err.status, native.error_body(err))

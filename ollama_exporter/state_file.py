@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state file (opt-in): unloads during a restart of the exporter are still noticed."""
+
+import json
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ollama_exporter.config.load import Settings
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
+
+VERSION: Final = 1
+EVERY: Final = 30.0  # seconds between two writes; one more at the end
+LARGEST: Final = 16 * 2**20
+DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError)
+logger = logging.getLogger(__name__)
+
+
+class StateFile:
+    """Reads at the start, writes now and then. A failing disk is logged once, and tried again."""
+
+    def __init__(self, path: Path, *, url: str) -> None:
+        self._path = path
+        self._url = url
+        self._written = ""
+        self._failing = False
+        self._one_at_a_time = threading.Lock()  # the last write may meet one in a thread
+
+    def check(self) -> None:
+        """Raise ConfigError if the file cannot be written at all."""
+        folder = self._path.parent
+        if self._path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            accepted = "accepted: a file in a folder that exists and may be written"
+            raise ConfigError("state.file", str(self._path), accepted)
+
+    def _load(self) -> Saved | None:
+        with self._path.open("rb") as file:
+            document = json.loads(file.read(LARGEST))
+        ours = document["version"] == VERSION and document["url"] == self._url
+        return from_builtins(document["state"]) if ours else None
+
+    def peek(self) -> Saved | None:
+        """Return what an exporter has saved, and leave the file to it; None: nothing of use."""
+        with suppress(OSError, *DAMAGED):
+            return self._load()
+        return None
+
+    def read(self) -> Saved | None:
+        """Return what was saved; a file that is damaged or another's is set aside."""
+        try:
+            saved = self._load()
+            if saved is not None:
+                return saved
+            why = "of another version or server"
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise ConfigError("state.file", str(self._path), f"a readable file ({err})") from err
+        except DAMAGED as err:
+            why = str(err)
+        self._set_aside(why)
+        return None
+
+    def write(self, saved: Saved) -> None:
+        """Write if something changed: a new file beside, then renamed, so that none is half."""
+        document: dict[str, Any] = {"version": VERSION, "url": self._url}
+        text = json.dumps(document | {"state": to_builtins(saved)})
+        with self._one_at_a_time:
+            if text != self._written:
+                self._replace(text)
+
+    def _replace(self, text: str) -> None:
+        beside = self._path.with_name(f"{self._path.name}.tmp")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as err:
+            with suppress(OSError):
+                beside.unlink()
+            self._fail(err)
+        else:
+            self._written, self._failing = text, False
+
+    def _fail(self, err: OSError) -> None:
+        if not self._failing:
+            logger.error(
+                "State file cannot be written", extra={"file": str(self._path), "err": str(err)}
+            )
+        self._failing = True
+
+    def _set_aside(self, why: str) -> None:
+        aside = self._path.with_name(f"{self._path.name}.bad")
+        with suppress(OSError):
+            self._path.replace(aside)
+        logger.warning(
+            "State file set aside",
+            extra={"file": str(self._path), "aside": str(aside), "err": why},
+        )
+
+
+def state_file_of(settings: Settings) -> StateFile | None:
+    """Return the state file that the settings name. Raises ConfigError if it cannot be written."""
+    if settings.state_file is None:
+        return None
+    state_file = StateFile(settings.state_file, url=settings.ollama_url)
+    state_file.check()
+    return state_file

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy's defaults on a running exporter: what reaches the server, and what is set after."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from ollama_exporter.actions.defaults.defaults_section import Rule
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Host, Load, Runner, Unload
+from tests.support.exporting import Running, exporting
+
+CATALOGUE = default_catalogue().compressed(200.0)
+HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
+PROXY: dict[str, Any] = {"proxy_addresses": (":0",), "ollama_timeout": 5.0}
+HEADER = "x-ollama-exporter-set"
+MISTRAL = "model=mistral:latest"
+V1 = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "hi [[n=2]]"}]
+RENEWALS = ("ollama_keep_alive_renewals_total", f"by=defaults,{MISTRAL}")
+
+
+class Session:
+    """A simulated server, the exporter's proxy in front of it, clients through and past it."""
+
+    def __init__(
+        self, sim: Simulator, exporter: Running, through: httpx.AsyncClient, past: httpx.AsyncClient
+    ) -> None:
+        self.sim, self.exporter, self.through, self.past = sim, exporter, through, past
+
+    async def ask(self, *, past: bool = False, **body: Any) -> httpx.Response:
+        client = self.past if past else self.through
+        whole = {"model": "mistral", "prompt": "hi [[n=2]]", "stream": False, **body}
+        answer = await client.post("/api/generate", json=whole)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    async def chat(self) -> httpx.Response:
+        answer = await self.through.post(V1, json={"model": "mistral", "messages": MESSAGES})
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def runner(self) -> Runner:
+        return next(iter(self.sim.site.engine._scheduler._runners.by_key.values()))  # noqa: SLF001 - no listing shows a keep-alive
+
+    def loads(self) -> int:
+        return sum(isinstance(event, Load) for event in self.sim.truth)
+
+    async def seen(self) -> None:
+        """Wait until the exporter knows that the model is resident."""
+        await self.exporter.until(lambda s: s.get(("ollama_model_loaded", MISTRAL)) == 1)
+
+
+def with_rules(
+    check: Callable[[Session], Awaitable[None]], *rules: Rule, host: Host = HOST, **changes: Any
+) -> None:
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=host, catalogue=CATALOGUE)) as sim,
+            exporting(sim.url, defaults=rules, **PROXY | changes) as exporter,
+        ):
+            said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
+            proxy = f"http://{vars(said[0])['address']}"
+            async with (
+                httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=10) as through,
+                httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as past,
+            ):
+                await exporter.until(lambda s: ("ollama_models_installed", "") in s)
+                it = Session(sim, exporter, through, past)
+                await check(it)
+                samples = await exporter.samples()
+                assert samples["ollama_exporter_recorder_errors_total", ""] == 0
+
+    asyncio.run(main())
+
+
+def test_a_request_that_loads_its_model_gets_the_default() -> None:
+    async def check(it: Session) -> None:
+        answer = await it.ask()
+        assert answer.headers[HEADER] == "keep_alive=10m0s"
+        assert it.runner().session == 600.0
+        # what the client carried, not what was made of it
+        carried = ("ollama_request_keep_alive_total", f"class=absent,{MISTRAL}")
+        samples = await it.exporter.until(lambda s: s.get(carried) == 1)
+        changes = "ollama_request_changes_total"
+        assert samples[changes, f"change=keep_alive_default,{MISTRAL}"] == 1
+        assert samples[changes, f"change=keep_alive_cap,{MISTRAL}"] == 0
+        await it.exporter.until(
+            lambda s: s.get(("ollama_model_keep_alive_seconds", MISTRAL)) == 600
+        )
+
+    with_rules(check, Rule("*", keep_alive=600.0))
+
+
+def test_a_request_of_the_compatible_api_is_renewed_when_it_is_over() -> None:
+    async def check(it: Session) -> None:
+        answer = await it.chat()
+        assert answer.headers[HEADER] == "keep_alive>=10m0s afterwards"
+        await it.exporter.until(lambda s: s.get(RENEWALS) == 1)
+        assert it.runner().session == 600.0
+        await it.chat()
+        await it.chat()
+        await asyncio.sleep(0.3)
+        samples = await it.exporter.samples()
+        assert samples[RENEWALS] == 1
+        assert it.loads() == 1
+        assert it.exporter.log.count("Keep-alive set after a request") == 1
+
+    with_rules(check, Rule("*", keep_alive=600.0))
+
+
+@pytest.mark.parametrize("context", [None, 2048])
+def test_a_renewal_reloads_nothing(context: int | None) -> None:
+    """The trap, for an automatic and an explicit context."""
+
+    async def check(it: Session) -> None:
+        options: dict[str, Any] = {} if context is None else {"options": {"num_ctx": context}}
+        await it.ask(past=True, **options)
+        await it.seen()
+        await it.ask(**options)
+        await it.exporter.until(lambda s: s.get(RENEWALS) == 1)
+        await it.ask(**options)
+        assert it.loads() == 1
+        assert not any(isinstance(event, Unload) for event in it.sim.truth)
+        assert it.runner().session == 600.0
+
+    with_rules(check, Rule("*", keep_alive=600.0))
+
+
+def test_a_renewal_carries_the_other_options_that_clients_ask_for() -> None:
+    async def check(it: Session) -> None:
+        options: dict[str, Any] = {"options": {"num_ctx": 2048, "num_batch": 64, "use_mmap": False}}
+        await it.ask(past=True, **options)
+        await it.seen()
+        await it.ask(**options)
+        await it.exporter.until(lambda s: s.get(RENEWALS) == 1)
+        assert it.loads() == 1
+
+    with_rules(check, Rule("*", keep_alive=600.0))
+
+
+@pytest.mark.parametrize("longer", ["2h", -1])
+def test_a_longer_keep_alive_is_never_replaced(longer: str | int) -> None:
+    async def check(it: Session) -> None:
+        await it.ask(past=True, keep_alive=longer)
+        await it.seen()
+        before = it.runner().session
+        answer = await it.ask()
+        assert answer.headers[HEADER] == "keep_alive>=10m0s afterwards"
+        await it.chat()
+        await asyncio.sleep(0.5)
+        assert it.runner().session == before
+        assert (await it.exporter.samples())[RENEWALS] == 0
+
+    with_rules(check, Rule("*", keep_alive=600.0))
+
+
+def test_a_client_cannot_pin_a_model() -> None:
+    async def check(it: Session) -> None:
+        answer = await it.ask(keep_alive=-1)
+        assert answer.headers[HEADER] == "keep_alive=1h0m0s"
+        assert it.runner().session == 3600.0
+        await it.seen()
+        answer = await it.ask(keep_alive=-1)  # it is resident now: left, and looked at afterwards
+        assert answer.headers[HEADER].startswith("keep_alive<=1h0m0s")
+        assert it.runner().session == 3600.0
+        answer = await it.ask(keep_alive="10m")
+        assert HEADER not in answer.headers
+        assert it.runner().session == 600.0
+        carried = ("ollama_request_keep_alive_total", f"class=never,{MISTRAL}")
+        await it.exporter.until(lambda s: s.get(carried) == 2)
+
+    with_rules(check, Rule("*", max_keep_alive=3600.0))
+
+
+def test_num_ctx_is_set_where_it_reloads_nothing() -> None:
+    async def check(it: Session) -> None:
+        answers = await asyncio.gather(*(it.ask() for _ in range(3)))
+        assert [answer.headers[HEADER] for answer in answers] == ["num_ctx=2048"] * 3
+        assert (it.loads(), it.runner().options.num_ctx) == (1, 2048)
+        await it.seen()
+        await it.ask(past=True, options={"num_ctx": 4096})
+        context = ("ollama_model_context_tokens", MISTRAL)
+        await it.exporter.until(lambda s: s.get(context) == 4096)
+        answer = await it.ask()  # the server decides, as without us
+        assert HEADER not in answer.headers
+
+    with_rules(check, Rule("*", num_ctx=2048))
+
+
+def test_a_stop_stays_a_stop_and_what_no_rule_is_for_stays_as_it_is() -> None:
+    async def check(it: Session) -> None:
+        await it.ask()
+        answer = await it.ask(prompt="", keep_alive=0)
+        assert HEADER not in answer.headers
+        assert answer.json()["done_reason"] == "unload"
+        other = await it.ask(model="llama3.2")
+        assert HEADER not in other.headers
+        await asyncio.sleep(0.3)
+        assert (await it.exporter.samples())[RENEWALS] == 0
+
+    with_rules(check, Rule("mistral", keep_alive=600.0))
+
+
+def test_a_busy_model_that_was_told_to_go_is_not_kept() -> None:
+    """The stuck scheduler: a keep_alive that reaches a busy victim keeps it, and all loads wait."""
+
+    async def check(it: Session) -> None:
+        await it.ask(past=True)
+        await it.seen()
+        busy = asyncio.create_task(it.ask(prompt="hi [[n=60 tps=60]]"))
+        await asyncio.sleep(0.2)
+        waits = asyncio.create_task(it.ask(model="qwen2.5:7b"))
+        await asyncio.sleep(0.2)
+        await it.ask(prompt="hi [[n=1]]")  # of the victim, without keep_alive
+        await it.chat()
+        await asyncio.wait_for(asyncio.gather(busy, waits), 6)
+
+    small = replace(HOST, memory=7 * GIB, parallel=4)
+    with_rules(check, Rule("*", keep_alive=600.0), host=small)
+
+
+def test_a_body_that_is_too_long_to_be_looked_into_passes_as_it_is() -> None:
+    async def check(it: Session) -> None:
+        answer = await it.ask(images=["x" * (1 << 20)])
+        assert HEADER not in answer.headers
+        answer = await it.through.post(
+            "/api/generate",
+            content=b'{"model":"mistral","prompt":"[[n=1]]"}',
+            headers={"expect": "100-continue"},
+        )
+        assert answer.status_code == 200
+        assert HEADER not in answer.headers or "afterwards" in answer.headers[HEADER]
+
+    with_rules(check, Rule("*", num_ctx=2048))
+
+
+def test_without_rules_nothing_is_said_or_set() -> None:
+    async def check(it: Session) -> None:
+        answer = await it.ask()
+        assert HEADER not in answer.headers
+        assert it.runner().session == HOST.keep_alive
+        samples = await it.exporter.samples()
+        assert not any(name.startswith("ollama_request_changes") for name, _ in samples)
+
+    with_rules(check)
+
+
+def test_a_pin_by_the_operator_is_for_ever() -> None:
+    async def check(it: Session) -> None:
+        await it.chat()
+        await it.exporter.until(lambda s: s.get(RENEWALS) == 1)
+        (listed,) = it.sim.site.engine.listed()
+        assert listed.expires_at - it.sim.site.clock() > 1e9
+
+    with_rules(check, Rule("*", keep_alive=math.inf))
+
+
+def test_another_name_of_a_resident_model_is_resident() -> None:
+    async def check(it: Session) -> None:
+        await it.past.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+        await it.ask(past=True, keep_alive="2h")
+        await it.seen()
+        answer = await it.ask(model="mine")
+        assert answer.headers[HEADER] == "keep_alive>=10m0s afterwards"
+        await asyncio.sleep(0.5)
+        assert (it.loads(), it.runner().session) == (1, 7200)
+
+    with_rules(check, Rule("*", keep_alive=600.0, num_ctx=2048))
+
+
+def test_rules_without_a_proxy_are_said_to_have_no_effect() -> None:
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=HOST, catalogue=CATALOGUE)) as sim,
+            exporting(sim.url, defaults=(Rule("*", keep_alive=600.0),)) as exporter,
+        ):
+            assert exporter.log.count("Defaults have no effect: set --proxy.listen-address") == 1
+
+    asyncio.run(main())

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep-warm on a running exporter and a simulated server."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Generation, Host, Load, TrueReason, Unload
+from tests.support.exporting import Running, exporting, until
+
+CATALOGUE = default_catalogue().compressed(200.0)  # loads of 75 to 375 ms
+ROOMY = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
+SMALL = replace(ROOMY, memory=7 * GIB)  # one of the two at a time
+MISTRAL = "model=mistral:latest"
+PATIENT: dict[str, Any] = {"ollama_timeout": 5.0}
+
+
+def section(*models: Warm, **changes: Any) -> KeepWarm:
+    return KeepWarm(models, **changes)
+
+
+def loads(sim: Simulator, name: str = "") -> list[Load]:
+    return [x for x in sim.truth if isinstance(x, Load) and (not name or x.name == name)]
+
+
+def unloads(sim: Simulator) -> list[Unload]:
+    return [x for x in sim.truth if isinstance(x, Unload)]
+
+
+def kept(
+    check: Callable[[Simulator, Running, httpx.AsyncClient], Awaitable[None]],
+    keep_warm: KeepWarm,
+    host: Host = ROOMY,
+    **changes: Any,
+) -> None:
+    async def main() -> None:
+        config = Config(host=host, catalogue=CATALOGUE)
+        async with (
+            Simulator(config) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            exporting(sim.url, keep_warm=keep_warm, **PATIENT | changes) as exporter,
+        ):
+            await check(sim, exporter, client)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("generation", ["new", "old"])
+def test_a_missing_model_is_warmed_counted_and_expected(generation: Generation) -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        samples = await exporter.until(lambda s: s.get(("ollama_warmups_total", MISTRAL)) == 1)
+        samples = await exporter.until(lambda s: s["ollama_model_loaded", MISTRAL] == 1)
+        assert samples["ollama_model_expected", MISTRAL] == 1
+        assert samples["ollama_warmup_failures_total", MISTRAL] == 0
+        assert samples["ollama_exporter_recorder_errors_total", ""] == 0
+        (runner,) = sim.site.engine.listed()
+        assert 590 < runner.expires_at - sim.site.clock() <= 600
+        assert exporter.log.count("Model warmed") == 1
+        assert len(loads(sim)) == 1
+
+    kept(check, section(Warm("mistral:latest", 600.0)), replace(ROOMY, generation=generation))
+
+
+@pytest.mark.parametrize("context", [None, 2048])
+def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> None:
+    """The trap: an empty request without the runner's num_ctx loads it again."""
+
+    async def check(sim: Simulator, exporter: Running, client: httpx.AsyncClient) -> None:
+        samples = await exporter.until(
+            lambda s: s.get(("ollama_keep_alive_renewals_total", f"by=keep_warm,{MISTRAL}")) == 1
+        )
+        assert samples["ollama_warmups_total", MISTRAL] == 0
+        assert len(loads(sim)) == 1
+        assert unloads(sim) == []
+        (runner,) = sim.site.engine.listed()
+        assert 3500 < runner.expires_at - sim.site.clock() <= 3600
+        await client.post("/api/generate", json={"model": "mistral", "prompt": "[[n=1]]"} | options)
+        assert len(loads(sim)) == 1  # clients' own options still fit
+
+    options: dict[str, Any] = {} if context is None else {"options": {"num_ctx": context}}
+
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+        ):
+            body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": "10m"}
+            await client.post("/api/generate", json=body | options)
+            keep_warm = section(Warm("mistral:latest", 3600.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                await check(sim, exporter, client)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("longer", [math.inf, 7200.0])
+def test_a_longer_keep_alive_is_left_as_it_is(longer: float) -> None:
+    """No listing shows it: the deadline is 15 minutes ahead, the keep-alive is two hours."""
+
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+        ):
+            wanted = -1 if math.isinf(longer) else longer
+            body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": wanted}
+            await client.post("/api/generate", json=body)
+            runner = next(iter(sim.site.engine._scheduler._runners.by_key.values()))  # noqa: SLF001 - an idle hour in no time
+            if not math.isinf(longer):
+                runner.expires_at = runner.timer = sim.site.clock() + 900
+            keep_warm = section(Warm("mistral:latest", 3600.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                await exporter.until(lambda s: s["ollama_up", ""] == 1)
+                if not math.isinf(longer):
+                    await until(lambda: exporter.log.count("Keep-alive renewed"))
+                samples = await exporter.samples()
+                renewals = ("ollama_keep_alive_renewals_total", f"by=keep_warm,{MISTRAL}")
+                assert samples[renewals] == 0
+            assert runner.session == pytest.approx(min(longer, runner.session))
+            assert runner.session >= 7200
+            (listed,) = sim.site.engine.listed()
+            assert listed.expires_at - sim.site.clock() > 7100
+
+    asyncio.run(main())
+
+
+def test_a_stop_is_not_undone() -> None:
+    async def check(sim: Simulator, exporter: Running, client: httpx.AsyncClient) -> None:
+        await exporter.until(lambda s: s.get(("ollama_model_loaded", MISTRAL)) == 1)
+        await client.post("/api/generate", json={"model": "mistral", "keep_alive": 0})
+        held = "ollama_warmup_held"
+        await exporter.until(
+            lambda s: any(
+                (held, f"{MISTRAL},why={why}") in s for why in ("stopped", "unknown", "unsettled")
+            )
+        )
+        await asyncio.sleep(0.5)  # polls every 50 ms had every occasion
+        assert len(loads(sim)) == 1
+        assert [x.reason for x in unloads(sim)] == [TrueReason.STOPPED]
+
+    kept(check, section(Warm("mistral:latest", 600.0)))
+
+
+def test_two_that_do_not_fit_do_not_thrash() -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        await until(lambda: loads(sim, "qwen2.5:7b"))
+        await until(lambda: unloads(sim))
+        await asyncio.sleep(1.5)  # thirty polls
+        assert len(loads(sim)) == 2
+        assert [(x.name, x.reason) for x in unloads(sim)] == [
+            ("mistral:latest", TrueReason.EVICTED)
+        ]
+        samples = await exporter.samples()
+        assert samples["ollama_model_expected", MISTRAL] == 1
+        assert any(name == "ollama_warmup_held" and MISTRAL in labels for name, labels in samples)
+
+    both = (Warm("mistral:latest", 600.0), Warm("qwen2.5:7b", 600.0))
+    kept(check, section(*both), SMALL)
+
+
+def test_a_dry_run_says_it_once_and_does_nothing() -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        await until(lambda: exporter.log.count("Dry run: model would be loaded"))
+        await asyncio.sleep(0.3)
+        assert exporter.log.count("Dry run: model would be loaded") == 1
+        assert loads(sim) == []
+
+    kept(check, section(Warm("mistral:latest", 600.0), dry_run=True))
+
+
+def test_outside_its_hours_nothing_is_expected() -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        samples = await exporter.until(lambda s: s["ollama_up", ""] == 1)
+        await asyncio.sleep(0.3)
+        assert ("ollama_model_expected", MISTRAL) not in samples
+        assert samples["ollama_warmups_total", MISTRAL] == 0
+        assert loads(sim) == []
+
+    never = schedule("s", "Mon 00:00-00:01 UTC")
+    kept(check, section(Warm("mistral:latest", 600.0, schedule=never)))
+
+
+def test_a_load_that_fails_is_counted_and_not_repeated_at_once() -> None:
+    async def check(sim: Simulator, exporter: Running) -> None:
+        await exporter.until(lambda s: s.get(("ollama_warmup_failures_total", MISTRAL)) == 1)
+        held = ("ollama_warmup_held", f"{MISTRAL},why=backing_off")
+        await exporter.until(lambda s: held in s)
+        await asyncio.sleep(0.3)
+        samples = await exporter.samples()
+        assert samples["ollama_warmup_failures_total", MISTRAL] == 1
+        assert exporter.log.count("Warm-up failed") == 1
+        assert loads(sim) == []
+
+    async def main() -> None:
+        async with Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim:
+            sim.site.engine.fail_next_load(TrueReason.CRASHED)
+            keep_warm = section(Warm("mistral:latest", 600.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                await check(sim, exporter)
+
+    asyncio.run(main())
+
+
+def test_what_is_not_installed_is_said_and_not_asked_for() -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        held = ("ollama_warmup_held", "model=absent:latest,why=not_installed")
+        await exporter.until(lambda s: held in s)
+        assert loads(sim) == []
+
+    kept(check, section(Warm("absent:latest", 600.0)))
+
+
+def test_an_embedding_model_is_warmed_as_well() -> None:
+    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
+        label = "model=nomic-embed-text:latest"
+        await exporter.until(lambda s: s.get(("ollama_warmups_total", label)) == 1)
+        assert len(loads(sim)) == 1
+
+    kept(check, section(Warm("nomic-embed-text:latest", 600.0)))
+
+
+def test_the_context_is_that_of_the_last_incarnation() -> None:
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+        ):
+            body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
+            await client.post("/api/generate", json=body)
+            keep_warm = section(Warm("mistral:latest", 60.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                context = ("ollama_model_context_tokens", MISTRAL)
+                await exporter.until(lambda s: s.get(context) == 2048)
+                await sim.restart()
+                await exporter.until(lambda s: s.get(("ollama_warmups_total", MISTRAL)) == 1)
+                assert {load.num_ctx for load in loads(sim)} == {2048}
+
+    asyncio.run(main())
+
+
+def test_another_name_of_a_resident_model_needs_no_load() -> None:
+    """It is listed by its first name; to load it would reload that one's runner."""
+
+    async def main() -> None:
+        async with (
+            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+        ):
+            await client.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+            body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
+            await client.post("/api/generate", json=body)
+            keep_warm = section(Warm("mine:latest", 3600.0))
+            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+                renewals = ("ollama_keep_alive_renewals_total", "by=keep_warm,model=mine:latest")
+                await exporter.until(lambda s: s.get(renewals) == 1)
+                samples = await exporter.samples()
+                assert samples["ollama_warmups_total", "model=mine:latest"] == 0
+            assert len(loads(sim)) == 1
+            (runner,) = sim.site.engine.listed()
+            assert runner.expires_at - sim.site.clock() > 3500
+
+    asyncio.run(main())

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`warm` and `measure` as one calls them, on a simulated server."""
+
+import asyncio
+import csv
+import io
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from ollama_exporter.cli import exit_codes
+from ollama_exporter.cli.main import cli
+from ollama_exporter.simulator.faults import Bend
+from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Host, Load, TrueReason, Unload
+from tests.support.faultserver import closed_port
+
+CATALOGUE = default_catalogue().compressed(100.0)  # loads of 30 to 750 ms
+HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05, context=4096)
+
+
+class Server:
+    """A simulated server in a thread: the command line has the main one."""
+
+    def __init__(self, sim: Simulator, loop: asyncio.AbstractEventLoop) -> None:
+        self.sim, self.loop = sim, loop
+        self.http = httpx.Client(base_url=sim.url, trust_env=False, timeout=20)
+
+    def ask(self, model: str, **body: Any) -> None:
+        whole = {"model": model, "prompt": "hi [[n=1]]", "stream": False, **body}
+        self.http.post("/api/generate", json=whole).raise_for_status()
+
+    def listed(self) -> dict[str, float]:
+        """Return each resident model and the seconds that it has."""
+
+        async def look() -> dict[str, float]:
+            now = self.sim.site.clock()
+            return {each.name: each.expires_at - now for each in self.sim.site.engine.listed()}
+
+        return asyncio.run_coroutine_threadsafe(look(), self.loop).result(5)
+
+    def keep_alive(self, name: str) -> float:
+        runners = self.sim.site.engine._scheduler._runners.by_key.values()  # noqa: SLF001 - no listing shows it
+        return next(runner.session for runner in runners if runner.name == name)
+
+    def loads(self, name: str) -> int:
+        return sum(isinstance(x, Load) and x.name == name for x in self.sim.truth)
+
+    def reloads(self) -> list[TrueReason]:
+        """Return why models left, stops aside."""
+        gone = (x.reason for x in self.sim.truth if isinstance(x, Unload))
+        return [reason for reason in gone if reason is not TrueReason.STOPPED]
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, [*arguments, "--host", self.sim.url])
+
+
+@contextmanager
+def serving(host: Host = HOST, catalogue: ModelFiles = CATALOGUE) -> Iterator[Server]:
+    ready, stop = threading.Event(), asyncio.Event()
+    held: list[Server] = []
+
+    async def main() -> None:
+        async with Simulator(Config(host=host, catalogue=catalogue)) as sim:
+            held.append(Server(sim, asyncio.get_running_loop()))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield held[0]
+    finally:
+        held[0].http.close()
+        held[0].loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+# -- warm --------------------------------------------------------------------------------------
+
+
+def test_models_are_loaded_one_after_another_and_told() -> None:
+    with serving() as server:
+        done = server.run("warm", "mistral", "llama3.2", "--keep-alive", "2h")
+        assert done.exit_code == 0, done.output
+        assert "mistral: loaded in 0." in done.stderr
+        assert done.stdout.splitlines()[0].split() == [
+            *("model", "state", "load", "size", "on", "GPU", "context", "expires", "in")
+        ]
+        assert "100%" in done.stdout
+        left = server.listed()
+        assert set(left) == {"mistral:latest", "llama3.2:latest"}
+        assert all(7190 < seconds <= 7200 for seconds in left.values())
+        again = server.run("warm", "mistral", "--keep-alive", "2h", "--json")
+        (told,) = json.loads(again.stdout)
+        assert (told["outcome"], told["context_tokens"]) == ("warm", 4096)
+        assert told["load_seconds"] is None
+        assert server.loads("mistral:latest") == 1
+
+
+def test_a_resident_model_keeps_its_context_and_its_longer_keep_alive() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive="2h", options={"num_ctx": 2048})
+        done = server.run("warm", "mistral", "--keep-alive", "10m", "--num-ctx", "8192")
+        assert done.exit_code == 0
+        assert "kept that long or longer already" in done.stdout
+        assert "another one would reload" in done.stdout
+        assert (server.loads("mistral:latest"), server.keep_alive("mistral:latest")) == (1, 7200)
+        assert server.run("warm", "mistral").exit_code == 0  # its own keep-alive, from now
+        assert server.keep_alive("mistral:latest") == 7200
+        assert server.run("warm", "mistral", "--keep-alive", "10m", "--shorten").exit_code == 0
+        assert (server.loads("mistral:latest"), server.keep_alive("mistral:latest")) == (1, 600)
+        assert server.run("warm", "mistral", "--keep-alive", "-1").exit_code == 0
+        assert server.keep_alive("mistral:latest") > 1e9
+        assert "never" in server.run("warm", "mistral").stdout
+        assert server.reloads() == []
+
+
+def test_a_missing_model_ends_it_before_anything_is_loaded() -> None:
+    with serving() as server:
+        done = server.run("warm", "mistral", "lama3.2")
+        assert done.exit_code == exit_codes.MISSING
+        assert done.stderr == "lama3.2: not installed; did you mean llama3.2:latest?\n"
+        cloud = server.run("warm", "gpt-oss:120b-cloud")
+        assert cloud.exit_code == exit_codes.MISSING
+        assert "runs on another host" in cloud.stderr
+        assert "zzz: not installed\n" in server.run("warm", "zzz").stderr
+        assert server.listed() == {}
+
+
+def test_who_would_have_to_go_is_said_in_the_server_s_order() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive="1h")
+        server.ask("llama3.2", keep_alive="10m")
+        done = server.run("warm", "gemma2:27b", "--memory", "24GiB")
+        assert done.exit_code == exit_codes.NO_ROOM
+        assert "; llama3.2:latest would go at least\n" in done.stdout
+        assert set(server.listed()) == {"mistral:latest", "llama3.2:latest"}
+        done = server.run("warm", "gemma2:27b", "--memory", "24GiB", "--evict")
+        assert done.exit_code == 0
+        assert "left for it" in done.stdout
+        assert set(server.listed()) == {"gemma2:27b"}
+        assert server.run("warm", "mistral", "--memory", "2GiB").exit_code == exit_codes.NO_ROOM
+
+
+def test_a_timeout_and_a_failed_load_have_codes_of_their_own() -> None:
+    slow = default_catalogue().compressed(10.0)
+    with serving(catalogue=slow) as server:
+        done = server.run("warm", "mistral", "--timeout", "300ms")
+        assert done.exit_code == exit_codes.TIMEOUT
+        assert "no answer in 0.3 s" in done.stdout
+    with serving() as server:
+        server.loop.call_soon_threadsafe(server.sim.site.engine.fail_next_load, TrueReason.CRASHED)
+        done = server.run("warm", "mistral", "llama3.2")
+        assert done.exit_code == exit_codes.FAILED
+        assert "mistral: failed" in done.stdout
+        assert set(server.listed()) == {"llama3.2:latest"}
+
+
+def test_a_model_in_use_is_warm_and_left_alone() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive="10m")
+        body = {"model": "mistral", "prompt": "hi [[n=200 tps=50]]"}
+        with server.http.stream("POST", "/api/generate", json=body) as answer:
+            chunks = answer.iter_raw()
+            next(chunks)
+            done = server.run("warm", "mistral", "--keep-alive", "2h")
+            assert done.exit_code == 0
+            assert "in use: its keep-alive was left as it is" in done.stdout
+            del chunks
+        assert server.keep_alive("mistral:latest") == 600
+
+
+def test_an_embedding_model_and_many_at_once() -> None:
+    with serving() as server:
+        done = server.run("warm", "nomic-embed-text", "llama3.2", "--parallel")
+        assert done.exit_code == 0
+        assert set(server.listed()) == {"nomic-embed-text:latest", "llama3.2:latest"}
+        assert server.run("warm", "nomic-embed-text", "--keep-alive", "1h").exit_code == 0
+        assert server.keep_alive("nomic-embed-text:latest") == 3600
+        assert server.reloads() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--keep-alive", "5x"], "accepted: a duration such as 10m"),
+        (["--keep-alive", "soon"], "-1 for ever"),
+        (["--timeout", "0"], "--timeout: '0' is not accepted"),
+        (["--memory", "much"], "accepted: a size such as 24GiB"),
+        (["--wait-for-server", "x"], "--wait-for-server: 'x'"),
+    ],
+)
+def test_a_wrong_call_is_said_in_one_line(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(cli, ["warm", "mistral", *arguments, "--host", "127.0.0.1:1"])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_server_that_is_not_there() -> None:
+    port = closed_port()
+    done = CliRunner().invoke(cli, ["warm", "mistral", "--host", f"127.0.0.1:{port}"])
+    assert done.exit_code == exit_codes.FAILED
+    assert "refused" in done.stderr
+    wait = ["warm", "mistral", "--host", f"127.0.0.1:{port}", "--wait-for-server", "300ms"]
+    assert CliRunner().invoke(cli, wait).exit_code == exit_codes.FAILED
+
+
+def test_a_server_that_comes_is_waited_for() -> None:
+    with serving() as server:
+        done = server.run("warm", "mistral", "--wait-for-server")
+        assert done.exit_code == 0
+
+
+# -- measure -----------------------------------------------------------------------------------
+
+EXACT = replace(CATALOGUE.manifests["mistral:latest"].file, load_seconds=2.0, token_rate=20.0)
+SCRIPTED = ModelFiles(
+    {
+        **CATALOGUE.manifests,
+        "mistral:latest": replace(CATALOGUE.manifests["mistral:latest"], file=EXACT),
+    }
+)
+
+
+def test_the_scripted_times_are_found_within_three_percent(tmp_path: Path) -> None:
+    """A busy machine only adds to them, so the least of each is what was scripted."""
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("Tell me [[n=2 tps=2 ttft=1.0]]", encoding="utf-8")
+    with serving(catalogue=SCRIPTED) as server:
+        arguments = ["--runs", "2", "--cold-runs", "2", "--prompt-file", str(prompt), "--json"]
+        done = server.run("measure", "mistral", *arguments)
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert [row["kind"] for row in told["summary"]] == ["cold", "warm", "cached"]
+        for row, load in zip(told["summary"], (2.0, 0.0, 0.0), strict=True):
+            least = {name: spread["low"] for name, spread in row["parts"].items()}
+            assert least["load"] == pytest.approx(load, rel=0.03, abs=0.02)
+            assert least["prompt"] == pytest.approx(1.0, rel=0.03)
+            assert least["generation"] == pytest.approx(1.0, rel=0.03)
+            assert least["first_token"] == pytest.approx(load + 1.0, rel=0.03)
+            assert least["total"] == pytest.approx(load + 2.0, rel=0.03)
+        assert re.match(r"The first call costs 4\.\d s, 2\.\d s of it loading; ", told["verdict"])
+        assert told["verdict"].endswith(
+            "Keep the model for 7 minutes or more if you call it every 6 minutes."
+        )
+        assert server.listed() == {}  # as it was found
+
+
+def test_the_server_is_left_as_it_was_found() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive="25m", options={"num_ctx": 2048})
+        done = server.run("measure", "mistral", "--runs", "1", "--num-predict", "2")
+        assert done.exit_code == 0, done.output
+        assert "note: mistral:latest has its keep-alive of 25m0s again" in done.stdout
+        assert server.keep_alive("mistral:latest") == 1500
+        contexts = {x.num_ctx for x in server.sim.truth if isinstance(x, Load)}
+        assert contexts == {2048}
+        assert server.loads("mistral:latest") == 2
+        assert server.reloads() == []
+
+
+def test_a_pinned_model_is_pinned_again_and_another_context_is_taken_back() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive=-1)
+        done = server.run(
+            "measure", "mistral", "--runs", "1", "--num-predict", "2", "--num-ctx", "1024"
+        )
+        assert done.exit_code == 0, done.output
+        assert server.keep_alive("mistral:latest") > 1e9
+        contexts = [x.num_ctx for x in server.sim.truth if isinstance(x, Load)]
+        assert contexts == [4096, 1024, 4096]
+
+
+def test_whom_it_drives_out_is_brought_back() -> None:
+    with serving(replace(HOST, max_loaded=1)) as server:
+        server.ask("llama3.2", keep_alive="20m")
+        done = server.run("measure", "mistral", "--runs", "1", "--num-predict", "2")
+        assert done.exit_code == 0, done.output
+        assert "llama3.2:latest was driven out and is loaded again" in done.stdout
+        (seconds,) = server.listed().values()
+        assert set(server.listed()) == {"llama3.2:latest"}
+        assert 1100 < seconds <= 1201
+
+
+def test_a_server_in_use_is_not_disturbed_unless_forced() -> None:
+    with serving() as server:
+        server.ask("mistral", keep_alive="10m")
+        body = {"model": "mistral", "prompt": "hi [[n=300 tps=50]]"}
+        with server.http.stream("POST", "/api/generate", json=body) as answer:
+            chunks = answer.iter_raw()
+            next(chunks)
+            done = server.run("measure", "mistral", "--runs", "1")
+            assert done.exit_code == exit_codes.BUSY
+            assert done.stderr.endswith("mistral:latest is in use; --force measures all the same\n")
+            del chunks
+        assert server.loads("mistral:latest") == 1
+        assert server.keep_alive("mistral:latest") == 600
+        forced = server.run("measure", "llama3.2", "--runs", "1", "--num-predict", "2", "--force")
+        assert forced.exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["--csv", "--markdown", ""])
+def test_each_form_has_every_call(form: str) -> None:
+    with serving() as server:
+        arguments = ["--runs", "2", "--cold-runs", "2", "--num-predict", "3"]
+        done = server.run("measure", "llama3.2", *arguments, *filter(None, [form]))
+        assert done.exit_code == 0, done.output
+        if form == "--csv":
+            kinds = [row["kind"] for row in csv.DictReader(io.StringIO(done.stdout))]
+            assert kinds == ["cold", "cold", "warm", "cached", "warm", "cached"]
+        elif form == "--markdown":
+            lines = done.stdout.splitlines()
+            assert lines[0].startswith("| call | runs | load | prompt | first | answer |")
+            assert [line.split(" ")[1] for line in lines[2:5]] == ["cold", "warm", "cached"]
+            assert "to" in lines[2]
+        else:
+            assert "spread" in done.stdout
+            assert "100% on the GPU, context 4096" in done.stdout
+            assert "cold call 2 of 2: unloading" in done.stderr
+
+
+def test_what_cannot_be_measured_is_said() -> None:
+    with serving() as server:
+        assert server.run("measure", "lama3.2").exit_code == exit_codes.MISSING
+        done = server.run("measure", "nomic-embed-text", "--runs", "1")
+        assert done.exit_code == exit_codes.FAILED
+        assert "does not support generate" in done.stderr
+        done = server.run("measure", "mistral", "--prompt-file", "/nowhere/x")
+        assert done.exit_code == 2
+        assert "--prompt-file: '/nowhere/x' is not accepted" in done.stderr
+        done = server.run("measure", "gemma2:27b", "--runs", "1", "--timeout", "200ms")
+        assert done.exit_code == exit_codes.TIMEOUT
+        server.sim.faults.bend_next("mistral:latest", Bend(cut_after=2))
+        done = server.run("measure", "mistral", "--runs", "1")
+        assert done.exit_code == exit_codes.FAILED
+        assert server.listed() == {}
+
+
+# -- names that share a runner -----------------------------------------------------------------
+
+
+def test_another_name_of_a_resident_model_is_warm() -> None:
+    with serving() as server:
+        server.http.post("/api/copy", json={"source": "mistral", "destination": "mine"})
+        server.ask("mistral", keep_alive="2h", options={"num_ctx": 2048})
+        done = server.run("warm", "mine", "--keep-alive", "10m")
+        assert done.exit_code == 0
+        assert "mine: warm, shares the runner of mistral:latest; kept that long" in done.stdout
+        assert (server.loads("mistral:latest"), server.loads("mine:latest")) == (1, 0)
+        assert server.keep_alive("mistral:latest") == 7200
+        done = server.run("measure", "mine")
+        assert done.exit_code == exit_codes.BUSY
+        assert done.stderr.endswith("mine shares the runner of mistral:latest: measure that one\n")

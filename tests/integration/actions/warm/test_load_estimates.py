@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long loads took, as the bars of `warm` show it."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
+from ollama_exporter.actions.warm.load_models import Warmed, WarmOutcome
+from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.cli.warm import Bars
+from ollama_exporter.residency.saved_state import Habit, Saved
+from ollama_exporter.simulator.model_files import default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.state_file import StateFile
+from tests.support.exporting import exporting, until
+from tests.support.faultserver import closed_port
+
+
+def test_a_running_exporter_tells_what_it_has_measured() -> None:
+    async def main() -> dict[str, float]:
+        config = Config(catalogue=default_catalogue().compressed(50.0))
+        async with (
+            Simulator(config) as sim,
+            exporting(sim.url, proxy_addresses=(":0",)) as exporter,
+        ):
+            said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
+            await exporter.until(lambda s: ("ollama_models_installed", "") in s)
+            async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+                url = f"http://{vars(said[0])['address']}/api/generate"
+                await client.post(url, json={"model": "mistral", "prompt": "[[n=1]]"})
+            key = ("ollama_model_load_seconds_count", "model=mistral:latest")
+            await exporter.until(lambda s: s.get(key) == 1)
+            where = f"http://{exporter.address}/metrics"
+            return await asyncio.to_thread(earlier_loads, where, ["mistral", "llama3.2"])
+
+    found = asyncio.run(main())
+    assert found == {"mistral": pytest.approx(0.6, rel=0.3)}
+
+
+def test_a_state_file_tells_it_as_well_and_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    file = StateFile(path, url="http://box:11434")
+    assert saved_loads(file, ["mistral"]) == {}
+    habits = {"mistral:latest": Habit(IdleGaps(), load_seconds=60.0, loads=2)}
+    file.write(Saved(None, (), (), habits))
+    assert saved_loads(file, ["mistral", "llama3.2"]) == {"mistral": 30.0}
+    assert saved_loads(StateFile(path, url="http://other:11434"), ["mistral"]) == {}
+    path.write_text("{", encoding="utf-8")
+    assert saved_loads(file, ["mistral"]) == {}
+    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize("url", ["https://box/metrics", "nonsense", "http://127.0.0.1:%d/metrics"])
+def test_without_one_there_is_no_estimate(url: str) -> None:
+    assert earlier_loads(url.replace("%d", str(closed_port())), ["mistral"]) == {}
+
+
+def test_a_bar_moves_along_the_estimate_and_ends_with_the_outcome() -> None:
+    text = io.StringIO()
+    progress = Progress(
+        TextColumn("{task.description} {task.fields[note]}"),
+        console=Console(file=text, force_terminal=True, width=80),
+        auto_refresh=False,
+    )
+
+    async def main() -> None:
+        bars = Bars(progress, {"mistral": 4.0})
+        bars.begins("mistral")
+        bars.begins("llama3.2")
+        known, unknown = progress.tasks
+        assert (known.total, known.fields["note"]) == (4.0, "about 4 s")
+        assert (unknown.total, unknown.fields["note"]) == (None, "")
+        await until(lambda: known.completed)
+        assert 0 < known.completed < 4
+        bars.ends(Warmed("mistral", WarmOutcome.LOADED))
+        bars.ends(Warmed("llama3.2", WarmOutcome.FAILED))
+        assert (known.finished, unknown.fields["note"]) == (True, "failed")
+
+    asyncio.run(main())

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's log followed: a file, and a journal by a program that is called journalctl."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from ollama_exporter.host.log.follower import LogFollower
+from ollama_exporter.residency.facts import LogKind, LogSaid
+from tests.support.exporting import Records, same_logger, until
+
+STARTED: Final = (
+    "time=2026-11-23T20:03:47.426Z level=INFO source=llama_server.go:1362 "
+    'msg="llama-server started in 2.28 seconds"\n'
+)
+DEBUG: Final = 'time=2026-11-23T20:03:47.426Z level=DEBUG source=x.go:1 msg="something new"\n'
+ACCESS: Final = "[GIN] 2026/11/23 - 20:03:43 | 200 | 94.706µs | 127.0.0.1 | GET /api/version\n"
+PRIVATE: Final = "prompt: what is the password level=INFO of my bank\n"
+
+
+@dataclass(slots=True)
+class Scene:
+    """A follower at work."""
+
+    watch: LogFollower
+    log: Records
+    told: list[LogSaid] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def following(source: str) -> AsyncIterator[Scene]:
+    told: list[LogSaid] = []
+    watch = LogFollower(source, tell=told.append, now=time.time, ours=lambda unix: unix)
+    with same_logger() as logger:
+        log = Records()
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(log)
+        task = asyncio.create_task(watch.run())
+        try:
+            yield Scene(watch, log, told)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def test_new_lines_are_counted_by_level_and_known_ones_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.write_text(STARTED, encoding="utf-8")
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Log is followed"))
+            append(path, DEBUG + ACCESS + STARTED + PRIVATE)
+            await until(lambda: scene.told)
+            (said,) = scene.told
+            assert said.kind is LogKind.LOAD_DONE
+            assert said.seconds == 2.28
+            assert said.written == pytest.approx(1795464227.426)
+            assert scene.watch.counts == {
+                "debug": 1,
+                "info": 1,
+                "warn": 0,
+                "error": 0,
+                "other": 2,
+            }
+            for record in scene.log.records:
+                assert "password" not in str(vars(record))
+
+    run(story)
+
+
+def test_a_log_that_is_rotated_is_followed_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Log is followed"))
+            append(path, STARTED)
+            path.rename(tmp_path / "server.log.1")
+            path.write_text(STARTED, encoding="utf-8")
+            await until(lambda: len(scene.told) == 2)
+            os.truncate(path, 0)
+            await until(lambda: scene.watch.counts["info"] == 2)
+            await asyncio.sleep(0.6)  # it must have looked at the empty file
+            append(path, STARTED)
+            await until(lambda: len(scene.told) == 3)
+
+    run(story)
+
+
+def test_what_cannot_be_read_is_said_once_and_tried_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "later.log"
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Log cannot be followed"))
+            path.write_text(STARTED, encoding="utf-8")
+            await until(lambda: scene.told)
+            assert scene.log.count("Log cannot be followed") == 1
+            assert scene.log.count("Log is followed") == 1
+
+    run(story)
+
+
+def journalctl(folder: Path, script: str) -> None:
+    program = folder / "journalctl"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def path_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a folder before all others on PATH."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_a_journal_is_followed_from_now_on_without_our_environment(
+    path_with: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    journalctl(
+        path_with,
+        f'echo "$@" > {path_with}/arguments; env > {path_with}/environment\n'
+        f"sleep 0.7; cat <<'E'\n{STARTED}E\nexec sleep 60",
+    )
+
+    async def story() -> None:
+        async with following("journal:my-ollama.service") as scene:
+            await until(lambda: scene.told)
+            assert scene.log.count("Log is followed") == 1
+        arguments = (path_with / "arguments").read_text("utf-8").split()
+        assert arguments[:3] == ["--follow", "--lines=0", "--output=cat"]
+        assert arguments[-1] == "--unit=my-ollama.service"
+        assert "SECRET" not in (path_with / "environment").read_text("utf-8")
+
+    run(story)
+
+
+def test_a_journalctl_that_ends_is_started_again_after_a_pause(path_with: Path) -> None:
+    journalctl(
+        path_with,
+        f"echo x >> {path_with}/starts; echo 'No permission, {PRIVATE.strip()}' >&2; exit 3",
+    )
+
+    async def story() -> None:
+        starts = path_with / "starts"
+        async with following("journal") as scene:
+            await until(lambda: starts.exists() and len(starts.read_text("utf-8").split()) == 2)
+            assert scene.log.count("Log cannot be followed") == 1
+            (record,) = scene.log.records
+            assert "ended with 3: No permission" in vars(record)["err"]
+
+    run(story)
+
+
+def test_no_journalctl_is_left_behind(path_with: Path) -> None:
+    journalctl(path_with, f"echo $$ > {path_with}/pid; exec sleep 60")
+
+    async def story() -> None:
+        async with following("journal") as scene:
+            await until(lambda: scene.log.count("Log is followed"))
+
+    run(story)
+    pid = int((path_with / "pid").read_text("utf-8"))
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_machine_without_journalctl_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    async def story() -> None:
+        async with following("journal") as scene:
+            await until(lambda: scene.log.count("Log cannot be followed"))
+            (record,) = scene.log.records
+            assert "journalctl: No such file" in vars(record)["err"]
+
+    run(story)
+
+
+def test_a_flood_of_a_runners_lines_is_counted_and_a_long_one_is_cut(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Log is followed"))
+            append(path, "slot print_timing: id 0\n" * 20_000 + "x" * 2**20 + "\n" + STARTED)
+            await until(lambda: scene.told)
+            assert scene.watch.counts["other"] == 20_001
+
+    run(story)

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client against a server with every fault, over real sockets."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trustme
+
+from ollama_exporter import __version__
+from ollama_exporter.config.target import Target
+from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.protocol.client import OllamaClient, PsAnswer, read_token, tls_context
+from tests.support.faultserver import (
+    Behaviour,
+    FaultServer,
+    answer,
+    closed_port,
+    cut_short,
+    entry,
+    faultserver,
+    good,
+    hang_up,
+    huge,
+    late,
+    not_http,
+    reset,
+    silent,
+    trickling,
+    zipped,
+)
+
+TIMEOUT: Final = 0.3
+HTML: Final = b"<html><title>Welcome to nginx!</title></html>"
+FAULTS: Final[dict[str, tuple[Behaviour, FailureReason]]] = {
+    "silent": (silent, FailureReason.TIMEOUT),
+    "late": (late(2 * TIMEOUT), FailureReason.TIMEOUT),
+    "trickling": (trickling, FailureReason.TIMEOUT),
+    "reset": (reset, FailureReason.RESET),
+    "cut short": (cut_short, FailureReason.RESET),
+    "hung up": (hang_up, FailureReason.RESET),
+    "not HTTP": (not_http, FailureReason.RESET),
+    "404": (answer(b'{"error":"no"}', status="404 Not Found"), FailureReason.STATUS),
+    "500": (answer(b'{"models":[]}', status="500 Internal Server Error"), FailureReason.STATUS),
+    "204": (answer(b"", status="204 No Content"), FailureReason.STATUS),
+    "HTML": (answer(HTML, headers="Content-Type: text/html\r\n"), FailureReason.MALFORMED),
+    "cut JSON": (answer(b'{"models":[{"name":"a'), FailureReason.MALFORMED),
+    "other JSON": (answer(b'{"models":{"name":"a"}}'), FailureReason.MALFORMED),
+    "not UTF-8": (answer(b'{"models":[{"name":"\xff"}]}'), FailureReason.MALFORMED),
+    "deep JSON": (answer(b'{"x":' + b"[" * 100_000), FailureReason.MALFORMED),
+    "giant number": (
+        answer(b'{"models":[{"name":"a","size":' + b"9" * 400 + b"}]}"),
+        FailureReason.MALFORMED,
+    ),
+    "empty": (answer(b""), FailureReason.MALFORMED),
+    "huge": (huge, FailureReason.MALFORMED),
+    "zipped": (zipped, FailureReason.MALFORMED),
+}
+Use = Callable[[OllamaClient, FaultServer], Awaitable[None]]
+
+
+def with_client(use: Use, behave: Behaviour = good, *, timeout: float = 1.0) -> None:
+    """Run `use` with a client of a server that behaves so."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(faultserver(behave))
+            client = OllamaClient(Target("ollama", server.url), timeout=timeout)
+            stack.push_async_callback(client.aclose)
+            await use(client, server)
+
+    asyncio.run(main())
+
+
+async def failure(request: Awaitable[object]) -> TargetError:
+    with pytest.raises(TargetError) as caught:
+        await request
+    return caught.value
+
+
+def ask(target: Target, *, context: ssl.SSLContext | None = None) -> PsAnswer:
+    async def main() -> PsAnswer:
+        client = OllamaClient(target, timeout=1.0, ssl_context=context)
+        try:
+            return await client.ps()
+        finally:
+            await client.aclose()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_has_its_reason_ends_in_time_and_is_recovered_from(fault: str) -> None:
+    behave, reason = FAULTS[fault]
+
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        for _ in range(2):
+            begun = time.monotonic()
+            caught = await failure(client.ps())
+            assert caught.reason is reason
+            assert caught.detail
+            assert time.monotonic() - begun < (10.0 if fault == "huge" else TIMEOUT + 0.5)
+        server.behave, server.models = good, [entry("llama3.2:1b", None)]
+        assert [model.name for model in (await client.ps()).models] == ["llama3.2:1b"]
+
+    # 16 MiB take their time on a busy machine; nothing waits for that time to pass
+    with_client(use, behave, timeout=10.0 if fault == "huge" else TIMEOUT)
+
+
+@pytest.mark.parametrize("path", ["version", "tags"])
+def test_version_and_tags_fail_alike(path: str) -> None:
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        ask_for = client.version if path == "version" else client.tags
+        server.behave = answer(HTML)
+        assert (await failure(ask_for())).reason is FailureReason.MALFORMED
+        server.behave = hang_up
+        assert (await failure(ask_for())).reason is FailureReason.RESET
+
+    with_client(use)
+
+
+def test_a_closed_port_is_refused_and_recovered_from() -> None:
+    async def main() -> None:
+        port = closed_port()
+        client = OllamaClient(Target("ollama", f"http://127.0.0.1:{port}"), timeout=1.0)
+        assert (await failure(client.ps())).reason is FailureReason.REFUSED
+        async with faultserver(port=port):
+            assert (await client.ps()).new_connection
+        assert (await failure(client.ps())).reason in (FailureReason.REFUSED, FailureReason.RESET)
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_name_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TargetError) as caught:
+        ask(Target("ollama", "http://nobody.invalid:11434"))
+    assert caught.value.reason is FailureReason.REFUSED
+
+
+def test_a_redirect_is_not_followed() -> None:
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        async with faultserver() as elsewhere:
+            there = f"Location: {elsewhere.url}/api/ps\r\n"
+            server.behave = answer(b"", status="301 Moved Permanently", headers=there)
+            caught = await failure(client.ps())
+            assert caught.reason is FailureReason.STATUS
+            assert "301" in caught.detail
+            assert elsewhere.connections == 0
+
+    with_client(use)
+
+
+def test_polls_keep_one_connection_and_say_when_it_was_new() -> None:
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        assert [(await client.ps()).new_connection for _ in range(3)] == [True, False, False]
+        assert server.connections == 1
+        await server.drop()
+        assert [(await client.ps()).new_connection for _ in range(2)] == [True, False]
+        assert server.connections == 2
+
+    with_client(use)
+
+
+def test_version_and_tags_leave_the_connection_of_the_polls_alone() -> None:
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        server.models = [entry("llama3.2:1b", None, size=7)]
+        await client.ps()
+        assert await client.version() == "0.33.0"
+        assert [(model.name, model.size) for model in await client.tags()] == [("llama3.2:1b", 7)]
+        assert not (await client.ps()).new_connection
+        assert server.connections == 2
+
+    with_client(use)
+
+
+def test_the_answer_carries_status_body_and_the_date_of_the_server() -> None:
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        server.offset = 3600.0
+        got = await client.ps()
+        assert got.status == 200
+        assert got.body == b'{"models": []}'
+        assert got.date is not None
+        assert got.date == pytest.approx(time.time() + 3600, abs=2)
+        assert server.asked[0].headers["user-agent"] == f"ollama_exporter/{__version__}"
+        assert server.asked[0].headers["accept-encoding"] == "identity"
+        assert "authorization" not in server.asked[0].headers
+
+    with_client(use)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        b"",
+        b"Date: soon\r\n",
+        b"Date: Mon, 99 Foo 2026\r\n",
+        b"Date: Mon, 01 Jan 2026 00:00:00 +99999999999999\r\n",
+    ],
+)
+def test_a_date_that_is_none_is_no_evidence(date: bytes) -> None:
+    async def behave(_: object, __: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + date + b'Content-Length: 13\r\n\r\n{"models":[]}')
+        await writer.drain()
+
+    async def use(client: OllamaClient, _: FaultServer) -> None:
+        assert (await client.ps()).date is None
+
+    with_client(use, behave)
+
+
+def test_a_proxy_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        assert (await client.ps()).status == 200
+        assert server.count("/api/ps") == 1
+
+    with_client(use)
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def served_by(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+    return context
+
+
+def test_https_with_a_ca_file(authority: trustme.CA, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+
+    async def main() -> None:
+        async with faultserver(tls=served_by(authority)) as server:
+            client = OllamaClient(Target("ollama", server.url, ca_file), timeout=1.0)
+            assert [(await client.ps()).new_connection for _ in range(2)] == [True, False]
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "case", ["unknown authority", "another name", "https to http", "http to https"]
+)
+def test_a_failed_handshake_is_a_reset(case: str, authority: trustme.CA, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    (trustme.CA() if case == "unknown authority" else authority).cert_pem.write_to_path(
+        str(ca_file)
+    )
+    tls = served_by(authority, "other.test" if case == "another name" else "127.0.0.1")
+    scheme = "http" if case == "http to https" else "https"
+
+    async def main() -> None:
+        # asyncio reports the failed handshake to the loop's handler; that is the server's side.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        async with faultserver(tls=None if case == "https to http" else tls) as server:
+            url = f"{scheme}://127.0.0.1:{server.port}"
+            client = OllamaClient(Target("ollama", url, ca_file), timeout=1.0)
+            assert (await failure(client.ps())).reason is FailureReason.RESET
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_unusable_ca_file_is_a_config_error(content: str | None, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        OllamaClient(Target("ollama", "https://127.0.0.1:1", ca_file))
+    assert (caught.value.field, caught.value.value) == ("ollama.ca-file", str(ca_file))
+
+
+def test_https_without_a_ca_file_trusts_the_system() -> None:
+    context = tls_context(Target("ollama", "https://127.0.0.1:1"))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+# -- token -----------------------------------------------------------------------------------------
+
+
+def test_a_token_is_sent_and_may_be_rotated_or_unreadable_for_a_moment(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("first\n")
+
+    async def main() -> None:
+        async with faultserver() as server:
+            client = OllamaClient(Target("ollama", server.url, None, token_file), timeout=1.0)
+            await client.ps()
+            token_file.write_text("second")
+            await client.ps()
+            token_file.unlink()
+            await client.ps()
+            token_file.write_text("third")
+            await client.version()
+            await client.aclose()
+            sent = [asked.headers["authorization"] for asked in server.asked]
+            assert sent == ["Bearer first", "Bearer second", "Bearer second", "Bearer third"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two\nlines", b"\xc3\xa9", b"nul\0"])
+def test_an_unusable_token_file_is_a_config_error_without_the_token(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    token_file = tmp_path / "token"
+    if content is not None:
+        token_file.write_bytes(content)
+    target = Target("ollama", "http://127.0.0.1:1", None, token_file)
+    with pytest.raises(ConfigError) as caught:
+        read_token(target.token_file)
+    assert (caught.value.field, caught.value.value) == ("ollama.token-file", str(token_file))
+    with pytest.raises(ConfigError):
+        OllamaClient(target)
+
+
+def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
+    """A request cancelled while its connection was made kept its place in httpx's pool for ever."""
+
+    async def main() -> None:
+        async with faultserver(good) as server:
+            for moment in range(200):
+                client = OllamaClient(Target("test", server.url), timeout=5.0)
+                client._timeout = moment * 2e-5  # noqa: SLF001 - a busy machine, at that moment
+                for _ in range(3):
+                    with suppress(TargetError):
+                        await client.ps()
+                client._timeout = 5.0  # noqa: SLF001 - a calmer one
+                await client.ps()
+                await client.aclose()
+
+    asyncio.run(main())

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reasons on recordings of a real server, against the truth that its own log told."""
+
+from functools import cache
+from statistics import median
+
+import pytest
+
+from bench.rehearsed import total
+from bench.scoring import Score
+from bench.truth import RECORDINGS, Evidence, judge
+from ollama_exporter.recordings.format import Recording, read
+from tests.support.paths import DATA
+
+NEW = ("agents-2", "batch-2", "faults-2", "mixed-3", "office-1", "stuck-2", "thrash-2")
+WITH_PROCESSES = tuple(name for name in NEW if name != "office-1")
+ORDINARY = ("office-1", "batch-2")
+SIZES = ("sizes-1",)
+OLD = ("old-1",)
+LOGGED = ("faults-2", "mixed-3", "sizes-1", "old-1")
+POLLS = Evidence()
+REQUESTS = Evidence(requests=True)
+PROCESSES = Evidence(processes=True)
+BOTH = Evidence(requests=True, processes=True)
+
+
+@cache
+def recorded(name: str) -> Recording:
+    return read(RECORDINGS / f"{name}.jsonl.gz")
+
+
+@cache
+def judge_all(names: tuple[str, ...], evidence: Evidence, begin: float = 0.0) -> Score:
+    total = Score()
+    for name in names:
+        truth = RECORDINGS / f"{name}.truth.jsonl"
+        total += judge(recorded(name).since(begin), truth, interval=15.0, evidence=evidence)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("names", "evidence", "right", "wrong"),
+    [
+        pytest.param(NEW, POLLS, 0.83, 0.06, id="polls only, server 0.33"),
+        pytest.param(SIZES, POLLS, 0.76, 0.08, id="polls only, models of different sizes"),
+        pytest.param(ORDINARY, POLLS, 0.93, 0.015, id="polls only, ordinary use"),
+        pytest.param(OLD, POLLS, 0.78, 0.08, id="polls only, server 0.24"),
+        pytest.param(NEW + SIZES, REQUESTS, 0.97, 0.02, id="all requests seen, server 0.33"),
+        pytest.param(OLD, REQUESTS, 0.90, 0.06, id="all requests seen, server 0.24"),
+        pytest.param(WITH_PROCESSES, PROCESSES, 0.96, 0.025, id="processes"),
+        pytest.param(WITH_PROCESSES, BOTH, 0.99, 0.005, id="processes, all requests seen"),
+        pytest.param(SIZES, PROCESSES, 0.94, 0.04, id="processes, models of different sizes"),
+        pytest.param(SIZES, BOTH, 0.98, 0.015, id="both, models of different sizes"),
+        pytest.param(
+            LOGGED, Evidence(log="debug"), 1.0, 0.0, id="log at debug level, without processes"
+        ),
+        pytest.param(
+            LOGGED, Evidence(processes=True, log="debug"), 1.0, 0.0, id="log at debug level"
+        ),
+        pytest.param(
+            LOGGED, Evidence(requests=True, processes=True, log="info"), 0.97, 0.02,
+            id="log at the default level, all requests seen",
+        ),
+        pytest.param(
+            LOGGED[:3], Evidence(processes=True, log="info"), 0.97, 0.025,
+            id="log at the default level, processes",
+        ),
+        pytest.param(
+            OLD, Evidence(log="info"), 0.85, 0.07, id="log at the default level, polls, server 0.24"
+        ),
+    ],
+)  # fmt: skip
+def test_reasons_reach_their_accuracy(
+    names: tuple[str, ...], evidence: Evidence, right: float, wrong: float
+) -> None:
+    result = judge_all(names, evidence)
+    assert result.right >= right * result.judged
+    assert result.wrong <= wrong * result.judged
+
+
+@pytest.mark.parametrize("begin", [5.0, 11.0])
+def test_with_processes_the_moment_at_which_polling_begins_hardly_matters(begin: float) -> None:
+    processes = judge_all(WITH_PROCESSES + SIZES, PROCESSES, begin)
+    both = judge_all(WITH_PROCESSES + SIZES, BOTH, begin)
+    assert processes.right >= 0.96 * processes.judged
+    assert processes.wrong <= 0.03 * processes.judged
+    assert both.right >= 0.985 * both.judged
+    assert both.wrong <= 0.01 * both.judged
+
+
+@pytest.mark.parametrize("evidence", [POLLS, PROCESSES, BOTH], ids=["polls", "processes", "both"])
+def test_every_visible_unload_is_said_and_none_is_invented(evidence: Evidence) -> None:
+    result = judge_all(NEW + SIZES + OLD, evidence)
+    assert (result.missed, result.invented) == (0, 0)
+
+
+def test_an_expiry_is_called_nothing_else_and_an_eviction_hardly_ever_an_expiry() -> None:
+    result = judge_all(NEW + SIZES + OLD, POLLS)
+    assert result.said_instead("expired") == 0
+    assert result.said_instead("evicted", "expired") <= 1
+
+
+def test_what_no_poll_could_show_is_found_by_its_process() -> None:
+    with_processes = judge_all(WITH_PROCESSES, PROCESSES)
+    without = judge_all(WITH_PROCESSES, POLLS)
+    # Most of what the polls alone cannot show is shown by the polls that births and deaths ask for.
+    still_hidden = with_processes.hidden[False]
+    assert without.hidden.total() >= 30
+    assert still_hidden <= 2
+
+
+def test_a_reason_is_settled_soon_after_the_fact() -> None:
+    delays = judge_all(WITH_PROCESSES, PROCESSES).delays
+    assert median(delays["expired"]) <= 0.25
+    assert median(delays["server_restarted"]) <= 0.25
+    assert median(delays["evicted"]) <= 5.9
+    assert median(delays["options_changed"]) <= 5.9
+
+
+def test_the_recordings_are_the_project_s_own_copies() -> None:
+    assert DATA / "polls" == RECORDINGS
+
+
+@pytest.mark.parametrize(
+    ("host", "evidence", "right", "wrong"),
+    [
+        ("16 GB, waits of 1 and 3 s", "processes", 0.92, 0.04),
+        ("16 GB, waits of 1 and 3 s", "both", 0.98, 0.01),
+        ("CPU", "both", 0.98, 0.01),
+    ],
+)
+def test_the_rules_hold_on_hosts_that_they_were_not_made_on(
+    host: str, evidence: str, right: float, wrong: float
+) -> None:
+    result = total(1, evidence, host=host)
+    assert (result.missed, result.judged > 50) == (0, True)
+    assert result.right >= right * result.judged
+    assert result.wrong <= wrong * result.judged

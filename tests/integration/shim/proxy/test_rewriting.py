@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request in which the proxy sets something: every other byte, every framing, every end."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from ollama_exporter.actions.defaults.defaults_section import Rule
+from ollama_exporter.actions.defaults.rules import Changed, Rules, change
+from ollama_exporter.protocol.request_body import PEEK
+from ollama_exporter.protocol.routes import Route
+from ollama_exporter.residency.facts import RequestStarted
+from ollama_exporter.shim.exchange import Exchange
+from tests.support.exporting import until
+from tests.support.loops import Run
+from tests.support.proxying import Proxied
+from tests.support.rawserver import OK, Link, RawServer, Script, answers
+from tests.support.through import HASTY, LAST, Check, chunk, head, through, told
+
+BODY = b'{ "model":"m",\t"prompt" : "\xc3\xa9" }'
+SET = b'{"keep_alive":"10m0s", "model":"m",\t"prompt" : "\xc3\xa9" }'
+FIELDS = b"X-b: 1\r\naccept: */*\r\nX-A: 2\r\n"
+SAID = b"X-Ollama-Exporter-Set: keep_alive=10m0s\r\n"
+
+
+class TenMinutes:
+    """Sets ten minutes where none are asked for."""
+
+    def change(self, route: Route, body: bytes) -> Changed | None:
+        """Set them."""
+        return change(route, body, Rules((Rule("*", keep_alive=600.0),)), lambda _model: None)
+
+    def afterwards(self, exchange: Exchange) -> str:
+        """Say nothing."""
+        return "later" if exchange.route.runs and not exchange.route.native else ""
+
+
+def request(body: bytes, fields: bytes = FIELDS, path: bytes = b"/api/generate") -> bytes:
+    return (
+        b"POST %b HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n" % (path, fields, len(body))
+    ) + body
+
+
+def sent_on(server: RawServer, body: bytes, path: bytes = b"/api/generate") -> bytes:
+    first = b"POST %b HTTP/1.1\r\nHost: %b\r\n%b" % (path, server.authority, FIELDS)
+    return first + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def amended(script: Script, check: Check, *, hasty: bool = False) -> Coroutine[Any, Any, None]:
+    async def on(server: RawServer, proxy: Proxied, client: Link) -> None:
+        proxy.proxy.amend = TenMinutes()
+        await check(server, proxy, client)
+
+    return through(script, on, HASTY if hasty else None)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_body_with_a_length_gets_the_right_one(run: Run, size: int) -> None:
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        raw = request(BODY)
+        for begin in range(0, len(raw), size):
+            client.send(raw[begin : begin + size])
+            await asyncio.sleep(0)
+        answer = await client.answer()
+        assert answer.raw == head(2, SAID) + b"ok"
+        assert server.received == sent_on(server, SET)
+        (seen,) = proxy.observations
+        assert (seen.asked.keep_alive, seen.request_bytes) == (None, len(BODY))
+        (began,) = [fact for fact in proxy.facts if isinstance(fact, RequestStarted)]
+        assert began.keep_alive == 600.0
+
+    run(amended(answers(OK), check))
+
+
+def test_a_chunked_body_stays_chunked(run: Run) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        first = b"POST /api/generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = await client.ask(first + chunk(BODY[:9]) + chunk(BODY[9:]) + LAST)
+        assert answer.all(b"x-ollama-exporter-set") == [b"keep_alive=10m0s"]
+        (got,) = server.requests()
+        assert (got.body, got.chunks) == (SET, [SET])
+
+    run(amended(answers(OK), check))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        (b"/api/generate", BODY.replace(b"}", b',"keep_alive":5}'), FIELDS),
+        (b"/api/generate", b"{oops", FIELDS),
+        (b"/api/generate", b"", FIELDS),
+        (b"/api/show", BODY, FIELDS),
+    ],
+)
+def test_what_is_not_changed_is_the_same_to_the_byte(
+    run: Run, path: bytes, body: bytes, fields: bytes
+) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        answer = await client.ask(request(body, fields, path))
+        assert answer.raw == OK
+        assert server.received == sent_on(server, body, path)
+
+    run(amended(answers(OK), check))
+
+
+def test_what_is_set_afterwards_is_said_as_well(run: Run) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        path = b"/v1/chat/completions"
+        answer = await client.ask(request(BODY, FIELDS, path))
+        assert answer.all(b"x-ollama-exporter-set") == [b"later"]
+        assert server.received == sent_on(server, BODY, path)
+
+    run(amended(answers(OK), check))
+
+
+@pytest.mark.parametrize("field", [b"Expect: nothing\r\n", b"Content-Encoding: zstd\r\n"])
+def test_a_body_that_cannot_be_waited_for_or_read_passes_as_it_comes(
+    run: Run, field: bytes
+) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        raw = request(BODY, FIELDS + field)
+        client.send(raw[:-3])
+        link = await server.link()
+        await link.got(BODY[:-3])
+        client.send(raw[-3:])
+        assert (await client.answer()).raw == OK
+
+    run(amended(answers(OK), check))
+
+
+def test_a_body_beyond_the_bound_goes_on_as_it_came(run: Run) -> None:
+    long = BODY[:-2] + b" " * PEEK + b"}"
+
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        assert (await client.ask(request(long))).raw == OK
+        assert server.received == sent_on(server, long)
+
+    run(amended(answers(OK), check))
+
+
+def test_requests_in_a_row_and_pipelined_are_each_their_own(run: Run) -> None:
+    other = BODY.replace(b"}", b',"keep_alive":5}')
+
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        client.send(request(BODY) + request(other) + request(BODY))
+        got = [await client.answer() for _ in range(3)]
+        assert [len(answer.all(b"x-ollama-exporter-set")) for answer in got] == [1, 0, 1]
+        assert server.received == b"".join(sent_on(server, body) for body in (SET, other, SET))
+
+    run(amended(answers(OK), check))
+
+
+def test_a_kept_connection_that_dies_while_a_body_is_waited_for_is_replaced(run: Run) -> None:
+    async def once_each(link: Link) -> None:
+        if await link.request() is not None:
+            link.send(OK)
+            await asyncio.sleep(0.15)
+            link.close()
+
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        assert (await client.ask(request(BODY))).status == 200
+        raw = request(BODY)
+        client.send(raw[:-3])
+        await asyncio.sleep(0.4)  # longer than the server keeps the connection
+        client.send(raw[-3:])
+        assert (await client.answer()).status == 200
+        assert len(server.links) >= 2
+
+    run(amended(once_each, check))
+
+
+def test_a_client_that_leaves_before_its_body_is_complete_reaches_nobody(run: Run) -> None:
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        client.send(request(BODY)[:-3])
+        await server.link()
+        client.close()
+        await until(lambda: proxy.observations)
+        assert server.received == b""
+        assert proxy.observations[0].outcome == "client_gone"
+
+    run(amended(answers(OK), check))
+
+
+def test_a_body_that_never_ends_is_given_up(run: Run) -> None:
+    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+        client.send(request(BODY)[:-3])
+        told(await client.answer(), 408)
+
+    run(amended(answers(OK), check, hasty=True))
+
+
+def test_rules_come_and_go_on_an_open_connection(run: Run) -> None:
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
+        proxy.proxy.amend = None
+        assert (await client.ask(request(BODY))).raw == OK
+        proxy.proxy.amend = TenMinutes()
+        assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
+        assert server.received == b"".join(sent_on(server, body) for body in (SET, BODY, SET))
+
+    run(amended(answers(OK), check))

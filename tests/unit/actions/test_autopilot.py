@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from ollama_exporter.actions.autopilot import AutopilotRunner
+from ollama_exporter.actions.defaults.defaults_section import Autopilot
+from ollama_exporter.metrics.action_metrics import ActionMetrics
+from ollama_exporter.metrics.labels import ModelLabels
+from tests.support.exporting import Samples, parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An advice."""
+
+    keep_alive: float
+    samples: float
+
+
+class Cockpit:
+    """An autopilot, the advice that it gets, and its metrics."""
+
+    def __init__(self, section: Autopilot | None) -> None:
+        self.advice: dict[str, Given] = {}
+        acts, self._registry = ActionMetrics(ModelLabels(10)), CollectorRegistry()
+        self._registry.register(acts)
+        self.pilot = AutopilotRunner(acts, self._current)
+        self.pilot.take(section)
+
+    def _current(self) -> Iterator[tuple[str, Given]]:
+        yield from self.advice.items()
+
+    def samples(self) -> Samples:
+        return parsed(generate_latest(self._registry).decode())
+
+
+@pytest.mark.parametrize(
+    ("advised", "given"),
+    [(600.0, 600.0), (0.0, 60.0), (30.0, 60.0), (math.inf, 7200.0), (7200.0, 7200.0)],
+)
+def test_the_advice_is_followed_within_its_limits(advised: float, given: float) -> None:
+    it = Cockpit(Autopilot(min=60.0, max=7200.0))
+    it.advice["a:latest"] = Given(advised, 50)
+    it.pilot.look()
+    assert it.pilot.given("a:latest") == given
+    samples = it.samples()
+    assert samples["ollama_autopilot_keep_alive_seconds", "model=a:latest"] == given
+    assert samples["ollama_autopilot_changes_total", "model=a:latest"] == 1
+
+
+def test_it_may_pin_if_the_operator_lets_it() -> None:
+    it = Cockpit(Autopilot(max=math.inf))
+    it.advice["a:latest"] = Given(math.inf, 50)
+    it.pilot.look()
+    assert it.pilot.given("a:latest") == math.inf
+
+
+def test_each_change_is_said_with_what_was_before(caplog: pytest.LogCaptureFixture) -> None:
+    it = Cockpit(Autopilot())
+    it.advice["a:latest"] = Given(600.0, 50)
+    with caplog.at_level("INFO", "ollama_exporter"):
+        for _ in range(3):
+            it.pilot.look()
+        it.advice["a:latest"] = Given(1200.0, 60)
+        it.pilot.look()
+    values = [vars(record) for record in caplog.records]
+    assert [(v["before"], v["keep_alive"], v["gaps"]) for v in values] == [
+        ("none", "10m0s", 50),
+        ("10m0s", "20m0s", 60),
+    ]
+    assert it.samples()["ollama_autopilot_changes_total", "model=a:latest"] == 2
+
+
+def test_thin_advice_and_other_models_are_left() -> None:
+    it = Cockpit(Autopilot(models=("a*",), least_gaps=20))
+    it.advice = {"a:latest": Given(600.0, 19), "b:latest": Given(600.0, 500)}
+    it.pilot.look()
+    assert (it.pilot.given("a:latest"), it.pilot.given("b:latest")) == (None, None)
+
+
+def test_off_it_gives_nothing_and_forgets() -> None:
+    it = Cockpit(Autopilot())
+    it.advice["a:latest"] = Given(600.0, 50)
+    it.pilot.look()
+    it.pilot.take(None)
+    it.pilot.look()
+    assert it.pilot.given("a:latest") is None
+    assert ("ollama_autopilot_keep_alive_seconds", "model=a:latest") not in it.samples()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ollama_exporter.cli.present.screen import (
+    Story,
+    TrueUnload,
+    memory,
+    moment,
+    remaining,
+    score,
+    summary,
+)
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.events import (
+    Found,
+    Loaded,
+    ModelState,
+    Reason,
+    Restarted,
+    Unloaded,
+    View,
+)
+
+START = 1_800_000_000.0
+
+
+def model(name: str = "mistral:latest", expires_in: float = 20.0) -> RunningModel:
+    return RunningModel(name, "0" * 64, START + expires_in, size=5 << 30)
+
+
+def unloaded(reason: Reason, at: float, name: str = "mistral:latest") -> Unloaded:
+    return Unloaded(
+        model(name),
+        reason,
+        ("first", "second"),
+        START + at - 1,
+        START + at,
+        START + at + 0.5,
+        START,
+        by="qwen2.5:7b" if reason is Reason.EVICTED else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00.0"), (-1, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5")]
+)
+def test_moments_count_from_the_start(seconds: float, text: str) -> None:
+    assert moment(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 MiB"), (300 << 20, "300 MiB"), (5 << 30, "5.0 GiB")]
+)
+def test_memory_is_written_for_people(size: int, text: str) -> None:
+    assert memory(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(math.inf, "never"), (-0.5, "in use"), (19.6, "20 s"), (125.0, "2 min 5 s")],
+)
+def test_what_is_left_of_a_keep_alive(seconds: float, text: str) -> None:
+    assert remaining(seconds) == text
+
+
+def test_an_unload_names_reason_culprit_bounds_and_evidence() -> None:
+    line = Story(START).tell(unloaded(Reason.EVICTED, 62.5)).plain
+    assert " ".join(line.split()) == (
+        "1:03.0 unloaded mistral:latest: evicted by qwen2.5:7b, between 1:01.5 and 1:02.5 "
+        "because first; second"
+    )
+
+
+def test_each_event_has_its_line() -> None:
+    story = Story(START)
+    at = START + 5
+    assert "found" in story.tell(Found(model(), at)).plain
+    loaded = story.tell(Loaded(model(), at - 1, at, at)).plain
+    assert "mistral:latest, 5.0 GiB, between 0:04.0 and 0:05.0" in loaded
+    assert "the server, between 0:03.0 and 0:05.0" in story.tell(Restarted(at - 2, at)).plain
+    assert story.loads == {"mistral:latest": 1}
+    assert story.unloads == []
+
+
+def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
+    story = Story(START)
+    story.tell(Loaded(model(), START, START + 1, START + 1))
+    story.tell(unloaded(Reason.EXPIRED, 30.0, "llama3.2:latest"))
+    view = View(
+        models=(
+            ModelState("llama3.2:latest", (), None, None, None),
+            ModelState("mistral:latest", (model(),), START, None, None),
+            ModelState("dead:latest", (model(),), START, None, None, runner_up=False),
+            ModelState("new:latest", (), None, None, None, loading_since=START),
+        ),
+        pending=1,
+        deadlines=(),
+        last_early=None,
+        last_seen=None,
+    )
+    out = StringIO()
+    Console(file=out, width=80, color_system=None).print(story.table(view, START + 12))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert ["llama3.2:latest", "no", "0:30.0", "expired", "0"] in rows
+    assert ["mistral:latest", "yes", "8", "s", "5.0", "GiB", "1"] in rows
+    assert ["dead:latest", "dead", "8", "s", "5.0", "GiB", "0"] in rows
+    assert ["new:latest", "loading", "0"] in rows
+    assert "1 unload not settled yet" in out.getvalue()
+
+
+def test_the_score_tells_right_unknown_wrong_invented_and_unseen_apart() -> None:
+    told = [
+        unloaded(Reason.EXPIRED, 10.0),
+        unloaded(Reason.UNKNOWN, 20.0),
+        unloaded(Reason.STOPPED, 30.0),
+        unloaded(Reason.EVICTED, 40.0),
+    ]
+    truth = [
+        TrueUnload("mistral:latest", "expired", START + 9.5),
+        TrueUnload("mistral:latest", "crashed", START + 19.5),
+        TrueUnload("mistral:latest", "evicted", START + 29.5),
+        TrueUnload("llama3.2:latest", "stopped", START + 39.5),
+    ]
+    scores = score(told, truth)
+    assert scores.right == {"expired": 1}
+    assert scores.unknown == {"crashed": 1}
+    assert scores.wrong == [(told[2], truth[2]), (told[3], None)]
+    assert scores.unseen == {"stopped": 1}
+    text = "\n".join(summary(scores, START))
+    assert "expired          1 named" in text
+    assert "crashed          1 left unknown" in text
+    assert "wrong: mistral:latest at 0:30.0 was called stopped and was evicted" in text
+    assert "was called evicted and was not unloaded" in text
+    assert "too short for the polls: stopped 1" in text
+
+
+def test_a_demonstration_cut_short_says_so() -> None:
+    assert summary(score([], []), START)[-1] == "  nothing yet"
+
+
+def test_a_crash_that_was_known_at_once_is_the_one_that_left_the_list_later() -> None:
+    crashed = TrueUnload("mistral:latest", "crashed", START + 60.0, decided=START + 9.5)
+    scores = score([unloaded(Reason.CRASHED, 10.0)], [crashed])
+    assert scores.right == {"crashed": 1}
+    assert scores.wrong == []

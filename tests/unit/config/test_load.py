@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ollama_exporter.config.load import Settings, default_of, load
+from ollama_exporter.config.parsers import split_address
+from ollama_exporter.config.schema import BY_NAME, TABLE
+from ollama_exporter.config.target import Target, base_url, is_loopback
+from ollama_exporter.errors import ConfigError
+from tests.support.paths import ROOT
+from tools.settings_reference import configuration
+
+WILDCARD = ".".join("0000")
+
+
+def loaded(
+    flags: Mapping[str, object] = {},
+    *,
+    environment: Mapping[str, str] = {},
+    file: Path | None = None,
+) -> Settings:
+    return load(flags, environment=environment, file=file)
+
+
+def test_nothing_needs_to_be_configured() -> None:
+    assert loaded() == Settings()
+    assert loaded().target == Target("ollama", "http://127.0.0.1:11434")
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("poll.interval: 3s\nweb.max-requests: 3\nmetrics.max-models: 3\n")
+    environment = {
+        "OLLAMA_EXPORTER_WEB_MAX_REQUESTS": "2",
+        "OLLAMA_EXPORTER_METRICS_MAX_MODELS": "2",
+    }
+    settings = loaded({"metrics.max-models": "1"}, environment=environment, file=file)
+    assert (settings.max_models, settings.max_requests, settings.poll_interval) == (1, 2, 3.0)
+    assert settings.ollama_timeout == 10.0
+
+
+def test_ollama_host_is_the_weakest_word_on_the_server(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    environment = {"OLLAMA_HOST": f"{WILDCARD}:1234"}
+    assert loaded(environment=environment).ollama_url == "http://127.0.0.1:1234"
+    file.write_text("ollama.url: gpu-box\n")
+    assert loaded(environment=environment, file=file).ollama_url == "http://gpu-box:11434"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("poll.interval", "1m", "poll_interval", 60.0),
+        ("poll.interval", 5, "poll_interval", 5.0),
+        ("ollama.timeout", "500ms", "ollama_timeout", 0.5),
+        ("poll.aligned", False, "poll_aligned", False),
+        ("poll.aligned", "no", "poll_aligned", False),
+        ("expected-model", "a b:7b", "expected_models", ("a", "b:7b")),
+        ("expected-model", ["a"], "expected_models", ("a",)),
+        ("web.listen-address", ["[::1]:0", ":80"], "listen_addresses", ("[::1]:0", ":80")),
+        ("web.telemetry-path", "/a/b.txt", "telemetry_path", "/a/b.txt"),
+        ("state.file", "x", "state_file", Path("x")),
+        ("log.format", "json", "log_format", "json"),
+    ],
+)
+def test_accepted_values(name: str, value: object, field: str, expected: object) -> None:
+    assert getattr(loaded({name: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ollama.url", "ftp://x"), ("ollama.url", ""), ("ollama.url", 5),
+        ("poll.interval", "0"), ("poll.interval", "x"), ("poll.interval", "500ms"),
+        ("poll.interval", True), ("ollama.timeout", "-1s"), ("poll.aligned", "maybe"),
+        ("expected-model", 5), ("expected-model", [""]), ("web.listen-address", "11487"),
+        ("web.listen-address", "::1:80"), ("web.listen-address", ":99999"),
+        ("web.listen-address", []),
+        ("web.telemetry-path", "metrics"), ("web.telemetry-path", "/"),
+        ("web.telemetry-path", "/-/x"),
+        ("web.telemetry-path", "/a b"), ("web.max-requests", "0"), ("web.max-requests", True),
+        ("metrics.max-models", "1.5"), ("log.level", "loud"), ("log.format", "xml"),
+        ("state.file", " "),
+    ],
+)  # fmt: skip
+def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded({name: value})
+    assert caught.value.field == name
+    assert str(caught.value).startswith(f"{name}: {caught.value.value!r} is not accepted; ")
+    assert "accepted" in caught.value.accepted
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("poll.intervals: 5s", "did you mean poll.interval?"),
+        ("zzz: 1", "accepted: ollama.url"),
+        ("- a", "a YAML mapping"),
+        ("a: [", "a YAML file"),
+        ("5: x", "unknown key"),
+        ("x" * (2**20 + 1), "at most 1 MiB"),
+    ],
+)
+def test_a_bad_file_is_said_in_one_line(content: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        loaded(file=file)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_configures_nothing_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("# nothing\n")
+    assert loaded(file=file) == Settings()
+    with pytest.raises(ConfigError, match=r"missing\.yaml"):
+        loaded(file=tmp_path / "missing.yaml")
+
+
+def test_every_setting_has_a_flag_a_variable_a_default_and_a_line_in_the_docs() -> None:
+    assert len(BY_NAME) == len(TABLE) == len({setting.variable for setting in TABLE})
+    page = configuration()
+    for setting in TABLE:
+        assert f"`{setting.variable}`" in page
+        assert default_of(setting) == getattr(Settings(), setting.field)
+
+
+def test_the_configuration_page_is_as_generated() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == configuration()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", "http://127.0.0.1:11434"), ("localhost", "http://localhost:11434"),
+        ("box:1", "http://box:1"), (WILDCARD, "http://127.0.0.1:11434"),
+        ("[::]:1", "http://[::1]:1"), ("::1", "http://[::1]:11434"), ("[::1]", "http://[::1]:11434"),
+        ("http://box", "http://box:80"), ("HTTPS://box/", "https://box:443"),
+        ("https://box:8443/ollama/", "https://box:8443/ollama"), (" 'box' ", "http://box:11434"),
+        ("box/api", "http://box:11434/api"), (":1", "http://127.0.0.1:1"),
+    ],
+)  # fmt: skip
+def test_every_form_of_ollama_host(text: str, url: str) -> None:
+    assert base_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://x",
+        "box:0",
+        "box:99999",
+        "box:x",
+        "u@box",
+        "box?q",
+        "box#f",
+        "[::1",
+        "[::1]x",
+        "a b",
+        "1:2:3",
+        "b\\x",
+    ],
+)
+def test_what_is_no_server_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="accepted: HOST"):
+        base_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://[::1]:1", True),
+        ("http://localhost:1", True),
+        ("http://10.0.0.1:1", False),
+        ("http://box:1", False),
+    ],
+)
+def test_loopback_is_recognised(url: str, *, here: bool) -> None:
+    assert is_loopback(url) is here
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        (":80", ("", 80)),
+        ("h:1", ("h", 1)),
+        ("[::1]:0", ("::1", 0)),
+        (f"{WILDCARD}:5", (WILDCARD, 5)),
+    ],
+)
+def test_listen_addresses_are_split(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/var/log/ollama.log", "server.log", "journal", "journal:ollama", "journal:my@1.service"],
+)
+def test_logs_that_can_be_followed(source: str) -> None:
+    assert load({"ollama.log": source}, environment={}).ollama_log == source
+
+
+@pytest.mark.parametrize("source", ["", "journal:", "journal:-x", "journal:a b", "journal:a;b"])
+def test_logs_that_cannot(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"ollama\.log"):
+        load({"ollama.log": source}, environment={})
+
+
+def test_processes_are_watched_by_themselves_unless_told_otherwise() -> None:
+    assert load({}, environment={}).collector_processes == "auto"
+    assert load({"collector.processes": "off"}, environment={}).collector_processes == "off"
+    with pytest.raises(ConfigError, match="auto, on, off"):
+        load({"collector.processes": "yes"}, environment={})

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines of the server's log, as they were written by two generations of it."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ollama_exporter.host.log.patterns import LONGEST_LINE, PATTERNS, LogLine, read
+from ollama_exporter.residency.facts import LogKind, LogSaid
+from tests.support.paths import DATA
+
+LOGS = DATA / "logs"
+WEIGHTS = "sha256-" + "0123456789abcdef" * 4
+BLOB = f"/var/lib/ollama/models/blobs/{WEIGHTS}"
+RUNNER = (
+    "runner.name=registry.ollama.ai/library/mistral:latest "
+    'runner.inference="[{ID:0 Library:CUDA}]" runner.size="5.9 GiB" runner.parallel=1 '
+    f"runner.pid=4711 runner.model={BLOB} runner.num_ctx=8192"
+)
+
+
+def line(message: str, rest: str = "", *, level: str = "DEBUG") -> LogLine:
+    text = f"time=2026-11-23T20:04:20.331Z level={level} source=sched.go:453 msg={message} {rest}"
+    found = read(text.rstrip() + "\n")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
+def test_every_line_of_a_real_log_is_read_and_those_of_others_are_none(log: Path) -> None:
+    for text in log.read_text(encoding="utf-8").splitlines():
+        found = read(text)
+        assert (found is None) == text.startswith("[GIN]")
+        assert found is None or (found.written is not None and found.level in text.lower())
+
+
+def test_each_pattern_is_seen_in_a_real_log_or_says_where_it_was_read() -> None:
+    lines = [
+        text for log in LOGS.glob("*.log") for text in log.read_text(encoding="utf-8").splitlines()
+    ]
+    for pattern in PATTERNS:
+        from_source = all("source" in version for version in pattern.seen)
+        found = any(f"msg={pattern.message}" in x.replace('msg="', "msg=") for x in lines)
+        assert found != from_source, pattern
+
+
+def test_the_default_level_names_no_runner() -> None:
+    for log in LOGS.glob("*-info.log"):
+        found = [read(text) for text in log.read_text(encoding="utf-8").splitlines()]
+        assert all(x is None or x.level != "debug" for x in found)
+        assert not any(x and x.pid for x in found)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("reloading", LogKind.RELOADING),
+        ('"resetting model to expire immediately to make room"', LogKind.EVICTING),
+        ('"timer expired, expiring to unload"', LogKind.TIMER_EXPIRED),
+        ('"runner with zero duration has gone idle, expiring to unload"', LogKind.IDLE_AT_ZERO),
+        ('"runner terminated and removed from list, blocking for VRAM"', LogKind.REMOVED),
+        ('"finished setting up"', LogKind.SET_UP),
+    ],
+)
+def test_a_decision_names_its_runner(message: str, kind: LogKind) -> None:
+    found = line(message, RUNNER)
+    assert (found.kind, found.model, found.weights) == (kind, "mistral:latest", WEIGHTS)
+    assert (found.pid, found.num_ctx) == (4711, 8192)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [("5m0s", 300.0), ("1h30m0s", 5400.0), ("2562047h47m16.854775807s", math.inf)],
+)
+def test_going_idle_tells_the_keep_alive(duration: str, seconds: float) -> None:
+    message = '"runner with non-zero duration has gone idle, adding timer"'
+    assert line(message, f"{RUNNER} duration={duration}").seconds == seconds
+    assert line(message, f"{RUNNER} duration=soon").seconds is None
+
+
+def test_a_load_names_its_weights_and_the_context_of_one_slot() -> None:
+    command = f'cmd="/usr/lib/ollama/llama-server --model {BLOB} --port 1 -c 32768 -np 4 -b 512"'
+    found = line('"starting llama-server"', command, level="INFO")
+    assert (found.kind, found.weights, found.num_ctx) == (LogKind.LOAD_STARTED, WEIGHTS, 8192)
+    old = line('"starting runner"', f'cmd="/usr/ollama runner --model {BLOB} --port 3"')
+    assert (old.kind, old.weights, old.num_ctx) == (LogKind.LOAD_STARTED, WEIGHTS, None)
+
+
+def test_a_runner_without_a_model_is_the_discovery_of_devices() -> None:
+    assert line('"starting runner"', 'cmd="/usr/ollama runner --port 3"').kind is None
+
+
+def test_a_load_is_done_in_so_many_seconds() -> None:
+    assert line('"llama-server started in 2.28 seconds"').seconds == 2.28
+    assert line('"llama runner started in 61 seconds"').seconds == 61.0
+
+
+def test_the_server_s_own_kill_is_no_death_by_itself() -> None:
+    own = line('"llama-server terminated"', 'error="signal: killed" exit=unknown', level="ERROR")
+    crash = line('"llama-server terminated"', 'error="exit status 6" exit=6', level="ERROR")
+    assert (own.kind, crash.kind) == (None, LogKind.RUNNER_DIED)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "Nov 23 20:04:20 host ollama[4711]: ",
+        "2026-11-23T20:04:20+0000 host.example ollama[4711]: ",
+        "2026-11-23T20:04:20.331123Z ",
+        "ollama-1  | ",
+    ],
+)
+def test_what_a_journal_or_a_container_puts_before_a_line_is_skipped(prefix: str) -> None:
+    text = f"time=2026-11-23T20:04:20.331Z level=DEBUG source=x.go:1 msg=reloading {RUNNER}"
+    found = read(prefix + text)
+    assert found is not None
+    assert found.kind is LogKind.RELOADING
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "llama_model_loader: loaded meta data",
+        "prompt: time=2026-11-23T20:04:20.331Z level=DEBUG msg=reloading",
+        'time=now level= msg="',
+        '[GIN] 2026/11/23 - 20:04:20 | 200 | 1s | 127.0.0.1 | POST     "/api/chat"',
+        "\x00\xff" * 1000,
+    ],
+)
+def test_a_line_of_somebody_else_says_nothing(text: str) -> None:
+    assert read(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time=2026-11-23T20:04:20.331Z level=INFO msg=reloaded",
+        'time=yesterday level=INFO source=x.go:1 msg="runner terminated and removed from list"',
+        "time=2026-11-23T20:04:20 level=WARN msg=reloading runner.pid=x runner.num_ctx=-1",
+        "time=2026-11-23T20:04:20.331Z level=DEBUG msg=reloading " + "x" * 10 * LONGEST_LINE,
+    ],
+)
+def test_an_unknown_or_odd_line_is_never_an_error(text: str) -> None:
+    found = read(text)
+    assert found is not None
+    assert (found.pid, found.num_ctx, found.weights) == (None, None, None)
+
+
+def test_a_fact_has_the_moment_of_its_line_on_our_timeline() -> None:
+    found = line("reloading", RUNNER)
+    assert found.written == 1795464260.331
+    assert found.fact(2000.0, lambda moment: moment - 1795462260.0) == LogSaid(
+        2000.0,
+        LogKind.RELOADING,
+        2000.0,  # never later than it was read
+        model="mistral:latest",
+        weights=WEIGHTS,
+        pid=4711,
+        num_ctx=8192,
+    )
+    assert line('"something else"').fact(1.0, float) is None

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked at, by the settings."""
+
+import asyncio
+import platform
+import time
+from pathlib import Path
+
+import pytest
+
+from ollama_exporter.config.load import Settings
+from ollama_exporter.host.machine import Machine, place, reader, why_not
+from ollama_exporter.host.processes.find_server import ServerPlace
+from ollama_exporter.protocol.wire import InstalledModel
+from tests.support.exporting import until
+
+
+@pytest.mark.parametrize(
+    ("url", "switch", "why"),
+    [
+        ("http://127.0.0.1:11434", "auto", ""),
+        ("http://localhost:11434", "auto", ""),
+        ("http://[::1]:11434", "auto", ""),
+        ("http://gpu-box:11434", "auto", "not on loopback"),
+        ("http://gpu-box:11434", "on", ""),
+        ("http://127.0.0.1:11434", "off", "--collector.processes=off"),
+    ],
+)
+def test_whether_processes_are_watched(url: str, switch: str, why: str) -> None:
+    said = why_not(Settings(ollama_url=url, collector_processes=switch))
+    assert why in said
+    assert bool(said) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("url", "there"),
+    [
+        ("http://127.0.0.1:11434", ServerPlace("127.0.0.1", 11434)),
+        ("http://[::1]:1", ServerPlace("::1", 1)),
+        ("https://localhost", ServerPlace("localhost", 443)),
+        ("http://localhost:5/path", ServerPlace("localhost", 5)),
+    ],
+)
+def test_where_the_polls_go(url: str, there: ServerPlace) -> None:
+    assert place(Settings(ollama_url=url)) == there
+
+
+def test_who_says_on_insists() -> None:
+    assert place(Settings(collector_processes="on")).insist
+
+
+def test_linux_is_read_by_files() -> None:
+    assert reader(lambda: 0.0, lambda at: at).slow == (platform.system() != "Linux")
+
+
+class Fails:
+    """A server whose answers meet a defect of ours."""
+
+    async def tags(self) -> tuple[InstalledModel, ...]:
+        raise RuntimeError("defect")
+
+    async def show(self, name: str) -> str | None:
+        raise RuntimeError(name)
+
+
+def test_a_defect_costs_only_what_it_is_in(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    counted: list[None] = []
+    log = tmp_path / "server.log"
+    log.touch()
+
+    async def story() -> None:
+        machine = Machine(
+            Settings(collector_processes="off", ollama_log=str(log)),
+            Fails(),
+            tell=_raise,
+            now=time.time,
+            wall=lambda at: at,
+            up=lambda: True,
+            errors=lambda: counted.append(None),
+        )
+        assert machine.usage(1) is None
+        task = asyncio.create_task(machine.run())
+        await asyncio.sleep(0)
+        await until(lambda: machine.log_lines is not None)
+        await asyncio.sleep(0.1)
+        log.write_text(
+            'time=2026-11-23T20:03:49.426Z level=INFO source=x:1 msg="Listening on x"\n', "utf-8"
+        )
+        await until(lambda: counted)
+        await task  # the rest had nothing to do
+
+    asyncio.run(story())
+    assert "not foreseen" in caplog.text
+
+
+def _raise(fact: object) -> None:
+    raise RuntimeError(fact)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Idle gaps and advice on /metrics: counted, kept, written anew only when something changed."""
+
+import math
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.live import LiveAdvice
+from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
+from ollama_exporter.metrics.collectors.server_collector import ServerState
+from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
+from ollama_exporter.metrics.registry import Metrics, build
+from ollama_exporter.poller.poller import Polled
+from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.saved_state import Habit, Saved, from_builtins, to_builtins
+from tests.support.exporting import parsed
+from tests.support.histories import NOTHING
+
+START = 1_800_000_000.0
+NAME = "mistral:latest"
+GAPS = "ollama_model_idle_gap_seconds_count", f"model={NAME}"
+
+
+def attached(advising: LiveAdvice, *, max_models: int = 100) -> Metrics:
+    built = build(
+        view=lambda: NOTHING,
+        server=lambda: ServerState(up=True),
+        wall=lambda moment: moment,
+        log_lines=LogCounter(),
+        max_models=max_models,
+        runtime=False,
+        advice=advising.rows,
+    )
+    advising.attach(built.idle, built.labels, dict)
+    return built
+
+
+def poll(at: float, *deadlines: float, name: str = NAME) -> Polled:
+    models = tuple(RunningModel(name, "d", START + d, 9, 7_000_000_000) for d in deadlines)
+    moment = START + at
+    return Polled(moment, moment, answer=PsAnswer(models, 200, None, None, False, b""))  # noqa: FBT003 - the wire's
+
+
+def text(built: Metrics, accept: str = "") -> str:
+    return render(built.registry, accept=accept)[1].decode()
+
+
+def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_break_even() -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising)
+    advising.polled(poll(0, 250))
+    samples = parsed(text(built))
+    assert samples[GAPS] == 0
+    truncated = "ollama_model_idle_gap_truncated_seconds_total"
+    assert samples[truncated, f"le=30.0,model={NAME}"] == 0
+    assert samples["ollama_model_idle_gaps_inferred_total", f"model={NAME}"] == 0
+    assert samples["ollama_model_advice_samples", f"model={NAME}"] == 0
+    assert samples["ollama_model_advised_keep_alive_seconds", f"model={NAME}"] == 1800.0
+    assert samples["ollama_model_advice_memory_bytes", f"model={NAME}"] == 7e9
+    assert samples["ollama_model_advice_load_seconds", f"model={NAME}"] == pytest.approx(
+        1.5 + 7 / 1.5
+    )
+    assert ("ollama_model_last_keep_alive_seconds", f"model={NAME}") not in samples
+
+
+def test_polls_count_gaps_and_failed_polls_none() -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising)
+    for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
+        advising.polled(each)
+    error = TargetError(FailureReason.TIMEOUT, "")
+    advising.polled(Polled(START + 40, START + 45, error=error))
+    advising.polled(poll(45, 325))
+    samples = parsed(text(built))
+    assert samples[GAPS] == 1
+    assert samples["ollama_model_idle_gap_seconds_sum", f"model={NAME}"] == 75.0
+    assert samples["ollama_model_idle_gaps_inferred_total", f"model={NAME}"] == 1
+    assert samples["ollama_model_last_keep_alive_seconds", f"model={NAME}"] == 300.0
+
+
+def test_a_model_that_is_kept_for_ever_says_so() -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising)
+    advising.polled(poll(0, math.inf))
+    samples = parsed(text(built))
+    assert samples["ollama_model_last_keep_alive_seconds", f"model={NAME}"] == math.inf
+
+
+def test_models_beyond_the_limit_of_labels_have_no_advice() -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising, max_models=1)
+    for at, deadline in ((0, 250), (15, 250), (30, 325)):
+        advising.polled(poll(at, deadline))
+        advising.polled(poll(at + 0.1, deadline, name="one-more:latest"))
+    assert 'model="other"' not in text(built)
+
+
+def test_what_was_counted_outlives_the_process() -> None:
+    first, second = LiveAdvice(blind=60.0), LiveAdvice(blind=60.0)
+    before, after = attached(first), attached(second)
+    for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
+        first.polled(each)
+    before.idle.observe(NAME, 40.0, inferred=False)
+    saved = first.saved(Saved(None, (), ()))
+    second.restore(from_builtins(to_builtins(saved)).habits)
+    was, now = parsed(text(before)), parsed(text(after))
+    kept = {key for key in was if "idle_gap" in key[0] or "advi" in key[0]}
+    assert len(kept) > 45
+    assert {key: was[key] for key in kept} == {key: now[key] for key in kept}
+
+
+def test_loads_of_an_earlier_process_count_with_those_of_this_one() -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising)
+    advising.attach(built.idle, built.labels, lambda: {NAME: (20.0, 1)})
+    advising.restore({NAME: Habit(IdleGaps.of([50.0]), 0.0, 10.0, 1, 5_000_000_000)})
+    load = parsed(text(built))["ollama_model_advice_load_seconds", f"model={NAME}"]
+    assert load == 15.0
+
+
+def test_a_state_without_habits_or_with_other_bounds() -> None:
+    assert from_builtins({"last": None, "lives": [], "known": []}).habits == {}
+    damaged = {"gaps": {"counts": [1.0], "truncated": [], "total": 5.0}}
+    with pytest.raises(ValueError, match="other bounds"):
+        from_builtins({"last": None, "lives": [], "known": [], "habits": {NAME: damaged}})
+
+
+# -- rendering -------------------------------------------------------------------------------------
+
+
+def test_the_text_of_gaps_is_kept_until_one_is_added() -> None:
+    collector = IdleCollector()
+    collector.observe(NAME, 40.0, inferred=True)
+    first, again = list(collector.collect()), list(collector.collect())
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    assert all(isinstance(family, Unchanging) for family in first)
+    collector.observe(NAME, 50.0, inferred=False)
+    later = list(collector.collect())
+    assert [one is other for one, other in zip(first, later, strict=True)] == [False] * 3
+    assert next(s for s in later[0].samples if s.name.endswith("_count")).value == 2
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accept: str) -> None:
+    advising = LiveAdvice(blind=60.0)
+    built = attached(advising)
+    advising.polled(poll(0, 250))
+    built.idle.observe(NAME, 40.0, inferred=False)
+    first, second = text(built, accept), text(built, accept)
+    lines = [line for line in first.splitlines() if "scrape" not in line]
+    assert lines == [line for line in second.splitlines() if "scrape" not in line]
+    assert f'ollama_model_idle_gap_seconds_bucket{{le="60.0",model="{NAME}"}} 1.0' in lines
+    if accept:
+        assert first.count("# EOF") == 1
+        assert first.endswith("# EOF\n")
+        assert any(f.name == "ollama_model_idle_gap_seconds" for f in openmetrics(first))  # type: ignore[no-untyped-call]  # the library leaves it untyped
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"), [("", TEXT), ("application/openmetrics-text", OPENMETRICS)]
+)
+def test_a_filter_by_name_finds_kept_families_too(accept: str, kind: str) -> None:
+    built = attached(LiveAdvice(blind=60.0))
+    built.idle.meet(NAME)
+    names = ["ollama_model_idle_gap_seconds_count"]
+    headers, body = render(built.registry, accept=accept, names=names)
+    samples = [line for line in body.decode().splitlines() if not line.startswith("#")]
+    assert samples == [f'ollama_model_idle_gap_seconds_count{{model="{NAME}"}} 0.0']
+    assert headers["content-type"] == kind

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The poller on virtual time, with a client that answers from a list."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polled, Poller, Sinks
+from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
+from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
+from ollama_exporter.residency.poll_schedule import AFTER_FACT, Cadence
+from ollama_exporter.residency.tracker import Tracker
+from tests.support.virtual import now, run_virtually
+
+
+@dataclass(slots=True)
+class Listed:
+    """A client; `takes`: seconds of one answer; `fault`: raised instead of an answer."""
+
+    takes: float = 0.0
+    fault: Exception | None = None
+    inventory_fault: Exception | None = None
+    models: tuple[RunningModel, ...] = ()
+    polls: list[float] = field(default_factory=list)
+    inventories: list[float] = field(default_factory=list)
+    known_version: str = "0.33.0"
+    at_once: int = 0
+
+    async def ps(self) -> PsAnswer:
+        """Answer."""
+        self.polls.append(now())
+        self.at_once += 1
+        assert self.at_once == 1
+        await asyncio.sleep(self.takes)
+        self.at_once -= 1
+        if self.fault is not None:
+            raise self.fault
+        return PsAnswer(self.models, 200, None, None, len(self.polls) == 1, b"")
+
+    async def version(self) -> str:
+        """Answer."""
+        self.inventories.append(now())
+        if self.inventory_fault is not None:
+            raise self.inventory_fault
+        return self.known_version
+
+    async def tags(self) -> tuple[InstalledModel, ...]:
+        """Answer."""
+        return (InstalledModel("a:latest", "ab", 7, remote=False),)
+
+
+def poller(
+    client: Listed,
+    sinks: Sinks | None = None,
+    *,
+    cadence: Callable[[], Cadence] = lambda: Cadence(10.0),
+) -> Poller:
+    return Poller(
+        client,
+        Tracker(),
+        cadence,
+        sinks or Sinks(),
+        now=now,
+        wall=lambda moment: moment + 1000,
+        jitter=lambda: 0.0,
+    )
+
+
+async def for_a_while(polling: Poller, seconds: float) -> None:
+    task = asyncio.create_task(polling.run())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+REFUSED = TargetError(FailureReason.REFUSED, "refused")
+
+
+def test_polls_come_at_the_interval_from_start_to_start() -> None:
+    async def main() -> None:
+        client = Listed(takes=3.0)
+        polling = poller(client)
+        await for_a_while(polling, 35)
+        assert client.polls == [0, 10, 20, 30]
+        assert polling.state.up
+        assert polling.state.last_duration == 3
+        assert polling.state.last_success == 1033
+
+    run_virtually(main())
+
+
+def test_failures_back_off_up_to_the_interval_and_are_counted_by_reason() -> None:
+    async def main() -> None:
+        client = Listed(fault=REFUSED)
+        polling = poller(client)
+        await for_a_while(polling, 25)
+        assert client.polls == [0, 2, 6, 14, 24]
+        assert polling.state.failures == {FailureReason.REFUSED: 5}
+        assert not polling.state.up
+        assert polling.state.last_success is None
+        assert client.inventories == []
+
+    run_virtually(main())
+
+
+def test_an_unforeseen_exception_is_a_counted_failure_and_the_polls_go_on() -> None:
+    async def main() -> None:
+        errors: list[None] = []
+        client = Listed(fault=RuntimeError("a defect"))
+        polling = poller(client, Sinks(errors=lambda: errors.append(None)))
+        await polling.poll()
+        assert polling.state.failures == {FailureReason.MALFORMED: 1}
+        assert len(errors) == 1
+        client.fault = None
+        await polling.poll()
+        assert polling.state.up
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("sink", ["polled", "events"])
+def test_a_raising_sink_is_counted_and_the_polls_go_on(sink: str) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(sink)
+
+    async def main() -> None:
+        errors: list[None] = []
+        sinks = Sinks(errors=lambda: errors.append(None))
+        getattr(sinks, sink).append(broken)
+        client = Listed()
+        await for_a_while(poller(client, sinks), 25)
+        assert client.polls == [0, 10, 20]
+        assert len(errors) == 3
+
+    run_virtually(main())
+
+
+def test_callers_join_the_poll_under_way() -> None:
+    async def main() -> None:
+        client = Listed(takes=1.0)
+        polling = poller(client)
+        await asyncio.gather(polling.poll(), polling.poll(), polling.poll())
+        assert client.polls == [0]
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("takes", "waited"), [(0.2, 0.2), (5.0, SCRAPE_WAIT)])
+def test_a_scrape_waits_for_a_poll_but_not_long(takes: float, waited: float) -> None:
+    async def main() -> None:
+        client = Listed(takes=takes)
+        polling = poller(client)
+        await asyncio.gather(polling.refresh(), polling.refresh())
+        assert now() == pytest.approx(waited)
+        assert client.polls == [0]
+        await asyncio.sleep(takes)
+
+    run_virtually(main())
+
+
+def test_a_scrape_polls_only_if_the_last_poll_is_not_fresh() -> None:
+    async def main() -> None:
+        client = Listed()
+        polling = poller(client)
+        for _ in range(7):
+            await polling.refresh()
+            await asyncio.sleep(1)
+        assert client.polls == [0, 5]
+
+    run_virtually(main())
+
+
+def test_a_fact_brings_the_next_poll_forward() -> None:
+    async def main() -> None:
+        client = Listed()
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(4)
+        polling.tell(RequestStarted(now(), 1, "a:latest", stop=True))
+        await asyncio.sleep(2)
+        assert client.polls == [0, pytest.approx(4 + AFTER_FACT)]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("answered", "polls"), [(None, [0, 5 + AFTER_FACT]), (4.9, [0])])
+def test_a_request_that_waits_for_a_listed_model_is_looked_after(
+    answered: float | None, polls: list[float]
+) -> None:
+    async def main() -> None:
+        client = Listed()
+        client.models = (RunningModel("a:latest", "ab", 900.0, 7, 7, 4096),)
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(4)
+        polling.tell(RequestStarted(now(), 1, "a:latest"))
+        await asyncio.sleep(0.9)
+        if answered is not None:
+            polling.tell(RequestAnswered(now(), 1))
+        await asyncio.sleep(2)
+        assert client.polls == [pytest.approx(at) for at in polls]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_a_shorter_interval_counts_at_once() -> None:
+    async def main() -> None:
+        client, intervals = Listed(), [100.0]
+        polling = poller(client, cadence=lambda: Cadence(intervals[0]))
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(4)
+        intervals[0] = 10.0
+        polling.plan_again()
+        await asyncio.sleep(7)
+        assert client.polls == [0, 10]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_version_and_installed_models_are_asked_for_rarely() -> None:
+    async def main() -> None:
+        client = Listed()
+        polling = poller(client)
+        await for_a_while(polling, 2 * INVENTORY_INTERVAL + 5)
+        assert client.inventories == [0, INVENTORY_INTERVAL, 2 * INVENTORY_INTERVAL]
+        assert polling.state.version == "0.33.0"
+        assert polling.state.installed == (("a:latest", 7),)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("fault", [REFUSED, RuntimeError("a defect")])
+def test_a_failed_inventory_is_tried_again_soon_and_harms_no_poll(fault: Exception) -> None:
+    async def main() -> None:
+        client = Listed(inventory_fault=fault)
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(1)
+        client.inventory_fault = None
+        await asyncio.sleep(INVENTORY_INTERVAL / 2)
+        assert polling.state.version == "0.33.0"
+        assert len(client.inventories) == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_nothing_is_asked_of_a_server_that_is_down() -> None:
+    async def main() -> None:
+        client = Listed()
+        polling = poller(client)
+        task = asyncio.create_task(polling.run())
+        await asyncio.sleep(1)
+        client.fault = REFUSED
+        await asyncio.sleep(2 * INVENTORY_INTERVAL)
+        assert client.inventories == [0]
+        client.fault = None
+        await asyncio.sleep(20)
+        assert len(client.inventories) == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_a_poll_that_is_cancelled_with_its_poller_ends() -> None:
+    async def main() -> None:
+        polling = poller(Listed(takes=1000.0))
+        await for_a_while(polling, 1)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtually(main())
+
+
+def test_a_poll_without_answer_and_error_is_malformed() -> None:
+    fact = Polled(1.0, 2.0).fact()
+    assert fact == PollFailed(1.0, 2.0, FailureReason.MALFORMED)

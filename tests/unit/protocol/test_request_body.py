@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import math
+from typing import Any
+
+import pytest
+
+from ollama_exporter.protocol.request_body import NOTHING, RequestFields, read
+from ollama_exporter.protocol.routes import OTHER, route_of
+
+
+def asked(path: str = "/api/generate", *, complete: bool = True, **body: Any) -> RequestFields:
+    return read(route_of("POST", path), json.dumps(body).encode(), complete=complete)
+
+
+def test_model_keep_alive_and_options_are_read() -> None:
+    found = asked(model="m", prompt="hi", keep_alive="10m", options={"num_ctx": 8192}, stream=False)
+    assert found == RequestFields("m", 600.0, 8192, reloading=True, empty=False, stream=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("5m", 300), (-1, math.inf), (0, 0), ("0", 0), (1.5, 1.5), (None, None)],
+)
+def test_keep_alive_in_all_its_forms(written: object, seconds: float | None) -> None:
+    assert asked(model="m", prompt="x", keep_alive=written).keep_alive == seconds
+
+
+@pytest.mark.parametrize("refused", [True, "300", [], {}])
+def test_a_keep_alive_that_the_server_refuses_is_none(refused: object) -> None:
+    assert asked(model="m", prompt="x", keep_alive=refused).keep_alive is None
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/embeddings"])
+def test_the_other_apis_carry_neither_keep_alive_nor_options(path: str) -> None:
+    found = asked(path, model="m", keep_alive=0, options={"num_ctx": 1})
+    assert found == RequestFields("m")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "stop"),
+    [
+        ("/api/generate", {"keep_alive": 0}, True),
+        ("/api/generate", {"prompt": "", "keep_alive": 0.0}, True),
+        ("/api/chat", {"messages": [], "keep_alive": "0s"}, True),
+        ("/api/chat", {"messages": [{}], "keep_alive": 0}, False),
+        ("/api/generate", {"prompt": "x", "keep_alive": 0}, False),
+        ("/api/generate", {"keep_alive": "5m"}, False),
+        ("/api/embed", {"keep_alive": 0}, False),
+    ],
+)
+def test_a_stop_call_is_an_empty_one_with_keep_alive_zero(
+    path: str, body: dict[str, Any], *, stop: bool
+) -> None:
+    assert asked(path, model="m", **body).stop is stop
+
+
+@pytest.mark.parametrize(
+    ("options", "reloading", "num_ctx"),
+    [
+        ({"num_ctx": 4096}, True, 4096),
+        ({"num_gpu": 1}, True, None),
+        ({"use_mmap": None}, False, None),
+        ({"temperature": 0}, False, None),
+        ({"num_ctx": "x"}, True, None),
+        ("none", False, None),
+    ],
+)
+def test_options_that_can_force_a_reload(
+    options: object, *, reloading: bool, num_ctx: int | None
+) -> None:
+    found = asked(model="m", prompt="x", options=options)
+    assert (found.reloading, found.num_ctx) == (reloading, num_ctx)
+
+
+def test_the_beginning_of_a_long_body_is_enough() -> None:
+    route = route_of("POST", "/api/chat")
+    body = b'{"model":"m","options":{"num_ctx":9},"messages":[{"images":["' + b"A" * 5000
+    assert read(route, body, complete=False) == RequestFields("m", num_ctx=9, reloading=True)
+    tricky = b'{"format":{"model":"no"},"x":"\\",\\"model\\":\\"no","model":"m","messages":["'
+    assert read(route, tricky, complete=False).model == "m"
+
+
+def test_a_beginning_that_is_cut_is_not_taken_for_an_empty_prompt() -> None:
+    body = b'{"model":"m","keep_alive":0,"prompt":"long'
+    assert not read(route_of("POST", "/api/generate"), body, complete=False).stop
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"model":7}', b"null"])
+def test_what_cannot_be_read_says_nothing(body: bytes) -> None:
+    assert read(route_of("POST", "/api/generate"), body, complete=True).model is None
+    assert read(OTHER, body, complete=False).model is None
+
+
+def test_the_model_of_a_form_is_one_of_its_fields() -> None:
+    route = route_of("POST", "/v1/audio/transcriptions")
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n'
+        b"Content-Type: audio/wav\r\n\r\nRIFF\r\n--b\r\n"
+        b'Content-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--b--\r\n'
+    )
+    assert read(route, form, complete=True).model == "whisper"
+    assert read(route, b"RIFF", complete=True) == NOTHING
+
+
+def test_older_clients_call_the_model_name() -> None:
+    assert asked(name="m", prompt="x").model == "m"
+    assert asked(model="", prompt="x").model is None

@@ -1,0 +1,466 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What births and deaths of processes settle, rule by rule: see docs/unload-reasons.md."""
+
+from dataclasses import replace
+
+import pytest
+
+from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Source
+from ollama_exporter.residency.evidence.process_exits import MemoryWait
+from ollama_exporter.residency.facts import LogKind, ProcessesSeen, ProcessStarted
+from ollama_exporter.residency.poll_schedule import Cadence, next_poll
+from tests.support.story import START, Story, done, model, renamed
+
+
+def two_loaded() -> Story:
+    """Models a and b, whose runners 1 and 2 live; server 9."""
+    story = Story()
+    story.names("a", "b", "c")
+    story.server(0, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=0)
+    story.birth(-40, 2, "b", noticed=0)
+    story.poll(0, model("a", 300), model("b", 310))
+    return story
+
+
+def test_a_death_at_the_deadline_is_an_expiry_and_known_to_the_moment() -> None:
+    story = two_loaded()
+    story.death(300.01, 1)
+    story.poll(300.1, model("b", 310))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+    unload = story.unloads[0]
+    assert unload.not_after == START + 300.01
+    assert unload.not_after - unload.not_before <= 0.02
+
+
+def test_a_request_tells_a_deadline_that_no_poll_has_shown() -> None:
+    story = two_loaded()
+    story.request(1, "a", 100, answered=100.1, ended=100.5, keep_alive=3)
+    story.death(103.51, 1)
+    story.poll(103.6, model("b", 310))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
+@pytest.mark.parametrize("gap", [0.01, 0.16])
+def test_a_birth_at_once_names_the_evictor_where_nothing_is_waited_for(gap: float) -> None:
+    story = two_loaded()
+    for number, at in enumerate((100.0, 110.0, 120.0, 130.0)):
+        story.death(at, 1 if number == 0 else 2 + number)
+        story.birth(at + gap, 3 + number, "ca"[number % 2])
+        story.poll(at + 0.3, model("b", 310))
+        story.poll(at + 3, model("ca"[number % 2], at + 303), model("b", 310))
+    assert story.reasons() == [
+        (gone, Reason.EVICTED, f"{came}:latest") for gone, came in ("ac", "ca", "ac", "ca")
+    ]
+
+
+def test_on_a_cpu_a_birth_five_seconds_later_is_no_successor() -> None:
+    story = Story()
+    story.names("a", "b")
+    story.server(0, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=0)
+    story.poll(0, replace(model("a", 300), size_vram=0))
+    story.death(100, 1)
+    story.poll(100.1)
+    story.birth(105, 2, "b")
+    story.poll(110, model("b", 410))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_a_birth_after_the_wait_for_memory_names_the_evictor() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    assert story.reasons() == []
+    story.birth(105, 3, "c")
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+    assert story.unloads[0].settled_at == START + 105.2
+
+
+def test_the_same_weights_born_again_after_the_wait_were_given_other_options() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.birth(105, 3, "a")
+    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
+
+
+def test_other_weights_of_its_own_name_replaced_it() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.tell(renamed("a", "sha256-new", 104))
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
+
+
+def test_weights_that_have_no_name_yet_are_waited_for() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    assert story.reasons() == []
+    story.tell(renamed("a", "sha256-new", 107))
+    story.poll(107.5, model("b", 310))
+    assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
+
+
+def test_weights_that_nobody_names_evict_all_the_same() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    story.poll(161, model("b", 310))
+    assert story.reasons() == [("a", Reason.EVICTED, None)]
+
+
+def test_nobody_waited_for_the_room_of_what_was_stopped() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    for at in (100.1, 105.7, 107.5):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_dead_but_listed_is_a_crash_said_once_though_it_is_listed_on() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    assert story.state("a").resident == ()
+    story.poll(100.1, model("a", 300), model("b", 310))
+    assert (story.state("a").runner_up, story.state("b").runner_up) == (False, True)
+    assert len(story.state("a").resident) == 1
+    story.poll(102, model("a", 300), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+    story.poll(115, model("a", 300), model("b", 310))
+    story.poll(301, model("b", 310))
+    story.said += story.tracker.finish(START + 400)
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+    assert story.state("a").resident == ()
+    assert story.state("a").runner_up is None
+
+
+def test_an_out_of_memory_condemns_the_others_at_once() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.death(100.01, 2)
+    story.poll(100.2, model("a", 300))
+    for at in (102, 106, 108):
+        story.poll(at)
+    reasons = {name: reason for name, reason, _ in story.reasons()}
+    assert reasons == {"a": Reason.OUT_OF_MEMORY, "b": Reason.OUT_OF_MEMORY}
+
+
+def test_a_successor_that_is_listed_before_its_birth_is_known_is_no_crash() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.6, model("a", 400, context=8192), model("b", 310))
+    story.birth(100.05, 3, "a", noticed=101)  # the server of 0.24 lists what it loads
+    story.poll(101.1, model("a", 400, context=8192), model("b", 310))
+    story.poll(108, model("a", 400, context=8192), model("b", 310))
+    assert [reason for _, reason, _ in story.reasons()] == [Reason.OPTIONS_CHANGED]
+    assert story.state("a").pids == (3,)
+
+
+def test_a_load_is_seen_before_it_is_listed_and_measured() -> None:
+    story = two_loaded()
+    story.birth(20, 3, "c")
+    assert (story.state("c").loading_since, story.state("c").pids) == (START + 20, (3,))
+    assert story.state("c").resident == ()
+    for at in (20.3, 21, 22):
+        story.poll(at, model("a", 300), model("b", 310))
+    story.poll(22.5, model("a", 300), model("b", 310), model("c", 330))
+    loaded = story.said[-1]
+    assert isinstance(loaded, Loaded)
+    assert (loaded.load_seconds, loaded.measured) == (2.5, Measured.PROCESS)
+    assert loaded.witnessed == {Source.PROCESS}
+    assert (loaded.not_before, loaded.not_after) == (START + 22, START + 22.5)
+    assert story.state("c").loading_since is None
+    assert story.state("c").runner_up is True
+
+
+def test_a_load_that_takes_long_is_polled_for_ever_more_rarely() -> None:
+    story = two_loaded()
+    story.birth(20, 3, "c")
+    gaps, last = [], START + 20.3
+    for _ in range(12):
+        story.poll(last - START, model("a", 300), model("b", 310))
+        due = next_poll(Cadence(), story.tracker.view(), last_started=last, failures=0)
+        gaps.append(due - last)
+        last = due
+    assert 0.4 <= min(gaps) < 1
+    assert sorted(gaps) == gaps
+
+
+def test_the_server_dies_and_all_with_it() -> None:
+    story = two_loaded()
+    story.death(100, 9)
+    reasons = {(name, reason) for name, reason, _ in story.reasons()}
+    assert reasons == {("a", Reason.SERVER_RESTARTED), ("b", Reason.SERVER_RESTARTED)}
+    assert not any(isinstance(event, Restarted) for event in story.said)
+    assert story.tracker.view().server_started is None
+    story.death(100.4, 1)  # runners may outlive a killed server by a moment
+    story.server(101.2, 10, born=100.9)
+    assert [event for event in story.said if isinstance(event, Restarted)] == [
+        Restarted(START + 99.99, START + 100.9)
+    ]
+    assert story.tracker.view().server_started == START + 100.9
+    story.poll(102, new_connection=True)
+    assert len(story.unloads) == 2
+    assert sum(isinstance(event, Restarted) for event in story.said) == 1
+
+
+def test_a_server_that_ends_in_order_kills_its_runners_first() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.death(100.01, 2)
+    story.death(100.05, 9)
+    assert {reason for _, reason, _ in story.reasons()} == {Reason.SERVER_RESTARTED}
+
+
+def test_a_restart_within_a_scan_is_one_restart() -> None:
+    story = two_loaded()
+    story.server(100.5, 10, born=100.2)  # the death of 9 was missed
+    assert {reason for _, reason, _ in story.reasons()} == {Reason.SERVER_RESTARTED}
+    story.poll(101, new_connection=True)
+    assert sum(isinstance(event, Restarted) for event in story.said) == 1
+    assert len(story.unloads) == 2
+
+
+def test_a_lost_connection_is_no_restart_while_the_server_lives() -> None:
+    story = two_loaded()
+    story.poll(15, model("a", 400), model("b", 410), new_connection=True)
+    assert story.unloads == []
+
+
+def test_a_process_that_leaves_the_list_before_it_dies_is_unloaded_once() -> None:
+    story = two_loaded()
+    story.poll(100, model("b", 310))  # the newest servers remove first
+    assert story.unloads == []
+    story.death(101, 1)
+    story.poll(101.1, model("b", 310))
+    story.birth(106, 3, "c")
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_a_model_whose_process_stays_for_ever_is_judged_by_the_polls() -> None:
+    story = two_loaded()
+    story.poll(100, model("b", 310))
+    story.poll(106, model("b", 310))
+    story.poll(107, model("b", 310), model("c", 400))
+    story.said += story.tracker.finish(START + 300)
+    assert [name for name, _, _ in story.reasons()] == ["a"]
+    story.death(200, 1)
+    story.said += story.tracker.finish(START + 400)
+    assert len(story.unloads) == 1
+
+
+def test_a_pid_that_is_used_again_ends_the_life_of_before() -> None:
+    story = two_loaded()
+    story.birth(105, 1, "c")
+    story.poll(105.4, model("b", 310))
+    story.said += story.tracker.finish(START + 200)
+    assert [name for name, _, _ in story.reasons()] == ["a"]
+    assert story.state("c").loading_since == START + 105
+
+
+def test_a_death_that_was_never_born_is_nothing() -> None:
+    story = two_loaded()
+    story.death(50, 4711)
+    story.poll(51, model("a", 300), model("b", 310))
+    assert story.unloads == []
+
+
+def test_names_that_are_not_known_yet_fall_back_to_polls() -> None:
+    story = Story()
+    story.birth(-50, 1, "a", noticed=0)
+    story.birth(-40, 2, "b", noticed=0)
+    story.poll(0, model("a", 300), model("b", 310))
+    assert story.state("a").runner_up is None
+    story.death(100, 1)
+    assert story.unloads == []
+    story.poll(100.1, model("b", 310))
+    story.said += story.tracker.finish(START + 200)
+    assert [name for name, _, _ in story.reasons()] == ["a"]
+
+
+def test_what_cannot_be_seen_any_more_is_judged_by_the_polls() -> None:
+    story = two_loaded()
+    story.tell(ProcessesSeen(START + 50, seen=False))
+    assert story.state("a").runner_up is None
+    assert story.tracker.view().server_started is None
+    story.poll(60, model("a", 300), model("b", 310))
+    story.poll(299.9, model("a", 300), model("b", 310))
+    story.poll(300.5, model("b", 310))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+
+
+def test_a_dead_one_that_is_loaded_again_out_of_sight_is_a_load() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("a", 300), model("b", 310))
+    story.poll(102, model("a", 300), model("b", 310))
+    story.tell(ProcessesSeen(START + 103, seen=False))
+    story.poll(104, model("a", 300), model("b", 310))
+    assert story.state("a").runner_up is False
+    story.poll(120, model("a", 420), model("b", 310))
+    assert isinstance(story.said[-1], Loaded)
+    assert story.state("a").runner_up is None
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+
+
+def test_a_death_at_a_moment_that_only_a_scan_told_is_judged_by_the_polls() -> None:
+    story = two_loaded()
+    story.poll(99, model("a", 300), model("b", 310))
+    story.death(100.9, 1, alive=99.9)
+    assert story.tracker.view().urgent == START + 100.9
+    story.poll(101, model("b", 310))
+    story.birth(105, 3, "c")  # who knows whether five seconds lie between the two
+    for at in (105.5, 106, 106.5, 107, 107.5, 108, 108.5):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == []
+    story.poll(109, model("b", 310), model("c", 400))
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_dead_but_listed_is_a_crash_whenever_it_died() -> None:
+    story = two_loaded()
+    story.death(100.9, 1, alive=99.9)
+    for at in (101, 103):
+        story.poll(at, model("a", 300), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+    assert story.state("a").runner_up is False
+
+
+def test_a_load_that_needs_two_victims_names_both() -> None:
+    story = two_loaded()
+    story.birth(5, 3, "c")
+    for at in (5.3, 6, 7):
+        story.poll(at, model("a", 300), model("b", 310))
+    big = model("c", 600, size=60)
+    story.poll(7.5, model("a", 300), model("b", 310), big)
+    story.death(600, 3)  # its deadline
+    story.poll(600.1, model("a", 900), model("b", 910))
+    story.death(700, 1)
+    story.poll(700.1, model("b", 910))
+    story.death(705, 2)
+    story.poll(705.1)
+    story.birth(710, 4, "c")
+    story.poll(710.3)
+    story.said += story.tracker.finish(START + 900)
+    early = [(name, reason, by) for name, reason, by in story.reasons() if name != "c"]
+    # Beside a and b there was room for c before, so nobody can tell why a left; b made room.
+    assert ("b", Reason.EVICTED, "c:latest") in early
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ((LogKind.TIMER_EXPIRED, LogKind.EXPIRING, LogKind.KILLED), Reason.EXPIRED),
+        ((LogKind.RELOADING, LogKind.EVICTING, LogKind.EXPIRING, LogKind.KILLED),
+         Reason.OPTIONS_CHANGED),
+        ((LogKind.IDLE_AT_ZERO, LogKind.EXPIRING, LogKind.KILLED), Reason.STOPPED),
+        ((LogKind.EXPIRING, LogKind.KILLED), Reason.STOPPED),
+        ((LogKind.EVICTING, LogKind.IDLE, LogKind.TIMER_EXPIRED, LogKind.EXPIRING,
+          LogKind.KILLED), Reason.EXPIRED),
+    ],
+)  # fmt: skip
+def test_at_debug_level_the_log_decides(said: tuple[LogKind, ...], reason: Reason) -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    for kind in (*said, LogKind.REMOVED):
+        story.log(100.001, kind, "a", pid=77)  # pids of another namespace
+    story.poll(100.1, model("b", 310))
+    assert story.reasons() == [("a", reason, None)]
+    assert story.unloads[0].evidence[0].startswith("the log: ")
+
+
+def test_without_processes_the_log_decides_as_well() -> None:
+    story = Story()
+    story.poll(0, model("a", 300), model("b", 310))
+    for kind in (LogKind.EXPIRING, LogKind.KILLED, LogKind.REMOVED):
+        story.log(10, kind, "a", pid=77)
+    story.poll(10.1, model("b", 310))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_the_default_level_tells_an_out_of_memory_and_what_fails_by_itself() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.log(100.02, LogKind.OUT_OF_MEMORY, "a")
+    story.poll(100.1, model("a", 300), model("b", 310))
+    story.poll(102, model("b", 310))
+    assert story.reasons() == [("a", Reason.OUT_OF_MEMORY, None)]
+    story.death(200, 2)
+    story.log(200.01, LogKind.RUNNER_DIED)
+    story.poll(200.1)
+    story.poll(202)
+    assert story.reasons()[1] == ("b", Reason.CRASHED, None)
+
+
+def test_the_default_level_tells_that_room_was_wanted() -> None:
+    story = two_loaded()
+    story.log(100, LogKind.ROOM_WANTED)
+    story.death(100.001, 1)
+    story.poll(100.1, model("b", 310))
+    story.poll(102, model("b", 310))
+    story.log(103.2, LogKind.LOAD_STARTED, "c")  # not after a usual wait
+    story.poll(103.3, model("b", 310))
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_the_log_s_own_figure_is_the_load_time() -> None:
+    story = two_loaded()
+    story.birth(20, 3, "c")
+    story.log(20, LogKind.LOAD_STARTED, "c")
+    story.tell(done(22.28, 2.28))
+    story.poll(23, model("a", 300), model("b", 310), model("c", 330))
+    loaded = story.said[-1]
+    assert isinstance(loaded, Loaded)
+    assert (loaded.load_seconds, loaded.measured) == (2.28, Measured.LOG)
+
+
+def test_a_listing_that_contradicts_the_log_is_counted_and_believed() -> None:
+    story = two_loaded()
+    for kind in (LogKind.EXPIRING, LogKind.KILLED, LogKind.REMOVED):
+        story.log(10, kind, "a", pid=77)
+    for at in (11, 15, 30):
+        story.poll(at, model("a", 300), model("b", 310))
+    assert story.unloads == []
+    assert story.tracker.view().contradictions == 1
+
+
+def test_an_unload_and_a_load_between_two_polls_contradict_nothing() -> None:
+    story = two_loaded()
+    for kind in (LogKind.EXPIRING, LogKind.KILLED, LogKind.REMOVED):
+        story.log(10, kind, "a", pid=77)
+    story.log(10.2, LogKind.LOAD_STARTED, "a")
+    story.poll(15, model("a", 315), model("b", 310))
+    assert story.tracker.view().contradictions == 0
+
+
+# -- how long the server waits ---------------------------------------------------------------------
+
+
+def test_a_server_on_a_cpu_waits_for_nothing() -> None:
+    rhythm = MemoryWait()
+    for _ in range(6):
+        rhythm.learn(0.004)
+    assert rhythm.none
+    assert rhythm.usual(0.01) is True
+    assert rhythm.usual(5.0) is False
+
+
+def test_a_server_with_a_gpu_waits_until_it_gives_up() -> None:
+    rhythm = MemoryWait()
+    assert rhythm.usual(5.0) is True
+    assert rhythm.usual(3.0) is None
+    for _ in range(8):
+        rhythm.learn(5.004)
+    assert not rhythm.none
+    assert rhythm.usual(5.01) is True
+    assert rhythm.usual(5.2) is False
+    assert rhythm.usual(3.0) is False
+    assert rhythm.usual(0.05) is False
