@@ -9,7 +9,7 @@ from typing import Final
 
 from ollama_exporter.actions.autopilot import Advised, AutopilotRunner
 from ollama_exporter.actions.defaults.apply import DefaultsApplier
-from ollama_exporter.actions.defaults.rules import Rules
+from ollama_exporter.actions.defaults.rewrite_rules import Rules
 from ollama_exporter.actions.keep_warm.run import KeepWarmRunner, Surroundings
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.shared_blobs import SharedBlobs

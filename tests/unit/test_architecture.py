@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -67,6 +69,21 @@ def test_no_file_outgrows_a_reader() -> None:
         if path.suffix == ".py" and len(path.read_text(encoding="utf-8").splitlines()) > LONGEST
     }
     assert not long, f"split these: {sorted(long)}"
+
+
+def test_no_two_files_share_a_name() -> None:
+    names = Counter(path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_two_classes_share_a_name() -> None:
+    names = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_file_names_a_registry_or_a_folder_outside_the_project() -> None:

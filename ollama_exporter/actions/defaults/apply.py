@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ollama_exporter.actions import renew
-from ollama_exporter.actions.defaults.rules import Changed, ResidentRunner, Rules, change
+from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunner, Rules, change
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.renew import Kept
 from ollama_exporter.actions.shared_blobs import SharedBlobs

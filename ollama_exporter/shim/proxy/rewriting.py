@@ -7,7 +7,7 @@ Only bodies within the bound that is looked at anyway; all others pass as they c
 import asyncio
 from typing import Final, Protocol
 
-from ollama_exporter.actions.defaults.rules import Changed
+from ollama_exporter.actions.defaults.rewrite_rules import Changed
 from ollama_exporter.protocol.request_body import PEEK
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange

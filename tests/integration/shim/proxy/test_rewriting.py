@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
-from ollama_exporter.actions.defaults.rules import Changed, Rules, change
+from ollama_exporter.actions.defaults.rewrite_rules import Changed, Rules, change
 from ollama_exporter.protocol.request_body import PEEK
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.residency.facts import RequestStarted

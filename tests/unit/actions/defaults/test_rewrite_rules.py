@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
-from ollama_exporter.actions.defaults.rules import Changed, ResidentRunner, Rules, change
+from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunner, Rules, change
 from ollama_exporter.protocol.routes import Route, route_of
 
 GENERATE = route_of("POST", "/api/generate")
