@@ -52,7 +52,7 @@ def setup(*, level: str, as_json: bool, counter: logging.Handler | None = None) 
 
 
 def _short(name: str) -> str:
-    """Return a logger's name without the package; a room's main file, `poller.poller`, as `poller`."""
+    """Return a logger's name without the package; `poller.poller` becomes `poller`."""
     name = name.removeprefix(f"{NAMESPACE}.")
     room, _, file = name.rpartition(".")
     return room if room == file else name

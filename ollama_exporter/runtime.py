@@ -135,7 +135,7 @@ class Exporter:
         window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
         self._tracker, self._advising = Tracker(window=window), LiveAdvice(blind=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
-        self._sinks = Sinks(events=[self._record], polled=[self._advising.polled])
+        self._sinks = Sinks(on_poll=[self._advising.polled])
         self._poller = Poller(
             self._client,
             self._tracker,
@@ -154,8 +154,8 @@ class Exporter:
             up=lambda: self._poller.state.up,
             errors=lambda: self._sinks.errors(),  # noqa: PLW0108 - replaced when metrics are built
         )
-        self._sinks.polled.append(self._polled)
-        self._sinks.installed.append(self._machine.installed)
+        self._sinks.on_poll.append(self._polled)
+        self._sinks.on_installed.append(self._machine.installed)
         self._recorder: Recorder | None = None
         self._metrics = self._build(settings)
         self._sinks.errors = self._metrics.exporter.errors.inc
@@ -168,7 +168,10 @@ class Exporter:
             advice=self._advising.current,
             touched=self._advising.gaps.touched,
         )
-        self._sinks.events.append(self.actor.saw)
+        self._sinks.on_event += [self._metrics.lifecycle.on_event, self._log_event]
+        self._sinks.on_change.append(self.actor.saw)
+        if onlookers.events is not None:
+            self._sinks.on_change.append(onlookers.events)
         self._metrics.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
 
     def _build(self, settings: Settings) -> Metrics:
@@ -283,12 +286,8 @@ class Exporter:
         if polled.answer is not None:
             self._machine.listed(polled.answer.models)
 
-    def _record(self, events: tuple[Event, ...], view: View) -> None:
-        for event in events:
-            self._metrics.lifecycle.on_event(event)
-            log_event(event, self._timeline.wall)
-        if self._onlookers.events is not None:
-            self._onlookers.events(events, view)
+    def _log_event(self, event: Event) -> None:
+        log_event(event, self._timeline.wall)
 
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:

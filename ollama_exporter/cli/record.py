@@ -18,7 +18,7 @@ from ollama_exporter.host.machine import Machine
 from ollama_exporter.poller.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.recordings.format import Writer
-from ollama_exporter.residency.events import Event, Loaded, Unloaded, View
+from ollama_exporter.residency.events import Event, Loaded, Unloaded
 from ollama_exporter.residency.facts import LogSaid, ProcessFact
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
@@ -97,7 +97,7 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
             machine.listed(poll.answer.models)
 
     timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
-    sinks = Sinks(polled=[polled], events=[_say])
+    sinks = Sinks(on_poll=[polled], on_event=[_say])
     poller = Poller(
         client,
         Tracker(),
@@ -116,7 +116,7 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
         up=lambda: poller.state.up,
         errors=sinks.errors,
     )
-    sinks.installed.append(machine.installed)
+    sinks.on_installed.append(machine.installed)
     click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -150,9 +150,8 @@ def _write(writer: Writer, poll: Polled) -> None:
     )
 
 
-def _say(events: tuple[Event, ...], _view: View) -> None:
-    for event in events:
-        if isinstance(event, Loaded):
-            click.echo(f"loaded    {event.model.name}", err=True)
-        elif isinstance(event, Unloaded):
-            click.echo(f"unloaded  {event.model.name}  {event.reason}", err=True)
+def _say(event: Event) -> None:
+    if isinstance(event, Loaded):
+        click.echo(f"loaded    {event.model.name}", err=True)
+    elif isinstance(event, Unloaded):
+        click.echo(f"unloaded  {event.model.name}  {event.reason}", err=True)

@@ -4,9 +4,9 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, ParamSpec, Protocol
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.collectors.server_collector import ServerState
@@ -23,6 +23,7 @@ VIEW_DELAY: Final = 0.05  # seconds between a request's fact and what a scrape s
 INVENTORY_RETRY: Final = 15.0  # while the version is not known
 INVENTORY_INTERVAL: Final = 600.0  # between two looks at version and installed models
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 
 class PsClient(Protocol):
@@ -66,12 +67,29 @@ class Polled:
 
 @dataclass(slots=True)
 class Sinks:
-    """Who hears of polls and events. A raising one is logged and counted, the polls go on."""
+    """Functions that receive polls and events.
 
-    polled: list[Callable[[Polled], None]] = field(default_factory=list)
-    installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
-    events: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
+    Each call is isolated: if one raises, the error is logged and counted, and the other sinks and
+    the other events are still delivered.
+    """
+
+    on_poll: list[Callable[[Polled], None]] = field(default_factory=list)
+    on_installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
+    on_event: list[Callable[[Event], None]] = field(default_factory=list)
+    on_change: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
+    """Called after each poll, also without events, and after each fact that settled events."""
     errors: Callable[[], None] = lambda: None
+
+    def deliver(
+        self, sinks: Sequence[Callable[P, None]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Call each sink on its own."""
+        for sink in sinks:
+            try:
+                sink(*args, **kwargs)
+            except Exception:
+                self.errors()
+                logger.exception("Sink failed", extra={"sink": getattr(sink, "__qualname__", "")})
 
 
 class Poller:
@@ -170,12 +188,7 @@ class Poller:
         self._digest(polled.fact())
         if polled.answer is not None:
             self._note(polled)
-        try:
-            for sink in self._sinks.polled:
-                sink(polled)
-        except Exception:
-            self._sinks.errors()
-            logger.exception("Poll could not be recorded")
+        self._sinks.deliver(self._sinks.on_poll, polled)
         self._wake.set()  # a scrape's poll may show a deadline that lies before the poll planned
 
     def _note(self, polled: Polled) -> None:
@@ -209,12 +222,9 @@ class Poller:
 
     def _hand_on(self, events: tuple[Event, ...]) -> None:
         self._renew()
-        try:
-            for sink in self._sinks.events:
-                sink(events, self.view)
-        except Exception:
-            self._sinks.errors()
-            logger.exception("Event could not be recorded")
+        for event in events:
+            self._sinks.deliver(self._sinks.on_event, event)
+        self._sinks.deliver(self._sinks.on_change, events, self.view)
 
     def _observe(self, fact: Fact) -> tuple[Event, ...]:
         """Feed the tracker. A defect in it must not end the polls: it is counted and logged."""
@@ -270,8 +280,6 @@ class Poller:
             try:
                 version = await self._client.version()
                 installed = await self._client.tags()
-                for sink in self._sinks.installed:
-                    sink(installed)
             except TargetError as err:
                 logger.debug("Inventory failed", extra={"err": str(err)})
                 continue
@@ -279,6 +287,7 @@ class Poller:
                 self._sinks.errors()
                 logger.exception("Inventory failed in a way that was not foreseen")
                 continue
+            self._sinks.deliver(self._sinks.on_installed, installed)
             if version != self.state.version:
                 logger.info("Server version", extra={"version": version})
             sizes = tuple((model.name, model.size) for model in installed)

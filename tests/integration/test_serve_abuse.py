@@ -176,7 +176,7 @@ def test_a_raising_sink_of_polls_does_not_end_them() -> None:
     async def check(_poller: Poller, _clock: Clock) -> None:
         await until(lambda: len(fake.asked) == 3)
 
-    sinks = Sinks(polled=[full], errors=lambda: errors.append(1))
+    sinks = Sinks(on_poll=[full], errors=lambda: errors.append(1))
     asyncio.run(polling(fake, sinks, check, 0.05))
     assert len(errors) >= 2
 

@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,6 +11,7 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polled, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
+from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
 from ollama_exporter.residency.poll_schedule import AFTER_FACT, Cadence
 from ollama_exporter.residency.tracker import Tracker
@@ -77,6 +78,7 @@ async def for_a_while(polling: Poller, seconds: float) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+LISTED = RunningModel("a:latest", "ab", 900.0, 7, 7, 4096)
 REFUSED = TargetError(FailureReason.REFUSED, "refused")
 
 
@@ -122,7 +124,7 @@ def test_an_unforeseen_exception_is_a_counted_failure_and_the_polls_go_on() -> N
     run_virtually(main())
 
 
-@pytest.mark.parametrize("sink", ["polled", "events"])
+@pytest.mark.parametrize("sink", ["on_poll", "on_change"])
 def test_a_raising_sink_is_counted_and_the_polls_go_on(sink: str) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError(sink)
@@ -135,6 +137,49 @@ def test_a_raising_sink_is_counted_and_the_polls_go_on(sink: str) -> None:
         await for_a_while(poller(client, sinks), 25)
         assert client.polls == [0, 10, 20]
         assert len(errors) == 3
+
+    run_virtually(main())
+
+
+def test_a_raising_sink_costs_no_other_sink_and_no_other_event() -> None:
+    async def main() -> None:
+        errors: list[None] = []
+        heard: list[str] = []
+        sinks = Sinks(errors=lambda: errors.append(None))
+
+        def broken(event: Event) -> None:
+            raise RuntimeError(event)
+
+        def broken_change(events: tuple[Event, ...], _: View) -> None:
+            raise RuntimeError(events)
+
+        def hear(event: Event) -> None:
+            assert isinstance(event, Found)
+            heard.append(event.model.name)
+
+        sinks.on_event += [broken, hear]
+        sinks.on_change += [broken_change, lambda events, _: heard.append(f"{len(events)} events")]
+        client = Listed(models=(LISTED, replace(LISTED, name="b:latest")))
+        await poller(client, sinks).poll()
+        assert heard == ["a:latest", "b:latest", "2 events"]
+        assert len(errors) == 3
+
+    run_virtually(main())
+
+
+def test_a_raising_sink_of_the_inventory_costs_no_other_sink() -> None:
+    async def main() -> None:
+        errors: list[None] = []
+        heard: list[int] = []
+        sinks = Sinks(errors=lambda: errors.append(None))
+
+        def broken(installed: tuple[InstalledModel, ...]) -> None:
+            raise RuntimeError(installed)
+
+        sinks.on_installed += [broken, lambda installed: heard.append(len(installed))]
+        polling = poller(Listed(), sinks)
+        await for_a_while(polling, 1)
+        assert (heard, len(errors), polling.state.version) == ([1], 1, "0.33.0")
 
     run_virtually(main())
 
@@ -195,7 +240,7 @@ def test_a_request_that_waits_for_a_listed_model_is_looked_after(
 ) -> None:
     async def main() -> None:
         client = Listed()
-        client.models = (RunningModel("a:latest", "ab", 900.0, 7, 7, 4096),)
+        client.models = (LISTED,)
         polling = poller(client)
         task = asyncio.create_task(polling.run())
         await asyncio.sleep(4)
