@@ -13,6 +13,7 @@ from deploy.prometheus.manifest import manifest
 from ollama_exporter.cli.bundled_files import bundled
 from tests.docs.test_docs import every_flag
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
 DEPLOY: Final = ROOT / "deploy"
@@ -78,7 +79,7 @@ def test_the_routing_of_alertmanager_is_valid_and_names_alerts_that_exist() -> N
 
 
 def check(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -162,7 +162,6 @@ def findings(text: str) -> dict[str, Finding]:
 POLLS: Final = [POLL * n for n in range(1, int(DURATION / POLL))]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("requests", [True, False], ids=["requests seen", "polls alone"])
 def test_what_the_advice_promises_comes_true_within_15_percent(*, requests: bool) -> None:
     before = rehearse(script({}), start=START, polls=POLLS)

@@ -21,6 +21,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.exporting import Running, exporting
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.prometheus import (
     Prometheus,
     alertmanager,
@@ -30,7 +31,6 @@ from tests.support.prometheus import (
 )
 
 RULES: Final = sorted((ROOT / "dashboards" / "rules").glob("*.yaml"))
-PATIENCE: Final = 30.0  # seconds; only a failing test waits that long
 STAGE: Final = Config(
     host=Host(memory=7 * GIB, recovery=0.2, convergence=0.2),  # one model at a time
     catalogue=default_catalogue().compressed(20.0),
@@ -108,7 +108,6 @@ async def scene(here: Path, *expected: str) -> AsyncIterator[Scene]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 def test_what_happens_is_told_with_its_cause_and_taken_back_when_it_is_over(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path, "mistral") as it:

@@ -10,6 +10,7 @@ import pytest
 
 import ollama_exporter
 from ollama_exporter.cli.main import COMMANDS
+from tests.support.patience import PATIENCE
 
 PROGRAM: Final = [sys.executable, "-m", "ollama_exporter"]
 
@@ -20,7 +21,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -49,7 +50,7 @@ def test_the_version_is_told_without_loading_a_web_server() -> None:
         [sys.executable, "-X", "importtime", "-m", "ollama_exporter", "--version"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import pytest
 
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
 URL: Final = re.compile(r"^ *(?:its )?(\S.*?) {2,}(http://127\.0\.0\.1:\d+)", re.MULTILINE)
 
 
-@pytest.mark.timeout(90)
 def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -> None:
     for name in ("prometheus", "alertmanager"):
         program(name)
@@ -36,7 +35,7 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
             text = _read_until(process, "Ctrl-C")
             urls = dict(URL.findall(text))
             assert len(urls) == 6
-            with httpx.Client(trust_env=False, timeout=10) as http:
+            with httpx.Client(trust_env=False, timeout=PATIENCE) as http:
                 assert http.get(f"{urls['simulated Ollama']}/api/ps").json() == {"models": []}
                 assert "ollama_up 1" in http.get(f"{urls['exporter']}/metrics").text
                 assert http.get(f"{urls['proxy']}/api/version").status_code == 200
@@ -45,7 +44,7 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
                 assert http.get(f"{urls['Alertmanager']}/api/v2/alerts").json() == []
             process.send_signal(signal.SIGINT)
             asked = time.monotonic()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert time.monotonic() - asked < 15
@@ -71,7 +70,7 @@ def test_a_missing_program_is_said_in_one_line() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1

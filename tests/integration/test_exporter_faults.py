@@ -13,7 +13,7 @@ import pytest
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.residency.events import Found, Loaded, Reason, Restarted, Unloaded
-from tests.support.exporting import PATIENCE, Running, Samples, exporting, until
+from tests.support.exporting import Running, Samples, exporting, until
 from tests.support.faultserver import (
     Behaviour,
     FaultServer,
@@ -29,6 +29,7 @@ from tests.support.faultserver import (
     silent,
     trickling,
 )
+from tests.support.patience import PATIENCE
 
 MODEL: Final = "llama3.2:1b"
 HOUR: Final = 3600.0

@@ -25,9 +25,9 @@ from click.testing import CliRunner
 from ollama_exporter.cli.main import cli
 from tests.support.exporting import same_logger
 from tests.support.faultserver import closed_port
+from tests.support.patience import PATIENCE
 
 PROGRAM: Final = [sys.executable, "-m", "ollama_exporter"]
-PATIENCE: Final = 15.0  # seconds; only a failing test waits that long
 SMALL_FILES: Final = 8  # bytes: no state fits
 
 
@@ -161,7 +161,7 @@ def test_a_port_in_use_is_one_line_and_exit_1() -> None:
             [*PROGRAM, f"--web.listen-address={address}"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 1

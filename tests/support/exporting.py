@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ollama_exporter.config.load import Settings
 from ollama_exporter.residency.events import Event
 from ollama_exporter.runtime import Onlookers, run
+from tests.support.patience import PATIENCE
 
-PATIENCE: Final = 20.0  # seconds; only a failing test waits that long
 FAST: Final = Settings(
     poll_interval=0.05,
     ollama_timeout=0.3,

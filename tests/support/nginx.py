@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 from tests.support.rawserver import Link
 
-PATIENCE: Final = 20.0  # seconds; only a failing start waits that long
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CONFIGURATION: Final = """
 daemon off;

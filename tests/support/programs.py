@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 # It shares its bounds with the histogram of idle gaps so that queries can join the two by `le`.
 JOINED_BY_LE: Final = (
     'ollama_model_idle_gap_truncated_seconds_total non-histogram metrics should not have "le" label'
@@ -32,7 +34,7 @@ def check_metrics(exposition: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     said = (checked.stdout + checked.stderr).splitlines()
     assert said or checked.returncode == 0

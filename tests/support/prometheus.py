@@ -23,11 +23,11 @@ import yaml
 
 from deploy.stack.configuration import prometheus_config
 from deploy.stack.daemons import free_port, running
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
 __all__ = ["free_port"]  # for those who start what is scraped
 
-PATIENCE: Final = 20.0  # seconds that a query is repeated for
 INTERVAL: Final = "250ms"  # of scrapes and of rules
 Vector = list[tuple[dict[str, str], float]]  # labels and value of each series
 Matrix = list[tuple[dict[str, str], list[tuple[float, float]]]]  # moment and value of each sample

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Literal, cast
 
+from tests.support.patience import PATIENCE
 from tests.support.wire import Message, read_answer, read_request
 
-PATIENCE: Final = 20.0  # seconds; only a failing test waits that long
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 End = Literal["fin", "reset"]
 

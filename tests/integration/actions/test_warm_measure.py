@@ -24,6 +24,7 @@ from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catal
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load, TrueReason, Unload
 from tests.support.faultserver import closed_port
+from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(100.0)  # loads of 30 to 750 ms
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05, context=4096)
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(self, sim: Simulator, loop: asyncio.AbstractEventLoop) -> None:
         self.sim, self.loop = sim, loop
-        self.http = httpx.Client(base_url=sim.url, trust_env=False, timeout=20)
+        self.http = httpx.Client(base_url=sim.url, trust_env=False, timeout=PATIENCE)
 
     def ask(self, model: str, **body: Any) -> None:
         whole = {"model": model, "prompt": "hi [[n=1]]", "stream": False, **body}

@@ -45,7 +45,6 @@ def mean(table: Table, policy: str, even: float) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_on_fifteen_families_the_advice_reaches_its_reference_from_requests_and_polls() -> None:
     command = [sys.executable, "-m", "bench.keepalive", "--every=60", "--copies=1", "--digits=4"]
     # Without coverage, which takes ten times as long and learns nothing of the advice.

@@ -24,6 +24,7 @@ from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support.exporting import until
+from tests.support.patience import PATIENCE
 
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:
@@ -50,7 +51,7 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
             assert process.stderr is not None
             said = (await process.stderr.readline()).decode()
             ask = {"model": "llama3.2", "prompt": "[[n=3]]", "keep_alive": 2}
-            await client.post(f"{sim.url}/api/generate", json=ask, timeout=30)
+            await client.post(f"{sim.url}/api/generate", json=ask, timeout=PATIENCE)
             while b"unloaded" not in (line := await process.stderr.readline()):
                 said += line.decode()
             await asyncio.sleep(
@@ -116,7 +117,7 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
             await process.stderr.readline()
             await until(lambda: b'"show"' in file.read_bytes())
             ask = {"model": "llama3.2", "prompt": "[[n=3]]"}
-            await client.post(f"{sim.url}/api/generate", json=ask, timeout=30)
+            await client.post(f"{sim.url}/api/generate", json=ask, timeout=PATIENCE)
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(
                     "time=2026-11-23T20:03:49.426Z level=INFO source=x.go:1 "
@@ -126,7 +127,7 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
             await until(lambda: b'"runner"' in file.read_bytes())
             await until(lambda: file.read_bytes().count(b'"expires_at"') > 3)
             stop = {"model": "llama3.2", "keep_alive": 0}
-            await client.post(f"{sim.url}/api/generate", json=stop, timeout=30)
+            await client.post(f"{sim.url}/api/generate", json=stop, timeout=PATIENCE)
             await until(lambda: b'"exited"' in file.read_bytes())
             polls = file.read_bytes().count(b'"poll"')
             await until(lambda: file.read_bytes().count(b'"poll"') > polls + 2)

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
 RULES: Final = ROOT / "dashboards" / "rules"
@@ -17,7 +18,11 @@ TESTS: Final = sorted(RULES.glob("tests/*.yaml"))
 def promtool(*arguments: str) -> str:
     """Run it; return what it says, for a failure's message."""
     done = subprocess.run(
-        [program("promtool"), *arguments], capture_output=True, text=True, timeout=50, check=False
+        [program("promtool"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

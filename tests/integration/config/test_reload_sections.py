@@ -15,6 +15,7 @@ from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load
 from tests.support.exporting import Records, parsed, same_logger, until
+from tests.support.patience import PATIENCE
 
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
 CATALOGUE = default_catalogue().compressed(200.0)
@@ -59,7 +60,7 @@ def test_sections_come_and_go_without_a_restart(tmp_path: Path) -> None:
                 for r in log.records
                 if r.getMessage() in ("Listening on", "Proxy listening on")
             )
-            async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
                 await changes(sim, client, web, proxy)
             stop.set()
             await task

@@ -19,6 +19,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
 from ollama_exporter.simulator.workload_client import ask
 from tests.support.exporting import Running, Samples, exporting, until
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 SPEED: Final = 30.0  # loads take half a second to a second
@@ -111,7 +112,7 @@ def test_a_crash_is_known_while_the_model_is_still_listed() -> None:
             )
             assert time.monotonic() - died < 2.0
             assert value(samples, "ollama_model_loaded", MODEL) == 1.0
-            async with asyncio.timeout(20.0):  # others might have been condemned with it
+            async with asyncio.timeout(PATIENCE):  # others might have been condemned with it
                 while not unloads(exporter):  # noqa: ASYNC110 - the next polls tell
                     await asyncio.sleep(0.05)
             assert unloads(exporter) == [("mistral:latest", Reason.CRASHED)]

@@ -21,6 +21,7 @@ from ollama_exporter.shim.observation import Outcome
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 from tests.support.proxying import Proxied, proxied
 
@@ -50,7 +51,7 @@ def sdkcalls(folder: Path | None, *arguments: str) -> list[Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -220,7 +221,7 @@ def test_ollama_s_javascript_client_gets_the_same_through_the_proxy() -> None:
                     capture_output=True,
                     text=True,
                     check=True,
-                    timeout=50,
+                    timeout=PATIENCE,
                 ).stdout
             )
             for url in (server, proxy)

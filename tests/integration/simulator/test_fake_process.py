@@ -16,6 +16,7 @@ import pytest
 
 from ollama_exporter.simulator.fake_process import PADDING, READY, laid_out
 from ollama_exporter.simulator.process_manager import runner_command
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="it is for Linux only")
 COMMAND: Final = [sys.executable, "-m", "ollama_exporter.simulator.fake_process", "x" * PADDING]
@@ -23,7 +24,7 @@ WEIGHTS: Final = f"sha256-{'a' * 64}"
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, condition
         time.sleep(0.01)

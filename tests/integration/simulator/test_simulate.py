@@ -20,6 +20,7 @@ from ollama_exporter.cli.main import cli
 from ollama_exporter.cli.simulate import keep_alive_seconds, listen_address, memory_size
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.simulator.state import NEVER
+from tests.support.patience import PATIENCE
 
 COMMAND = [sys.executable, "-m", "ollama_exporter", "simulate", "--listen", "127.0.0.1:0"]
 
@@ -42,11 +43,11 @@ def simulate(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_at_once_without_a_word_on_stderr(number: signal.Signals) -> None:
     with simulate("--workload", "demo", "--faults") as (process, url):
-        answer = urllib.request.urlopen(f"{url}/api/version", timeout=5).read()  # noqa: S310 - ours
+        answer = urllib.request.urlopen(f"{url}/api/version", timeout=PATIENCE).read()  # noqa: S310 - ours
         assert json.loads(answer) == {"version": "0.33.0"}
         begun = time.monotonic()
         process.send_signal(number)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=PATIENCE)
         assert time.monotonic() - begun < 2
         assert process.returncode == 0
         assert err == ""
@@ -105,7 +106,7 @@ def test_an_exporter_sees_the_processes_of_a_simulator(generation: str) -> None:
         assert process.stderr is not None
         said = next(line for line in process.stderr if "Processes are" in line)
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
         simulator.terminate()
         assert simulator.wait(10) == 0
     assert 'msg="Processes are watched"' in said

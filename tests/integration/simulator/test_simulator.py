@@ -25,6 +25,7 @@ from ollama_exporter.simulator.script import (
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, TrueReason, Unload
 from ollama_exporter.simulator.workload_client import Reply, ask
+from tests.support.patience import PATIENCE
 
 QUICK = default_catalogue().compressed(500)
 HOST = Host(memory=64 * GIB, recovery=0.05, convergence=0.02)
@@ -37,7 +38,7 @@ def with_simulator(
 ) -> None:
     async def run() -> None:
         wanted = config or Config(host=HOST, catalogue=QUICK, control=True)
-        async with Simulator(wanted) as sim, asyncio.timeout(20):
+        async with Simulator(wanted) as sim, asyncio.timeout(PATIENCE):
             await check(sim)
 
     asyncio.run(run())

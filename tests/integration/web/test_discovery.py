@@ -10,6 +10,7 @@ import yaml
 
 from deploy.stack.configuration import prometheus_config
 from tests.support.exporting import exporting
+from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
 
@@ -32,7 +33,7 @@ def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=30,
+                timeout=PATIENCE,
             )
             return exporter.address, found.stdout
 

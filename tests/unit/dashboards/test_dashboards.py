@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from ollama_exporter.cli.main import cli
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.promql import COUNTED, Read, reads
 from tests.support.queries import VARIABLE, Query, filled, of_dashboard, panels
 
@@ -284,7 +285,7 @@ def test_it_is_valid_by_grafanas_own_types_and_a_misspelt_option_is_found(tmp_pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=PATIENCE,
     )
     where = f"{dashboard['title']}: {drawn['title']}"
     assert done.stderr.splitlines() == [

@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 
 UNIT: Final = ROOT / "deploy" / "systemd" / "ollama-exporter.service"
 HIGHEST_EXPOSURE: Final = 20  # of 100, by systemd's own reckoning
@@ -67,7 +68,7 @@ def test_systemd_finds_no_fault_in_it(analyze: str, installed: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     about = [line for line in done.stderr.splitlines() if UNIT.name in line]
     assert (done.returncode, about) == (0, []), done.stderr
@@ -86,6 +87,6 @@ def test_systemd_calls_it_well_confined(analyze: str, installed: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout[-500:] + done.stderr

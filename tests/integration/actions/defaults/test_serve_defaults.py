@@ -15,6 +15,7 @@ from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load, Runner, Unload
 from tests.support.exporting import Running, exporting
+from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(200.0)
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
@@ -68,8 +69,8 @@ def with_rules(
             said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
             proxy = f"http://{vars(said[0])['address']}"
             async with (
-                httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=10) as through,
-                httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as past,
+                httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=PATIENCE) as through,
+                httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as past,
             ):
                 await exporter.until(lambda s: ("ollama_models_installed", "") in s)
                 it = Session(sim, exporter, through, past)

@@ -16,6 +16,7 @@ from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host, Load, TrueReason, Unload
 from tests.support.exporting import Running, exporting, until
+from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(200.0)  # loads of 75 to 375 ms
 ROOMY = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
@@ -46,7 +47,7 @@ def kept(
         config = Config(host=host, catalogue=CATALOGUE)
         async with (
             Simulator(config) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
             exporting(sim.url, keep_warm=keep_warm, **PATIENT | changes) as exporter,
         ):
             await check(sim, exporter, client)
@@ -91,7 +92,7 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
     async def main() -> None:
         async with (
             Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
         ):
             body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": "10m"}
             await client.post("/api/generate", json=body | options)
@@ -109,7 +110,7 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: float) -> None:
     async def main() -> None:
         async with (
             Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
         ):
             wanted = -1 if math.isinf(longer) else longer
             body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": wanted}
@@ -232,7 +233,7 @@ def test_the_context_is_that_of_the_last_incarnation() -> None:
     async def main() -> None:
         async with (
             Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
         ):
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
@@ -253,7 +254,7 @@ def test_another_name_of_a_resident_model_needs_no_load() -> None:
     async def main() -> None:
         async with (
             Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=10) as client,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
         ):
             await client.post("/api/copy", json={"source": "mistral", "destination": "mine"})
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}

@@ -20,6 +20,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.state_file import StateFile
 from tests.support.exporting import exporting, until
 from tests.support.faultserver import closed_port
+from tests.support.patience import PATIENCE
 
 
 def test_a_running_exporter_tells_what_it_has_measured() -> None:
@@ -31,7 +32,7 @@ def test_a_running_exporter_tells_what_it_has_measured() -> None:
         ):
             said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
             await exporter.until(lambda s: ("ollama_models_installed", "") in s)
-            async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
                 url = f"http://{vars(said[0])['address']}/api/generate"
                 await client.post(url, json={"model": "mistral", "prompt": "[[n=1]]"})
             key = ("ollama_model_load_seconds_count", "model=mistral:latest")

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from ollama_exporter.simulator.simulator import Config, Simulator
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="namespaces are Linux'")
 UNSHARE: Final = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -38,7 +39,7 @@ def test_an_exporter_in_a_pid_namespace_of_its_own_says_so(unshare: list[str]) -
             )
             assert exporter.stderr is not None
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     async for line in exporter.stderr:
                         if b"Processes are" in line:
                             return line.decode()

@@ -26,6 +26,7 @@ from ollama_exporter.simulator.process_manager import ProcessManager
 from tests.support.exporting import until
 from tests.support.loops import LOOPS, run_on
 from tests.support.machine import hexed
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 Facts = list[Any]
@@ -207,7 +208,7 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
                 hired.follow({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
                 await asyncio.sleep(0.012)
             hired.follow({1000: hexed("c")})  # the last: whoever was before it is gone by then
-            async with asyncio.timeout(40.0):
+            async with asyncio.timeout(PATIENCE):
                 while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
                     await asyncio.sleep(0.05)
             hired.follow({})

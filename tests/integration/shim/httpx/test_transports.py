@@ -22,6 +22,7 @@ from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support.exporting import Samples, parsed
 from tests.support.faultserver import FaultServer, faultserver
+from tests.support.patience import PATIENCE
 
 QUICK = Config(catalogue=default_catalogue().compressed(60.0))
 SLOW = Config(catalogue=default_catalogue().compressed(20.0))  # loads of over half a second
@@ -41,13 +42,13 @@ class App:
         transport = Transport(
             inner, base_url=self.url, registry=self.registry, on_request=self.seen.append
         )
-        return httpx.Client(transport=transport, base_url=self.url, timeout=10)
+        return httpx.Client(transport=transport, base_url=self.url, timeout=PATIENCE)
 
     def aio(self, inner: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
         transport = AsyncTransport(
             inner, base_url=self.url, registry=self.registry, on_request=self.seen.append
         )
-        return httpx.AsyncClient(transport=transport, base_url=self.url, timeout=10)
+        return httpx.AsyncClient(transport=transport, base_url=self.url, timeout=PATIENCE)
 
     def samples(self) -> Samples:
         return parsed(generate_latest(self.registry).decode())

@@ -27,6 +27,7 @@ from ollama_exporter.simulator.script import Crash, Restart
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
 from tests.support.exporting import FAST, Running, exporting, until
+from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(20.0)  # loads take more than half a second
 SMALL = Host(memory=7 * GIB)  # one model at a time
@@ -58,7 +59,7 @@ async def session(config: Config, **changes: Any) -> AsyncIterator[Session]:
     async with Simulator(config) as sim, exporting(sim.url, **PROXY | changes) as exporter:
         listening = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
         proxy = f"http://{vars(listening[0])['address']}"
-        async with httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=PATIENCE) as client:
             await exporter.until(lambda s: ("ollama_models_installed", "") in s)
             yield Session(sim, exporter, client)
 
@@ -157,7 +158,7 @@ def test_the_end_lets_answers_end_within_its_time_and_cuts_the_rest() -> None:
                     r for r in exporter.log.records if r.getMessage() == "Proxy listening on"
                 ]
                 url = f"http://{vars(listening[0])['address']}/api/generate"
-                client = httpx.AsyncClient(trust_env=False, timeout=10)
+                client = httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
                 short, long = (
                     asyncio.create_task(client.post(url, json={"model": "llama3.2", **body}))
                     for body in ({"prompt": "x [[n=60 tps=100]]"}, LONG)
@@ -230,7 +231,7 @@ def test_tls_and_token_of_the_proxy_come_from_files_and_a_changed_token_is_taken
                     assert (await client.get(url)).status_code == 401
                     assert [await status("first"), await status("second")] == [200, 401]
                     token.write_text("second\n", encoding="ascii")
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(PATIENCE):
                         while await status("second") != 200:  # noqa: ASYNC110 - a file has no event
                             await asyncio.sleep(0.02)
                     token.unlink()  # unreadable for a moment: the last one serves

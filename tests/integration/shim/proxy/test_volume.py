@@ -13,12 +13,12 @@ from typing import Final
 
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.process import ProxyProcess, proxy_process
 
 GIB: Final = 1 << 30
 BLOCK: Final = bytes(1 << 20)
 GROWTH: Final = 32 << 20  # bytes; the bound
-PATIENCE: Final = 30.0  # seconds; only a failing test waits that long
 PACE: Final = 0.02  # seconds between two chunks of the stream beside
 UNDISTURBED: Final = 0.1  # seconds of delay, the median; a stream that is held has no end
 

@@ -4,14 +4,14 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader
-from tests.support.machine import SERVE, hexed, runner
+from tests.support.machine import SERVE, runner
+from tests.support.opened_files import opened_files
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -187,31 +187,7 @@ def test_this_very_process_is_as_it_should_be() -> None:
     assert used.cpu > 0
 
 
-OPENED: list[str] = []
-_counting = False
-
-
-def _note(event: str, arguments: tuple[object, ...]) -> None:
-    if _counting and event in ("open", "os.listdir"):
-        OPENED.append(str(arguments[0]))
-
-
-sys.addaudithook(_note)
-
-
-@pytest.fixture
-def opened() -> Iterator[list[str]]:
-    """Count what is opened and listed meanwhile."""
-    global _counting  # noqa: PLW0603 - a hook cannot be taken out again
-    OPENED.clear()
-    _counting = True
-    yield OPENED
-    _counting = False
-
-
-def test_a_scan_opens_one_file_for_each_thread_of_the_server_and_no_other(
-    proc: Proc, opened: list[str]
-) -> None:
+def test_a_scan_opens_one_file_for_each_thread_of_the_server_and_no_other(proc: Proc) -> None:
     """The cost of idling: 500 other processes cost nothing."""
     for pid in range(100, 600):
         proc.process(pid, ("sleep",))
@@ -219,28 +195,19 @@ def test_a_scan_opens_one_file_for_each_thread_of_the_server_and_no_other(
     for thread in range(7, 19):
         proc.children(7, thread=thread)
     proc.children(7, 20, 21)
-    reader = ProcFs(time.time, root=str(proc.root))
-    opened.clear()
-    assert sorted(reader.children(7) or ()) == [20, 21]
+    found, opened = opened_files(proc.root, "children", 7)
+    assert found == [20, 21]
     assert len(opened) == 1 + 12
 
 
-def test_nobodys_environment_is_ever_opened(proc: Proc, opened: list[str]) -> None:
+def test_no_environment_is_ever_opened(proc: Proc) -> None:
     proc.process(7, SERVE)
     proc.children(7, 20)
     proc.process(20, runner("a"), parent=7)
     proc.write("7/environ", "SECRET=1\0")
+    proc.write("20/environ", "SECRET=1\0")
     proc.write("7/net/tcp", TABLE)
-    reader = ProcFs(time.time, root=str(proc.root))
-    opened.clear()
-    (server,) = reader.servers()
-    reader.listens(7, "127.0.0.1", 11434)
-    for child in reader.children(7) or ():
-        seen = reader.look(child)
-        assert seen is not None
-        assert hexed("a") in seen.command[2]
-        reader.usage(seen)
-    reader.usage(server)
-    reader.why_hidden()
-    assert len(opened) > 5
+    found, opened = opened_files(proc.root, "everything", 7)
+    assert found == [20]
+    assert any(path.endswith("20/cmdline") for path in opened)
     assert [path for path in opened if path.endswith("environ")] == []
