@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dictionary with a bound: whatever clients or servers name must not fill the memory."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class BoundedDict(MutableMapping[K, V]):
+    """Holds at most `limit` entries. A new entry evicts the oldest one.
+
+    An assignment makes its key the newest; a look-up does not. Iterates from the oldest on.
+    """
+
+    __slots__ = ("_entries", "limit")
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(limit)
+        self.limit = limit
+        self._entries: dict[K, V] = {}
+
+    def __getitem__(self, key: K) -> V:
+        return self._entries[key]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        entries = self._entries
+        entries.pop(key, None)
+        if len(entries) >= self.limit:
+            del entries[next(iter(entries))]
+        entries[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        del self._entries[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __repr__(self) -> str:
+        return f"BoundedDict({self._entries!r}, limit={self.limit})"
