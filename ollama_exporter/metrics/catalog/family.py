@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the catalogue says of a metric family."""
+"""One metric family as the catalog declares it."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,7 +10,7 @@ MODEL: Final = ("model",)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric family. `source`: what fills it, where polls alone do not."""
+    """One metric family. `source`: what fills it, if polls alone do not."""
 
     name: str
     kind: Kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section This machine of the catalogue: what processes and the log of the server show."""
+"""Section This machine of the catalog: what the server's processes and its log show."""
 
 from typing import Final
 
@@ -12,56 +12,62 @@ MACHINE_FAMILIES: Final = (
     Family(
         "ollama_model_runner_up",
         "gauge",
-        "1 if the listed model's process lives; 0: it is listed and its process is dead, so that "
-        "the next request waits for a load. Absent where it cannot be seen, and in an outage.",
+        "Whether the runner process of the listed model is alive: 0 means that it exited and the "
+        "next request has to wait for a load. Absent if processes are not visible or the server "
+        "is down.",
         MODEL,
         source=PROCESSES,
     ),
     Family(
         "ollama_model_loading",
         "gauge",
-        "1 while the model's process exists and it is not listed yet: it is being loaded.",
+        "Whether the model is being loaded: 1 while its runner process exists and no poll has "
+        "listed it yet.",
         MODEL,
         source=PROCESSES,
     ),
     Family(
         "ollama_model_load_started_timestamp_seconds",
         "gauge",
-        "Birth of that process; absent while the model is not being loaded.",
+        "Unix time at which the runner process of the load in progress started. Absent if the "
+        "model is not being loaded.",
         MODEL,
         source=PROCESSES,
     ),
     Family(
         "ollama_runner_resident_memory_bytes",
         "gauge",
-        "Memory of the machine that the model's process holds (of a GPU's none is counted).",
+        "System memory used by the model's runner process in bytes; GPU memory is not included.",
         MODEL,
         source=PROCESSES,
     ),
     Family(
         "ollama_runner_cpu_seconds_total",
         "counter",
-        "CPU that the model's process has used since its birth; begins anew with each load.",
+        "CPU time used by the model's runner process in seconds; starts at 0 with each load.",
         MODEL,
         source=PROCESSES,
     ),
     Family(
         "ollama_server_start_time_seconds",
         "gauge",
-        "Birth of the server's process; absent while there is none, or it cannot be seen.",
+        "Unix time at which the server process started. Absent if it does not run or is not "
+        "visible.",
         source=PROCESSES,
     ),
     Family(
         "ollama_log_lines_total",
         "counter",
-        "Lines read from the server's log, by level; `other` are those of runners and of requests.",
+        "Lines read from the server's log by level; `other` covers the lines of runners and of "
+        "the HTTP access log.",
         ("level",),
         source=LOG,
     ),
     Family(
         "ollama_log_contradictions_total",
         "counter",
-        "Lines of the server's log that polls contradict: its wording may have changed.",
+        "Lines of the server's log that polls contradict. An increase suggests that a new version "
+        "of Ollama words its log differently.",
         source=LOG,
     ),
 )

@@ -1,45 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section Policy of the catalogue: what the exporter did to its server."""
+"""Section Policy of the catalog: what the exporter advises, and what it does to its server."""
 
 from typing import Final
 
 from ollama_exporter.metrics.catalog.family import MODEL, Family
 
-ACTING_FAMILIES: Final[tuple[Family, ...]] = (
+POLICY_FAMILIES: Final = (
     Family(
-        "ollama_warmups_total", "counter", "Loads by keep-warm that ended with the model.", MODEL
+        "ollama_model_advised_keep_alive_seconds",
+        "gauge",
+        "Advised keep-alive in seconds, from the idle gaps since the start or in the state file, "
+        "at a price of 2 s of waiting for a GB-hour. 0: unload at once, +Inf: never unload.",
+        MODEL,
     ),
+    Family(
+        "ollama_model_advice_samples",
+        "gauge",
+        "Number of idle gaps behind the advice: below 20 a rule of thumb, from 50 on measured.",
+        MODEL,
+    ),
+    Family(
+        "ollama_model_advice_load_seconds",
+        "gauge",
+        "Load time in seconds that the advice assumes: the mean of all measured loads, or else an "
+        "estimate from the model's size.",
+        MODEL,
+    ),
+    Family(
+        "ollama_model_advice_memory_bytes",
+        "gauge",
+        "Memory in bytes that the advice assumes: what the model took when it was last resident.",
+        MODEL,
+    ),
+    Family(
+        "ollama_model_last_keep_alive_seconds",
+        "gauge",
+        "Keep-alive in seconds when the model was last resident, rounded as deadlines allow; +Inf "
+        "if it never expired. Absent if deadlines do not show it.",
+        MODEL,
+    ),
+    Family("ollama_warmups_total", "counter", "Successful loads by keep-warm.", MODEL),
     Family(
         "ollama_warmup_failures_total",
         "counter",
-        "Loads and renewals by keep-warm that failed.",
+        "Failed loads and renewals by keep-warm.",
         MODEL,
     ),
     Family(
         "ollama_warmup_held",
         "gauge",
-        "1 for models of keep-warm that should be resident, are not, and are not loaded now: why.",
+        "1 for each keep-warm model that is not resident and not being loaded, by reason (`why`).",
         ("model", "why"),
     ),
     Family(
         "ollama_keep_alive_renewals_total",
         "counter",
-        "Times that a resident model was given a longer keep-alive, by whose wish.",
+        "Times the keep-alive of a resident model was extended, by the feature that did it.",
         ("model", "by"),
     ),
     Family(
         "ollama_request_changes_total",
         "counter",
-        "Requests in which the proxy set something, by what it was.",
+        "Requests that the proxy changed, by what it set.",
         ("model", "change"),
     ),
     Family(
         "ollama_autopilot_keep_alive_seconds",
         "gauge",
-        "The keep-alive that the autopilot gives to requests that carry none.",
+        "Keep-alive in seconds that the autopilot sets on requests that carry none.",
         MODEL,
     ),
     Family(
-        "ollama_autopilot_changes_total", "counter", "Times that the autopilot changed it.", MODEL
+        "ollama_autopilot_changes_total",
+        "counter",
+        "Times the autopilot changed the keep-alive of the model.",
+        MODEL,
     ),
 )

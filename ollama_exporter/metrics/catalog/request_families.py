@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section Requests of the catalogue: what a shim fills."""
+"""Section Requests of the catalog: what the proxy or the in-process shim observes."""
 
 from typing import Final
 
 from ollama_exporter.metrics.catalog.family import MODEL, Family
 
-# The conventions of OpenTelemetry for generative AI, up to where a load outgrows them.
+# OpenTelemetry's conventions for generative AI up to 81.92 s; beyond, loads need longer bounds.
 DURATION_BUCKETS: Final = (
     *(0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(180, 420, 900, 1800),
@@ -21,64 +21,65 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_requests_total",
         "counter",
-        "Requests that ended, by status of the answer; 499: the client left before there was "
-        "one. `model` is empty where a request names none.",
+        "Finished requests by status code; 499 if the client left before the answer began. "
+        "`model` is empty if the request names no model.",
         ("model", "route", "code"),
         source=REQUESTS,
     ),
     Family(
         "ollama_request_failures_total",
         "counter",
-        "Requests that ended otherwise than with a full answer.",
+        "Finished requests without a complete answer, by outcome.",
         ("model", "route", "outcome"),
         source=REQUESTS,
     ),
     Family(
         "ollama_requests_aborted_total",
         "counter",
-        "Requests whose client left, by what it was waiting for.",
+        "Requests whose client left early, by the phase it was waiting in.",
         ("model", "phase"),
         source=REQUESTS,
     ),
     Family(
         "ollama_request_finish_reasons_total",
         "counter",
-        "Why answers ended (done_reason and its like); `length` is a truncated one.",
+        "Complete answers by finish reason (done_reason or its equivalent); `length`: cut short.",
         ("model", "finish"),
         source=REQUESTS,
     ),
     Family(
         "ollama_requests_in_flight",
         "gauge",
-        "Requests that were begun and have not ended.",
+        "Number of requests in progress.",
         ("route",),
         source=REQUESTS,
     ),
     Family(
         "ollama_requests_waiting_for_load",
         "gauge",
-        "Requests without a first byte whose model was not resident when they came.",
+        "Number of requests that wait for their model to be loaded.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_oldest_wait_timestamp_seconds",
         "gauge",
-        "Begin of the oldest request that waits for a load; absent while none does.",
+        "Unix time at which the oldest request that waits for a load began. Absent if none waits.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_cold_starts_total",
         "counter",
-        "Requests that had to wait for a load.",
+        "Requests that had to wait for their model to be loaded.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_duration_seconds",
         "histogram",
-        "From a request's first byte to the end of its answer, clients that left included.",
+        "Duration of a request in seconds, from its first byte to the end of its answer. Requests "
+        "whose client left are included.",
         START,
         DURATION_BUCKETS,
         source=REQUESTS,
@@ -86,7 +87,7 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_time_to_first_token_seconds",
         "histogram",
-        "From a request's first byte to the first content of its streamed answer.",
+        "Time in seconds from a request's first byte to the first content of its streamed answer.",
         START,
         FIRST_TOKEN_BUCKETS,
         source=REQUESTS,
@@ -94,8 +95,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_load_wait_seconds",
         "histogram",
-        "Wait for a runner, queueing included and the upload of the body taken off "
-        "(load_duration, or all of a preload). Each of many waiting requests counts.",
+        "Time in seconds that a request waited for a runner (load_duration, or the whole of a "
+        "preload), queueing included, upload of the body excluded. Every waiting request counts.",
         START,
         WAIT_BUCKETS,
         source=REQUESTS,
@@ -103,7 +104,7 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_prompt_eval_seconds",
         "histogram",
-        "Prompt evaluation, of tokens that were not cached (prompt_eval_duration).",
+        "Time in seconds to evaluate the uncached tokens of the prompt (prompt_eval_duration).",
         MODEL,
         PART_BUCKETS,
         source=REQUESTS,
@@ -111,7 +112,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_eval_seconds",
         "histogram",
-        "Generation, from the end of the prompt to the last token (eval_duration).",
+        "Time in seconds to generate the answer, from the end of the prompt to the last token "
+        "(eval_duration).",
         MODEL,
         DURATION_BUCKETS,
         source=REQUESTS,
@@ -119,7 +121,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_unaccounted_seconds",
         "histogram",
-        "Total less load, prompt and generation: wait for a slot, templating, a slow reader.",
+        "Rest of the total time in seconds after load, prompt and generation: waiting for a slot, "
+        "templating, a slow reader.",
         MODEL,
         PART_BUCKETS,
         source=REQUESTS,
@@ -127,7 +130,7 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_time_per_output_token_seconds",
         "histogram",
-        "Mean time between the tokens of an answer of two or more.",
+        "Mean time between two tokens of an answer in seconds; answers of one token do not count.",
         MODEL,
         TOKEN_BUCKETS,
         source=REQUESTS,
@@ -135,49 +138,49 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_prompt_tokens_total",
         "counter",
-        "Tokens of prompts, cached ones included, where answers say.",
+        "Prompt tokens, cached ones included, as reported in answers.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_cached_prompt_tokens_total",
         "counter",
-        "Tokens of prompts that were cached, where answers say.",
+        "Cached prompt tokens, as reported in answers.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_output_tokens_total",
         "counter",
-        "Tokens that were generated, where answers say.",
+        "Generated tokens, as reported in answers.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_keep_alive_total",
         "counter",
-        "The keep_alive that requests carried: who overrides the operator.",
+        "Requests by the kind of keep_alive they carried, which overrides the server's default.",
         ("model", "class"),
         source=REQUESTS,
     ),
     Family(
         "ollama_request_options_total",
         "counter",
-        "Requests by the options able to force a reload that they name.",
+        "Requests by whether they carried options that can force a reload.",
         ("model", "class"),
         source=REQUESTS,
     ),
     Family(
         "ollama_request_bytes_total",
         "counter",
-        "Bytes of the bodies of requests that ended.",
+        "Size of the bodies of finished requests in bytes.",
         ("route",),
         source=REQUESTS,
     ),
     Family(
         "ollama_response_bytes_total",
         "counter",
-        "Bytes of the bodies of their answers.",
+        "Size of the answers of finished requests in bytes.",
         ("route",),
         source=REQUESTS,
     ),

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Section Exporter of the catalog: the exporter about itself."""
+
+from typing import Final
+
+from ollama_exporter.metrics.catalog.family import Family
+
+EXPORTER_FAMILIES: Final = (
+    Family(
+        "ollama_exporter_build_info",
+        "gauge",
+        "Version and revision of the exporter and its Python version as labels; the value is "
+        "always 1.",
+        ("version", "revision", "pythonversion"),
+    ),
+    Family("ollama_exporter_targets", "gauge", "Number of Ollama servers that are watched."),
+    Family(
+        "ollama_exporter_label_overflow_total",
+        "counter",
+        "Loads, and models found resident at the start, whose name became the label `other` "
+        "because the limit of names was reached or the name is too long.",
+        ("label",),
+    ),
+    Family(
+        "ollama_exporter_recorder_errors_total",
+        "counter",
+        "Internal errors of the exporter while it recorded a poll, a request or an event.",
+    ),
+    Family(
+        "ollama_exporter_log_messages_total",
+        "counter",
+        "Log lines that the exporter wrote, by level.",
+        ("level",),
+    ),
+    Family(
+        "ollama_exporter_config_last_reload_successful",
+        "gauge",
+        "Whether the last reload of the configuration succeeded (1) or failed (0).",
+    ),
+    Family(
+        "ollama_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "Unix time of the last successful load of the configuration.",
+    ),
+    Family(
+        "ollama_scrape_duration_seconds",
+        "gauge",
+        "Time to collect all families of this scrape in seconds.",
+    ),
+    Family(
+        "ollama_scrape_collector_duration_seconds",
+        "gauge",
+        "Time that a collector took in this scrape in seconds.",
+        ("collector",),
+    ),
+    Family(
+        "ollama_scrape_collector_success",
+        "gauge",
+        "Whether a collector succeeded (1) or failed (0) in this scrape.",
+        ("collector",),
+    ),
+)

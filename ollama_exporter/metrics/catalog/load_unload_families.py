@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Section Lifecycle of the catalog: loads, unloads with their reasons, and idle gaps."""
+
+from typing import Final
+
+from ollama_exporter.advice.idle_histogram import BOUNDS
+from ollama_exporter.metrics.catalog.family import MODEL, Family
+
+RESIDENCY_BUCKETS: Final = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
+LOAD_BUCKETS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
+
+LOAD_UNLOAD_FAMILIES: Final = (
+    Family("ollama_model_loads_total", "counter", "Times the model was loaded into memory.", MODEL),
+    Family(
+        "ollama_model_unloads_total",
+        "counter",
+        "Times the model left memory, by reason. Counted once the reason is settled.",
+        ("model", "reason"),
+    ),
+    Family(
+        "ollama_model_unloads_pending",
+        "gauge",
+        "Number of unloads whose reason is not settled yet.",
+    ),
+    Family(
+        "ollama_model_loads_witnessed_total",
+        "counter",
+        "Loads that a request or a process confirmed, by source. Their share of all loads is the "
+        "coverage that unload reasons rest on.",
+        ("source",),
+    ),
+    Family(
+        "ollama_model_last_unload_timestamp_seconds",
+        "gauge",
+        "Unix time of the last unload with this reason: the latest possible moment.",
+        ("model", "reason"),
+    ),
+    Family(
+        "ollama_model_last_unload_early_seconds",
+        "gauge",
+        "Least number of seconds by which the last unload with this reason preceded the model's "
+        "deadline: 0 if it was not early, +Inf if the model had no deadline.",
+        ("model", "reason"),
+    ),
+    Family(
+        "ollama_model_evictions_total",
+        "counter",
+        "Evictions of the model whose cause is known; `by` is the model that took its memory.",
+        ("model", "by"),
+    ),
+    Family(
+        "ollama_model_residency_seconds",
+        "histogram",
+        "Time that the model stayed in memory in seconds, from the first poll that listed it to "
+        "its unload.",
+        MODEL,
+        RESIDENCY_BUCKETS,
+    ),
+    Family(
+        "ollama_model_load_seconds",
+        "histogram",
+        "Load time in seconds, one observation for each measured load: from the start of the "
+        "runner process to the poll that listed the model, as the server's log states it, or as "
+        "measured by a request that waited for it.",
+        MODEL,
+        LOAD_BUCKETS,
+        source="processes, log or requests",
+    ),
+    Family(
+        "ollama_model_idle_gap_seconds",
+        "histogram",
+        "Idle time between two uses of the model in seconds: from the end of a request to the "
+        "start of the next. Without a proxy or shim it is inferred from deadlines and includes "
+        "the time to answer; it is then absent while the model never expires.",
+        MODEL,
+        BOUNDS,
+    ),
+    Family(
+        "ollama_model_idle_gap_truncated_seconds_total",
+        "counter",
+        "Sum of min(idle gap, le) in seconds: the idle time that a keep-alive of le would have "
+        "kept the model in memory.",
+        ("model", "le"),
+    ),
+    Family(
+        "ollama_model_idle_gaps_inferred_total",
+        "counter",
+        "Idle gaps inferred from deadlines alone; gaps shorter than the poll interval are missing.",
+        MODEL,
+    ),
+)
