@@ -13,7 +13,7 @@ import uvloop
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.net import listen
-from ollama_exporter.protocol.response_fields import ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange, Sink
 from ollama_exporter.shim.in_flight import Unpolled
 from ollama_exporter.shim.observation import Outcome, Phase
@@ -25,21 +25,21 @@ from ollama_exporter.shim.recorder import Recorder
 class Nobody:
     """A sink that records nothing."""
 
-    def begun(self, exchange: Exchange) -> None:
+    def on_request_start(self, exchange: Exchange) -> None:
         """Take nothing."""
 
-    def understood(self, exchange: Exchange) -> None:
+    def on_request_read(self, exchange: Exchange) -> None:
         """Take nothing."""
 
-    def answered(self, exchange: Exchange) -> None:
+    def on_response_start(self, exchange: Exchange) -> None:
         """Take nothing."""
 
-    def waits(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
+    def is_waiting(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
         """Know nothing."""
         return False
 
-    def ended(
-        self, exchange: Exchange, reading: ResponseReading, outcome: Outcome, phase: Phase | None
+    def on_request_end(
+        self, exchange: Exchange, response: ResponseFields, outcome: Outcome, phase: Phase | None
     ) -> None:
         """Take nothing."""
 

@@ -182,17 +182,17 @@ class Virtual:
             id=next(self._ids),
             now=lambda: self.now,
         )
-        exchange.request_body(json.dumps(body).encode())
-        exchange.request_complete()
+        exchange.on_request_body(json.dumps(body).encode())
+        exchange.on_request_complete()
         end = answered.ended
         match answered.error:
             case "client left":
                 first = self._first(answered, body)
                 if first is not None and first < end:
                     self._at(first, lambda: self._begin(exchange, path))
-                self._at(end, exchange.left)
+                self._at(end, exchange.on_client_gone)
             case "connection broke":
-                self._at(end, lambda: exchange.broken(code=502))
+                self._at(end, lambda: exchange.on_upstream_error(code=502))
             case None:
                 first = self._first(answered, body)
                 assert first is not None  # noqa: S101 - it was answered in full
@@ -221,9 +221,9 @@ class Virtual:
     def _begin(self, exchange: Exchange, path: str) -> None:
         if path.endswith("embed"):
             return
-        exchange.head(200, b"application/x-ndjson", b"")
+        exchange.on_response_head(200, b"application/x-ndjson", b"")
         token = {"response": "x"} if path.endswith("generate") else {"message": {"content": "x"}}
-        exchange.feed(_record({"model": "", **token, "done": False}))
+        exchange.on_response_body(_record({"model": "", **token, "done": False}))
 
     def _finish(self, exchange: Exchange, answered: Answered, body: dict[str, Any]) -> None:
         granted = answered.granted or answered.arrived
@@ -240,13 +240,15 @@ class Virtual:
             for key, value in record.items()
         }
         if embeds:
-            exchange.head(200, b"application/json", b"")
-            exchange.feed(json.dumps({"model": "", "embeddings": [[0.5]], **record}).encode())
+            exchange.on_response_head(200, b"application/json", b"")
+            exchange.on_response_body(
+                json.dumps({"model": "", "embeddings": [[0.5]], **record}).encode()
+            )
         else:
             more = {"done": True, "done_reason": doing.reason, "eval_count": doing.tokens}
             record["eval_duration"] = int(doing.tokens / doing.rate * NANOSECONDS)
-            exchange.feed(_record({"model": "", **more, **record}))
-        exchange.completed()
+            exchange.on_response_body(_record({"model": "", **more, **record}))
+        exchange.on_response_complete()
 
 
 def _record(fields: dict[str, Any]) -> bytes:
@@ -255,9 +257,9 @@ def _record(fields: dict[str, Any]) -> bytes:
 
 
 def _fail(exchange: Exchange, error: str) -> None:
-    exchange.head(QUEUE_FULL if "busy" in error else FAILED, b"application/json", b"")
-    exchange.feed(json.dumps({"error": error}).encode())
-    exchange.completed()
+    exchange.on_response_head(QUEUE_FULL if "busy" in error else FAILED, b"application/json", b"")
+    exchange.on_response_body(json.dumps({"error": error}).encode())
+    exchange.on_response_complete()
 
 
 def _running(listed: Listed) -> RunningModel:

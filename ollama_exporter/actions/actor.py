@@ -17,7 +17,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.load import Settings
 from ollama_exporter.metrics.registry import Metrics
 from ollama_exporter.poller.poller import Poller
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.server import Proxy
@@ -55,7 +55,7 @@ class Actor:
             touched=touched,
             tell=poller.tell,
         )
-        self._client = ActingClient(settings.target, timeout=settings.ollama_timeout)
+        self._client = ControlClient(settings.target, timeout=settings.ollama_timeout)
         self._contexts = LoadOptions()
         self._pilot = AutopilotRunner(acts, advice)
         self._aliases = SharedBlobs(self._client)
@@ -74,7 +74,7 @@ class Actor:
                 acts,
                 self._contexts,
                 view=around.view,
-                canonical=recorder.canonical,
+                canonical=recorder.canonical_name,
                 now=around.now,
                 touched=touched,
                 aliases=self._aliases,

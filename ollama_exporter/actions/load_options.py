@@ -31,7 +31,7 @@ class LoadOptions:
 
     def answered(self, model: str, asked: RequestFields) -> None:
         """Take a request that a runner served."""
-        if not asked.empty:  # a preload of ours says nothing of what clients want
+        if not asked.is_empty:  # a preload of ours says nothing of what clients want
             _remember(self._asked, model, Wanted(asked.num_ctx, asked.options))
 
     def listed(self, model: str, context: int | None) -> None:

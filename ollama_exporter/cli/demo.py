@@ -88,7 +88,7 @@ class Show:
     def proxy_saw(self, seen: Observation) -> None:
         """Tell what a request's wait was made of."""
         self._requests.append(seen)
-        if not seen.route.runs or seen.asked.empty:
+        if not seen.route.runs or seen.request_fields.is_empty:
             return
         if seen.outcome is Outcome.ANSWERED:
             line = self.story.line(time.time(), "answered", f"{seen.model} ")

@@ -25,7 +25,7 @@ from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, r
 from ollama_exporter.actions.warm.load_models import missing
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 
 PROMPT: Final = "Explain in one paragraph why the sky is blue."
 LARGEST_PROMPT: Final = 1 << 20
@@ -114,7 +114,7 @@ def _read(file: Path) -> str:
     return text
 
 
-async def _run(client: ActingClient, plan: MeasurePlan, every: float, form: str | None) -> int:
+async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str | None) -> int:
     try:
         absent = missing([plan.model], await client.tags())
         if absent:

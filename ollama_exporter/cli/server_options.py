@@ -11,7 +11,7 @@ from ollama_exporter.actions.warm.load_models import Missing
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
 from ollama_exporter.config.load import Settings
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,9 +45,9 @@ def server_of(values: dict[str, Any]) -> Settings:
     return settings_from(values)
 
 
-def client_of(settings: Settings) -> ActingClient:
+def client_of(settings: Settings) -> ControlClient:
     """Make the client. Raises ConfigError."""
-    return ActingClient(settings.target, timeout=settings.ollama_timeout)
+    return ControlClient(settings.target, timeout=settings.ollama_timeout)
 
 
 def duration(_ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

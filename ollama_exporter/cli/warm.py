@@ -26,7 +26,7 @@ from ollama_exporter.actions.warm.load_models import (
 )
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.config.mapping import keep_alive
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.state_file import StateFile
 
 CODES: Final = {
@@ -161,7 +161,7 @@ def command(
 
 
 async def _run(
-    client: ActingClient, names: list[str], wish: Wish, wait: float | None, output: Output
+    client: ControlClient, names: list[str], wish: Wish, wait: float | None, output: Output
 ) -> int:
     try:
         if wait is not None:

@@ -85,8 +85,8 @@ class RequestMetrics:
         """Count what every request has, and all there is of one that needs no runner."""
         passed = self._routes[exchange.route.label]
         passed.in_flight -= 1
-        passed.sent += exchange.sent
-        passed.received += exchange.received
+        passed.sent += exchange.request_bytes
+        passed.received += exchange.response_bytes
         if not exchange.route.runs:
             codes, code = passed.codes, exchange.status
             codes[code] = codes.get(code, 0) + 1
@@ -118,12 +118,12 @@ class RequestMetrics:
         self.meet(label, route)
         key = (label, route, seen.code)
         self._requests[key] = self._requests.get(key, 0) + 1
-        counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.asked))
-        counters["ollama_request_options_total"].add(label, _options(seen.asked))
+        counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.request_fields))
+        counters["ollama_request_options_total"].add(label, _options(seen.request_fields))
         if outcome is not Outcome.ANSWERED:
             self._failures.add(label, route, outcome)
         else:
-            word = seen.reading.finish
+            word = seen.response.finish
             finish = "none" if word is None else FINISHES.get(word, "other")
             counters["ollama_request_finish_reasons_total"].add(label, finish)
         if seen.phase is not None:
@@ -134,7 +134,7 @@ class RequestMetrics:
         self._tokens(label, seen)
 
     def _times(self, label: str, seen: Observation) -> None:
-        read, start, histograms = seen.reading, seen.start, self._histograms
+        read, start, histograms = seen.response, seen.start, self._histograms
         first, each_token = seen.time_to_first_token, seen.time_per_output_token
         if seen.outcome in SERVED:
             exemplar = None
@@ -156,9 +156,9 @@ class RequestMetrics:
 
     def _tokens(self, label: str, seen: Observation) -> None:
         for name, count in (
-            ("ollama_request_prompt_tokens_total", seen.reading.prompt_tokens),
-            ("ollama_request_cached_prompt_tokens_total", seen.reading.cached_tokens),
-            ("ollama_request_output_tokens_total", seen.reading.output_tokens),
+            ("ollama_request_prompt_tokens_total", seen.response.prompt_tokens),
+            ("ollama_request_cached_prompt_tokens_total", seen.response.cached_tokens),
+            ("ollama_request_output_tokens_total", seen.response.output_tokens),
         ):
             if count is not None:
                 self._counters[name].add(label, amount=count)
@@ -198,6 +198,6 @@ def _keep_alive(asked: RequestFields) -> str:
 
 
 def _options(asked: RequestFields) -> str:
-    if not asked.reloading:
+    if not asked.has_reload_option:
         return "absent"
     return "other" if asked.num_ctx is None else "num_ctx"

@@ -14,9 +14,9 @@ import msgspec
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import RequestError
 from ollama_exporter.protocol.client import ClientSlot, OllamaClient, http_client, tls_context
-from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
-from ollama_exporter.protocol.stream_parsers import StreamParser, tap_for
+from ollama_exporter.protocol.stream_parsers import StreamParser, parser_for
 
 LONGEST_TEXT: Final = 300
 REFUSED_EMBEDDING: Final = "does not support generate"
@@ -27,7 +27,7 @@ Options = Mapping[str, Any]
 class Generated:
     """One generation by our own clock, seconds since it was asked for."""
 
-    reading: ResponseReading
+    reading: ResponseFields
     first_content: float | None
     total: float
 
@@ -39,7 +39,7 @@ class _Error(msgspec.Struct):
 _ERROR: Final = msgspec.json.Decoder(_Error)
 
 
-class ActingClient(OllamaClient):
+class ControlClient(OllamaClient):
     """Every method raises TargetError or RequestError, and ends within its `patience`, seconds."""
 
     def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
@@ -78,7 +78,7 @@ class ActingClient(OllamaClient):
     ) -> Generated:
         """Have a text generated, streamed, and time it by `now`."""
         began, first = now(), math.nan
-        tap: StreamParser = tap_for(
+        tap: StreamParser = parser_for(
             Body.NATIVE, content_type="application/x-ndjson", content_encoding=""
         )
         beginning = bytearray()

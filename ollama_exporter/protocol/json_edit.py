@@ -51,15 +51,17 @@ def members(body: bytes, begin: int = 0, end: int | None = None) -> list[Member]
     return found
 
 
-def put(body: bytes, path: tuple[str, ...], value: bytes) -> bytes | None:
+def set_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes | None:
     """Set the member at a path of keys; what lacks of the path is made.
 
     `body`: a JSON object, valid. None: something on the path is no object.
     """
-    return _put(body, 0, len(body), path, value)
+    return _set_member(body, 0, len(body), path, value)
 
 
-def _put(body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes) -> bytes | None:
+def _set_member(
+    body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes
+) -> bytes | None:
     key, rest = path[0], path[1:]
     there = [m for m in members(body, begin, end) if m.key.lower() == key]
     if not there:
@@ -75,7 +77,7 @@ def _put(body: bytes, begin: int, end: int, path: tuple[str, ...], value: bytes)
         elif old == b"null":
             new_value = _nested(rest, value)
         elif old[:1] == b"{":
-            new_value = _put(old, 0, len(old), rest, value)
+            new_value = _set_member(old, 0, len(old), rest, value)
         else:
             return None
         if new_value is None:
@@ -91,9 +93,9 @@ def _nested(path: tuple[str, ...], value: bytes) -> bytes:
     return value
 
 
-def values(body: bytes, path: tuple[str, ...]) -> list[bytes]:
+def values_at(body: bytes, path: tuple[str, ...]) -> list[bytes]:
     """Return the raw values at a path, in order."""
     found = [body[m.begin : m.end] for m in members(body) if m.key.lower() == path[0]]
     if len(path) == 1:
         return found
-    return [inner for each in found if each[:1] == b"{" for inner in values(each, path[1:])]
+    return [inner for each in found if each[:1] == b"{" for inner in values_at(each, path[1:])]

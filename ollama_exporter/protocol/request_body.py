@@ -37,15 +37,15 @@ class RequestFields(msgspec.Struct, frozen=True):
     model: str | None = None  # as the client wrote it; None: not found
     keep_alive: float | None = None  # seconds, inf for ever, None: absent, or refused by the server
     num_ctx: int | None = None
-    reloading: bool = False  # it names an option that can force a reload
+    has_reload_option: bool = False  # it names an option that can force a reload
     options: tuple[tuple[str, int | bool], ...] = ()  # those of them besides num_ctx, by name
-    empty: bool = False  # no prompt, no messages: a preload or, with keep_alive 0, a stop
+    is_empty: bool = False  # no prompt, no messages: a preload or, with keep_alive 0, a stop
     stream: bool | None = None  # None: absent, so the route's default
 
     @property
-    def stop(self) -> bool:
+    def is_stop(self) -> bool:
         """Tell whether this is what `ollama stop` sends."""
-        return self.empty and self.keep_alive == 0
+        return self.is_empty and self.keep_alive == 0
 
 
 class _Json(msgspec.Struct):
@@ -92,13 +92,13 @@ def _native(route: Route, fields: _Json, *, complete: bool) -> dict[str, Any]:
     return {
         "keep_alive": seconds,
         "num_ctx": context if isinstance(context, int) and context > 0 else None,
-        "reloading": any(options.get(name) is not None for name in RELOADING),
+        "has_reload_option": any(options.get(name) is not None for name in RELOADING),
         "options": tuple(
             (name, value)
             for name in sorted(RELOADING - {"num_ctx"})
             if isinstance(value := options.get(name), int)
         ),
-        "empty": complete and stoppable and bytes(content) in _EMPTY,
+        "is_empty": complete and stoppable and bytes(content) in _EMPTY,
     }
 
 

@@ -25,7 +25,7 @@ class ResponseEnd(StrEnum):
     UNREAD = "unread"  # compressed, too long, or of a shape that is not looked into
 
 
-class ResponseReading(msgspec.Struct, frozen=True):
+class ResponseFields(msgspec.Struct, frozen=True):
     """What the bytes of one answer said. Durations in seconds, None: not said."""
 
     ending: ResponseEnd
@@ -101,8 +101,8 @@ class _Event(msgspec.Struct):
 
 _RECORD: Final = msgspec.json.Decoder(_Record)
 _EVENT: Final = msgspec.json.Decoder(_Event)
-UNREAD: Final = ResponseReading(ResponseEnd.UNREAD)
-UNFINISHED: Final = ResponseReading(ResponseEnd.UNFINISHED)
+UNREAD: Final = ResponseFields(ResponseEnd.UNREAD)
+UNFINISHED: Final = ResponseFields(ResponseEnd.UNFINISHED)
 
 
 def record(line: bytes) -> _Record | None:
@@ -122,7 +122,7 @@ def inner(line: bytes) -> _Record | None:
     return event.response or event.message
 
 
-def whole(body: Body, content: bytes) -> ResponseReading:
+def whole(body: Body, content: bytes) -> ResponseFields:
     """Read an answer that is one JSON object."""
     found = record(content)
     if found is None:
@@ -139,12 +139,12 @@ def whole(body: Body, content: bytes) -> ResponseReading:
     return reading if finished else replace(reading, ending=ResponseEnd.UNFINISHED)
 
 
-def of(found: _Record) -> ResponseReading:
+def of(found: _Record) -> ResponseFields:
     """Read one record of any shape; its ending is an error or complete."""
     usage = found.usage or _Usage()
     details = usage.prompt_tokens_details or usage.input_tokens_details or _TokenDetails()
     error = _error_text(found.error)
-    return ResponseReading(
+    return ResponseFields(
         ResponseEnd.COMPLETE if error is None else ResponseEnd.ERROR,
         model=found.model or None,
         remote=bool(found.remote_host or found.remote_model),

@@ -15,7 +15,7 @@ from ollama_exporter.protocol.response_fields import (
     UNFINISHED,
     UNREAD,
     ResponseEnd,
-    ResponseReading,
+    ResponseFields,
 )
 from ollama_exporter.protocol.routes import Body
 
@@ -32,11 +32,11 @@ class StreamParser(Protocol):
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body, of any length."""
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Say what the answer was; the body has ended, in full or not."""
 
 
-def tap_for(body: Body, *, content_type: str, content_encoding: str) -> StreamParser:
+def parser_for(body: Body, *, content_type: str, content_encoding: str) -> StreamParser:
     """Return the reader for an answer by the fields of its head."""
     kind = content_type.partition(";")[0].strip().lower()
     if content_encoding.strip().lower() not in ("", "identity"):
@@ -54,7 +54,7 @@ class Unread:
     def feed(self, data: bytes) -> None:
         """Let it pass."""
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Say nothing."""
         return UNREAD
 
@@ -77,7 +77,7 @@ class Json:
         else:
             self._parts.clear()
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Decode it."""
         if self._size > LONGEST:
             return UNREAD
@@ -144,8 +144,8 @@ class Ndjson(_Lines):
 
     def __init__(self) -> None:
         super().__init__()
-        self._final: ResponseReading | None = None
-        self._error: ResponseReading | None = None
+        self._final: ResponseFields | None = None
+        self._error: ResponseFields | None = None
         self._trailing = False
 
     def _take(self, lines: bytes) -> None:
@@ -168,7 +168,7 @@ class Ndjson(_Lines):
         else:
             self.content = True
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Say what the final record said, or that there was none."""
         self._rest()
         if self._error is not None:
@@ -199,11 +199,11 @@ class _Events(_Lines):
                 line = lines[begin : end if end >= 0 else len(lines)]
                 self._kept[marker] = line.partition(b":")[2].strip()
 
-    def _reading(self, marker: bytes) -> ResponseReading | None:
+    def _reading(self, marker: bytes) -> ResponseFields | None:
         found = response_fields.record(self._kept[marker]) if marker in self._kept else None
         return None if found is None else response_fields.of(found)
 
-    def _without_end(self) -> ResponseReading:
+    def _without_end(self) -> ResponseFields:
         failed = self._reading(ERROR)
         if failed is not None and failed.ending is ResponseEnd.ERROR:
             return failed
@@ -220,14 +220,14 @@ class ChatEvents(_Events):
     CONTENT = b'"choices":[{'
     KEEP = (USAGE, FINISH, LAST, ERROR)
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Join the chunk that names the finish with the one that names the usage."""
         self._rest()
         if self.LAST not in self._kept:
             return self._without_end()
         usage, finish = self._reading(self.USAGE), self._reading(self.FINISH)
         if usage is None:
-            return finish or ResponseReading(ResponseEnd.COMPLETE)
+            return finish or ResponseFields(ResponseEnd.COMPLETE)
         return usage if finish is None else replace(usage, finish=finish.finish)
 
 
@@ -239,7 +239,7 @@ class ResponseEvents(_Events):
     CONTENT = b'.delta"'
     KEEP = (*ENDS, ERROR)
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Read the answer out of its last event."""
         self._rest()
         for marker in self.ENDS:
@@ -259,13 +259,13 @@ class MessageEvents(_Events):
     CONTENT = b'"content_block_delta"'
     KEEP = (START, DELTA, STOP, ERROR)
 
-    def end(self) -> ResponseReading:
+    def end(self) -> ResponseFields:
         """Join the two; the counts of the first one are an estimate and not used."""
         self._rest()
         if self.STOP not in self._kept:
             return self._without_end()
         start = response_fields.inner(self._kept[self.START]) if self.START in self._kept else None
-        said = self._reading(self.DELTA) or ResponseReading(ResponseEnd.COMPLETE)
+        said = self._reading(self.DELTA) or ResponseFields(ResponseEnd.COMPLETE)
         return replace(said, model=None if start is None else start.model)
 
 

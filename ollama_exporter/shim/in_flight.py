@@ -19,10 +19,10 @@ MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that
 class Residence(Protocol):
     """What polls say of models, as of the last one."""
 
-    def canonical(self, name: str) -> str | None:
+    def canonical_name(self, name: str) -> str | None:
         """Return an installed or listed model's own spelling; None: it is not known."""
 
-    def resident(self, name: str) -> bool | None:
+    def is_resident(self, name: str) -> bool | None:
         """Tell whether it was listed; None: nothing is known."""
 
     def loaded_at(self, name: str) -> float | None:
@@ -35,11 +35,11 @@ class Residence(Protocol):
 class Unpolled:
     """Nothing is known of residency: the shim inside an application."""
 
-    def canonical(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
+    def canonical_name(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
         """Know no name."""
         return None
 
-    def resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
+    def is_resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
         """Know nothing."""
         return None
 
@@ -61,7 +61,7 @@ class InFlight:
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
         self._waiting: dict[int, Exchange] = {}  # found their model not resident
 
-    def arrived(self, exchange: Exchange) -> float | None:
+    def on_request_read(self, exchange: Exchange) -> float | None:
         """Take a request whose model is known. Return how long the model had been idle, if it was.
 
         Sets what was known of residency at that moment.
@@ -70,12 +70,16 @@ class InFlight:
         if model is None:
             return None
         mine = self._open.setdefault(model, {})
-        exchange.alone = not any(map(self.waits, self._waiting.values()))
+        exchange.waits_alone = not any(map(self.is_waiting, self._waiting.values()))
         exchange.resident = self._resident(model)
         if exchange.resident is False:
             self._waiting[exchange.id] = exchange
         mine[exchange.id] = exchange
-        return None if exchange.asked.stop else self._gaps.started(model, exchange.began)
+        return (
+            None
+            if exchange.request_fields.is_stop
+            else self._gaps.started(model, exchange.started_at)
+        )
 
     def _resident(self, model: str) -> bool | None:
         """Tell whether a request that comes now finds its model loaded.
@@ -83,31 +87,31 @@ class InFlight:
         Newer than a poll: an answer since then. Older servers list a model while it loads, so that
         whoever still waits for it says that it is not there.
         """
-        if any(e.model == model and self.waits(e) for e in self._waiting.values()):
+        if any(e.model == model and self.is_waiting(e) for e in self._waiting.values()):
             return False
-        listed = self.residence.resident(model)
+        listed = self.residence.is_resident(model)
         if listed is False and self._answered.get(model, 0.0) > self.residence.polled_at():
             return True
         return listed
 
-    def waits(self, exchange: Exchange) -> bool:
+    def is_waiting(self, exchange: Exchange) -> bool:
         """Tell whether a request still waits for a load."""
         model = exchange.model
-        if model is None or exchange.answered_at is not None or exchange.over:
+        if model is None or exchange.answered_at is not None or exchange.has_ended:
             return False
-        return exchange.resident is False or self._gone(model, since=exchange.began)
+        return exchange.resident is False or self._gone(model, since=exchange.started_at)
 
     def _gone(self, model: str, *, since: float) -> bool:
         """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
-        return self.residence.polled_at() > since and self.residence.resident(model) is False
+        return self.residence.polled_at() > since and self.residence.is_resident(model) is False
 
-    def answered(self, exchange: Exchange) -> None:
+    def on_response_start(self, exchange: Exchange) -> None:
         """Take the first byte of its answer."""
         self._waiting.pop(exchange.id, None)
         if exchange.model is not None and exchange.answered_at is not None:
             self._remember(self._answered, exchange.model, exchange.answered_at)
 
-    def ended(self, exchange: Exchange, observation: Observation) -> Observation:
+    def on_request_end(self, exchange: Exchange, observation: Observation) -> Observation:
         """Take its end. Return the observation with its start."""
         self._waiting.pop(exchange.id, None)
         model = exchange.model
@@ -118,10 +122,10 @@ class InFlight:
         if not mine:
             self._open.pop(model, None)
         served = (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED)
-        used = observation.outcome in served and not observation.reading.remote
-        if not exchange.asked.stop:
+        used = observation.outcome in served and not observation.response.remote
+        if not exchange.request_fields.is_stop:
             self._gaps.finished(model, observation.ended, used=used)
-        if observation.reading.remote:
+        if observation.response.remote:
             return observation
         if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
             return observation
@@ -139,12 +143,12 @@ class InFlight:
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
         """Return what a cold request measured of a load; None: others may have been in its way."""
         cold = observation.start is Start.COLD
-        return observation.load_wait if cold and exchange.alone else None
+        return observation.load_wait if cold and exchange.waits_alone else None
 
     def waiting(self) -> list[Waiting]:
         """Return who waits for a load, by model; moments on the timeline."""
         every = [e for mine in list(self._open.values()) for e in list(mine.values())]
-        return [Waiting(e.model, 1, e.began) for e in every if e.model and self.waits(e)]
+        return [Waiting(e.model, 1, e.started_at) for e in every if e.model and self.is_waiting(e)]
 
     def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
         moments.pop(model, None)

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from ollama_exporter.protocol.request_body import NOTHING, RequestFields
-from ollama_exporter.protocol.response_fields import UNREAD, ResponseReading
+from ollama_exporter.protocol.response_fields import UNREAD, ResponseFields
 from ollama_exporter.protocol.routes import Route
 
 # A request that waited this long for a runner waited for a load (design: cold start). Warm ones
@@ -56,8 +56,8 @@ class Observation(Struct, frozen=True):
     ended: float
     code: int  # status of the answer, CLIENT_GONE or NO_CODE
     outcome: Outcome
-    asked: RequestFields = NOTHING
-    reading: ResponseReading = UNREAD
+    request_fields: RequestFields = NOTHING
+    response: ResponseFields = UNREAD
     model: str | None = None  # normalised; None: this request names none, or none was found
     start: Start = Start.UNKNOWN
     phase: Phase | None = None  # of a client that left
@@ -84,15 +84,15 @@ class Observation(Struct, frozen=True):
         The server counts from the first byte of the request, so a slow upload is taken off. A
         preload is over when its model is ready.
         """
-        if self.reading.finish == "load":
+        if self.response.finish == "load":
             return max(0.0, self.duration - self.upload)
-        load = self.reading.load
+        load = self.response.load
         return None if load is None else max(0.0, load - self.upload)
 
     @property
     def unaccounted(self) -> float | None:
         """What is left of a generation's total: slot wait, templating, a slow reader."""
-        r = self.reading
+        r = self.response
         if r.total is None or r.eval is None:
             return None
         return max(0.0, r.total - (r.load or 0.0) - (r.prompt_eval or 0.0) - r.eval)
@@ -100,11 +100,11 @@ class Observation(Struct, frozen=True):
     @property
     def time_per_output_token(self) -> float | None:
         """Mean time between two tokens; the first one costs no evaluation."""
-        tokens = self.reading.output_tokens
+        tokens = self.response.output_tokens
         if tokens is None or tokens < 2:  # noqa: PLR2004 - one token has no successor
             return None
         first = self.time_to_first_token
-        rest = self.reading.eval
+        rest = self.response.eval
         if rest is None and first is not None:
             rest = self.duration - first
         return None if rest is None else rest / (tokens - 1)

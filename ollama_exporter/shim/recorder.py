@@ -25,7 +25,7 @@ from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes, Span
 from ollama_exporter.metrics.request_metrics import RequestMetrics
 from ollama_exporter.protocol.request_body import RequestFields
-from ollama_exporter.protocol.response_fields import ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim import tracker_facts
 from ollama_exporter.shim.exchange import Exchange
@@ -69,7 +69,7 @@ class Recorder:
         """
         self._labels = labels
         self._shared, self._own_shared = shared or Shared(), shared is None
-        self._waits = InFlight(residence, self._shared.gaps, cold=cold)
+        self._in_flight = InFlight(residence, self._shared.gaps, cold=cold)
         self._own_errors = counter("ollama_exporter_recorder_errors_total")
         self._errors = self._own_errors.inc if errors is None else errors
         self._alone = errors is None
@@ -82,7 +82,7 @@ class Recorder:
 
     # -- the sink --------------------------------------------------------------------------------
 
-    def begun(self, exchange: Exchange) -> None:
+    def on_request_start(self, exchange: Exchange) -> None:
         """Take that a request came."""
         try:
             with self._lock:
@@ -90,7 +90,7 @@ class Recorder:
         except Exception:  # noqa: BLE001 - whatever it is, the request goes on
             self.failed("Request could not be recorded")
 
-    def understood(self, exchange: Exchange) -> None:
+    def on_request_read(self, exchange: Exchange) -> None:
         """Take that its body was read."""
         try:
             with self._lock:
@@ -101,22 +101,22 @@ class Recorder:
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
-    def answered(self, exchange: Exchange) -> None:
+    def on_response_start(self, exchange: Exchange) -> None:
         """Take the first byte of a good answer."""
         try:
             with self._lock:
-                self._waits.answered(exchange)
+                self._in_flight.on_response_start(exchange)
             if self._tell is not None:
                 self._tell(tracker_facts.answered(exchange))
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
-    def waits(self, exchange: Exchange) -> bool:
+    def is_waiting(self, exchange: Exchange) -> bool:
         """Tell whether it still waits for a load."""
-        return self._waits.waits(exchange)
+        return self._in_flight.is_waiting(exchange)
 
-    def ended(
-        self, exchange: Exchange, reading: ResponseReading, outcome: Outcome, phase: Phase | None
+    def on_request_end(
+        self, exchange: Exchange, response: ResponseFields, outcome: Outcome, phase: Phase | None
     ) -> None:
         """Take that it is over."""
         try:
@@ -126,13 +126,13 @@ class Recorder:
             hand = exchange.on_request or self.on_request
             if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
-            seen = exchange.observation(reading, outcome, phase)
+            seen = exchange.observation(response, outcome, phase)
             if runs:
                 with self._lock:
-                    seen = self._waits.ended(exchange, seen)
+                    seen = self._in_flight.on_request_end(exchange, seen)
                     confirmed = outcome is Outcome.ANSWERED
                     label = self._label(exchange.model, confirmed=confirmed)
-                    load = self._waits.load_seconds(exchange, seen)
+                    load = self._in_flight.load_seconds(exchange, seen)
                     self._tally.record(label, seen)
                     if load is not None and seen.model is not None:
                         span = Span(seen.began, exchange.answered_at or seen.ended)
@@ -156,24 +156,27 @@ class Recorder:
     def in_flight(self, model: str) -> list[RequestFields]:
         """Return what the requests under way ask of a model, as the server was asked."""
         with self._lock:
-            return [exchange.amended or exchange.asked for exchange in self._waits.of(model)]
+            return [
+                exchange.rewritten_fields or exchange.request_fields
+                for exchange in self._in_flight.of(model)
+            ]
 
-    def canonical(self, model: str) -> str | None:
+    def canonical_name(self, model: str) -> str | None:
         """Return an installed or listed model's own spelling; None: it is not known."""
-        return self._waits.residence.canonical(model)
+        return self._in_flight.residence.canonical_name(model)
 
     def loading(self) -> bool:
         """Tell whether requests wait for a load."""
-        return bool(self._waits.waiting())
+        return bool(self._in_flight.waiting())
 
     # -- labels -----------------------------------------------------------------------------------
 
     def _understood(self, exchange: Exchange) -> None:
         if exchange.model is None:
             return
-        canonical = self._waits.residence.canonical(exchange.model)
+        canonical = self._in_flight.residence.canonical_name(exchange.model)
         exchange.model = canonical or exchange.model
-        gap = self._waits.arrived(exchange)
+        gap = self._in_flight.on_request_read(exchange)
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
@@ -183,7 +186,7 @@ class Recorder:
         """Return a label: only names that the server knows get one of their own."""
         if model is None:
             return ""
-        known = confirmed or self._waits.residence.canonical(model) is not None
+        known = confirmed or self._in_flight.residence.canonical_name(model) is not None
         return self._labels.label(model) if known or self._labels.has(model) else OTHER
 
     # -- what is read ----------------------------------------------------------------------------
@@ -195,7 +198,7 @@ class Recorder:
         """
         waiting = [
             replace(w, label=self._label(w.label, confirmed=False), since=self._wall(w.since))
-            for w in self._waits.waiting()
+            for w in self._in_flight.waiting()
         ]
         yield from self._tally.collect(waiting)
         if self._own_shared:

@@ -17,20 +17,22 @@ def started(exchange: Exchange) -> RequestStarted | None:
     model = exchange.model
     if not exchange.route.runs or model is None or model.endswith(CLOUD):
         return None
-    asked = exchange.amended or exchange.asked  # the server knows only what reached it
+    asked = (
+        exchange.rewritten_fields or exchange.request_fields
+    )  # the server knows only what reached it
     return RequestStarted(
-        exchange.began,
+        exchange.started_at,
         exchange.id,
         model,
         keep_alive=asked.keep_alive,
         num_ctx=asked.num_ctx,
-        stop=asked.stop,
+        stop=asked.is_stop,
     )
 
 
 def answered(exchange: Exchange) -> RequestAnswered:
     """Return that its runner is loaded."""
-    return RequestAnswered(exchange.answered_at or exchange.began, exchange.id)
+    return RequestAnswered(exchange.answered_at or exchange.started_at, exchange.id)
 
 
 def ended(observation: Observation) -> RequestEnded:
@@ -38,7 +40,7 @@ def ended(observation: Observation) -> RequestEnded:
 
     An answer that broke off without a word may be the server's own end.
     """
-    error = observation.reading.error
+    error = observation.response.error
     broken = Failure.OTHER if observation.outcome in BROKEN else None
     failure = classify(error) if error else broken
     return RequestEnded(observation.ended, observation.id, failure=failure)

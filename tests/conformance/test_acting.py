@@ -19,7 +19,7 @@ from ollama_exporter.actions.measure.summary import Kind
 from ollama_exporter.actions.renew import Kept
 from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmProgress, Wish, warm_up
 from ollama_exporter.config.target import Target
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from tests.conformance.conftest import Subject
 from tests.conformance.talk import Ollama, expiry, until
 from tests.support.exporting import exporting
@@ -77,9 +77,9 @@ def resident(ollama: Ollama, model: str, share: int | None, keep_alive: float | 
     return context
 
 
-def act(ollama: Ollama, what: Callable[[ActingClient], Awaitable[T]]) -> T:
+def act(ollama: Ollama, what: Callable[[ControlClient], Awaitable[T]]) -> T:
     async def main() -> T:
-        client = ActingClient(Target("test", ollama.url), timeout=30)
+        client = ControlClient(Target("test", ollama.url), timeout=30)
         try:
             return await what(client)
         finally:
@@ -164,7 +164,7 @@ def test_what_is_not_resident_is_not_loaded_by_a_renewal(ollama: Ollama, model: 
 def test_a_warm_up_loads_what_is_absent(ollama: Ollama, model: str) -> None:
     """§7.6: with a context that requests without one can use."""
 
-    async def warm(client: ActingClient) -> Any:
+    async def warm(client: ControlClient) -> Any:
         return await warm_up(client, [model], Wish(keep_alive=900.0), (), WarmProgress())
 
     (warmed,) = act(ollama, warm)
@@ -184,7 +184,7 @@ def test_a_warm_up_of_a_resident_model_reloads_nothing(
     """§7.7: whatever context it was wished."""
     context = resident(ollama, model, share)
 
-    async def warm(client: ActingClient) -> Any:
+    async def warm(client: ControlClient) -> Any:
         return await warm_up(client, [model], Wish(900.0, num_ctx=512), (), WarmProgress())
 
     with watched(ollama, model) as watch:

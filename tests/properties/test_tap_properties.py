@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_exporter.protocol import request_body
-from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import LABELS, Body, route_of
-from ollama_exporter.protocol.stream_parsers import tap_for
+from ollama_exporter.protocol.stream_parsers import parser_for
 from tests.support.answers import recorded
 
 ANSWERS = tuple(recorded().values())
@@ -36,8 +36,8 @@ LINES = st.sampled_from(
 )
 
 
-def read(body: Body, kind: str, chunks: list[bytes]) -> tuple[ResponseReading, bool]:
-    tap = tap_for(body, content_type=kind, content_encoding="")
+def read(body: Body, kind: str, chunks: list[bytes]) -> tuple[ResponseFields, bool]:
+    tap = parser_for(body, content_type=kind, content_encoding="")
     for chunk in chunks:
         tap.feed(chunk)
     return tap.end(), tap.content
@@ -92,7 +92,7 @@ def test_a_beginning_of_a_request_says_nothing_that_the_whole_does_not(
     assert part.model in (None, whole.model)
     assert part.num_ctx in (None, whole.num_ctx)
     assert part.keep_alive in (None, whole.keep_alive)
-    assert not part.stop
+    assert not part.is_stop
 
 
 @given(st.binary(max_size=200), st.booleans(), st.sampled_from(["/api/chat", "/v1/messages"]))

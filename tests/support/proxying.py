@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.residency.facts import RequestFact
-from ollama_exporter.shim.exchange import at_once
+from ollama_exporter.shim.exchange import call_now
 from ollama_exporter.shim.in_flight import Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.limits import Limits
@@ -76,7 +76,7 @@ async def proxied(
         front=front,
         tls=tls,
         token=(lambda: token) if token else None,
-        later=at_once,  # what a test asks for has been recorded
+        defer=call_now,  # what a test asks for has been recorded
     )
     port = int(listening.getsockname()[1])
     running = Proxied(port, proxy, registry, "https" if front.tls else "http")

@@ -75,7 +75,7 @@ def main() -> None:
         for each in (client, async_client):
             ollama_exporter.instrument(each, on_request=seen.append)
     got = [*calls(client), *asyncio.run(async_calls(async_client))]
-    told = [[s.route.label, s.code, s.outcome, s.reading.output_tokens] for s in seen]
+    told = [[s.route.label, s.code, s.outcome, s.response.output_tokens] for s in seen]
     sys.stdout.write(f"{json.dumps(got)}\n{json.dumps(told)}\n")
 
 

@@ -13,7 +13,7 @@ from ollama_exporter.actions.renew import Kept
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import DEFAULTS, ActionMetrics
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.routes import Route
@@ -37,7 +37,7 @@ class DefaultsApplier:
     def __init__(
         self,
         rules: Rules,
-        client: ActingClient,
+        client: ControlClient,
         recorder: Recorder,
         acts: ActionMetrics,
         contexts: LoadOptions,
@@ -74,11 +74,11 @@ class DefaultsApplier:
 
     def afterwards(self, exchange: Exchange) -> str:
         """Say what will be set when a request is over."""
-        asked = exchange.amended or exchange.asked
+        asked = exchange.rewritten_fields or exchange.request_fields
         if not exchange.route.runs or exchange.model is None or asked.keep_alive == 0:
             return ""
         limits = self.rules.limits(exchange.model)
-        wanted = None if limits is None else limits.wanted(exchange.asked)
+        wanted = None if limits is None else limits.wanted(exchange.request_fields)
         if wanted is None or asked.keep_alive is not None:  # none is wanted, or it is set already
             return ""
         return f"keep_alive>={render(wanted)} afterwards"
@@ -103,8 +103,8 @@ class DefaultsApplier:
 
     def saw(self, seen: Observation) -> None:
         """Take a request that is over."""
-        model, asked = seen.model, seen.asked
-        if model is None or not seen.route.runs or seen.reading.remote:
+        model, asked = seen.model, seen.request_fields
+        if model is None or not seen.route.runs or seen.response.remote:
             return
         if seen.outcome is Outcome.ANSWERED:
             self._contexts.answered(model, asked)

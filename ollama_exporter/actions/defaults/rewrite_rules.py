@@ -93,7 +93,7 @@ def change(
     `resident`: the runner that is there for a model; None: none is, as far as is known.
     """
     asked = reading.read(route, body, complete=True)
-    if not route.native or asked.model is None or asked.stop or asked.keep_alive == 0:
+    if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
         return None
     model = normalise(asked.model)
     limits = rules.limits(model)
@@ -103,7 +103,7 @@ def change(
     edits = [*_keep_alive(body, asked, limits, found), *_num_ctx(body, asked, limits, found)]
     new = body
     for edit in edits:
-        spliced = json_edit.put(new, edit.path, edit.value)
+        spliced = json_edit.set_member(new, edit.path, edit.value)
         if spliced is None:  # options that are no object: the server refuses them by itself
             return None
         new = spliced
@@ -129,7 +129,7 @@ class _Edit:
 def _keep_alive(
     body: bytes, asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
 ) -> Sequence[_Edit]:
-    given = [value for value in json_edit.values(body, KEEP_ALIVE) if value != NULL]
+    given = [value for value in json_edit.values_at(body, KEEP_ALIVE) if value != NULL]
     if not given and asked.keep_alive is None:
         if limits.keep_alive is None or resident is not None:
             return ()
@@ -150,7 +150,7 @@ def _set_keep_alive(seconds: float, what: str) -> _Edit:
 def _num_ctx(
     body: bytes, asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
 ) -> Sequence[_Edit]:
-    given = [value for value in json_edit.values(body, NUM_CTX) if value != NULL]
+    given = [value for value in json_edit.values_at(body, NUM_CTX) if value != NULL]
     if not given:
         wanted, what = limits.num_ctx, "num_ctx_default"
     elif asked.num_ctx is not None and asked.num_ctx > (limits.max_num_ctx or math.inf):

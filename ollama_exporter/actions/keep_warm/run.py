@@ -25,7 +25,7 @@ from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
 from ollama_exporter.metrics.collectors.server_collector import ServerState
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
 from ollama_exporter.residency.facts import Fact, RequestAnswered, RequestEnded, RequestStarted
@@ -56,7 +56,7 @@ class KeepWarmRunner:
     def __init__(
         self,
         section: KeepWarm,
-        client: ActingClient,
+        client: ControlClient,
         acts: ActionMetrics,
         contexts: LoadOptions,
         aliases: SharedBlobs,

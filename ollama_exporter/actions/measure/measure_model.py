@@ -14,7 +14,7 @@ from ollama_exporter.actions.measure.summary import Kind, Sample
 from ollama_exporter.actions.renew import Kept
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError, RequestError
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.wire import RunningModel
 
@@ -66,7 +66,7 @@ class MeasuredModel:
 
 
 async def measure(
-    client: ActingClient,
+    client: ControlClient,
     plan: MeasurePlan,
     say: Say,
     *,
@@ -104,7 +104,7 @@ async def measure(
 # -- before ------------------------------------------------------------------------------------
 
 
-async def _look(client: ActingClient, plan: MeasurePlan) -> FoundState:
+async def _look(client: ControlClient, plan: MeasurePlan) -> FoundState:
     """Note who is resident; refuse to disturb who is in use."""
     before = await client.ps()
     await asyncio.sleep(WATCHED)
@@ -154,7 +154,7 @@ def _fresh(prompt: str, mark: str) -> str:
 
 
 async def _call(
-    client: ActingClient,
+    client: ControlClient,
     plan: MeasurePlan,
     kind: Kind,
     prompt: str,
@@ -183,7 +183,7 @@ async def _call(
     )
 
 
-async def _unload(client: ActingClient, model: str) -> None:
+async def _unload(client: ControlClient, model: str) -> None:
     """Have the model dropped, and wait until it is gone. Raises RequestError."""
     answer = await client.ps()
     if renew.entry(answer, model) is None:
@@ -196,7 +196,7 @@ async def _unload(client: ActingClient, model: str) -> None:
     raise BusyError(f"{model} did not leave memory within {GONE_WITHIN:g} s")
 
 
-async def _note_size(client: ActingClient, model: str, measured: MeasuredModel) -> None:
+async def _note_size(client: ControlClient, model: str, measured: MeasuredModel) -> None:
     there = renew.entry(await client.ps(), model)
     if there is not None:
         measured.size, measured.size_vram = there.size, there.size_vram
@@ -207,7 +207,7 @@ async def _note_size(client: ActingClient, model: str, measured: MeasuredModel) 
 
 
 async def _restore(
-    client: ActingClient, plan: MeasurePlan, found: FoundState, notes: list[str]
+    client: ControlClient, plan: MeasurePlan, found: FoundState, notes: list[str]
 ) -> None:
     """Put things back; what cannot be is said. Never raises: what was measured is worth more."""
     try:
@@ -221,7 +221,7 @@ async def _restore(
 
 
 async def _bring_back(
-    client: ActingClient, plan: MeasurePlan, found: FoundState, notes: list[str]
+    client: ControlClient, plan: MeasurePlan, found: FoundState, notes: list[str]
 ) -> None:
     target, wanted = found.target, found.keep_alive
     if target is None:
@@ -245,7 +245,7 @@ async def _bring_back(
 
 
 async def _bring_others_back(
-    client: ActingClient, plan: MeasurePlan, found: FoundState, notes: list[str]
+    client: ControlClient, plan: MeasurePlan, found: FoundState, notes: list[str]
 ) -> None:
     """Load again whom the measurement drove out, unless their time is over."""
     answer = await client.ps()

@@ -14,7 +14,7 @@ from ollama_exporter.actions.renew import Kept
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.actions.warm.eviction_order import Occupant, victims
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
-from ollama_exporter.protocol.control_client import ActingClient
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.model_names import DEFAULT_TAG, normalise
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 
@@ -78,7 +78,7 @@ class WarmProgress:
         """Take what became of it."""
 
 
-async def wait_for_server(client: ActingClient, patience: float) -> None:
+async def wait_for_server(client: ControlClient, patience: float) -> None:
     """Wait until it answers. Raises TargetError when it does not in time."""
     end = time.monotonic() + patience
     while True:
@@ -110,7 +110,7 @@ def missing(names: Sequence[str], installed: Sequence[InstalledModel]) -> list[M
 
 
 async def warm_up(
-    client: ActingClient,
+    client: ControlClient,
     names: Sequence[str],
     wish: Wish,
     installed: Sequence[InstalledModel],
@@ -131,7 +131,7 @@ async def warm_up(
     return [await one(name) for name in names]
 
 
-async def _one(client: ActingClient, name: str, wish: Wish, size: int) -> Warmed:
+async def _one(client: ControlClient, name: str, wish: Wish, size: int) -> Warmed:
     began = time.monotonic()
     try:
         return await _warm(client, name, wish, size)
@@ -143,7 +143,7 @@ async def _one(client: ActingClient, name: str, wish: Wish, size: int) -> Warmed
         return Warmed(name, WarmOutcome.FAILED, time.monotonic() - began, note=str(err))
 
 
-async def _warm(client: ActingClient, name: str, wish: Wish, size: int) -> Warmed:
+async def _warm(client: ControlClient, name: str, wish: Wish, size: int) -> Warmed:
     before = await client.ps()
     aliases = SharedBlobs(client)
     resident = [model.name for model in before.models]
@@ -179,7 +179,7 @@ async def _warm(client: ActingClient, name: str, wish: Wish, size: int) -> Warme
     return Warmed(name, WarmOutcome.LOADED, seconds, model, left, gone, note)
 
 
-async def _keep(client: ActingClient, name: str, wish: Wish, there: RunningModel) -> Warmed:
+async def _keep(client: ControlClient, name: str, wish: Wish, there: RunningModel) -> Warmed:
     """See to a model that is resident; its context stays, whatever was wished."""
     began = time.monotonic()
     if wish.keep_alive is None:
@@ -205,5 +205,5 @@ async def _keep(client: ActingClient, name: str, wish: Wish, there: RunningModel
     return Warmed(name, WarmOutcome.WARM, seconds, renewal.model or there, renewal.left, note=note)
 
 
-async def _held(client: ActingClient, model: RunningModel, left: float) -> Occupant:
+async def _held(client: ControlClient, model: RunningModel, left: float) -> Occupant:
     return Occupant(model.name, model.size_vram, left, await client.show(model.name) or "")

@@ -26,7 +26,7 @@ class Part:
 
 def parts(seen: Observation) -> list[Part]:
     """Take a request apart, in order of time. What nothing explains is the rest."""
-    read = seen.reading
+    read = seen.response
     load, prompt, answer = seen.load_wait or 0.0, read.prompt_eval or 0.0, read.eval or 0.0
     rest = max(0.0, seen.duration - load - prompt - answer)
     return [
@@ -57,7 +57,7 @@ def words(seen: Observation) -> str:
 
 def beside(seen: list[Observation]) -> list[Text]:
     """Return a cold call beside a warm one whose answer took as long; empty: there is no pair."""
-    taken = [s for s in seen if s.reading.eval is not None and s.model is not None]
+    taken = [s for s in seen if s.response.eval is not None and s.model is not None]
     pairs = [
         (cold, warm)
         for cold in taken
@@ -66,7 +66,7 @@ def beside(seen: list[Observation]) -> list[Text]:
     ]
     if not pairs:
         return []
-    pair = min(pairs, key=lambda p: abs((p[0].reading.eval or 0) - (p[1].reading.eval or 0)))
+    pair = min(pairs, key=lambda p: abs((p[0].response.eval or 0) - (p[1].response.eval or 0)))
     longest = max(seen.duration for seen in pair)
     lines = [Text(f"What the waits of {pair[0].model} were made of:")]
     for each in pair:

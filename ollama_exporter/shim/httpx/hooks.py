@@ -60,34 +60,34 @@ class HttpxHooks:
     def failed(self, exchange: Exchange, err: BaseException) -> None:
         """End an exchange whose request or answer did not get through."""
         if _named(err, "TimeoutException"):
-            exchange.broken(timeout=True)
+            exchange.on_upstream_error(timeout=True)
         elif isinstance(err, Exception):
-            exchange.broken()
+            exchange.on_upstream_error()
         else:  # cancelled, interrupted, a generator that was closed
-            exchange.left()
+            exchange.on_client_gone()
 
     def headed(self, exchange: Exchange, request: Any, response: Any) -> bool:  # noqa: ANN401 - as above
         """Take an answer's head; False: its body is there already and was taken as well."""
-        if exchange.route.runs and not exchange.sent:
+        if exchange.route.runs and not exchange.request_bytes:
             _take_whole(exchange, request)
         fields = response.headers
-        exchange.head(
+        exchange.on_response_head(
             response.status_code,
             fields.get("content-type", "").encode(),
             fields.get("content-encoding", "").encode(),
         )
         if not response.is_closed:
             return True
-        exchange.feed(response.content)  # a transport without a network
-        exchange.completed()
+        exchange.on_response_body(response.content)  # a transport without a network
+        exchange.on_response_complete()
         return False
 
 
 def _take_whole(exchange: Exchange, request: Any) -> None:  # noqa: ANN401 - as above
     """Take a body that its transport had from memory (aiohttp's does), past the stream."""
     with suppress(RuntimeError):  # what httpx raises for a body that is not in memory
-        exchange.request_body(request.content)
-        exchange.request_complete()
+        exchange.on_request_body(request.content)
+        exchange.on_request_complete()
 
 
 def _named(err: BaseException, name: str) -> bool:

@@ -18,11 +18,11 @@ class Sent:
         try:
             for data in self._inner:
                 yield data
-                self._exchange.request_body(data)
+                self._exchange.on_request_body(data)
         except Exception:  # the application's own: no fault of the server
-            self._exchange.left()
+            self._exchange.on_client_gone()
             raise
-        self._exchange.request_complete()
+        self._exchange.on_request_complete()
 
 
 class AsyncSent:
@@ -35,11 +35,11 @@ class AsyncSent:
         try:
             async for data in self._inner:
                 yield data
-                self._exchange.request_body(data)
+                self._exchange.on_request_body(data)
         except Exception:  # as above
-            self._exchange.left()
+            self._exchange.on_client_gone()
             raise
-        self._exchange.request_complete()
+        self._exchange.on_request_complete()
 
 
 class Received:
@@ -49,7 +49,7 @@ class Received:
         self._inner, self._exchange, self._seam = inner, exchange, seam
 
     def __iter__(self) -> Iterator[bytes]:
-        feed = self._exchange.feed
+        feed = self._exchange.on_response_body
         try:
             for data in self._inner:
                 feed(data)
@@ -57,17 +57,17 @@ class Received:
         except BaseException as err:
             self._seam.failed(self._exchange, err)
             raise
-        self._exchange.completed()
+        self._exchange.on_response_complete()
 
     def close(self) -> None:
         """Close it; what was not read by now is not wanted."""
         try:
             self._inner.close()
         finally:
-            self._exchange.left()
+            self._exchange.on_client_gone()
 
     def __del__(self) -> None:
-        self._exchange.left()  # dropped without being closed
+        self._exchange.on_client_gone()  # dropped without being closed
 
 
 class AsyncReceived:
@@ -77,7 +77,7 @@ class AsyncReceived:
         self._inner, self._exchange, self._seam = inner, exchange, seam
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        feed = self._exchange.feed
+        feed = self._exchange.on_response_body
         try:
             async for data in self._inner:
                 feed(data)
@@ -85,14 +85,14 @@ class AsyncReceived:
         except BaseException as err:
             self._seam.failed(self._exchange, err)
             raise
-        self._exchange.completed()
+        self._exchange.on_response_complete()
 
     async def aclose(self) -> None:
         """Close it; what was not read by now is not wanted."""
         try:
             await self._inner.aclose()
         finally:
-            self._exchange.left()
+            self._exchange.on_client_gone()
 
     def __del__(self) -> None:
-        self._exchange.left()  # dropped without being closed
+        self._exchange.on_client_gone()  # dropped without being closed

@@ -34,7 +34,7 @@ class PolledResidence:
         self._installed: tuple[tuple[str, int], ...] = ()
         self._names: dict[str, str] = {}  # in lower case -> as installed
 
-    def canonical(self, name: str) -> str | None:
+    def canonical_name(self, name: str) -> str | None:
         """Return a model's own spelling: the server finds it whatever the case."""
         installed = self._server().installed or ()
         if installed is not self._installed:
@@ -45,7 +45,7 @@ class PolledResidence:
             return self._names[lower]
         return next((m.name for m in self._view().models if m.name.lower() == lower), None)
 
-    def resident(self, name: str) -> bool | None:
+    def is_resident(self, name: str) -> bool | None:
         """Tell whether it was listed; None while the server does not answer."""
         if not self._server().up or self._view().last_seen is None:
             return None

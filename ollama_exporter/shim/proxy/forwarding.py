@@ -84,7 +84,7 @@ class Forwarding(ResponseParser):
 
     def body(self, data: bytes) -> None:
         """Take bytes of the request's body."""
-        self._exchange.request_body(data)
+        self._exchange.on_request_body(data)
         if self._request.chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._out.append(data)
@@ -92,7 +92,7 @@ class Forwarding(ResponseParser):
     def complete(self) -> None:
         """Take that the request is complete."""
         self._request.complete = True
-        self._exchange.request_complete()
+        self._exchange.on_request_complete()
         if self._request.chunked:
             self._out.append(LAST_CHUNK)
 
@@ -152,7 +152,7 @@ class Forwarding(ResponseParser):
             body = parts.pop()  # nearly every read: one chunk in, one chunk out
             self._stray = 0
             self._client.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-            self._exchange.feed(body)
+            self._exchange.on_response_body(body)
         elif self.head_sent:
             # llhttp collects a trailer without a bound; sizes of chunks may come by themselves.
             self._stray = 0 if parts else self._stray + len(data)
@@ -185,11 +185,11 @@ class Forwarding(ResponseParser):
             self._client.transport.write(out)
         if head:
             noted = self._noted
-            self._exchange.head(
+            self._exchange.on_response_head(
                 self._status, noted.get(b"content-type", b""), noted.get(b"content-encoding", b"")
             )
         if body:
-            self._exchange.feed(body)
+            self._exchange.on_response_body(body)
         if self._ended:
             self._finish()
 
@@ -210,7 +210,7 @@ class Forwarding(ResponseParser):
                 upstream.transport.abort()
         if not self._keep_upstream:
             self._parser = None
-        exchange.completed()
+        exchange.on_response_complete()
         if self.held:
             self.held = False
             self._client.read_on()
@@ -243,13 +243,13 @@ class Forwarding(ResponseParser):
             return False
         if not self._request.complete:
             return False
-        soon = self._place.now() - self._exchange.began < SOON
+        soon = self._place.now() - self._exchange.started_at < SOON
         return self._request.method in IDEMPOTENT or (self._exchange.route.runs and soon)
 
     def client_left(self) -> None:
         """Give up: the client is gone. The server's connection is closed at once."""
         self._drop()
-        self._exchange.left()
+        self._exchange.on_client_gone()
 
     def watch(self, now: float) -> None:
         """Give up on what has been silent for too long; called now and then."""
@@ -260,7 +260,7 @@ class Forwarding(ResponseParser):
                 self._fail(504, "the head of the server's answer has no end", timeout=True)
             return
         self._head_since = 0.0
-        so_far = self._exchange.received + self._exchange.sent + self._head_size
+        so_far = self._exchange.response_bytes + self._exchange.request_bytes + self._head_size
         if self._moved is None or self._moved[0] != so_far:
             self._moved = (so_far, now)
             return
@@ -274,10 +274,10 @@ class Forwarding(ResponseParser):
     def _fail(self, status: int, text: str, *, timeout: bool = False) -> None:
         self._drop()
         if self.head_sent:
-            self._exchange.broken(timeout=timeout)
+            self._exchange.on_upstream_error(timeout=timeout)
             self._client.cut(hard=not self._framed)
             return
-        self._exchange.broken(code=status, timeout=timeout)
+        self._exchange.on_upstream_error(code=status, timeout=timeout)
         self._client.transport.write(own_answer(status, text, method=self._request.method))
         self._client.answered(keep_alive=False)
 

@@ -52,7 +52,7 @@ class RewritingForwarding(Forwarding):
         if self._body is None:
             super().body(data)
             return
-        self._exchange.request_body(data)
+        self._exchange.on_request_body(data)
         self._body.append(data)
         self._size += len(data)
         if self._size > PEEK:
@@ -66,7 +66,7 @@ class RewritingForwarding(Forwarding):
             changed = None if amend is None else amend.change(self._exchange.route, body)
             if changed is not None:
                 body = changed.body
-                self._exchange.amended = changed.asked
+                self._exchange.rewritten_fields = changed.asked
                 self._said = changed.said
                 if b"content-length" in self._request.noted:
                     self._request.noted[b"content-length"] = b"%d" % len(body)

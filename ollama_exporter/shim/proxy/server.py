@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ollama_exporter.config.target import SCHEME_PORTS
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
-from ollama_exporter.shim.exchange import Exchange, Later, Sink
+from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
@@ -57,11 +57,11 @@ class Proxy:
         front: Front,
         tls: ssl.SSLContext | None = None,
         token: Callable[[], str] | None = None,
-        later: Later | None = None,
+        defer: Defer | None = None,
     ) -> None:
         """`url`: the server's base URL; `tls` and `token`: how to speak to it.
 
-        `later`: what is done with work that would hold bytes up (default: it is deferred).
+        `defer`: what is done with work that would hold bytes up (default: it is deferred).
         """
         parts = urlsplit(url)
         port = parts.port or SCHEME_PORTS[parts.scheme]
@@ -78,7 +78,7 @@ class Proxy:
         self._watch: asyncio.TimerHandle | None = None
         self._full = False
         self._deferred = Deferred()
-        self._later = self._deferred if later is None else later
+        self._later = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
         self.amend: RewriteRules | None = None
@@ -150,7 +150,7 @@ class Proxy:
 
     def refused(self, request: RequestHead, status: int) -> None:
         """Record a request that was answered here."""
-        self.exchange(request).refused(status)
+        self.exchange(request).on_rejected(status)
 
     def exchange(self, request: RequestHead) -> Exchange:
         """Begin the exchange of a request."""
@@ -163,7 +163,7 @@ class Proxy:
             id=next(self._numbers),
             now=self.now,
             traceparent=request.noted.get(b"traceparent", b""),
-            later=self._later,
+            defer=self._later,
         )
 
     def _route(self, method: bytes, path: bytes) -> Route:

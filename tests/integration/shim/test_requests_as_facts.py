@@ -63,28 +63,30 @@ def begin(start: dict[str, Any], sink: Recorder, clock: Clock) -> Exchange:
     clock.now = start["t"]
     route = route_of("POST", start["path"])
     exchange = Exchange(sink, route, method=b"POST", id=start["id"], now=clock)
-    exchange.request_body(request_body(start))
-    exchange.request_complete()
+    exchange.on_request_body(request_body(start))
+    exchange.on_request_complete()
     return exchange
 
 
 def first_byte(end: dict[str, Any], exchange: Exchange) -> None:
-    exchange.head(end["status"], NDJSON if end["status"] == 200 else b"application/json", b"")
+    exchange.on_response_head(
+        end["status"], NDJSON if end["status"] == 200 else b"application/json", b""
+    )
     token = b'{"response":"w","done":false}\n' if end["records"] > 1 else b"{"
-    exchange.feed(token if end["status"] == 200 else b"{")
+    exchange.on_response_body(token if end["status"] == 200 else b"{")
 
 
 def finish(end: dict[str, Any], exchange: Exchange) -> None:
     if end["outcome"] == "client_gone":
-        exchange.left()
+        exchange.on_client_gone()
     elif end["outcome"] != "ok" and end["status"] is None:
-        exchange.broken(code=502)
+        exchange.on_upstream_error(code=502)
     else:
         said = {key: end[key] for key in (*DURATIONS, "error") if key in end}
         text = json.dumps(said, separators=(",", ":")).encode()
         began = end["status"] != 200 or end["records"] <= 1
-        exchange.feed(text[1:] if began else text + b"\n")
-        exchange.completed()
+        exchange.on_response_body(text[1:] if began else text + b"\n")
+        exchange.on_response_complete()
 
 
 def proxied(name: str) -> list[RequestFact]:

@@ -73,7 +73,7 @@ def test_ollama_python_gets_the_same_through_proxy_and_transport(version: str) -
         inside, seen = sdkcalls(folder, server, "in-process")
         assert inside == bare
         of_proxy = [
-            [s.route.label, s.code, s.outcome, s.reading.output_tokens]
+            [s.route.label, s.code, s.outcome, s.response.output_tokens]
             for s in through.observations
         ]
         assert seen == of_proxy
@@ -148,7 +148,7 @@ def test_openai_s_sdk_gets_the_same_through_proxy_and_transport() -> None:
         for told in (through.observations, seen):
             outcomes = [s.outcome for s in told]
             assert outcomes == [Outcome.ANSWERED] * 10 + [Outcome.REJECTED]
-        assert [s.reading for s in seen] == [s.reading for s in through.observations]
+        assert [s.response for s in seen] == [s.response for s in through.observations]
 
     run(check)
 
@@ -175,7 +175,7 @@ def test_anthropic_s_sdk_gets_the_same_through_proxy_and_transport() -> None:
             assert anthropic_calls(proxied_) == wanted
             assert anthropic_calls(inside) == wanted
         for told in (through.observations, seen):
-            assert [(s.outcome, s.reading.output_tokens) for s in told] == [
+            assert [(s.outcome, s.response.output_tokens) for s in told] == [
                 (Outcome.ANSWERED, 3),
                 (Outcome.ANSWERED, 3),
             ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol.json_edit import put, values
+from ollama_exporter.protocol.json_edit import set_member, values_at
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -31,7 +31,7 @@ SPACES = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", " : ")])
     ],
 )
 def test_a_member_is_set_and_nothing_else_is_touched(before: bytes, after: bytes) -> None:
-    assert put(before, ("keep_alive",), b"1") == after
+    assert set_member(before, ("keep_alive",), b"1") == after
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_member_is_set_and_nothing_else_is_touched(before: bytes, after: bytes
     ],
 )
 def test_a_member_of_a_member(before: bytes, after: bytes | None) -> None:
-    assert put(before, ("options", "num_ctx"), b"8") == after
+    assert set_member(before, ("options", "num_ctx"), b"8") == after
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), SPACES, st.booleans())
@@ -57,11 +57,11 @@ def test_any_object_keeps_all_its_other_members(
     ascii_: bool,  # noqa: FBT001 - hypothesis hands it
 ) -> None:
     raw = json.dumps(body, separators=spaces, ensure_ascii=ascii_).encode()
-    spliced = put(raw, ("keep_alive",), b"61")
+    spliced = set_member(raw, ("keep_alive",), b"61")
     assert spliced is not None
     rest = {k: v for k, v in json.loads(spliced).items() if k.lower() != "keep_alive"}
     assert rest == {k: v for k, v in body.items() if k.lower() != "keep_alive"}
-    assert {b"61"} == set(values(spliced, ("keep_alive",)))
+    assert {b"61"} == set(values_at(spliced, ("keep_alive",)))
     if raw == b"{}":
         assert spliced == b'{"keep_alive":61}'
     elif not any(key.lower() == "keep_alive" for key in body):
@@ -70,6 +70,6 @@ def test_any_object_keeps_all_its_other_members(
 
 def test_values_at_a_path() -> None:
     body = b'{"options":{"num_ctx": 5,"x":1},"OPTIONS":{"num_ctx":null},"keep_alive":"5m"}'
-    assert values(body, ("options", "num_ctx")) == [b"5", b"null"]
-    assert values(body, ("keep_alive",)) == [b'"5m"']
-    assert values(body, ("prompt",)) == []
+    assert values_at(body, ("options", "num_ctx")) == [b"5", b"null"]
+    assert values_at(body, ("keep_alive",)) == [b'"5m"']
+    assert values_at(body, ("prompt",)) == []

@@ -15,7 +15,9 @@ def asked(path: str = "/api/generate", *, complete: bool = True, **body: Any) ->
 
 def test_model_keep_alive_and_options_are_read() -> None:
     found = asked(model="m", prompt="hi", keep_alive="10m", options={"num_ctx": 8192}, stream=False)
-    assert found == RequestFields("m", 600.0, 8192, reloading=True, empty=False, stream=False)
+    assert found == RequestFields(
+        "m", 600.0, 8192, has_reload_option=True, is_empty=False, stream=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_the_other_apis_carry_neither_keep_alive_nor_options(path: str) -> None:
 def test_a_stop_call_is_an_empty_one_with_keep_alive_zero(
     path: str, body: dict[str, Any], *, stop: bool
 ) -> None:
-    assert asked(path, model="m", **body).stop is stop
+    assert asked(path, model="m", **body).is_stop is stop
 
 
 @pytest.mark.parametrize(
@@ -70,20 +72,22 @@ def test_options_that_can_force_a_reload(
     options: object, *, reloading: bool, num_ctx: int | None
 ) -> None:
     found = asked(model="m", prompt="x", options=options)
-    assert (found.reloading, found.num_ctx) == (reloading, num_ctx)
+    assert (found.has_reload_option, found.num_ctx) == (reloading, num_ctx)
 
 
 def test_the_beginning_of_a_long_body_is_enough() -> None:
     route = route_of("POST", "/api/chat")
     body = b'{"model":"m","options":{"num_ctx":9},"messages":[{"images":["' + b"A" * 5000
-    assert read(route, body, complete=False) == RequestFields("m", num_ctx=9, reloading=True)
+    assert read(route, body, complete=False) == RequestFields(
+        "m", num_ctx=9, has_reload_option=True
+    )
     tricky = b'{"format":{"model":"no"},"x":"\\",\\"model\\":\\"no","model":"m","messages":["'
     assert read(route, tricky, complete=False).model == "m"
 
 
 def test_a_beginning_that_is_cut_is_not_taken_for_an_empty_prompt() -> None:
     body = b'{"model":"m","keep_alive":0,"prompt":"long'
-    assert not read(route_of("POST", "/api/generate"), body, complete=False).stop
+    assert not read(route_of("POST", "/api/generate"), body, complete=False).is_stop
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"model":7}', b"null"])

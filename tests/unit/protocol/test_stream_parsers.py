@@ -4,16 +4,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
-from ollama_exporter.protocol.stream_parsers import LONGEST, StreamParser, Unread, tap_for
+from ollama_exporter.protocol.stream_parsers import LONGEST, StreamParser, Unread, parser_for
 from tests.support.answers import Recorded, recorded
 
 ANSWERS = recorded()
 NDJSON, SSE, JSON = "application/x-ndjson", "text/event-stream", "application/json"
 
 
-def reading(tap: StreamParser, chunks: Iterable[bytes]) -> ResponseReading:
+def reading(tap: StreamParser, chunks: Iterable[bytes]) -> ResponseFields:
     for chunk in chunks:
         tap.feed(chunk)
     return tap.end()
@@ -21,25 +21,27 @@ def reading(tap: StreamParser, chunks: Iterable[bytes]) -> ResponseReading:
 
 def tap_of(answer: Recorded) -> StreamParser:
     content_type = answer.fields.get("content-type", "")
-    return tap_for(answer.route.body, content_type=content_type, content_encoding="")
+    return parser_for(answer.route.body, content_type=content_type, content_encoding="")
 
 
-def read(name: str) -> ResponseReading:
+def read(name: str) -> ResponseFields:
     return reading(tap_of(ANSWERS[name]), ANSWERS[name].chunks)
 
 
-def ndjson(*records: object, end: str = "\n") -> ResponseReading:
+def ndjson(*records: object, end: str = "\n") -> ResponseFields:
     text = "\n".join(json.dumps(r, separators=(",", ":")) for r in records) + end
-    return reading(tap_for(Body.NATIVE, content_type=NDJSON, content_encoding=""), [text.encode()])
+    return reading(
+        parser_for(Body.NATIVE, content_type=NDJSON, content_encoding=""), [text.encode()]
+    )
 
 
-def sse(body: Body, *events: str) -> ResponseReading:
+def sse(body: Body, *events: str) -> ResponseFields:
     text = "".join(f"data: {event}\n\n" for event in events)
-    return reading(tap_for(body, content_type=SSE, content_encoding=""), [text.encode()])
+    return reading(parser_for(body, content_type=SSE, content_encoding=""), [text.encode()])
 
 
-def whole(body: Body, value: object) -> ResponseReading:
-    tap = tap_for(body, content_type=JSON, content_encoding="")
+def whole(body: Body, value: object) -> ResponseFields:
+    tap = parser_for(body, content_type=JSON, content_encoding="")
     return reading(tap, [json.dumps(value).encode()])
 
 
@@ -191,7 +193,7 @@ def test_a_text_that_looks_like_an_end_is_none() -> None:
 
 
 def test_separators_that_are_not_line_feeds_part_nothing() -> None:
-    found = tap_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
+    found = parser_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
     said = json.dumps({**TOKEN, "response": "a\u2028b\u0085c"}, ensure_ascii=False).encode()
     assert reading(found, [said, b"\n", json.dumps(FINAL, separators=(",", ":")).encode()]) == (
         ndjson(TOKEN, FINAL)
@@ -217,7 +219,7 @@ def test_an_object_without_its_end_is_unfinished(body: Body, unfinished: object)
 
 def test_what_is_no_json_is_unfinished_or_not_looked_into() -> None:
     for body, ending in ((Body.NATIVE, ResponseEnd.UNFINISHED), (Body.OPAQUE, ResponseEnd.UNREAD)):
-        tap = tap_for(body, content_type=JSON, content_encoding="")
+        tap = parser_for(body, content_type=JSON, content_encoding="")
         assert reading(tap, [b'{"model": "m", "don']).ending is ending
 
 
@@ -225,7 +227,7 @@ def test_usage_that_is_absent_is_not_zero() -> None:
     found = sse(Body.OPENAI, '{"choices":[{"finish_reason":"length"}]}', "[DONE]")
     assert (found.ending, found.finish) == (ResponseEnd.COMPLETE, "length")
     assert (found.prompt_tokens, found.output_tokens) == (None, None)
-    assert sse(Body.OPENAI, "[DONE]") == ResponseReading(ResponseEnd.COMPLETE)
+    assert sse(Body.OPENAI, "[DONE]") == ResponseFields(ResponseEnd.COMPLETE)
 
 
 @pytest.mark.parametrize("body", [Body.OPENAI, Body.RESPONSES, Body.ANTHROPIC])
@@ -248,7 +250,7 @@ def test_a_response_that_failed_says_so() -> None:
 
 def test_a_message_whose_start_was_missed_has_no_model() -> None:
     found = sse(Body.ANTHROPIC, '{"type":"message_stop"}')
-    assert found == ResponseReading(ResponseEnd.COMPLETE)
+    assert found == ResponseFields(ResponseEnd.COMPLETE)
 
 
 def test_an_error_of_an_unknown_shape_is_still_one() -> None:
@@ -274,36 +276,38 @@ def test_a_record_beyond_the_bound_is_dropped_in_one_piece_or_in_many() -> None:
     token = json.dumps(TOKEN, separators=(",", ":")).encode() + b"\n"
     final = json.dumps(FINAL, separators=(",", ":")).encode() + b"\n"
     for chunks in ([token + long], [token, long[:100], long[100:]], [long[:-9], long[-9:] + token]):
-        tap = tap_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
+        tap = parser_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
         assert reading(tap, chunks).ending is ResponseEnd.UNREAD
-        tap = tap_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
+        tap = parser_for(Body.NATIVE, content_type=NDJSON, content_encoding="")
         assert reading(tap, [*chunks, final]).ending is ResponseEnd.COMPLETE
 
 
 def test_events_beyond_the_bound_are_dropped() -> None:
-    tap = tap_for(Body.OPENAI, content_type=SSE, content_encoding="")
+    tap = parser_for(Body.OPENAI, content_type=SSE, content_encoding="")
     assert reading(tap, [b"data: " + b"x" * LONGEST, b"xxx"]).ending is ResponseEnd.UNREAD
 
 
 def test_an_object_beyond_the_bound_is_not_read() -> None:
-    tap = tap_for(Body.EMBED, content_type=JSON, content_encoding="")
+    tap = parser_for(Body.EMBED, content_type=JSON, content_encoding="")
     assert reading(tap, [b'{"e":[', b"1," * (LONGEST // 2), b"1]}"]).ending is ResponseEnd.UNREAD
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "identity, gzip"])
 def test_what_is_compressed_passes_unread(encoding: str) -> None:
-    tap = tap_for(Body.NATIVE, content_type=NDJSON, content_encoding=encoding)
+    tap = parser_for(Body.NATIVE, content_type=NDJSON, content_encoding=encoding)
     assert isinstance(tap, Unread)
     assert reading(tap, [b"\x1f\x8b"]).ending is ResponseEnd.UNREAD
 
 
 def test_fields_are_compared_without_case_and_parameters() -> None:
     for kind in ("application/json; charset=utf-8", "Application/JSON", " application/json "):
-        tap = tap_for(Body.NATIVE, content_type=kind, content_encoding=" Identity ")
+        tap = parser_for(Body.NATIVE, content_type=kind, content_encoding=" Identity ")
         assert reading(tap, [json.dumps(FINAL).encode()]).ending is ResponseEnd.COMPLETE
 
 
 def test_a_type_that_does_not_belong_to_a_route_is_not_looked_into() -> None:
-    assert isinstance(tap_for(Body.NATIVE, content_type=SSE, content_encoding=""), Unread)
-    assert isinstance(tap_for(Body.OPENAI, content_type=NDJSON, content_encoding=""), Unread)
-    assert isinstance(tap_for(Body.OPAQUE, content_type="text/plain", content_encoding=""), Unread)
+    assert isinstance(parser_for(Body.NATIVE, content_type=SSE, content_encoding=""), Unread)
+    assert isinstance(parser_for(Body.OPENAI, content_type=NDJSON, content_encoding=""), Unread)
+    assert isinstance(
+        parser_for(Body.OPAQUE, content_type="text/plain", content_encoding=""), Unread
+    )

@@ -15,7 +15,7 @@ from ollama_exporter.cli.present.wait_bars import bar, beside, parts, words
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.request_body import RequestFields
-from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseReading
+from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 from ollama_exporter.shim.exchange import Exchange
@@ -46,10 +46,10 @@ class Polls:
     at: float = 0.0
     up: bool = True
 
-    def canonical(self, name: str) -> str | None:
+    def canonical_name(self, name: str) -> str | None:
         return self.installed.get(name.lower())
 
-    def resident(self, name: str) -> bool | None:
+    def is_resident(self, name: str) -> bool | None:
         return name in self.listed if self.up else None
 
     def loaded_at(self, name: str) -> float | None:
@@ -93,17 +93,17 @@ class Bench:
             id=self.numbers,
             now=lambda: self.now,
         )
-        exchange.request_body(body)
-        exchange.request_complete()
+        exchange.on_request_body(body)
+        exchange.on_request_complete()
         return exchange
 
     def answer(self, exchange: Exchange, *, load: float = 0.002, first: float = 1.0) -> Observation:
         self.now += first
-        exchange.head(200, NDJSON, b"")
-        exchange.feed(TOKEN)
+        exchange.on_response_head(200, NDJSON, b"")
+        exchange.on_response_body(TOKEN)
         self.now += 1.0
-        exchange.feed(FINAL % round(load * 1e9))
-        exchange.completed()
+        exchange.on_response_body(FINAL % round(load * 1e9))
+        exchange.on_response_complete()
         return self.seen[-1]
 
 
@@ -150,9 +150,11 @@ def test_a_request_of_another_api_is_told_by_what_polls_showed() -> None:
 
     def answered(exchange: Exchange) -> Start:
         bench.now += 1
-        exchange.head(200, b"text/event-stream", b"")
-        exchange.feed(b'data: {"choices":[{"delta":{"content":"w"}}]}\n\ndata: [DONE]\n\n')
-        exchange.completed()
+        exchange.on_response_head(200, b"text/event-stream", b"")
+        exchange.on_response_body(
+            b'data: {"choices":[{"delta":{"content":"w"}}]}\n\ndata: [DONE]\n\n'
+        )
+        exchange.on_response_complete()
         return bench.seen[-1].start
 
     assert answered(bench.ask(path=path)) is Start.WARM
@@ -175,19 +177,19 @@ def test_an_incarnation_that_is_younger_than_the_request_was_loaded_for_it() -> 
     exchange = bench.ask(path="/v1/messages")
     bench.polls.listed["m:latest"] = bench.now + 3  # evicted before it came, and loaded again
     bench.now += 5
-    exchange.head(200, b"application/json", b"")
-    exchange.feed(b'{"model":"m","stop_reason":"end_turn","usage":{"output_tokens":1}}')
-    exchange.completed()
+    exchange.on_response_head(200, b"application/json", b"")
+    exchange.on_response_body(b'{"model":"m","stop_reason":"end_turn","usage":{"output_tokens":1}}')
+    exchange.on_response_complete()
     assert bench.seen[-1].start is Start.COLD
 
 
 def test_a_slow_upload_is_no_wait_for_a_runner() -> None:
     bench = Bench()
     exchange = Exchange(bench.recorder, GENERATE, method=b"POST", id=1, now=lambda: bench.now)
-    exchange.request_body(b'{"model":"m","prompt":"p"')
+    exchange.on_request_body(b'{"model":"m","prompt":"p"')
     bench.now += 5.0
-    exchange.request_body(b"}")
-    exchange.request_complete()
+    exchange.on_request_body(b"}")
+    exchange.on_request_complete()
     seen = bench.answer(exchange, load=5.1)
     assert seen.load_wait == pytest.approx(0.1)
     assert seen.start is Start.WARM
@@ -197,11 +199,11 @@ def test_a_preload_measures_the_load_by_its_own_time() -> None:
     bench = Bench()
     exchange = bench.ask(b'{"model":"m"}')
     bench.now += 7.0
-    exchange.head(200, b"application/json", b"")
-    exchange.feed(b'{"model":"m","done":true,"done_reason":"load"}')
-    exchange.completed()
+    exchange.on_response_head(200, b"application/json", b"")
+    exchange.on_response_body(b'{"model":"m","done":true,"done_reason":"load"}')
+    exchange.on_response_complete()
     (seen,) = bench.seen
-    assert (seen.load_wait, seen.start, seen.asked.empty) == (7.0, Start.COLD, True)
+    assert (seen.load_wait, seen.start, seen.request_fields.is_empty) == (7.0, Start.COLD, True)
     assert bench.samples()["ollama_model_load_seconds_sum", "model=m:latest"] == 7.0
 
 
@@ -243,9 +245,11 @@ def test_a_failure_is_classified_for_the_tracker_and_never_logged() -> None:
         logger.setLevel(logging.INFO)
         logger.addHandler(log)
         exchange = bench.ask()
-        exchange.head(500, b"application/json", b"")
-        exchange.feed(b'{"error":"the model runner has unexpectedly stopped: secret prompt"}')
-        exchange.completed()
+        exchange.on_response_head(500, b"application/json", b"")
+        exchange.on_response_body(
+            b'{"error":"the model runner has unexpectedly stopped: secret prompt"}'
+        )
+        exchange.on_response_complete()
     assert bench.facts[-1] == RequestEnded(100.0, 1, Failure.CRASHED)
     assert bench.seen[-1].outcome is Outcome.UPSTREAM_ERROR
     (record,) = log.records
@@ -257,11 +261,11 @@ def test_a_failure_is_classified_for_the_tracker_and_never_logged() -> None:
 def test_an_answer_that_broke_off_asks_for_a_poll_though_it_says_nothing() -> None:
     bench = Bench()
     exchange = bench.ask()
-    exchange.head(200, NDJSON, b"")
-    exchange.feed(TOKEN)
-    exchange.broken()
+    exchange.on_response_head(200, NDJSON, b"")
+    exchange.on_response_body(TOKEN)
+    exchange.on_upstream_error()
     assert bench.facts[-1] == RequestEnded(100.0, 1, Failure.OTHER)
-    bench.ask().left()
+    bench.ask().on_client_gone()
     assert bench.facts[-1] == RequestEnded(100.0, 2)
 
 
@@ -289,9 +293,9 @@ def test_requests_are_logged_at_debug_alone_unless_an_access_log_is_wanted() -> 
 def test_ends_are_told_apart(status: int, body: bytes, outcome: Outcome) -> None:
     bench = Bench()
     exchange = bench.ask()
-    exchange.head(status, b"application/json", b"")
-    exchange.feed(body)
-    exchange.completed()
+    exchange.on_response_head(status, b"application/json", b"")
+    exchange.on_response_body(body)
+    exchange.on_response_complete()
     assert bench.seen[-1].outcome is outcome
     labels = f"model=other,outcome={outcome},route=/api/generate"
     assert bench.samples()["ollama_request_failures_total", labels] == 1
@@ -299,14 +303,14 @@ def test_ends_are_told_apart(status: int, body: bytes, outcome: Outcome) -> None
 
 def test_who_leaves_is_counted_by_what_it_waited_for() -> None:
     bench = Bench(Polls({"m:latest": "m:latest"}))
-    bench.ask().left()
+    bench.ask().on_client_gone()
     bench.polls.listed["m:latest"] = 90.0
-    bench.ask().left()
+    bench.ask().on_client_gone()
     reading = bench.ask()
-    reading.head(200, NDJSON, b"")
-    reading.feed(TOKEN)
-    reading.left()
-    reading.left()  # a stream that is closed after its end
+    reading.on_response_head(200, NDJSON, b"")
+    reading.on_response_body(TOKEN)
+    reading.on_client_gone()
+    reading.on_client_gone()  # a stream that is closed after its end
     assert [seen.phase for seen in bench.seen] == [Phase.WAITING, Phase.PREFILL, Phase.DECODE]
     assert [seen.code for seen in bench.seen] == [499, 499, 200]
     samples = bench.samples()
@@ -323,7 +327,7 @@ def test_who_finds_a_listed_model_gone_waits_for_a_load_as_soon_as_a_poll_shows_
     samples = bench.samples()
     assert samples["ollama_requests_waiting_for_load", "model=m:latest"] == 1
     assert samples["ollama_request_oldest_wait_timestamp_seconds", "model=m:latest"] == 100.0
-    exchange.left()
+    exchange.on_client_gone()
     assert bench.seen[-1].phase is Phase.WAITING
     assert bench.samples().get(("ollama_requests_waiting_for_load", "model=m:latest")) is None
 
@@ -331,20 +335,20 @@ def test_who_finds_a_listed_model_gone_waits_for_a_load_as_soon_as_a_poll_shows_
 def test_a_client_that_does_not_wait_for_the_end_of_the_framing_was_answered() -> None:
     bench = Bench()
     exchange = bench.ask()
-    exchange.head(200, NDJSON, b"")
-    exchange.feed(TOKEN + FINAL % 1)
-    exchange.left()
+    exchange.on_response_head(200, NDJSON, b"")
+    exchange.on_response_body(TOKEN + FINAL % 1)
+    exchange.on_client_gone()
     assert (bench.seen[-1].outcome, bench.seen[-1].phase) == (Outcome.ANSWERED, None)
 
 
 def test_a_server_that_fails_is_told_by_what_the_client_saw() -> None:
     bench = Bench()
-    bench.ask().broken(code=502)
-    bench.ask().broken(code=504, timeout=True)
+    bench.ask().on_upstream_error(code=502)
+    bench.ask().on_upstream_error(code=504, timeout=True)
     cut = bench.ask()
-    cut.head(200, NDJSON, b"")
-    cut.broken()
-    bench.ask().refused(431)
+    cut.on_response_head(200, NDJSON, b"")
+    cut.on_upstream_error()
+    bench.ask().on_rejected(431)
     told = [(seen.outcome, seen.code) for seen in bench.seen]
     assert told == [
         (Outcome.UPSTREAM_ERROR, 502),
@@ -358,9 +362,9 @@ def test_names_that_the_server_does_not_know_share_a_label() -> None:
     bench = Bench(limit=2)
     for number in range(50):
         exchange = bench.ask(b'{"model":"made-up-%d","prompt":"p"}' % number)
-        exchange.head(404, b"application/json", b"")
-        exchange.feed(b'{"error":"no"}')
-        exchange.completed()
+        exchange.on_response_head(404, b"application/json", b"")
+        exchange.on_response_body(b'{"error":"no"}')
+        exchange.on_response_complete()
     labels = "code=404,model=other,route=/api/generate"
     assert bench.samples()["ollama_requests_total", labels] == 50
     for name in (b"a", b"b", b"c"):
@@ -414,9 +418,11 @@ def test_keep_alives_and_options_are_counted_by_class() -> None:
 def test_models_that_run_elsewhere_are_no_cold_starts_and_no_facts() -> None:
     bench = Bench()
     exchange = bench.ask(b'{"model":"gpt-oss:120b-cloud","prompt":"p"}')
-    exchange.head(200, NDJSON, b"")
-    exchange.feed(b'{"done":true,"remote_host":"https://x","load_duration":9000000000}\n')
-    exchange.completed()
+    exchange.on_response_head(200, NDJSON, b"")
+    exchange.on_response_body(
+        b'{"done":true,"remote_host":"https://x","load_duration":9000000000}\n'
+    )
+    exchange.on_response_complete()
     assert bench.seen[-1].start is Start.UNKNOWN
     assert not any(isinstance(fact, RequestStarted) for fact in bench.facts)
 
@@ -440,7 +446,7 @@ def test_the_trace_of_a_request_is_an_exemplar() -> None:
         exchange = Exchange(
             bench.recorder, GENERATE, method=b"POST", id=1, now=lambda: 1.0, traceparent=given
         )
-        exchange.request_complete()
+        exchange.on_request_complete()
         bench.answer(exchange)
         assert bench.seen[-1].trace_id == trace
 
@@ -451,7 +457,7 @@ def test_the_trace_of_a_request_is_an_exemplar() -> None:
 class Raising(Polls):
     """Polls whose every use is a defect."""
 
-    def canonical(self, name: str) -> str | None:
+    def canonical_name(self, name: str) -> str | None:
         raise ZeroDivisionError(name)
 
 
@@ -461,9 +467,9 @@ def test_a_defect_is_counted_and_logged_once_and_the_answer_is_still_read() -> N
         logger.addHandler(log)
         for _ in range(2):
             exchange = bench.ask()
-            exchange.head(200, NDJSON, b"")
-            exchange.feed(TOKEN)
-            exchange.completed()
+            exchange.on_response_head(200, NDJSON, b"")
+            exchange.on_response_body(TOKEN)
+            exchange.on_response_complete()
     assert log.count("Request could not be recorded") == 1
     assert log.records[0].exc_info is not None
     assert bench.samples()["ollama_exporter_recorder_errors_total", ""] >= 2
@@ -476,18 +482,18 @@ def test_a_reader_that_raises_costs_the_reading_alone() -> None:
         def feed(self, data: bytes) -> None:
             raise ZeroDivisionError(data)
 
-        def end(self) -> ResponseReading:
+        def end(self) -> ResponseFields:
             raise ZeroDivisionError
 
     bench = Bench()
     for method in ("feed", "end"):
         exchange = bench.ask()
-        exchange.head(200, NDJSON, b"")
-        exchange._tap = Broken()  # noqa: SLF001 - no bytes make the real ones raise
+        exchange.on_response_head(200, NDJSON, b"")
+        exchange._parser = Broken()  # noqa: SLF001 - no bytes make the real ones raise
         if method == "feed":
-            exchange.feed(TOKEN)
-        exchange.completed()
-        assert bench.seen[-1].reading.ending is ResponseEnd.UNREAD
+            exchange.on_response_body(TOKEN)
+        exchange.on_response_complete()
+        assert bench.seen[-1].response.ending is ResponseEnd.UNREAD
     assert bench.samples()["ollama_exporter_recorder_errors_total", ""] == 2
 
 
@@ -514,7 +520,7 @@ def test_deferred_calls_are_made_in_order_and_none_is_lost() -> None:
 
 def observation(start: Start, load: float, answer: float, model: str = "m:latest") -> Observation:
     total = load + 0.5 + answer
-    reading = ResponseReading(
+    reading = ResponseFields(
         ResponseEnd.COMPLETE, load=load, prompt_eval=0.5, eval=answer, total=total
     )
     return Observation(
@@ -531,7 +537,7 @@ def test_a_bar_shows_each_part_by_a_letter_of_its_own() -> None:
     assert bar(seen, longest=10.0).plain == "|" + "L" * 28 + "P" * 2 + "A" * 8 + "·" * 2 + "|"
     assert words(seen) == "load 7.0, prompt 0.5, answer 2.0, rest 0.5"
     assert "nothing" in words(
-        structs.replace(seen, ended=0.0, reading=ResponseReading(ResponseEnd.COMPLETE))
+        structs.replace(seen, ended=0.0, response=ResponseFields(ResponseEnd.COMPLETE))
     )
 
 
@@ -552,5 +558,7 @@ def test_a_cold_call_stands_beside_the_warm_one_whose_answer_took_as_long() -> N
 
 def test_without_polls_nothing_is_known_of_residency() -> None:
     unpolled = Unpolled()
-    assert (unpolled.canonical("m"), unpolled.resident("m"), unpolled.loaded_at("m")) == (None,) * 3
+    assert (unpolled.canonical_name("m"), unpolled.is_resident("m"), unpolled.loaded_at("m")) == (
+        None,
+    ) * 3
     assert unpolled.polled_at() < math.inf

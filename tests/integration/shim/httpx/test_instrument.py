@@ -389,7 +389,7 @@ def test_bytes_that_are_sent_are_the_same_as_without_us() -> None:
                 headers={"content-type": "multipart/form-data; boundary=abc"},
             )
     assert sent[:3] == sent[3:]
-    assert [seen.asked.model for seen in app.seen] == ["m", "m", "whisper"]
+    assert [seen.request_fields.model for seen in app.seen] == ["m", "m", "whisper"]
 
 
 def test_an_ollama_client_s_dropped_generator_is_a_client_that_left() -> None:

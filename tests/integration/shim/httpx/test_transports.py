@@ -89,7 +89,7 @@ def test_a_streamed_answer_is_the_same_and_taken_apart() -> None:
         assert answer.headers.keys() == plain.headers.keys()
         (seen,) = app.seen
         assert (seen.outcome, seen.code, seen.model) == (Outcome.ANSWERED, 200, "llama3.2:latest")
-        assert (seen.reading.output_tokens, seen.reading.finish) == (3, "stop")
+        assert (seen.response.output_tokens, seen.response.finish) == (3, "stop")
         assert seen.time_to_first_token is not None
         assert 0 < seen.time_to_first_token < seen.duration
         assert seen.request_bytes == len(plain.request.content)
@@ -134,7 +134,7 @@ def test_a_base_url_below_a_path_is_the_same_api() -> None:
         client.get("http://gateway/")
     labels = [seen.route.label for seen in app.seen]
     assert labels == ["/api/chat", "other", "/"]
-    assert app.seen[0].reading.output_tokens == 2
+    assert app.seen[0].response.output_tokens == 2
 
 
 def test_a_body_that_is_made_on_the_way_is_passed_on_piece_by_piece() -> None:
@@ -146,7 +146,7 @@ def test_a_body_that_is_made_on_the_way_is_passed_on_piece_by_piece() -> None:
         with app.sync() as client:
             assert client.post("/api/generate", content=pieces()).status_code == 200
         (seen,) = app.seen
-        assert (seen.model, seen.asked.stream) == ("llama3.2:latest", False)
+        assert (seen.model, seen.request_fields.stream) == ("llama3.2:latest", False)
 
     with_app(check)
 
@@ -161,7 +161,7 @@ def test_an_asynchronous_client_is_recorded_alike() -> None:
             await client.post("/api/generate", content=pieces())
             async with client.stream("POST", "/api/generate", json=ASK) as answer:
                 assert len([line async for line in answer.aiter_lines()]) == 4
-        assert [seen.reading.output_tokens for seen in app.seen] == [3, 2, 3]
+        assert [seen.response.output_tokens for seen in app.seen] == [3, 2, 3]
 
     with_async_app(check)
 

@@ -52,10 +52,10 @@ class Listing:
     def __init__(self, *, loaded: bool) -> None:
         self.loaded = loaded
 
-    def canonical(self, name: str) -> str | None:
+    def canonical_name(self, name: str) -> str | None:
         return name
 
-    def resident(self, _: str) -> bool | None:
+    def is_resident(self, _: str) -> bool | None:
         return self.loaded
 
     def loaded_at(self, _: str) -> float | None:

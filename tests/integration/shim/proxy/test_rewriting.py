@@ -67,7 +67,7 @@ def test_a_body_with_a_length_gets_the_right_one(run: Run, size: int) -> None:
         assert answer.raw == head(2, SAID) + b"ok"
         assert server.received == sent_on(server, SET)
         (seen,) = proxy.observations
-        assert (seen.asked.keep_alive, seen.request_bytes) == (None, len(BODY))
+        assert (seen.request_fields.keep_alive, seen.request_bytes) == (None, len(BODY))
         (began,) = [fact for fact in proxy.facts if isinstance(fact, RequestStarted)]
         assert began.keep_alive == 600.0
 
