@@ -122,7 +122,7 @@ class Actor:
         while True:
             installed = self._around.server().installed
             if self._changes and installed is not None:
-                await self._aliases.learn(installed)
+                await self._aliases.resolve(installed)
             self._wanted.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEARN if installed is not None else SOON):

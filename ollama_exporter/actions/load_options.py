@@ -1,64 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which options clients ask of each model, so that what we load is what they can use. Pure.
+"""The options that clients request for each model, so that a load of ours fits them. Pure.
 
-A runner of another num_ctx would be loaded again by the first request for it.
+A runner with another num_ctx would be reloaded by the first request for it.
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.request_body import RequestFields
 
-MOST_MODELS: Final = 1024
+MAX_MODELS: Final = 1024
 Options = dict[str, int | bool]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the last request that made or used a runner asked of it."""
+class RequestedOptions:
+    """The runner options of the last request that loaded or used a model."""
 
-    num_ctx: int | None = None  # None: it named none, so the server's automatic one
+    num_ctx: int | None = None  # None: the request had none, so the server chose
     others: tuple[tuple[str, int | bool], ...] = ()
 
 
 class LoadOptions:
-    """Remembers the last requests, and the last incarnations where none was seen."""
+    """Remembers the last request for each model, and its last listed context."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, Wanted] = {}
-        self._listed: dict[str, int] = {}
+        self._requested: BoundedDict[str, RequestedOptions] = BoundedDict(MAX_MODELS)
+        self._listed: BoundedDict[str, int] = BoundedDict(MAX_MODELS)
 
-    def answered(self, model: str, asked: RequestFields) -> None:
-        """Take a request that a runner served."""
-        if not asked.is_empty:  # a preload of ours says nothing of what clients want
-            _remember(self._asked, model, Wanted(asked.num_ctx, asked.options))
+    def on_request_end(self, model: str, asked: RequestFields) -> None:
+        """Remember the options of a request that a runner answered."""
+        if not asked.is_empty:  # an empty request may be a preload of ours
+            self._requested[model] = RequestedOptions(asked.num_ctx, asked.options)
 
-    def listed(self, model: str, context: int | None) -> None:
-        """Take the context of an incarnation."""
+    def on_listed(self, model: str, context: int | None) -> None:
+        """Remember the context of a resident model."""
         if context is not None:
-            _remember(self._listed, model, context)
+            self._listed[model] = context
 
     def for_load(self, model: str, fixed: int | None = None) -> Options:
-        """Return the options for a model that is not resident; `fixed`: by the operator."""
-        wanted = self._asked.get(model)
+        """Return the options for a model that is not resident. `fixed`: the operator's num_ctx."""
+        requested = self._requested.get(model)
         context = fixed
         if context is None:
-            context = self._listed.get(model) if wanted is None else wanted.num_ctx
-        return _options(context, wanted)
+            context = self._listed.get(model) if requested is None else requested.num_ctx
+        return _options(context, requested)
 
     def for_resident(self, model: str, context: int) -> Options:
-        """Return the options that the runner has already; `context`: as it is listed."""
-        return _options(context, self._asked.get(model))
+        """Return the options that the runner was started with. `context`: as listed."""
+        return _options(context, self._requested.get(model))
 
 
-def _options(context: int | None, wanted: Wanted | None) -> Options:
-    options = dict(wanted.others) if wanted is not None else {}
+def _options(context: int | None, requested: RequestedOptions | None) -> Options:
+    options = dict(requested.others) if requested is not None else {}
     return options if context is None else {**options, "num_ctx": context}
-
-
-def _remember(known: dict[str, T], model: str, value: T) -> None:
-    known.pop(model, None)
-    known[model] = value
-    if len(known) > MOST_MODELS:
-        del known[next(iter(known))]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that share a runner: the scheduler knows it by its weights, a listing by its first name.
+"""Names that share a runner.
 
-Whoever does not know that takes a resident model for an absent one, and what loads an absent model
-would reload this one or shorten its life.
+The scheduler identifies a runner by its weights blob; `/api/ps` lists it under the name that loaded
+it. A second name of the same weights looks absent, but to load it would reload the runner or
+shorten its life.
 """
 
 from collections.abc import Iterable
@@ -12,49 +13,49 @@ from typing import Final, Protocol
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.model_names import normalise
 
-MOST_NAMES: Final = 512
+MAX_NAMES: Final = 512
 
 
-class Shows(Protocol):
-    """What is asked."""
+class BlobResolver(Protocol):
+    """The request that resolves a name."""
 
     async def show(self, name: str) -> str | None:
-        """Ask for the weights that a name stands for."""
+        """Return the weights blob of a name; None: it has no blob of its own."""
 
 
 class SharedBlobs:
-    """Remembers the weights of names."""
+    """Remembers the weights blob of each name."""
 
-    def __init__(self, server: Shows) -> None:
+    def __init__(self, server: BlobResolver) -> None:
         self._server = server
-        self._weights: dict[str, tuple[int, str]] = {}  # lower case -> size on disk, weights
+        self._blobs: dict[str, tuple[int, str]] = {}  # lower case -> size on disk, blob
 
-    async def learn(self, names: Iterable[tuple[str, int]]) -> None:
-        """Ask for the weights of names that are not known: with the size of each on disk, 0: any.
+    async def resolve(self, names: Iterable[tuple[str, int]]) -> None:
+        """Ask for the blobs of names that are not known. Each name comes with its size on disk.
 
-        A name whose size is another one has been made anew.
+        A name with another size than before was created anew. Size 0 matches any.
         """
         for name, size in names:
             key = normalise(name).lower()
-            known = self._weights.get(key)
-            if (known is not None and size in (0, known[0])) or len(self._weights) >= MOST_NAMES:
+            known = self._blobs.get(key)
+            if (known is not None and size in (0, known[0])) or len(self._blobs) >= MAX_NAMES:
                 continue
-            with suppress(OllamaExporterError):  # a cloud model, or it was just deleted
-                self._weights[key] = (size, await self._server.show(name) or "")
+            with suppress(OllamaExporterError):  # a cloud model, or just deleted
+                self._blobs[key] = (size, await self._server.show(name) or "")
 
-    def knows(self, model: str) -> bool:
-        """Tell whether a name's weights are known."""
-        return normalise(model).lower() in self._weights
+    def is_resolved(self, model: str) -> bool:
+        """Return whether the name's blob is known."""
+        return normalise(model).lower() in self._blobs
 
-    def listed(self, model: str, resident: Iterable[str]) -> str | None:
+    def listed_name(self, model: str, resident: Iterable[str]) -> str | None:
         """Return the name under which a model's runner is listed; None: it is not resident."""
         mine = normalise(model).lower()
-        there = {name.lower(): name for name in resident}
-        if mine in there:
-            return there[mine]
-        weights = self._weights.get(mine, (0, ""))[1]
-        if not weights:
+        listed = {name.lower(): name for name in resident}
+        if mine in listed:
+            return listed[mine]
+        blob = self._blobs.get(mine, (0, ""))[1]
+        if not blob:
             return None
-        shared = (k for k in there if self._weights.get(k, (0, ""))[1] == weights)
+        shared = (key for key in listed if self._blobs.get(key, (0, ""))[1] == blob)
         found = next(shared, None)
-        return None if found is None else there[found]
+        return None if found is None else listed[found]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit codes of the commands that act, for scripts; 2 is a wrong call, of every command."""
+"""Exit codes of `warm` and `measure`. Every command exits with 2 after a wrong call."""
 
 from typing import Final
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`measure`: cold against warm, and what follows for keep_alive."""
+"""`measure`: cold against warm calls, and the keep_alive that follows."""
 
 import asyncio
 import csv
@@ -17,19 +17,19 @@ from rich.table import Table
 
 from ollama_exporter.actions.measure.measure_model import (
     BusyError,
-    MeasuredModel,
+    Measurement,
     MeasurePlan,
     measure,
 )
 from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
-from ollama_exporter.actions.warm.load_models import missing
+from ollama_exporter.actions.warm.load_models import find_missing
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
 
 PROMPT: Final = "Explain in one paragraph why the sky is blue."
-LARGEST_PROMPT: Final = 1 << 20
-# What fits beside each other into 80 columns.
+MAX_PROMPT_BYTES: Final = 1 << 20
+# Headings that fit into 80 columns.
 SHORT: Final = {"first_token": "first", "generation": "answer"}
 HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "tokens/s")
 
@@ -53,9 +53,11 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     type=click.IntRange(1, 100_000),
     help="Tokens of each answer.",
 )
-@click.option("--num-ctx", type=click.IntRange(1), help="Context.  [default: as it is resident]")
+@click.option("--num-ctx", type=click.IntRange(1), help="Context.  [default: the resident one]")
 @click.option(
-    "--prompt-file", type=click.Path(dir_okay=False, path_type=Path), help="A text in UTF-8."
+    "--prompt-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the prompt, in UTF-8.",
 )
 @click.option(
     "--every",
@@ -63,9 +65,9 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     show_default=True,
     callback=server_options.duration,
     metavar="DURATION",
-    help="How often you call it, for the verdict.",
+    help="How often you call the model, for the verdict.",
 )
-@click.option("--force", is_flag=True, help="Measure although the server is in use.")
+@click.option("--force", is_flag=True, help="Measure even if the server is in use.")
 @click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
@@ -79,17 +81,17 @@ def command(
     every: float,
     timeout: float,
     form: str | None,
-    **values: Any,  # noqa: ANN401 - the fields of Plan, and the flags of the table
+    **values: Any,  # noqa: ANN401 - fields of MeasurePlan, and settings
 ) -> None:
-    """Measure what a call of MODEL costs cold and warm, and what each wait is made of.
+    """Measure how long calls of MODEL take, cold and warm, and the parts of each wait.
 
-    Cold: the model is unloaded first. Warm: it is resident, with a prompt that it has not seen;
-    cached: with the prompt of the call before. Temperature 0, a fixed seed, the same prompts in
-    every measurement. The server is left as it was found, as far as it lets us.
+    Cold: the model is unloaded first. Warm: it is resident, and the prompt is new to it. Cached: it
+    is resident, and the prompt is that of the call before. Temperature 0, a fixed seed, the same
+    prompts in every measurement. Afterwards the server's state is restored as far as possible.
     """
     plan = MeasurePlan(
         model,
-        PROMPT if prompt_file is None else _read(prompt_file),
+        PROMPT if prompt_file is None else _read_prompt(prompt_file),
         values.pop("runs"),
         values.pop("cold_runs"),
         values.pop("num_predict"),
@@ -97,31 +99,31 @@ def command(
         values.pop("num_ctx"),
         values.pop("force"),
     )
-    client = server_options.client_of(server_options.server_of(values))
+    client = server_options.control_client(server_options.server_settings(values))
     ctx.exit(asyncio.run(_run(client, plan, every, form)))
 
 
-def _read(file: Path) -> str:
+def _read_prompt(file: Path) -> str:
     accepted = "a readable text in UTF-8, at most 1 MiB"
     try:
         with file.open("rb") as stream:
-            content = stream.read(LARGEST_PROMPT + 1)
+            content = stream.read(MAX_PROMPT_BYTES + 1)
         text = content.decode("utf-8")
     except (OSError, UnicodeError) as err:
         raise ConfigError("--prompt-file", str(file), accepted) from err
-    if not text.strip() or len(content) > LARGEST_PROMPT:
+    if not text.strip() or len(content) > MAX_PROMPT_BYTES:
         raise ConfigError("--prompt-file", str(file), accepted)
     return text
 
 
 async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str | None) -> int:
     try:
-        absent = missing([plan.model], await client.tags())
-        if absent:
-            click.echo(server_options.not_installed(absent[0]), err=True)
+        missing = find_missing([plan.model], await client.tags())
+        if missing:
+            click.echo(server_options.missing_message(missing[0]), err=True)
             return exit_codes.MISSING
-        with _told() as say:
-            measured = await measure(client, plan, say)
+        with _steps() as on_step:
+            measured = await measure(client, plan, on_step)
     except BusyError as err:
         click.echo(str(err), err=True)
         return exit_codes.BUSY
@@ -137,8 +139,8 @@ async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str], None]]:
-    """Tell what is done: one line that changes, or plain lines where there is no terminal."""
+def _steps() -> Iterator[Callable[[str], None]]:
+    """Show each step: one line that changes, or plain lines where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda text: click.echo(text, err=True)
@@ -147,30 +149,30 @@ def _told() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _print(plan: MeasurePlan, measured: MeasuredModel, every: float, form: str | None) -> None:
-    table, said = rows(measured.samples), verdict(measured.samples, every=every)
+def _print(plan: MeasurePlan, measured: Measurement, every: float, form: str | None) -> None:
+    table, text = rows(measured.samples), verdict(measured.samples, every=every)
     match form:
         case "json":
-            click.echo(json.dumps(_whole(plan, measured, said), indent=2))
+            click.echo(json.dumps(_as_json(plan, measured, text), indent=2))
         case "csv":
             click.echo(_csv(measured), nl=False)
         case "markdown":
             click.echo("\n".join(_markdown(table)))
-            click.echo(f"\n{said}")
+            click.echo(f"\n{text}")
         case _:
             Console(highlight=False).print(_table(table))
-            click.echo(said)
+            click.echo(text)
             if measured.size:
                 share = measured.size_vram / measured.size
                 click.echo(
                     f"{server_options.gib(measured.size)}, {share:.0%} on the GPU, "
-                    f"context {measured.context}. Seconds: medians, and how far they lie apart."
+                    f"context {measured.context}. Seconds: medians and their spread."
                 )
     for note in measured.notes:
         click.echo(f"note: {note}", err=form in ("json", "csv"))
 
 
-def _whole(plan: MeasurePlan, measured: MeasuredModel, said: str) -> dict[str, Any]:
+def _as_json(plan: MeasurePlan, measured: Measurement, text: str) -> dict[str, Any]:
     return {
         "model": plan.model,
         "num_predict": plan.num_predict,
@@ -179,12 +181,12 @@ def _whole(plan: MeasurePlan, measured: MeasuredModel, said: str) -> dict[str, A
         "context_tokens": measured.context,
         "calls": [asdict(sample) for sample in measured.samples],
         "summary": [asdict(row) for row in rows(measured.samples)],
-        "verdict": said,
+        "verdict": text,
         "notes": measured.notes,
     }
 
 
-def _csv(measured: MeasuredModel) -> str:
+def _csv(measured: Measurement) -> str:
     text = io.StringIO()
     fields = list(asdict(measured.samples[0]))
     writer = csv.DictWriter(text, fields, lineterminator="\n")
@@ -212,7 +214,7 @@ def _number(value: float) -> str:
 
 
 def _table(table: list[MeasureRow]) -> Table:
-    """Draw medians, and below each how far the values lie apart."""
+    """Return the table: medians, and below each the spread of its values."""
     drawn = Table(box=None, pad_edge=False)
     for heading in HEADINGS:
         drawn.add_column(heading, justify="left" if heading == "call" else "right", no_wrap=True)

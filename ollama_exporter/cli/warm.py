@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`warm`: loads models before anybody waits for them."""
+"""`warm`: loads models before a request has to wait for them."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ from rich.table import Table
 
 from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
 from ollama_exporter.actions.warm.load_models import (
-    Missing,
-    Warmed,
+    MissingModel,
+    WarmOptions,
     WarmOutcome,
     WarmProgress,
-    Wish,
-    missing,
+    WarmResult,
+    find_missing,
     wait_for_server,
     warm_up,
 )
@@ -36,53 +36,53 @@ CODES: Final = {
     WarmOutcome.NO_ROOM: exit_codes.NO_ROOM,
     WarmOutcome.TIMEOUT: exit_codes.TIMEOUT,
 }
-STEP: Final = 0.1  # seconds between two steps of a bar
+BAR_STEP: Final = 0.1  # seconds between two steps of a bar
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How it is told."""
+    """How to print the results."""
 
     as_json: bool
-    estimates: Callable[[], dict[str, float]]  # seconds of earlier loads, by name
+    estimates: Callable[[], dict[str, float]]  # name -> seconds of earlier loads
 
 
 class LineOutput(WarmProgress):
-    """One line for each thing that happens: for logs."""
+    """Prints one line for each start and end: for logs."""
 
-    def begins(self, name: str) -> None:
-        """Say whose turn it is."""
-        click.echo(f"{name}: looking, loading if need be", err=True)
+    def on_start(self, name: str) -> None:
+        """Print the model's name."""
+        click.echo(f"{name}: checking, and loading if it is not resident", err=True)
 
-    def ends(self, warmed: Warmed) -> None:
-        """Say what became of it."""
-        click.echo(sentence(warmed), err=True)
+    def on_end(self, result: WarmResult) -> None:
+        """Print the result."""
+        click.echo(sentence(result), err=True)
 
 
 class Bars(WarmProgress):
-    """A bar for each model: along the time of earlier loads if that is known."""
+    """Draws a bar for each model, scaled by its earlier loads where they are known."""
 
     def __init__(self, progress: Progress, estimates: dict[str, float]) -> None:
         self._progress, self._estimates = progress, estimates
         self._tasks: dict[str, tuple[Any, asyncio.Task[None]]] = {}
 
-    def begins(self, name: str) -> None:
-        """Begin a bar."""
+    def on_start(self, name: str) -> None:
+        """Add a bar."""
         estimate = self._estimates.get(name)
         note = "" if estimate is None else f"about {estimate:.0f} s"
         bar = self._progress.add_task(name, total=estimate, note=note)
         self._tasks[name] = (bar, asyncio.get_running_loop().create_task(self._move(bar)))
 
-    def ends(self, warmed: Warmed) -> None:
-        """Fill it."""
-        bar, moving = self._tasks.pop(warmed.name)
+    def on_end(self, result: WarmResult) -> None:
+        """Fill the bar."""
+        bar, moving = self._tasks.pop(result.name)
         moving.cancel()
-        self._progress.update(bar, total=1, completed=1, note=warmed.outcome.value)
+        self._progress.update(bar, total=1, completed=1, note=result.outcome.value)
 
     async def _move(self, bar: Any) -> None:  # noqa: ANN401 - rich's own
         while True:
-            await asyncio.sleep(STEP)
-            self._progress.advance(bar, STEP)
+            await asyncio.sleep(BAR_STEP)
+            self._progress.advance(bar, BAR_STEP)
 
 
 @click.command(epilog=exit_codes.CODES)
@@ -90,7 +90,7 @@ class Bars(WarmProgress):
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="10m, 1h30m, -1 for ever; one that is longer already stays.  [default: as it is]",
+    help="10m, 1h30m, or -1 for ever; a longer one stays.  [default: unchanged]",
 )
 @click.option("--num-ctx", type=click.IntRange(1), help="Context of models that are not resident.")
 @click.option(
@@ -99,26 +99,26 @@ class Bars(WarmProgress):
     flag_value="5m",
     callback=server_options.duration,
     metavar="[DURATION]",
-    help="Wait until the server answers, 5m unless a time is given.",
+    help="Wait until the server answers, for 5m unless a time is given.",
 )
-@click.option("--parallel", is_flag=True, help="Load all at the same time, against each other.")
-@click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one as well.")
+@click.option("--parallel", is_flag=True, help="Load all models at the same time.")
+@click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one.")
 @click.option(
     "--memory",
     callback=server_options.memory_size,
     metavar="SIZE",
-    help="GPU memory of the server, which it does not tell: with it, what does not fit beside the "
-    "others is not loaded.",
+    help="GPU memory of the server, which no request reveals. With it, a model that does not fit "
+    "beside the others is not loaded.",
 )
-@click.option("--evict", is_flag=True, help="With --memory: load it all the same.")
+@click.option("--evict", is_flag=True, help="With --memory: load the model all the same.")
 @click.option(
     "--exporter",
     default="http://127.0.0.1:11487/metrics",
     show_default=True,
     metavar="URL",
-    help="Metrics of an exporter that knows how long loads took.",
+    help="Metrics of an exporter, for the durations of earlier loads.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @server_options.with_server("state.file")
 @click.pass_context
 def command(
@@ -130,24 +130,24 @@ def command(
     exporter: str,
     *,
     as_json: bool,
-    **values: Any,  # noqa: ANN401 - the fields of Wish, and the flags of the table
+    **values: Any,  # noqa: ANN401 - fields of WarmOptions, and settings
 ) -> None:
-    """Load MODELs one after another, and say how long it took, how large they are, until when.
+    """Load MODELs one after another; print the load time, size and deadline of each.
 
-    A model that is resident is not loaded again: its deadline is renewed with the context that it
-    has. Fit for an ExecStartPost or an init container: plain lines where there is no terminal.
+    A resident model is not reloaded: its deadline is renewed, and its context stays. Works in an
+    ExecStartPost or an init container: prints plain lines where there is no terminal.
     """
     asked = values.pop("keep_alive")
-    wish = Wish(
+    wanted = WarmOptions(
         keep_alive=None if asked is None else keep_alive("--keep-alive", asked),
         num_ctx=values.pop("num_ctx"),
-        patience=timeout,
+        timeout=timeout,
         parallel=values.pop("parallel"),
-        even_shorter=values.pop("shorten"),
+        may_shorten=values.pop("shorten"),
         memory=values.pop("memory"),
         evict=values.pop("evict"),
     )
-    settings = server_options.server_of(values)
+    settings = server_options.server_settings(values)
     names = list(dict.fromkeys(models))
 
     def estimates() -> dict[str, float]:
@@ -156,30 +156,34 @@ def command(
         return saved | earlier_loads(exporter, names)
 
     output = Output(as_json, estimates)
-    client = server_options.client_of(settings)
-    ctx.exit(asyncio.run(_run(client, names, wish, wait_for_server, output)))
+    client = server_options.control_client(settings)
+    ctx.exit(asyncio.run(_run(client, names, wanted, wait_for_server, output)))
 
 
 async def _run(
-    client: ControlClient, names: list[str], wish: Wish, wait: float | None, output: Output
+    client: ControlClient,
+    names: list[str],
+    wanted: WarmOptions,
+    wait: float | None,
+    output: Output,
 ) -> int:
     try:
         if wait is not None:
             await wait_for_server(client, wait)
         installed = await client.tags()
-        absent: list[Missing] = missing(names, installed)
-        for each in absent:
-            click.echo(server_options.not_installed(each), err=True)
-        if absent:
+        missing: list[MissingModel] = find_missing(names, installed)
+        for each in missing:
+            click.echo(server_options.missing_message(each), err=True)
+        if missing:
             return exit_codes.MISSING
         console = Console(stderr=True, highlight=False)
         if not console.is_terminal or output.as_json:
-            results = await warm_up(client, names, wish, installed, LineOutput())
+            results = await warm_up(client, names, wanted, installed, LineOutput())
         else:
             estimates = await asyncio.to_thread(output.estimates)
             with _progress(console) as progress:
-                watcher = Bars(progress, estimates)
-                results = await warm_up(client, names, wish, installed, watcher)
+                bars = Bars(progress, estimates)
+                results = await warm_up(client, names, wanted, installed, bars)
     finally:
         await client.aclose()
     _print(results, as_json=output.as_json)
@@ -197,20 +201,20 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def sentence(warmed: Warmed) -> str:
-    """Say in one line what became of a model."""
-    said = f"{warmed.name}: {warmed.outcome.value}"
-    if warmed.outcome is WarmOutcome.LOADED:
-        said += f" in {warmed.seconds:.1f} s"
-    if warmed.note:
-        said += f", {warmed.note}"
-    if warmed.gone:
-        would = "would go at least" if warmed.outcome is WarmOutcome.NO_ROOM else "left for it"
-        said += f"; {', '.join(warmed.gone)} {would}"
-    return said
+def sentence(result: WarmResult) -> str:
+    """Return the result for one model in one line."""
+    text = f"{result.name}: {result.outcome.value}"
+    if result.outcome is WarmOutcome.LOADED:
+        text += f" in {result.seconds:.1f} s"
+    if result.note:
+        text += f", {result.note}"
+    if result.evicted:
+        would = "would go at least" if result.outcome is WarmOutcome.NO_ROOM else "left for it"
+        text += f"; {', '.join(result.evicted)} {would}"
+    return text
 
 
-def _print(results: list[Warmed], *, as_json: bool) -> None:
+def _print(results: list[WarmResult], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_fields(each) for each in results], indent=2))
         return
@@ -227,25 +231,25 @@ def _print(results: list[Warmed], *, as_json: bool) -> None:
             "" if model is None else server_options.gib(model.size),
             "" if model is None or not model.size else f"{model.size_vram / model.size:.0%}",
             "" if model is None or model.context is None else str(model.context),
-            server_options.left(each.left),
+            server_options.render_left(each.left),
         )
     Console(highlight=False).print(table)
     for each in results:
-        if each.note or each.gone:
+        if each.note or each.evicted:
             click.echo(sentence(each))
 
 
-def _fields(warmed: Warmed) -> dict[str, Any]:
-    model, left = warmed.model, warmed.left
+def _fields(result: WarmResult) -> dict[str, Any]:
+    model, left = result.model, result.left
     return {
-        "model": warmed.name,
-        "outcome": warmed.outcome.value,
-        "load_seconds": warmed.seconds if warmed.outcome is WarmOutcome.LOADED else None,
+        "model": result.name,
+        "outcome": result.outcome.value,
+        "load_seconds": result.seconds if result.outcome is WarmOutcome.LOADED else None,
         "size_bytes": None if model is None else model.size,
         "vram_bytes": None if model is None else model.size_vram,
         "context_tokens": None if model is None else model.context,
         "expires_in_seconds": None if left is None or math.isinf(left) else left,
         "expires": None if left is None else not math.isinf(left),
-        "gone": list(warmed.gone),
-        "note": warmed.note,
+        "gone": list(result.evicted),
+        "note": result.note,
     }

@@ -16,8 +16,8 @@ from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
 from ollama_exporter.actions.measure.measure_model import MeasurePlan, measure
 from ollama_exporter.actions.measure.summary import Kind
-from ollama_exporter.actions.renew import Kept
-from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmProgress, Wish, warm_up
+from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.warm.load_models import WarmOptions, WarmOutcome, WarmProgress, warm_up
 from ollama_exporter.config.target import Target
 from ollama_exporter.protocol.control_client import ControlClient
 from tests.conformance.conftest import Subject
@@ -100,7 +100,7 @@ def test_a_touch_reveals_the_keep_alive_and_reloads_nothing(
     context = resident(ollama, model, share, keep_alive="7m")
     with watched(ollama, model) as watch:
         touched = act(ollama, lambda client: renew.touch(client, model))
-    assert touched.kept is Kept.LONGER
+    assert touched.outcome is RenewalOutcome.LONGER
     assert touched.keep_alive == pytest.approx(420, abs=1.5)
     assert (watch.absences, watch.contexts) == (0, {context})
     assert watch.deadlines == sorted(watch.deadlines)
@@ -118,7 +118,7 @@ def test_a_renewal_sets_a_longer_keep_alive_and_reloads_nothing(
         until(lambda: rest(ollama, model) > 3500 or None, "the deadline is an hour ahead")
         ollama.say(model, **options)
         ollama.settled(model)
-    assert renewal.kept is Kept.SET
+    assert renewal.outcome is RenewalOutcome.SET
     assert (watch.absences, watch.contexts) == (0, {context})
     assert watch.deadlines == sorted(watch.deadlines)
 
@@ -131,7 +131,7 @@ def test_a_renewal_leaves_a_longer_keep_alive(
     """§7.3: also after a later request, which inherits it."""
     resident(ollama, model, share, keep_alive=longer)
     renewal = act(ollama, lambda client: renew.renew(client, model, 600.0))
-    assert renewal.kept is Kept.LONGER
+    assert renewal.outcome is RenewalOutcome.LONGER
     assert rest(ollama, model) > 7000
 
 
@@ -141,7 +141,7 @@ def test_a_model_in_use_is_left_alone(ollama: Ollama, model: str) -> None:
     before = ollama.settled(model)["expires_at"]
     with ollama.busy(model):
         renewal = act(ollama, lambda client: renew.renew(client, model, 3600.0))
-        assert renewal.kept is Kept.BUSY
+        assert renewal.outcome is RenewalOutcome.BUSY
         assert ollama.listed(model)["expires_at"] == before
     until(lambda: ollama.listed(model)["expires_at"] != before or None, "the request has ended")
     assert rest(ollama, model) < 400
@@ -151,13 +151,13 @@ def test_a_model_in_its_first_use_is_left_alone(ollama: Ollama, model: str) -> N
     """§7.4: its deadline slides."""
     with ollama.busy(model, keep_alive="5m"):
         renewal = act(ollama, lambda client: renew.renew(client, model, 3600.0))
-        assert renewal.kept is Kept.BUSY
+        assert renewal.outcome is RenewalOutcome.BUSY
 
 
 def test_what_is_not_resident_is_not_loaded_by_a_renewal(ollama: Ollama, model: str) -> None:
     """§7.5."""
     renewal = act(ollama, lambda client: renew.renew(client, model, 3600.0))
-    assert renewal.kept is Kept.ABSENT
+    assert renewal.outcome is RenewalOutcome.ABSENT
     assert ollama.entry(model) is None
 
 
@@ -165,7 +165,7 @@ def test_a_warm_up_loads_what_is_absent(ollama: Ollama, model: str) -> None:
     """§7.6: with a context that requests without one can use."""
 
     async def warm(client: ControlClient) -> Any:
-        return await warm_up(client, [model], Wish(keep_alive=900.0), (), WarmProgress())
+        return await warm_up(client, [model], WarmOptions(keep_alive=900.0), (), WarmProgress())
 
     (warmed,) = act(ollama, warm)
     assert warmed.outcome is WarmOutcome.LOADED
@@ -185,7 +185,7 @@ def test_a_warm_up_of_a_resident_model_reloads_nothing(
     context = resident(ollama, model, share)
 
     async def warm(client: ControlClient) -> Any:
-        return await warm_up(client, [model], Wish(900.0, num_ctx=512), (), WarmProgress())
+        return await warm_up(client, [model], WarmOptions(900.0, num_ctx=512), (), WarmProgress())
 
     with watched(ollama, model) as watch:
         (warmed,) = act(ollama, warm)
@@ -201,7 +201,7 @@ def test_a_measurement_leaves_the_model_as_it_was(
     """§7.8: it is unloaded for the cold call, and for nothing else."""
     model = subject.model
     context = resident(ollama, model, share, keep_alive="7m")
-    plan = MeasurePlan(model, "Say something.", 2, 1, 4, patience=60)
+    plan = MeasurePlan(model, "Say something.", 2, 1, 4, timeout=60)
     with watched(ollama, model) as watch:
         measured = act(ollama, lambda client: measure(client, plan, lambda _step: None))
     kinds = [sample.kind for sample in measured.samples]
@@ -216,7 +216,7 @@ def test_a_measurement_leaves_the_model_as_it_was(
 
 def test_a_measurement_unloads_what_was_not_resident(ollama: Ollama, model: str) -> None:
     """§7.8."""
-    plan = MeasurePlan(model, "Say something.", 1, 1, 4, patience=60)
+    plan = MeasurePlan(model, "Say something.", 1, 1, 4, timeout=60)
     act(ollama, lambda client: measure(client, plan, lambda _step: None))
     ollama.gone(model)
 

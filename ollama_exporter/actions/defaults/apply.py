@@ -9,7 +9,7 @@ from typing import Final
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunner, Rules, change
 from ollama_exporter.actions.load_options import LoadOptions
-from ollama_exporter.actions.renew import Kept
+from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import DEFAULTS, ActionMetrics
@@ -88,10 +88,10 @@ class DefaultsApplier:
         name = self._name(model)
         context = next((a.num_ctx for a in self._recorder.in_flight(name) if a.num_ctx), None)
         there = {m.name: m.resident[-1] for m in self._view().models if m.resident}
-        listed = self._aliases.listed(name, there)
+        listed = self._aliases.listed_name(name, there)
         if listed is not None:
             return ResidentRunner(there[listed].context)
-        if there and not self._aliases.knows(name):  # it may share the runner of one of them
+        if there and not self._aliases.is_resolved(name):  # it may share the runner of one of them
             return ResidentRunner()
         return ResidentRunner(context) if self._recorder.in_flight(name) else None
 
@@ -107,7 +107,7 @@ class DefaultsApplier:
         if model is None or not seen.route.runs or seen.response.remote:
             return
         if seen.outcome is Outcome.ANSWERED:
-            self._contexts.answered(model, asked)
+            self._contexts.on_request_end(model, asked)
         limits = self.rules.limits(model)
         if limits is None:
             return
@@ -130,14 +130,14 @@ class DefaultsApplier:
             for wait in (*ATTEMPTS, 0.0):
                 self._touched(model, self._now())
                 there = [each.name for each in (await self._client.ps()).models]
-                await self._aliases.learn((name, 0) for name in (*there, model))
+                await self._aliases.resolve((name, 0) for name in (*there, model))
                 renewal = await renew.renew(
                     self._client,
-                    self._aliases.listed(model, there) or model,
+                    self._aliases.listed_name(model, there) or model,
                     wanted,
                     options=lambda context: self._contexts.for_resident(model, context),
                 )
-                if renewal.kept is not Kept.BUSY or self._recorder.in_flight(model):
+                if renewal.outcome is not RenewalOutcome.BUSY or self._recorder.in_flight(model):
                     break  # if it is in use, the end of that request comes here again
                 await asyncio.sleep(wait)
         except OllamaExporterError as err:
@@ -147,12 +147,12 @@ class DefaultsApplier:
         except Exception:  # noqa: BLE001 - a task of its own: nobody else would hear of it
             self._recorder.failed("Keep-alive could not be set")
             return
-        if renewal.kept in (Kept.SET, Kept.LONGER):
+        if renewal.outcome in (RenewalOutcome.SET, RenewalOutcome.LONGER):
             self._confirmed.pop(model, None)
             self._confirmed[model] = (wanted, self._now())
             if len(self._confirmed) > MOST_MODELS:
                 del self._confirmed[next(iter(self._confirmed))]
-        if renewal.kept is Kept.SET:
+        if renewal.outcome is RenewalOutcome.SET:
             self._acts.renewed(model, DEFAULTS)
             values = {"model": model, "keep_alive": render(wanted)}
             logger.info("Keep-alive set after a request", extra=values)

@@ -20,7 +20,7 @@ from ollama_exporter.actions.keep_warm.decide import (
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
 from ollama_exporter.actions.load_options import LoadOptions
-from ollama_exporter.actions.renew import Kept
+from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
@@ -86,7 +86,7 @@ class KeepWarmRunner:
         for event in events:
             match event:
                 case Found(model=model) | Loaded(model=model):
-                    self._contexts.listed(model.name, model.context)
+                    self._contexts.on_listed(model.name, model.context)
                 case Unloaded():
                     name, by = event.model.name, event.by
                     at = event.not_after
@@ -146,7 +146,7 @@ class KeepWarmRunner:
             if state.resident
         }
         for name in ours.values():  # one that shares its runner is listed by another name
-            other = self._aliases.listed(name, resident)
+            other = self._aliases.listed_name(name, resident)
             if other is not None:
                 resident.setdefault(name, resident[other])
         installed = None
@@ -185,8 +185,8 @@ class KeepWarmRunner:
         options = self._contexts.for_load(warm.model, warm.num_ctx)
         try:
             there = [model.name for model in (await self._client.ps()).models]
-            await self._aliases.learn((name, 0) for name in (*there, warm.model))
-            if self._aliases.listed(warm.model, there) is not None:
+            await self._aliases.resolve((name, 0) for name in (*there, warm.model))
+            if self._aliases.listed_name(warm.model, there) is not None:
                 return  # somebody was faster than the last poll
             began = around.now()
             self._keeper.done(action, at=began)
@@ -226,16 +226,16 @@ class KeepWarmRunner:
             there = [model.name for model in (await self._client.ps()).models]
             renewal = await renew.renew(
                 self._client,
-                self._aliases.listed(warm.model, there) or warm.model,
+                self._aliases.listed_name(warm.model, there) or warm.model,
                 warm.keep_alive,
                 options=lambda context: self._contexts.for_resident(warm.model, context),
             )
         except OllamaExporterError as err:
             self._fail(action, err)
             return
-        if renewal.kept is Kept.SET:
+        if renewal.outcome is RenewalOutcome.SET:
             self._acts.renewed(warm.model, KEEP_WARM)
-        values = {"model": warm.model, "outcome": renewal.kept.value}
+        values = {"model": warm.model, "outcome": renewal.outcome.value}
         logger.info("Keep-alive renewed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     def _fail(self, action: LoadModel | RenewModel, err: OllamaExporterError) -> None:

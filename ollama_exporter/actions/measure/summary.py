@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cold against warm: what single calls were made of, in medians, and what follows from it. Pure."""
+"""Cold against warm calls: medians of their parts, and the keep_alive they suggest. Pure."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,22 +11,22 @@ MINUTE: Final = 60.0
 
 
 class Kind(StrEnum):
-    """How a call found the model."""
+    """The state of the model when a call came."""
 
-    COLD = "cold"  # not resident: the call has it loaded
-    WARM = "warm"  # resident, with a prompt that it has not seen
+    COLD = "cold"  # not resident: the call loads it
+    WARM = "warm"  # resident, with a prompt that is new to it
     CACHED = "cached"  # resident, with the prompt of the call before
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One call. Durations in seconds; None: the answer does not say."""
+    """One call. Durations in seconds; None: not in the answer."""
 
     kind: Kind
-    total: float  # by our clock, from sending to the end
-    first_token: float | None  # likewise, to the first text
-    load: float | None  # time waited for a runner
-    prompt: float | None  # prompt processing, of the tokens that were not cached
+    total: float  # by our own clock, from sending to the end
+    first_token: float | None  # by our own clock, to the first text
+    load: float | None  # wait for a runner
+    prompt: float | None  # processing of the prompt tokens that were not cached
     generation: float | None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
@@ -34,7 +34,7 @@ class Sample:
 
     @property
     def rest(self) -> float | None:
-        """What is in none of the three: network, templating, a wait for a slot."""
+        """Seconds in none of the three: network, templating, a wait for a slot."""
         if self.generation is None:
             return None
         known = (self.load or 0.0) + (self.prompt or 0.0) + self.generation
@@ -42,15 +42,15 @@ class Sample:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of the generation: the first token costs none of its time."""
-        if not self.generation or self.output_tokens is None or self.output_tokens < 2:  # noqa: PLR2004 - one token has no successor
+        """Speed of the generation. The first token costs none of its time."""
+        if not self.generation or self.output_tokens is None or self.output_tokens < 2:  # noqa: PLR2004 - one token has no rate
             return None
         return (self.output_tokens - 1) / self.generation
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median, and the smallest and largest of the values."""
+    """Median, least and greatest value."""
 
     median: float
     low: float
@@ -58,7 +58,7 @@ class Spread:
 
 
 Part = Callable[[Sample], float | None]
-# The columns of every table, in the order in which time passes.
+# The columns of every table, in the order of time.
 PARTS: Final[dict[str, Part]] = {
     "load": lambda sample: sample.load,
     "prompt": lambda sample: sample.prompt,
@@ -71,7 +71,7 @@ PARTS: Final[dict[str, Part]] = {
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """One kind of call: how many, and the spread of each part (None: never said)."""
+    """One kind of call: its number of runs, and the spread of each part (None: never reported)."""
 
     kind: Kind
     runs: int
@@ -80,13 +80,13 @@ class MeasureRow:
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
-    """Return the spread of the values that are known."""
+    """Return the spread of the known values."""
     known = [value for value in values if value is not None]
     return Spread(statistics.median(known), min(known), max(known)) if known else None
 
 
 def rows(samples: Sequence[Sample]) -> list[MeasureRow]:
-    """Put the samples of each kind together."""
+    """Return one row for each kind that has samples."""
     found = []
     for kind in Kind:
         mine = [sample for sample in samples if sample.kind is kind]
@@ -98,9 +98,9 @@ def rows(samples: Sequence[Sample]) -> list[MeasureRow]:
 
 
 def verdict(samples: Sequence[Sample], *, every: float) -> str:
-    """Say in one sentence what a cold call costs, and what keep_alive follows from it.
+    """Return one or two sentences: what a cold call costs, and which keep_alive follows.
 
-    `every`: seconds between two calls, as the user says.
+    `every`: seconds between two calls in the user's own use.
     """
     found = {row.kind: row for row in rows(samples)}
     cold = found.get(Kind.COLD)
@@ -108,27 +108,27 @@ def verdict(samples: Sequence[Sample], *, every: float) -> str:
     if cold is None or cold.parts["total"] is None:
         return "No cold call was measured."
     total, load = cold.parts["total"].median, cold.parts["load"]
-    said = f"The first call costs {_seconds(total)}"
+    text = f"The first call costs {_render_seconds(total)}"
     if load is not None:
-        said += f", {_seconds(load.median)} of it loading"
+        text += f", {_render_seconds(load.median)} of it loading"
     if warm is not None and warm.parts["total"] is not None:
         usual = warm.parts["total"].median
-        said += f"; a warm one {_seconds(usual)}"
+        text += f"; a warm one {_render_seconds(usual)}"
         if load is not None and load.median < usual / 10:
-            return said + ". Loading hardly counts: any keep_alive will do."
+            return text + ". Loading hardly counts: any keep_alive will do."
         keep = _minutes_above(every)
-        return said + (
+        return text + (
             f". Keep the model for {_span(keep)} or more if you call it every {_span(every)}."
         )
-    return said + "."
+    return text + "."
 
 
 def _minutes_above(every: float) -> float:
-    """Return the next longer span of whole minutes: calls do not come on the second."""
+    """Return the next longer span in whole minutes: calls do not come on the second."""
     return (every // MINUTE + 1) * MINUTE
 
 
-def _seconds(value: float) -> str:
+def _render_seconds(value: float) -> str:
     return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 

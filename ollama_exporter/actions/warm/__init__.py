@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `warm`: loads models before anybody waits for them."""
+"""The command `warm`: loads models before a request has to wait for them."""

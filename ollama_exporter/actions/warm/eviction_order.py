@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who would have to go, by the server's own order, if a model does not fit beside others. Pure.
+"""Which models the server would evict to fit another one. Pure.
 
-Shortest configured keep-alive first, ties by the weights' name; not the least recently used. A
-listing shows a deadline and no keep-alive: what is left until it is the least that it can be.
+The scheduler evicts the shortest configured keep-alive first, ties by the name of the weights, not
+the least recently used model. `/api/ps` lists deadlines, not keep-alives: the time until the
+deadline is a lower bound of the keep-alive.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-ADMITTED: Final = 0.8  # a model is loaded beside others only into so much of what is free
+USABLE_SHARE: Final = 0.8  # of the free memory, for a model that is loaded beside others
 
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A resident model: bytes of GPU memory, seconds of keep-alive at least, its weights' name."""
+    """A resident model: bytes of GPU memory, least seconds of keep-alive, name of its weights."""
 
     name: str
     vram: int
@@ -22,21 +23,21 @@ class Occupant:
     weights: str = ""
 
 
-def order(resident: Sequence[Occupant]) -> list[Occupant]:
-    """Return them in the order in which they would go."""
-    return sorted(resident, key=lambda held: (held.keep_alive, held.weights))
+def eviction_order(resident: Sequence[Occupant]) -> list[Occupant]:
+    """Return the models in the order in which the server evicts them."""
+    return sorted(resident, key=lambda model: (model.keep_alive, model.weights))
 
 
 def victims(need: int, memory: int, resident: Sequence[Occupant]) -> list[Occupant] | None:
-    """Return who would go for a model of `need` bytes; None: it is larger than what may be used.
+    """Return the models to evict for one of `need` bytes; None: it does not fit even alone.
 
-    `memory`: bytes of the GPUs. Alone, a model may take more than they have: the rest runs on the
-    CPU.
+    `memory`: bytes of all GPUs. A model that is alone may need more than the free share: the rest
+    runs on the CPU.
     """
-    left = order(resident)
-    gone: list[Occupant] = []
-    while left and need > ADMITTED * (memory - sum(held.vram for held in left)):
-        gone.append(left.pop(0))
+    left = eviction_order(resident)
+    evicted: list[Occupant] = []
+    while left and need > USABLE_SHARE * (memory - sum(model.vram for model in left)):
+        evicted.append(left.pop(0))
     if not left and need > memory:
         return None
-    return gone
+    return evicted

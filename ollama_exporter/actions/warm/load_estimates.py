@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long loads took, as an exporter has counted it: the estimate of a progress bar."""
+"""How long earlier loads took, from an exporter's metrics or state file: scales progress bars."""
 
 import http.client
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from ollama_exporter.state_file import StateFile
 SUM: Final = "ollama_model_load_seconds_sum"
 COUNT: Final = "ollama_model_load_seconds_count"
 TIMEOUT: Final = 1.0
-LARGEST: Final = 16 << 20
+MAX_BYTES: Final = 16 << 20
 
 
 def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
-    """Return the mean seconds of a load for each of these names that is known. Never raises."""
+    """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname is None:
         return {}
@@ -31,14 +31,14 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
             connection.request("GET", f"{parts.path or '/metrics'}?{query}")
             answer = connection.getresponse()
             if answer.status == HTTPStatus.OK:
-                return _means(answer.read(LARGEST).decode(), names)
+                return _means(answer.read(MAX_BYTES).decode(), names)
         finally:
             connection.close()
     return {}
 
 
 def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
-    """Return the same from the state file of an exporter of that server. Never raises."""
+    """Return the mean load times from an exporter's state file. Never raises."""
     saved = file.peek()
     if saved is None:
         return {}
@@ -51,15 +51,15 @@ def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
 
 
 def _means(text: str, names: Sequence[str]) -> dict[str, float]:
-    sums: dict[tuple[str, str], float] = {}
+    values: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in (SUM, COUNT):
-                sums[sample.name, sample.labels.get("model", "")] = sample.value
+                values[sample.name, sample.labels.get("model", "")] = sample.value
     found = {}
     for name in names:
         model = normalise(name)
-        count = sums.get((COUNT, model), 0.0)
+        count = values.get((COUNT, model), 0.0)
         if count > 0:
-            found[name] = sums.get((SUM, model), 0.0) / count
+            found[name] = values.get((SUM, model), 0.0) / count
     return found

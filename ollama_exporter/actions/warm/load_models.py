@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads models one after another and says what became of each: the work of `warm`."""
+"""Loads or renews models one after another: the work of `warm`."""
 
 import asyncio
 import difflib
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ollama_exporter.actions import renew
-from ollama_exporter.actions.renew import Kept
+from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.actions.warm.eviction_order import Occupant, victims
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
@@ -18,192 +18,205 @@ from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.model_names import DEFAULT_TAG, normalise
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 
-IMPLIED: Final = f":{DEFAULT_TAG}"
-NEAR: Final = 3  # names that are offered for one that is missing
-RETRY: Final = 0.5  # seconds between two looks whether the server is there
+DEFAULT_SUFFIX: Final = f":{DEFAULT_TAG}"
+MAX_SUGGESTIONS: Final = 3
+RETRY_INTERVAL: Final = 0.5  # seconds between two attempts to reach the server
 
 
 class WarmOutcome(StrEnum):
-    """What became of one model."""
+    """The result for one model."""
 
     LOADED = "loaded"
     WARM = "warm"  # it was resident
-    NO_ROOM = "no room"  # others would have to go, and nobody said that they may
+    NO_ROOM = "no room"  # a load would evict others, and --evict was not given
     FAILED = "failed"
     TIMEOUT = "timeout"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be done. `keep_alive` None: the server's own. Durations in seconds."""
+class WarmOptions:
+    """The options of `warm`. `keep_alive` None: the server's own. Durations in seconds."""
 
     keep_alive: float | None = None
     num_ctx: int | None = None
-    patience: float = 600.0
+    timeout: float = 600.0  # for one load
     parallel: bool = False
-    even_shorter: bool = False  # a longer keep-alive may be replaced
-    memory: int | None = None  # bytes of GPU memory, which no server tells
+    may_shorten: bool = False  # a longer keep-alive may be replaced
+    memory: int | None = None  # bytes of GPU memory; no server reports it
     evict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Warmed:
-    """What became of one model. `left`: seconds until its deadline, inf for ever."""
+class WarmResult:
+    """The result for one model. `left`: seconds until its deadline, inf for ever."""
 
     name: str
     outcome: WarmOutcome
     seconds: float = 0.0
     model: RunningModel | None = None
     left: float | None = None
-    gone: tuple[str, ...] = ()  # who left meanwhile, or would have to
+    evicted: tuple[str, ...] = ()  # models that left during the load, or that it would evict
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """A name that is not installed, and those that are nearest to it."""
+class MissingModel:
+    """A name that cannot be loaded, and similar names that are installed."""
 
     name: str
-    near: tuple[str, ...]
-    remote: bool = False  # it is there, and runs on another host
+    suggestions: tuple[str, ...]
+    remote: bool = False  # installed, but it runs on another host
 
 
 class WarmProgress:
-    """Is told what happens to each model; does nothing."""
+    """Hears of each model's start and end. This one does nothing."""
 
-    def begins(self, name: str) -> None:
-        """Take that its turn has come."""
+    def on_start(self, name: str) -> None:
+        """Work on a model begins."""
 
-    def ends(self, warmed: Warmed) -> None:
-        """Take what became of it."""
+    def on_end(self, result: WarmResult) -> None:
+        """Work on a model has ended."""
 
 
-async def wait_for_server(client: ControlClient, patience: float) -> None:
-    """Wait until it answers. Raises TargetError when it does not in time."""
-    end = time.monotonic() + patience
+async def wait_for_server(client: ControlClient, longest: float) -> None:
+    """Return when the server answers. Raises TargetError if it does not within `longest`."""
+    end = time.monotonic() + longest
     while True:
         try:
             await client.version()
         except TargetError:
             if time.monotonic() >= end:
                 raise
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(RETRY_INTERVAL)
         else:
             return
 
 
-def missing(names: Sequence[str], installed: Sequence[InstalledModel]) -> list[Missing]:
+def find_missing(names: Sequence[str], installed: Sequence[InstalledModel]) -> list[MissingModel]:
     """Return the names that cannot be loaded."""
-    known = {model.name.lower(): model for model in installed}
+    by_name = {model.name.lower(): model for model in installed}
     found = []
     for name in names:
-        there = known.get(normalise(name).lower())
-        if there is None:
-            # without the tag that most have: it would make all of them alike
-            short = {each.removesuffix(IMPLIED): model.name for each, model in known.items()}
-            wanted = normalise(name).lower().removesuffix(IMPLIED)
-            near = difflib.get_close_matches(wanted, short, n=NEAR)
-            found.append(Missing(name, tuple(short[each] for each in near)))
-        elif there.remote:
-            found.append(Missing(name, (), remote=True))
+        model = by_name.get(normalise(name).lower())
+        if model is None:
+            # without the default tag, which would make all names similar
+            short = {key.removesuffix(DEFAULT_SUFFIX): each.name for key, each in by_name.items()}
+            wanted = normalise(name).lower().removesuffix(DEFAULT_SUFFIX)
+            similar = difflib.get_close_matches(wanted, short, n=MAX_SUGGESTIONS)
+            found.append(MissingModel(name, tuple(short[each] for each in similar)))
+        elif model.remote:
+            found.append(MissingModel(name, (), remote=True))
     return found
 
 
 async def warm_up(
     client: ControlClient,
     names: Sequence[str],
-    wish: Wish,
+    wanted: WarmOptions,
     installed: Sequence[InstalledModel],
-    watcher: WarmProgress,
-) -> list[Warmed]:
-    """Warm all of them, in order. Raises TargetError if the server does not answer at first."""
+    progress: WarmProgress,
+) -> list[WarmResult]:
+    """Warm all models, in order. Raises TargetError if the server does not answer at first."""
     sizes = {model.name.lower(): model.size for model in installed}
     await client.ps()
 
-    async def one(name: str) -> Warmed:
-        watcher.begins(name)
-        warmed = await _one(client, name, wish, sizes.get(normalise(name).lower(), 0))
-        watcher.ends(warmed)
-        return warmed
+    async def one(name: str) -> WarmResult:
+        progress.on_start(name)
+        result = await _warm_one(client, name, wanted, sizes.get(normalise(name).lower(), 0))
+        progress.on_end(result)
+        return result
 
-    if wish.parallel:
+    if wanted.parallel:
         return list(await asyncio.gather(*map(one, names)))
     return [await one(name) for name in names]
 
 
-async def _one(client: ControlClient, name: str, wish: Wish, size: int) -> Warmed:
+async def _warm_one(client: ControlClient, name: str, wanted: WarmOptions, size: int) -> WarmResult:
     began = time.monotonic()
     try:
-        return await _warm(client, name, wish, size)
+        return await _load_or_keep(client, name, wanted, size)
     except TargetError as err:
         timeout = err.reason is FailureReason.TIMEOUT
         outcome = WarmOutcome.TIMEOUT if timeout else WarmOutcome.FAILED
-        return Warmed(name, outcome, time.monotonic() - began, note=err.detail)
+        return WarmResult(name, outcome, time.monotonic() - began, note=err.detail)
     except OllamaExporterError as err:
-        return Warmed(name, WarmOutcome.FAILED, time.monotonic() - began, note=str(err))
+        return WarmResult(name, WarmOutcome.FAILED, time.monotonic() - began, note=str(err))
 
 
-async def _warm(client: ControlClient, name: str, wish: Wish, size: int) -> Warmed:
+async def _load_or_keep(
+    client: ControlClient, name: str, wanted: WarmOptions, size: int
+) -> WarmResult:
     before = await client.ps()
-    aliases = SharedBlobs(client)
+    blobs = SharedBlobs(client)
     resident = [model.name for model in before.models]
-    if resident and renew.entry(before, name) is None:
-        await aliases.learn((each, 0) for each in (*resident, name))
-    listed_as = aliases.listed(name, resident)
-    there = None if listed_as is None else renew.entry(before, listed_as)
-    if there is not None:
-        return await _keep(client, name, wish, there)
+    if resident and renew.find_entry(before, name) is None:
+        await blobs.resolve((each, 0) for each in (*resident, name))
+    listed_as = blobs.listed_name(name, resident)
+    entry = None if listed_as is None else renew.find_entry(before, listed_as)
+    if entry is not None:
+        return await _keep(client, name, wanted, entry)
     would_go: list[Occupant] | None = []
-    if wish.memory is not None:
-        held = [await _held(client, model, renew.left(before, model)) for model in before.models]
-        would_go = victims(size, wish.memory, held)
-    if (would_go is None or would_go) and not wish.evict:
-        gone = tuple(held.name for held in would_go or ())
-        note = "others would have to go" if gone else "larger than the memory that is there"
-        return Warmed(name, WarmOutcome.NO_ROOM, gone=gone, note=note)
-    options: dict[str, Any] = {} if wish.num_ctx is None else {"num_ctx": wish.num_ctx}
+    if wanted.memory is not None:
+        occupants = [
+            await _occupant(client, model, renew.time_left(before, model))
+            for model in before.models
+        ]
+        would_go = victims(size, wanted.memory, occupants)
+    if (would_go is None or would_go) and not wanted.evict:
+        evicted = tuple(model.name for model in would_go or ())
+        note = "others would have to go" if evicted else "larger than the memory that is there"
+        return WarmResult(name, WarmOutcome.NO_ROOM, evicted=evicted, note=note)
+    options: dict[str, Any] = {} if wanted.num_ctx is None else {"num_ctx": wanted.num_ctx}
     began = time.monotonic()
-    await client.preload(name, patience=wish.patience, keep_alive=wish.keep_alive, options=options)
+    await client.preload(
+        name, patience=wanted.timeout, keep_alive=wanted.keep_alive, options=options
+    )
     seconds = time.monotonic() - began
     after = await client.ps()
-    model = renew.entry(after, name)
+    model = renew.find_entry(after, name)
     listed = {each.name for each in after.models}
-    # A deadline that has passed meanwhile is nobody's doing.
-    gone = tuple(
+    # A model whose deadline passed during the load was not evicted by it.
+    evicted = tuple(
         each.name
         for each in before.models
-        if each.name not in listed and renew.left(before, each) > seconds
+        if each.name not in listed and renew.time_left(before, each) > seconds
     )
-    left = None if model is None else renew.left(after, model)
+    left = None if model is None else renew.time_left(after, model)
     note = "" if model is not None else "it was loaded and has left already"
-    return Warmed(name, WarmOutcome.LOADED, seconds, model, left, gone, note)
+    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, evicted, note)
 
 
-async def _keep(client: ControlClient, name: str, wish: Wish, there: RunningModel) -> Warmed:
-    """See to a model that is resident; its context stays, whatever was wished."""
+async def _keep(
+    client: ControlClient, name: str, wanted: WarmOptions, entry: RunningModel
+) -> WarmResult:
+    """Renew a model that is resident. Its context stays as it is."""
     began = time.monotonic()
-    if wish.keep_alive is None:
-        renewal = await renew.touch(client, there.name)
+    if wanted.keep_alive is None:
+        renewal = await renew.touch(client, entry.name)
     else:
         renewal = await renew.renew(
-            client, there.name, wish.keep_alive, even_shorter=wish.even_shorter
+            client, entry.name, wanted.keep_alive, may_shorten=wanted.may_shorten
         )
     seconds = time.monotonic() - began
     notes = {
-        Kept.BUSY: "in use: its keep-alive was left as it is",
-        Kept.LONGER: "" if wish.keep_alive is None else "kept that long or longer already",
-        Kept.UNKNOWN_CONTEXT: "the server does not say its context: left as it is",
-        Kept.ABSENT: "it left while it was looked at",
-        Kept.SET: "",
+        RenewalOutcome.BUSY: "in use: its keep-alive was left as it is",
+        RenewalOutcome.LONGER: (
+            "" if wanted.keep_alive is None else "kept that long or longer already"
+        ),
+        RenewalOutcome.UNKNOWN_CONTEXT: "the server does not list its context: left as it is",
+        RenewalOutcome.ABSENT: "it left before it could be renewed",
+        RenewalOutcome.SET: "",
     }
-    note = notes[renewal.kept]
-    if there.name.lower() != normalise(name).lower():
-        note = f"shares the runner of {there.name}" + (f"; {note}" if note else "")
-    if wish.num_ctx is not None and there.context != wish.num_ctx:
-        other = f"resident with a context of {there.context}, which another one would reload"
+    note = notes[renewal.outcome]
+    if entry.name.lower() != normalise(name).lower():
+        note = f"shares the runner of {entry.name}" + (f"; {note}" if note else "")
+    if wanted.num_ctx is not None and entry.context != wanted.num_ctx:
+        other = f"resident with a context of {entry.context}, which another one would reload"
         note = f"{note}; {other}" if note else other
-    return Warmed(name, WarmOutcome.WARM, seconds, renewal.model or there, renewal.left, note=note)
+    model = renewal.model or entry
+    return WarmResult(name, WarmOutcome.WARM, seconds, model, renewal.left, note=note)
 
 
-async def _held(client: ControlClient, model: RunningModel, left: float) -> Occupant:
-    return Occupant(model.name, model.size_vram, left, await client.show(model.name) or "")
+async def _occupant(client: ControlClient, model: RunningModel, left: float) -> Occupant:
+    weights = await client.show(model.name) or ""
+    return Occupant(model.name, model.size_vram, left, weights)

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from ollama_exporter.actions.renew import Kept, Renewal, renew, touch
-from ollama_exporter.actions.shared_blobs import SharedBlobs
-from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.actions.renew import Renewal, RenewalOutcome, renew, touch
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import RunningModel
 
@@ -50,7 +48,7 @@ def renewed(server: Scripted, keep_alive: float = 600.0, **changes: Any) -> Rene
 def test_a_shorter_one_is_replaced_with_the_listed_context() -> None:
     server = Scripted([model(100)], [model(100)], [model(300)], [model(600)])
     done = renewed(server)
-    assert (done.kept, done.keep_alive, done.left) == (Kept.SET, 600.0, 600.0)
+    assert (done.outcome, done.keep_alive, done.left) == (RenewalOutcome.SET, 600.0, 600.0)
     assert server.asked == [(None, {"num_ctx": 4096}), (600.0, {"num_ctx": 4096})]
 
 
@@ -64,20 +62,20 @@ def test_other_options_that_are_known_are_carried() -> None:
 def test_one_that_is_as_long_or_longer_stays(known: float) -> None:
     server = Scripted([model(100)], [model(100)], [model(known)])
     done = renewed(server)
-    assert (done.kept, done.keep_alive) == (Kept.LONGER, known)
+    assert (done.outcome, done.keep_alive) == (RenewalOutcome.LONGER, known)
     assert [keep_alive for keep_alive, _ in server.asked] == [None]
 
 
 def test_told_so_a_longer_one_is_replaced_as_well() -> None:
     server = Scripted([model(100)], [model(100)], [model(7200)], [model(600)])
-    assert renewed(server, even_shorter=True).kept is Kept.SET
+    assert renewed(server, may_shorten=True).outcome is RenewalOutcome.SET
     server = Scripted([model(100)], [model(100)], [model(600)])
-    assert renewed(server, even_shorter=True).kept is Kept.LONGER
+    assert renewed(server, may_shorten=True).outcome is RenewalOutcome.LONGER
 
 
 def test_for_ever_needs_no_touch() -> None:
     server = Scripted([model(math.inf)])
-    assert renewed(server).kept is Kept.LONGER
+    assert renewed(server).outcome is RenewalOutcome.LONGER
     assert server.asked == []
 
 
@@ -90,61 +88,30 @@ def test_for_ever_needs_no_touch() -> None:
 )
 def test_one_in_use_is_not_even_touched(listings: list[list[RunningModel]]) -> None:
     server = Scripted(*listings)
-    assert renewed(server).kept is Kept.BUSY
+    assert renewed(server).outcome is RenewalOutcome.BUSY
     assert server.asked == []
 
 
 def test_one_whose_deadline_does_not_move_is_in_use() -> None:
     server = Scripted([model(100)])
-    assert renewed(server).kept is Kept.BUSY
+    assert renewed(server).outcome is RenewalOutcome.BUSY
     assert [keep_alive for keep_alive, _ in server.asked] == [None]
 
 
 def test_without_a_context_nothing_can_be_renewed() -> None:
     server = Scripted([model(100, None)])
-    assert renewed(server).kept is Kept.UNKNOWN_CONTEXT
+    assert renewed(server).outcome is RenewalOutcome.UNKNOWN_CONTEXT
     assert server.asked == []
 
 
 def test_what_leaves_meanwhile_is_absent() -> None:
-    assert renewed(Scripted([])).kept is Kept.ABSENT
-    assert renewed(Scripted([model(100)], [model(100)], [])).kept is Kept.ABSENT
+    assert renewed(Scripted([])).outcome is RenewalOutcome.ABSENT
+    assert renewed(Scripted([model(100)], [model(100)], [])).outcome is RenewalOutcome.ABSENT
     server = Scripted([model(100)], [model(100)], [model(300)], [])
-    assert renewed(server).kept is Kept.ABSENT
+    assert renewed(server).outcome is RenewalOutcome.ABSENT
 
 
 def test_without_a_date_our_own_clock_serves() -> None:
     server = Scripted([model(100)], [model(100)], [model(300)], date=None)
     touched = asyncio.run(touch(server, "a", wall=lambda: NOW))
     assert touched.keep_alive == 300.0
-
-
-class Library:
-    """Shows weights, and how often it was asked."""
-
-    def __init__(self, **weights: str) -> None:
-        self.weights, self.asked = weights, 0
-
-    async def show(self, name: str) -> str | None:
-        self.asked += 1
-        short = name.partition(":")[0].lower()
-        if short not in self.weights:
-            raise TargetError(FailureReason.STATUS, "HTTP status 404")
-        return self.weights[short] or None
-
-
-def test_names_of_the_same_weights_are_one_runner() -> None:
-    library = Library(a="sha256-1", b="sha256-1", c="sha256-2", cloud="")
-    aliases = SharedBlobs(library)
-    names = [(name, 5) for name in ("a", "B:latest", "c", "cloud", "absent")]
-    asyncio.run(aliases.learn(names))
-    assert aliases.listed("a", ["a:latest"]) == "a:latest"
-    assert aliases.listed("A", ["a:latest"]) == "a:latest"
-    assert aliases.listed("b", ["c:latest", "a:latest"]) == "a:latest"
-    assert aliases.listed("c", ["a:latest"]) is None
-    assert aliases.listed("cloud", ["a:latest"]) is None
-    assert aliases.listed("absent", ["a:latest"]) is None
-    assert aliases.knows("cloud")
-    assert not aliases.knows("absent")
-    asyncio.run(aliases.learn([("a", 5), ("b", 0), ("c", 6)]))
-    assert library.asked == 6  # only the one that was made anew

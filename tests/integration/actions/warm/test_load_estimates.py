@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
-from ollama_exporter.actions.warm.load_models import Warmed, WarmOutcome
+from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmResult
 from ollama_exporter.advice.idle_histogram import IdleGaps
 from ollama_exporter.cli.warm import Bars
 from ollama_exporter.residency.saved_state import Habit, Saved
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.state_file import StateFile
-from tests.support.exporting import exporting, until
+from tests.support.exporting import exporting
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
+from tests.support.virtual import run_virtually
 
 
 def test_a_running_exporter_tells_what_it_has_measured() -> None:
@@ -72,15 +73,15 @@ def test_a_bar_moves_along_the_estimate_and_ends_with_the_outcome() -> None:
 
     async def main() -> None:
         bars = Bars(progress, {"mistral": 4.0})
-        bars.begins("mistral")
-        bars.begins("llama3.2")
+        bars.on_start("mistral")
+        bars.on_start("llama3.2")
         known, unknown = progress.tasks
         assert (known.total, known.fields["note"]) == (4.0, "about 4 s")
         assert (unknown.total, unknown.fields["note"]) == (None, "")
-        await until(lambda: known.completed)
-        assert 0 < known.completed < 4
-        bars.ends(Warmed("mistral", WarmOutcome.LOADED))
-        bars.ends(Warmed("llama3.2", WarmOutcome.FAILED))
+        await asyncio.sleep(2.05)
+        assert known.completed == pytest.approx(2.0)
+        bars.on_end(WarmResult("mistral", WarmOutcome.LOADED))
+        bars.on_end(WarmResult("llama3.2", WarmOutcome.FAILED))
         assert (known.finished, unknown.fields["note"]) == (True, "failed")
 
-    asyncio.run(main())
+    run_virtually(main())

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+
+from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.errors import FailureReason, TargetError
+
+
+class Library:
+    """Shows weights, and how often it was asked."""
+
+    def __init__(self, **weights: str) -> None:
+        self.weights, self.asked = weights, 0
+
+    async def show(self, name: str) -> str | None:
+        self.asked += 1
+        short = name.partition(":")[0].lower()
+        if short not in self.weights:
+            raise TargetError(FailureReason.STATUS, "HTTP status 404")
+        return self.weights[short] or None
+
+
+def test_names_of_the_same_weights_are_one_runner() -> None:
+    library = Library(a="sha256-1", b="sha256-1", c="sha256-2", cloud="")
+    blobs = SharedBlobs(library)
+    names = [(name, 5) for name in ("a", "B:latest", "c", "cloud", "absent")]
+    asyncio.run(blobs.resolve(names))
+    assert blobs.listed_name("a", ["a:latest"]) == "a:latest"
+    assert blobs.listed_name("A", ["a:latest"]) == "a:latest"
+    assert blobs.listed_name("b", ["c:latest", "a:latest"]) == "a:latest"
+    assert blobs.listed_name("c", ["a:latest"]) is None
+    assert blobs.listed_name("cloud", ["a:latest"]) is None
+    assert blobs.listed_name("absent", ["a:latest"]) is None
+    assert blobs.is_resolved("cloud")
+    assert not blobs.is_resolved("absent")
+    asyncio.run(blobs.resolve([("a", 5), ("b", 0), ("c", 6)]))
+    assert library.asked == 6  # only the one that was made anew
