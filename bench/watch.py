@@ -21,6 +21,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.host.processes.find_server import Search, ServerPlace
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.watcher import SCAN, ProcessWatcher
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.simulator import fake_process
 from ollama_exporter.simulator.process_manager import runner_command
 
@@ -82,12 +83,11 @@ async def watching(seconds: float, port: int) -> float:
     watcher = ProcessWatcher(
         ProcFs(timeline.now),
         ServerPlace("127.0.0.1", port),
-        tell=told.append,
-        now=timeline.now,
+        reporter=Reporter(fact=told.append, error=lambda: print("internal error")),
+        timeline=timeline,
         up=lambda: True,
         listed=frozenset,
         prepare=lambda: asyncio.sleep(0),
-        errors=lambda: print("a defect"),
     )
     task = asyncio.create_task(watcher.run())
     while len(told) < 2 + RUNNERS:  # noqa: ASYNC110 - a moment

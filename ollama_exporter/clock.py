@@ -24,3 +24,7 @@ class Timeline:
     def wall(self, moment: float) -> float:
         """Return a moment of the timeline as wall-clock Unix seconds."""
         return moment + (self._wall() - self.now())
+
+    def moment(self, wall: float) -> float:
+        """Return wall-clock Unix seconds as a moment of the timeline."""
+        return wall - (self._wall() - self.now())

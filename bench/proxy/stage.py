@@ -11,15 +11,13 @@ import sys
 import uvloop
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.net import listen
 from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange, Sink
-from ollama_exporter.shim.in_flight import Unpolled
 from ollama_exporter.shim.observation import Outcome, Phase
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Front, Proxy
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import standalone
 
 
 class Nobody:
@@ -52,7 +50,7 @@ async def main(port: str, server: str, metrics: str) -> None:
     timeline = Timeline()
     sink: Sink = Nobody()
     if metrics == "metrics":
-        sink = Recorder(ModelLabels(100), Unpolled(), wall=timeline.wall)
+        sink, _ = standalone()
     proxy = Proxy(
         f"http://127.0.0.1:{server}",
         sink,

@@ -18,22 +18,22 @@ from prometheus_client.metrics_core import Metric
 from dashboards.pictures.day import NO_MEMORY
 from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advice.live import LiveAdvice
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.collectors.server_collector import ServerState
-from ollama_exporter.metrics.labels import ModelLabels
-from ollama_exporter.metrics.load_times import LoadTimes
-from ollama_exporter.metrics.registry import build
+from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.poller import Polled
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.proxy.build import PolledResidence
-from ollama_exporter.shim.recorder import Recorder, Shared
+from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.simulator.calls import CallPlan, plan
 from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
@@ -62,6 +62,22 @@ class Scraped:
     families: list[Metric]
 
 
+class _OwnTime(Timeline):
+    """The moment of a script."""
+
+    def __init__(self, virtual: "Virtual") -> None:
+        super().__init__()
+        self._virtual = virtual
+
+    def now(self) -> float:
+        """Return it."""
+        return self._virtual.now
+
+    def wall(self, moment: float) -> float:
+        """Return a moment as it is."""
+        return moment
+
+
 class Virtual:
     """One server and its exporter. `start`: Unix seconds of the script's first moment."""
 
@@ -77,41 +93,35 @@ class Virtual:
         self._done: OfflineRun = rehearse(script, start=start, polls=self._polls)
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
-        self._advising = LiveAdvice(blind=WINDOW)
+        timeline = _OwnTime(self)
+        self._instruments = made = Instruments.new(timeline, LogCounter())
+        self._advising = LiveAdvice(made.idle, made.labels, made.loads.totals, blind=WINDOW)
         installed = tuple((name, m.file.size) for name, m in script.catalogue.manifests.items())
         self._state = ServerState(version="0.33.0", installed=installed)
         self._was_up = False
         self._view = self._tracker.view()
-        self._recorders: list[Recorder] = []
         self._ids, self._order = itertools.count(1), itertools.count()
         self._queue: list[tuple[float, int, _Do]] = []
         self._machine = Machine(self._done, script)
-        self._metrics = build(
+        residence = PolledResidence(lambda: self._view, lambda: self._state)
+        self._recorder = Recorder(
+            RequestInstruments(made.labels, made.loads, made.idle),
+            InFlight(residence, self._advising.gaps),
+            Reporter(fact=self._observe, error=_never),
+            timeline,
+        )
+        self._registry = build(
+            made,
+            timeline,
             view=lambda: self._view,
             server=lambda: self._state,
-            wall=_same,
-            log_lines=LogCounter(),
             expected=lambda: expected,
             runtime=False,
-            shim=self._shim,
+            requests=self._recorder,
             advice=self._advising.rows,
             sight=self._machine,
         )
-        (self._recorder,) = self._recorders  # the build has made it
-        self._advising.attach(self._metrics.idle, self._metrics.labels, self._metrics.loads.totals)
-        self._metrics.exporter.reloaded(at=start)
-
-    def _shim(self, labels: ModelLabels, loads: LoadTimes, idle: IdleCollector) -> Recorder:
-        recorder = Recorder(
-            labels,
-            PolledResidence(lambda: self._view, lambda: self._state),
-            wall=_same,
-            tell=self._observe,
-            errors=_never,
-            shared=Shared(loads, self._advising.gaps, idle),
-        )
-        self._recorders.append(recorder)
-        return recorder
+        made.exporter.reloaded(at=start)
 
     def scrapes(self, every: float) -> Iterator[Scraped]:
         """Let the day pass; yield what each scrape finds."""
@@ -120,7 +130,7 @@ class Virtual:
 
     def collect(self) -> list[Metric]:
         """Return what a scrape would find now."""
-        return list(self._metrics.registry.collect())
+        return list(self._registry.collect())
 
     def moments(self, every: float) -> Iterator[float]:
         """Let the day pass; yield the moments at which there may be a scrape."""
@@ -145,7 +155,7 @@ class Virtual:
 
     def _observe(self, fact: Fact) -> None:
         for event in self._tracker.observe(fact):
-            self._metrics.lifecycle.on_event(event)
+            self._instruments.lifecycle.on_event(event)
         self._view = self._tracker.view()
 
     def _poll(self, seen: Seen) -> None:
@@ -276,10 +286,6 @@ def _running(listed: Listed) -> RunningModel:
         file.parameter_size,
         file.quantization,
     )
-
-
-def _same(moment: float) -> float:
-    return moment
 
 
 def _never() -> None:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ollama_exporter.actions.defaults.defaults_section import Autopilot
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.protocol.keepalive import render
+from ollama_exporter.reporter import Reporter
 
 EVERY: Final = 60.0  # seconds between two looks at the advice
 MOST_MODELS: Final = 1000
@@ -31,9 +32,12 @@ class AutopilotRunner:
     """Gives each model that it follows a keep_alive. `advice`: by model, as of now."""
 
     def __init__(
-        self, acts: ActionMetrics, advice: Callable[[], Iterable[tuple[str, Advised]]]
+        self,
+        acts: ActionMetrics,
+        advice: Callable[[], Iterable[tuple[str, Advised]]],
+        reporter: Reporter,
     ) -> None:
-        self._acts, self._advice = acts, advice
+        self._acts, self._advice, self._reporter = acts, advice, reporter
         self._given: dict[str, float] = {}
         self.section: Autopilot | None = None
 
@@ -74,12 +78,12 @@ class AutopilotRunner:
             },
         )
 
-    async def run(self, errors: Callable[[], None]) -> None:
+    async def run(self) -> None:
         """Look at the advice now and then, until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
             try:
                 self.look()
             except Exception:
-                errors()
+                self._reporter.error()
                 logger.exception("Autopilot failed in a way that was not foreseen")

@@ -28,19 +28,20 @@ Loads = Mapping[str, tuple[float, int]]  # by label: seconds of all measured loa
 class LiveAdvice:
     """Keeps what advice on the models of one server rests on."""
 
-    def __init__(self, *, blind: float) -> None:
+    def __init__(
+        self,
+        idle: IdleCollector,
+        labels: ModelLabels,
+        loads: Callable[[], Loads],
+        *,
+        blind: float,
+    ) -> None:
+        """`idle`: counts the gaps; `loads`: returns the loads measured since the start."""
         self.gaps = Gaps(blind=blind)
-        self._idle, self._labels = IdleCollector(), ModelLabels(0)
-        self._loads: Callable[[], Loads] = dict
+        self._idle, self._labels, self._loads = idle, labels, loads
         self._loaded_before: dict[str, tuple[float, int]] = {}  # by an earlier process
         self._memory: dict[str, int] = {}
         self._advice: dict[str, tuple[tuple[float, float, int], Habits, Advice]] = {}
-
-    def attach(
-        self, idle: IdleCollector, labels: ModelLabels, loads: Callable[[], Loads] = dict
-    ) -> None:
-        """Count gaps there; `loads`: the loads that were measured since the start."""
-        self._idle, self._labels, self._loads = idle, labels, loads
 
     def polled(self, polled: Polled) -> None:
         """Take a poll."""

@@ -18,8 +18,9 @@ from ollama_exporter.host.machine import Machine
 from ollama_exporter.poller.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.recordings.format import Writer
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
-from ollama_exporter.residency.facts import LogSaid, ProcessFact
+from ollama_exporter.residency.facts import Fact, LogSaid, ProcessFact
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 
@@ -82,40 +83,34 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
                 polls += 1
                 _write(writer, what)
             else:
-                writer.fact(what, wall=lambda moment: moment)  # polls are on the timeline, too
+                writer.fact(what)
         except OSError as err:
             failure.append(err)
             ended.set()
 
-    def tell(fact: ProcessFact | LogSaid) -> None:
-        write(fact)
+    def tell(fact: Fact) -> None:
+        if isinstance(fact, ProcessFact | LogSaid):
+            write(fact)
         poller.tell(fact)
 
-    def polled(poll: Polled) -> None:
-        write(poll)
-        if poll.answer is not None:
-            machine.listed(poll.answer.models)
-
     timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
-    sinks = Sinks(on_poll=[polled], on_event=[_say])
+    sinks = Sinks(on_poll=[write], on_event=[_say])
     poller = Poller(
         client,
         Tracker(),
         lambda: Cadence(settings.poll_interval, settings.poll_aligned),
         sinks,
-        now=timeline.now,
-        wall=timeline.wall,
+        timeline=timeline,
         jitter=random.random,
     )
     machine = Machine(
         settings,
         client,
-        tell=tell,
-        now=timeline.now,
-        wall=timeline.wall,
+        reporter=Reporter(fact=tell),
+        timeline=timeline,
         up=lambda: poller.state.up,
-        errors=sinks.errors,
     )
+    sinks.on_listing.append(machine.listed)
     sinks.on_installed.append(machine.installed)
     click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt

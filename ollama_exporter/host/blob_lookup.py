@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import TargetError
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import WeightsNamed
 
 K = TypeVar("K")
@@ -46,11 +48,12 @@ class BlobLookup:
         self,
         client: ShowClient,
         *,
-        tell: Callable[[WeightsNamed], None],
-        now: Callable[[], float],
+        reporter: Reporter,
+        timeline: Timeline,
         loading: Callable[[], bool],
     ) -> None:
-        self._client, self._tell, self._now, self._loading = client, tell, now, loading
+        self._client, self._reporter, self._timeline = client, reporter, timeline
+        self._loading = loading
         self._weights: dict[str, str | None] = {}  # by digest; None: it has no blob
         self._installed: dict[str, str] = {}  # name -> digest, as last listed
         self._told: dict[str, str] = {}  # name -> the digest whose weights were told of it
@@ -116,8 +119,8 @@ class BlobLookup:
 
     async def _until_loaded(self) -> None:
         """Wait while the server is loading."""
-        end = self._now() + LONGEST_LOAD
-        while self._loading() and self._now() < end:  # noqa: ASYNC110 - no event tells the end of it
+        end = self._timeline.now() + LONGEST_LOAD
+        while self._loading() and self._timeline.now() < end:  # noqa: ASYNC110 - no event tells the end of it
             await asyncio.sleep(1.0)
 
     async def _take_inventory(self) -> None:
@@ -145,7 +148,7 @@ class BlobLookup:
         _put(self._told, name, digest)
         weights = self._weights.get(digest)
         if weights is not None:
-            self._tell(WeightsNamed(self._now(), name, weights))
+            self._reporter.fact(WeightsNamed(self._timeline.now(), name, weights))
 
 
 def _put(memory: dict[K, V], key: K, value: V) -> None:

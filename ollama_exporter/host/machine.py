@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.config.load import Settings
 from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
@@ -18,7 +19,7 @@ from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader, Usage
 from ollama_exporter.host.processes.watcher import ProcessWatcher
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.facts import LogSaid, ProcessFact
+from ollama_exporter.reporter import Reporter
 
 LINUX: Final = platform.system() == "Linux"
 JUST_BORN: Final = 3.0  # seconds after a birth in which the server surely loads
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Machine:
     """Local evidence of one target: run it beside the poller, and hand it what that learns.
 
-    `now`, `wall`: the timeline; `up`: whether the server answers polls; `errors` counts defects.
+    `up`: whether the server answers polls.
     """
 
     def __init__(
@@ -36,33 +37,30 @@ class Machine:
         settings: Settings,
         client: ShowClient,
         *,
-        tell: Callable[[ProcessFact | LogSaid], None],
-        now: Callable[[], float],
-        wall: Callable[[float], float],
+        reporter: Reporter,
+        timeline: Timeline,
         up: Callable[[], bool],
-        errors: Callable[[], None],
     ) -> None:
-        self._now, self._errors = now, errors
+        self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models, by the last poll
         self._why_not = why_not(settings)
-        self._naming = BlobLookup(client, tell=tell, now=now, loading=self._loading)
+        self._naming = BlobLookup(
+            client, reporter=reporter, timeline=timeline, loading=self._loading
+        )
         self._watcher = None
         if not self._why_not:
             self._watcher = ProcessWatcher(
-                reader(now, wall),
+                reader(timeline),
                 place(settings),
-                tell=tell,
-                now=now,
+                reporter=reporter,
+                timeline=timeline,
                 up=up,
                 listed=self._naming.resident,
                 prepare=self._prepare,
-                errors=errors,
             )
         self._log = None
         if settings.ollama_log is not None:
-            self._log = LogFollower(
-                settings.ollama_log, tell=tell, now=now, ours=lambda at: at - wall(now()) + now()
-            )
+            self._log = LogFollower(settings.ollama_log, reporter=reporter, timeline=timeline)
 
     @property
     def log_lines(self) -> Mapping[str, int] | None:
@@ -107,7 +105,7 @@ class Machine:
         try:
             await work
         except Exception:
-            self._errors()
+            self._reporter.error()
             logger.exception("Local evidence failed in a way that was not foreseen")
 
     def _loading(self) -> bool:
@@ -116,7 +114,7 @@ class Machine:
             return False
         runners = self._watcher.runners()
         youngest = max((runner.born for runner in runners), default=0.0)
-        return len(runners) > self._listed or self._now() - youngest < JUST_BORN
+        return len(runners) > self._listed or self._timeline.now() - youngest < JUST_BORN
 
 
 def why_not(settings: Settings) -> str:
@@ -130,13 +128,13 @@ def why_not(settings: Settings) -> str:
     return ""
 
 
-def reader(now: Callable[[], float], wall: Callable[[float], float]) -> Reader:
+def reader(timeline: Timeline) -> Reader:
     """Return what reads processes on this system."""
     if LINUX:
-        return ProcFs(now)
+        return ProcFs(timeline.now)
     from ollama_exporter.host.processes.psutil_reader import PsutilReader  # noqa: PLC0415 - psutil is there only then
 
-    return PsutilReader(now, lambda: wall(now()))
+    return PsutilReader(timeline)
 
 
 def place(settings: Settings) -> ServerPlace:

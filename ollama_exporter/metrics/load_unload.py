@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and unloads as they are said: direct instrumentation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.from_catalog import collected, constant, counter, gauge, histogram
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
@@ -27,10 +28,8 @@ class LoadUnloadMetrics:
 
     name = "lifecycle"
 
-    def __init__(
-        self, wall: Callable[[float], float], labels: ModelLabels, loads: LoadTimes
-    ) -> None:
-        self._wall, self._load_times = wall, loads
+    def __init__(self, timeline: Timeline, labels: ModelLabels, loads: LoadTimes) -> None:
+        self._timeline, self._load_times = timeline, loads
         self._labels = labels
         self._loads = counter("ollama_model_loads_total")
         self._unloads = counter("ollama_model_unloads_total")
@@ -70,7 +69,7 @@ class LoadUnloadMetrics:
         # Reasons settle in any order: an earlier unload may be said after a later one.
         if event.not_after >= self._latest.get((label, reason), event.not_after):
             self._latest[label, reason] = event.not_after
-            self._last.labels(label, reason).set(self._wall(event.not_after))
+            self._last.labels(label, reason).set(self._timeline.wall(event.not_after))
             self._early[label, reason] = event.early
         self._residency.labels(label).observe(max(0.0, event.not_after - event.resident_since))
         if event.reason is Reason.EVICTED and event.by is not None:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the metrics of one exporter together."""
+"""Puts the metrics of one exporter together: first what is counted into, then what is scraped."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from prometheus_client import CollectorRegistry
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.metrics.collect_all import CollectAll, Collector
 from ollama_exporter.metrics.collectors.advice_collector import AdviceCollector, AdviceRow
@@ -27,57 +29,63 @@ from ollama_exporter.residency.events import View
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """What `/metrics` renders, and where events go."""
+class Instruments:
+    """What events, requests and actions are counted into."""
 
-    registry: CollectorRegistry
-    lifecycle: LoadUnloadMetrics
-    exporter: ExporterCollector
-    acts: ActionMetrics
-    idle: IdleCollector
     labels: ModelLabels
     loads: LoadTimes
+    idle: IdleCollector
+    lifecycle: LoadUnloadMetrics
+    acts: ActionMetrics
+    exporter: ExporterCollector
+
+    @classmethod
+    def new(cls, timeline: Timeline, log_lines: LogCounter, *, max_models: int = 100) -> Self:
+        """Make those of one exporter."""
+        labels, loads = ModelLabels(max_models), LoadTimes()
+        return cls(
+            labels,
+            loads,
+            IdleCollector(),
+            LoadUnloadMetrics(timeline, labels, loads),
+            ActionMetrics(labels),
+            ExporterCollector(targets=1, log_lines=log_lines),
+        )
 
 
 def build(
+    instruments: Instruments,
+    timeline: Timeline,
     *,
     view: Callable[[], View],
     server: Callable[[], ServerState],
-    wall: Callable[[float], float],
-    log_lines: LogCounter,
     expected: Callable[[], Sequence[str]] = tuple,
-    max_models: int = 100,
-    runtime: bool = True,
-    shim: Callable[[ModelLabels, LoadTimes, IdleCollector], Collector] | None = None,
+    requests: Collector | None = None,
     advice: Callable[[], Iterable[AdviceRow]] = tuple,
     sight: Sight | None = None,
-) -> Metrics:
+    max_models: int = 100,
+    runtime: bool = True,
+) -> CollectorRegistry:
     """Build the registry of one target and of the exporter itself.
 
-    `wall` turns a moment of the tracker's timeline into wall-clock Unix seconds. `runtime`: with
-    the families of process and interpreter. `expected`: normalised names, as of now. `shim`: makes
-    what fills the families that polls do not. `advice`: what is advised as of the scrape. `sight`:
-    what this machine shows.
+    `expected`: normalised names, as of now. `requests`: the families that only requests fill.
+    `advice`: what is advised as of the scrape. `sight`: what this machine shows. `runtime`: with
+    the families of process and interpreter.
     """
-    labels = ModelLabels(max_models)
-    loads = LoadTimes()
-    lifecycle = LoadUnloadMetrics(wall, labels, loads)
+    labels = instruments.labels
     for name in expected():
-        lifecycle.meet(name)
-    acts = ActionMetrics(labels)
-    idle = IdleCollector()
-    exporter = ExporterCollector(targets=1, log_lines=log_lines)
+        instruments.lifecycle.meet(name)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
         ServerCollector(server, ModelLabels(max_models)),
-        ResidencyCollector(view, lambda: server().up, wall, labels, expected),
-        lifecycle,
-        UnfilledCollector() if shim is None else shim(labels, loads, idle),
-        MachineCollector(sight or Blind(), view, lambda: server().up, wall, labels),
-        idle,
+        ResidencyCollector(view, lambda: server().up, timeline, labels, expected),
+        instruments.lifecycle,
+        requests or UnfilledCollector(),
+        MachineCollector(sight or Blind(), view, lambda: server().up, timeline, labels),
+        instruments.idle,
         AdviceCollector(advice),
-        acts,
-        exporter,
+        instruments.acts,
+        instruments.exporter,
     ]
     library = RuntimeCollector() if runtime else None
     if library is not None:
@@ -85,4 +93,4 @@ def build(
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(CollectAll(collectors, clock=time.perf_counter, besides=besides))
-    return Metrics(registry, lifecycle, exporter, acts, idle, labels, loads)
+    return registry

@@ -2,12 +2,13 @@
 """The families of the section Requests: counted here, under labels that are decided elsewhere."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.samples import Exemplar
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
 from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
@@ -60,10 +61,10 @@ class Waiting:
 
 
 class RequestMetrics:
-    """Counts. Its caller has a lock, but for `collect`. `wall`: a moment as Unix seconds."""
+    """Counts. Its caller has a lock, but for `collect`."""
 
-    def __init__(self, wall: Callable[[float], float]) -> None:
-        self._wall = wall
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
         mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
@@ -139,7 +140,7 @@ class RequestMetrics:
         if seen.outcome in SERVED:
             exemplar = None
             if seen.trace_id is not None:
-                ended = self._wall(seen.ended)
+                ended = self._timeline.wall(seen.ended)
                 exemplar = Exemplar({"trace_id": seen.trace_id}, seen.duration, ended)
             whole = histograms["ollama_request_duration_seconds"]
             whole.observe(label, start, value=seen.duration, exemplar=exemplar)

@@ -2,20 +2,19 @@
 """One log line for each load and unload, with its bounds and its evidence."""
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 
 logger = logging.getLogger(__name__)
 
 
-def log_event(event: Event, wall: Callable[[float], float]) -> None:
-    """Log one event; `wall` turns its moments into wall-clock Unix seconds."""
+def log_event(event: Event, timeline: Timeline) -> None:
+    """Log one event."""
 
     def clock(moment: float) -> str:
-        moment = wall(moment)
-        text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+        text = datetime.fromtimestamp(timeline.wall(moment), UTC).isoformat(timespec="milliseconds")
         return text.replace("+00:00", "Z")
 
     match event:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, Protocol
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.protocol.client import PsAnswer
-from ollama_exporter.protocol.wire import InstalledModel
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.residency.facts import Fact, PollFailed, Snapshot
 from ollama_exporter.residency.poll_schedule import Cadence, next_poll
+from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
 
 FRESH: Final = 5.0  # a scrape is answered from a poll that is not older, seconds
@@ -74,6 +76,7 @@ class Sinks:
     """
 
     on_poll: list[Callable[[Polled], None]] = field(default_factory=list)
+    on_listing: list[Callable[[tuple[RunningModel, ...]], None]] = field(default_factory=list)
     on_installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     on_event: list[Callable[[Event], None]] = field(default_factory=list)
     on_change: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
@@ -93,7 +96,7 @@ class Sinks:
 
 
 class Poller:
-    """Runs schedule, client and tracker. `now`: the timeline; `jitter`: in [0, 1)."""
+    """Runs schedule, client and tracker. `jitter`: in [0, 1)."""
 
     def __init__(
         self,
@@ -102,14 +105,13 @@ class Poller:
         cadence: Callable[[], Cadence],
         sinks: Sinks,
         *,
-        now: Callable[[], float],
-        wall: Callable[[float], float],
+        timeline: Timeline,
         jitter: Callable[[], float],
     ) -> None:
         self._client, self._tracker, self._cadence, self._sinks = client, tracker, cadence, sinks
-        self._now, self._wall, self._jitter = now, wall, jitter
+        self._timeline, self._jitter = timeline, jitter
         self._failures = 0  # in a row
-        self._last_started = now()
+        self._last_started = timeline.now()
         self._last_ended: float | None = None
         self._counts: Counter[FailureReason] = Counter()
         self._running: asyncio.Task[None] | None = None
@@ -119,6 +121,11 @@ class Poller:
         self.state = ServerState()
         # Replaced whole after each fact: a scrape in a thread of its own never sees half a change.
         self.view = tracker.view()
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from the state of an earlier process."""
+        self._tracker.restore(saved)
+        self.view = self._tracker.view()
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -140,7 +147,7 @@ class Poller:
 
     async def refresh(self) -> None:
         """Make sure that a scrape sees a fresh poll, or has waited half a second for one."""
-        if self._last_ended is not None and self._now() - self._last_ended < FRESH:
+        if self._last_ended is not None and self._timeline.now() - self._last_ended < FRESH:
             return
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._poll())
@@ -161,26 +168,26 @@ class Poller:
         if events:
             self._hand_on(events)
             self._wake.set()
-        elif asked is not None and asked != before and asked <= self._now():
+        elif asked is not None and asked != before and asked <= self._timeline.now():
             self._renew()
             self._wake.set()
         elif self._renewal is None:
             self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._show)
 
     async def _poll(self) -> None:
-        started = self._last_started = self._now()
+        started = self._last_started = self._timeline.now()
         try:
             answer = await self._client.ps()
         except TargetError as err:
-            polled = Polled(started, self._now(), error=err)
+            polled = Polled(started, self._timeline.now(), error=err)
         except Exception as err:
             # A defect of ours or of a library: the polls go on, or `ollama_up` would stand still.
             self._sinks.errors()
             logger.exception("Poll failed in a way that was not foreseen")
             error = TargetError(FailureReason.MALFORMED, repr(err))
-            polled = Polled(started, self._now(), error=error)
+            polled = Polled(started, self._timeline.now(), error=error)
         else:
-            polled = Polled(started, self._now(), answer=answer)
+            polled = Polled(started, self._timeline.now(), answer=answer)
         # A scrape in its thread may fall between the two: up is said last, down is said first, so
         # that it never finds the listing of before an outage under a server that is up.
         if polled.answer is None:
@@ -189,6 +196,8 @@ class Poller:
         if polled.answer is not None:
             self._note(polled)
         self._sinks.deliver(self._sinks.on_poll, polled)
+        if polled.answer is not None:
+            self._sinks.deliver(self._sinks.on_listing, polled.answer.models)
         self._wake.set()  # a scrape's poll may show a deadline that lies before the poll planned
 
     def _note(self, polled: Polled) -> None:
@@ -205,7 +214,7 @@ class Poller:
             polls=self.state.polls + 1,
             failures=dict(self._counts),
             last_duration=polled.ended - polled.started,
-            last_success=self._wall(polled.ended) if up else self.state.last_success,
+            last_success=self._timeline.wall(polled.ended) if up else self.state.last_success,
         )
         logger.debug("Polled", extra={"up": up, "took": round(polled.ended - polled.started, 6)})
         if polled.answer is not None and (polled.answer.new_connection or not was_up):
@@ -258,7 +267,7 @@ class Poller:
                 jitter=jitter,
             )
             self._wake.clear()
-            if (left := due - self._now()) <= 0:
+            if (left := due - self._timeline.now()) <= 0:
                 return
             try:
                 async with asyncio.timeout(left):

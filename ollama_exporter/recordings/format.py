@@ -240,9 +240,9 @@ class Writer:
         took = round(ended - started, 6)
         self._write({"t": started, "kind": "poll", "took": took, "error": reason.value})
 
-    def fact(self, fact: ProcessFact | LogSaid, *, wall: Callable[[float], float]) -> None:
-        """Write what was seen on the server's machine; `wall` translates to Unix seconds."""
-        self._write(line_of(fact, wall))
+    def fact(self, fact: ProcessFact | LogSaid) -> None:
+        """Write what was seen on the server's machine."""
+        self._write(line_of(fact))
 
     def close(self) -> None:
         """End the file."""

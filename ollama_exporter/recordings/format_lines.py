@@ -79,26 +79,26 @@ LOCAL_READERS: Final[dict[str, Callable[[Record], tuple[Fact, ...]]]] = {
 }
 
 
-def line_of(fact: ProcessFact | LogSaid, wall: Callable[[float], float]) -> dict[str, Any]:
-    """Return the line that is recorded of a fact; `wall` translates to Unix seconds."""
-    line: dict[str, Any] = {"t": wall(fact.at)}
+def line_of(fact: ProcessFact | LogSaid) -> dict[str, Any]:
+    """Return the line that is recorded of a fact."""
+    line: dict[str, Any] = {"t": fact.at}
     match fact:
         case ProcessesSeen():
             return line | {"kind": "process", "event": "visible" if fact.seen else "hidden"}
         case ProcessStarted():
             role = "server" if fact.weights is None else "runner"
             line |= {"kind": "process", "event": "started", "role": role, "pid": fact.pid}
-            return line | {"blob": fact.weights, "started_at": wall(fact.born)}
+            return line | {"blob": fact.weights, "started_at": fact.born}
         case ProcessExited():
             line |= {"kind": "process", "event": "exited", "pid": fact.pid}
-            return line if fact.alive is None else line | {"alive": wall(fact.alive)}
+            return line if fact.alive is None else line | {"alive": fact.alive}
         case WeightsNamed():
             return line | {"kind": "show", "model": fact.model, "blob": fact.weights}
         case _:
-            return line | _log_line(fact, wall)
+            return line | _log_line(fact)
 
 
-def _log_line(fact: LogSaid, wall: Callable[[float], float]) -> dict[str, Any]:
+def _log_line(fact: LogSaid) -> dict[str, Any]:
     seconds = FOR_EVER if fact.seconds == math.inf else fact.seconds
     values = {
         "model": fact.model,
@@ -108,4 +108,4 @@ def _log_line(fact: LogSaid, wall: Callable[[float], float]) -> dict[str, Any]:
         "seconds": seconds,
     }
     known = {field: value for field, value in values.items() if value is not None}
-    return {"kind": "log", "said": fact.kind.value, "written": wall(fact.written), **known}
+    return {"kind": "log", "said": fact.kind.value, "written": fact.written, **known}

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.metrics.request_metrics import Waiting
+from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.observation import Observation, Outcome, Start, start_of
+from ollama_exporter.shim.observation import COLD, Observation, Outcome, Start, start_of
 
 MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
 
@@ -55,7 +56,7 @@ class Unpolled:
 class InFlight:
     """Keeps the requests under way by model."""
 
-    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float) -> None:
+    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float = COLD) -> None:
         self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # when a request of the model was last answered
@@ -136,9 +137,14 @@ class InFlight:
         start = start_of(load_wait=observation.load_wait, resident=resident, cold=self._cold)
         return replace(observation, start=start)
 
-    def of(self, model: str) -> list[Exchange]:
-        """Return the requests of a model that are under way."""
-        return list(self._open.get(model, {}).values())
+    def asked(self, model: str) -> list[RequestFields]:
+        """Return what the requests under way ask of a model, as the server was asked."""
+        exchanges = list(self._open.get(model, {}).values())
+        return [each.rewritten_fields or each.request_fields for each in exchanges]
+
+    def loading(self) -> bool:
+        """Return whether requests wait for a load."""
+        return bool(self.waiting())
 
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
         """Return what a cold request measured of a load; None: others may have been in its way."""

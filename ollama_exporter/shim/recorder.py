@@ -5,15 +5,13 @@ A defect in here never costs a request: it is counted, and logged once.
 """
 
 import logging
-import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.clock import Timeline
@@ -24,24 +22,23 @@ from ollama_exporter.metrics.from_catalog import Families, collected, counter, e
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes, Span
 from ollama_exporter.metrics.request_metrics import RequestMetrics
-from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.response_fields import ResponseFields
-from ollama_exporter.residency.facts import RequestFact
+from ollama_exporter.reporter import Reporter, ignore
 from ollama_exporter.shim import tracker_facts
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
-from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase
+from ollama_exporter.shim.in_flight import InFlight, Unpolled
+from ollama_exporter.shim.observation import Observation, Outcome, Phase
 
 MOST_MODELS: Final = 100  # with series of their own, inside an application
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What polls and processes show as well as requests do: nothing is to be counted twice."""
+class RequestInstruments:
+    """What a request is counted in besides its own families; polls count in these as well."""
 
+    labels: ModelLabels
     loads: LoadTimes = field(default_factory=LoadTimes)
-    gaps: Gaps = field(default_factory=Gaps)
     idle: IdleCollector = field(default_factory=IdleCollector)
 
 
@@ -52,33 +49,27 @@ class Recorder:
 
     def __init__(
         self,
-        labels: ModelLabels,
-        residence: Residence,
+        instruments: RequestInstruments,
+        in_flight: InFlight,
+        reporter: Reporter,
+        timeline: Timeline,
         *,
-        wall: Callable[[float], float],
-        errors: Callable[[], None] | None = None,
-        tell: Callable[[RequestFact], None] | None = None,
         on_request: Callable[[Observation], None] | None = None,
+        on_served: Callable[[Observation], None] = ignore,
         access_log: bool = False,
-        cold: float = COLD,
-        shared: Shared | None = None,
     ) -> None:
-        """`errors`: counts a defect of ours; None: this recorder stands alone and counts itself.
+        """Functions that receive observations, each at the end of a request.
 
-        `shared`: what others fill and collect as well; None: nobody else does.
+        `on_request`: of all, unless the exchange has its own; `on_served`: of those that need a
+        runner.
         """
-        self._labels = labels
-        self._shared, self._own_shared = shared or Shared(), shared is None
-        self._in_flight = InFlight(residence, self._shared.gaps, cold=cold)
-        self._own_errors = counter("ollama_exporter_recorder_errors_total")
-        self._errors = self._own_errors.inc if errors is None else errors
-        self._alone = errors is None
-        self._wall, self._tell = wall, tell
-        self.on_request = on_request
+        self._labels, self._loads = instruments.labels, instruments.loads
+        self._idle = instruments.idle
+        self._in_flight, self._reporter, self._timeline = in_flight, reporter, timeline
+        self._on_request, self._on_served = on_request, on_served
         self._level = logging.INFO if access_log else logging.DEBUG
         self._lock = threading.RLock()
-        self._reported = False
-        self._tally = RequestMetrics(wall)
+        self._tally = RequestMetrics(timeline)
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -96,8 +87,8 @@ class Recorder:
             with self._lock:
                 self._understood(exchange)
             fact = tracker_facts.started(exchange)
-            if fact is not None and self._tell is not None:
-                self._tell(fact)
+            if fact is not None:
+                self._reporter.fact(fact)
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -106,8 +97,7 @@ class Recorder:
         try:
             with self._lock:
                 self._in_flight.on_response_start(exchange)
-            if self._tell is not None:
-                self._tell(tracker_facts.answered(exchange))
+            self._reporter.fact(tracker_facts.answered(exchange))
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -123,7 +113,7 @@ class Recorder:
             runs = exchange.route.runs
             with self._lock:
                 self._tally.ended(exchange, outcome)
-            hand = exchange.on_request or self.on_request
+            hand = exchange.on_request or self._on_request
             if not (runs or hand or logger.isEnabledFor(self._level)):
                 return
             seen = exchange.observation(response, outcome, phase)
@@ -136,9 +126,9 @@ class Recorder:
                     self._tally.record(label, seen)
                     if load is not None and seen.model is not None:
                         span = Span(seen.began, exchange.answered_at or seen.ended)
-                        self._shared.loads.by_request(seen.model, label, load, span)
-                if self._tell is not None:
-                    self._tell(tracker_facts.ended(seen))
+                        self._loads.by_request(seen.model, label, load, span)
+                self._reporter.fact(tracker_facts.ended(seen))
+                self._on_served(seen)
             if logger.isEnabledFor(self._level):
                 self._log(seen)
             if hand is not None:
@@ -148,26 +138,7 @@ class Recorder:
 
     def failed(self, message: str) -> None:
         """Count a defect of ours; log the first with its stack."""
-        self._errors()
-        if not self._reported:
-            self._reported = True
-            logger.error(message, exc_info=sys.exception())
-
-    def in_flight(self, model: str) -> list[RequestFields]:
-        """Return what the requests under way ask of a model, as the server was asked."""
-        with self._lock:
-            return [
-                exchange.rewritten_fields or exchange.request_fields
-                for exchange in self._in_flight.of(model)
-            ]
-
-    def canonical_name(self, model: str) -> str | None:
-        """Return an installed or listed model's own spelling; None: it is not known."""
-        return self._in_flight.residence.canonical_name(model)
-
-    def loading(self) -> bool:
-        """Tell whether requests wait for a load."""
-        return bool(self._in_flight.waiting())
+        self._reporter.error_once(message)
 
     # -- labels -----------------------------------------------------------------------------------
 
@@ -180,7 +151,7 @@ class Recorder:
         label = self._label(exchange.model, confirmed=False)
         self._tally.meet(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._shared.idle.observe(label, gap, inferred=False)
+            self._idle.observe(label, gap, inferred=False)
 
     def _label(self, model: str | None, *, confirmed: bool) -> str:
         """Return a label: only names that the server knows get one of their own."""
@@ -197,24 +168,16 @@ class Recorder:
         Without the lock: a scrape of thousands of lines must not hold a request up.
         """
         waiting = [
-            replace(w, label=self._label(w.label, confirmed=False), since=self._wall(w.since))
+            replace(
+                w, label=self._label(w.label, confirmed=False), since=self._timeline.wall(w.since)
+            )
             for w in self._in_flight.waiting()
         ]
         yield from self._tally.collect(waiting)
-        if self._own_shared:
-            yield from self._shared.loads.collect()
-            yield from self._shared.idle.collect()
-        if self._alone:
-            yield from collected(self._own_errors)
 
     def describe(self) -> Families:
-        """Yield the names, for a registry that knows this recorder alone."""
+        """Yield the names."""
         yield from (empty(name) for name, family in FAMILIES.items() if family.source == REQUESTS)
-        if self._own_shared:
-            yield from self._shared.loads.describe()
-            yield from self._shared.idle.describe()
-        if self._alone:
-            yield from collected(self._own_errors)
 
     def _log(self, seen: Observation) -> None:
         first = seen.time_to_first_token
@@ -236,6 +199,28 @@ class Recorder:
         logger.log(self._level, "Request", extra=known)
 
 
+class Standalone:
+    """The families of a recorder that no exporter is around."""
+
+    def __init__(
+        self, recorder: Recorder, instruments: RequestInstruments, errors: Counter
+    ) -> None:
+        self._parts = (recorder, instruments.loads, instruments.idle)
+        self._errors = errors
+
+    def collect(self) -> Families:
+        """Yield the families as counted so far."""
+        for part in self._parts:
+            yield from part.collect()
+        yield from collected(self._errors)
+
+    def describe(self) -> Families:
+        """Yield the names."""
+        for part in self._parts:
+            yield from part.describe()
+        yield from collected(self._errors)
+
+
 # A registry takes each family once: whatever else is instrumented for it shares its recorder.
 _RECORDERS: Final[WeakKeyDictionary[CollectorRegistry, Recorder]] = WeakKeyDictionary()
 _RECORDERS_LOCK: Final = threading.Lock()
@@ -247,8 +232,19 @@ def recorder_of(registry: CollectorRegistry | None) -> Recorder:
     with _RECORDERS_LOCK:
         recorder = _RECORDERS.get(registry)
         if recorder is None:
-            clock = Timeline(wall=time.time, monotonic=time.monotonic)
-            recorder = Recorder(ModelLabels(MOST_MODELS), Unpolled(), wall=clock.wall)
-            registry.register(recorder)
+            recorder, alone = standalone()
+            registry.register(alone)
             _RECORDERS[registry] = recorder
     return recorder
+
+
+def standalone(
+    *, max_models: int = MOST_MODELS, on_request: Callable[[Observation], None] | None = None
+) -> tuple[Recorder, Standalone]:
+    """Return a recorder that no exporter is around, and what a registry takes of it."""
+    instruments = RequestInstruments(ModelLabels(max_models))
+    errors = counter("ollama_exporter_recorder_errors_total")
+    in_flight = InFlight(Unpolled(), Gaps())
+    reporter = Reporter(error=errors.inc)
+    recorder = Recorder(instruments, in_flight, reporter, Timeline(), on_request=on_request)
+    return recorder, Standalone(recorder, instruments, errors)

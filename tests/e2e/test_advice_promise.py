@@ -13,12 +13,8 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.advice.report import Finding, report
 from ollama_exporter.advice.sources import from_text
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
-from ollama_exporter.metrics.collectors.server_collector import ServerState
-from ollama_exporter.metrics.registry import Metrics, build
 from ollama_exporter.poller.poller import Polled
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.keepalive import compact
@@ -27,7 +23,8 @@ from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.offline_run import OfflineRun, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Host, Load, Unload
-from tests.support.histories import NOTHING, rendered
+from tests.support.histories import rendered
+from tests.support.metering import metered
 
 START: Final = 1_800_000_000.0
 DAYS: Final = 4
@@ -115,16 +112,8 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 def counted(played: OfflineRun, *, requests: bool) -> str:
     """Let the exporter's own parts count it; return what `/metrics` says then."""
     loads: dict[str, tuple[float, int]] = {}
-    advising = LiveAdvice(blind=120.0)
-    built: Metrics = build(
-        view=lambda: NOTHING,
-        server=lambda: ServerState(up=True),
-        wall=lambda moment: moment,
-        log_lines=LogCounter(),
-        runtime=False,
-        advice=advising.rows,
-    )
-    advising.attach(built.idle, built.labels, lambda: loads)
+    built = metered(loads=lambda: loads, blind=120.0)
+    advising = built.advice
     facts: list[tuple[float, str, str]] = []
     if requests:
         for answer in played.answers:
@@ -146,7 +135,7 @@ def counted(played: OfflineRun, *, requests: bool) -> str:
         elif what == "ended":
             advising.gaps.finished(model, at, used=True)
         elif (gap := advising.gaps.started(model, at)) is not None:
-            built.idle.observe(model, gap, inferred=False)
+            built.instruments.idle.observe(model, gap, inferred=False)
     return rendered(built.registry)
 
 

@@ -28,6 +28,7 @@ from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
 from ollama_exporter.web.uvicorn_server import WebConnection, server
+from tests.support.timelines import GivenTimeline
 
 NOBODY: Final = "http://127.0.0.1:9"
 
@@ -136,8 +137,7 @@ async def polling(
         Tracker(),
         lambda: Cadence(interval),
         sinks,
-        now=clock,
-        wall=lambda moment: moment,
+        timeline=GivenTimeline(clock),
         jitter=lambda: 0.0,
     )
     task = asyncio.create_task(poller.run())
@@ -206,8 +206,7 @@ def test_a_changed_cadence_holds_at_once() -> None:
             Tracker(),
             lambda: Cadence(cadence[0]),
             Sinks(),
-            now=clock,
-            wall=lambda moment: moment,
+            timeline=GivenTimeline(clock),
             jitter=lambda: 0.0,
         )
         task = asyncio.create_task(poller.run())

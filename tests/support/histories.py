@@ -3,18 +3,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from ollama_exporter.advice.idle_histogram import IdleGaps
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
-from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import render
-from ollama_exporter.metrics.registry import build
-from ollama_exporter.residency.events import View
-
-NOTHING: Final = View(models=(), pending=0, deadlines=(), last_early=None, last_seen=None)
+from tests.support.metering import metered
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +29,10 @@ class Use:
 
 def exposition(uses: Mapping[str, Use], *, extra: str = "") -> str:
     """Return what `/metrics` would say: the families of gaps are the product's own."""
-    built = build(
-        view=lambda: NOTHING,
-        server=lambda: ServerState(up=True),
-        wall=lambda moment: moment,
-        log_lines=LogCounter(),
-        runtime=False,
-    )
+    built = metered()
     for model, use in uses.items():
         inferred = float(len(use.gaps) * use.inferred)
-        built.idle.restore(model, IdleGaps.of(use.gaps), inferred=inferred)
+        built.instruments.idle.restore(model, IdleGaps.of(use.gaps), inferred=inferred)
     text = rendered(built.registry)
     lines = [line for model, use in uses.items() for line in _lines(model, use)]
     return text + "\n".join([*lines, extra, ""])

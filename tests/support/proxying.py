@@ -6,18 +6,22 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim.exchange import call_now
-from ollama_exporter.shim.in_flight import Residence, Unpolled
+from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.rewriting import RewriteRules
 from ollama_exporter.shim.proxy.server import Front, Proxy
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from tests.support.exporting import Samples, parsed
 
 
@@ -52,19 +56,19 @@ async def proxied(
     residence: Residence | None = None,
     tls: ssl.SSLContext | None = None,
     token: str = "",
+    amend: RewriteRules | None = None,
     max_models: int = 100,
 ) -> AsyncIterator[Proxied]:
     """Run a proxy in front of `url` on a free port of the loopback interface."""
     timeline, registry = Timeline(), CollectorRegistry()
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    running: Proxied
+    facts, observations, errors = list[Any](), list[Observation](), list[str]()
     recorder = Recorder(
-        ModelLabels(max_models),
-        residence or Unpolled(),
-        wall=timeline.wall,
-        errors=lambda: running.errors.append("raised"),
-        tell=lambda fact: running.facts.append(fact),  # noqa: PLW0108 - running is made below
-        on_request=lambda seen: running.observations.append(seen),  # noqa: PLW0108 - likewise
+        RequestInstruments(ModelLabels(max_models)),
+        InFlight(residence or Unpolled(), Gaps()),
+        Reporter(fact=facts.append, error=lambda: errors.append("raised")),
+        timeline,
+        on_request=observations.append,
     )
     registry.register(recorder)
     front = front or Front(any_host=True)  # tests ask for `x`
@@ -76,10 +80,12 @@ async def proxied(
         front=front,
         tls=tls,
         token=(lambda: token) if token else None,
+        amend=amend,
         defer=call_now,  # what a test asks for has been recorded
     )
     port = int(listening.getsockname()[1])
-    running = Proxied(port, proxy, registry, "https" if front.tls else "http")
+    scheme = "https" if front.tls else "http"
+    running = Proxied(port, proxy, registry, scheme, observations, facts, errors)
     await proxy.start([listening])
     try:
         yield running

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.rewriting import RewriteRules
 from tests.support.proxying import Proxied, proxied
 from tests.support.rawserver import Link, RawServer, Script, caller, rawserver
 from tests.support.wire import Message
@@ -23,11 +24,17 @@ HASTY: Final = Limits(
 Check = Callable[[RawServer, Proxied, Link], Awaitable[None]]
 
 
-async def through(script: Script, check: Check, limits: Limits | None = None) -> None:
+async def through(
+    script: Script,
+    check: Check,
+    limits: Limits | None = None,
+    *,
+    amend: RewriteRules | None = None,
+) -> None:
     """Run them."""
     async with (
         rawserver(script) as server,
-        proxied(server.url, limits=limits) as proxy,
+        proxied(server.url, limits=limits, amend=amend) as proxy,
         caller(proxy.port) as client,
     ):
         await check(server, proxy, client)

@@ -11,16 +11,18 @@ from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunn
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import DEFAULTS, ActionMetrics
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.routes import Route
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import View
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation, Outcome
-from ollama_exporter.shim.recorder import Recorder
 
 PAUSE: Final = 0.05  # seconds from the end of a request until its model is looked at
 # Seconds to the next attempt: the server writes a deadline up to 5 s late.
@@ -38,22 +40,27 @@ class DefaultsApplier:
         self,
         rules: Rules,
         client: ControlClient,
-        recorder: Recorder,
+        in_flight: InFlight,
         acts: ActionMetrics,
         contexts: LoadOptions,
         *,
         view: Callable[[], View],
-        canonical: Callable[[str], str | None],
-        now: Callable[[], float],
-        touched: Callable[[str, float], None],
+        timeline: Timeline,
+        reporter: Reporter,
         aliases: SharedBlobs,
     ) -> None:
         self.rules = rules
-        self._client, self._recorder, self._acts = client, recorder, acts
-        self._contexts, self._view, self._canonical, self._now = contexts, view, canonical, now
-        self._touched, self._aliases = touched, aliases
+        self._client, self._in_flight, self._acts = client, in_flight, acts
+        self._contexts, self._view, self._aliases = contexts, view, aliases
+        self._canonical = in_flight.residence.canonical_name
+        self._timeline, self._reporter = timeline, reporter
         self._renewing: dict[str, asyncio.Task[None]] = {}
         self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, since when
+
+    @property
+    def active(self) -> bool:
+        """Whether rules are in force."""
+        return bool(self.rules.rules) or self.rules.autopilot is not None
 
     # -- as requests pass ------------------------------------------------------------------------
 
@@ -68,7 +75,7 @@ class DefaultsApplier:
                     for each in changed.changes:
                         self._acts.changed(model, each)
         except Exception:  # noqa: BLE001 - a defect of ours must not cost the request
-            self._recorder.failed("Request could not be changed")
+            self._reporter.error_once("Request could not be changed")
             return None
         return changed
 
@@ -86,14 +93,14 @@ class DefaultsApplier:
     def _resident(self, model: str) -> ResidentRunner | None:
         """Return the runner that is there, or will be when a request now under way has it."""
         name = self._name(model)
-        context = next((a.num_ctx for a in self._recorder.in_flight(name) if a.num_ctx), None)
+        context = next((a.num_ctx for a in self._in_flight.asked(name) if a.num_ctx), None)
         there = {m.name: m.resident[-1] for m in self._view().models if m.resident}
         listed = self._aliases.listed_name(name, there)
         if listed is not None:
             return ResidentRunner(there[listed].context)
         if there and not self._aliases.is_resolved(name):  # it may share the runner of one of them
             return ResidentRunner()
-        return ResidentRunner(context) if self._recorder.in_flight(name) else None
+        return ResidentRunner(context) if self._in_flight.asked(name) else None
 
     def _name(self, model: str) -> str:
         name = normalise(model)
@@ -101,7 +108,7 @@ class DefaultsApplier:
 
     # -- when they are over ----------------------------------------------------------------------
 
-    def saw(self, seen: Observation) -> None:
+    def on_request_end(self, seen: Observation) -> None:
         """Take a request that is over."""
         model, asked = seen.model, seen.request_fields
         if model is None or not seen.route.runs or seen.response.remote:
@@ -117,7 +124,7 @@ class DefaultsApplier:
             return
         self._acts.meet_changed(model)
         known = self._confirmed.get(model)
-        if known is not None and known[0] == wanted and self._now() < known[1] + CONFIRMED:
+        if known is not None and known[0] == wanted and self._timeline.now() < known[1] + CONFIRMED:
             return
         if model not in self._renewing and len(self._renewing) < MOST:
             task = asyncio.get_running_loop().create_task(self._renew(model, wanted))
@@ -128,7 +135,7 @@ class DefaultsApplier:
         await asyncio.sleep(PAUSE)
         try:
             for wait in (*ATTEMPTS, 0.0):
-                self._touched(model, self._now())
+                self._reporter.own_use(model, self._timeline.now())
                 there = [each.name for each in (await self._client.ps()).models]
                 await self._aliases.resolve((name, 0) for name in (*there, model))
                 renewal = await renew.renew(
@@ -137,7 +144,7 @@ class DefaultsApplier:
                     wanted,
                     options=lambda context: self._contexts.for_resident(model, context),
                 )
-                if renewal.outcome is not RenewalOutcome.BUSY or self._recorder.in_flight(model):
+                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.asked(model):
                     break  # if it is in use, the end of that request comes here again
                 await asyncio.sleep(wait)
         except OllamaExporterError as err:
@@ -145,11 +152,11 @@ class DefaultsApplier:
             logger.warning("Keep-alive could not be set", extra=values)
             return
         except Exception:  # noqa: BLE001 - a task of its own: nobody else would hear of it
-            self._recorder.failed("Keep-alive could not be set")
+            self._reporter.error_once("Keep-alive could not be set")
             return
         if renewal.outcome in (RenewalOutcome.SET, RenewalOutcome.LONGER):
             self._confirmed.pop(model, None)
-            self._confirmed[model] = (wanted, self._now())
+            self._confirmed[model] = (wanted, self._timeline.now())
             if len(self._confirmed) > MOST_MODELS:
                 del self._confirmed[next(iter(self._confirmed))]
         if renewal.outcome is RenewalOutcome.SET:

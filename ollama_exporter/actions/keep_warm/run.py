@@ -22,13 +22,15 @@ from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
 from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
-from ollama_exporter.residency.facts import Fact, RequestAnswered, RequestEnded, RequestStarted
+from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 
 LOOK: Final = 5.0  # seconds between two looks at the schedule, where no poll brings one
 logger = logging.getLogger(__name__)
@@ -36,18 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is known of the server, and by which clock."""
+    """What is known of the server, by which clock, and where to report."""
 
     view: Callable[[], View]
     server: Callable[[], ServerState]
     poll: Callable[[], Awaitable[None]]
     loading: Callable[[], bool]  # requests wait for a load
-    now: Callable[[], float]
-    wall: Callable[[float], float]
-    errors: Callable[[], None]  # counts a defect of ours
-    meet: Callable[[str], object]  # creates a model's counters at 0
-    touched: Callable[[str, float], None]  # that was us: no use of the model
-    tell: Callable[[Fact], None]  # a load of ours is evidence, like any client's
+    timeline: Timeline
+    reporter: Reporter
 
 
 class KeepWarmRunner:
@@ -76,7 +74,7 @@ class KeepWarmRunner:
         self._keeper.section = section
         self._told = set()
         for warm in section.models:
-            self._around.meet(warm.model)
+            self._around.reporter.expect(warm.model)
             self._acts.meet_kept(warm.model)
         self._wake.set()
 
@@ -107,7 +105,7 @@ class KeepWarmRunner:
             try:
                 await self.turn()
             except Exception:
-                self._around.errors()
+                self._around.reporter.error()
                 logger.exception("Keep-warm failed in a way that was not foreseen")
 
     async def turn(self) -> None:
@@ -134,7 +132,7 @@ class KeepWarmRunner:
 
     def _situation(self) -> Situation | None:
         around = self._around
-        view, server, now = around.view(), around.server(), around.now()
+        view, server, now = around.view(), around.server(), around.timeline.now()
         if not server.up or view.last_seen is None:
             return None
         ours = {warm.model.lower(): warm.model for warm in self._keeper.section.models}
@@ -155,7 +153,7 @@ class KeepWarmRunner:
             installed = frozenset(ours.get(name.lower(), name) for name in names)
         return Situation(
             now,
-            around.wall(now),
+            around.timeline.wall(now),
             resident,
             loading=around.loading(),
             installed=installed,
@@ -188,7 +186,7 @@ class KeepWarmRunner:
             await self._aliases.resolve((name, 0) for name in (*there, warm.model))
             if self._aliases.listed_name(warm.model, there) is not None:
                 return  # somebody was faster than the last poll
-            began = around.now()
+            began = around.timeline.now()
             self._keeper.done(action, at=began)
             with self._witnessed(warm, options.get("num_ctx")):
                 await self._client.preload(
@@ -197,12 +195,12 @@ class KeepWarmRunner:
                     keep_alive=warm.keep_alive,
                     options=options,
                 )
-            around.touched(warm.model, around.now())
+            around.reporter.own_use(warm.model, around.timeline.now())
         except OllamaExporterError as err:
             self._fail(action, err)
             return
         self._acts.warmed(warm.model)
-        values = {"model": warm.model, "seconds": round(around.now() - began, 3)}
+        values = {"model": warm.model, "seconds": round(around.timeline.now() - began, 3)}
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     @contextmanager
@@ -210,18 +208,18 @@ class KeepWarmRunner:
         """Have a load known as the request that it is: whom it drives out was evicted by it."""
         around, number = self._around, ("keep-warm", next(self._numbers))
         keep_alive = warm.keep_alive
-        started = RequestStarted(around.now(), number, warm.model, keep_alive, num_ctx)
-        around.tell(started)
+        started = RequestStarted(around.timeline.now(), number, warm.model, keep_alive, num_ctx)
+        around.reporter.fact(started)
         try:
             yield
-            around.tell(RequestAnswered(around.now(), number))
+            around.reporter.fact(RequestAnswered(around.timeline.now(), number))
         finally:
-            around.tell(RequestEnded(around.now(), number))
+            around.reporter.fact(RequestEnded(around.timeline.now(), number))
 
     async def _renew(self, action: RenewModel) -> None:
         warm, around = action.warm, self._around
-        self._keeper.done(action, at=around.now())
-        around.touched(warm.model, around.now())
+        self._keeper.done(action, at=around.timeline.now())
+        around.reporter.own_use(warm.model, around.timeline.now())
         try:
             there = [model.name for model in (await self._client.ps()).models]
             renewal = await renew.renew(
@@ -239,6 +237,6 @@ class KeepWarmRunner:
         logger.info("Keep-alive renewed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     def _fail(self, action: LoadModel | RenewModel, err: OllamaExporterError) -> None:
-        self._keeper.failed(action, at=self._around.now())
+        self._keeper.failed(action, at=self._around.timeline.now())
         self._acts.failed(action.warm.model)
         logger.warning("Warm-up failed", extra={"model": action.warm.model, "err": str(err)})

@@ -7,16 +7,17 @@ No line is ever logged or kept: a runner's may hold what people wrote.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import StartError
 from ollama_exporter.host.log import journald, patterns
 from ollama_exporter.host.log.lines import LineSplitter
 from ollama_exporter.host.log.tail import CHUNK, LogTail
-from ollama_exporter.residency.facts import LogSaid
+from ollama_exporter.reporter import Reporter
 
 JOURNAL: Final = "journal"
 DEFAULT_UNIT: Final = "ollama"
@@ -28,21 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """Follows one source: the path of a file, or `journal[:UNIT]`.
-
-    `now`: the timeline; `ours` translates Unix seconds to it.
-    """
+    """Follows one source: the path of a file, or `journal[:UNIT]`."""
 
     def __init__(
         self,
         source: str,
         *,
-        tell: Callable[[LogSaid], None],
-        now: Callable[[], float],
-        ours: Callable[[float], float],
+        reporter: Reporter,
+        timeline: Timeline,
     ) -> None:
         self._source = source
-        self._tell, self._now, self._ours = tell, now, ours
+        self._reporter, self._timeline = reporter, timeline
         self._lines = LineSplitter(patterns.LONGEST_LINE)
         self._working: bool | None = None
         self._pause = FIRST_PAUSE
@@ -74,9 +71,9 @@ class LogFollower:
         read = patterns.read(line.decode(errors="replace"))
         level = "other" if read is None or read.level not in LEVELS else read.level
         self.counts[level] += 1
-        fact = None if read is None else read.fact(self._now(), self._ours)
+        fact = None if read is None else read.fact(self._timeline.now(), self._timeline.moment)
         if fact is not None:
-            self._tell(fact)
+            self._reporter.fact(fact)
 
     def _works(self) -> None:
         self._pause = FIRST_PAUSE

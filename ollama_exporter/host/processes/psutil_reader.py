@@ -2,23 +2,24 @@
 """Mac and Windows: processes as psutil reads them. The same facts, slower and coarser."""
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.host.processes.command_lines import is_server
 from ollama_exporter.host.processes.listening_sockets import reaches
 from ollama_exporter.host.processes.reader import Process, Usage
 
 
 class PsutilReader:
-    """Reads by psutil. `now`: the timeline; `wall`: today's Unix seconds."""
+    """Reads by psutil."""
 
     slow = True
 
-    def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._now, self._wall = now, wall
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
 
     def servers(self) -> list[Process]:
         """Return every Ollama server."""
@@ -41,9 +42,7 @@ class PsutilReader:
                     return None
                 start = process.create_time()
                 command = tuple(process.cmdline())
-                return Process(
-                    pid, start, start + self._now() - self._wall(), process.ppid(), command
-                )
+                return Process(pid, start, self._timeline.moment(start), process.ppid(), command)
         except psutil.Error:
             return None
 

@@ -12,12 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.host.processes.choose_server import AMBIGUOUS
 from ollama_exporter.host.processes.find_server import Search, ServerPlace
 from ollama_exporter.host.processes.pidfd import PidfdWatch
 from ollama_exporter.host.processes.reader import Process, Reader, Usage
 from ollama_exporter.host.processes.table import ProcessTable
-from ollama_exporter.residency.facts import ProcessesSeen, ProcessFact
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.facts import ProcessesSeen
 
 SCAN: Final = 1.0
 SOON: Final = 0.05  # after a death the next birth is often a matter of milliseconds
@@ -37,17 +39,17 @@ class ProcessWatcher:
         reader: Reader,
         place: ServerPlace,
         *,
-        tell: Callable[[ProcessFact], None],
-        now: Callable[[], float],
+        reporter: Reporter,
+        timeline: Timeline,
         up: Callable[[], bool],
         listed: Callable[[], frozenset[str]],
         prepare: Callable[[], Awaitable[None]],
-        errors: Callable[[], None],
         every: float = SCAN,
     ) -> None:
         self._reader, self._search = reader, Search(reader, place)
-        self._tell, self._now, self._up, self._listed = tell, now, up, listed
-        self._prepare, self._errors, self._every = prepare, errors, every
+        self._reporter, self._timeline = reporter, timeline
+        self._up, self._listed = up, listed
+        self._prepare, self._every = prepare, every
         self._census, self._deaths = ProcessTable(), PidfdWatch(possible=not reader.slow)
         self._wake = asyncio.Event()
         self._seen: bool | None = None  # what was told last; None: nothing yet
@@ -76,7 +78,9 @@ class ProcessWatcher:
             while True:
                 self._wake.clear()
                 found = None
-                if self._census.server is None and self._search.due(self._now(), up=self._up()):
+                if self._census.server is None and self._search.due(
+                    self._timeline.now(), up=self._up()
+                ):
                     found = await self._find()
                 await self._scan(found)
                 with suppress(TimeoutError):
@@ -85,8 +89,8 @@ class ProcessWatcher:
                         await asyncio.sleep(SOON)
         except Exception:
             # A defect of ours: the polls go on, and nothing may be concluded from what is not seen.
-            self._errors()
-            self._not_found(self._now(), "a defect of the exporter")
+            self._reporter.error()
+            self._not_found(self._timeline.now(), "a defect of the exporter")
             logger.exception("Processes could not be watched")
         finally:
             self._deaths.close()
@@ -95,11 +99,11 @@ class ProcessWatcher:
 
     async def _find(self) -> float | None:
         """Search for the server; say what came of it, if that is news. Return when it was found."""
-        choice = await self._search.choose(self._now(), self._listed())
-        chosen, now = choice.process, self._now()
+        choice = await self._search.choose(self._timeline.now(), self._listed())
+        chosen, now = choice.process, self._timeline.now()
         if chosen is not None:
             await self._prepare()
-            now = self._now()
+            now = self._timeline.now()
             if self._hold(chosen.pid) == chosen:
                 self._found(now, chosen)
                 return now
@@ -119,19 +123,19 @@ class ProcessWatcher:
     def _found(self, now: float, server: Process) -> None:
         if not self.seen:
             self._seen = True
-            self._tell(ProcessesSeen(now, seen=True))
+            self._reporter.fact(ProcessesSeen(now, seen=True))
             logger.info("Processes are watched", extra={"pid": server.pid})
         self._said, self._missing_since = "", None
         self._search.hurry()  # for the day that it dies
         self.names_wanted.set()
         for fact in self._census.start(now, server):
-            self._tell(fact)
+            self._reporter.fact(fact)
         if self._deaths.holds(server.pid):
             self._deaths.watch(server.pid, self._died)
 
     def _not_found(self, now: float, why: str) -> None:
         if self._seen is not False:
-            self._tell(ProcessesSeen(now, seen=False))
+            self._reporter.fact(ProcessesSeen(now, seen=False))
         self._seen = False
         self._census = ProcessTable()  # whoever is found later is told anew
         self._deaths.close()
@@ -144,13 +148,13 @@ class ProcessWatcher:
     async def _scan(self, found: float | None) -> None:
         """Tell what changed; right after the server was found, as of that moment."""
         seen = await asyncio.to_thread(self._read) if self._reader.slow else self._read()
-        now = self._now() if found is None else found
+        now = self._timeline.now() if found is None else found
         for pid, process in seen.known.items():
             for fact in self._census.confirm(now, pid, process):
-                self._tell(fact)
+                self._reporter.fact(fact)
         for child in seen.new:
             for fact in self._census.born(now, child):
-                self._tell(fact)
+                self._reporter.fact(fact)
             if not self._census.holds(child.pid):
                 self._deaths.release(child.pid)
             elif self._deaths.holds(child.pid):
@@ -181,8 +185,8 @@ class ProcessWatcher:
         return process
 
     def _died(self, pid: int) -> None:
-        for fact in self._census.died(self._now(), pid):
-            self._tell(fact)
+        for fact in self._census.died(self._timeline.now(), pid):
+            self._reporter.fact(fact)
         self._wake.set()
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.from_catalog import Samples, constant
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.residency.events import View
@@ -58,10 +59,10 @@ class MachineCollector:
         sight: Sight,
         view: Callable[[], View],
         up: Callable[[], bool],
-        wall: Callable[[float], float],
+        timeline: Timeline,
         labels: ModelLabels,
     ) -> None:
-        self._sight, self._view, self._up, self._wall = sight, view, up, wall
+        self._sight, self._view, self._up, self._timeline = sight, view, up, timeline
         self._labels = labels
         self._births: dict[float, float] = {}  # on the wall, read once: `changes()` counts each one
 
@@ -73,7 +74,7 @@ class MachineCollector:
         yield constant("ollama_model_loading", self._is_loading(view, started))
         born = view.server_started
         births = {*started.values(), *(() if born is None else (born,))}
-        self._births = {at: self._births.get(at) or self._wall(at) for at in births}
+        self._births = {at: self._births.get(at) or self._timeline.wall(at) for at in births}
         since = [((label,), self._births[at]) for label, at in started.items()]
         yield constant("ollama_model_load_started_timestamp_seconds", since)
         memory, cpu = self._usage(view)

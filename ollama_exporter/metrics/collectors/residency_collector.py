@@ -12,6 +12,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol.wire import RunningModel
@@ -31,11 +32,11 @@ class ResidencyCollector:
         self,
         view: Callable[[], View],
         up: Callable[[], bool],
-        wall: Callable[[float], float],
+        timeline: Timeline,
         labels: ModelLabels,
         expected: Callable[[], Sequence[str]],
     ) -> None:
-        self._view, self._up, self._wall = view, up, wall
+        self._view, self._up, self._timeline = view, up, timeline
         self._labels = labels
         self._expected = expected
 
@@ -78,7 +79,7 @@ class ResidencyCollector:
         return [((label,), value) for label, value in sorted(values.items())]
 
     def _on_the_wall(self, samples: Samples) -> Samples:
-        return [(labels, self._wall(moment)) for labels, moment in samples]
+        return [(labels, self._timeline.wall(moment)) for labels, moment in samples]
 
 
 Groups = Iterable[tuple[str, list[ModelState]]]

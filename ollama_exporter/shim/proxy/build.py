@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.config.load import Settings
 from ollama_exporter.config.target import is_loopback
 from ollama_exporter.errors import ConfigError, StartError
@@ -19,6 +20,7 @@ from ollama_exporter.protocol.client import read_token, tls_context
 from ollama_exporter.residency.events import ModelState, View
 from ollama_exporter.shim.exchange import Sink
 from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.rewriting import RewriteRules
 from ollama_exporter.shim.proxy.server import Front, Proxy
 
 # A scrape is rendered in a thread, and the loop needs the interpreter for each chunk: with Python's
@@ -65,12 +67,14 @@ class PolledResidence:
         return next((m for m in self._view().models if m.name == name), None)
 
 
-def build_proxy(settings: Settings, sink: Sink, *, now: Callable[[], float]) -> Proxy:
+def build_proxy(
+    settings: Settings, sink: Sink, timeline: Timeline, *, amend: RewriteRules | None = None
+) -> Proxy:
     """Build the proxy. Raises ConfigError for files that cannot be used."""
     return Proxy(
         settings.ollama_url,
         sink,
-        now=now,
+        now=timeline.now,
         limits=Limits(
             connections=settings.proxy_max_connections,
             head_bytes=settings.proxy_max_head_bytes,
@@ -85,6 +89,7 @@ def build_proxy(settings: Settings, sink: Sink, *, now: Callable[[], float]) -> 
         front=front_of(settings),
         tls=tls_context(settings.target),
         token=_token(settings.ollama_token_file, "ollama.token-file"),
+        amend=amend,
     )
 
 

@@ -41,7 +41,10 @@ class ForwardingContext(Protocol):
     limits: Limits
     pool: Pool
     outward: Outward
-    amend: "RewriteRules | None"  # what sets something in requests; None: nothing does
+
+    @property
+    def amend(self) -> "RewriteRules | None":
+        """What sets something in requests; None: nothing does."""
 
     def now(self) -> float:
         """Return the moment."""

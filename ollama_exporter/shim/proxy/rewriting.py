@@ -24,6 +24,10 @@ UNTOUCHED: Final = (b"expect:", b"content-encoding:")
 class RewriteRules(Protocol):
     """Knows what to set. Never raises."""
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to set; may change at any time."""
+
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Set something in a body; None: it stays as it is."""
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.config.target import SCHEME_PORTS
@@ -24,10 +24,8 @@ from ollama_exporter.shim.proxy.headers import (
     names_this_machine,
 )
 from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.rewriting import RewriteRules
 from ollama_exporter.shim.proxy.upstream_pool import Address, Pool
-
-if TYPE_CHECKING:
-    from ollama_exporter.shim.proxy.rewriting import RewriteRules
 
 WATCH: Final = 1.0  # seconds between two looks at all connections
 BEARER: Final = b"bearer "
@@ -57,10 +55,12 @@ class Proxy:
         front: Front,
         tls: ssl.SSLContext | None = None,
         token: Callable[[], str] | None = None,
+        amend: RewriteRules | None = None,
         defer: Defer | None = None,
     ) -> None:
         """`url`: the server's base URL; `tls` and `token`: how to speak to it.
 
+        `amend`: sets something in requests while it is active.
         `defer`: what is done with work that would hold bytes up (default: it is deferred).
         """
         parts = urlsplit(url)
@@ -81,7 +81,7 @@ class Proxy:
         self._later = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._own_token = b""
-        self.amend: RewriteRules | None = None
+        self._amend = amend
         self._read_tokens()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -119,6 +119,11 @@ class Proxy:
             self._watch.cancel()
         await asyncio.sleep(0)  # the aborted connections are told of in the next round
         self._deferred.finish()
+
+    @property
+    def amend(self) -> RewriteRules | None:
+        """What sets something in requests; None: nothing does."""
+        return self._amend if self._amend is not None and self._amend.active else None
 
     # -- what connections ask for ----------------------------------------------------------------
 

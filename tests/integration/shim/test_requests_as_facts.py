@@ -6,19 +6,22 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bench.scoring import Score
 from bench.truth import RECORDINGS, Evidence, judge
+from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.recordings.format import Recording, moment_of, read
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestFact
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.in_flight import Unpolled
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.in_flight import InFlight, Unpolled
+from ollama_exporter.shim.recorder import Recorder, RequestInstruments
+from tests.support.timelines import GivenTimeline
 
 NEW = (
     *("agents-2", "batch-2", "faults-2", "mixed-3", "office-1", "stuck-2", "thrash-2"),
@@ -92,7 +95,12 @@ def finish(end: dict[str, Any], exchange: Exchange) -> None:
 def proxied(name: str) -> list[RequestFact]:
     """Drive an exchange for each recorded request, each step at its recorded moment."""
     clock, facts, running = Clock(), list[RequestFact](), dict[Any, Exchange]()
-    sink = Recorder(ModelLabels(100), Unpolled(), wall=float, errors=pytest.fail, tell=facts.append)
+    sink = Recorder(
+        RequestInstruments(ModelLabels(100)),
+        InFlight(Unpolled(), Gaps()),
+        Reporter(fact=cast("Any", facts.append), error=pytest.fail),
+        GivenTimeline(clock),
+    )
 
     def started(line: dict[str, Any]) -> None:
         running[line["id"]] = begin(line, sink, clock)

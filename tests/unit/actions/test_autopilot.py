@@ -10,6 +10,7 @@ from ollama_exporter.actions.autopilot import AutopilotRunner
 from ollama_exporter.actions.defaults.defaults_section import Autopilot
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.reporter import Reporter
 from tests.support.exporting import Samples, parsed
 
 
@@ -28,7 +29,7 @@ class Cockpit:
         self.advice: dict[str, Given] = {}
         acts, self._registry = ActionMetrics(ModelLabels(10)), CollectorRegistry()
         self._registry.register(acts)
-        self.pilot = AutopilotRunner(acts, self._current)
+        self.pilot = AutopilotRunner(acts, self._current, Reporter())
         self.pilot.take(section)
 
     def _current(self) -> Iterator[tuple[str, Given]]:

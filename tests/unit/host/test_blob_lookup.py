@@ -15,8 +15,10 @@ from ollama_exporter.host.blob_lookup import (
     BlobLookup,
 )
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.facts import WeightsNamed
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.facts import Fact, WeightsNamed
 from tests.support.machine import hexed
+from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
 
 
@@ -73,11 +75,17 @@ def naming(story: Callable[[Scene], Coroutine[Any, Any, None]], *, running: bool
     async def play() -> None:
         server, told = Server(), list[tuple[str, str]]()
 
-        def tell(fact: WeightsNamed) -> None:
+        def tell(fact: Fact) -> None:
+            assert isinstance(fact, WeightsNamed)
             told.append((fact.model, fact.weights))
 
         scene: Scene
-        asking = BlobLookup(server, tell=tell, now=now, loading=lambda: scene.loading)
+        asking = BlobLookup(
+            server,
+            reporter=Reporter(fact=tell),
+            timeline=GivenTimeline(now),
+            loading=lambda: scene.loading,
+        )
         scene = Scene(server, asking, told)
         task = asyncio.create_task(asking.run() if running else asyncio.sleep(0))
         await story(scene)

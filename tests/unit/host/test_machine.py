@@ -12,7 +12,9 @@ from ollama_exporter.config.load import Settings
 from ollama_exporter.host.machine import Machine, place, reader, why_not
 from ollama_exporter.host.processes.find_server import ServerPlace
 from ollama_exporter.protocol.wire import InstalledModel
+from ollama_exporter.reporter import Reporter
 from tests.support.exporting import until
+from tests.support.timelines import GivenTimeline
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_who_says_on_insists() -> None:
 
 
 def test_linux_is_read_by_files() -> None:
-    assert reader(lambda: 0.0, lambda at: at).slow == (platform.system() != "Linux")
+    assert reader(GivenTimeline()).slow == (platform.system() != "Linux")
 
 
 class Fails:
@@ -74,11 +76,9 @@ def test_a_defect_costs_only_what_it_is_in(
         machine = Machine(
             Settings(collector_processes="off", ollama_log=str(log)),
             Fails(),
-            tell=_raise,
-            now=time.time,
-            wall=lambda at: at,
+            reporter=Reporter(fact=_raise, error=lambda: counted.append(None)),
+            timeline=GivenTimeline(time.time),
             up=lambda: True,
-            errors=lambda: counted.append(None),
         )
         assert machine.usage(1) is None
         task = asyncio.create_task(machine.run())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole expositions against golden files; WRITE_GOLDEN=1 writes them anew: read the diff then."""
 
+import itertools
 import logging
 import math
 import os
@@ -14,15 +15,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.collect_all import CollectAll
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
 from ollama_exporter.metrics.labels import OTHER
-from ollama_exporter.metrics.registry import Metrics, build
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
@@ -37,6 +37,7 @@ from ollama_exporter.residency.events import (
     Unloaded,
     View,
 )
+from tests.support.metering import Metered, metered
 from tests.support.paths import TESTS
 from tests.support.programs import check_metrics
 
@@ -76,20 +77,17 @@ def metrics(
     expected: Sequence[str] = (),
     max_models: int = 100,
     sight: Sight | None = None,
-) -> Metrics:
-    built = build(
-        view=lambda: seen,
-        server=lambda: server,
-        wall=lambda moment: moment,
-        log_lines=LogCounter(),
-        expected=lambda: [normalise(name) for name in expected],
+) -> Metered:
+    built = metered(
+        view=seen,
+        server=server,
+        expected=[normalise(name) for name in expected],
         max_models=max_models,
-        runtime=False,
         sight=sight,
     )
     for event in events:
-        built.lifecycle.on_event(event)
-    built.exporter.reloaded(at=1_800_000_000.0)
+        built.instruments.lifecycle.on_event(event)
+    built.instruments.exporter.reloaded(at=1_800_000_000.0)
     return built
 
 
@@ -109,7 +107,7 @@ def unloaded(
     )
 
 
-def text_of(built: Metrics, **accept: str) -> str:
+def text_of(built: Metered, **accept: str) -> str:
     return render(built.registry, **accept)[1].decode()
 
 
@@ -361,13 +359,7 @@ def test_single_families_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("runtime", [True, False])
 def test_the_librarys_families_can_be_asked_for_where_they_are_served(*, runtime: bool) -> None:
-    built = build(
-        view=view,
-        server=lambda: UP,
-        wall=lambda moment: moment,
-        log_lines=LogCounter(),
-        runtime=runtime,
-    )
+    built = metered(view=view(), server=UP, runtime=runtime)
     text = render(built.registry, names=["python_info"])[1].decode()
     assert ("python_info{" in text) is runtime
 
@@ -378,16 +370,9 @@ def test_promtool_has_nothing_to_say(story: str) -> None:
 
 
 def test_the_birth_of_a_server_is_one_number_however_clocks_drift() -> None:
-    drift = iter(range(1000))
-    seen = process_view(LOADING)
-    built = build(
-        view=lambda: seen,
-        server=lambda: UP,
-        wall=lambda moment: moment + next(drift) / 1000,
-        log_lines=LogCounter(),
-        runtime=False,
-        sight=Seeing(),
-    )
+    drift = itertools.count()
+    timeline = Timeline(wall=lambda: next(drift) / 1000, monotonic=lambda: 0.0)
+    built = metered(view=process_view(LOADING), server=UP, timeline=timeline, sight=Seeing())
     births = {
         line
         for _ in range(5)

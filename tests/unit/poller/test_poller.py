@@ -15,6 +15,7 @@ from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
 from ollama_exporter.residency.poll_schedule import AFTER_FACT, Cadence
 from ollama_exporter.residency.tracker import Tracker
+from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
 
 
@@ -65,8 +66,7 @@ def poller(
         Tracker(),
         cadence,
         sinks or Sinks(),
-        now=now,
-        wall=lambda moment: moment + 1000,
+        timeline=GivenTimeline(now, ahead=1000.0),
         jitter=lambda: 0.0,
     )
 

@@ -11,19 +11,23 @@ import pytest
 from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 
+from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.cli.present.wait_bars import bar, beside, parts, words
+from ollama_exporter.metrics.from_catalog import counter
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import route_of
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.in_flight import Unpolled
-from ollama_exporter.shim.observation import Observation, Outcome, Phase, Start, start_of
+from ollama_exporter.shim.in_flight import InFlight, Unpolled
+from ollama_exporter.shim.observation import COLD, Observation, Outcome, Phase, Start, start_of
 from ollama_exporter.shim.proxy.deferred import Deferred
-from ollama_exporter.shim.recorder import Recorder
+from ollama_exporter.shim.recorder import Recorder, RequestInstruments, Standalone
 from tests.support.exporting import Records, Samples, parsed, same_logger, until
+from tests.support.timelines import GivenTimeline
 
 GENERATE = route_of("POST", "/api/generate")
 NDJSON = b"application/x-ndjson"
@@ -68,16 +72,18 @@ class Bench:
         self.facts: list[Any] = []
         self.seen: list[Observation] = []
         self.numbers = 0
+        self.errors = counter("ollama_exporter_recorder_errors_total")
+        instruments = RequestInstruments(ModelLabels(options.pop("limit", 100)))
         self.recorder = Recorder(
-            ModelLabels(options.pop("limit", 100)),
-            self.polls,
-            wall=float,
-            tell=self.facts.append,
+            instruments,
+            InFlight(self.polls, Gaps(), cold=options.pop("cold", COLD)),
+            Reporter(fact=options.pop("tell", self.facts.append), error=self.errors.inc),
+            GivenTimeline(),
             on_request=options.pop("on_request", self.seen.append),
             **options,
         )
         self.registry = CollectorRegistry()
-        self.registry.register(self.recorder)
+        self.registry.register(Standalone(self.recorder, instruments, self.errors))
 
     def samples(self) -> Samples:
         return parsed(generate_latest(self.registry).decode())

@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
 from ollama_exporter.host.log.follower import LogFollower
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import LogKind, LogSaid
 from tests.support.exporting import Records, same_logger, until
+from tests.support.timelines import GivenTimeline
 
 STARTED: Final = (
     "time=2026-11-23T20:03:47.426Z level=INFO source=llama_server.go:1362 "
@@ -38,7 +40,9 @@ class Scene:
 @asynccontextmanager
 async def following(source: str) -> AsyncIterator[Scene]:
     told: list[LogSaid] = []
-    watch = LogFollower(source, tell=told.append, now=time.time, ours=lambda unix: unix)
+    watch = LogFollower(
+        source, reporter=Reporter(fact=cast("Any", told.append)), timeline=GivenTimeline(time.time)
+    )
     with same_logger() as logger:
         log = Records()
         logger.setLevel(logging.DEBUG)

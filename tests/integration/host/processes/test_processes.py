@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,12 +21,14 @@ from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.psutil_reader import PsutilReader
 from ollama_exporter.host.processes.reader import Reader
 from ollama_exporter.host.processes.watcher import ProcessWatcher
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import ProcessesSeen, ProcessExited, ProcessStarted
 from ollama_exporter.simulator.process_manager import ProcessManager
 from tests.support.exporting import until
 from tests.support.loops import LOOPS, run_on
 from tests.support.machine import hexed
 from tests.support.patience import PATIENCE
+from tests.support.timelines import GivenTimeline
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 Facts = list[Any]
@@ -78,12 +80,11 @@ async def watching(
     watcher = ProcessWatcher(
         reader or ProcFs(time.time),
         ServerPlace("127.0.0.1", listener.getsockname()[1]),
-        tell=told.append,
-        now=time.time,
+        reporter=Reporter(fact=cast("Any", told.append), error=pytest.fail),
+        timeline=GivenTimeline(time.time),
         up=lambda: True,
         listed=frozenset,
         prepare=lambda: asyncio.sleep(0),
-        errors=pytest.fail,
         every=every,
     )
     task = asyncio.create_task(watcher.run())
@@ -250,7 +251,7 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
     """The reader of Mac and Windows, on this system."""
 
     async def story() -> None:
-        reader = PsutilReader(time.time, time.time)
+        reader = PsutilReader(GivenTimeline(time.time))
         async with crew(listener) as server, watching(listener, reader=reader) as scene:
             server.follow({1: hexed("a")})
             await until(scene.born)
@@ -269,7 +270,7 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
 
 
 def test_psutil_finds_nothing_where_nothing_is() -> None:
-    reader = PsutilReader(time.time, time.time)
+    reader = PsutilReader(GivenTimeline(time.time))
     nobody = 2**22 + 5
     assert reader.look(nobody) is None
     assert reader.children(nobody) is None

@@ -28,6 +28,9 @@ SAID = b"X-Ollama-Exporter-Set: keep_alive=10m0s\r\n"
 class TenMinutes:
     """Sets ten minutes where none are asked for."""
 
+    def __init__(self) -> None:
+        self.active = True
+
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Set them."""
         return change(route, body, Rules((Rule("*", keep_alive=600.0),)), lambda _model: None)
@@ -49,11 +52,7 @@ def sent_on(server: RawServer, body: bytes, path: bytes = b"/api/generate") -> b
 
 
 def amended(script: Script, check: Check, *, hasty: bool = False) -> Coroutine[Any, Any, None]:
-    async def on(server: RawServer, proxy: Proxied, client: Link) -> None:
-        proxy.proxy.amend = TenMinutes()
-        await check(server, proxy, client)
-
-    return through(script, on, HASTY if hasty else None)
+    return through(script, check, HASTY if hasty else None, amend=TenMinutes())
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -192,12 +191,14 @@ def test_a_body_that_never_ends_is_given_up(run: Run) -> None:
 
 
 def test_rules_come_and_go_on_an_open_connection(run: Run) -> None:
-    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+    rules = TenMinutes()
+
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
         assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
-        proxy.proxy.amend = None
+        rules.active = False
         assert (await client.ask(request(BODY))).raw == OK
-        proxy.proxy.amend = TenMinutes()
+        rules.active = True
         assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
         assert server.received == b"".join(sent_on(server, body) for body in (SET, BODY, SET))
 
-    run(amended(answers(OK), check))
+    run(through(answers(OK), check, amend=rules))

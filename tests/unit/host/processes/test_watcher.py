@@ -12,9 +12,11 @@ import pytest
 
 from ollama_exporter.host.processes.find_server import ServerPlace
 from ollama_exporter.host.processes.watcher import PATIENCE, ProcessWatcher
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import ProcessesSeen, ProcessExited, ProcessStarted
 from tests.support.exporting import Records, same_logger, until
 from tests.support.machine import FakeMachine, hexed, process, runner
+from tests.support.timelines import GivenTimeline
 
 SERVER = process(100)
 SEEN = ProcessesSeen(0.0, seen=True)
@@ -61,12 +63,11 @@ async def watching(machine: FakeMachine, **changes: Any) -> AsyncIterator[Scene]
         watcher = scene.watcher = ProcessWatcher(
             machine,
             ServerPlace("127.0.0.1", 11434),
-            tell=scene.told.append,
-            now=lambda: scene.now,
+            reporter=Reporter(fact=scene.told.append, error=lambda: defect(scene)),
+            timeline=GivenTimeline(lambda: scene.now),
             up=lambda: scene.up,
             listed=lambda: scene.listed,
             prepare=lambda: asyncio.sleep(0),
-            errors=lambda: defect(scene),
             every=0.003,
         )
         task = asyncio.create_task(watcher.run())

@@ -7,37 +7,19 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from ollama_exporter.advice.idle_histogram import IdleGaps
-from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
-from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
-from ollama_exporter.metrics.registry import Metrics, build
 from ollama_exporter.poller.poller import Polled
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.saved_state import Habit, Saved, from_builtins, to_builtins
 from tests.support.exporting import parsed
-from tests.support.histories import NOTHING
+from tests.support.metering import Metered, metered
 
 START = 1_800_000_000.0
 NAME = "mistral:latest"
 GAPS = "ollama_model_idle_gap_seconds_count", f"model={NAME}"
-
-
-def attached(advising: LiveAdvice, *, max_models: int = 100) -> Metrics:
-    built = build(
-        view=lambda: NOTHING,
-        server=lambda: ServerState(up=True),
-        wall=lambda moment: moment,
-        log_lines=LogCounter(),
-        max_models=max_models,
-        runtime=False,
-        advice=advising.rows,
-    )
-    advising.attach(built.idle, built.labels, dict)
-    return built
 
 
 def poll(at: float, *deadlines: float, name: str = NAME) -> Polled:
@@ -46,13 +28,13 @@ def poll(at: float, *deadlines: float, name: str = NAME) -> Polled:
     return Polled(moment, moment, answer=PsAnswer(models, 200, None, None, False, b""))  # noqa: FBT003 - the wire's
 
 
-def text(built: Metrics, accept: str = "") -> str:
+def text(built: Metered, accept: str = "") -> str:
     return render(built.registry, accept=accept)[1].decode()
 
 
 def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_break_even() -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising)
+    built = metered()
+    advising = built.advice
     advising.polled(poll(0, 250))
     samples = parsed(text(built))
     assert samples[GAPS] == 0
@@ -69,8 +51,8 @@ def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_br
 
 
 def test_polls_count_gaps_and_failed_polls_none() -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising)
+    built = metered()
+    advising = built.advice
     for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
         advising.polled(each)
     error = TargetError(FailureReason.TIMEOUT, "")
@@ -84,16 +66,16 @@ def test_polls_count_gaps_and_failed_polls_none() -> None:
 
 
 def test_a_model_that_is_kept_for_ever_says_so() -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising)
+    built = metered()
+    advising = built.advice
     advising.polled(poll(0, math.inf))
     samples = parsed(text(built))
     assert samples["ollama_model_last_keep_alive_seconds", f"model={NAME}"] == math.inf
 
 
 def test_models_beyond_the_limit_of_labels_have_no_advice() -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising, max_models=1)
+    built = metered(max_models=1)
+    advising = built.advice
     for at, deadline in ((0, 250), (15, 250), (30, 325)):
         advising.polled(poll(at, deadline))
         advising.polled(poll(at + 0.1, deadline, name="one-more:latest"))
@@ -101,11 +83,11 @@ def test_models_beyond_the_limit_of_labels_have_no_advice() -> None:
 
 
 def test_what_was_counted_outlives_the_process() -> None:
-    first, second = LiveAdvice(blind=60.0), LiveAdvice(blind=60.0)
-    before, after = attached(first), attached(second)
+    before, after = metered(), metered()
+    first, second = before.advice, after.advice
     for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
         first.polled(each)
-    before.idle.observe(NAME, 40.0, inferred=False)
+    before.instruments.idle.observe(NAME, 40.0, inferred=False)
     saved = first.saved(Saved(None, (), ()))
     second.restore(from_builtins(to_builtins(saved)).habits)
     was, now = parsed(text(before)), parsed(text(after))
@@ -115,9 +97,8 @@ def test_what_was_counted_outlives_the_process() -> None:
 
 
 def test_loads_of_an_earlier_process_count_with_those_of_this_one() -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising)
-    advising.attach(built.idle, built.labels, lambda: {NAME: (20.0, 1)})
+    built = metered(loads=lambda: {NAME: (20.0, 1)})
+    advising = built.advice
     advising.restore({NAME: Habit(IdleGaps.of([50.0]), 0.0, 10.0, 1, 5_000_000_000)})
     load = parsed(text(built))["ollama_model_advice_load_seconds", f"model={NAME}"]
     assert load == 15.0
@@ -147,10 +128,10 @@ def test_the_text_of_gaps_is_kept_until_one_is_added() -> None:
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
 def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accept: str) -> None:
-    advising = LiveAdvice(blind=60.0)
-    built = attached(advising)
+    built = metered()
+    advising = built.advice
     advising.polled(poll(0, 250))
-    built.idle.observe(NAME, 40.0, inferred=False)
+    built.instruments.idle.observe(NAME, 40.0, inferred=False)
     first, second = text(built, accept), text(built, accept)
     lines = [line for line in first.splitlines() if "scrape" not in line]
     assert lines == [line for line in second.splitlines() if "scrape" not in line]
@@ -165,8 +146,8 @@ def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accep
     ("accept", "kind"), [("", TEXT), ("application/openmetrics-text", OPENMETRICS)]
 )
 def test_a_filter_by_name_finds_kept_families_too(accept: str, kind: str) -> None:
-    built = attached(LiveAdvice(blind=60.0))
-    built.idle.meet(NAME)
+    built = metered()
+    built.instruments.idle.meet(NAME)
     names = ["ollama_model_idle_gap_seconds_count"]
     headers, body = render(built.registry, accept=accept, names=names)
     samples = [line for line in body.decode().splitlines() if not line.startswith("#")]
