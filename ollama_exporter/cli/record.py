@@ -110,8 +110,8 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
         timeline=timeline,
         up=lambda: poller.state.up,
     )
-    sinks.on_listing.append(machine.listed)
-    sinks.on_installed.append(machine.installed)
+    sinks.on_listing.append(machine.on_listing)
+    sinks.on_installed.append(machine.on_installed)
     click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
