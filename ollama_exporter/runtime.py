@@ -29,10 +29,9 @@ from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
-from ollama_exporter.recordings.replayer import WINDOW, WINDOW_POLLS
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.residency.tracker import Tracker, window_for
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.build import (
@@ -144,7 +143,7 @@ class Exporter:
         self._instruments = instruments = Instruments.new(
             timeline, log_lines, max_models=settings.max_models
         )
-        window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
+        window = window_for(settings.poll_interval)
         self._advice = advice = LiveAdvice(
             instruments.idle, instruments.labels, instruments.loads.totals, blind=window
         )
@@ -196,8 +195,8 @@ class Exporter:
             advice=advice.current,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
-        sinks.on_listing.append(self._machine.on_listing)
-        sinks.on_installed.append(self._machine.on_installed)
+        sinks.on_listing.append(self._machine.listed)
+        sinks.on_installed.append(self._machine.installed)
         sinks.on_change.append(self.actor.saw)
         if onlookers.events is not None:
             sinks.on_change.append(onlookers.events)
