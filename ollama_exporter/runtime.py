@@ -34,12 +34,12 @@ from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.tracker import Tracker, window_for
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.shim.proxy.build import (
-    PolledResidence,
     build_proxy,
+    is_open_to_network,
     listen_for_both,
-    open_to_all,
-    relaying,
+    serving_proxy,
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, StateFile, state_file_of
@@ -103,7 +103,7 @@ async def run(
         logger.info("Listening on", extra={"address": spelled(socket)})
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
-    if open_to_all(settings):
+    if is_open_to_network(settings):
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
@@ -112,7 +112,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(exporter.proxy, proxied), exporter.actor.running():
+        async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -211,7 +211,7 @@ class Exporter:
                 on_served=self.actor.defaults.on_request_end,
                 access_log=settings.proxy_access_log,
             )
-            self.proxy = build_proxy(settings, recorder, timeline, amend=self.actor.defaults)
+            self.proxy = build_proxy(settings, recorder, timeline, rules=self.actor.defaults)
         self._registry = build(
             instruments,
             timeline,

@@ -58,7 +58,7 @@ class DefaultsApplier:
         self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, since when
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether rules are in force."""
         return bool(self.rules.rules) or self.rules.autopilot is not None
 
