@@ -195,8 +195,8 @@ class Exporter:
             advice=advice.current,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
-        sinks.on_listing.append(self._machine.listed)
-        sinks.on_installed.append(self._machine.installed)
+        sinks.on_listing.append(self._machine.on_listing)
+        sinks.on_installed.append(self._machine.on_installed)
         sinks.on_change.append(self.actor.saw)
         if onlookers.events is not None:
             sinks.on_change.append(onlookers.events)
