@@ -2,10 +2,11 @@
 """What an exporter beside the server would see of its machine in a rehearsal."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight
 from ollama_exporter.residency.facts import (
     Fact,
     ProcessesSeen,
@@ -81,6 +82,14 @@ class Machine:
     def log_lines(self) -> Mapping[str, int] | None:
         """Lines of the log by level."""
         return {level: int((self.now - self._start) * each) for level, each in LINES.items()}
+
+    def runners(self) -> Iterable[RunnerSight]:
+        """Return nothing: the rehearsal has no slots."""
+        return ()
+
+    def runner_totals(self) -> Iterable[tuple[str, ModelTotals]]:
+        """Return nothing, likewise."""
+        return ()
 
     def usage(self, pid: int) -> Usage | None:
         """Return what a runner has used."""

@@ -35,6 +35,7 @@ class Settings:
     ollama_timeout: float = 10.0
     ollama_log: str | None = None
     collector_processes: str = "auto"
+    collector_runner: str = "auto"
     poll_interval: float = 15.0
     poll_aligned: bool = True
     expected_models: tuple[str, ...] = ()

@@ -82,6 +82,14 @@ TABLE: Final = (
         "|".join(PROCESSES),
     ),
     Setting(
+        "collector.runner",
+        "collector_runner",
+        parsers.choice(*PROCESSES),
+        "Ask each runner on this machine for its slots: busy slots, context, tokens. auto: if "
+        "processes are watched. In containers the exporter shares the network namespace too.",
+        "|".join(PROCESSES),
+    ),
+    Setting(
         "poll.interval", "poll_interval", parsers.interval, "Base interval of polls.", "DURATION"
     ),
     Setting(

@@ -19,8 +19,9 @@ from ollama_exporter.metrics.collectors.exporter_collector import (
     UnfilledCollector,
 )
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
-from ollama_exporter.metrics.collectors.machine_collector import Blind, MachineCollector, Sight
+from ollama_exporter.metrics.collectors.machine_collector import BLIND, MachineCollector, Sight
 from ollama_exporter.metrics.collectors.residency_collector import ResidencyCollector
+from ollama_exporter.metrics.collectors.runner_collector import RunnerCollector
 from ollama_exporter.metrics.collectors.server_collector import ServerCollector, ServerState
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
@@ -81,7 +82,8 @@ def build(
         ResidencyCollector(view, lambda: server().up, timeline, labels, expected),
         instruments.lifecycle,
         requests or UnfilledCollector(),
-        MachineCollector(sight or Blind(), view, lambda: server().up, timeline, labels),
+        MachineCollector(sight or BLIND, view, lambda: server().up, timeline, labels),
+        RunnerCollector(sight or BLIND, labels),
         instruments.idle,
         AdviceCollector(advice),
         instruments.acts,

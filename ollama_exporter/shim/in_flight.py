@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The requests in flight: which wait for a load, which were cold, how long models were idle."""
+"""The requests under way: who waits for a load, what was cold, how long models were idle.
+
+Pure: what was polled comes in through `Residence`, moments come with the exchanges.
+"""
 
 from typing import Final, Protocol
 
@@ -11,30 +14,30 @@ from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Start, start_of
 
-MOST_MODELS: Final = 1024  # whose last answer is remembered
+MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
 
 
 class Residence(Protocol):
-    """What the last poll says about models."""
+    """What polls say of models, as of the last one."""
 
     def canonical_name(self, name: str) -> str | None:
-        """Return the server's spelling of a model's name, or None if it does not know the model."""
+        """Return an installed or listed model's own spelling; None: it is not known."""
 
     def is_resident(self, name: str) -> bool | None:
-        """Return whether the model was listed, or None if that is unknown."""
+        """Tell whether it was listed; None: nothing is known."""
 
     def loaded_at(self, name: str) -> float | None:
-        """Return the time of the first poll that listed the resident incarnation."""
+        """Return the first poll that listed the incarnation that is resident."""
 
     def polled_at(self) -> float:
-        """Return the time of the last poll."""
+        """Return the moment of that poll."""
 
 
 class Unpolled:
-    """A residence without polls: the shim inside an application."""
+    """Nothing is known of residency: the shim inside an application."""
 
     def canonical_name(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
-        """Return None: no name is known."""
+        """Know no name."""
         return None
 
     def is_resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
@@ -46,23 +49,23 @@ class Unpolled:
         return None
 
     def polled_at(self) -> float:
-        """Return a time before all others."""
+        """Return a moment before all others."""
         return 0.0
 
 
 class InFlight:
-    """The requests in flight, by model."""
+    """Keeps the requests under way by model."""
 
     def __init__(self, residence: Residence, gaps: Gaps, *, cold: float = COLD) -> None:
         self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
-        self._answered: dict[str, float] = {}  # model -> time of its last answer
-        self._waiting: dict[int, Exchange] = {}  # their model was not resident
+        self._answered: dict[str, float] = {}  # when a request of the model was last answered
+        self._waiting: dict[int, Exchange] = {}  # found their model not resident
 
     def on_request_read(self, exchange: Exchange) -> float | None:
-        """Add a request with a known model. Return for how long the model was idle, if it was.
+        """Take a request whose model is known. Return how long the model had been idle, if it was.
 
-        Also notes on the exchange whether the model was resident.
+        Sets what was known of residency at that moment.
         """
         model = exchange.model
         if model is None:
@@ -80,10 +83,10 @@ class InFlight:
         )
 
     def _resident(self, model: str) -> bool | None:
-        """Return whether a request that arrives now finds its model loaded.
+        """Tell whether a request that comes now finds its model loaded.
 
-        An answer since the last poll is newer evidence. Servers before 0.30 list a model while it
-        loads, so a request that still waits for it shows that it is not loaded.
+        Newer than a poll: an answer since then. Older servers list a model while it loads, so that
+        whoever still waits for it says that it is not there.
         """
         if any(e.model == model and self.is_waiting(e) for e in self._waiting.values()):
             return False
@@ -93,24 +96,24 @@ class InFlight:
         return listed
 
     def is_waiting(self, exchange: Exchange) -> bool:
-        """Return whether a request still waits for a load."""
+        """Tell whether a request still waits for a load."""
         model = exchange.model
         if model is None or exchange.answered_at is not None or exchange.has_ended:
             return False
         return exchange.resident is False or self._gone(model, since=exchange.started_at)
 
     def _gone(self, model: str, *, since: float) -> bool:
-        """Return whether a later poll does not list the model: it was unloaded meanwhile."""
+        """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
         return self.residence.polled_at() > since and self.residence.is_resident(model) is False
 
     def on_response_start(self, exchange: Exchange) -> None:
-        """Note that its model is loaded."""
+        """Take the first byte of its answer."""
         self._waiting.pop(exchange.id, None)
         if exchange.model is not None and exchange.answered_at is not None:
             self._remember(self._answered, exchange.model, exchange.answered_at)
 
     def on_request_end(self, exchange: Exchange, observation: Observation) -> Observation:
-        """Remove a request. Return its observation with `start` set."""
+        """Take its end. Return the observation with its start."""
         self._waiting.pop(exchange.id, None)
         model = exchange.model
         if model is None or not observation.route.runs:
@@ -144,12 +147,12 @@ class InFlight:
         return bool(self.waiting())
 
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
-        """Return the load time that a request measured, or None if others may have delayed it."""
+        """Return what a cold request measured of a load; None: others may have been in its way."""
         cold = observation.start is Start.COLD
         return observation.load_wait if cold and exchange.waits_alone else None
 
     def waiting(self) -> list[Waiting]:
-        """Return the requests that wait for a load; times are on the timeline."""
+        """Return who waits for a load, by model; moments on the timeline."""
         every = [e for mine in list(self._open.values()) for e in list(mine.values())]
         return [Waiting(e.model, 1, e.started_at) for e in every if e.model and self.is_waiting(e)]
 

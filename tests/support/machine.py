@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine made of values: processes that are there because a test says so."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -28,24 +27,6 @@ def process(
     return Process(pid, start, start, parent, command)
 
 
-class NoWeights:
-    """A lookup that knows no weights."""
-
-    def __init__(self) -> None:
-        self.started = asyncio.Event()
-
-    def resident_weights(self) -> frozenset[str]:
-        """Return nothing."""
-        return frozenset()
-
-    def start(self) -> None:
-        """Note that the weights are needed."""
-        self.started.set()
-
-    async def catch_up(self) -> None:
-        """Do nothing."""
-
-
 @dataclass(slots=True)
 class FakeMachine:
     """A reader of processes that are listed here."""
@@ -70,7 +51,7 @@ class FakeMachine:
             return None
         return [each.pid for each in self.living.values() if each.parent == pid]
 
-    def process(self, pid: int) -> Process | None:
+    def look(self, pid: int) -> Process | None:
         """Return a process."""
         self.looks += 1
         return self.living.get(pid)
@@ -79,8 +60,8 @@ class FakeMachine:
         """Return what it has used."""
         return Usage(1000, 0.5) if self.living.get(process.pid) == process else None
 
-    def is_listening(self, pid: int, host: str, port: int) -> bool | None:
-        """Return whether it listens."""
+    def listens(self, pid: int, host: str, port: int) -> bool | None:
+        """Tell whether it listens."""
         assert (host, port) == ("127.0.0.1", 11434)
         return self.listening.get(pid)
 

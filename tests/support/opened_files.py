@@ -37,9 +37,9 @@ def _look(reader: ProcFs, look: str, pid: int) -> list[int]:
     if look == "everything":
         for server in reader.servers():
             reader.usage(server)
-        reader.is_listening(pid, "127.0.0.1", 11434)
+        reader.listens(pid, "127.0.0.1", 11434)
         for child in children:
-            seen = reader.process(child)
+            seen = reader.look(child)
             if seen is not None:
                 reader.usage(seen)
         reader.why_hidden()

@@ -169,7 +169,7 @@ async def _call(
         "options": dict(options),
     }
     answer = await client.generate(body, patience=plan.timeout, now=now)
-    read = answer.response
+    read = answer.reading
     return Sample(
         kind,
         answer.total,

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows and reads the log of the server."""
+"""The log of the server."""

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splits a stream of bytes into lines of bounded length. Pure."""
+"""Lines out of a stream of bytes, each of bounded length. Pure."""
 
 from collections.abc import Iterator
 
 
 class LineSplitter:
-    """Splits at newlines. A line longer than `limit` bytes is cut."""
+    """Splits at newlines; of a line longer than `limit` bytes the beginning is kept."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""  # the beginning of an incomplete line, at most `limit` bytes
+        self._rest = b""  # of the line that is not complete yet, at most `limit` bytes
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that these bytes complete, without their newlines."""
+        """Yield the lines that these bytes complete, without their newline."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             room = self._limit - len(self._rest)
@@ -21,5 +21,5 @@ class LineSplitter:
         self._rest += data[start : start + self._limit - len(self._rest)]
 
     def reset(self) -> None:
-        """Drop an incomplete line, whose end will not come."""
+        """Drop what is not complete: its end will not come."""
         self._rest = b""

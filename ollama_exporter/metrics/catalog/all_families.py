@@ -10,6 +10,7 @@ from ollama_exporter.metrics.catalog.machine_families import MACHINE_FAMILIES
 from ollama_exporter.metrics.catalog.policy_families import POLICY_FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUEST_FAMILIES
 from ollama_exporter.metrics.catalog.residency_families import RESIDENCY_FAMILIES
+from ollama_exporter.metrics.catalog.runner_families import RUNNER_FAMILIES
 from ollama_exporter.metrics.catalog.server_families import SERVER_FAMILIES
 
 SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
@@ -18,6 +19,7 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
     "Lifecycle": LOAD_UNLOAD_FAMILIES,
     "Policy": POLICY_FAMILIES,
     "This machine": MACHINE_FAMILIES,
+    "Runners": RUNNER_FAMILIES,
     "Requests": REQUEST_FAMILIES,
     "Exporter": EXPORTER_FAMILIES,
 }

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Section This machine: processes as the tracker knows them, what they use, lines of the log."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
 
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.clock import Timeline
+from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight
 from ollama_exporter.metrics.from_catalog import Samples, constant
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.residency.events import View
@@ -38,6 +39,14 @@ class Sight(Protocol):
         """Return what a runner has used; None: it is gone, or not seen."""
         ...
 
+    def runners(self) -> Iterable[RunnerSight]:
+        """Return what each resident runner's own port shows."""
+        ...
+
+    def runner_totals(self) -> Iterable[tuple[str, ModelTotals]]:
+        """Return what was counted at the slots of each model since the start."""
+        ...
+
 
 class Blind:
     """Nothing of this machine is looked at."""
@@ -47,6 +56,17 @@ class Blind:
     def usage(self, pid: int) -> Used | None:  # noqa: ARG002 - the protocol's
         """See nothing."""
         return None
+
+    def runners(self) -> Iterable[RunnerSight]:
+        """See nothing."""
+        return ()
+
+    def runner_totals(self) -> Iterable[tuple[str, ModelTotals]]:
+        """Count nothing."""
+        return ()
+
+
+BLIND: Final = Blind()
 
 
 class MachineCollector:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recording transports for httpx, each around the transport that does the work.
+"""The shim inside an application: httpx transports around the ones that are there.
 
-They add and delay nothing. An exchange also ends when its stream is dropped, closed or cancelled,
-or breaks.
+They see what the application sends and gets, add nothing and hold nothing back. An exchange also
+ends when its stream is dropped, closed, cancelled, or breaks.
 """
 
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 
 class RecordingTransport:
-    """Passes on and records a client's requests. `library_of` makes a library's transport of it."""
+    """Passes a client's requests on; what `kinds` makes of it is a transport of one library."""
 
-    is_removable = False  # `instrument` put it there, so `uninstrument` removes it
-    library: "HttpLibrary"
+    put_there = False  # by `instrument`, which may take it away again
+    kinds: "Kinds"
 
-    def __init__(self, inner: Any, hooks: HttpxHooks) -> None:  # noqa: ANN401 - of any library
-        self.inner, self._hooks = inner, hooks
+    def __init__(self, inner: Any, seam: HttpxHooks) -> None:  # noqa: ANN401 - of whichever library
+        self.inner, self._seam = inner, seam
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
-        """Send a request and record it."""
-        exchange = self._hooks.on_request_start(request)
+        """Pass a request on."""
+        exchange = self._seam.begin(request)
         if exchange is None:
             return self.inner.handle_request(request)
         body = request.stream
-        request.stream = self.library.sent(body, exchange, self._hooks)
+        request.stream = self.kinds.sent(body, exchange, self._seam)
         try:
             response = self.inner.handle_request(request)
         except BaseException as err:
-            self._hooks.on_error(exchange, err)
+            self._seam.failed(exchange, err)
             raise
         finally:
             request.stream = body
-        if self._hooks.on_response_start(exchange, request, response):
-            response.stream = self.library.received(response.stream, exchange, self._hooks)
+        if self._seam.headed(exchange, request, response):
+            response.stream = self.kinds.received(response.stream, exchange, self._seam)
         return response
 
     def close(self) -> None:
-        """Close the inner transport."""
+        """Close the transport inside."""
         self.inner.close()
 
     def __enter__(self) -> Self:
@@ -59,34 +59,34 @@ class RecordingTransport:
 
 
 class AsyncRecordingTransport:
-    """RecordingTransport for asynchronous clients."""
+    """Like Passing, for asynchronous clients."""
 
-    is_removable = False
-    library: "HttpLibrary"
+    put_there = False
+    kinds: "Kinds"
 
-    def __init__(self, inner: Any, hooks: HttpxHooks) -> None:  # noqa: ANN401 - of any library
-        self.inner, self._hooks = inner, hooks
+    def __init__(self, inner: Any, seam: HttpxHooks) -> None:  # noqa: ANN401 - of whichever library
+        self.inner, self._seam = inner, seam
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
-        """Send a request and record it."""
-        exchange = self._hooks.on_request_start(request)
+        """Pass a request on."""
+        exchange = self._seam.begin(request)
         if exchange is None:
             return await self.inner.handle_async_request(request)
         body = request.stream
-        request.stream = self.library.async_sent(body, exchange, self._hooks)
+        request.stream = self.kinds.async_sent(body, exchange, self._seam)
         try:
             response = await self.inner.handle_async_request(request)
         except BaseException as err:
-            self._hooks.on_error(exchange, err)
+            self._seam.failed(exchange, err)
             raise
         finally:
             request.stream = body
-        if self._hooks.on_response_start(exchange, request, response):
-            response.stream = self.library.async_received(response.stream, exchange, self._hooks)
+        if self._seam.headed(exchange, request, response):
+            response.stream = self.kinds.async_received(response.stream, exchange, self._seam)
         return response
 
     async def aclose(self) -> None:
-        """Close the inner transport."""
+        """Close the transport inside."""
         await self.inner.aclose()
 
     async def __aenter__(self) -> Self:
@@ -97,12 +97,12 @@ class AsyncRecordingTransport:
         await self.inner.__aexit__(*raised)
 
 
-# -- the classes of each library ------------------------------------------------------------------
+# -- one set of classes for each library -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class HttpLibrary:
-    """The classes above as subclasses of what one library requires, and its timeouts."""
+class Kinds:
+    """The classes above, each also what its library asks for."""
 
     sent: type[Sent]
     async_sent: type[AsyncSent]
@@ -110,33 +110,31 @@ class HttpLibrary:
     async_received: type[AsyncReceived]
     transport: type[RecordingTransport]
     async_transport: type[AsyncRecordingTransport]
-    timeout_error: type[Exception]
 
 
 @cache
-def library_of(name: str) -> HttpLibrary:
-    """Return the classes for `httpx`, or for `httpx2`, which has the same interface."""
-    of = import_module(name)
-    made = HttpLibrary(
+def kinds(library: str) -> Kinds:
+    """Return the classes for `httpx`, or for a library that took over its interface: httpx2."""
+    of = import_module(library)
+    made = Kinds(
         type("Sent", (Sent, of.SyncByteStream), {}),
         type("AsyncSent", (AsyncSent, of.AsyncByteStream), {}),
         type("Received", (Received, of.SyncByteStream), {}),
         type("AsyncReceived", (AsyncReceived, of.AsyncByteStream), {}),
         type("Transport", (RecordingTransport, of.BaseTransport), {}),
         type("AsyncTransport", (AsyncRecordingTransport, of.AsyncBaseTransport), {}),
-        of.TimeoutException,
     )
-    made.transport.library = made.async_transport.library = made
+    made.transport.kinds = made.async_transport.kinds = made
     return made
 
 
 class Transport(RecordingTransport, httpx.BaseTransport):
     """Records the requests of an `httpx.Client`.
 
-    `inner` sends them (default: httpx's transport). `base_url`: the server whose requests are
+    `inner` does the work (default: httpx's own). `base_url`: the server whose requests are
     recorded, by host and port (default: $OLLAMA_HOST, as Ollama's clients read it). `registry`:
-    where the metrics go (default: prometheus_client's). `on_request` receives each finished
-    request. Raises ConfigError for an invalid URL.
+    where the metrics go (default: prometheus_client's). `on_request` is handed each finished
+    request. Raises ConfigError for a URL that is none.
     """
 
     def __init__(
@@ -147,13 +145,13 @@ class Transport(RecordingTransport, httpx.BaseTransport):
         registry: "CollectorRegistry | None" = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self.library = library_of("httpx")
-        hooks = _hooks(base_url, registry, on_request)
-        super().__init__(httpx.HTTPTransport() if inner is None else inner, hooks)
+        self.kinds = kinds("httpx")
+        seam = HttpxHooks(server_of(base_url), registry, on_request)
+        super().__init__(httpx.HTTPTransport() if inner is None else inner, seam)
 
 
 class AsyncTransport(AsyncRecordingTransport, httpx.AsyncBaseTransport):
-    """Records the requests of an `httpx.AsyncClient`. See Transport."""
+    """Records the requests of an `httpx.AsyncClient`; like Transport."""
 
     def __init__(
         self,
@@ -163,13 +161,6 @@ class AsyncTransport(AsyncRecordingTransport, httpx.AsyncBaseTransport):
         registry: "CollectorRegistry | None" = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self.library = library_of("httpx")
-        hooks = _hooks(base_url, registry, on_request)
-        super().__init__(httpx.AsyncHTTPTransport() if inner is None else inner, hooks)
-
-
-def _hooks(
-    base_url: str | None, registry: "CollectorRegistry | None", on_request: OnRequest | None
-) -> HttpxHooks:
-    server = server_of(base_url)
-    return HttpxHooks(server, registry, on_request, timeout_error=httpx.TimeoutException)
+        self.kinds = kinds("httpx")
+        seam = HttpxHooks(server_of(base_url), registry, on_request)
+        super().__init__(httpx.AsyncHTTPTransport() if inner is None else inner, seam)

@@ -19,7 +19,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.collect_all import CollectAll
-from ollama_exporter.metrics.collectors.machine_collector import Sight
+from ollama_exporter.metrics.collectors.machine_collector import Blind, Sight
 from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
 from ollama_exporter.metrics.labels import OTHER
@@ -27,7 +27,6 @@ from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
-    Evidence,
     Found,
     Loaded,
     Measured,
@@ -98,7 +97,7 @@ def unloaded(
     return Unloaded(
         model,
         reason,
-        (Evidence.NEWCOMER,),
+        ("seen",),
         1_800_000_080.0,
         1_800_000_090.0,
         1_800_000_100.0,
@@ -121,7 +120,7 @@ class Uses:
 
 
 @dataclass(frozen=True, slots=True)
-class Seeing:
+class Seeing(Blind):
     """A machine whose processes use what their pid says, and whose log was read."""
 
     log_lines: Mapping[str, int] | None = None

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to look at a runner next. Pure.
+
+A question passes through the runner's task queue and can wait behind a long prompt, so a runner
+that answers late is asked more rarely.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class LookTimes:
+    """Seconds between two questions to one runner."""
+
+    tick: float = 0.5  # between two checks which runner is due
+    idle: float = 5.0
+    busy: float = 2.0
+    rarest: float = 60.0  # however often it was late
+    counters: float = 15.0  # an idle runner's counters
+
+
+LOOK_TIMES: Final = LookTimes()
+
+
+@dataclass(slots=True)
+class LookSchedule:
+    """The looks at one runner."""
+
+    times: LookTimes
+    next_look: float = 0.0
+    next_counters: float = 0.0
+    late: int = 0  # looks in a row without an answer in time
+
+    def answered(self, at: float, *, busy: bool) -> None:
+        """Plan the look after one that was answered."""
+        self.late = 0
+        self.next_look = at + (self.times.busy if busy else self.times.idle)
+
+    def was_late(self, at: float) -> None:
+        """Plan the look after one without an answer."""
+        self.late += 1
+        self.next_look = at + min(self.times.rarest, self.times.idle * 2 ** min(self.late, 8))
+
+    def wants_counters(self, at: float, *, worked: bool) -> bool:
+        """Return whether to ask for the counters now: they move when a request ends."""
+        if not worked and at < self.next_counters:
+            return False
+        self.next_counters = at + self.times.counters
+        return True

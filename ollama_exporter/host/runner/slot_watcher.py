@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at the slots of each resident model's runner, again and again.
+
+A look never keeps a model loaded: Ollama counts its own requests only. A runner that is loading is
+not asked: its answer would wait for the load.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ollama_exporter.host.processes.reader import Process
+from ollama_exporter.host.runner.look_schedule import LOOK_TIMES, LookSchedule, LookTimes
+from ollama_exporter.host.runner.runner_client import RunnerClient
+from ollama_exporter.host.runner.runner_command import RunnerCommand, runner_command
+from ollama_exporter.host.runner.runner_counters import decode_counters
+from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight, SlotUsage, SlotUse
+from ollama_exporter.host.runner.slots import Slot, decode_slots
+
+LONGEST_BUILD: Final = 32  # characters
+logger = logging.getLogger(__name__)
+
+
+class _Props(msgspec.Struct):
+    build_info: str = ""
+
+
+@dataclass(slots=True)
+class _Runner:
+    """A runner that is listed: what it offers, and when it is asked next."""
+
+    model: str
+    process: Process
+    command: RunnerCommand
+    schedule: LookSchedule
+    slots: bool | None = None  # whether it answers /slots; None: not known yet
+    counters: bool | None = None  # likewise /metrics
+    build: str = ""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> tuple[int, float]:
+        return self.process.pid, self.process.start
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLook:
+    """One look, for recordings. `slots`: None where the runner did not answer."""
+
+    began: float
+    ended: float
+    process: Process
+    status: int | None
+    slots: tuple[Slot, ...] | None
+
+
+class SlotWatcher:
+    """Runs until it is cancelled.
+
+    `listed`: model and pid of each resident runner that is not loading; `runners`: the living
+    runner processes by pid; `on_look`, `on_use` hear of each look and of each change between idle
+    and busy.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        listed: Callable[[], Iterable[tuple[str, int]]],
+        runners: Callable[[], Mapping[int, Process]],
+        on_look: Callable[[SlotLook], None] | None = None,
+        on_use: Callable[[SlotUse], None] | None = None,
+        times: LookTimes = LOOK_TIMES,
+    ) -> None:
+        self._times = times
+        self._now, self._listed, self._processes = now, listed, runners
+        self._on_look, self._on_use = on_look, on_use
+        self._runners: dict[tuple[int, float], _Runner] = {}
+        self._usage = SlotUsage()
+        self._logged: tuple[bool | None, bool | None] | None = None
+
+    def totals(self) -> Iterable[tuple[str, ModelTotals]]:
+        """Yield each model that was seen at work, with what was counted since the start."""
+        return self._usage.totals()
+
+    def sights(self) -> list[RunnerSight]:
+        """Return what is seen of each resident runner."""
+        return [
+            RunnerSight(each.model, each.command, each.build, self._usage.now(each.key))
+            for each in self._runners.values()
+        ]
+
+    async def run(self) -> None:
+        """Look at the runners when they are due."""
+        async with RunnerClient() as client, asyncio.TaskGroup() as looks:
+            while True:
+                self._match()
+                now = self._now()
+                for runner in self._runners.values():
+                    is_free = runner.task is None or runner.task.done()
+                    if is_free and runner.slots is not False and now >= runner.schedule.next_look:
+                        runner.task = looks.create_task(self._look(client, runner))
+                await asyncio.sleep(self._times.tick)
+
+    def _match(self) -> None:
+        """Hold exactly the runners that are listed and live."""
+        processes = self._processes()
+        wanted: dict[tuple[int, float], tuple[str, Process]] = {}
+        for model, pid in self._listed():
+            process = processes.get(pid)
+            if process is not None:
+                wanted[process.pid, process.start] = (model, process)
+        for key in self._runners.keys() - wanted.keys():
+            del self._runners[key]
+            self._usage.exited(key)
+        for key, (model, process) in wanted.items():
+            if key in self._runners:
+                continue
+            command = runner_command(process.command)
+            if command is not None:
+                self._runners[key] = _Runner(model, process, command, LookSchedule(self._times))
+
+    async def _look(self, client: RunnerClient, runner: _Runner) -> None:
+        """Ask a runner for its slots, and for its counters where they may have moved."""
+        began = self._now()
+        answer = await client.ask(runner.command.port, "/slots")
+        ended = self._now()
+        if runner.key not in self._runners:
+            return  # it left meanwhile: what it says belongs to no model any more
+        slots = None if answer is None else decode_slots(answer.body)
+        status = None if answer is None else answer.status
+        if self._on_look is not None:
+            self._on_look(SlotLook(began, ended, runner.process, status, slots))
+        if slots is None:
+            if answer is not None and runner.slots is None:
+                runner.slots = False
+                self._log(runner)
+            runner.schedule.was_late(ended)
+            return
+        use = self._usage.look(runner.model, runner.key, ended, slots)
+        is_busy = any(slot.busy for slot in slots)
+        runner.schedule.answered(ended, busy=is_busy)
+        if use is not None and self._on_use is not None:
+            self._on_use(use)
+        if runner.counters is not False and runner.schedule.wants_counters(
+            ended, worked=is_busy or use is not None
+        ):
+            await self._ask_counters(client, runner)
+        if runner.slots is None:
+            runner.slots = True
+            runner.build = await self._build(client, runner)
+            self._log(runner)
+
+    async def _ask_counters(self, client: RunnerClient, runner: _Runner) -> None:
+        answer = await client.ask(runner.command.port, "/metrics")
+        counters = None if answer is None else decode_counters(answer.body)
+        if counters is not None:
+            runner.counters = True
+            self._usage.count(runner.model, runner.key, counters)
+        elif answer is not None and runner.counters is None:
+            runner.counters = False
+
+    async def _build(self, client: RunnerClient, runner: _Runner) -> str:
+        answer = await client.ask(runner.command.port, "/props")
+        try:
+            build = msgspec.json.decode(b"{}" if answer is None else answer.body, type=_Props)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
+        text = build.build_info[:LONGEST_BUILD]
+        return text if text.isprintable() else ""
+
+    def _log(self, runner: _Runner) -> None:
+        """Log what runners offer; again only if it changes, as each load starts another runner."""
+        offers = (runner.slots, runner.counters)
+        level = logging.DEBUG if offers == self._logged else logging.INFO
+        self._logged = offers
+        logger.log(
+            level,
+            "Runner found",
+            extra={
+                "model": runner.model,
+                "pid": runner.process.pid,
+                "port": runner.command.port,
+                "slots": "yes" if runner.slots else "no",
+                "counters": "yes" if runner.counters else "no, set LLAMA_ARG_ENDPOINT_METRICS=1",
+            },
+        )
