@@ -33,7 +33,7 @@ class PollFigures:
 
 
 async def ours(url: str, times: int) -> float:
-    client, tracker, clock = OllamaClient(Target("bench", url)), Tracker(), Timeline()
+    client, tracker, clock = OllamaClient(Target("bench", url)), Tracker(window=60.0), Timeline()
     before = 0.0
     try:
         for number in range(WARM + times):

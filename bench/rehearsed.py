@@ -3,8 +3,8 @@
 
 python -m bench.rehearsed [--seeds 2]
 
-The simulator's scheduler knows what is true; births, deaths, polls and requests are told as a
-watcher, a poller and the proxy would have seen them. Births of loads that failed are not told.
+The simulator's scheduler knows the truth. Births, exits, polls and requests are given as a watcher,
+a poller and the proxy would have seen them. Births of loads that failed are left out.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def _poll(seen: Seen, *, new: bool) -> Poll:
 
 
 def died(told: OfflineRun, unload: Unload) -> float:
-    """Return when its process died: at its crash, or as it was taken off the list."""
+    """Return when its process ended: at its crash, or when it left the list."""
     if unload.reason is TrueReason.CRASHED:
         return unload.decided
     starved = unload.reason is TrueReason.OUT_OF_MEMORY and any(
@@ -173,7 +173,7 @@ def _truth(told: OfflineRun) -> Iterator[Record]:
 
 
 def judge(script: Script, seed: int, *, requests: bool, processes: bool) -> Score:
-    """Score what is said of one rehearsal."""
+    """Score one rehearsal."""
     recording, truth = recorded(script, seed)
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
@@ -191,7 +191,7 @@ def judge(script: Script, seed: int, *, requests: bool, processes: bool) -> Scor
 
 
 def total(seeds: int, evidence: str, *, host: str | None = None, work: str | None = None) -> Score:
-    """Sum the rehearsals of one host, of one workload, or of all."""
+    """Add the rehearsals of one host, of one workload, or of all."""
     requests, processes = EVIDENCE[evidence]
     result = Score()
     for name, kind in HOSTS.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares what `replay` said of a recording with the truth beside it.
+"""Compares what `replay` reports of a recording with the truth beside it.
 
 An unload could be SEEN if a used poll listed that incarnation and the first answered poll after its
 end did not list the same weights with the same context. What no used poll could show (never
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Incarnation:
-    """One life of a model as the truth tells it; `unload` None: it outlived the recording."""
+    """One incarnation of a model, by the truth. `unload` is None if it outlived the recording."""
 
     model: str
     weights: str
@@ -31,7 +31,7 @@ class Incarnation:
 
 @dataclass(slots=True)
 class Score:
-    """Counts of one recording; `pairs` are (true reason, said reason)."""
+    """Counts of one recording. `pairs` are (true reason, reported reason)."""
 
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     missed: int = 0  # could be seen, not said
@@ -42,21 +42,21 @@ class Score:
 
     @property
     def judged(self) -> int:
-        """Unloads that could be seen and were said."""
+        """Unloads that could be seen and were reported."""
         return sum(self.pairs.values())
 
     @property
     def right(self) -> int:
-        """Said with the true reason."""
+        """Unloads reported with the true reason."""
         return sum(n for (true, said), n in self.pairs.items() if true == said)
 
     @property
     def wrong(self) -> int:
-        """Said with another reason; `unknown` is neither right nor wrong."""
+        """Unloads reported with another reason; `unknown` is neither right nor wrong."""
         return sum(n for (true, said), n in self.pairs.items() if said not in (true, "unknown"))
 
     def said_instead(self, true: str, said: str | None = None) -> int:
-        """Count unloads of one true reason that were called another (or one other)."""
+        """Count the unloads of one true reason that were reported as another."""
         return sum(
             n
             for (reason, called), n in self.pairs.items()
@@ -64,7 +64,7 @@ class Score:
         )
 
     def __add__(self, other: "Score") -> "Score":
-        """Sum two recordings."""
+        """Add two recordings."""
         delays = {
             reason: [*self.delays.get(reason, []), *other.delays.get(reason, [])]
             for reason in {**self.delays, **other.delays}
@@ -84,7 +84,7 @@ def score(
     said: Iterable[Loaded | Unloaded],
     polls: Sequence[tuple[float, float]],
 ) -> Score:
-    """Score what was said. `polls`: start and end of the used polls that were answered."""
+    """Score what was reported. `polls`: start and end of the used polls that were answered."""
     lives = incarnations(truth)
     seen, unseen, outside = _sort(lives, polls)
     unloads = [event for event in said if isinstance(event, Unloaded)]
@@ -106,7 +106,7 @@ def score(
 
 
 def incarnations(truth: Iterable[Record]) -> list[Incarnation]:
-    """Join the truth's loads and unloads to lives."""
+    """Join the true loads and unloads to incarnations."""
     loaded: dict[tuple[str, str], Record] = {}
     lives: list[Incarnation] = []
     for record in truth:
@@ -129,7 +129,7 @@ def _life(record: Record, begin: float, end: float, unload: Record | None) -> In
 def _sort(
     lives: Sequence[Incarnation], polls: Sequence[tuple[float, float]]
 ) -> tuple[list[Record], list[Record], list[Record]]:
-    """Part the true unloads: could be seen, could not, before the first or after the last poll."""
+    """Divide the true unloads: those that polls could show, could not show, and did not cover."""
     seen: list[Record] = []
     unseen: list[Record] = []
     outside: list[Record] = []
@@ -148,7 +148,7 @@ def _sort(
 
 
 def _back(life: Incarnation, lives: Iterable[Incarnation], moment: float) -> bool:
-    """Tell whether the same weights with the same context are loaded again at that moment."""
+    """Return whether the same weights with the same context are loaded again at that moment."""
     heirs = [
         other
         for other in lives
@@ -159,7 +159,7 @@ def _back(life: Incarnation, lives: Iterable[Incarnation], moment: float) -> boo
 
 
 def _match(truth: Sequence[Record], said: Sequence[Unloaded]) -> dict[int, int]:
-    """Pair true unloads with said ones of the same model by their bounds, nearest first."""
+    """Pair true and reported unloads of the same model by their bounds, nearest first."""
     candidates = []
     for index, record in enumerate(truth):
         # A crashed runner dies before it leaves the list: either moment will do.

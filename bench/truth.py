@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of the reasons, per recording of a real server: see docs/unload-reasons.md.
+"""Accuracy of the reasons on each recording of a real server: see docs/unload-reasons.md.
 
 python -m bench.truth [--interval 15] [--begin 0] [--folder tests/data/polls]
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.scoring import Score, score
-from ollama_exporter.recordings.format import Recording, read
+from ollama_exporter.recordings.format import Recording
+from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
-from ollama_exporter.recordings.server_log import read_log
+from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.poll_schedule import Cadence
@@ -24,7 +25,7 @@ SUFFIX: Final = ".jsonl.gz"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is seen besides the polls. `log`: the level of the server's log, None: not followed."""
+    """What is seen besides the polls. `log`: level of the server's log; None: not followed."""
 
     requests: bool = False
     processes: bool = False
@@ -32,7 +33,7 @@ class Evidence:
 
 
 def log_beside(truth: Path) -> Path:
-    """Return where the server's log lies."""
+    """Return the path of the server's log."""
     return truth.with_name(truth.name.replace(".truth.jsonl", ".log.gz"))
 
 
@@ -41,7 +42,9 @@ def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evide
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
     cadence = Cadence(interval=interval)
-    lines = read_log(log_beside(truth), debug=evidence.log == "debug") if evidence.log else ()
+    lines = (
+        read_server_log(log_beside(truth), debug=evidence.log == "debug") if evidence.log else ()
+    )
     for event in replay(
         recording, cadence, requests=evidence.requests, processes=evidence.processes, log=lines
     ):
@@ -84,10 +87,10 @@ def main() -> None:
         for file in sorted(arguments.folder.glob(f"*{SUFFIX}")):
             name = file.name.removesuffix(SUFFIX)
             truth = file.with_name(f"{name}.truth.jsonl")
-            recording = read(file).since(arguments.begin)
+            recording = read_recording(file).since(arguments.begin)
             if evidence.log and not log_beside(truth).exists():
                 continue
-            if evidence.processes and not (recording.processes_seen or evidence.log):
+            if evidence.processes and not (recording.has_processes or evidence.log):
                 continue
             result = judge(recording, truth, interval=arguments.interval, evidence=evidence)
             total += result

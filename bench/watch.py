@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.host.processes.find_server import Search, ServerPlace
+from ollama_exporter.host.processes.find_server import ServerAddress, ServerSearch
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.watcher import SCAN, ProcessWatcher
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.simulator import fake_process
 from ollama_exporter.simulator.process_manager import runner_command
+from tests.support.machine import NoWeights
 
 OTHERS: Final = 500
 THREADS: Final = 16
@@ -82,12 +83,11 @@ async def watching(seconds: float, port: int) -> float:
     timeline, told = Timeline(), list[object]()
     watcher = ProcessWatcher(
         ProcFs(timeline.now),
-        ServerPlace("127.0.0.1", port),
+        ServerAddress("127.0.0.1", port),
+        NoWeights(),
         reporter=Reporter(fact=told.append, error=lambda: print("internal error")),
         timeline=timeline,
         up=lambda: True,
-        listed=frozenset,
-        prepare=lambda: asyncio.sleep(0),
     )
     task = asyncio.create_task(watcher.run())
     while len(told) < 2 + RUNNERS:  # noqa: ASYNC110 - a moment
@@ -102,10 +102,10 @@ async def watching(seconds: float, port: int) -> float:
 
 async def searching(port: int) -> float:
     """Return the CPU seconds of one search for the server."""
-    search = Search(ProcFs(time.time), ServerPlace("127.0.0.1", port))
+    search = ServerSearch(ProcFs(time.time), ServerAddress("127.0.0.1", port))
     begun = time.process_time()
     for _ in range(10):
-        await search.choose(0.0, frozenset())
+        await search.find(0.0, frozenset())
     return (time.process_time() - begun) / 10
 
 

@@ -17,6 +17,7 @@ and msgspec's in `settings.py`, those of recordings in `recording.py`, those of 
 """
 
 from enum import StrEnum
+from pathlib import Path
 
 
 class OllamaExporterError(Exception):
@@ -64,10 +65,11 @@ class RequestError(OllamaExporterError):
 class RecordingError(OllamaExporterError):
     """A recording that cannot be read; `line` counts from 1, 0 for the file as a whole."""
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        self.path = path
         self.line = line
         self.why = why
-        super().__init__(f"line {line}: {why}" if line else why)
+        super().__init__(f"{path}, line {line}: {why}" if line else f"{path}: {why}")
 
 
 class HistoryError(OllamaExporterError):

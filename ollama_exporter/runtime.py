@@ -29,19 +29,18 @@ from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
-from ollama_exporter.recordings.replayer import WINDOW, WINDOW_POLLS
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.residency.tracker import Tracker, window_for
 from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.shim.proxy.build import (
-    PolledResidence,
     build_proxy,
+    is_open_to_network,
     listen_for_both,
-    open_to_all,
-    relaying,
+    serving_proxy,
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, StateFile, state_file_of
@@ -105,7 +104,7 @@ async def run(
         logger.info("Listening on", extra={"address": spelled(socket)})
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
-    if open_to_all(settings):
+    if is_open_to_network(settings):
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
@@ -114,7 +113,7 @@ async def run(
     web = server(application(exporter.parts()))
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file):
-        async with relaying(exporter.proxy, proxied), exporter.actor.running():
+        async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
@@ -145,7 +144,7 @@ class Exporter:
         self._instruments = instruments = Instruments.new(
             timeline, log_lines, max_models=settings.max_models
         )
-        window = max(WINDOW, WINDOW_POLLS * settings.poll_interval)
+        window = window_for(settings.poll_interval)
         self._advice = advice = LiveAdvice(
             instruments.idle, instruments.labels, instruments.loads.totals, blind=window
         )
@@ -198,8 +197,8 @@ class Exporter:
             advice=advice.current,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
-        sinks.on_listing.append(self._machine.listed)
-        sinks.on_installed.append(self._machine.installed)
+        sinks.on_listing.append(self._machine.on_listing)
+        sinks.on_installed.append(self._machine.on_installed)
         sinks.on_change.append(self.actor.saw)
         if onlookers.events is not None:
             sinks.on_change.append(onlookers.events)
@@ -214,7 +213,7 @@ class Exporter:
                 on_served=self.actor.defaults.on_request_end,
                 access_log=settings.proxy_access_log,
             )
-            self.proxy = build_proxy(settings, recorder, timeline, amend=self.actor.defaults)
+            self.proxy = build_proxy(settings, recorder, timeline, rules=self.actor.defaults)
         self._registry = build(
             instruments,
             timeline,

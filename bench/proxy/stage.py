@@ -7,16 +7,18 @@ Arguments: port, port of the server, uvloop or asyncio, metrics or none.
 import asyncio
 import gc
 import sys
+from dataclasses import replace
 
 import uvloop
 
 from ollama_exporter.clock import Timeline
+from ollama_exporter.config.load import Settings
 from ollama_exporter.net import listen
 from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange, Sink
 from ollama_exporter.shim.observation import Outcome, Phase
-from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.server import Front, Proxy
+from ollama_exporter.shim.proxy.build import limits_of
+from ollama_exporter.shim.proxy.server import Frontend, Proxy
 from ollama_exporter.shim.recorder import standalone
 
 
@@ -55,8 +57,8 @@ async def main(port: str, server: str, metrics: str) -> None:
         f"http://127.0.0.1:{server}",
         sink,
         now=timeline.now,
-        limits=Limits(connections=10000),
-        front=Front(),
+        limits=replace(limits_of(Settings()), max_connections=10000),
+        frontend=Frontend(),
     )
     gc.freeze()
     await proxy.start(listen([f"127.0.0.1:{port}"], field="port"))

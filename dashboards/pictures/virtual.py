@@ -32,7 +32,7 @@ from ollama_exporter.residency.facts import Fact
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.in_flight import InFlight
-from ollama_exporter.shim.proxy.build import PolledResidence
+from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.simulator.calls import CallPlan, plan
 from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse

@@ -63,7 +63,7 @@ class Actor:
         self._warm.take(settings.keep_warm)
         self._pilot.take(settings.autopilot)
         self.defaults.rules = Rules(settings.defaults, settings.autopilot, self._pilot.given)
-        if self.defaults.active and not settings.proxy_addresses:
+        if self.defaults.is_active and not settings.proxy_addresses:
             logger.warning("Defaults have no effect: set --proxy.listen-address")
         self._wanted.set()
 
@@ -75,7 +75,7 @@ class Actor:
         """Know which names share a runner before requests for them come."""
         while True:
             installed = self._around.server().installed
-            if self.defaults.active and installed is not None:
+            if self.defaults.is_active and installed is not None:
                 await self._aliases.resolve(installed)
             self._wanted.clear()
             with suppress(TimeoutError):

@@ -50,7 +50,7 @@ class AutopilotRunner:
         self.section = section
         if section is None:
             self._given = {}
-            self._acts.unpiloted()
+            self._acts.clear_autopilot()
 
     def look(self) -> None:
         """Follow the advice."""
@@ -66,7 +66,7 @@ class AutopilotRunner:
         if before == keep_alive or (before is None and len(self._given) >= MOST_MODELS):
             return
         self._given[model] = keep_alive
-        self._acts.piloted(model, keep_alive)
+        self._acts.on_autopilot(model, keep_alive)
         logger.info(
             "Autopilot sets a keep-alive",
             extra={

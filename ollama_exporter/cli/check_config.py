@@ -13,7 +13,7 @@ from ollama_exporter.config.load import Settings
 from ollama_exporter.config.schema import TABLE
 from ollama_exporter.protocol.client import read_token, tls_context
 from ollama_exporter.protocol.keepalive import render
-from ollama_exporter.shim.proxy.build import front_of
+from ollama_exporter.shim.proxy.build import frontend_of
 
 
 @click.command()
@@ -27,7 +27,7 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     settings = settings_from(values)
     tls_context(settings.target)
     read_token(settings.ollama_token_file)
-    front_of(settings)
+    frontend_of(settings)
     for setting in TABLE:
         value = getattr(settings, setting.field)
         shown = " ".join(value) if isinstance(value, tuple) else value

@@ -17,12 +17,12 @@ from ollama_exporter.errors import StateError
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.poller.poller import Polled, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient
-from ollama_exporter.recordings.format import Writer
+from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
 from ollama_exporter.residency.facts import Fact, LogSaid, ProcessFact
 from ollama_exporter.residency.poll_schedule import Cadence
-from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.residency.tracker import Tracker, window_for
 
 FLAGS = (
     "ollama.url",
@@ -58,7 +58,7 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
     """
     settings = settings_from(values)
     try:
-        writer = Writer(file)
+        writer = RecordingWriter(file)
     except OSError as err:
         raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
     try:
@@ -70,7 +70,7 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
             writer.close()
 
 
-async def _record(settings: Settings, writer: Writer, duration: float | None) -> None:
+async def _record(settings: Settings, writer: RecordingWriter, duration: float | None) -> None:
     """Poll until Ctrl-C, SIGTERM, the duration, or a full disk."""
     ended = asyncio.Event()
     failure: list[OSError] = []
@@ -83,7 +83,7 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
                 polls += 1
                 _write(writer, what)
             else:
-                writer.fact(what)
+                writer.write_fact(what)
         except OSError as err:
             failure.append(err)
             ended.set()
@@ -97,7 +97,7 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
     sinks = Sinks(on_poll=[write], on_event=[_say])
     poller = Poller(
         client,
-        Tracker(),
+        Tracker(window=window_for(settings.poll_interval)),
         lambda: Cadence(settings.poll_interval, settings.poll_aligned),
         sinks,
         timeline=timeline,
@@ -110,8 +110,8 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
         timeline=timeline,
         up=lambda: poller.state.up,
     )
-    sinks.on_listing.append(machine.listed)
-    sinks.on_installed.append(machine.installed)
+    sinks.on_listing.append(machine.on_listing)
+    sinks.on_installed.append(machine.on_installed)
     click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -129,13 +129,13 @@ async def _record(settings: Settings, writer: Writer, duration: float | None) ->
         raise failure[0]
 
 
-def _write(writer: Writer, poll: Polled) -> None:
+def _write(writer: RecordingWriter, poll: Polled) -> None:
     if poll.error is not None:
         reason = poll.error.reason
-        writer.failed_poll(started=poll.started, ended=poll.ended, reason=reason)
+        writer.write_failed_poll(started=poll.started, ended=poll.ended, reason=reason)
     if poll.answer is None:
         return
-    writer.poll(
+    writer.write_poll(
         started=poll.started,
         ended=poll.ended,
         body=poll.answer.body,

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from ollama_exporter.recordings.format import read
+from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
-from ollama_exporter.recordings.server_log import read_log
+from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 from ollama_exporter.residency.poll_schedule import Cadence
 
@@ -64,8 +64,8 @@ def command(
     LOGFILE is what the server wrote meanwhile, plain or gzip; a journal that mixes it with others
     will do. At debug level it names every reason.
     """
-    recording = read(file)
-    log = () if log_file is None else read_log(log_file)
+    recording = read_recording(file)
+    log = () if log_file is None else read_server_log(log_file)
     cadence = Cadence(interval=interval, aligned=aligned_polls)
     polls, reasons = 0, Counter[str]()
     for event in replay(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine shows of one server, put together from the settings: processes and log."""
+"""Local evidence about one server: its processes and its log, as the settings ask for them."""
 
 import asyncio
 import logging
 import os
 import platform
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.clock import Timeline
@@ -14,7 +14,7 @@ from ollama_exporter.config.load import Settings
 from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
 from ollama_exporter.host.log.follower import LogFollower
-from ollama_exporter.host.processes.find_server import ServerPlace
+from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader, Usage
 from ollama_exporter.host.processes.watcher import ProcessWatcher
@@ -24,12 +24,14 @@ from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
 
 LINUX: Final = platform.system() == "Linux"
-JUST_BORN: Final = 3.0  # seconds after a birth in which the server surely loads
+JUST_BORN: Final = 3.0  # seconds after its start in which a runner is certainly loading
+FIRST_PAUSE: Final = 1.0  # seconds after an internal error, doubled each time
+LONGEST_PAUSE: Final = 300.0
 logger = logging.getLogger(__name__)
 
 
 class Machine:
-    """Local evidence of one target: run it beside the poller, and hand it what that learns.
+    """Runs beside the poller and reports facts to it. Give it what the poller learns.
 
     `up`: whether the server answers polls; `runners_at_work`: model and pid of each runner that is
     listed and not loading.
@@ -46,21 +48,20 @@ class Machine:
         runners_at_work: Callable[[], Iterable[tuple[str, int]]] = tuple,
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
-        self._listed = 0  # models, by the last poll
-        self._why_not = why_not(settings)
-        self._naming = BlobLookup(
-            client, reporter=reporter, timeline=timeline, loading=self._loading
+        self._listed = 0  # models in the last poll
+        self._why_not = why_not_watched(settings)
+        self._lookup = BlobLookup(
+            client, reporter=reporter, timeline=timeline, loading=self._is_loading
         )
         self._watcher = None
         if not self._why_not:
             self._watcher = ProcessWatcher(
-                reader(timeline),
-                place(settings),
+                process_reader(timeline),
+                server_address(settings),
+                self._lookup,
                 reporter=reporter,
                 timeline=timeline,
                 up=up,
-                listed=self._naming.resident,
-                prepare=self._prepare,
             )
         self._slots = None
         if self._watcher is not None and settings.collector_runner != "off":
@@ -73,7 +74,7 @@ class Machine:
 
     @property
     def log_lines(self) -> Mapping[str, int] | None:
-        """Lines of the log by level; None: it is not followed."""
+        """Lines of the log by level; None: no log is followed."""
         return None if self._log is None else self._log.counts
 
     def runners(self) -> Iterable[RunnerSight]:
@@ -85,50 +86,48 @@ class Machine:
         return () if self._slots is None else self._slots.totals()
 
     def usage(self, pid: int) -> Usage | None:
-        """Return what a runner has used; None: it is gone, or not seen."""
+        """Return what a runner uses; None: it is gone or not visible."""
         return None if self._watcher is None else self._watcher.usage(pid)
 
-    def listed(self, models: Sequence[RunningModel]) -> None:
-        """Take what a poll lists."""
+    def on_listing(self, models: Sequence[RunningModel]) -> None:
+        """Note what a poll lists."""
         self._listed = len(models)
-        self._naming.listed(models)
+        self._lookup.on_listing(models)
 
-    def installed(self, models: Sequence[InstalledModel]) -> None:
-        """Take what is installed."""
-        self._naming.installed(models)
+    def on_installed(self, models: Sequence[InstalledModel]) -> None:
+        """Note which models are installed."""
+        self._lookup.on_installed(models)
 
     async def run(self) -> None:
         """Watch and follow until cancelled."""
         async with asyncio.TaskGroup() as group:
             if self._watcher is None:
-                logger.info("Processes are not watched", extra={"why": self._why_not})
+                logger.info("Not watching processes", extra={"why": self._why_not})
             else:
                 group.create_task(self._watcher.run())
-                group.create_task(self._guarded(self._name(self._watcher)))
+                group.create_task(self._keep_running(self._lookup.run))
             if self._slots is not None:
-                group.create_task(self._guarded(self._slots.run()))
+                group.create_task(self._keep_running(self._slots.run))
             if self._log is not None:
-                group.create_task(self._guarded(self._log.run()))
+                group.create_task(self._keep_running(self._log.run))
 
-    async def _prepare(self) -> None:
-        """Have names before processes, the first time: later ones are known or asked for."""
-        if self._watcher is not None and not self._watcher.names_wanted.is_set():
-            await self._naming.catch_up()
+    async def _keep_running(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` for ever. Count and log an internal error, and begin again after a pause."""
+        pause = FIRST_PAUSE
+        while True:
+            begun = self._timeline.now()
+            try:
+                await work()
+            except Exception:
+                self._reporter.error()
+                logger.exception("Failed to read local evidence")
+            if self._timeline.now() - begun > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _name(self, watcher: ProcessWatcher) -> None:
-        await watcher.names_wanted.wait()
-        await self._naming.run()
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it; a defect of ours in it ends it alone, counted and logged."""
-        try:
-            await work
-        except Exception:
-            self._reporter.error()
-            logger.exception("Local evidence failed in a way that was not foreseen")
-
-    def _loading(self) -> bool:
-        """Tell whether the server loads: a process is not listed yet, or was born just now."""
+    def _is_loading(self) -> bool:
+        """Return whether the server loads: a runner is not listed yet, or has just started."""
         if self._watcher is None:
             return False
         runners = self._watcher.runners()
@@ -136,28 +135,31 @@ class Machine:
         return len(runners) > self._listed or self._timeline.now() - youngest < JUST_BORN
 
 
-def why_not(settings: Settings) -> str:
-    """Return why processes are not to be watched; empty: they are."""
+def why_not_watched(settings: Settings) -> str:
+    """Return why processes are not watched; empty: they are."""
     if settings.collector_processes == "off":
         return "--collector.processes=off"
     if settings.collector_processes == "auto" and not is_loopback(settings.ollama_url):
-        return "the server is not on loopback; --collector.processes=on if it is on this machine"
+        return (
+            "the server is not on loopback; set --collector.processes=on if it is on this machine"
+        )
     if LINUX and not os.access("/proc/self/stat", os.R_OK):
-        return "there is no /proc"
+        return "/proc is missing or not readable"
     return ""
 
 
-def reader(timeline: Timeline) -> Reader:
-    """Return what reads processes on this system."""
+def process_reader(timeline: Timeline) -> Reader:
+    """Return the reader of processes for this system."""
     if LINUX:
         return ProcFs(timeline.now)
-    from ollama_exporter.host.processes.psutil_reader import PsutilReader  # noqa: PLC0415 - psutil is there only then
+    from ollama_exporter.host.processes.psutil_reader import PsutilReader  # noqa: PLC0415 - psutil is installed only there
 
     return PsutilReader(timeline)
 
 
-def place(settings: Settings) -> ServerPlace:
+def server_address(settings: Settings) -> ServerAddress:
     """Return where the polls go."""
     parts = urlsplit(settings.ollama_url)
     port = parts.port or SCHEME_PORTS[parts.scheme]
-    return ServerPlace(parts.hostname or "", port, insist=settings.collector_processes == "on")
+    on_this_machine = settings.collector_processes == "on"
+    return ServerAddress(parts.hostname or "", port, on_this_machine=on_this_machine)

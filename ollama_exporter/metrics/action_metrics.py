@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done to the server, counted."""
+"""Counts what the exporter does to its server."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -15,7 +15,7 @@ CHANGES: Final = ("keep_alive_default", "keep_alive_cap", "num_ctx_default", "nu
 
 
 class ActionMetrics:
-    """The families of what the exporter does. Without any of it they are empty."""
+    """The families of keep-warm, defaults and autopilot. Unused ones are empty."""
 
     name = "acting"
 
@@ -25,59 +25,59 @@ class ActionMetrics:
         self._failures = counter("ollama_warmup_failures_total")
         self._renewals = counter("ollama_keep_alive_renewals_total")
         self._changes = counter("ollama_request_changes_total")
-        self._piloted = counter("ollama_autopilot_changes_total")
-        self._pilot: dict[str, float] = {}
+        self._autopilot_changes = counter("ollama_autopilot_changes_total")
+        self._autopilot: dict[str, float] = {}
         self._held: dict[str, str] = {}
 
-    def meet_kept(self, model: str) -> None:
-        """Create the counters of a model of keep-warm at 0."""
+    def init_keep_warm(self, model: str) -> None:
+        """Create the counters of a keep-warm model at 0."""
         label = self._labels.label(model)
         self._warmups.labels(label)
         self._failures.labels(label)
         self._renewals.labels(label, KEEP_WARM)
 
-    def meet_changed(self, model: str) -> None:
-        """Create the counters of a model that a rule is for at 0."""
+    def init_defaults(self, model: str) -> None:
+        """Create the counters of a model with a rule at 0."""
         label = self._labels.label(model)
         self._renewals.labels(label, DEFAULTS)
         for change in CHANGES:
             self._changes.labels(label, change)
 
-    def warmed(self, model: str) -> None:
-        """Count a load."""
+    def on_load(self, model: str) -> None:
+        """Count a load by keep-warm."""
         self._warmups.labels(self._labels.label(model)).inc()
 
-    def failed(self, model: str) -> None:
-        """Count a failure."""
+    def on_failure(self, model: str) -> None:
+        """Count a failed load or renewal by keep-warm."""
         self._failures.labels(self._labels.label(model)).inc()
 
-    def renewed(self, model: str, by: str) -> None:
-        """Count a renewal."""
+    def on_renewal(self, model: str, by: str) -> None:
+        """Count a renewal. `by`: KEEP_WARM or DEFAULTS."""
         self._renewals.labels(self._labels.label(model), by).inc()
 
-    def changed(self, model: str, change: str) -> None:
-        """Count a request that was changed."""
+    def on_request_change(self, model: str, change: str) -> None:
+        """Count a request that the proxy changed. `change`: one of CHANGES."""
         self._changes.labels(self._labels.label(model), change).inc()
 
-    def piloted(self, model: str, keep_alive: float) -> None:
-        """Take a decision of the autopilot."""
+    def on_autopilot(self, model: str, keep_alive: float) -> None:
+        """Count and show a new value of the autopilot."""
         label = self._labels.label(model)
-        self._pilot[label] = keep_alive
-        self._piloted.labels(label).inc()
+        self._autopilot[label] = keep_alive
+        self._autopilot_changes.labels(label).inc()
 
-    def unpiloted(self) -> None:
-        """Take that there is no autopilot any more."""
-        self._pilot = {}
+    def clear_autopilot(self) -> None:
+        """Show no value of the autopilot any more."""
+        self._autopilot = {}
 
-    def held(self, why: Mapping[str, str]) -> None:
-        """Take who is held back now."""
+    def show_held(self, why: Mapping[str, str]) -> None:
+        """Show which models are held back. `why`: model -> reason."""
         self._held = {self._labels.label(model): reason for model, reason in why.items()}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families as of now."""
+        """Yield the current families."""
         yield from collected(
-            self._warmups, self._failures, self._renewals, self._changes, self._piloted
+            self._warmups, self._failures, self._renewals, self._changes, self._autopilot_changes
         )
         yield constant("ollama_warmup_held", [(pair, 1.0) for pair in self._held.items()])
-        pilot = [((label,), value) for label, value in self._pilot.items()]
-        yield constant("ollama_autopilot_keep_alive_seconds", pilot)
+        values = [((label,), value) for label, value in self._autopilot.items()]
+        yield constant("ollama_autopilot_keep_alive_seconds", values)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights: the blob that a model's runner is started with, named `sha256-HEX`.
+"""The weights blob that a runner is started with, named `sha256-HEX`.
 
-It is not the digest of `/api/ps`, which is the manifest's; `/api/show` joins the two.
+The digest in `/api/ps` is the manifest's, not the blob's; `/api/show` relates the two.
 """
 
 import re
@@ -12,15 +12,15 @@ _FROM: Final = "FROM "
 
 
 def blob_of(path: str) -> str | None:
-    """Return the weights that a path names, on any system; None: it is no blob's."""
+    """Return the blob that a path of any system names, or None if it names none."""
     match = _BLOB.search(path)
     return None if match is None else f"sha256-{match[1]}"
 
 
 def weights_of(modelfile: str) -> str | None:
-    """Return the weights of a model file as the server writes it; None: it names no blob.
+    """Return the weights blob of a Modelfile as the server writes it, or None if it names none.
 
-    Its first command is `FROM` and the path of the weights; adapters and projectors come after it.
+    The first `FROM` command has the path of the weights. Those of adapters and projectors follow.
     """
     for line in modelfile.splitlines():
         if line.startswith(_FROM):

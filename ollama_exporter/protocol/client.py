@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP client of one server. httpx's errors become ours here and nowhere else."""
+"""The HTTP client of one Ollama server. It translates httpx's errors to TargetError."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
 OPENED: Final = "connection.connect_tcp.complete"
-# httpx's exceptions by our reason, most specific first. ConnectError is told apart by its cause.
+# The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
     (httpx.TimeoutException, FailureReason.TIMEOUT),
     (httpx.NetworkError, FailureReason.RESET),
@@ -38,7 +38,7 @@ REASONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PsAnswer:
-    """An answer of `/api/ps`. `date`: its Date header, Unix seconds on the server's clock."""
+    """An answer of `/api/ps`. `date` is its Date header in Unix seconds of the server's clock."""
 
     models: tuple[RunningModel, ...]
     status: int
@@ -49,26 +49,26 @@ class PsAnswer:
 
 
 class ClientSlot:
-    """One client of httpx, replaced when a request on it was given up.
+    """Holds one httpx client and replaces it after a request on it timed out.
 
-    A request that is cancelled at the wrong moment never gives its place in httpx's pool back, and
-    with one place that pool is dead for good (seen with httpcore 1.0.9).
+    A request that is cancelled at the wrong moment never returns its place in httpx's pool. Our
+    pools have one place, so no later request would be sent (seen with httpcore 1.0.9).
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
-        self._make = make
-        self.http = make()
+    def __init__(self, new_client: Callable[[], httpx.AsyncClient]) -> None:
+        self._new_client = new_client
+        self.http = new_client()
 
     async def replace(self) -> None:
-        """Go on with a new one."""
-        old, self.http = self.http, self._make()
+        """Close the client and continue with a new one."""
+        old, self.http = self.http, self._new_client()
         await old.aclose()
 
 
 class OllamaClient:
     """Asks one server. Every method raises TargetError and ends within `timeout` seconds.
 
-    Polls have a connection of their own: that it is lost is the best sign of a restart.
+    Polls have a connection of their own, because its loss is a sign of a restart.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class OllamaClient:
         self._token = read_token(target.token_file)
 
     async def ps(self) -> PsAnswer:
-        """Ask for the resident models."""
+        """Get the resident models."""
         opened: list[str] = []
 
         async def trace(event: str, _info: Mapping[str, Any]) -> None:
@@ -92,22 +92,20 @@ class OllamaClient:
         response, body = await self._ask(self._polls, "/api/ps", extensions={"trace": trace})
         header = response.headers.get("date")
         date = None
-        with suppress(
-            ValueError, TypeError, OverflowError
-        ):  # no header, or none that is a date: no evidence
+        with suppress(ValueError, TypeError, OverflowError):  # a missing header, or not a date
             date = parsedate_to_datetime(header).timestamp()
         return PsAnswer(decode_ps(body), response.status_code, date, header, bool(opened), body)
 
     async def version(self) -> str:
-        """Ask for the server's version."""
+        """Get the server's version."""
         return decode_version((await self._ask(self._others, "/api/version"))[1])
 
     async def tags(self) -> tuple[InstalledModel, ...]:
-        """Ask for the installed models."""
+        """Get the installed models."""
         return decode_tags((await self._ask(self._others, "/api/tags"))[1])
 
     async def show(self, name: str) -> str | None:
-        """Ask for the weights that a name stands for; None: it has no blob of its own."""
+        """Get the weights blob of a model, or None if it has none, as cloud models do."""
         return decode_show((await self._ask(self._others, "/api/show", json={"model": name}))[1])
 
     async def aclose(self) -> None:
@@ -117,56 +115,56 @@ class OllamaClient:
 
     async def _ask(
         self,
-        line: ClientSlot,
+        slot: ClientSlot,
         path: str,
         *,
         json: Mapping[str, str] | None = None,
         extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
-        """Send a GET, or with `json` a POST."""
+        """Send a GET, or a POST if there is a `json` body."""
         method, body = "GET" if json is None else "POST", bytearray()
 
-        def make(http: httpx.AsyncClient) -> httpx.Request:
+        def build(http: httpx.AsyncClient) -> httpx.Request:
             headers = self._headers()
             return http.build_request(
                 method, path, json=json, headers=headers, extensions=extensions
             )
 
-        response = await self._send(line, make, body.extend, timeout=self._timeout)
+        response = await self._send(slot, build, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
             raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
         return response, bytes(body)
 
     async def _send(
         self,
-        line: ClientSlot,
-        make: Callable[[httpx.AsyncClient], httpx.Request],
-        take: Callable[[bytes], None],
+        slot: ClientSlot,
+        build: Callable[[httpx.AsyncClient], httpx.Request],
+        on_chunk: Callable[[bytes], None],
         *,
-        timeout: float,  # noqa: ASYNC109 - it is an argument of each request
+        timeout: float,  # noqa: ASYNC109 - each request has its own
     ) -> httpx.Response:
-        """Send a request, hand the answer's body on as it comes."""
+        """Send a request and pass each chunk of the answer's body to `on_chunk`."""
         try:
-            # httpx bounds each read, not the answer: a body that trickles would last for ever.
+            # httpx limits the time of each read, not of the answer: a trickling body has no end.
             async with asyncio.timeout(timeout):
-                response = await line.http.send(make(line.http), stream=True)
+                response = await slot.http.send(build(slot.http), stream=True)
                 try:
-                    await _read(response, take)
+                    await _read(response, on_chunk)
                 finally:
                     await response.aclose()
         except TimeoutError as err:
-            await line.replace()
+            await slot.replace()
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
         except httpx.HTTPError as err:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
-        except UnicodeError as err:  # likewise
+        except UnicodeError as err:  # a host name that cannot be encoded for DNS
             raise TargetError(FailureReason.REFUSED, str(err)) from err
         return response
 
     def _headers(self) -> dict[str, str]:
-        """Read the token each time, it may be rotated; unreadable for a moment, the last serves."""
+        """Return the headers. The token is read each time; if that fails, the last one is used."""
         if self._target.token_file is None:
             return {}
         with suppress(ConfigError):
@@ -175,13 +173,13 @@ class OllamaClient:
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
-    """Make the TLS context of a target. Share it between clients: each costs 0.9 MB.
+    """Return the TLS context of a target. Clients should share it: each context takes 0.9 MB.
 
     Raises ConfigError.
     """
     if target.ca_file is None:
         if not target.url.startswith("https:"):
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; no authorities to load
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: load no authorities
         return ssl.create_default_context()
     try:
         return ssl.create_default_context(cafile=str(target.ca_file))
@@ -191,7 +189,7 @@ def tls_context(target: Target) -> ssl.SSLContext:
 
 
 def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
-    """Read a bearer token; empty: none is set. Raises ConfigError."""
+    """Read a bearer token; without a file it is empty. Raises ConfigError."""
     if file is None:
         return ""
     try:
@@ -207,12 +205,12 @@ def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
 def http_client(
     target: Target, timeout: float | None, context: ssl.SSLContext
 ) -> httpx.AsyncClient:
-    """Return a client of httpx for a target: it goes there and nowhere else."""
+    """Return an httpx client that talks to a target directly and to nothing else."""
     return httpx.AsyncClient(
         base_url=target.url,
         verify=context,
         timeout=timeout,
-        trust_env=False,  # HTTP_PROXY would hijack even loopback
+        trust_env=False,  # HTTP_PROXY would apply even to loopback
         follow_redirects=False,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
         headers={
@@ -222,29 +220,29 @@ def http_client(
     )
 
 
-async def _read(response: httpx.Response, take: Callable[[bytes], None]) -> None:
+async def _read(response: httpx.Response, on_chunk: Callable[[bytes], None]) -> None:
     size = 0
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > LARGEST_BODY:
             limit = LARGEST_BODY // 2**20
-            raise TargetError(FailureReason.MALFORMED, f"an answer of more than {limit} MiB")
-        take(chunk)
+            raise TargetError(FailureReason.MALFORMED, f"answer is larger than {limit} MiB")
+        on_chunk(chunk)
 
 
 def _translate(err: httpx.HTTPError) -> TargetError:
     detail = str(err) or type(err).__name__
     if isinstance(err, httpx.ConnectError):
-        tls = _is_tls(err)
-        return TargetError(FailureReason.RESET if tls else FailureReason.REFUSED, detail)
+        reason = FailureReason.RESET if _is_tls_error(err) else FailureReason.REFUSED
+        return TargetError(reason, detail)
     for kind, reason in REASONS:
         if isinstance(err, kind):
             return TargetError(reason, detail)
     return TargetError(FailureReason.MALFORMED, detail)
 
 
-def _is_tls(err: BaseException | None) -> bool:
-    """Tell whether a failed handshake is behind it; httpx wraps httpcore's, which wraps ssl's."""
+def _is_tls_error(err: BaseException | None) -> bool:
+    """Return whether a TLS handshake failed: httpx wraps httpcore's error, which wraps ssl's."""
     if err is None or isinstance(err, ssl.SSLError):
         return err is not None
-    return _is_tls(err.__cause__ or err.__context__)
+    return _is_tls_error(err.__cause__ or err.__context__)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client of one server that also asks it to do something: load, keep, drop, generate."""
+"""A client that also loads, renews, unloads and runs models."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """One generation by our own clock, seconds since it was asked for."""
+    """One generation, timed by our clock in seconds since the request."""
 
-    reading: ResponseFields
+    response: ResponseFields
     first_content: float | None
     total: float
 
@@ -40,12 +40,12 @@ _ERROR: Final = msgspec.json.Decoder(_Error)
 
 
 class ControlClient(OllamaClient):
-    """Every method raises TargetError or RequestError, and ends within its `patience`, seconds."""
+    """Every method raises TargetError or RequestError and ends within `patience` seconds."""
 
     def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
         context = tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context)
-        self._make = lambda: http_client(target, None, context)
+        self._new_client = lambda: http_client(target, None, context)
 
     async def preload(
         self,
@@ -55,10 +55,10 @@ class ControlClient(OllamaClient):
         keep_alive: float | None = None,
         options: Options | None = None,
     ) -> None:
-        """Have a model loaded, or its deadline renewed. `keep_alive`: seconds, inf for ever."""
+        """Load a model, or renew its deadline if it is resident. `keep_alive`: seconds, or inf."""
         body: dict[str, Any] = {"model": model, "stream": False}
         if keep_alive is not None:
-            body["keep_alive"] = _number(keep_alive)
+            body["keep_alive"] = _json_keep_alive(keep_alive)
         if options:
             body["options"] = dict(options)
         try:
@@ -69,35 +69,35 @@ class ControlClient(OllamaClient):
             await self._post("/api/embed", {**body, "input": []}, patience)
 
     async def stop(self, model: str, *, patience: float) -> None:
-        """Have a model dropped as soon as nobody uses it."""
+        """Unload a model as soon as its requests have ended."""
         body = {"model": model, "keep_alive": 0, "stream": False}
         await self._post("/api/generate", body, patience)
 
     async def generate(
         self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
     ) -> Generated:
-        """Have a text generated, streamed, and time it by `now`."""
+        """Stream a generation and time it by `now`."""
         began, first = now(), math.nan
-        tap: StreamParser = parser_for(
+        parser: StreamParser = parser_for(
             Body.NATIVE, content_type="application/x-ndjson", content_encoding=""
         )
-        beginning = bytearray()
+        beginning = bytearray()  # of the answer: an error text, if its status is one
 
-        def take(data: bytes) -> None:
+        def on_chunk(data: bytes) -> None:
             nonlocal first
             if len(beginning) < LONGEST_TEXT:
                 beginning.extend(data[:LONGEST_TEXT])
-            tap.feed(data)
-            if tap.content and math.isnan(first):
+            parser.feed(data)
+            if parser.content and math.isnan(first):
                 first = now() - began
 
-        response = await self._call("/api/generate", {**body, "stream": True}, take, patience)
+        response = await self._call("/api/generate", {**body, "stream": True}, on_chunk, patience)
         total = now() - began
         _check(response, bytes(beginning))
-        reading = tap.end()
-        if reading.ending is not ResponseEnd.COMPLETE:
-            raise RequestError(response.status_code, reading.error or "the answer broke off")
-        return Generated(reading, None if math.isnan(first) else first, total)
+        fields = parser.end()
+        if fields.ending is not ResponseEnd.COMPLETE:
+            raise RequestError(response.status_code, fields.error or "the answer broke off")
+        return Generated(fields, None if math.isnan(first) else first, total)
 
     async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
         answer = bytearray()
@@ -105,18 +105,18 @@ class ControlClient(OllamaClient):
         _check(response, bytes(answer))
 
     async def _call(
-        self, path: str, body: Mapping[str, Any], take: Callable[[bytes], None], patience: float
+        self, path: str, body: Mapping[str, Any], on_chunk: Callable[[bytes], None], patience: float
     ) -> httpx.Response:
-        """Ask on a connection of its own: loads last for minutes, several at the same time."""
-        line = ClientSlot(self._make)
+        """Send a request on its own connection: loads take minutes and may overlap."""
+        slot = ClientSlot(self._new_client)
 
-        def make(http: httpx.AsyncClient) -> httpx.Request:
+        def build(http: httpx.AsyncClient) -> httpx.Request:
             return http.build_request("POST", path, json=dict(body), headers=self._headers())
 
         try:
-            return await self._send(line, make, take, timeout=patience)
+            return await self._send(slot, build, on_chunk, timeout=patience)
         finally:
-            await line.http.aclose()
+            await slot.http.aclose()
 
 
 def _check(response: httpx.Response, body: bytes) -> None:
@@ -128,8 +128,8 @@ def _check(response: httpx.Response, body: bytes) -> None:
     raise RequestError(response.status_code, text[:LONGEST_TEXT] or response.reason_phrase)
 
 
-def _number(seconds: float) -> int | float:
-    """Write a keep_alive as the server's JSON has it."""
+def _json_keep_alive(seconds: float) -> int | float:
+    """Return the JSON number of a keep_alive: -1 for ever, otherwise seconds."""
     if math.isinf(seconds):
         return -1
     return int(seconds) if seconds == int(seconds) else seconds

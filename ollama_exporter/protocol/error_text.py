@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the error text of an answer says about the runner behind it.
+"""Classifies an answer's error text by what happened to the runner.
 
-The texts are no contract: substrings, without case, of the servers 0.24 to 0.33.
+The texts are not a contract: these are substrings, in any case, of Ollama 0.24 to 0.33.
 """
 
 from enum import StrEnum
@@ -9,26 +9,26 @@ from typing import Final
 
 
 class Failure(StrEnum):
-    """Which kind of failure an error text reports."""
+    """What an error text reports."""
 
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
     OTHER = "other"
 
 
-# A crash's text may quote the runner's last words, and those may be "out of memory": it wins.
+# These win: a crash's text may quote the runner's last line, and that names the cause.
 OUT_OF_MEMORY: Final = ("out of memory", "out-of-memory")
 CRASHED: Final = (
     "model runner has unexpectedly stopped",
     "an error was encountered while running the model",
     "process no longer running",  # llama-server's and, before 0.30, the llama runner's
     "process has terminated",
-    "do embedding request",  # the runner hung up on the server, which answers 400
+    "do embedding request",  # the runner closed the connection; the server answers 400
 )
 
 
 def classify(text: str) -> Failure:
-    """Return what an error text reports."""
+    """Classify an error text."""
     lower = text.lower()
     if any(words in lower for words in OUT_OF_MEMORY):
         return Failure.OUT_OF_MEMORY

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets one member of a JSON object and leaves every other byte as it was. Pure.
+"""Sets one member of a JSON object and keeps every other byte as it is.
 
-Go's decoder, which the server reads with, takes a key in whatever case and the last one of several:
-so every one of them is set.
+The server's decoder (Go's) matches keys in any case and uses the last of several: all are set.
 """
 
 import json
@@ -10,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-# A string, a structural character, or a literal. Clients choose these bytes, so no byte may be read
-# twice: the quantifiers are possessive (nothing is given back), and a string without an end is one
-# token up to the end of the text. If it were no match, each quote in it would start another scan.
+# A string, a structural character or a literal. Clients choose these bytes, so no byte may be read
+# twice: the quantifiers are possessive (they never backtrack), and an unclosed string is one token
+# up to the end of the text. If it did not match, each quote in it would start another scan.
 TOKEN: Final = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL
 )
@@ -22,7 +21,7 @@ CLOSING: Final = frozenset({b"}", b"]"})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where the value of a member stands: bytes [begin, end)."""
+    """A member's key and the position of its value: bytes [begin, end)."""
 
     key: str
     begin: int
@@ -30,10 +29,10 @@ class Member:
 
 
 def members(body: bytes, begin: int = 0, end: int | None = None) -> list[Member]:
-    """Return the members of the object in a part of a body that is known to be JSON."""
+    """Return the members of the object in `body[begin:end]`, which must be valid JSON."""
     found: list[Member] = []
     depth, key, start, last = 0, b"", 0, 0
-    named = False  # a key and its colon came: what follows is the value
+    named = False  # the key and its colon were read: the value follows
     for token in TOKEN.finditer(body, begin, len(body) if end is None else end):
         mark = token[0]
         closes = mark in CLOSING
@@ -52,9 +51,9 @@ def members(body: bytes, begin: int = 0, end: int | None = None) -> list[Member]
 
 
 def set_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes | None:
-    """Set the member at a path of keys; what lacks of the path is made.
+    """Set the member at a path of keys and create what is missing of the path.
 
-    `body`: a JSON object, valid. None: something on the path is no object.
+    `body` must be a valid JSON object. Returns None if a value on the path is not an object.
     """
     return _set_member(body, 0, len(body), path, value)
 
@@ -69,7 +68,7 @@ def _set_member(
         empty = not members(body, begin, end)
         new = b"%b:%b" % (json.dumps(key).encode(), _nested(rest, value))
         return body[:at] + new + (b"" if empty else b",") + body[at:]
-    parts, at = [], 0  # joined once: a body of equal keys would be copied for each of them
+    parts, at = [], 0  # joined once, or each of many equal keys would copy the body
     for member in there:
         old = body[member.begin : member.end]
         if not rest:
@@ -94,7 +93,7 @@ def _nested(path: tuple[str, ...], value: bytes) -> bytes:
 
 
 def values_at(body: bytes, path: tuple[str, ...]) -> list[bytes]:
-    """Return the raw values at a path, in order."""
+    """Return the raw values at a path of keys, in order."""
     found = [body[m.begin : m.end] for m in members(body) if m.key.lower() == path[0]]
     if len(path) == 1:
         return found

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every form of keep_alive that the server takes, to and from seconds.
+"""Converts every form of keep_alive that the server accepts to and from seconds.
 
-In a request's JSON a number is seconds and a string is a Go duration, so `"300"` is refused; in
-OLLAMA_KEEP_ALIVE `300` is seconds. Any negative value means for ever, zero unloads at once.
+In a request's JSON a number is seconds and a string is a Go duration, so `"300"` is rejected. Any
+negative value means for ever, and zero unloads the model after the request.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Final
 
 from ollama_exporter.errors import OllamaExporterError
 
-# What Go's time.ParseDuration accepts; both spellings of micro are in Go's own table.
+# The units of Go's time.ParseDuration, with both of its micro signs.
 UNITS: Final = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -23,18 +23,18 @@ UNITS: Final = {
     "h": 3600.0,
 }
 PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
-LONGEST: Final = (2**63 - 1) / 1e9  # a Go duration is an int64 of nanoseconds: about 292 years
+LONGEST: Final = (2**63 - 1) / 1e9  # a Go duration is an int64 of nanoseconds: 292 years
 DEFAULT: Final = 300.0
 
 
 class KeepAliveError(OllamaExporterError):
-    """A keep_alive that the server refuses with 400; the text is the server's own."""
+    """A keep_alive that the server rejects with 400. The text is the server's own."""
 
 
 def parse(value: object) -> float | None:
-    """Return the seconds that a request's `keep_alive` asks for: inf for ever, None: not given.
+    """Return the seconds of a request's `keep_alive`: inf for ever, None if it has none.
 
-    Raises KeepAliveError with the server's error text for what it refuses.
+    Raises KeepAliveError, with the server's text, for what the server rejects.
     """
     if value is None:
         return None
@@ -43,7 +43,7 @@ def parse(value: object) -> float | None:
         raise KeepAliveError(f"Unsupported type: '{kind.get(type(value), type(value).__name__)}'")
     if isinstance(value, str):
         return _seconds(parse_duration(value))
-    # Beyond int64 the conversion wraps to the lowest value on amd64: the runner goes at once.
+    # Beyond int64, Go's conversion gives the lowest int64 on amd64: the runner unloads at once.
     if abs(value) > LONGEST and value > 0:
         return 0.0
     return _seconds(float(value))
@@ -52,7 +52,7 @@ def parse(value: object) -> float | None:
 def parse_duration(text: str) -> float:
     """Return the seconds of a Go duration such as `1h30m`, `-1s`, `.5m`, `0`.
 
-    Raises KeepAliveError in the words of Go's time.ParseDuration.
+    Raises KeepAliveError with the text of Go's time.ParseDuration.
     """
     quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     sign = -1.0 if text.startswith("-") else 1.0
@@ -76,19 +76,6 @@ def parse_duration(text: str) -> float:
     if total > LONGEST:
         raise KeepAliveError(f"time: invalid duration {quoted}")
     return sign * total
-
-
-def parse_environment(text: str) -> float:
-    """Return the seconds that OLLAMA_KEEP_ALIVE asks for; garbage silently means the default."""
-    text = text.strip().strip("\"'")
-    try:
-        return _seconds(parse_duration(text))
-    except KeepAliveError:
-        pass
-    try:
-        return _seconds(float(int(text)))
-    except ValueError:
-        return DEFAULT
 
 
 def render(seconds: float) -> str:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One spelling for each model name, the one that `/api/ps` uses."""
+"""Spells model names as `/api/ps` does."""
 
 from typing import Final
 
 DEFAULT_TAG: Final = "latest"
-# Prefixes that the server leaves out when it shows a name, longest first.
+# Prefixes that the server does not show, longest first.
 IMPLIED: Final = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 
 
 def normalise(name: str) -> str:
-    """Return a model name as `/api/ps` would list it: with its tag, without what is implied.
+    """Return a model name as `/api/ps` lists it: with a tag and without the default prefixes.
 
-    Case is kept: the server finds a model whatever the case, but lists the name as it was made.
+    Case is kept: the server matches names in any case but lists them as they were created.
     """
     for prefix in IMPLIED:
         if name.startswith(prefix):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request asks for, read from the first bytes of its body: model, keep_alive, options.
+"""Reads model, keep_alive and options from the beginning of a request's body.
 
-The body itself is passed on as it is; only its beginning is kept, and only until it was read.
+The body passes unchanged. Its beginning is kept until it has been read, and no longer.
 """
 
 import re
@@ -15,36 +15,36 @@ from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.json_edit import TOKEN
 from ollama_exporter.protocol.routes import Route
 
-PEEK: Final = 1 << 20  # bytes of a body that are looked at; images make bodies of many MB
-# Options that make a new runner when they differ (`needsReload`, api/types.go).
+PEEK: Final = 1 << 20  # bytes of a body that are read; images make bodies of many MB
+# Options whose change makes the server reload the model (`needsReload`, api/types.go).
 RELOADING: Final = frozenset(
     {
         *("num_ctx", "num_batch", "num_gpu", "main_gpu"),
         *("use_mmap", "num_thread", "draft_num_predict"),
     }
 )
-# Structural tokens of a cut body that are looked at: 30 ms of the event loop at worst.
+# Tokens of a cut body that are read: this bounds the work to 30 ms of the event loop.
 MOST_TOKENS: Final = 1 << 17
-# The field `model` of a form, not the end of `filename="model"`.
+# The form field `model`, but not the end of `filename="model"`.
 FORM_FIELD: Final = re.compile(rb'(?<![a-z])name=(?:"model"|model(?=[\s;]))', re.IGNORECASE)
-BLANK: Final = b"\r\n\r\n"  # ends the head of a part
+BLANK: Final = b"\r\n\r\n"  # ends the headers of a part
 LONGEST_FORM_MODEL: Final = 256  # bytes
 
 
 class RequestFields(msgspec.Struct, frozen=True):
-    """What is known of a request from its body."""
+    """What the body of a request asks for."""
 
-    model: str | None = None  # as the client wrote it; None: not found
-    keep_alive: float | None = None  # seconds, inf for ever, None: absent, or refused by the server
+    model: str | None = None  # as the client wrote it; None if not found
+    keep_alive: float | None = None  # seconds, inf for ever; None if absent or invalid
     num_ctx: int | None = None
-    has_reload_option: bool = False  # it names an option that can force a reload
-    options: tuple[tuple[str, int | bool], ...] = ()  # those of them besides num_ctx, by name
-    is_empty: bool = False  # no prompt, no messages: a preload or, with keep_alive 0, a stop
-    stream: bool | None = None  # None: absent, so the route's default
+    has_reload_option: bool = False  # an option that can cause a reload
+    options: tuple[tuple[str, int | bool], ...] = ()  # the others of those options, by name
+    is_empty: bool = False  # no prompt or messages: a preload, or with keep_alive 0 a stop
+    stream: bool | None = None  # None if absent: the route's default applies
 
     @property
     def is_stop(self) -> bool:
-        """Tell whether this is what `ollama stop` sends."""
+        """Return whether this is what `ollama stop` sends."""
         return self.is_empty and self.keep_alive == 0
 
 
@@ -54,7 +54,7 @@ class _Json(msgspec.Struct):
     keep_alive: Any = None
     options: Any = None
     stream: Any = None
-    prompt: msgspec.Raw = msgspec.Raw()  # not decoded: it is long, and none of our business
+    prompt: msgspec.Raw = msgspec.Raw()  # not decoded: long, and private
     messages: msgspec.Raw = msgspec.Raw()
 
 
@@ -64,11 +64,11 @@ NOTHING: Final = RequestFields()
 
 
 def read(route: Route, body: bytes, *, complete: bool) -> RequestFields:
-    """Read the beginning of a request's body; `complete`: that is all of it."""
+    """Read the beginning of a request's body; `complete` if that is all of it."""
     if route.multipart:
         return RequestFields(_form_model(body))
     if not complete:
-        body = _closed(body)
+        body = _whole_members(body)
     try:
         fields = _JSON.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -83,7 +83,7 @@ def read(route: Route, body: bytes, *, complete: bool) -> RequestFields:
 
 def _native(route: Route, fields: _Json, *, complete: bool) -> dict[str, Any]:
     seconds = None
-    with suppress(keepalive.KeepAliveError):  # the server refuses it: 400, no runner is asked
+    with suppress(keepalive.KeepAliveError):  # the server rejects it with 400
         seconds = keepalive.parse(fields.keep_alive)
     options = fields.options if isinstance(fields.options, dict) else {}
     context = options.get("num_ctx")
@@ -103,7 +103,7 @@ def _native(route: Route, fields: _Json, *, complete: bool) -> dict[str, Any]:
 
 
 def _form_model(body: bytes) -> str | None:
-    """Return the first value of the field `model`; each byte is searched once."""
+    """Return the first value of the form field `model`. Each byte is searched once."""
     at = 0
     while field := FORM_FIELD.search(body, at):
         blank = body.find(BLANK, field.end())
@@ -116,10 +116,10 @@ def _form_model(body: bytes) -> str | None:
     return None
 
 
-def _closed(beginning: bytes) -> bytes:
-    """Return an object of the whole top-level members in the beginning of a longer one.
+def _whole_members(beginning: bytes) -> bytes:
+    """Return an object of the top-level members that are complete in the beginning of a body.
 
-    The limit cuts off its last member. One pass: time grows with the length, whatever the bytes.
+    One pass: time is linear in the length, whatever the bytes.
     """
     depth, end = 0, 0
     for token in islice(TOKEN.finditer(beginning), MOST_TOKENS):

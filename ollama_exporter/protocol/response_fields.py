@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of an answer says, in each of the shapes that the server speaks.
+"""Reads tokens, durations and errors from the last record of an answer, in each API's format.
 
-Durations become seconds here; absent ones stay None, because the server omits zeros as well.
+Durations become seconds here. An absent one stays None: the server omits zeros too.
 """
 
 from enum import StrEnum
@@ -16,23 +16,23 @@ Number = int | float | None
 
 
 class ResponseEnd(StrEnum):
-    """How an answer ended, as far as its own bytes tell."""
+    """How the body of an answer ended."""
 
-    COMPLETE = "complete"  # its terminal marker came, and nothing behind it
-    TRAILING = "trailing"  # records came behind the final one
-    ERROR = "error"  # it carries an error, whatever its status says
-    UNFINISHED = "unfinished"  # no terminal marker, or done:false
-    UNREAD = "unread"  # compressed, too long, or of a shape that is not looked into
+    COMPLETE = "complete"  # with its final record
+    TRAILING = "trailing"  # records followed the final one
+    ERROR = "error"  # with an error, whatever the status
+    UNFINISHED = "unfinished"  # without a final record, or with done:false
+    UNREAD = "unread"  # compressed, too long, or of an unknown format
 
 
 class ResponseFields(msgspec.Struct, frozen=True):
-    """What the bytes of one answer said. Durations in seconds, None: not said."""
+    """What the body of an answer says. Durations are in seconds; None if absent."""
 
     ending: ResponseEnd
-    model: str | None = None  # as the answer spells it
-    remote: bool = False  # it ran on another host, so nothing was loaded here
-    finish: str | None = None  # why it ended, in the server's own word
-    error: str | None = None  # to be classified, never to be logged: it may quote the request
+    model: str | None = None  # in the spelling of the answer
+    remote: bool = False  # a cloud model: nothing was loaded on this server
+    finish: str | None = None  # the finish reason, in the server's own word
+    error: str | None = None  # never logged: it may quote the prompt
     total: float | None = None
     load: float | None = None
     prompt_eval: float | None = None
@@ -69,7 +69,7 @@ class _Incomplete(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """The fields of all shapes; no two give one name different types."""
+    """The fields of all formats. No two formats use one name for different types."""
 
     model: str | None = None
     error: Any = None
@@ -105,16 +105,16 @@ UNREAD: Final = ResponseFields(ResponseEnd.UNREAD)
 UNFINISHED: Final = ResponseFields(ResponseEnd.UNFINISHED)
 
 
-def record(line: bytes) -> _Record | None:
-    """Decode one record; None: it is not one."""
+def decode_record(line: bytes) -> _Record | None:
+    """Decode one record, or return None if it is not one."""
     try:
         return _RECORD.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def inner(line: bytes) -> _Record | None:
-    """Decode an event that wraps its record as `response` or `message`."""
+def decode_event(line: bytes) -> _Record | None:
+    """Decode an event that has its record in `response` or `message`."""
     try:
         event = _EVENT.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -122,25 +122,25 @@ def inner(line: bytes) -> _Record | None:
     return event.response or event.message
 
 
-def whole(body: Body, content: bytes) -> ResponseFields:
+def read_object(body: Body, content: bytes) -> ResponseFields:
     """Read an answer that is one JSON object."""
-    found = record(content)
+    found = decode_record(content)
     if found is None:
         return UNFINISHED if body is not Body.OPAQUE else UNREAD
-    reading = of(found)
-    if reading.ending is ResponseEnd.ERROR:
-        return reading
+    fields = fields_of(found)
+    if fields.ending is ResponseEnd.ERROR:
+        return fields
     finished = {
         Body.NATIVE: found.done is True,
         Body.OPENAI: bool(found.choices),
         Body.RESPONSES: found.status in ("completed", "incomplete"),
         Body.ANTHROPIC: found.stop_reason is not None,
     }.get(body, True)
-    return reading if finished else replace(reading, ending=ResponseEnd.UNFINISHED)
+    return fields if finished else replace(fields, ending=ResponseEnd.UNFINISHED)
 
 
-def of(found: _Record) -> ResponseFields:
-    """Read one record of any shape; its ending is an error or complete."""
+def fields_of(found: _Record) -> ResponseFields:
+    """Return the fields of a final record of any format; its ending is ERROR or COMPLETE."""
     usage = found.usage or _Usage()
     details = usage.prompt_tokens_details or usage.input_tokens_details or _TokenDetails()
     error = _error_text(found.error)
@@ -178,7 +178,7 @@ def _error_text(error: object) -> str | None:
     match error:
         case None | "":
             return None
-        case {"message": str(text)}:  # OpenAI's and Anthropic's shape
+        case {"message": str(text)}:  # OpenAI and Anthropic
             return text
         case str(text):
             return text

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table: method and path of a request -> what the server does with it.
+"""The table of the server's routes: method and path -> what a request on it does.
 
-Paths of the servers 0.9 to 0.33 (facts: `server/routes.go`). What is not in it is `other`: it
-passes, and its path never becomes a label.
+From `server/routes.go` of Ollama 0.9 to 0.33. Any other request is `other`: it passes, and its path
+never becomes a label.
 """
 
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from typing import Final
 
 
 class Body(Enum):
-    """Which shape the answers of a route have; `protocol/tap.py` has a reader for each."""
+    """The format of a route's answers; `stream_parsers.py` has a parser for each."""
 
-    OPAQUE = auto()  # not looked into
-    NATIVE = auto()  # NDJSON or one object, ended by done:true with durations
-    EMBED = auto()  # one object without done
-    OPENAI = auto()  # chat and text completions, ended by [DONE] when streamed
-    RESPONSES = auto()  # OpenAI's newer API, ended by response.completed or its like
-    ANTHROPIC = auto()  # ended by message_stop when streamed
+    OPAQUE = auto()  # not parsed
+    NATIVE = auto()  # NDJSON or one object; the last record has done:true and durations
+    EMBED = auto()  # one object without `done`
+    OPENAI = auto()  # chat and text completions; a stream ends with [DONE]
+    RESPONSES = auto()  # OpenAI's Responses API; a stream ends with response.completed or similar
+    ANTHROPIC = auto()  # Anthropic's Messages API; a stream ends with message_stop
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row. `label`: the value of the metrics' label `route`."""
+    """A route. `label` is the value of the label `route`."""
 
     label: str
     body: Body = Body.OPAQUE
-    runs: bool = False  # it needs a runner: what it waits for is measured
-    native: bool = False  # takes keep_alive and options
-    multipart: bool = False  # its model is a field of a form
+    runs: bool = False  # its requests need a runner
+    native: bool = False  # its requests accept keep_alive and options
+    multipart: bool = False  # its requests are forms, with the model in a field
 
 
 OTHER: Final = Route("other")
@@ -63,7 +63,7 @@ _UNMEASURED: Final = {
     "/api/delete": ("DELETE",),
     "/v1/models": ("GET",),
 }
-_BENEATH: Final = {
+_BY_PREFIX: Final = {
     "/api/blobs/": (("POST", "HEAD"), Route("/api/blobs")),
     "/v1/models/": (("GET",), Route("/v1/models")),
 }
@@ -72,17 +72,19 @@ _TABLE: Final = {
     **{(method, path): Route(path) for path, methods in _UNMEASURED.items() for method in methods},
 }
 LABELS: Final = tuple(
-    sorted({route.label for route in [*_TABLE.values(), *(r for _, r in _BENEATH.values()), OTHER]})
+    sorted(
+        {route.label for route in [*_TABLE.values(), *(r for _, r in _BY_PREFIX.values()), OTHER]}
+    )
 )
 
 
 def route_of(method: str, target: str) -> Route:
-    """Return the route of a request; `target` as in its request line."""
+    """Return the route of a request. `target`: as in the request line."""
     path = target.partition("?")[0]
     route = _TABLE.get((method, path))
     if route is not None:
         return route
-    for prefix, (methods, beneath) in _BENEATH.items():
+    for prefix, (methods, by_prefix) in _BY_PREFIX.items():
         if path.startswith(prefix) and method in methods:
-            return beneath
+            return by_prefix
     return OTHER

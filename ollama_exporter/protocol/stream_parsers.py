@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of answers as they pass: pure, incremental, one class for each framing.
+"""Parsers of answers as they pass, one class for each framing.
 
-Any chunking of the same bytes gives the same reading. Records end at the line feed and nowhere
-else (U+2028 is legal inside a JSON string). A reader costs a few searches for a chunk and decodes
-only records that can be the last: the markers hold quotes, which inside a JSON string are escaped.
+Every chunking of the same bytes gives the same result. A line feed is the only end of a record
+(U+2028 is legal inside a JSON string). A parser searches each chunk a few times and decodes only
+records that can be the last. Its markers contain quotes, which are escaped inside a JSON string.
 """
 
 from typing import Final, Protocol
@@ -19,25 +19,25 @@ from ollama_exporter.protocol.response_fields import (
 )
 from ollama_exporter.protocol.routes import Body
 
-LONGEST: Final = 8 << 20  # bytes of one record that are kept: `context` lists every token's id
+LONGEST: Final = 8 << 20  # bytes of a record that are kept; `context` lists every token id
 DONE: Final = b'"done":true'
 ERROR: Final = b'"error"'
 
 
 class StreamParser(Protocol):
-    """Reads one answer."""
+    """Parses the body of one answer."""
 
-    content: bool  # something that a model said came; final and error records do not count
+    content: bool  # a record with output came; final records and errors are not output
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body, of any length."""
+        """Parse the next bytes of the body, of any length."""
 
     def end(self) -> ResponseFields:
-        """Say what the answer was; the body has ended, in full or not."""
+        """Return what the answer says, after its body has ended, complete or not."""
 
 
 def parser_for(body: Body, *, content_type: str, content_encoding: str) -> StreamParser:
-    """Return the reader for an answer by the fields of its head."""
+    """Return the parser for an answer with these headers."""
     kind = content_type.partition(";")[0].strip().lower()
     if content_encoding.strip().lower() not in ("", "identity"):
         return Unread()
@@ -47,22 +47,22 @@ def parser_for(body: Body, *, content_type: str, content_encoding: str) -> Strea
 
 
 class Unread:
-    """An answer that is not looked into."""
+    """Parses nothing: the answer's format is unknown."""
 
     content = False
 
     def feed(self, data: bytes) -> None:
-        """Let it pass."""
+        """Ignore the bytes."""
 
     def end(self) -> ResponseFields:
-        """Say nothing."""
+        """Return that the answer was not read."""
         return UNREAD
 
 
 class Json:
-    """One object, decoded when it is there as a whole."""
+    """Parses an answer that is one object, at its end."""
 
-    content = False  # it comes when all of it is done: there is no first token in it
+    content = False  # the object comes at once, so there is no time to the first token
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -70,7 +70,7 @@ class Json:
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Keep it, within the bound."""
+        """Keep the bytes, up to the limit."""
         self._size += len(data)
         if self._size <= LONGEST:
             self._parts.append(data)
@@ -78,36 +78,36 @@ class Json:
             self._parts.clear()
 
     def end(self) -> ResponseFields:
-        """Decode it."""
+        """Decode the object."""
         if self._size > LONGEST:
             return UNREAD
-        return response_fields.whole(self._body, b"".join(self._parts))
+        return response_fields.read_object(self._body, b"".join(self._parts))
 
 
 class _Lines:
-    """Puts lines together; what they mean is the framing's."""
+    """Splits an answer into lines; a subclass parses them."""
 
     __slots__ = ("_overlong", "_parts", "_size", "content")
 
     def __init__(self) -> None:
         self.content = False
-        self._parts: list[bytes] = []  # of a line whose end has not come
+        self._parts: list[bytes] = []  # of an incomplete line
         self._size = 0
-        self._overlong = False  # a line was longer than what is kept
+        self._overlong = False  # a line exceeded the limit
 
     def feed(self, data: bytes) -> None:
-        """Pass on whole lines; keep the rest."""
+        """Parse complete lines and keep the rest."""
         if self._size:
             first = data.find(b"\n") + 1
             self._keep(data[:first] if first else data)
             if not first:
                 return
-            self._rest()
+            self._parse_kept()
             data = data[first:]
         cut = data.rfind(b"\n") + 1
         if cut:
             lines = data if cut == len(data) else data[:cut]
-            self._take(lines if cut <= LONGEST else self._short(lines))
+            self._parse_lines(lines if cut <= LONGEST else self._without_overlong(lines))
         if cut < len(data):
             self._keep(data[cut:])
 
@@ -119,26 +119,26 @@ class _Lines:
             self._overlong = True
             self._parts.clear()
 
-    def _rest(self) -> None:
-        """Pass on the line that was put together."""
+    def _parse_kept(self) -> None:
+        """Parse the line that came in pieces."""
         line, self._parts = b"".join(self._parts), []
         self._size = 0
         if line:
-            self._take(line)
+            self._parse_lines(line)
 
-    def _short(self, lines: bytes) -> bytes:
-        """Drop what would have been dropped had it come in pieces."""
+    def _without_overlong(self, lines: bytes) -> bytes:
+        """Drop the lines that would exceed the limit if they came in pieces."""
         every = lines.split(b"\n")
         short = [line for line in every if len(line) < LONGEST]
         self._overlong |= len(short) < len(every)
         return b"\n".join(short)
 
-    def _take(self, lines: bytes) -> None:
+    def _parse_lines(self, lines: bytes) -> None:
         raise NotImplementedError
 
 
 class Ndjson(_Lines):
-    """The native streams: one record a line, the last one has done:true."""
+    """Parses native streams: one record a line; the last one has done:true."""
 
     __slots__ = ("_error", "_final", "_trailing")
 
@@ -148,29 +148,29 @@ class Ndjson(_Lines):
         self._error: ResponseFields | None = None
         self._trailing = False
 
-    def _take(self, lines: bytes) -> None:
+    def _parse_lines(self, lines: bytes) -> None:
         if self._final is None and DONE not in lines and ERROR not in lines:
             self.content = self.content or not lines.isspace()
         else:
             for line in lines.split(b"\n"):
                 if line.strip():
-                    self._weigh(line)
+                    self._parse_record(line)
 
-    def _weigh(self, line: bytes) -> None:
+    def _parse_record(self, line: bytes) -> None:
         if self._final is not None:
             self._trailing = True
             return
-        found = response_fields.record(line) if DONE in line or ERROR in line else None
+        found = response_fields.decode_record(line) if DONE in line or ERROR in line else None
         if found is not None and found.done:
-            self._final = response_fields.of(found)
+            self._final = response_fields.fields_of(found)
         elif found is not None and found.error:
-            self._error = response_fields.of(found)
+            self._error = response_fields.fields_of(found)
         else:
             self.content = True
 
     def end(self) -> ResponseFields:
-        """Say what the final record said, or that there was none."""
-        self._rest()
+        """Return the fields of the final record or of an error."""
+        self._parse_kept()
         if self._error is not None:
             return self._error
         if self._final is None:
@@ -179,17 +179,17 @@ class Ndjson(_Lines):
 
 
 class _Events(_Lines):
-    """Server-sent events. Keeps the latest line of each kind that matters, unread until the end."""
+    """Keeps the latest line with each marker of a stream of server-sent events."""
 
     __slots__ = ("_kept",)
-    KEEP: tuple[bytes, ...] = ()  # markers of lines that are kept
-    CONTENT: bytes = b""  # in a line with something that the model said
+    KEEP: tuple[bytes, ...] = ()  # markers of the lines that are kept
+    CONTENT: bytes = b""  # the marker of a line with output
 
     def __init__(self) -> None:
         super().__init__()
         self._kept: dict[bytes, bytes] = {}
 
-    def _take(self, lines: bytes) -> None:
+    def _parse_lines(self, lines: bytes) -> None:
         if not self.content:
             self.content = self.CONTENT in lines
         for marker in self.KEEP:
@@ -199,40 +199,40 @@ class _Events(_Lines):
                 line = lines[begin : end if end >= 0 else len(lines)]
                 self._kept[marker] = line.partition(b":")[2].strip()
 
-    def _reading(self, marker: bytes) -> ResponseFields | None:
-        found = response_fields.record(self._kept[marker]) if marker in self._kept else None
-        return None if found is None else response_fields.of(found)
+    def _fields(self, marker: bytes) -> ResponseFields | None:
+        found = response_fields.decode_record(self._kept[marker]) if marker in self._kept else None
+        return None if found is None else response_fields.fields_of(found)
 
     def _without_end(self) -> ResponseFields:
-        failed = self._reading(ERROR)
+        failed = self._fields(ERROR)
         if failed is not None and failed.ending is ResponseEnd.ERROR:
             return failed
         return UNREAD if self._overlong else UNFINISHED
 
 
 class ChatEvents(_Events):
-    """Chat and text completions of OpenAI: `data:` lines, the last one is [DONE]."""
+    """Parses OpenAI's chat and text completions; the last `data:` line is [DONE]."""
 
     __slots__ = ()
-    USAGE: Final = b'"usage"'  # text completions carry zeros in each: the last one counts
+    USAGE: Final = b'"usage"'  # text completions have zeros in all chunks but the last
     FINISH: Final = b'"finish_reason":"'
     LAST: Final = b"data: [DONE]"
     CONTENT = b'"choices":[{'
     KEEP = (USAGE, FINISH, LAST, ERROR)
 
     def end(self) -> ResponseFields:
-        """Join the chunk that names the finish with the one that names the usage."""
-        self._rest()
+        """Join the chunk with the finish reason and the one with the usage."""
+        self._parse_kept()
         if self.LAST not in self._kept:
             return self._without_end()
-        usage, finish = self._reading(self.USAGE), self._reading(self.FINISH)
+        usage, finish = self._fields(self.USAGE), self._fields(self.FINISH)
         if usage is None:
             return finish or ResponseFields(ResponseEnd.COMPLETE)
         return usage if finish is None else replace(usage, finish=finish.finish)
 
 
 class ResponseEvents(_Events):
-    """Responses of OpenAI: ended by the event that carries the whole answer."""
+    """Parses OpenAI's Responses API; the last event has the whole answer."""
 
     __slots__ = ()
     ENDS: Final = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"')
@@ -240,17 +240,19 @@ class ResponseEvents(_Events):
     KEEP = (*ENDS, ERROR)
 
     def end(self) -> ResponseFields:
-        """Read the answer out of its last event."""
-        self._rest()
+        """Return the fields of the last event's answer."""
+        self._parse_kept()
         for marker in self.ENDS:
-            found = response_fields.inner(self._kept[marker]) if marker in self._kept else None
+            found = (
+                response_fields.decode_event(self._kept[marker]) if marker in self._kept else None
+            )
             if found is not None:
-                return response_fields.of(found)
+                return response_fields.fields_of(found)
         return self._without_end()
 
 
 class MessageEvents(_Events):
-    """Messages of Anthropic: the model in the first event, the counts in the last but one."""
+    """Parses Anthropic's Messages API: model in the first event, usage in the last but one."""
 
     __slots__ = ()
     START: Final = b'"message_start"'
@@ -260,13 +262,14 @@ class MessageEvents(_Events):
     KEEP = (START, DELTA, STOP, ERROR)
 
     def end(self) -> ResponseFields:
-        """Join the two; the counts of the first one are an estimate and not used."""
-        self._rest()
+        """Join the two events. The usage of the first is an estimate and is not used."""
+        self._parse_kept()
         if self.STOP not in self._kept:
             return self._without_end()
-        start = response_fields.inner(self._kept[self.START]) if self.START in self._kept else None
-        said = self._reading(self.DELTA) or ResponseFields(ResponseEnd.COMPLETE)
-        return replace(said, model=None if start is None else start.model)
+        kept = self._kept.get(self.START)
+        start = None if kept is None else response_fields.decode_event(kept)
+        fields = self._fields(self.DELTA) or ResponseFields(ResponseEnd.COMPLETE)
+        return replace(fields, model=None if start is None else start.model)
 
 
 STREAMED: Final[dict[tuple[Body, str], type[StreamParser]]] = {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, tolerant decoding of the server's answers.
+"""Decodes the server's answers, typed and tolerant.
 
-Unknown fields never break a poll, absent ones get an honest default; what is no listing at all is
-a TargetError. Times become Unix seconds here and nowhere else.
+Unknown fields are ignored and absent ones have defaults. An answer that is not a listing at all is
+a TargetError. Times become Unix seconds here.
 """
 
 import math
@@ -17,10 +17,10 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.blobs import weights_of
 from ollama_exporter.protocol.model_names import normalise
 
-# keep_alive -1 is announced as now + 2^63-1 ns: the year 2318.
+# With keep_alive -1, `expires_at` is now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Go's int64; beyond it a float cannot hold what Python's int can
+# Go's int64
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 T = TypeVar("T")
 
@@ -29,12 +29,12 @@ T = TypeVar("T")
 class RunningModel:
     """One entry of `/api/ps`.
 
-    `expires_at` is Unix seconds on the *server's* clock, `math.inf` for never (year > 2200).
-    Sizes are bytes, `context` tokens per slot (None: older servers do not say).
+    `expires_at` is in Unix seconds of the *server's* clock, `math.inf` for never (year > 2200).
+    Sizes are in bytes. `context` is in tokens per slot, None for servers that do not list it.
     """
 
-    name: str  # normalised: with its tag
-    digest: str  # 64 hex characters, of the manifest
+    name: str  # normalised, with its tag
+    digest: str  # of the manifest, 64 hex characters
     expires_at: float
     size: int = 0
     size_vram: int = 0
@@ -46,13 +46,13 @@ class RunningModel:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells two entries apart: one name may be listed with two digests."""
+        """Name and digest: one name may be listed with two digests."""
         return (self.name, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """One entry of `/api/tags`: `size` is bytes on disk; a `remote` one never runs here."""
+    """One entry of `/api/tags`. `size` is in bytes on disk; a `remote` model runs elsewhere."""
 
     name: str
     digest: str
@@ -116,7 +116,7 @@ def decode_ps(body: bytes) -> tuple[RunningModel, ...]:
 
 
 def models_from(listing: object) -> tuple[RunningModel, ...]:
-    """Read an answer of `/api/ps` that is JSON objects already, as recordings keep it."""
+    """Convert a parsed answer of `/api/ps`, as recordings keep it."""
     try:
         return _running(msgspec.convert(listing, _Ps).models or ())
     except msgspec.ValidationError as err:
@@ -142,7 +142,7 @@ def decode_version(body: bytes) -> str:
 
 
 def decode_show(body: bytes) -> str | None:
-    """Decode the weights of an answer of `/api/show`; None: it names no blob.
+    """Decode the weights blob of an answer of `/api/show`, or None if it names none.
 
     Raises TargetError(malformed).
     """
@@ -150,9 +150,9 @@ def decode_show(body: bytes) -> str | None:
 
 
 def parse_time(text: str | None) -> float:
-    """Return Unix seconds of Go's time format: RFC 3339, any zone, 0 to 9 digits of fraction.
+    """Return the Unix seconds of a Go time: RFC 3339, any zone, 0 to 9 digits of fraction.
 
-    Never is `math.inf`; Go's zero time, and an absent one, is 0.0. Raises TargetError(malformed).
+    Never is `math.inf`. Go's zero time and an absent one are 0.0. Raises TargetError(malformed).
     """
     if not text or text.startswith("0001-"):
         return 0.0

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's log as a file, laid beside a recording."""
+"""Reads the server's log from a file, to replay it together with a recording."""
 
 import gzip
 import zlib
 from pathlib import Path
-from typing import Final
 
 from ollama_exporter.errors import RecordingError
 from ollama_exporter.host.log.patterns import LONGEST_LINE, read
+from ollama_exporter.recordings.format import GZIP
 from ollama_exporter.residency.facts import LogSaid
 
-GZIP: Final = b"\x1f\x8b"
 
+def read_server_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
+    """Read a server's log, plain or gzip; a journal that mixes several services works as well.
 
-def read_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
-    """Read the log of a server, plain or gzip, also as a journal that mixes several streams.
-
-    Lines that are not known say nothing; without `debug` neither do those of that level. Each fact
-    has the moment that its line bears, in Unix seconds. Raises RecordingError with the number of
-    the line at which the file cannot be read.
+    Unknown lines are skipped, and those of level debug unless `debug`. A fact has the moment that
+    its line states, in Unix seconds. Raises RecordingError with the number of the bad line.
     """
     facts: list[LogSaid] = []
     number = 0
@@ -36,7 +33,7 @@ def read_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
                 if fact is not None:
                     facts.append(fact)
     except (OSError, EOFError) as err:
-        raise RecordingError(number, f"cannot be read: {err}") from err
+        raise RecordingError(path, number, f"cannot be read: {err}") from err
     except zlib.error as err:
-        raise RecordingError(number, f"damaged gzip data: {err}") from err
+        raise RecordingError(path, number, f"damaged gzip data: {err}") from err
     return tuple(sorted(facts, key=lambda fact: fact.at))

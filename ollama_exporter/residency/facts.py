@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tracker is told: polls, requests, processes, lines of the log, each with its moment.
+"""What the tracker is given: polls, requests, processes, lines of the log, each with its moment.
 
 Every moment is in seconds on one timeline: Unix time when the exporter started plus monotonic time
-since, so that a stepped wall clock moves nothing. Only `Snapshot.date` and
+since, so that a step of the wall clock moves nothing. Only `Snapshot.date` and
 `RunningModel.expires_at` are on the server's clock.
 """
 
@@ -28,7 +28,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PollFailed:
-    """A poll without a usable answer. Never an unload."""
+    """A poll without a usable answer. It is never an unload."""
 
     started: float
     ended: float
@@ -49,7 +49,7 @@ class RequestStarted:
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswered:
-    """The first byte of its body came: its runner is loaded."""
+    """The first byte of its answer came, so its runner is loaded."""
 
     at: float
     id: Hashable
@@ -57,7 +57,7 @@ class RequestAnswered:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """A request ended: answered in full, failed, or left by its client."""
+    """A request ended: it was answered in full, it failed, or its client left."""
 
     at: float
     id: Hashable
@@ -66,7 +66,7 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class ProcessesSeen:
-    """From now on processes can be seen, or no longer. Only then does an absence mean something.
+    """Processes can be seen from now on, or no longer. An absence means something only if they can.
 
     After `seen` the watcher reports every process that exists, with the same `at`.
     """
@@ -77,7 +77,7 @@ class ProcessesSeen:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStarted:
-    """A process of the server's was born. `at` is when it was noticed, `born` its birth."""
+    """A process of the server was born. `at` is when it was noticed, `born` its birth."""
 
     at: float
     born: float
@@ -87,7 +87,7 @@ class ProcessStarted:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """That process died. `alive`: when it was last known to live; None: noticed at once."""
+    """A process ended. `alive`: when it was last known to live; None: noticed at once."""
 
     at: float
     pid: int
@@ -96,7 +96,7 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class WeightsNamed:
-    """`/api/show` said which weights a name stands for now."""
+    """`/api/show` says which weights a name stands for now."""
 
     at: float
     model: str
@@ -104,32 +104,32 @@ class WeightsNamed:
 
 
 class LogKind(StrEnum):
-    """What a line of the server's log says; `host/log/patterns.py` has the wording."""
+    """What a line of the server's log means. `host/log/patterns.py` has the wording."""
 
     SERVER_STARTED = "server_started"
     LOAD_STARTED = "load_started"  # weights, num_ctx (of one slot)
     LOAD_DONE = "load_done"  # seconds: the only true load time; no name
-    LOAD_FAILED = "load_failed"  # weights where they are known: failed, or its client left
-    ROOM_WANTED = "room_wanted"  # a load needs memory: something is about to be evicted; no name
+    LOAD_FAILED = "load_failed"  # or its client left; weights where they are known
+    ROOM_WANTED = "room_wanted"  # a load needs memory, so a model is about to be evicted; no name
     OUT_OF_MEMORY = "out_of_memory"  # weights: of the runner that failed
-    RUNNER_DIED = "runner_died"  # by itself; no name
-    # only at debug level; each has the pid of its runner, most its model and weights
-    SET_UP = "set_up"  # loaded: the first request is served
+    RUNNER_DIED = "runner_died"  # ended by itself; no name
+    # only at debug level; each has the pid of its runner, most have its model and weights
+    SET_UP = "set_up"  # loaded, the first request is served
     IDLE = "idle"  # seconds: the keep-alive in effect
-    IDLE_AT_ZERO = "idle_at_zero"  # keep-alive 0, or condemned while it was busy
+    IDLE_AT_ZERO = "idle_at_zero"  # keep-alive 0, or chosen to unload while it was busy
     TIMER_EXPIRED = "timer_expired"
-    EVICTING = "evicting"  # condemned, to make room or to be reloaded
+    EVICTING = "evicting"  # chosen to unload, for room or for a reload
     RELOADING = "reloading"  # other options, or it does not answer; EVICTING follows
-    EXPIRING = "expiring"  # whatever the cause, its unload begins
-    KILLED = "killed"  # its process is told to go; from 0.30 on, a dead one is not
-    CLOSED = "closed"  # before 0.30: likewise, and also when a request found it dead
+    EXPIRING = "expiring"  # its unload begins, whatever the cause
+    KILLED = "killed"  # its process is killed; from 0.30 on, only if it is not dead yet
+    CLOSED = "closed"  # before 0.30: the same, and also when a request found it dead
     REMOVED = "removed"  # its process is dead and it is off the list
-    SHUT_DOWN = "shut_down"  # the server ends in order
+    SHUT_DOWN = "shut_down"  # the server shuts down
 
 
 @dataclass(frozen=True, slots=True)
 class LogSaid:
-    """A line of the server's log. `at`: when it was read; `written`: the line's own moment."""
+    """A line of the server's log. `at`: when it was read; `written`: its own moment."""
 
     at: float
     kind: LogKind

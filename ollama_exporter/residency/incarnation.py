@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One incarnation of a model as the polls show it, and what its deadline says.
 
-`expires_at` (E below) is written when the last request ends, or by a stop; until it is written for
-the first time it is the moment of the poll plus the keep-alive, so it slides. An eviction never
-writes it. A runner that was condemned before it was ever idle shows E = now.
+`expires_at` (E below) is written when the last request ends, or by a stop. Until it is written for
+the first time it slides: it is the moment of the poll plus the keep-alive. An eviction never writes
+it. A runner that is to be unloaded before it was ever idle shows E = now (sched.go:337-348, 1778).
 """
 
 import math
@@ -12,36 +12,30 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency import timings
+from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.facts import Snapshot
 
 Key = tuple[str, str]  # name and digest
 
-NEAR: Final = 0.05  # the answer is made somewhere within the poll: E = now up to this
-CLOCK_ERROR: Final = 0.1  # of the server's clock against ours, once corrected
-SLIDE_ERROR: Final = 0.02  # two polls see a sliding E move by the time between them, up to this
-ABOVE_NOW: Final = 0.5  # farther ahead than this E slides at a keep-alive, not at zero
-SIZE_TOLERANCE: Final = 0.05  # two loads of one model differ a little in size
-EFFECT: Final = 0.7  # from a cause that a request shows to what it causes
-FORGIVEN_AFTER: Final = 6.0  # a renewal this long after a condemnation takes it back
-FORGIVEN_AFTER_OOM: Final = 30.0  # those condemned together leave one by one, 5 s apart
+SIZE_TOLERANCE: Final = 0.05  # two loads of one model differ in size by less than this share
 
 
 @dataclass(frozen=True, slots=True)
-class Condemnation:
-    """A cause that a seen request gave for the end of a runner."""
+class RequestedUnload:
+    """A request seen gave a runner this reason to be unloaded."""
 
     reason: Reason
     at: float
     since: float  # when that request began
-    evidence: str
+    evidence: Evidence
 
 
 @dataclass(slots=True)
 class Incarnation:
-    """One incarnation, from the first poll that listed it. Moments on our timeline."""
+    """A model from the first poll that listed it to its unload. Moments are on our timeline."""
 
-    model: RunningModel
+    model: RunningModel  # as last listed
     since: float | None  # start of the last answered poll without it; None: found at the first
     first_seen: float  # start of the first poll that listed it
     seen: float  # start of the last one
@@ -49,18 +43,18 @@ class Incarnation:
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
     slid: bool = False  # E may have slid at a positive distance
-    slides: bool = False  # two polls have seen it slide: its distance is the keep-alive
-    at_now: bool = False  # E = now: condemned before it was ever idle
-    condemned_after: float | None = None  # start of the last poll before E = now was seen, and of
-    condemned_at: float | None = None  # the first that showed it
+    slides: bool = False  # two polls saw it slide: its distance is the keep-alive
+    at_now: bool = False  # E = now: it is to be unloaded, and was never idle
+    due_after: float | None = None  # start of the last poll before E = now was seen, and of the
+    due_at: float | None = None  # first one that showed it
     beside_idle: bool | None = None  # another runner was idle when E = now was first seen
     changed_at: float | None = None  # start of the first poll that showed this E, once written
-    stopped_at: float | None = None  # E was set to a moment between two polls
+    stopped_at: float | None = None  # E was set back to a moment between two polls
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
     last_use: float | None = None  # end of the last request known
-    crashed_at: float | None = None  # a request to it failed with a crash text
-    condemned: Condemnation | None = None
+    crashed_at: float | None = None  # a request to it failed with a crash message
+    requested_unload: RequestedUnload | None = None
 
     @property
     def key(self) -> Key:
@@ -69,40 +63,44 @@ class Incarnation:
 
     @property
     def keep_alive(self) -> float | None:
-        """Seconds in effect as far as known, inf for never. A request's value sticks."""
+        """Seconds in effect as far as known, inf for never. The value of a request sticks."""
         return self.revealed if self.requested is None else self.requested
 
     def reloaded(self, model: RunningModel) -> bool:
-        """Tell whether what is listed now cannot be the same runner: other context or size."""
+        """Return whether the model listed now is another runner: other context or size."""
         grown = abs(model.size - self.model.size) > SIZE_TOLERANCE * max(1, self.model.size)
         return model.context != self.model.context or grown
 
     def kept_deadline(self, model: RunningModel) -> bool:
-        """Tell whether it is listed with the same E, to the nanosecond: the same runner surely.
+        """Return whether it is listed with the same E, to the nanosecond: it is the same runner.
 
-        For ever looks the same after a reload; but that takes longer than most restarts hide.
+        "For ever" looks the same after a reload, but a reload takes longer than most restarts hide.
         """
         return model.expires_at == self.model.expires_at
 
     def early(self, left: float) -> float | None:
-        """Return how long before its deadline it left; None: E says nothing, it was now."""
+        """Return how long before its deadline it left. None: E was now and says nothing."""
         if self.at_now or self.model.expires_at <= 0:
             return None
         return max(0.0, self.deadline() - left)
 
     @property
     def promised(self) -> float | None:
-        """E as the last request known has set it, unless others were under way. None: not known."""
+        """E as the last known request set it, if no other was running. None: not known."""
         if self.last_use is None or not self.requested:
             return None
         return self.last_use + self.requested
 
     def deadline(self) -> float:
-        """Return E as last listed, or what a later end of a seen request must have made it."""
-        if self.last_use is None or not self.requested or self.last_use <= self.seen - EFFECT:
+        """Return E as last listed, or as the end of a seen request must have set it since."""
+        if (
+            self.last_use is None
+            or not self.requested
+            or self.last_use <= self.seen - timings.EFFECT
+        ):
             return self.expires
         later = self.last_use + self.requested
-        if self.last_use > self.seen + CLOCK_ERROR:  # no poll has shown it yet, sooner or later
+        if self.last_use > self.seen + timings.CLOCK_ERROR:  # no poll has shown it yet
             return later
         return max(self.expires, later) if later > self.seen else self.expires
 
@@ -110,7 +108,7 @@ class Incarnation:
 def begin(
     model: RunningModel, poll: Snapshot, *, since: float | None, epoch: int, expires: float
 ) -> Incarnation:
-    """Start a life at the first poll that lists it; `expires`: its E on our timeline."""
+    """Return a new incarnation at the first poll that lists it. `expires`: E on our timeline."""
     life = Incarnation(model, since, poll.started, poll.started, expires, epoch)
     _read(life, poll, before=since, changed=True)
     life.changed_at = poll.started if life.written else None
@@ -120,49 +118,51 @@ def begin(
 def follow(
     life: Incarnation, model: RunningModel, poll: Snapshot, *, epoch: int, expires: float
 ) -> None:
-    """Take the next poll that lists it."""
+    """Continue it with the next poll that lists it."""
     changed = model.expires_at != life.model.expires_at
     moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
-    slides = changed and abs(moved - passed) <= SLIDE_ERROR + poll.ended - poll.started
+    error = timings.SLIDE_ERROR + poll.ended - poll.started
+    slides = changed and abs(moved - passed) <= error
     life.slides |= slides
     if changed:
         life.epoch = epoch
     elif life.at_now:
-        life.stopped_at = life.expires  # it was no sliding now: a stop had just set it
+        life.stopped_at = life.expires  # E did not follow the present, so a stop had just set it
     life.model, life.expires = model, expires
     life.written |= not slides
-    _read(life, poll, before=life.seen - CLOCK_ERROR, changed=changed)
+    _read(life, poll, before=life.seen - timings.CLOCK_ERROR, changed=changed)
     if life.written and (changed or life.changed_at is None):
         life.changed_at = poll.started
     life.seen = poll.started
     if changed and life.written and life.expires > poll.ended:
-        _forgive(life, poll.started)
+        _withdraw(life, poll.started)
 
 
 def note_company(lives: Collection[Incarnation], poll: Snapshot) -> None:
-    """Note who is condemned beside an idle one: the scheduler would have taken that one."""
+    """Note which are to be unloaded beside an idle one: the scheduler would have evicted that."""
+    idle = [life for life in lives if life.written and life.expires > poll.ended]
     for life in lives:
         if life.at_now and life.beside_idle is None:
-            others = (other for other in lives if other is not life)
-            life.beside_idle = any(x.written and x.expires > poll.ended for x in others)
+            life.beside_idle = any(other is not life for other in idle)
 
 
 def _read(life: Incarnation, poll: Snapshot, *, before: float | None, changed: bool) -> None:
-    """Draw what E alone says; `before`: an E earlier than that was not set between two polls."""
-    # an E that stays while a poll passes it is an ordinary deadline: now would have moved
-    if changed and poll.started - NEAR <= life.expires <= poll.ended + NEAR:
+    """Read what E alone says. `before`: an E earlier than this was not set between two polls."""
+    # An E that stays while a poll passes it is an ordinary deadline: "now" would have moved on.
+    near = timings.ANSWER_ERROR
+    if changed and poll.started - near <= life.expires <= poll.ended + near:
         if not life.at_now:
-            life.condemned_after = None if life.seen >= poll.started else life.seen
-            life.condemned_at = poll.started
+            life.due_after = None if life.seen >= poll.started else life.seen
+            life.due_at = poll.started
         life.at_now, life.written = True, False
     elif life.written:
         life.at_now = False
-    if changed and before is not None and before < life.expires < poll.started - NEAR:
+    if changed and before is not None and before < life.expires < poll.started - near:
         life.stopped_at, life.written, life.at_now = life.expires, True, False
     elif changed and life.written and life.expires > poll.ended:
-        life.stopped_at = None  # a request ended with a positive keep-alive: it lives on
+        life.stopped_at = None  # a request ended with a positive keep-alive, so it goes on
     sliding = not life.written and not life.at_now
-    life.slid |= not life.written and life.expires > poll.ended + ABOVE_NOW
+    life.slid |= not life.written and life.expires > poll.ended + timings.ABOVE_NOW
     if math.isinf(life.expires):
         life.revealed = math.inf
     elif life.slides and life.slid and sliding:
@@ -173,9 +173,11 @@ def _read(life: Incarnation, poll: Snapshot, *, before: float | None, changed: b
         life.revealed = None
 
 
-def _forgive(life: Incarnation, now: float) -> None:
-    """Take a condemnation back: a request ended after it, and the runner was given more time."""
-    if life.condemned is not None:
-        oom = life.condemned.reason is Reason.OUT_OF_MEMORY
-        if now > life.condemned.at + (FORGIVEN_AFTER_OOM if oom else FORGIVEN_AFTER):
-            life.condemned = None
+def _withdraw(life: Incarnation, now: float) -> None:
+    """Withdraw a requested unload: a request ended long after it and gave the runner more time."""
+    asked = life.requested_unload
+    if asked is not None:
+        dropped = asked.reason is Reason.OUT_OF_MEMORY
+        wait = timings.OUT_OF_MEMORY_QUEUE if dropped else timings.BEHIND_ANOTHER
+        if now > asked.at + wait:
+            life.requested_unload = None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to poll next. Pure; docs/unload-reasons.md says what each extra poll buys.
+"""When to poll next. Pure. docs/unload-reasons.md explains what each extra poll is for.
 
-Extra polls lie where the list is about to change, so that an unload is seen between two polls
-which tell its reason: on both sides of a deadline, after a removal delayed by another one, more
-often while models are being thrown out, and at once when a request or a process says so.
+Extra polls lie where the list is about to change, so that an unload is seen between two polls that
+tell its reason: on both sides of a deadline, after a removal that another one delayed, more often
+while models are being evicted, and at once when a request or a process says so.
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.residency.events import View
+from ollama_exporter.residency.timings import BEHIND_ANOTHER
 
 BEFORE_DEADLINE: Final = 0.6
 AFTER_DEADLINE: Final = 0.8
-AFTER_MEMORY_WAIT: Final = 6.2  # a removal may trail its deadline by a wait of 5 s and a kill
+AFTER_REMOVAL: Final = 0.2  # the poll after the latest moment at which a removal may come
 BURST_INTERVAL: Final = 5.0
-BURST_TIME: Final = 600.0  # after an early unload: who is evicted once is evicted again
-LEAST_GAP: Final = 1.0  # between polls that a fact asks for
+BURST_TIME: Final = 600.0  # after an early unload: a model that was evicted is evicted again
+LEAST_GAP: Final = 1.0  # between polls that a request asks for
 LEAST_ALIGNED_GAP: Final = 0.4
-LEAST_URGENT_GAP: Final = 0.4  # a death tells most if the listing at that moment is known
-AFTER_DEATH: Final = 0.02
-AFTER_FACT: Final = 0.05  # the server needs a moment to act on what the fact announced
-BACK_OFF: Final = 2.0  # seconds after the first failure, doubled by each further one
+LEAST_URGENT_GAP: Final = 0.4  # an exit says most if the listing at that moment is known
+AFTER_EXIT: Final = 0.02
+AFTER_REQUEST: Final = 0.05  # the server needs a moment to act on what the request announced
+BACK_OFF: Final = 2.0  # after the first failure, doubled by each further one
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
 
 
@@ -39,7 +40,7 @@ def next_poll(
 ) -> float:
     """Return the moment of the next poll, on the timeline of the facts.
 
-    `failures`: failed polls in a row (0: the last one was answered). `jitter`: in [0, 1), drawn by
+    `failures`: failed polls in a row; 0 if the last one was answered. `jitter`: in [0, 1), drawn by
     the caller; 0 gives the exact schedule.
     """
     step = cadence.interval
@@ -52,15 +53,15 @@ def next_poll(
     if cadence.aligned:
         due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])
     if view.asked is not None:
-        due = min(due, max(view.asked + AFTER_FACT, last_started + LEAST_GAP))
+        due = min(due, max(view.asked + AFTER_REQUEST, last_started + LEAST_GAP))
     if view.urgent is not None:
-        due = min(due, max(view.urgent + AFTER_DEATH, last_started + LEAST_URGENT_GAP))
+        due = min(due, max(view.urgent + AFTER_EXIT, last_started + LEAST_URGENT_GAP))
     return due
 
 
 def _aligned(deadlines: Iterable[float], *, after: float) -> Iterable[float]:
     """Yield the moments around known deadlines that are still to come."""
     for deadline in deadlines:
-        for offset in (-BEFORE_DEADLINE, AFTER_DEADLINE, AFTER_MEMORY_WAIT):
+        for offset in (-BEFORE_DEADLINE, AFTER_DEADLINE, BEHIND_ANOTHER + AFTER_REMOVAL):
             if deadline + offset > after:
                 yield deadline + offset

@@ -1,67 +1,113 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses: what one poll listed and the next did not, until their reasons are settled.
+"""Unloads that only polls show: what one poll listed and the next did not.
 
-And what the losses rest on: how much room the server has, and which newcomers can have wanted it.
+And what their reasons rest on: how much memory the server has, and which newcomers can have wanted
+theirs. All unloads of one poll share one `Gap`, so that a long listing costs no square of it.
 """
 
-from collections import deque
+import heapq
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key
 
-SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free besides
-MIN_LOAD: Final = 2.0  # an eviction, the wait for memory and a load take longer than this
-MEMORY_WAIT: Final = 5.5  # between two unloads of one condemnation, with the kill
+SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The oldest request that waited for a load when the model vanished."""
+    """The oldest request that was waiting for a load when the model left."""
 
     request: SeenRequest
-    own: bool  # for the very model that vanished: other options, or it had crashed
+    own: bool  # for the very model that left: other options, or it had crashed
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Gap:
+    """The time between the last poll that listed some models and the first that did not."""
+
+    high: float  # end of the first answered poll without them
+    stayed: frozenset[Key] = frozenset()  # listed before and after
+    lost: frozenset[Key] = frozenset()
+    present: tuple[RunningModel, ...] = ()  # in memory just before, as far as polls can tell
+    newcomers: frozenset[str] = frozenset()  # names that were not listed before
+
+
+@dataclass(slots=True, eq=False)
 class PollUnload:
     """An unload whose reason is not settled yet. It happened within [low, high]."""
 
     life: Incarnation
     low: float  # start of the last poll that listed it
-    high: float  # end of the first answered poll that did not
-    stayed: frozenset[Key]  # listed before and after
-    together: frozenset[Key]  # lost in the same interval
-    present: tuple[RunningModel, ...]  # in memory just before it, as far as polls can tell
-    arrivals: dict[Key, RunningModel] = field(default_factory=dict)  # the first after (or with) it
+    gap: Gap
+    arrivals: Mapping[Key, RunningModel] = field(default_factory=dict)  # the first to appear next
     arrived: float | None = None  # end of the last poll before them
+    needless: bool = False  # they are known to fit beside all that was loaded before
     demand: Demand | None = None
-    loaded: tuple[SeenRequest, ...] = ()  # requests whose loads began and ended within the bounds
-    busy: bool = False  # a request seen was being served by it
-    newcomers: frozenset[str] = frozenset()  # names that were not listed before it
-    needless: bool = False  # the arrivals are known to fit beside all that was loaded before it
+    served: tuple[SeenRequest, ...] = ()  # requests whose loads began and ended within the bounds
+    busy: bool = False  # it was serving a request
+
+    @property
+    def high(self) -> float:
+        """End of the first answered poll that did not list it."""
+        return self.gap.high
 
     @property
     def key(self) -> Key:
-        """Name and digest of what was lost."""
+        """Name and digest of the model."""
         return self.life.model.key
 
     @property
     def name(self) -> str:
-        """Name of what was lost."""
+        """Name of the model."""
         return self.life.model.name
+
+    @property
+    def others_lost(self) -> int:
+        """How many others were lost in the same gap."""
+        return len(self.gap.lost) - (self.key in self.gap.lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many models, their sum, and the two largest of them."""
+
+    count: int
+    total: float
+    largest: tuple[float, float]
+
+    @classmethod
+    def of(cls, models: Iterable[RunningModel]) -> Self:
+        """Add up the sizes of some models."""
+        sizes = [model.size for model in models]
+        first, second = (*heapq.nlargest(2, sizes), 0, 0)[:2]
+        return cls(len(sizes), sum(sizes), (first, second))
+
+    def plus(self, model: RunningModel) -> "Sizes":
+        """Add one of which only the sum matters."""
+        return Sizes(self.count + 1, self.total + model.size, self.largest)
+
+    def without(self, model: RunningModel | None) -> "Sizes":
+        """Leave one of them out."""
+        if model is None:
+            return self
+        first, second = self.largest
+        largest = (second, 0.0) if model.size == first else (first, second)
+        return Sizes(self.count - 1, self.total - model.size, largest)
 
 
 class Room:
     """How much the server has been seen to hold: a lower bound of what it can.
 
-    Before a load the scheduler wants the newcomer to fit into 80 % of what is free, so a listing
-    shows more room than its sum: whoever came last had a quarter of its size to spare.
+    Before a load the scheduler wants the newcomer to fit into 80 % of what is free. So a listing
+    shows more room than its sum: the model loaded last had a quarter of its size to spare.
     """
 
     def __init__(self) -> None:
@@ -69,34 +115,68 @@ class Room:
         self._bytes = 0.0
 
     def observe(self, models: Iterable[RunningModel], newcomers: Iterable[RunningModel]) -> None:
-        """Take a listing and which of it is new since the one before."""
+        """Learn from a listing and from what is new in it."""
         sizes = [model.size for model in models]
         self._most = max(self._most, len(sizes))
         spare = min((SPARE * model.size for model in newcomers), default=0.0)
         self._bytes = max(self._bytes, sum(sizes) + spare)
 
     def fits(self, held: Iterable[RunningModel], newcomers: Iterable[RunningModel]) -> bool:
-        """Tell whether the server is known to load these beside those."""
-        new = [model.size for model in newcomers]
-        sizes = [*(model.size for model in held), *new]
-        return len(sizes) <= self._most and sum(sizes) + SPARE * max(new, default=0) <= self._bytes
+        """Return whether the server is known to load the newcomers beside what it holds."""
+        return self.holds(Sizes.of(held), Sizes.of(newcomers))
+
+    def holds(self, held: Sizes, new: Sizes) -> bool:
+        """Return the same for models that are known by their sizes only."""
+        total = held.total + new.total + SPARE * new.largest[0]
+        return held.count + new.count <= self._most and total <= self._bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """What appeared after a gap, and the sizes that tell whether its room was needed."""
+
+    models: Mapping[Key, RunningModel]
+    new: Sizes
+    held: Sizes  # beside what was lost
+    one_each: bool  # one of those lost together may have been enough for all of it
 
 
 class PollUnloads:
-    """The pending losses, and their matching with what is loaded after them."""
+    """The pending unloads, and which of the models loaded after them wanted their room."""
 
     def __init__(self) -> None:
-        self.pending: list[PollUnload] = []
         self.room = Room()
-        self.swift = False  # a newcomer is listed in the instant that room is made for it
-        self._settled: deque[PollUnload] = deque(maxlen=REMEMBERED)
-        self._vacant = 0  # losses whose room nobody has taken yet, as far as is seen
+        self.swift = False  # a newcomer is listed in the instant in which room is made for it
+        self._pending: dict[int, PollUnload] = {}  # by identity, in order of time
+        self._settled: deque[PollUnload] = deque()
+        self._needless: Counter[tuple[float, float]] = Counter()  # their bounds
+        self._vacant = 0  # unloads whose room nothing has taken yet, as far as polls show
 
-    def settle(self, loss: PollUnload, *, expired: bool) -> None:
-        """Take a loss from the pending ones."""
-        self.pending.remove(loss)
-        if not expired:
-            self._settled.append(loss)
+    @property
+    def pending(self) -> list[PollUnload]:
+        """Those whose reason is not settled, oldest first."""
+        return list(self._pending.values())
+
+    def add(self, unload: PollUnload) -> None:
+        """Add an unload."""
+        self._pending[id(unload)] = unload
+
+    def settle(self, unload: PollUnload, *, expired: bool) -> None:
+        """Remove an unload from the pending ones."""
+        del self._pending[id(unload)]
+        if expired:
+            self._forget(unload)
+            return
+        self._settled.append(unload)
+        if len(self._settled) > REMEMBERED:
+            self._forget(self._settled.popleft())
+
+    def _forget(self, unload: PollUnload) -> None:
+        if unload.needless:
+            bounds = unload.low, unload.high
+            self._needless[bounds] -= 1
+            if not self._needless[bounds]:
+                del self._needless[bounds]
 
     def match(
         self,
@@ -106,24 +186,54 @@ class PollUnloads:
         *,
         last: float,
     ) -> None:
-        """Give what a poll lists anew to the losses that can have made room for it.
+        """Give what a poll lists anew to the unloads that can have made room for it.
 
-        `last`: start of the answered poll before. Older losses are served first; what found room
+        `last`: start of the answered poll before. Older unloads are served first; what found room
         needs no victim; and a load takes time, unless the server is swift.
         """
         newcomers = [model for key, model in arrived.items() if key not in before]
         room = self.room.fits(before.values(), newcomers)
-        older = any(loss.high < poll.ended for loss in self.pending)
-        for loss in [x for x in self.pending if not x.arrivals]:
-            slow = not self.swift and loss.high - loss.low < MIN_LOAD
-            if loss.high == poll.ended and (older or room or slow):
-                continue  # usually loaded before the loss: its own evictor is still to come
-            fresh = {key: model for key, model in arrived.items() if key not in loss.stayed}
-            idle = loss.life.written or loss.life.at_now
-            if not fresh and (self.swift or not idle):
-                continue  # a reload of what stayed: the newcomer that wanted room is still to come
-            loss.arrivals, loss.arrived = fresh or dict(arrived), last
-            loss.needless = self._needless(loss)
+        older = any(unload.high < poll.ended for unload in self._pending.values())
+        matches: dict[tuple[int, bool], _Match | None] = {}
+        for unload in self._pending.values():
+            if unload.arrivals:
+                continue
+            slow = not self.swift and unload.high - unload.low < timings.LEAST_LOAD
+            if unload.high == poll.ended and (older or room or slow):
+                continue  # usually loaded before the unload: its own evictor is still to come
+            patient = self.swift or not (unload.life.written or unload.life.at_now)
+            same = id(unload.gap), patient
+            if same not in matches:
+                matches[same] = self._match(unload.gap, arrived, patient=patient)
+            found = matches[same]
+            if found is not None:
+                self._give(unload, found, last)
+
+    def _match(
+        self, gap: Gap, arrived: Mapping[Key, RunningModel], *, patient: bool
+    ) -> _Match | None:
+        """Return what of the arrivals can have wanted the room of a gap. None: nothing yet."""
+        fresh = {key: model for key, model in arrived.items() if key not in gap.stayed}
+        if not fresh and patient:
+            return None  # a reload of what stayed: what wanted the room is still to come
+        models = fresh or dict(arrived)
+        one_each = self.swift and len(gap.lost) > len(models)  # which one is not known
+        held = (
+            model
+            for model in gap.present
+            if model.key not in gap.lost and not (one_each and model.key in models)
+        )
+        return _Match(models, Sizes.of(models.values()), Sizes.of(held), one_each)
+
+    def _give(self, unload: PollUnload, found: _Match, last: float) -> None:
+        """Note what appeared next, and whether it would have fitted beside the model that left."""
+        unload.arrivals, unload.arrived = found.models, last
+        new, held = found.new.without(found.models.get(unload.key)), found.held
+        if not (found.one_each and unload.key in found.models):
+            held = held.plus(unload.life.model)
+        unload.needless = new.count > 0 and self.room.holds(held, new)
+        if unload.needless:
+            self._needless[unload.low, unload.high] += 1
 
     def count(
         self,
@@ -133,9 +243,9 @@ class PollUnloads:
         *,
         last: float,
     ) -> None:
-        """Learn from a listing how fast a newcomer follows on a loss."""
+        """Learn from a listing how fast a newcomer follows an unload."""
         gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
-        if gone and came and not self._vacant and poll.ended - last < MIN_LOAD:
+        if gone and came and not self._vacant and poll.ended - last < timings.LEAST_LOAD:
             self.swift = True
         taken = came if self._vacant else came - gone
         self._vacant = max(0, self._vacant - max(0, taken)) + (
@@ -146,29 +256,15 @@ class PollUnloads:
         """Forget whose room is vacant: the server began anew."""
         self._vacant = 0
 
-    def left_with_needless(self, loss: PollUnload) -> bool:
-        """Tell whether another left within one memory wait of it that nobody needed to leave.
+    def left_with_needless(self, unload: PollUnload) -> bool:
+        """Return whether another left within one memory wait of it whose room was not needed.
 
-        An out-of-memory condemns all at once, and they go one wait after the other.
+        An out-of-memory drops all models at once, and they leave one wait after the other.
         """
+        own = (unload.low, unload.high) if unload.needless else None
         return any(
-            other.needless
-            and other is not loss
-            and other.low - loss.high <= MEMORY_WAIT
-            and loss.low - other.high <= MEMORY_WAIT
-            for other in [*self.pending, *self._settled]
+            low - unload.high <= timings.MEMORY_WAIT
+            and unload.low - high <= timings.MEMORY_WAIT
+            and (count > 1 or (low, high) != own)
+            for (low, high), count in self._needless.items()
         )
-
-    def _needless(self, loss: PollUnload) -> bool:
-        """Tell whether the arrivals are known to fit beside it and all that stayed.
-
-        Of those lost in one interval one may have been enough, and which is not known.
-        """
-        strangers = [model for key, model in loss.arrivals.items() if key != loss.key]
-        one_each = self.swift and len(loss.together) >= len(loss.arrivals)
-        held = [
-            model
-            for model in loss.present
-            if model.key not in loss.together and not (one_each and model.key in loss.arrivals)
-        ]
-        return bool(strangers) and self.room.fits(held, strangers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the tracker outlives its process: the lives and when they were last seen."""
+"""What of the tracker outlives its process: the incarnations and when they were last seen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ class Habit:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The tracker's lives; `last` without its models, the lives have them."""
+    """The incarnations. `last` has no models, because the incarnations have them."""
 
     last: Snapshot | None
     lives: tuple[Incarnation, ...]
@@ -34,17 +34,17 @@ class Saved:
 
 
 def save(last: Snapshot | None, lives: Iterable[Incarnation], known: Iterable[str]) -> Saved:
-    """Return a copy: the lives go on."""
-    # The server's clock is learned anew, and epoch 0 is the first that will be.
+    """Return a copy: the incarnations go on."""
+    # The server's clock is learned anew, and its first epoch is 0.
     copies = tuple(replace(life, epoch=0) for life in lives)
     return Saved(None if last is None else replace(last, models=()), copies, tuple(known))
 
 
 def to_builtins(saved: Saved) -> dict[str, Any]:
-    """Return what JSON can hold, but for infinities."""
+    """Return it as JSON can hold it, except for infinities."""
     return dict(msgspec.to_builtins(saved))
 
 
 def from_builtins(loaded: object) -> Saved:
-    """Read it back. Raises msgspec.ValidationError."""
+    """Return what was saved. Raises msgspec.ValidationError."""
     return msgspec.convert(loaded, Saved)

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's clock, as its Date headers show it.
 
-An uncorrected half second costs 14 points of accuracy (docs/unload-reasons.md), and the header's
-resolution is a whole second: so each answer only bounds the offset, and the bounds of several
-answers are intersected.
+An uncorrected half second costs 14 points of accuracy (docs/unload-reasons.md). The header counts
+whole seconds, so each answer only bounds the offset; the bounds of several answers are intersected.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-# A step of the server's clock shows as bounds that no longer meet; rounding never opens such a gap.
-TOLERANCE: Final = 0.05
-# Clocks drift apart: 50 ppm is what an undisciplined quartz does.
-DRIFT: Final = 50e-6
-# A second old of history per step is enough: deadlines are announced at most hours ahead.
-KEPT_STEPS: Final = 16
+from ollama_exporter.residency.timings import CLOCK_DRIFT, CLOCK_STEP
+
+KEPT_STEPS: Final = 16  # deadlines are announced hours ahead at most, and clocks rarely step
 
 
 @dataclass(slots=True)
-class Bounds:
+class ClockBounds:
     """The offset (server minus ours, seconds) lies within [low, high] as of the moment `at`."""
 
     low: float
@@ -26,7 +22,7 @@ class Bounds:
     at: float
 
     def estimate(self) -> float:
-        """Return the likeliest offset: none where none is possible, else the middle.
+        """Return the likeliest offset: 0 where it is possible, else the middle.
 
         Machines are synchronised, or are the same machine, far more often than not.
         """
@@ -37,7 +33,7 @@ class ServerClock:
     """Translates the server's moments into ours. Each step of its clock begins a new epoch."""
 
     def __init__(self) -> None:
-        self._epochs: list[Bounds] = []
+        self._epochs: list[ClockBounds] = []
         self._first = 0  # number of the oldest epoch that is kept
 
     @property
@@ -46,22 +42,22 @@ class ServerClock:
         return self._first + max(0, len(self._epochs) - 1)
 
     def observe(self, date: float, *, started: float, ended: float) -> None:
-        """Take the Date header (whole seconds, cut off) of an answer that took [started, ended]."""
+        """Narrow the bounds by the Date header (whole seconds, truncated) of one answer."""
         low, high = date - ended, date + 1.0 - started
         if self._epochs:
             known = self._epochs[-1]
-            slack = DRIFT * (ended - known.at)
+            slack = CLOCK_DRIFT * (ended - known.at)
             both = max(low, known.low - slack), min(high, known.high + slack)
-            if both[0] <= both[1] + TOLERANCE:
+            if both[0] <= both[1] + CLOCK_STEP:
                 known.low, known.high, known.at = min(both), max(both), ended
                 return
-        self._epochs.append(Bounds(low, high, ended))
+        self._epochs.append(ClockBounds(low, high, ended))
         if len(self._epochs) > KEPT_STEPS:
             del self._epochs[0]
             self._first += 1
 
     def ours(self, moment: float, epoch: int) -> float:
-        """Translate a moment that was read in `epoch`; infinities and unknown clocks pass."""
+        """Return our moment for one that was read in `epoch`. Infinity stays what it is."""
         if not self._epochs:
             return moment
         bounds = self._epochs[min(max(0, epoch - self._first), len(self._epochs) - 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of each model name now, for `/metrics` and the screens."""
+"""What is known about each model name now, for `/metrics` and the screens."""
 
 from collections.abc import Iterable, Iterator
 
@@ -20,12 +20,12 @@ def runners_at_work(view: View) -> Iterator[tuple[str, int]]:
 def states(
     known: Iterable[str], lives: Iterable[Incarnation], processes: ProcessEvidence
 ) -> tuple[ModelState, ...]:
-    """Return a state for each name that is known or loading, sorted."""
+    """Return the state of each name that is known or loading, sorted by name."""
     resident: dict[str, list[Incarnation]] = {}
     for life in lives:
         resident.setdefault(life.model.name, []).append(life)
     dead: dict[str, list[RunningModel]] = {}
-    for model in processes.census.dead.values():
+    for model in processes.matching.dead.values():
         dead.setdefault(model.name, []).append(model)
     loading = _loading(processes)
     names = sorted({*known, *loading})
@@ -44,7 +44,7 @@ def _state(
 ) -> ModelState:
     mine = sorted(lives, key=lambda life: life.first_seen)
     youngest = mine[-1] if mine else None
-    runners = [processes.census.runners.of(life.key) for life in mine]
+    runners = [processes.matching.runners.of(life.key) for life in mine]
     pids = [runner.pid for runner in runners if runner is not None]
     up = None
     if dead:
@@ -65,13 +65,13 @@ def _state(
 
 
 def _loading(processes: ProcessEvidence) -> dict[str, tuple[float, int]]:
-    """Return name -> birth and pid of processes that are not listed yet.
+    """Return name -> birth and pid of the processes that are not listed yet.
 
-    Of several names for the same weights it is the one that is asked for.
+    Of several names for the same weights, the one that is asked for is named.
     """
     found: dict[str, tuple[float, int]] = {}
-    for runner in processes.census.runners.living:
-        names = processes.census.runners.names(runner.weights)
+    for runner in processes.matching.runners.living:
+        names = processes.matching.runners.names(runner.weights)
         if runner.key is None and names:
-            found.setdefault(processes.accounts.likeliest(names), (runner.born, runner.pid))
+            found.setdefault(processes.requests.likeliest(names), (runner.born, runner.pid))
     return found

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request shim: what every wait was made of, seen from between client and server."""
+"""The request shim: it sits between client and server and measures each request."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request on its way through a shim: fed with what passes, it makes the Observation.
+"""One request and its answer on their way through a shim.
 
-Proxy and transport drive it alike. It never raises and never touches the bytes.
+The proxy and the httpx transports report what passes; the exchange measures it and makes the
+Observation. It never raises and never changes the bytes.
 """
 
 import re
@@ -29,57 +30,56 @@ Defer = Callable[[Callable[[], None]], None]
 
 
 class Sink(Protocol):
-    """Who is told of an exchange: at its begin, when more is known, at its end. Never raises."""
+    """Receives the events of exchanges. Its methods must not raise."""
 
     def on_request_start(self, exchange: "Exchange") -> None:
-        """Take that a request came."""
+        """Record that a request arrived."""
 
     def on_request_read(self, exchange: "Exchange") -> None:
-        """Take that its body was read: `model` and `asked` are set."""
+        """Record that its body was read: `model` and `request_fields` are set."""
 
     def on_response_start(self, exchange: "Exchange") -> None:
-        """Take that the first byte of a good answer's body came."""
+        """Record the first byte of the body of an answer with status 200."""
 
     def is_waiting(self, exchange: "Exchange") -> bool:
-        """Tell whether it still waits for a load, as far as is known."""
+        """Return whether it still waits for a load, as far as is known."""
 
     def on_request_end(
         self, exchange: "Exchange", response: ResponseFields, outcome: Outcome, phase: Phase | None
     ) -> None:
-        """Take that it is over; `exchange.observation` makes these a whole, if one is wanted."""
+        """Record the end, once. `exchange.observation(...)` makes the full record."""
 
     def failed(self, message: str) -> None:
-        """Take that something of ours raised; called in its handler."""
+        """Report an internal error. Called in an `except` block."""
 
 
 def call_now(call: Callable[[], None]) -> None:
-    """Call now."""
+    """Call without delay."""
     call()
 
 
 class Exchange:
-    """One request and its answer. Call the methods in order; `completed` and its like once.
+    """One request and its answer. Call the handlers in order, and one of the last four once.
 
-    Made for each request, polls of other tools included: what few of them need is a default here.
+    Every request makes one, polls of other tools included. What few of them need is a class
+    attribute.
     """
 
     request_fields: RequestFields = NOTHING
-    rewritten_fields: RequestFields | None = (
-        None  # what the server was asked instead, where a shim changed it
-    )
+    rewritten_fields: RequestFields | None = None  # what the proxy sent instead
     model: str | None = None
-    resident: bool | None = None  # at its arrival; set by the sink, like the next one
-    waits_alone = False  # nobody else waited for a load when it came
+    resident: bool | None = None  # whether the model was, at arrival; set by the sink, as the next
+    waits_alone = False  # no other request waited for a load at arrival
     status = NO_CODE
     answered_at: float | None = None  # first byte of the body
     content_at: float | None = None
     ended_at: float | None = None
-    request_bytes = 0  # bytes of the request's body
-    response_bytes = 0  # bytes of the answer's body
+    request_bytes = 0  # of the body
+    response_bytes = 0  # of the body
     has_ended = False
-    on_request: Callable[[Observation], None] | None = None  # who else is handed the observation
+    on_request: Callable[[Observation], None] | None = None  # also receives the observation
     _request_parts: list[bytes] | None = None
-    _complete = False  # the request was sent in full
+    _complete = False  # the whole request was sent
     _upload = 0.0
     _parser: StreamParser | None = None
     _awaits_content = False
@@ -95,7 +95,7 @@ class Exchange:
         traceparent: bytes = b"",
         defer: Defer = call_now,
     ) -> None:
-        """`defer` calls what would hold the bytes up: each call in order, a moment later."""
+        """`defer` runs, in order and a moment later, what would delay the bytes."""
         self._sink, self._now, self._defer = sink, now, defer
         self.route, self.method, self.id = route, method, id
         self._traceparent = traceparent
@@ -107,7 +107,7 @@ class Exchange:
     # -- the request -----------------------------------------------------------------------------
 
     def on_request_body(self, data: bytes) -> None:
-        """Take bytes of the request's body, decoded from its framing."""
+        """Record bytes of the request's body, without its framing."""
         self.request_bytes += len(data)
         if self._request_parts is not None:
             self._request_parts.append(data)
@@ -115,14 +115,14 @@ class Exchange:
                 self._read_request(complete=False)
 
     def on_request_complete(self) -> None:
-        """Take that the request was sent in full."""
+        """Record that the whole request was sent."""
         if self._request_parts is not None:
             self._upload = self._now() - self.started_at
             self._complete = True
             self._defer(self._ensure_request_read)
 
     def _ensure_request_read(self) -> None:
-        """Understand the request, unless that was done."""
+        """Read the request's body, unless that was done before."""
         if self._request_parts is not None:
             self._read_request(complete=self._complete)
 
@@ -133,14 +133,14 @@ class Exchange:
             self.request_fields = request_body.read(self.route, beginning[:PEEK], complete=complete)
             if self.request_fields.model is not None:
                 self.model = normalise(self.request_fields.model)
-        except Exception:  # noqa: BLE001 - a defect of ours must not cost the request
+        except Exception:  # noqa: BLE001 - an internal error must not cost the request
             self._sink.failed("Request could not be read")
         self._sink.on_request_read(self)
 
     # -- the answer ------------------------------------------------------------------------------
 
     def on_response_head(self, status: int, content_type: bytes, content_encoding: bytes) -> None:
-        """Take the answer's head: its status, and the values of the two fields."""
+        """Record the answer's status and the values of two headers."""
         self.status = status
         if self.route.runs:
             self._parser = parser_for(
@@ -151,7 +151,7 @@ class Exchange:
             self._awaits_content = True
 
     def on_response_body(self, data: bytes) -> None:
-        """Take bytes of the answer's body, decoded from its framing. Called for each chunk."""
+        """Record bytes of the answer's body, without its framing. Called for each chunk."""
         self.response_bytes += len(data)
         if self._parser is not None:
             try:
@@ -163,7 +163,7 @@ class Exchange:
                 self._note_times()
 
     def _note_times(self) -> None:
-        """Note the first byte and the first content; after that chunks cost no clock."""
+        """Note the times of the first byte and the first output; later chunks read no clock."""
         if self.answered_at is None:
             self.answered_at = self._now()
             if self.status == OK:
@@ -179,19 +179,17 @@ class Exchange:
     # -- the end ---------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """Take that the answer ended as its framing says."""
+        """Record that the answer ended as its framing says."""
         response = self._read_response()
         self._end(response, _outcome(self.route, self.status, response))
 
     def on_client_gone(self) -> None:
-        """Take that the client left first."""
-        if self.has_ended:  # a stream that is closed after its end
+        """Record that the client left before the end."""
+        if self.has_ended:  # the stream was closed after its end
             return
         self._ensure_request_read()
         response = self._read_response()
-        if (
-            response.ending is ResponseEnd.COMPLETE
-        ):  # it had all it wanted and did not wait for the rest
+        if response.ending is ResponseEnd.COMPLETE:  # it left after the final record
             self._end(response, _outcome(self.route, self.status, response))
             return
         if self.answered_at is not None:
@@ -204,17 +202,17 @@ class Exchange:
     def on_upstream_error(
         self, *, code: int = NO_CODE, timeout: bool = False, error: str = ""
     ) -> None:
-        """Take that the server failed; `code`: what the client was told instead of an answer."""
+        """Record that the server failed. `code`: the status that the client got instead."""
         response = self._read_response()
         if error and response.error is None:
             response = replace(response, error=error)
-        cut = self.status != NO_CODE and code == NO_CODE  # the head had passed already
+        cut = self.status != NO_CODE and code == NO_CODE  # the client had got the head
         self.status = code or self.status
         outcome = Outcome.TRUNCATED if cut else Outcome.UPSTREAM_ERROR
         self._end(response, Outcome.TIMEOUT if timeout else outcome)
 
     def on_rejected(self, code: int) -> None:
-        """Take that a shim of ours answered it itself."""
+        """Record that the proxy answered the request itself."""
         self.status = code
         self._end(UNREAD, Outcome.REJECTED)
 
@@ -239,14 +237,14 @@ class Exchange:
 
     def _finish(self, response: ResponseFields, outcome: Outcome, phase: Phase | None) -> None:
         self._ensure_request_read()
-        if self.model is None and response.model is not None:  # a compressed request, say
+        if self.model is None and response.model is not None:  # a compressed request, for example
             self.model = normalise(response.model)
         self._sink.on_request_end(self, response, outcome, phase)
 
     def observation(
         self, response: ResponseFields, outcome: Outcome, phase: Phase | None
     ) -> Observation:
-        """Return all that is known of it; for the sink, at its end."""
+        """Return the full record. For the sink, at the end."""
         return Observation(
             id=self.id,
             method=self.method.decode("latin-1"),

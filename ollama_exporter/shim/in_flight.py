@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The requests under way: who waits for a load, what was cold, how long models were idle.
-
-Pure: what was polled comes in through `Residence`, moments come with the exchanges.
-"""
+"""The requests in flight: which wait for a load, which were cold, how long models were idle."""
 
 from typing import Final, Protocol
 
@@ -14,30 +11,30 @@ from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, Observation, Outcome, Start, start_of
 
-MOST_MODELS: Final = 1024  # names whose last use is remembered; only those that were answered
+MOST_MODELS: Final = 1024  # whose last answer is remembered
 
 
 class Residence(Protocol):
-    """What polls say of models, as of the last one."""
+    """What the last poll says about models."""
 
     def canonical_name(self, name: str) -> str | None:
-        """Return an installed or listed model's own spelling; None: it is not known."""
+        """Return the server's spelling of a model's name, or None if it does not know the model."""
 
     def is_resident(self, name: str) -> bool | None:
-        """Tell whether it was listed; None: nothing is known."""
+        """Return whether the model was listed, or None if that is unknown."""
 
     def loaded_at(self, name: str) -> float | None:
-        """Return the first poll that listed the incarnation that is resident."""
+        """Return the time of the first poll that listed the resident incarnation."""
 
     def polled_at(self) -> float:
-        """Return the moment of that poll."""
+        """Return the time of the last poll."""
 
 
 class Unpolled:
-    """Nothing is known of residency: the shim inside an application."""
+    """A residence without polls: the shim inside an application."""
 
     def canonical_name(self, name: str) -> str | None:  # noqa: ARG002 - the protocol's
-        """Know no name."""
+        """Return None: no name is known."""
         return None
 
     def is_resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
@@ -49,23 +46,23 @@ class Unpolled:
         return None
 
     def polled_at(self) -> float:
-        """Return a moment before all others."""
+        """Return a time before all others."""
         return 0.0
 
 
 class InFlight:
-    """Keeps the requests under way by model."""
+    """The requests in flight, by model."""
 
     def __init__(self, residence: Residence, gaps: Gaps, *, cold: float = COLD) -> None:
         self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
-        self._answered: dict[str, float] = {}  # when a request of the model was last answered
-        self._waiting: dict[int, Exchange] = {}  # found their model not resident
+        self._answered: dict[str, float] = {}  # model -> time of its last answer
+        self._waiting: dict[int, Exchange] = {}  # their model was not resident
 
     def on_request_read(self, exchange: Exchange) -> float | None:
-        """Take a request whose model is known. Return how long the model had been idle, if it was.
+        """Add a request with a known model. Return for how long the model was idle, if it was.
 
-        Sets what was known of residency at that moment.
+        Also notes on the exchange whether the model was resident.
         """
         model = exchange.model
         if model is None:
@@ -83,10 +80,10 @@ class InFlight:
         )
 
     def _resident(self, model: str) -> bool | None:
-        """Tell whether a request that comes now finds its model loaded.
+        """Return whether a request that arrives now finds its model loaded.
 
-        Newer than a poll: an answer since then. Older servers list a model while it loads, so that
-        whoever still waits for it says that it is not there.
+        An answer since the last poll is newer evidence. Servers before 0.30 list a model while it
+        loads, so a request that still waits for it shows that it is not loaded.
         """
         if any(e.model == model and self.is_waiting(e) for e in self._waiting.values()):
             return False
@@ -96,24 +93,24 @@ class InFlight:
         return listed
 
     def is_waiting(self, exchange: Exchange) -> bool:
-        """Tell whether a request still waits for a load."""
+        """Return whether a request still waits for a load."""
         model = exchange.model
         if model is None or exchange.answered_at is not None or exchange.has_ended:
             return False
         return exchange.resident is False or self._gone(model, since=exchange.started_at)
 
     def _gone(self, model: str, *, since: float) -> bool:
-        """Tell whether a poll since then misses it: unloaded unseen, or under way to be again."""
+        """Return whether a later poll does not list the model: it was unloaded meanwhile."""
         return self.residence.polled_at() > since and self.residence.is_resident(model) is False
 
     def on_response_start(self, exchange: Exchange) -> None:
-        """Take the first byte of its answer."""
+        """Note that its model is loaded."""
         self._waiting.pop(exchange.id, None)
         if exchange.model is not None and exchange.answered_at is not None:
             self._remember(self._answered, exchange.model, exchange.answered_at)
 
     def on_request_end(self, exchange: Exchange, observation: Observation) -> Observation:
-        """Take its end. Return the observation with its start."""
+        """Remove a request. Return its observation with `start` set."""
         self._waiting.pop(exchange.id, None)
         model = exchange.model
         if model is None or not observation.route.runs:
@@ -147,12 +144,12 @@ class InFlight:
         return bool(self.waiting())
 
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
-        """Return what a cold request measured of a load; None: others may have been in its way."""
+        """Return the load time that a request measured, or None if others may have delayed it."""
         cold = observation.start is Start.COLD
         return observation.load_wait if cold and exchange.waits_alone else None
 
     def waiting(self) -> list[Waiting]:
-        """Return who waits for a load, by model; moments on the timeline."""
+        """Return the requests that wait for a load; times are on the timeline."""
         every = [e for mine in list(self._open.values()) for e in list(mine.values())]
         return [Waiting(e.model, 1, e.started_at) for e in every if e.model and self.is_waiting(e)]
 

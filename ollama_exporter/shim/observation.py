@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that is known of one request when it is over."""
+"""The full record of one finished request."""
 
 from enum import StrEnum
 from typing import Final
@@ -10,30 +10,32 @@ from ollama_exporter.protocol.request_body import NOTHING, RequestFields
 from ollama_exporter.protocol.response_fields import UNREAD, ResponseFields
 from ollama_exporter.protocol.routes import Route
 
-# A request that waited this long for a runner waited for a load (design: cold start). Warm ones
-# report up to 0.2 s; the server looks every 0.25 s whether a runner is ready, so no load is faster.
+# A request that waited this long for a runner, in seconds, was cold. Warm ones report up to 0.2 s.
+# The server checks every 0.25 s whether a new runner is ready, so no load is faster.
 COLD: Final = 0.5
 SHORTEST_LOAD: Final = 0.25
-NO_CODE: Final = 0  # no head came, and there was nobody to send one to: in-process only
-CLIENT_GONE: Final = 499  # its client left before there was a head; nginx and Ollama log it so
+NO_CODE: Final = 0  # no answer came; only in-process, where the shim sends none itself
+CLIENT_GONE: Final = (
+    499  # the client left before the answer began; nginx and Ollama log the same code
+)
 
 
 class Outcome(StrEnum):
     """How a request ended."""
 
-    ANSWERED = "answered"  # in full
-    CLIENT_GONE = "client_gone"  # its client left
-    UPSTREAM_ERROR = "upstream_error"  # 5xx, an error in the stream, or no usable answer at all
-    TRUNCATED = "truncated"  # the answer broke off, or has no end
-    QUEUE_FULL = "queue_full"  # 503 of the server: too many requests wait for a load
+    ANSWERED = "answered"  # completely
+    CLIENT_GONE = "client_gone"  # the client left
+    UPSTREAM_ERROR = "upstream_error"  # 5xx, an error in the stream, or no usable answer
+    TRUNCATED = "truncated"  # the answer broke off or has no final record
+    QUEUE_FULL = "queue_full"  # 503: too many requests wait for a load
     REJECTED = "rejected"  # 4xx
-    TIMEOUT = "timeout"  # the server was silent for longer than is waited
+    TIMEOUT = "timeout"  # the server was silent for too long
 
 
 class Phase(StrEnum):
-    """What a request was waiting for when its client left."""
+    """What a request waited for when its client left."""
 
-    WAITING = "waiting"  # for a runner: the model was not resident
+    WAITING = "waiting"  # for a load
     PREFILL = "prefill"  # for the first byte
     DECODE = "decode"  # for the rest
 
@@ -43,11 +45,11 @@ class Start(StrEnum):
 
     COLD = "cold"
     WARM = "warm"
-    UNKNOWN = "unknown"  # the answer does not say and the residency was not known
+    UNKNOWN = "unknown"  # neither the answer nor a poll tells
 
 
 class Observation(Struct, frozen=True):
-    """One finished or aborted request. Moments on the timeline, durations in seconds."""
+    """One finished or aborted request. Times are on the timeline, durations in seconds."""
 
     id: int
     method: str
@@ -58,31 +60,31 @@ class Observation(Struct, frozen=True):
     outcome: Outcome
     request_fields: RequestFields = NOTHING
     response: ResponseFields = UNREAD
-    model: str | None = None  # normalised; None: this request names none, or none was found
+    model: str | None = None  # normalised; None if the request names none
     start: Start = Start.UNKNOWN
-    phase: Phase | None = None  # of a client that left
-    first_content: float | None = None  # the first content-bearing chunk of a streamed answer
-    upload: float = 0.0  # from its begin until its body was complete
+    phase: Phase | None = None  # if the client left
+    first_content: float | None = None  # time of the first chunk with output, if streamed
+    upload: float = 0.0  # seconds until the request's body was complete
     request_bytes: int = 0  # of its body
     response_bytes: int = 0
-    trace_id: str | None = None  # of its traceparent
+    trace_id: str | None = None  # from the header traceparent
 
     @property
     def duration(self) -> float:
-        """From the request's first byte to the end."""
+        """Seconds from the request's first byte to the end."""
         return max(0.0, self.ended - self.began)
 
     @property
     def time_to_first_token(self) -> float | None:
-        """From the request's first byte to the first content; None: not streamed, or none came."""
+        """Seconds to the first output, or None if there was none or it was not streamed."""
         return None if self.first_content is None else max(0.0, self.first_content - self.began)
 
     @property
     def load_wait(self) -> float | None:
-        """Time waited for a runner; None: the answer does not say.
+        """Seconds of waiting for a runner, or None if the answer does not tell.
 
-        The server counts from the first byte of the request, so a slow upload is taken off. A
-        preload is over when its model is ready.
+        The server counts from the first byte of the request, so the upload is subtracted. A preload
+        ends when its model is ready.
         """
         if self.response.finish == "load":
             return max(0.0, self.duration - self.upload)
@@ -91,7 +93,7 @@ class Observation(Struct, frozen=True):
 
     @property
     def unaccounted(self) -> float | None:
-        """What is left of a generation's total: slot wait, templating, a slow reader."""
+        """Seconds that no phase accounts for: slot wait, templating, a slow reader."""
         r = self.response
         if r.total is None or r.eval is None:
             return None
@@ -99,9 +101,9 @@ class Observation(Struct, frozen=True):
 
     @property
     def time_per_output_token(self) -> float | None:
-        """Mean time between two tokens; the first one costs no evaluation."""
+        """Mean seconds between two output tokens; the first costs no evaluation."""
         tokens = self.response.output_tokens
-        if tokens is None or tokens < 2:  # noqa: PLR2004 - one token has no successor
+        if tokens is None or tokens < 2:  # noqa: PLR2004 - one token has no interval
             return None
         first = self.time_to_first_token
         rest = self.response.eval
@@ -111,9 +113,9 @@ class Observation(Struct, frozen=True):
 
 
 def start_of(*, load_wait: float | None, resident: bool | None, cold: float = COLD) -> Start:
-    """Tell a cold start; `resident`: as far as was known when the request came.
+    """Return whether a request was cold. `resident`: whether the model was, at arrival.
 
-    What the answer says wins over a listing, which may be older than the request.
+    The answer wins over the listing, which may be older than the request.
     """
     if load_wait is not None:
         least = SHORTEST_LOAD if resident is False else cold

@@ -86,7 +86,7 @@ class Recorder:
         try:
             with self._lock:
                 self._understood(exchange)
-            fact = tracker_facts.started(exchange)
+            fact = tracker_facts.request_started(exchange)
             if fact is not None:
                 self._reporter.fact(fact)
         except Exception:  # noqa: BLE001 - as above
@@ -97,7 +97,7 @@ class Recorder:
         try:
             with self._lock:
                 self._in_flight.on_response_start(exchange)
-            self._reporter.fact(tracker_facts.answered(exchange))
+            self._reporter.fact(tracker_facts.request_answered(exchange))
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
 
@@ -127,7 +127,7 @@ class Recorder:
                     if load is not None and seen.model is not None:
                         span = Span(seen.began, exchange.answered_at or seen.ended)
                         self._loads.by_request(seen.model, label, load, span)
-                self._reporter.fact(tracker_facts.ended(seen))
+                self._reporter.fact(tracker_facts.request_ended(seen))
                 self._on_served(seen)
             if logger.isEnabledFor(self._level):
                 self._log(seen)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From exchanges to what the residency tracker is told of requests."""
+"""Turns exchanges into facts for the residency tracker."""
 
 from typing import Final
 
@@ -9,17 +9,15 @@ from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome
 
 BROKEN: Final = frozenset({Outcome.UPSTREAM_ERROR, Outcome.TRUNCATED})
-CLOUD = (":cloud", "-cloud")  # names of models that run elsewhere (internal/modelref)
+CLOUD = (":cloud", "-cloud")  # name endings of cloud models (internal/modelref)
 
 
-def started(exchange: Exchange) -> RequestStarted | None:
-    """Return that a request will need a runner; None: it will not, or its model is not known."""
+def request_started(exchange: Exchange) -> RequestStarted | None:
+    """Return the fact that a request needs a runner, or None if it needs none on this server."""
     model = exchange.model
     if not exchange.route.runs or model is None or model.endswith(CLOUD):
         return None
-    asked = (
-        exchange.rewritten_fields or exchange.request_fields
-    )  # the server knows only what reached it
+    asked = exchange.rewritten_fields or exchange.request_fields  # what the server was asked
     return RequestStarted(
         exchange.started_at,
         exchange.id,
@@ -30,15 +28,15 @@ def started(exchange: Exchange) -> RequestStarted | None:
     )
 
 
-def answered(exchange: Exchange) -> RequestAnswered:
-    """Return that its runner is loaded."""
+def request_answered(exchange: Exchange) -> RequestAnswered:
+    """Return the fact that the runner of a request is loaded."""
     return RequestAnswered(exchange.answered_at or exchange.started_at, exchange.id)
 
 
-def ended(observation: Observation) -> RequestEnded:
-    """Return that it ended, and what its error says of the runner.
+def request_ended(observation: Observation) -> RequestEnded:
+    """Return the fact that a request ended, and what its error says about the runner.
 
-    An answer that broke off without a word may be the server's own end.
+    A broken answer without an error text is OTHER: the server itself may have ended.
     """
     error = observation.response.error
     broken = Failure.OTHER if observation.outcome in BROKEN else None

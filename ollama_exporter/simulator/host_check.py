@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Host a server answers: on loopback a foreign one gets 403, as the real server says it."""
+"""Which Host headers the server accepts. On loopback it answers a foreign one with 403.
+
+The proxy has the same rule in `shim/proxy/headers.py`. The two are written twice on purpose: a
+simulator that shares code with the proxy would share its mistakes.
+"""
 
 import ipaddress
 import socket
@@ -8,8 +12,8 @@ from typing import Final
 LOCAL_DOMAINS: Final = (".localhost", ".local", ".internal")
 
 
-def known(address: str, authority: str) -> bool:
-    """Tell whether a server that listens on an address answers requests for a host and port."""
+def is_accepted(address: str, authority: str) -> bool:
+    """Return whether a server that listens on `address` answers requests for `authority`."""
     if not ipaddress.ip_address(address).is_loopback:
         return True
     host = authority.lower()

@@ -244,7 +244,7 @@ class Simulator:
     async def _handle(self, exchange: http.HttpExchange) -> None:
         await self._ready.wait()
         request = exchange.request
-        known = host_check.known(self.config.address, request.host)
+        known = host_check.is_accepted(self.config.address, request.host)
         if not (known and cors.allowed(request.origin, host=request.host)):
             await exchange.respond(403, b"", None)
             return

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.defaults.defaults_section import Rule
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.measure.measure_model import MeasurePlan, measure
 from ollama_exporter.actions.measure.summary import Kind
 from ollama_exporter.actions.renew import RenewalOutcome
@@ -228,7 +228,7 @@ def test_keep_warm_reloads_nothing(ollama: Ollama, model: str, share: int | None
     name = model if ":" in model else f"{model}:latest"
 
     async def main() -> None:
-        keep_warm = KeepWarm((Warm(name, 3600.0),))
+        keep_warm = KeepWarm((WarmModel(name, 3600.0),))
         changes = {"ollama_timeout": 5.0, "poll_interval": 1.0, "keep_warm": keep_warm}
         async with exporting(ollama.url, **changes) as exporter:
             key = ("ollama_keep_alive_renewals_total", f"by=keep_warm,model={name}")

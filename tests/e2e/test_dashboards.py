@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.config.load import Settings
 from ollama_exporter.runtime import run
 from ollama_exporter.simulator.run_script import play
@@ -72,7 +72,7 @@ async def watched(tmp_path: Path) -> list[str]:
             poll_interval=POLL,
             expected_models=EXPECTED,
             ollama_log=str(log),
-            keep_warm=KeepWarm((Warm("absent-model:latest"),)),
+            keep_warm=KeepWarm((WarmModel("absent-model:latest"),)),
             defaults=(Rule("gemma2*", keep_alive=600.0),),
         )
         few = {"vector(5)": "vector(1)"}  # one load of a day makes a mean

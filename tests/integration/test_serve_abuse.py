@@ -134,7 +134,7 @@ async def polling(
     clock = Clock()
     poller = Poller(
         fake,
-        Tracker(),
+        Tracker(window=60.0),
         lambda: Cadence(interval),
         sinks,
         timeline=GivenTimeline(clock),
@@ -203,7 +203,7 @@ def test_a_changed_cadence_holds_at_once() -> None:
         clock = Clock()
         poller = Poller(
             fake,
-            Tracker(),
+            Tracker(window=60.0),
             lambda: Cadence(cadence[0]),
             Sinks(),
             timeline=GivenTimeline(clock),

@@ -102,7 +102,7 @@ def end_of(facts: list[Fact]) -> float:
 @settings(max_examples=60)
 @given(histories())
 def test_a_model_begins_before_it_ends_and_each_end_is_said_once(facts: list[Fact]) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     alive: dict[tuple[str, str], int] = {}
     for event in [*run(tracker, facts), *tracker.finish(end_of(facts))]:
         if isinstance(event, Found | Loaded):
@@ -129,7 +129,7 @@ def test_a_model_begins_before_it_ends_and_each_end_is_said_once(facts: list[Fac
 @settings(max_examples=40)
 @given(histories(), st.data())
 def test_looking_and_saving_change_nothing(facts: list[Fact], data: st.DataObject) -> None:
-    whole, pieces = Tracker(), Tracker()
+    whole, pieces = Tracker(window=60.0), Tracker(window=60.0)
     cut = data.draw(st.integers(0, len(facts)))
     said = run(whole, facts)
     first = run(pieces, facts[:cut])
@@ -142,7 +142,7 @@ def test_looking_and_saving_change_nothing(facts: list[Fact], data: st.DataObjec
 @settings(max_examples=40)
 @given(histories())
 def test_a_state_names_only_what_can_be_known(facts: list[Fact]) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     for fact in facts:
         tracker.observe(fact)
         for state in tracker.view().models:
@@ -152,7 +152,7 @@ def test_a_state_names_only_what_can_be_known(facts: list[Fact]) -> None:
 
 
 def test_a_thousand_births_and_deaths_in_a_minute_leave_nothing_behind() -> None:
-    tracker, said, now = Tracker(), list[Event](), 1_800_000_000.0
+    tracker, said, now = Tracker(window=60.0), list[Event](), 1_800_000_000.0
     said += tracker.observe(ProcessStarted(now, now - 100, 9, None))
     for number in range(40):
         name = f"m{number}:latest"

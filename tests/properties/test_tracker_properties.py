@@ -80,7 +80,7 @@ def end_of(facts: list[Fact]) -> float:
 
 @given(histories())
 def test_events_balance_and_each_reason_is_settled_once(facts: list[Fact]) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     said = run(tracker, facts)
     view = tracker.view()
     said += tracker.finish(end_of(facts))
@@ -97,7 +97,7 @@ def test_events_balance_and_each_reason_is_settled_once(facts: list[Fact]) -> No
 
 @given(histories())
 def test_a_model_loads_before_it_unloads_and_never_twice(facts: list[Fact]) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     begun: dict[tuple[str, str], int] = {}
     for event in [*run(tracker, facts), *tracker.finish(end_of(facts))]:
         if isinstance(event, Found | Loaded):
@@ -109,7 +109,7 @@ def test_a_model_loads_before_it_unloads_and_never_twice(facts: list[Fact]) -> N
 
 @given(histories(), st.data())
 def test_in_pieces_it_says_the_same_as_at_once(facts: list[Fact], data: st.DataObject) -> None:
-    whole, pieces = Tracker(), Tracker()
+    whole, pieces = Tracker(window=60.0), Tracker(window=60.0)
     cut = data.draw(st.integers(0, len(facts)))
     said = run(whole, facts)
     in_pieces = run(pieces, facts[:cut])
@@ -120,11 +120,11 @@ def test_in_pieces_it_says_the_same_as_at_once(facts: list[Fact], data: st.DataO
 
 @given(histories())
 def test_what_is_saved_comes_back(facts: list[Fact]) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     run(tracker, facts)
     saved = tracker.dump()
     assert from_builtins(to_builtins(saved)) == saved
-    restored = Tracker()
+    restored = Tracker(window=60.0)
     restored.restore(saved)
     assert restored.dump() == saved
 
@@ -136,7 +136,7 @@ def test_the_next_poll_is_after_the_last_and_within_the_interval(
     interval: float,
     aligned: bool,  # noqa: FBT001 - hypothesis gives it
 ) -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     run(tracker, facts)
     now = end_of(facts)
     due = next_poll(Cadence(interval, aligned), tracker.view(), last_started=now, failures=0)

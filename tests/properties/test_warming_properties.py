@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from ollama_exporter.actions.keep_warm.decide import (
     HOUR,
-    Keeper,
+    KeepWarmPlanner,
     LoadModel,
     RenewModel,
     ResidentModel,
     Situation,
 )
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.residency.events import Reason
 
 STEP = 15.0
@@ -31,7 +31,7 @@ DEEDS = st.lists(
 class Machine:
     """Room for so many models; who is loaded longest goes first. Time passes in steps."""
 
-    def __init__(self, keeper: Keeper, room: int) -> None:
+    def __init__(self, keeper: KeepWarmPlanner, room: int) -> None:
         self.keeper, self.room = keeper, room
         self.now = 0.0
         self.resident: dict[str, float] = {}  # model -> deadline
@@ -50,7 +50,7 @@ class Machine:
     def lose(self, model: str, reason: Reason, by: str | None = None) -> None:
         if self.resident.pop(model, None) is not None:
             there = list(self.resident)
-            self.keeper.unloaded(model, reason, at=self.now, by=by, beside=there)
+            self.keeper.on_unloaded(model, reason, at=self.now, by=by, resident=there)
 
     def step(self, deed: str, model: str) -> None:
         self.now += STEP
@@ -76,11 +76,11 @@ class Machine:
             case LoadModel(warm=warm):
                 assert warm.model not in self.resident
                 self.loads.append((self.now, warm.model))
-                self.keeper.done(action, at=self.now)
+                self.keeper.on_action_start(action, at=self.now)
                 self.load(warm.model, ours=True)
             case RenewModel(warm=warm):
                 assert warm.model in self.resident
-                self.keeper.done(action, at=self.now)
+                self.keeper.on_action_start(action, at=self.now)
                 deadline = self.now + warm.keep_alive
                 assert deadline > self.resident[warm.model]
                 self.resident[warm.model] = deadline
@@ -89,12 +89,12 @@ class Machine:
 
 
 def section(expected: int, most: int) -> KeepWarm:
-    warm = tuple(Warm(name, keep_alive=600.0) for name in MODELS[:expected])
+    warm = tuple(WarmModel(name, keep_alive=600.0) for name in MODELS[:expected])
     return KeepWarm(warm, grace=900.0, most_per_hour=most)
 
 
 def played(deeds: Sequence[tuple[str, int]], expected: int, room: int, most: int) -> Machine:
-    machine = Machine(Keeper(section(expected, most)), room)
+    machine = Machine(KeepWarmPlanner(section(expected, most)), room)
     for deed, index in deeds:
         before = len(machine.loads)
         machine.step(deed, MODELS[index])

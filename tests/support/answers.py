@@ -34,6 +34,11 @@ def recorded() -> dict[str, Recorded]:
     return {case["name"]: _read(case) for case in index}
 
 
+def body_of(name: str) -> bytes:
+    """Return the body of one of them."""
+    return recorded()[name].body
+
+
 def _read(case: dict[str, str]) -> Recorded:
     raw = (FOLDER / f"{case['name']}.http").read_bytes()
     head, _, body = raw.partition(b"\r\n\r\n")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine made of values: processes that are there because a test says so."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -27,6 +28,24 @@ def process(
     return Process(pid, start, start, parent, command)
 
 
+class NoWeights:
+    """A lookup that knows no weights."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+
+    def resident_weights(self) -> frozenset[str]:
+        """Return nothing."""
+        return frozenset()
+
+    def start(self) -> None:
+        """Note that the weights are needed."""
+        self.started.set()
+
+    async def catch_up(self) -> None:
+        """Do nothing."""
+
+
 @dataclass(slots=True)
 class FakeMachine:
     """A reader of processes that are listed here."""
@@ -51,7 +70,7 @@ class FakeMachine:
             return None
         return [each.pid for each in self.living.values() if each.parent == pid]
 
-    def look(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> Process | None:
         """Return a process."""
         self.looks += 1
         return self.living.get(pid)
@@ -60,8 +79,8 @@ class FakeMachine:
         """Return what it has used."""
         return Usage(1000, 0.5) if self.living.get(process.pid) == process else None
 
-    def listens(self, pid: int, host: str, port: int) -> bool | None:
-        """Tell whether it listens."""
+    def is_listening(self, pid: int, host: str, port: int) -> bool | None:
+        """Return whether it listens."""
         assert (host, port) == ("127.0.0.1", 11434)
         return self.listening.get(pid)
 

@@ -37,9 +37,9 @@ def _look(reader: ProcFs, look: str, pid: int) -> list[int]:
     if look == "everything":
         for server in reader.servers():
             reader.usage(server)
-        reader.listens(pid, "127.0.0.1", 11434)
+        reader.is_listening(pid, "127.0.0.1", 11434)
         for child in children:
-            seen = reader.look(child)
+            seen = reader.process(child)
             if seen is not None:
                 reader.usage(seen)
         reader.why_hidden()

@@ -5,22 +5,24 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.clock import Timeline
+from ollama_exporter.config.load import Settings
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim.exchange import call_now
 from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
+from ollama_exporter.shim.proxy.build import limits_of
+from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.rewriting import RewriteRules
-from ollama_exporter.shim.proxy.server import Front, Proxy
+from ollama_exporter.shim.proxy.server import Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from tests.support.exporting import Samples, parsed
 
@@ -47,16 +49,21 @@ class Proxied:
         return parsed(generate_latest(self.registry).decode())
 
 
+def limits_with(**changes: Any) -> Limits:
+    """Return the default limits with some changes."""
+    return replace(limits_of(Settings()), **changes)
+
+
 @asynccontextmanager
 async def proxied(
     url: str,
     *,
     limits: Limits | None = None,
-    front: Front | None = None,
+    frontend: Frontend | None = None,
     residence: Residence | None = None,
     tls: ssl.SSLContext | None = None,
     token: str = "",
-    amend: RewriteRules | None = None,
+    rules: RewriteRules | None = None,
     max_models: int = 100,
 ) -> AsyncIterator[Proxied]:
     """Run a proxy in front of `url` on a free port of the loopback interface."""
@@ -71,20 +78,20 @@ async def proxied(
         on_request=observations.append,
     )
     registry.register(recorder)
-    front = front or Front(any_host=True)  # tests ask for `x`
+    frontend = frontend or Frontend(any_host=True)  # tests ask for `x`
     proxy = Proxy(
         url,
         recorder,
         now=timeline.now,
-        limits=limits or Limits(shutdown_time=0.5),
-        front=front,
+        limits=limits or limits_with(shutdown_timeout=0.5),
+        frontend=frontend,
         tls=tls,
         token=(lambda: token) if token else None,
-        amend=amend,
+        rules=rules,
         defer=call_now,  # what a test asks for has been recorded
     )
     port = int(listening.getsockname()[1])
-    scheme = "https" if front.tls else "http"
+    scheme = "https" if frontend.tls else "http"
     running = Proxied(port, proxy, registry, scheme, observations, facts, errors)
     await proxy.start([listening])
     try:

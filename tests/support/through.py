@@ -5,9 +5,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.rewriting import RewriteRules
-from tests.support.proxying import Proxied, proxied
+from tests.support.proxying import Proxied, limits_with, proxied
 from tests.support.rawserver import Link, RawServer, Script, caller, rawserver
 from tests.support.wire import Message
 
@@ -18,8 +18,12 @@ ASK: Final = (
 )
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST: Final = b"0\r\n\r\n"
-HASTY: Final = Limits(
-    head_time=0.3, silence=0.3, idle_time=0.3, connect_time=0.3, shutdown_time=0.5
+HASTY: Final = limits_with(
+    head_timeout=0.3,
+    silence_timeout=0.3,
+    idle_timeout=0.3,
+    connect_timeout=0.3,
+    shutdown_timeout=0.5,
 )
 Check = Callable[[RawServer, Proxied, Link], Awaitable[None]]
 
@@ -29,12 +33,12 @@ async def through(
     check: Check,
     limits: Limits | None = None,
     *,
-    amend: RewriteRules | None = None,
+    rules: RewriteRules | None = None,
 ) -> None:
     """Run them."""
     async with (
         rawserver(script) as server,
-        proxied(server.url, limits=limits, amend=amend) as proxy,
+        proxied(server.url, limits=limits, rules=rules) as proxy,
         caller(proxy.port) as client,
     ):
         await check(server, proxy, client)

@@ -89,7 +89,7 @@ def test_a_stepped_wall_clock_moves_nothing_on_the_timeline() -> None:
 
 
 def saved() -> Saved:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     model = RunningModel("a:latest", "d", float("inf"), 5)
     tracker.observe(Snapshot(1000.0, 1000.1, (model,)))
     return tracker.dump()

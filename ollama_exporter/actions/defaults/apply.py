@@ -58,7 +58,7 @@ class DefaultsApplier:
         self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, since when
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether rules are in force."""
         return bool(self.rules.rules) or self.rules.autopilot is not None
 
@@ -71,9 +71,9 @@ class DefaultsApplier:
             if changed is not None and changed.asked.model is not None:
                 model = self._name(changed.asked.model)
                 if self._canonical(model) is not None:  # clients make names up
-                    self._acts.meet_changed(model)
+                    self._acts.init_defaults(model)
                     for each in changed.changes:
-                        self._acts.changed(model, each)
+                        self._acts.on_request_change(model, each)
         except Exception:  # noqa: BLE001 - a defect of ours must not cost the request
             self._reporter.error_once("Request could not be changed")
             return None
@@ -122,7 +122,7 @@ class DefaultsApplier:
         if wanted is None or asked.keep_alive == 0:
             self._confirmed.pop(model, None)  # this request set its own
             return
-        self._acts.meet_changed(model)
+        self._acts.init_defaults(model)
         known = self._confirmed.get(model)
         if known is not None and known[0] == wanted and self._timeline.now() < known[1] + CONFIRMED:
             return
@@ -160,7 +160,7 @@ class DefaultsApplier:
             if len(self._confirmed) > MOST_MODELS:
                 del self._confirmed[next(iter(self._confirmed))]
         if renewal.outcome is RenewalOutcome.SET:
-            self._acts.renewed(model, DEFAULTS)
+            self._acts.on_renewal(model, DEFAULTS)
             values = {"model": model, "keep_alive": render(wanted)}
             logger.info("Keep-alive set after a request", extra=values)
 

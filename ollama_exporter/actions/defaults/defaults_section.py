@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections `defaults` and `autopilot`: what the proxy sets in requests, by patterns of names."""
+"""Sections `defaults` and `autopilot`: what the proxy sets in requests, by model name pattern."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,41 +17,41 @@ LEAST_GAPS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is set for models whose name matches. Durations in seconds, inf for ever; None: not."""
+    """Values for models whose name matches. Durations in seconds, inf for ever; None: not set."""
 
-    pattern: str  # as of the shell, against the name with its tag
-    keep_alive: float | None = None  # for requests that carry none
-    num_ctx: int | None = None  # likewise
-    max_keep_alive: float | None = None  # longest that a request gets
-    max_num_ctx: int | None = None
+    pattern: str  # a shell pattern for the model name
+    keep_alive: float | None = None  # for requests without one
+    num_ctx: int | None = None  # for requests without one
+    max_keep_alive: float | None = None  # longer ones are capped
+    max_num_ctx: int | None = None  # greater ones are capped
 
     def matches(self, model: str) -> bool:
-        """Tell whether a normalised name matches."""
+        """Return whether a normalised name matches."""
         return matches(self.pattern, model)
 
 
 @dataclass(frozen=True, slots=True)
 class Autopilot:
-    """Who follows the advice, within which limits."""
+    """The models whose keep_alive follows the advice, and its limits in seconds."""
 
     models: tuple[str, ...] = ("*",)
     min: float = LOWEST
     max: float = HIGHEST
-    least_gaps: int = LEAST_GAPS  # advice that rests on fewer is not followed
+    least_gaps: int = LEAST_GAPS  # advice from fewer idle gaps is not followed
 
     def follows(self, model: str) -> bool:
-        """Tell whether a normalised name is among them."""
+        """Return whether a normalised name is one of the models."""
         return any(matches(pattern, model) for pattern in self.models)
 
 
 def matches(pattern: str, model: str) -> bool:
-    """Tell whether a name matches; without a tag in the pattern its tag does not count."""
+    """Return whether a name matches. A pattern without a tag matches all tags."""
     name = model if ":" in pattern.rsplit("/", 1)[-1] else model.rpartition(":")[0]
     return fnmatchcase(name.lower(), pattern.lower())
 
 
 def defaults(name: str, value: object) -> tuple[Rule, ...]:
-    """Accept the section. Raises ConfigError."""
+    """Parse the section. Raises ConfigError."""
     return tuple(_rule(name, key, item) for key, item in mapping.entries(name, value).items())
 
 
@@ -81,7 +81,7 @@ def _rule(name: str, pattern: str, value: object) -> Rule:
 
 
 def autopilot(name: str, value: object) -> Autopilot:
-    """Accept the section. Raises ConfigError."""
+    """Parse the section. Raises ConfigError."""
     parsed = mapping.section(
         name,
         value,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the proxy sets in a request, decided by rules and by what is resident. Pure.
+"""What the proxy sets in a request, by the rules and by what is resident. Pure.
 
-A keep_alive goes into a request only when that will load its model. One for a resident model could
-replace a longer one, or keep a busy one that was told to go: it is set afterwards, with care, by
-`acting/`. A num_ctx never goes to a model that is resident with another one: it would be reloaded.
+A keep_alive is set in a request only if that request loads its model. For a resident model it could
+replace a longer one, or keep a busy model that the scheduler wants to evict: `apply.py` renews such
+a model after the request. A num_ctx is never set for a model that is resident with another one,
+because the server would reload the model.
 """
 
 import math
@@ -28,14 +29,14 @@ NULL: Final = b"null"
 
 @dataclass(frozen=True, slots=True)
 class ResidentRunner:
-    """The runner that a request will find, as far as is known. `context`: tokens."""
+    """The runner that a request will use, as far as known. `context`: tokens."""
 
     context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleLimits:
-    """What holds for one model: its rule, and the autopilot's value where the rule has none."""
+    """The limits of one model: its rule, and the autopilot's value where the rule has none."""
 
     keep_alive: float | None = None
     num_ctx: int | None = None
@@ -43,7 +44,7 @@ class RuleLimits:
     max_num_ctx: int | None = None
 
     def wanted(self, asked: RequestFields) -> float | None:
-        """Return the keep_alive that a runner should have after such a request; None: its own."""
+        """Return the keep_alive that the runner should have after the request; None: unchanged."""
         if asked.keep_alive is None:
             return self.keep_alive
         if self.max_keep_alive is not None and asked.keep_alive > self.max_keep_alive:
@@ -53,30 +54,30 @@ class RuleLimits:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A body with what was set in it. `changes`: values of the metric's label."""
+    """A rewritten body. `changes`: values of the metric's label."""
 
     body: bytes
-    asked: RequestFields  # what the server is asked now
+    asked: RequestFields  # of the rewritten body
     changes: tuple[str, ...]
-    said: str  # for the header of the answer
+    said: str  # value of the response header
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules in force. `piloted`: what the autopilot gives a model, if it does."""
+    """The rules in force. `autopilot_value`: the keep_alive that the autopilot gives a model."""
 
     rules: tuple[Rule, ...]
     autopilot: Autopilot | None = None
-    piloted: Callable[[str], float | None] = lambda _model: None
+    autopilot_value: Callable[[str], float | None] = lambda _model: None
 
     def limits(self, model: str) -> RuleLimits | None:
-        """Return what holds for a normalised name: the first rule that matches it."""
+        """Return the limits for a normalised name. The first rule that matches counts."""
         rule = next((rule for rule in self.rules if rule.matches(model)), None)
         found = RuleLimits()
         if rule is not None:
             found = RuleLimits(rule.keep_alive, rule.num_ctx, rule.max_keep_alive, rule.max_num_ctx)
         if found.keep_alive is None and self.autopilot is not None:
-            given = self.piloted(model) if self.autopilot.follows(model) else None
+            given = self.autopilot_value(model) if self.autopilot.follows(model) else None
             found = replace(found, keep_alive=_least(given, found.max_keep_alive))
         return None if found == RuleLimits() else found
 
@@ -88,9 +89,9 @@ def _least(value: float | None, bound: float | None) -> float | None:
 def change(
     route: Route, body: bytes, rules: Rules, resident: Callable[[str], ResidentRunner | None]
 ) -> Changed | None:
-    """Set in a native request what the rules want; None: it stays as it is.
+    """Return a native request with the values that the rules set; None: it stays as it is.
 
-    `resident`: the runner that is there for a model; None: none is, as far as is known.
+    `resident`: returns a model's runner; None: no runner is known.
     """
     asked = reading.read(route, body, complete=True)
     if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
@@ -104,16 +105,16 @@ def change(
     new = body
     for edit in edits:
         spliced = json_edit.set_member(new, edit.path, edit.value)
-        if spliced is None:  # options that are no object: the server refuses them by itself
+        if spliced is None:  # options that are not an object: the server rejects the request
             return None
         new = spliced
     if not edits:
         return None
     return Changed(
         new,
-        msgspec.structs.replace(asked, **{edit.path[-1]: edit.means for edit in edits}),
+        msgspec.structs.replace(asked, **{edit.path[-1]: edit.parsed for edit in edits}),
         tuple(edit.change for edit in edits),
-        ", ".join(edit.said for edit in edits),
+        ", ".join(edit.header for edit in edits),
     )
 
 
@@ -121,9 +122,9 @@ def change(
 class _Edit:
     path: tuple[str, ...]
     value: bytes
-    means: Any  # in the words of `Asked`
+    parsed: Any  # the value of the field in `RequestFields`
     change: str
-    said: str
+    header: str
 
 
 def _keep_alive(
@@ -136,15 +137,15 @@ def _keep_alive(
         return (_set_keep_alive(limits.keep_alive, "keep_alive_default"),)
     cap = limits.max_keep_alive
     if cap is None or asked.keep_alive is None or asked.keep_alive <= cap:
-        return ()  # None: a form that the server refuses
+        return ()  # None: a form that the server rejects
     if resident is None:
         return (_set_keep_alive(cap, "keep_alive_cap"),)
     return (_Edit(KEEP_ALIVE, NULL, None, "keep_alive_cap", f"keep_alive<={render(cap)}"),)
 
 
-def _set_keep_alive(seconds: float, what: str) -> _Edit:
+def _set_keep_alive(seconds: float, change: str) -> _Edit:
     value = b"-1" if math.isinf(seconds) else b'"%b"' % render(seconds).encode()
-    return _Edit(KEEP_ALIVE, value, seconds, what, f"keep_alive={render(seconds)}")
+    return _Edit(KEEP_ALIVE, value, seconds, change, f"keep_alive={render(seconds)}")
 
 
 def _num_ctx(
@@ -152,11 +153,11 @@ def _num_ctx(
 ) -> Sequence[_Edit]:
     given = [value for value in json_edit.values_at(body, NUM_CTX) if value != NULL]
     if not given:
-        wanted, what = limits.num_ctx, "num_ctx_default"
+        wanted, change = limits.num_ctx, "num_ctx_default"
     elif asked.num_ctx is not None and asked.num_ctx > (limits.max_num_ctx or math.inf):
-        wanted, what = limits.max_num_ctx, "num_ctx_cap"
+        wanted, change = limits.max_num_ctx, "num_ctx_cap"
     else:
         return ()
     if wanted is None or (resident is not None and resident.context != wanted):
         return ()
-    return (_Edit(NUM_CTX, b"%d" % wanted, wanted, what, f"num_ctx={wanted}"),)
+    return (_Edit(NUM_CTX, b"%d" % wanted, wanted, change, f"num_ctx={wanted}"),)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section `keep-warm`: models that the operator expects to be resident, always or by a schedule."""
+"""Section `keep-warm`: models that should be resident, always or by a schedule."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,43 +13,43 @@ KEY: Final = "keep-warm"
 KEEP_ALIVE: Final = 1800.0
 GRACE: Final = 1800.0
 MOST_PER_HOUR: Final = 6
-PATIENCE: Final = 600.0
+LOAD_TIMEOUT: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
-    """A model that should be resident. `schedule` None: always; `num_ctx` None: as clients ask."""
+class WarmModel:
+    """A model of the section. `schedule` None: always; `num_ctx` None: as clients request."""
 
     model: str  # normalised
     keep_alive: float = KEEP_ALIVE  # seconds, inf for ever
     schedule: Schedule | None = None
     num_ctx: int | None = None
 
-    def expected(self, at: float) -> bool:
-        """Tell whether it should be resident at a moment, Unix seconds."""
-        return self.schedule is None or self.schedule.holds(at)
+    def is_expected(self, at: float) -> bool:
+        """Return whether the model should be resident at a time, in Unix seconds."""
+        return self.schedule is None or self.schedule.contains(at)
 
 
 @dataclass(frozen=True, slots=True)
 class KeepWarm:
     """The section. Durations in seconds. Earlier models go before later ones."""
 
-    models: tuple[Warm, ...] = ()
-    grace: float = GRACE  # after a stop nothing is done against it for so long
+    models: tuple[WarmModel, ...] = ()
+    grace: float = GRACE  # after a stop, the model is not loaded for this time
     most_per_hour: int = MOST_PER_HOUR  # loads of one model
-    patience: float = PATIENCE  # for one load
+    load_timeout: float = LOAD_TIMEOUT  # for one load
     dry_run: bool = False
 
     def expected(self, at: float) -> tuple[str, ...]:
-        """Return who should be resident at a moment, Unix seconds."""
-        return tuple(warm.model for warm in self.models if warm.expected(at))
+        """Return the models that should be resident at a time, in Unix seconds."""
+        return tuple(warm.model for warm in self.models if warm.is_expected(at))
 
 
 OFF: Final = KeepWarm()
 
 
 def keep_warm(name: str, value: object) -> KeepWarm:
-    """Accept the section. Raises ConfigError."""
+    """Parse the section. Raises ConfigError."""
     parsed = mapping.section(
         name,
         value,
@@ -61,13 +61,11 @@ def keep_warm(name: str, value: object) -> KeepWarm:
             "dry-run": parsers.flag,
         },
     )
-    if "load_timeout" in parsed:
-        parsed["patience"] = parsed.pop("load_timeout")
     return KeepWarm(**parsed)
 
 
-def _models(name: str, value: object) -> tuple[Warm, ...]:
-    models: dict[str, Warm] = {}
+def _models(name: str, value: object) -> tuple[WarmModel, ...]:
+    models: dict[str, WarmModel] = {}
     for key, item in mapping.entries(name, value).items():
         model = normalise(key)
         if model in models:
@@ -77,5 +75,5 @@ def _models(name: str, value: object) -> tuple[Warm, ...]:
             item,
             {"schedule": schedule, "keep-alive": mapping.lasting, "num-ctx": mapping.context},
         )
-        models[model] = Warm(model, **parsed)
+        models[model] = WarmModel(model, **parsed)
     return tuple(models.values())

@@ -11,14 +11,14 @@ from typing import Final
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.keep_warm.decide import (
-    HeldModel,
-    Keeper,
+    HoldReason,
+    KeepWarmPlanner,
     LoadModel,
     RenewModel,
     ResidentModel,
     Situation,
 )
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.renew import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
@@ -62,10 +62,10 @@ class KeepWarmRunner:
     ) -> None:
         self._client, self._acts, self._contexts, self._around = client, acts, contexts, around
         self._aliases = aliases
-        self._keeper = Keeper(section)
+        self._keeper = KeepWarmPlanner(section)
         self._wake = asyncio.Event()
         self._numbers = itertools.count(1)
-        self._held: dict[str, HeldModel] = {}
+        self._held: dict[str, HoldReason] = {}
         self._told: set[str] = set()  # what a dry run has said already
         self.take(section)
 
@@ -75,7 +75,7 @@ class KeepWarmRunner:
         self._told = set()
         for warm in section.models:
             self._around.reporter.expect(warm.model)
-            self._acts.meet_kept(warm.model)
+            self._acts.init_keep_warm(warm.model)
         self._wake.set()
 
     def saw(self, events: tuple[Event, ...], view: View) -> None:
@@ -88,7 +88,7 @@ class KeepWarmRunner:
                 case Unloaded():
                     name, by = event.model.name, event.by
                     at = event.not_after
-                    self._keeper.unloaded(name, event.reason, at=at, by=by, beside=resident)
+                    self._keeper.on_unloaded(name, event.reason, at=at, by=by, resident=resident)
                 case _:
                     pass
         self._wake.set()
@@ -159,13 +159,13 @@ class KeepWarmRunner:
             installed=installed,
         )
 
-    def _hold(self, held: dict[str, HeldModel]) -> None:
+    def _hold(self, held: dict[str, HoldReason]) -> None:
         """Show who is held back; log it when it changes."""
         for model, why in held.items():
             if self._held.get(model) is not why:
                 logger.info("Model is not warmed now", extra={"model": model, "why": why.value})
         self._held = held
-        self._acts.held({model: why.value for model, why in held.items()})
+        self._acts.show_held({model: why.value for model, why in held.items()})
 
     def _say(self, action: LoadModel | RenewModel) -> None:
         warm = action.warm
@@ -187,11 +187,11 @@ class KeepWarmRunner:
             if self._aliases.listed_name(warm.model, there) is not None:
                 return  # somebody was faster than the last poll
             began = around.timeline.now()
-            self._keeper.done(action, at=began)
+            self._keeper.on_action_start(action, at=began)
             with self._witnessed(warm, options.get("num_ctx")):
                 await self._client.preload(
                     warm.model,
-                    patience=self._keeper.section.patience,
+                    patience=self._keeper.section.load_timeout,
                     keep_alive=warm.keep_alive,
                     options=options,
                 )
@@ -199,12 +199,12 @@ class KeepWarmRunner:
         except OllamaExporterError as err:
             self._fail(action, err)
             return
-        self._acts.warmed(warm.model)
+        self._acts.on_load(warm.model)
         values = {"model": warm.model, "seconds": round(around.timeline.now() - began, 3)}
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     @contextmanager
-    def _witnessed(self, warm: Warm, num_ctx: int | None) -> Iterator[None]:
+    def _witnessed(self, warm: WarmModel, num_ctx: int | None) -> Iterator[None]:
         """Have a load known as the request that it is: whom it drives out was evicted by it."""
         around, number = self._around, ("keep-warm", next(self._numbers))
         keep_alive = warm.keep_alive
@@ -218,7 +218,7 @@ class KeepWarmRunner:
 
     async def _renew(self, action: RenewModel) -> None:
         warm, around = action.warm, self._around
-        self._keeper.done(action, at=around.timeline.now())
+        self._keeper.on_action_start(action, at=around.timeline.now())
         around.reporter.own_use(warm.model, around.timeline.now())
         try:
             there = [model.name for model in (await self._client.ps()).models]
@@ -232,11 +232,11 @@ class KeepWarmRunner:
             self._fail(action, err)
             return
         if renewal.outcome is RenewalOutcome.SET:
-            self._acts.renewed(warm.model, KEEP_WARM)
+            self._acts.on_renewal(warm.model, KEEP_WARM)
         values = {"model": warm.model, "outcome": renewal.outcome.value}
         logger.info("Keep-alive renewed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     def _fail(self, action: LoadModel | RenewModel, err: OllamaExporterError) -> None:
-        self._keeper.failed(action, at=self._around.timeline.now())
-        self._acts.failed(action.warm.model)
+        self._keeper.on_action_failed(action, at=self._around.timeline.now())
+        self._acts.on_failure(action.warm.model)
         logger.warning("Warm-up failed", extra={"model": action.warm.model, "err": str(err)})

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weekly windows such as `Mon-Fri 08:00-18:00 Europe/Berlin`, by the clock on the wall there.
+"""Weekly windows such as `Mon-Fri 08:00-18:00 Europe/Berlin`, in the local time of a zone.
 
-A day whose clock skips an hour has no such hour, and one that repeats it has it twice: whoever
-works by the clock does so as well. A window past midnight belongs to the day on which it begins.
+An hour that the local clock skips is not in the window, and one that it repeats is in it twice. A
+window past midnight belongs to the day on which it begins.
 """
 
 import re
@@ -23,15 +23,15 @@ FORM: Final = f"accepted: days, hours and a time zone, such as {EXAMPLE}"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Days on which it begins (0: Monday), minutes of the day; `end` may lie on the next day."""
+    """Days on which it begins (0: Monday), and minutes of the day. `end` may be past 24:00."""
 
     days: frozenset[int]
     begin: int
     end: int
     zone: str
 
-    def holds(self, at: float) -> bool:
-        """Tell whether a moment, Unix seconds, lies in it."""
+    def contains(self, at: float) -> bool:
+        """Return whether a time, in Unix seconds, is in the window."""
         local = datetime.fromtimestamp(at, UTC).astimezone(ZoneInfo(self.zone))
         minute = local.hour * 60 + local.minute
         if local.weekday() in self.days and self.begin <= minute < self.end:
@@ -42,26 +42,26 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Windows. `text`: as the operator wrote it."""
+    """All windows of a model. `text`: as the operator wrote them."""
 
     windows: tuple[Window, ...]
     text: str
 
-    def holds(self, at: float) -> bool:
-        """Tell whether a moment, Unix seconds, lies in one of them."""
-        return any(window.holds(at) for window in self.windows)
+    def contains(self, at: float) -> bool:
+        """Return whether a time, in Unix seconds, is in one of the windows."""
+        return any(window.contains(at) for window in self.windows)
 
 
 def schedule(name: str, value: object) -> Schedule:
-    """Accept one window or a list of them. Raises ConfigError."""
+    """Parse one window or a list of windows. Raises ConfigError."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts:
         raise ConfigError(name, value, FORM)
     windows = [_window(name, text) for text in texts]
-    taken: dict[tuple[str, int], int] = {}  # zone and minute of its week -> which window
+    owners: dict[tuple[str, int], int] = {}  # zone and minute of its week -> index of the window
     for index, window in enumerate(windows):
         for minute in _minutes(window):
-            if taken.setdefault((window.zone, minute), index) != index:
+            if owners.setdefault((window.zone, minute), index) != index:
                 raise ConfigError(name, texts[index], "windows of one model that do not overlap")
     return Schedule(tuple(windows), "; ".join(map(str, texts)))
 
@@ -83,7 +83,7 @@ def _window(name: str, text: object) -> Window:
         days = _days(name, text, words.pop(0))
     begin, end = _hours(name, text, words.pop(0) if words else "")
     if not words:
-        raise ConfigError(name, text, f"a time zone at its end is needed, such as {EXAMPLE}")
+        raise ConfigError(name, text, f"a time zone at the end, such as {EXAMPLE}")
     if len(words) > 1:
         raise ConfigError(name, text, FORM)
     return Window(days, begin, end, _zone(name, words[0]))
@@ -107,7 +107,7 @@ def _hours(name: str, text: str, word: str) -> tuple[int, int]:
     hours = [int(match[1]), int(match[3])]
     minutes = [int(match[2]), int(match[4])]
     begin, end = (hour * 60 + minute for hour, minute in zip(hours, minutes, strict=True))
-    if max(minutes) >= 60 or begin >= DAY or end > DAY or begin == end:  # noqa: PLR2004 - an hour's
+    if max(minutes) >= 60 or begin >= DAY or end > DAY or begin == end:  # noqa: PLR2004 - minutes of an hour
         raise ConfigError(name, text, f"{FORM}; 00:00-24:00 is a whole day")
     return begin, end if end > begin else end + DAY
 
@@ -115,7 +115,7 @@ def _hours(name: str, text: str, word: str) -> tuple[int, int]:
 def _zone(name: str, word: str) -> str:
     try:
         ZoneInfo(word).utcoffset(datetime.now(UTC) + timedelta())
-    except (KeyError, ValueError, OSError) as err:  # not found; ../etc; a folder
+    except (KeyError, ValueError, OSError) as err:  # unknown; ../etc; a folder
         accepted = "a time zone of the IANA database, such as Europe/Berlin or UTC"
         raise ConfigError(name, word, accepted) from err
     return word

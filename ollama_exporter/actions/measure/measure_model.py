@@ -169,7 +169,7 @@ async def _call(
         "options": dict(options),
     }
     answer = await client.generate(body, patience=plan.timeout, now=now)
-    read = answer.reading
+    read = answer.response
     return Sample(
         kind,
         answer.total,

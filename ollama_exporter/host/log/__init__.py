@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log of the server."""
+"""Follows and reads the log of the server."""

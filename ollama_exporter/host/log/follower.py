@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows the server's log, counts its lines, and tells what the known ones say.
+"""Follows the server's log, counts its lines and reports the known ones as facts.
 
-No line is ever logged or kept: a runner's may hold what people wrote.
+It never logs or keeps a line, because a line of a runner may contain a prompt.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from ollama_exporter.reporter import Reporter
 
 JOURNAL: Final = "journal"
 DEFAULT_UNIT: Final = "ollama"
-EVERY: Final = 0.5  # seconds between two looks at a file
-FIRST_PAUSE: Final = 1.0  # after a failure, doubled each time
+EVERY: Final = 0.5  # seconds between two reads of a file
+FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled each time
 LONGEST_PAUSE: Final = 30.0
 LEVELS: Final = ("debug", "info", "warn", "error", "other")
 logger = logging.getLogger(__name__)
@@ -46,25 +46,25 @@ class LogFollower:
         self.counts: Counter[str] = Counter(dict.fromkeys(LEVELS, 0))
 
     async def run(self) -> None:
-        """Follow until cancelled. What cannot be read is said once, and tried again."""
+        """Follow until cancelled. Log a failure once, and try again."""
         file = LogTail(Path(self._source))
         kind, _, unit = self._source.partition(":")
         while True:
-            source = journald.follow(unit or DEFAULT_UNIT) if kind == JOURNAL else _pieces(file)
+            source = journald.follow(unit or DEFAULT_UNIT) if kind == JOURNAL else _chunks(file)
             try:
-                async with aclosing(source) as pieces:
-                    async for piece in pieces:
-                        self._works()
-                        for line in self._lines.feed(piece):
-                            self._take(line)
+                async with aclosing(source) as chunks:
+                    async for chunk in chunks:
+                        self._on_success()
+                        for line in self._lines.feed(chunk):
+                            self._on_line(line)
             except (OSError, StartError) as err:
-                self._fails(err)
+                self._on_failure(err)
             self._lines.reset()
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _take(self, line: bytes) -> None:
-        """Count a line and tell what it says. Most are a runner's, and never looked into."""
+    def _on_line(self, line: bytes) -> None:
+        """Count a line and report what it says. Most lines are a runner's and are only counted."""
         if b"level=" not in line:
             self.counts["other"] += 1
             return
@@ -75,25 +75,25 @@ class LogFollower:
         if fact is not None:
             self._reporter.fact(fact)
 
-    def _works(self) -> None:
+    def _on_success(self) -> None:
         self._pause = FIRST_PAUSE
         if self._working is not True:
             self._working = True
-            logger.info("Log is followed", extra={"source": self._source})
+            logger.info("Following log", extra={"source": self._source})
 
-    def _fails(self, err: Exception) -> None:
+    def _on_failure(self, err: Exception) -> None:
         if self._working is not False:
             self._working = False
             values = {"source": self._source, "err": str(err)}
-            logger.warning("Log cannot be followed", extra=values)
+            logger.warning("Failed to follow log", extra=values)
 
 
-async def _pieces(file: LogTail) -> AsyncGenerator[bytes, None]:
+async def _chunks(file: LogTail) -> AsyncGenerator[bytes, None]:
     """Yield what is appended to a file. Raises OSError."""
     try:
         while True:
-            piece = file.read()
-            yield piece
-            await asyncio.sleep(0.0 if len(piece) == CHUNK else EVERY)
+            chunk = file.read()
+            yield chunk
+            await asyncio.sleep(0.0 if len(chunk) == CHUNK else EVERY)
     finally:
         file.close()

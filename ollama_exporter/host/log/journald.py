@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The journal of a unit, followed by `journalctl`: what is written from now on, and only that."""
+"""Follows the journal of a unit with `journalctl`, from now on."""
 
 import asyncio
 import os
@@ -10,15 +10,15 @@ from typing import Final
 from ollama_exporter.errors import StartError
 
 CHUNK: Final = 64 * 1024
-SETTLED: Final = 0.5  # seconds after which it works, if it still runs
-LAST_WORDS: Final = 2.0  # seconds that it has to end in
-LONGEST_COMPLAINT: Final = 300  # characters of what it says when it fails
+SETTLED: Final = 0.5  # seconds; a journalctl that still runs then works
+EXIT_TIMEOUT: Final = 2.0  # seconds
+LONGEST_ERROR: Final = 300  # bytes of its error message
 
 
 async def follow(unit: str, *, program: str = "journalctl") -> AsyncGenerator[bytes, None]:
-    """Yield what the unit's services write, in pieces, until journalctl ends.
+    """Yield the unit's output in pieces.
 
-    Raises StartError with journalctl's own words if it cannot, or ends by itself.
+    Raises StartError with journalctl's error message when journalctl exits.
     """
     command = [program, "--follow", "--lines=0", "--output=cat", "--no-pager", f"--unit={unit}"]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
@@ -32,39 +32,39 @@ async def follow(unit: str, *, program: str = "journalctl") -> AsyncGenerator[by
         )
     except OSError as err:
         raise StartError(f"{program}: {err.strerror}") from err
-    assert child.stdout is not None  # noqa: S101 - it was asked for
-    assert child.stderr is not None  # noqa: S101 - likewise
-    complaint = asyncio.create_task(_last_words(child.stderr))
+    assert child.stdout is not None  # noqa: S101 - stdout=PIPE
+    assert child.stderr is not None  # noqa: S101 - stderr=PIPE
+    error = asyncio.create_task(_error_message(child.stderr))
     try:
-        with suppress(TimeoutError):  # one that complains does so at once, and ends
+        with suppress(TimeoutError):  # a failing journalctl exits at once
             await asyncio.wait_for(child.wait(), SETTLED)
         if child.returncode is None:
             yield b""
         while data := await child.stdout.read(CHUNK):
             yield data
         code = await child.wait()
-        raise StartError(f"{program} ended with {code}: {await complaint}")
+        raise StartError(f"{program} exited with status {code}: {await error}")
     finally:
-        complaint.cancel()
-        await _end(child)
+        error.cancel()
+        await _stop(child)
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def _stop(child: asyncio.subprocess.Process) -> None:
     if child.returncode is not None:
         return
     with suppress(ProcessLookupError):
         child.terminate()
         try:
-            async with asyncio.timeout(LAST_WORDS):
+            async with asyncio.timeout(EXIT_TIMEOUT):
                 await child.wait()
         except TimeoutError:
             child.kill()
             await child.wait()
 
 
-async def _last_words(stream: asyncio.StreamReader) -> str:
-    """Read all that is said, lest the pipe fill up; return the end of it, in one line."""
-    said = b""
+async def _error_message(stream: asyncio.StreamReader) -> str:
+    """Read all of the stream, so that the pipe never fills; return its end as one line."""
+    text = b""
     while data := await stream.read(CHUNK):
-        said = (said + data)[-LONGEST_COMPLAINT:]
-    return " ".join(said.decode(errors="replace").split())
+        text = (text + data)[-LONGEST_ERROR:]
+    return " ".join(text.decode(errors="replace").split())

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines out of a stream of bytes, each of bounded length. Pure."""
+"""Splits a stream of bytes into lines of bounded length. Pure."""
 
 from collections.abc import Iterator
 
 
 class LineSplitter:
-    """Splits at newlines; of a line longer than `limit` bytes the beginning is kept."""
+    """Splits at newlines. A line longer than `limit` bytes is cut."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""  # of the line that is not complete yet, at most `limit` bytes
+        self._rest = b""  # the beginning of an incomplete line, at most `limit` bytes
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that these bytes complete, without their newline."""
+        """Yield the lines that these bytes complete, without their newlines."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             room = self._limit - len(self._rest)
@@ -21,5 +21,5 @@ class LineSplitter:
         self._rest += data[start : start + self._limit - len(self._rest)]
 
     def reset(self) -> None:
-        """Drop what is not complete: its end will not come."""
+        """Drop an incomplete line, whose end will not come."""
         self._rest = b""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lines of the server's log say. Pure: a line of text in, a fact out.
+"""Reads lines of the server's log. Pure: a line of text in, a fact out.
 
-The log's wording is no contract, so it is data, with the versions in which it was seen. A line that
-is not known, or reads otherwise than expected, says nothing; it is never an error.
+The wording of the log is not a contract. It is data here, with the versions that use it. An unknown
+or unexpected line is never an error.
 """
 
 import math
@@ -17,13 +17,15 @@ from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.facts import LogKind, LogSaid
 
-LONGEST_LINE: Final = 16 * 1024  # what is known stands at the beginning; prompts can be megabytes
-FOR_EVER: Final = 9e9  # Go's longest duration stands for keep-alive -1
+LONGEST_LINE: Final = (
+    16 * 1024
+)  # characters; known messages stand at the beginning, and a prompt can be megabytes
+FOR_EVER: Final = 9e9  # seconds; Go writes keep-alive -1 as its longest duration
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A message, by its beginning, and what it says."""
+    """The beginning of a message, and what it means."""
 
     message: str
     kind: LogKind
@@ -56,10 +58,10 @@ PATTERNS: Final = (
     Pattern("runner terminated and removed from list", LogKind.REMOVED, ("0.24", "0.33")),
     Pattern("shutting down runner", LogKind.SHUT_DOWN, ("0.24", "0.33")),
 )
-# What stands before a line in the log of a container or in a journal. Nothing else may: a runner's
-# own output, which may hold anything, is not taken for the server's.
+# What a container or a journal puts before a line. Nothing else may stand there: the output of a
+# runner may contain anything, and must not be taken for a line of the server.
 PREFIX: Final = (
-    r"(?:[\w.-]{1,64} +\| )?"  # compose: the container
+    r"(?:[\w.-]{1,64} +\| )?"  # the container, by docker compose
     r"(?:\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-][\d:]{4,5}) )?"
     r"(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8} )?"
     r"(?:[\w.-]{1,64} [\w.-]{1,64}\[\d+\]: )?"  # host, program and pid
@@ -74,11 +76,11 @@ SECONDS: Final = re.compile(r"started in (\d+(?:\.\d+)?) seconds")
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line that the server wrote itself. `written`: Unix seconds, by the server's clock."""
+    """A line that the server itself wrote. `written`: Unix seconds on the server's clock."""
 
-    level: str  # in small letters: debug, info, warn, error
+    level: str  # lower case: debug, info, warn, error
     written: float | None
-    kind: LogKind | None = None  # None: nothing that is known
+    kind: LogKind | None = None  # None: not a known message
     model: str | None = None
     weights: str | None = None
     pid: int | None = None
@@ -86,9 +88,9 @@ class LogLine:
     seconds: float | None = None
 
     def fact(self, at: float, ours: Callable[[float], float]) -> LogSaid | None:
-        """Return what the tracker is told, if it is anything.
+        """Return the fact for the tracker; None: the message is not a known one.
 
-        `at`: when the line was read; `ours` translates Unix seconds to the timeline of the facts.
+        `at`: when the line was read; `ours` converts Unix seconds to the timeline of the facts.
         """
         if self.kind is None:
             return None
@@ -106,7 +108,7 @@ class LogLine:
 
 
 def read(text: str) -> LogLine | None:
-    """Read one line; None: it is not one of the server's own, but of a runner or an access log."""
+    """Read one line; None: the server itself did not write it, but a runner or the access log."""
     found = SLOG.match(text, 0, LONGEST_LINE)
     if found is None:
         return None
@@ -119,9 +121,9 @@ def read(text: str) -> LogLine | None:
     rest = text[found.end() : LONGEST_LINE]
     weights = WEIGHTS.search(rest)
     if pattern.kind is LogKind.LOAD_STARTED and weights is None:
-        return line  # the discovery of devices starts a runner without a model
+        return line  # the discovery of GPUs starts a runner without a model
     if pattern.kind is LogKind.RUNNER_DIED and BY_THE_SERVER in rest and "sys=" not in rest:
-        return line  # the server's own kill may be logged like this, too
+        return line  # the server's own kill may be logged like this
     name, pid = _value(rest, "runner.name"), _value(rest, "runner.pid") or _value(rest, "pid")
     return LogLine(
         line.level,
@@ -152,7 +154,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def _context(rest: str, kind: LogKind) -> int | None:
-    """Return the context of one slot: a command line names that of all its slots together."""
+    """Return the context of one slot. A command line has the sum over all slots."""
     if kind is not LogKind.LOAD_STARTED:
         return _whole(_value(rest, "runner.num_ctx"))
     total, slots = re.search(r" -c (\d{1,12}) ", rest), re.search(r" -np (\d{1,6}) ", rest)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A log file that is followed by its name: through renaming, truncation and re-creation.
+"""Follows a log file by its name, through renaming, truncation and re-creation.
 
-What the file holds at the start is not read; a file that appears later is read from its begin.
+The first file is read from its end. A file that appears later is read from its beginning.
 """
 
 import os
@@ -10,33 +10,33 @@ from pathlib import Path
 from typing import Final
 
 CHUNK: Final = 64 * 1024
-# O_NONBLOCK: a pipe without a writer would hold everything up. Each system has those it needs.
+# Without O_NONBLOCK, opening a pipe without a writer blocks. Each system has the flags it needs.
 FLAGS: Final = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
 )
-HOLDS: Final = os.name != "nt"  # an open file could not be renamed there
+HOLDS: Final = os.name != "nt"  # Windows cannot rename an open file
 
 
 class LogTail:
-    """Reads what is appended. Blocks for no longer than a read of a local file takes."""
+    """Reads what is appended. Each call reads one chunk of a local file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
-        self._identity: tuple[int, int] | None = None  # of the file that was read last
+        self._identity: tuple[int, int] | None = None  # device and inode of the last file
         self._position = 0
-        self._first = True  # what the first file holds already is old
-        self._left = False  # another file has the name; one more look at the old one is due
+        self._first = True  # the first file is read from its end
+        self._renamed = False  # another file has the name; read the old one once more
 
     def read(self) -> bytes:
-        """Return what was appended, at most a chunk; empty: nothing for now. Raises OSError."""
+        """Return what was appended, at most one chunk. Raises OSError."""
         if self._file is None:
             self._file = self._open()
-        data = self._take(self._file)
-        if data or not self._moved():
-            self._left = False
-        elif not self._left:  # whoever wrote may do so until it opens the new one
-            self._left = True
+        data = self._read_on(self._file)
+        if data or not self._is_replaced():
+            self._renamed = False
+        elif not self._renamed:  # the writer may write to it until it opens the new one
+            self._renamed = True
         else:
             self.close()
         if not HOLDS:
@@ -44,19 +44,19 @@ class LogTail:
         return data
 
     def close(self) -> None:
-        """Close the file; the next read begins with the name."""
+        """Close the file. The next read opens the name again."""
         if self._file is not None:
             os.close(self._file)
-        self._file, self._left = None, False
+        self._file, self._renamed = None, False
 
     def _open(self) -> int:
-        """Open what has the name now, where reading is to go on."""
+        """Open the file that has the name now, and set the position to read from."""
         first, self._first = self._first, False
         file = os.open(self._path, FLAGS)
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             os.close(file)
-            raise OSError(f"{self._path} is no regular file")
+            raise OSError(f"{self._path} is not a regular file")
         if first:
             self._position = found.st_size
         elif self._identity != (found.st_dev, found.st_ino):
@@ -64,18 +64,18 @@ class LogTail:
         self._identity = (found.st_dev, found.st_ino)
         return file
 
-    def _take(self, file: int) -> bytes:
-        if os.fstat(file).st_size < self._position:  # truncated: it begins anew
+    def _read_on(self, file: int) -> bytes:
+        if os.fstat(file).st_size < self._position:  # truncated
             self._position = 0
         os.lseek(file, self._position, os.SEEK_SET)
         data = os.read(file, CHUNK)
         self._position += len(data)
         return data
 
-    def _moved(self) -> bool:
-        """Tell whether the name leads to another file by now; without any, one may come."""
+    def _is_replaced(self) -> bool:
+        """Return whether the name leads to another file. Without a file, wait for one."""
         try:
-            found = os.stat(self._path)  # noqa: PTH116 - beside fstat
+            found = os.stat(self._path)  # noqa: PTH116 - like fstat above
         except FileNotFoundError:
             return False
         return (found.st_dev, found.st_ino) != self._identity

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the server and of its runners."""
+"""Watches the processes of the server and of its runners."""

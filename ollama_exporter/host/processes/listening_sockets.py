@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets, as Linux' tables of TCP connections list them. Pure."""
+"""Reads listening sockets from Linux's tables of TCP connections. Pure."""
 
 import ipaddress
 import sys
@@ -21,9 +21,9 @@ class Listener:
 
 
 def listeners(table: bytes) -> Iterator[Listener]:
-    """Yield what listens, of a table in the form of `/proc/net/tcp` or `tcp6`.
+    """Yield the listening sockets of `/proc/net/tcp` or `tcp6`.
 
-    The kernel lists what listens first, so that a table that was cut short lacks nothing.
+    The kernel lists listening sockets first, so a truncated table lacks none of them.
     """
     for line in table.splitlines()[1:]:
         fields = line.split()
@@ -34,14 +34,14 @@ def listeners(table: bytes) -> Iterator[Listener]:
 
 
 def reaches(host: str, address: IPAddress) -> bool:
-    """Tell whether a client that asks `host` may end at a socket bound to `address`."""
+    """Return whether a client of `host` may reach a socket that is bound to `address`."""
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
     if address.is_unspecified:
         return True
     try:
         wanted = ipaddress.ip_address(host)
-    except ValueError:  # a name: of this machine it means either loopback address
+    except ValueError:  # a name; "localhost" means either loopback address
         return address.is_loopback or not host.rstrip(".").endswith("localhost")
     return address == wanted or not (wanted.is_loopback or address.is_loopback)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deaths of processes at the moment they happen: a descriptor that becomes readable then.
+"""Notices the exit of a process at once, by a descriptor that becomes readable then.
 
-It needs no permission. Linux since 5.3; elsewhere, and where a sandbox forbids it, scans notice.
+This needs Linux 5.3 and no permission. Elsewhere, and in sandboxes that forbid it, scans notice.
 """
 
 import asyncio
@@ -11,52 +11,52 @@ from collections.abc import Callable
 
 
 class PidfdWatch:
-    """Holds a descriptor for each process, until it dies, is released, or all are closed."""
+    """Holds one descriptor for each process, until the process exits or it is closed."""
 
     def __init__(self, *, possible: bool = True) -> None:
-        self._held: dict[int, int] = {}  # pid -> descriptor
+        self._descriptors: dict[int, int] = {}  # by pid
         self._possible = possible and hasattr(os, "pidfd_open")
 
-    def hold(self, pid: int) -> None:
-        """Open a descriptor, where that is possible: before the process is looked at."""
-        if not self._possible or pid in self._held:
+    def open(self, pid: int) -> None:
+        """Open a descriptor if possible. Open it before reading anything about the process."""
+        if not self._possible or pid in self._descriptors:
             return
         try:
-            self._held[pid] = os.pidfd_open(pid)
+            self._descriptors[pid] = os.pidfd_open(pid)
         except ProcessLookupError:
             return
-        except OSError:  # forbidden, or too many are open: scans do it from now on
+        except OSError:  # forbidden, or too many open files: leave it to the scans from now on
             self._possible = False
 
-    def holds(self, pid: int) -> bool:
-        """Tell whether a death is noticed by itself."""
-        return pid in self._held
+    def is_open(self, pid: int) -> bool:
+        """Return whether the exit of this process is noticed at once."""
+        return pid in self._descriptors
 
-    def dead(self, pid: int) -> bool:
-        """Tell whether it is dead: what was read of that pid may be another's then."""
-        if pid not in self._held:
+    def has_exited(self, pid: int) -> bool:
+        """Return whether the process is gone. If so, the pid may belong to another one now."""
+        if pid not in self._descriptors:
             return False
         poll = select.poll()
-        poll.register(self._held[pid], select.POLLIN)
+        poll.register(self._descriptors[pid], select.POLLIN)
         return bool(poll.poll(0))
 
-    def watch(self, pid: int, died: Callable[[int], None]) -> None:
-        """Call `died` once, when the process that is held dies. For the running loop."""
+    def call_on_exit(self, pid: int, on_exit: Callable[[int], None]) -> None:
+        """Let the running loop call `on_exit` once, when the process exits."""
 
-        def readable() -> None:
-            self.release(pid)
-            died(pid)
+        def on_readable() -> None:
+            self.close(pid)
+            on_exit(pid)
 
-        asyncio.get_running_loop().add_reader(self._held[pid], readable)
+        asyncio.get_running_loop().add_reader(self._descriptors[pid], on_readable)
 
-    def release(self, pid: int) -> None:
-        """Close its descriptor."""
-        descriptor = self._held.pop(pid, None)
+    def close(self, pid: int) -> None:
+        """Close the descriptor of one process."""
+        descriptor = self._descriptors.pop(pid, None)
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
 
-    def close(self) -> None:
+    def close_all(self) -> None:
         """Close all descriptors."""
-        for pid in list(self._held):
-            self.release(pid)
+        for pid in list(self._descriptors):
+            self.close(pid)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linux: processes as /proc shows them to everybody. Never opens an `environ`."""
+"""Reads processes on Linux from the parts of /proc that every user may read.
+
+It never opens an `environ`.
+"""
 
 import os
 import time
@@ -12,15 +15,15 @@ from ollama_exporter.host.processes.listening_sockets import listeners, reaches
 from ollama_exporter.host.processes.reader import Process, Usage
 
 PAGE: Final = 4096
-LONGEST_COMMAND: Final = 32 * 1024  # a runner's has its weights at the beginning
-LONGEST_TABLE: Final = 256 * 1024  # of connections: what listens comes first
-FIRST_NAMESPACE: Final = "pid:[4026531836]"  # the kernel's constant for the machine's own
+LONGEST_COMMAND: Final = 32 * 1024  # bytes; a runner names its weights at the beginning
+LONGEST_TABLE: Final = 256 * 1024  # bytes of connections; listening sockets come first
+FIRST_NAMESPACE: Final = "pid:[4026531836]"  # the kernel's constant for the initial namespace
 DEAD: Final = frozenset({b"Z", b"X", b"x"})
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Of `/proc/PID/stat`; the numbers are ticks and pages as the kernel writes them."""
+    """Fields of `/proc/PID/stat`, in clock ticks and pages as the kernel writes them."""
 
     state: bytes
     parent: int
@@ -44,17 +47,19 @@ class ProcFs:
         self._now, self._root = now, root
         self._since_boot = since_boot or _since_boot
         self._tick, self._page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-        self._parents: dict[int, int] = {}  # of the last scan, where there are no lists of children
+        self._parents: dict[
+            int, int
+        ] = {}  # by pid, of the last scan; only used where the kernel lists no children
 
     def servers(self) -> list[Process]:
-        """Return every Ollama server. Costs an open for each process of the machine."""
-        found = (self.look(pid) for pid in self._pids() if is_server(self._command(pid)))
-        # A child that was forked and did not become a runner yet still looks like its parent.
+        """Return every Ollama server. This opens one file for each process of the machine."""
+        found = (self.process(pid) for pid in self._pids() if is_server(self._command(pid)))
+        # A forked child looks like its parent until it calls exec.
         servers = {process.pid: process for process in found if process is not None}
         return [process for process in servers.values() if process.parent not in servers]
 
     def children(self, pid: int) -> Iterable[int] | None:
-        """Return the children of a process: of each of its threads, any of them may fork."""
+        """Return the children of a process, of all its threads, since any thread may fork."""
         threads = self._list(f"{pid}/task")
         if threads is None:
             return None
@@ -62,12 +67,12 @@ class ProcFs:
         unreadable = 0
         for thread in threads:
             listed = self._read(f"{pid}/task/{thread}/children")
-            unreadable += listed is None  # the thread ended meanwhile, or there are no such files
+            unreadable += listed is None  # the thread ended, or the kernel lacks these files
             found += map(int, (listed or b"").split())
         return self._by_parent(pid) if unreadable == len(threads) else found
 
-    def look(self, pid: int) -> Process | None:
-        """Return a process, read twice: a pid that passes to another process is noticed."""
+    def process(self, pid: int) -> Process | None:
+        """Return a process. Its start is read twice, to notice a reused pid."""
         stat = self._stat(pid)
         if stat is None or stat.state in DEAD:
             return None
@@ -79,14 +84,14 @@ class ProcFs:
         return Process(pid, float(stat.start), born, stat.parent, command)
 
     def usage(self, process: Process) -> Usage | None:
-        """Return what a process has used."""
+        """Return what a process uses."""
         stat = self._stat(process.pid)
         if stat is None or stat.state in DEAD or stat.start != process.start:
             return None
         return Usage(stat.pages * self._page, stat.ticks / self._tick)
 
-    def listens(self, pid: int, host: str, port: int) -> bool | None:
-        """Tell whether a process listens there, in its own network namespace."""
+    def is_listening(self, pid: int, host: str, port: int) -> bool | None:
+        """Return whether a process listens there, in its own network namespace."""
         tables = [self._read(f"{pid}/net/{name}", LONGEST_TABLE) for name in ("tcp", "tcp6")]
         if tables == [None, None]:
             return None
@@ -97,18 +102,18 @@ class ProcFs:
             if each.port == port and reaches(host, each.address)
         }
         descriptors = self._list(f"{pid}/fd") if wanted else ()
-        if descriptors is None:  # of another user: only he and root may know
+        if descriptors is None:  # of another user: only that user and root may read it
             return None
         return any(self._link(f"{pid}/fd/{number}") in wanted for number in descriptors)
 
     def why_hidden(self) -> str | None:
-        """Return what hides processes of others from us."""
+        """Return what hides the processes of other users."""
         mounts = self._read("self/mountinfo", LONGEST_TABLE) or b""
         if any(_hides(line) for line in mounts.splitlines()) and not self._command(1):
             return "/proc is mounted with hidepid, or systemd's ProtectProc= is on"
         namespace = self._link("self/ns/pid")
         if namespace is not None and namespace != FIRST_NAMESPACE:
-            return "the exporter has a PID namespace of its own, as in a container"
+            return "the exporter runs in a PID namespace of its own, as in a container"
         return None
 
     # -- files -----------------------------------------------------------------------------------
@@ -117,7 +122,7 @@ class ProcFs:
         return [int(name) for name in self._list("") or () if name.isdigit()]
 
     def _by_parent(self, parent: int) -> list[int]:
-        """Find the children of a process where the kernel lists none: by what is new."""
+        """Return the children of a process by reading the parent of each new process."""
         pids = self._pids()
         known = {pid: self._parents[pid] for pid in pids if pid in self._parents}
         for pid in pids:
@@ -134,7 +139,7 @@ class ProcFs:
         line = self._read(f"{pid}/stat")
         if line is None:
             return None
-        fields = line[line.rfind(b")") + 2 :].split()  # a program's name may hold anything
+        fields = line[line.rfind(b")") + 2 :].split()  # the program's name may contain anything
         return Stat(
             fields[0],
             int(fields[1]),
@@ -144,27 +149,27 @@ class ProcFs:
         )
 
     def _read(self, path: str, limit: int = PAGE) -> bytes | None:
-        """Return the beginning of a file; None: it is gone, or closed to us.
+        """Return the beginning of a file; None: it is gone, or we may not read it.
 
-        The kernel hands out a page at a time; what fits into one is there at once.
+        The kernel returns one page at a time.
         """
         try:
             file = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            content = part = os.read(file, PAGE)
-            while part and len(content) < limit > PAGE:
-                content += (part := os.read(file, PAGE))
+            pages = [os.read(file, PAGE)]
+            while pages[-1] and len(pages) * PAGE < limit:
+                pages.append(os.read(file, PAGE))
         except OSError:
             return None
         finally:
             os.close(file)
-        return content
+        return b"".join(pages)[:limit]
 
     def _list(self, path: str) -> list[str] | None:
         try:
-            return os.listdir(f"{self._root}/{path}")  # noqa: PTH208 - names, and no object for each
+            return os.listdir(f"{self._root}/{path}")  # noqa: PTH208 - names only
         except OSError:
             return None
 
@@ -180,7 +185,7 @@ def _since_boot() -> float:
 
 
 def _hides(line: bytes) -> bool:
-    """Tell whether a line of mountinfo is a /proc that hides the processes of others."""
+    """Return whether a line of mountinfo is a /proc that hides the processes of others."""
     before, _, after = line.partition(b" - ")
     options = after.split()[-1:] if after.startswith(b"proc ") else []
     fields = before.split()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mac and Windows: processes as psutil reads them. The same facts, slower and coarser."""
+"""Reads processes with psutil on macOS and Windows: slower and coarser than /proc."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from ollama_exporter.host.processes.reader import Process, Usage
 
 
 class PsutilReader:
-    """Reads by psutil."""
+    """Reads with psutil."""
 
     slow = True
 
@@ -23,7 +23,7 @@ class PsutilReader:
 
     def servers(self) -> list[Process]:
         """Return every Ollama server."""
-        found = [self.look(process.pid) for process in psutil.process_iter() if _named(process)]
+        found = [self.process(process.pid) for process in psutil.process_iter() if _named(process)]
         return [each for each in found if each is not None and is_server(each.command)]
 
     def children(self, pid: int) -> Iterable[int] | None:
@@ -33,21 +33,21 @@ class PsutilReader:
         except psutil.Error:
             return None
 
-    def look(self, pid: int) -> Process | None:
+    def process(self, pid: int) -> Process | None:
         """Return a process."""
         try:
-            process = psutil.Process(pid)
-            with process.oneshot():
-                if process.status() == psutil.STATUS_ZOMBIE:
+            found = psutil.Process(pid)
+            with found.oneshot():
+                if found.status() == psutil.STATUS_ZOMBIE:
                     return None
-                start = process.create_time()
-                command = tuple(process.cmdline())
-                return Process(pid, start, self._timeline.moment(start), process.ppid(), command)
+                start = found.create_time()
+                command = tuple(found.cmdline())
+                return Process(pid, start, self._timeline.moment(start), found.ppid(), command)
         except psutil.Error:
             return None
 
     def usage(self, process: Process) -> Usage | None:
-        """Return what a process has used."""
+        """Return what a process uses."""
         try:
             found = psutil.Process(process.pid)
             if found.create_time() != process.start:
@@ -57,8 +57,8 @@ class PsutilReader:
         except psutil.Error:
             return None
 
-    def listens(self, pid: int, host: str, port: int) -> bool | None:
-        """Tell whether a process listens there."""
+    def is_listening(self, pid: int, host: str, port: int) -> bool | None:
+        """Return whether a process listens there."""
         try:
             connections = psutil.Process(pid).net_connections("tcp")
         except psutil.Error:
@@ -71,7 +71,7 @@ class PsutilReader:
         )
 
     def why_hidden(self) -> str | None:
-        """Know of nothing that hides processes."""
+        """Return None: these systems hide no process."""
         return None
 
 

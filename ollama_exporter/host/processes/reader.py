@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of processes, whichever system they run on."""
+"""What is read about processes, on every system."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One living process; equal is what has the same pid and start.
+    """A living process. Two are equal if pid and start are.
 
-    `start` tells two processes of one pid apart and means nothing else; `born` is a moment on the
-    timeline of `facts.py`.
+    `start` only tells two processes with one pid apart. `born` is a moment on the timeline of the
+    facts.
     """
 
     pid: int
@@ -23,40 +23,40 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used: bytes of memory now, seconds of CPU since its birth."""
+    """What a process uses: bytes of memory now, seconds of CPU since its start."""
 
     resident: int
     cpu: float
 
 
 class Reader(Protocol):
-    """Reads processes. What vanishes while it is read, or may not be read, is not there.
+    """Reads processes. A process that exits meanwhile, or that may not be read, is absent.
 
-    No method raises, and none reads an environment.
+    No method raises, and no method reads an environment.
     """
 
-    slow: bool  # a look takes so long that it belongs into a thread
+    slow: bool  # a read takes so long that it belongs in a thread
 
     def servers(self) -> list[Process]:
-        """Return every Ollama server that can be seen."""
+        """Return every visible Ollama server."""
         ...
 
     def children(self, pid: int) -> Iterable[int] | None:
-        """Return the pids of a process' children; None: it is gone, or hidden."""
+        """Return the pids of a process's children; None: it is gone or hidden."""
         ...
 
-    def look(self, pid: int) -> Process | None:
-        """Return a process; None: it is dead, a zombie, or hidden."""
+    def process(self, pid: int) -> Process | None:
+        """Return a process; None: it is gone, a zombie or hidden."""
         ...
 
     def usage(self, process: Process) -> Usage | None:
-        """Return what a process has used."""
+        """Return what a process uses; None: it is gone."""
         ...
 
-    def listens(self, pid: int, host: str, port: int) -> bool | None:
-        """Tell whether a process listens where this address leads; None: may not be known."""
+    def is_listening(self, pid: int, host: str, port: int) -> bool | None:
+        """Return whether a process listens at this address; None: not permitted to know."""
         ...
 
     def why_hidden(self) -> str | None:
-        """Return why processes may be there and not be seen; None: nothing hides them."""
+        """Return why a process may exist and not be visible; None: nothing hides any."""
         ...

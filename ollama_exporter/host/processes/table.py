@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From scans of processes to facts: who was born, who died. Pure.
+"""Turns scans of processes into facts about starts and exits. Pure.
 
-A process is known by its pid and its start: a pid that passes to another process is a death and a
-birth. Every death is of somebody whose birth was told.
+A process is identified by pid and start, so a reused pid is an exit and a start. Only a process
+whose start was reported gets its exit reported.
 """
 
 from dataclasses import dataclass
@@ -12,83 +12,83 @@ from ollama_exporter.host.processes.command_lines import is_server, weights_in
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.residency.facts import ProcessExited, ProcessStarted
 
-MOST_PROCESSES: Final = 512  # held at once; a server has a handful
+MOST_PROCESSES: Final = 512  # tracked at once; a server has a handful
 Fact = ProcessStarted | ProcessExited
 
 
 @dataclass(slots=True)
 class TrackedProcess:
-    """A process that lives, or did when it was last looked at."""
+    """A process that is alive, or was when it was last seen."""
 
     process: Process
-    weights: str | None  # None: the server, or a child that is no runner
-    told: bool  # its birth was told
-    alive: float  # when it was last known to live
+    weights: str | None  # None: the server itself, or a child that is not a runner
+    reported: bool  # its start was reported
+    last_seen: float
 
 
 class ProcessTable:
     """The server and its children, by pid."""
 
     def __init__(self) -> None:
-        self._held: dict[int, TrackedProcess] = {}
+        self._tracked: dict[int, TrackedProcess] = {}
         self.server: Process | None = None
 
     def runners(self) -> list[Process]:
-        """Return the runners that live."""
-        return [each.process for each in self._held.values() if each.weights is not None]
+        """Return the living runners."""
+        return [each.process for each in self._tracked.values() if each.weights is not None]
 
     def pids(self) -> tuple[int, ...]:
-        """Return everybody who is held."""
-        return tuple(self._held)
+        """Return the pids of all tracked processes."""
+        return tuple(self._tracked)
 
-    def holds(self, pid: int) -> bool:
-        """Tell whether somebody of that pid is held."""
-        return pid in self._held
+    def is_tracked(self, pid: int) -> bool:
+        """Return whether a process with this pid is tracked."""
+        return pid in self._tracked
 
     def process(self, pid: int) -> Process | None:
-        """Return who is held under a pid."""
-        held = self._held.get(pid)
-        return None if held is None else held.process
+        """Return the tracked process with this pid."""
+        tracked = self._tracked.get(pid)
+        return None if tracked is None else tracked.process
 
-    def start(self, at: float, server: Process) -> tuple[Fact, ...]:
-        """Take the server that is watched from now on."""
-        replaced = self._replace(at, server)
+    def on_server(self, at: float, server: Process) -> tuple[Fact, ...]:
+        """Track the server that was found."""
+        replaced = self._end_previous(at, server.pid)
         self.server = server
-        self._held[server.pid] = TrackedProcess(server, None, told=True, alive=at)
+        self._tracked[server.pid] = TrackedProcess(server, None, reported=True, last_seen=at)
         return (*replaced, ProcessStarted(at, server.born, server.pid, None))
 
-    def born(self, at: float, process: Process) -> tuple[Fact, ...]:
-        """Take a child of the server. One that has not become a program of its own is left."""
-        replaced = self._replace(at, process)
-        if is_server(process.command) or len(self._held) >= MOST_PROCESSES:
+    def on_child(self, at: float, process: Process) -> tuple[Fact, ...]:
+        """Track a new child of the server. A child before its exec is left for the next scan."""
+        replaced = self._end_previous(at, process.pid)
+        if is_server(process.command) or len(self._tracked) >= MOST_PROCESSES:
             return replaced
         weights = weights_in(process.command)
-        self._held[process.pid] = TrackedProcess(
-            process, weights, told=weights is not None, alive=at
+        self._tracked[process.pid] = TrackedProcess(
+            process, weights, reported=weights is not None, last_seen=at
         )
-        if weights is None:  # it looks for GPUs, or is of a kind that is not known
+        if weights is None:  # the discovery of GPUs, or an unknown kind of runner
             return replaced
         return (*replaced, ProcessStarted(at, process.born, process.pid, weights))
 
-    def confirm(self, at: float, pid: int, process: Process | None) -> tuple[Fact, ...]:
-        """Take what a look at somebody who is held found under that pid; None: nobody."""
-        held = self._held.get(pid)
-        if held is not None and held.process == process:
-            held.alive = at
+    def on_scan(self, at: float, pid: int, process: Process | None) -> tuple[Fact, ...]:
+        """Compare a tracked process with what a scan found under its pid; None: nothing."""
+        tracked = self._tracked.get(pid)
+        if tracked is not None and tracked.process == process:
+            tracked.last_seen = at
             return ()
-        return self.died(at, pid, noticed=False)
+        return self.on_exit(at, pid, at_once=False)
 
-    def died(self, at: float, pid: int, *, noticed: bool = True) -> tuple[Fact, ...]:
-        """Take a death; not `noticed`: it was found missing, some time after it happened."""
-        held = self._held.pop(pid, None)
-        if held is None:
+    def on_exit(self, at: float, pid: int, *, at_once: bool = True) -> tuple[Fact, ...]:
+        """Stop tracking a process. Not `at_once`: it exited at some time since the last scan."""
+        tracked = self._tracked.pop(pid, None)
+        if tracked is None:
             return ()
-        if held.process == self.server:
+        if tracked.process == self.server:
             self.server = None
-        if not held.told:
+        if not tracked.reported:
             return ()
-        return (ProcessExited(at, pid, None if noticed else held.alive),)
+        return (ProcessExited(at, pid, None if at_once else tracked.last_seen),)
 
-    def _replace(self, at: float, process: Process) -> tuple[Fact, ...]:
-        """End whoever had that pid before."""
-        return self.died(at, process.pid, noticed=False)
+    def _end_previous(self, at: float, pid: int) -> tuple[Fact, ...]:
+        """End the process that had this pid before."""
+        return self.on_exit(at, pid, at_once=False)

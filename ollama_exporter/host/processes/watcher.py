@@ -1,202 +1,229 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches the processes of one server: births by scans, deaths at once, each told as a fact.
+"""Watches the processes of one server and reports each start and exit as a fact.
 
-A scan asks for the server's children and looks at those that are new. Where deaths cannot be
-noticed at once, it looks at everybody who is known as well.
+A scan lists the server's children and reads the new ones. Exits are noticed at once where the
+system allows it; elsewhere the scan reads every tracked process again.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.host.processes.choose_server import AMBIGUOUS
-from ollama_exporter.host.processes.find_server import Search, ServerPlace
+from ollama_exporter.host.processes.find_server import NotFound, ServerAddress, ServerSearch
 from ollama_exporter.host.processes.pidfd import PidfdWatch
 from ollama_exporter.host.processes.reader import Process, Reader, Usage
 from ollama_exporter.host.processes.table import ProcessTable
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import ProcessesSeen
 
-SCAN: Final = 1.0
-SOON: Final = 0.05  # after a death the next birth is often a matter of milliseconds
-PATIENCE: Final = 5.0  # a server that answers is found again within this, or it is hidden
+SCAN: Final = 1.0  # seconds between two scans
+SOON: Final = 0.05  # seconds from an exit to a scan: the next start is often milliseconds away
+PATIENCE: Final = 5.0  # seconds for which a server may answer before its process is found
+FIRST_PAUSE: Final = 1.0  # seconds after an internal error, doubled each time
+LONGEST_PAUSE: Final = 300.0
 logger = logging.getLogger(__name__)
+
+
+class WeightsLookup(Protocol):
+    """Knows the weights of models."""
+
+    def resident_weights(self) -> frozenset[str]:
+        """Return the weights of the listed models, as far as they are known."""
+        ...
+
+    def start(self) -> None:
+        """Begin to look up the weights of all installed models."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Look up the resident models before the first process is reported."""
+        ...
 
 
 class ProcessWatcher:
     """Runs until it is cancelled.
 
-    `up`: whether the server answers polls; `listed`: the weights that it lists, as far as known;
-    `prepare` is awaited before the first process is told; `every`: seconds between two looks.
+    `up`: whether the server answers polls; `every`: seconds between two scans.
     """
 
     def __init__(
         self,
         reader: Reader,
-        place: ServerPlace,
+        address: ServerAddress,
+        lookup: WeightsLookup,
         *,
         reporter: Reporter,
         timeline: Timeline,
         up: Callable[[], bool],
-        listed: Callable[[], frozenset[str]],
-        prepare: Callable[[], Awaitable[None]],
         every: float = SCAN,
     ) -> None:
-        self._reader, self._search = reader, Search(reader, place)
-        self._reporter, self._timeline = reporter, timeline
-        self._up, self._listed = up, listed
-        self._prepare, self._every = prepare, every
-        self._census, self._deaths = ProcessTable(), PidfdWatch(possible=not reader.slow)
+        self._reader, self._search = reader, ServerSearch(reader, address)
+        self._address, self._lookup = address, lookup
+        self._reporter, self._timeline, self._up = reporter, timeline, up
+        self._every, self._pause = every, FIRST_PAUSE
+        self._table, self._pidfds = ProcessTable(), PidfdWatch(possible=not reader.slow)
         self._wake = asyncio.Event()
-        self._seen: bool | None = None  # what was told last; None: nothing yet
-        self._missing_since: float | None = None  # the server answers and is not to be found
-        self._said = ""  # why they are not seen
-        self._level = logging.WARNING if place.insist else logging.INFO
-        self.names_wanted = asyncio.Event()  # only then it is worth asking for weights
+        self._visible: bool | None = None  # as reported last; None: not reported yet
+        self._missing_since: float | None = None  # the server answers without a visible process
+        self._logged_why = ""
+        self._level = logging.WARNING if address.on_this_machine else logging.INFO
 
     @property
-    def seen(self) -> bool:
-        """Whether the server's processes are seen."""
-        return self._seen is True
+    def is_visible(self) -> bool:
+        """Whether the server's processes are visible."""
+        return self._visible is True
 
     def runners(self) -> list[Process]:
-        """Return the runners that live."""
-        return self._census.runners()
+        """Return the living runners."""
+        return self._table.runners()
 
     def by_pid(self) -> dict[int, Process]:
         """Return the living runners by pid."""
         return {process.pid: process for process in self.runners()}
 
     def usage(self, pid: int) -> Usage | None:
-        """Return what a runner has used."""
-        process = self._census.process(pid)
+        """Return what a runner uses; None: it is gone or not tracked."""
+        process = self._table.process(pid)
         return None if process is None else self._reader.usage(process)
 
     async def run(self) -> None:
-        """Watch."""
+        """Watch until cancelled. After an internal error, start again from nothing."""
         try:
             while True:
-                self._wake.clear()
-                found = None
-                if self._census.server is None and self._search.due(
-                    self._timeline.now(), up=self._up()
-                ):
-                    found = await self._find()
-                await self._scan(found)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._every):
-                        await self._wake.wait()
-                        await asyncio.sleep(SOON)
-        except Exception:
-            # A defect of ours: the polls go on, and nothing may be concluded from what is not seen.
-            self._reporter.error()
-            self._not_found(self._timeline.now(), "a defect of the exporter")
-            logger.exception("Processes could not be watched")
+                try:
+                    await self._watch()
+                except Exception:
+                    self._reporter.error()
+                    logger.exception("Failed to watch processes")
+                    # The absence of a process proves nothing now.
+                    self._on_not_found(self._timeline.now(), "an internal error")
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
         finally:
-            self._deaths.close()
+            self._pidfds.close_all()
+
+    async def _watch(self) -> None:
+        """Search and scan until an internal error."""
+        while True:
+            self._wake.clear()
+            found_at = None
+            if self._table.server is None and self._search.is_due(
+                self._timeline.now(), up=self._up()
+            ):
+                found_at = await self._find()
+            await self._scan(found_at)
+            self._pause = FIRST_PAUSE
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._wake.wait()
+                    await asyncio.sleep(SOON)
 
     # -- the server ------------------------------------------------------------------------------
 
     async def _find(self) -> float | None:
-        """Search for the server; say what came of it, if that is news. Return when it was found."""
-        choice = await self._search.choose(self._timeline.now(), self._listed())
-        chosen, now = choice.process, self._timeline.now()
-        if chosen is not None:
-            await self._prepare()
-            now = self._timeline.now()
-            if self._hold(chosen.pid) == chosen:
-                self._found(now, chosen)
-                return now
-            self._deaths.release(chosen.pid)
+        """Search for the server. Return when it was found."""
+        found = await self._search.find(self._timeline.now(), self._lookup.resident_weights())
+        if isinstance(found, NotFound):
+            self._on_missing(self._timeline.now(), found)
             return None
-        if choice.why == AMBIGUOUS:
-            self.names_wanted.set()
-        if not self._up():
-            self._missing_since = None
-            return None
-        if self._missing_since is None:
-            self._missing_since = now
-        if self._seen is None or now - self._missing_since >= PATIENCE:
-            self._not_found(now, self._reader.why_hidden() or choice.why)
+        await self._lookup.catch_up()
+        now = self._timeline.now()
+        if self._open(found.pid) == found:
+            self._on_found(now, found)
+            return now
+        self._pidfds.close(found.pid)
         return None
 
-    def _found(self, now: float, server: Process) -> None:
-        if not self.seen:
-            self._seen = True
+    def _on_missing(self, now: float, reason: NotFound) -> None:
+        if reason is NotFound.AMBIGUOUS:
+            self._lookup.start()  # the next search can compare weights
+        if not self._up():
+            self._missing_since = None
+            return
+        if self._missing_since is None:
+            self._missing_since = now
+        if self._visible is None or now - self._missing_since >= PATIENCE:
+            why = self._reader.why_hidden() or reason.sentence(self._address)
+            self._on_not_found(now, why)
+
+    def _on_found(self, now: float, server: Process) -> None:
+        if not self.is_visible:
+            self._visible = True
             self._reporter.fact(ProcessesSeen(now, seen=True))
-            logger.info("Processes are watched", extra={"pid": server.pid})
-        self._said, self._missing_since = "", None
-        self._search.hurry()  # for the day that it dies
-        self.names_wanted.set()
-        for fact in self._census.start(now, server):
+            logger.info("Watching processes", extra={"pid": server.pid})
+        self._logged_why, self._missing_since = "", None
+        self._search.reset_pause()
+        self._lookup.start()
+        for fact in self._table.on_server(now, server):
             self._reporter.fact(fact)
-        if self._deaths.holds(server.pid):
-            self._deaths.watch(server.pid, self._died)
+        if self._pidfds.is_open(server.pid):
+            self._pidfds.call_on_exit(server.pid, self._on_exit)
 
-    def _not_found(self, now: float, why: str) -> None:
-        if self._seen is not False:
+    def _on_not_found(self, now: float, why: str) -> None:
+        if self._visible is not False:
             self._reporter.fact(ProcessesSeen(now, seen=False))
-        self._seen = False
-        self._census = ProcessTable()  # whoever is found later is told anew
-        self._deaths.close()
-        if why != self._said:
-            self._said = why
-            logger.log(self._level, "Processes are not watched", extra={"why": why})
+        self._visible = False
+        self._table = ProcessTable()  # what is found later is reported again
+        self._pidfds.close_all()
+        if why != self._logged_why:
+            self._logged_why = why
+            logger.log(self._level, "Not watching processes", extra={"why": why})
 
-    # -- births and deaths -----------------------------------------------------------------------
+    # -- starts and exits ------------------------------------------------------------------------
 
-    async def _scan(self, found: float | None) -> None:
-        """Tell what changed; right after the server was found, as of that moment."""
+    async def _scan(self, found_at: float | None) -> None:
+        """Report what changed. The first scan has the moment at which the server was found."""
         seen = await asyncio.to_thread(self._read) if self._reader.slow else self._read()
-        now = self._timeline.now() if found is None else found
-        for pid, process in seen.known.items():
-            for fact in self._census.confirm(now, pid, process):
+        now = self._timeline.now() if found_at is None else found_at
+        for pid, process in seen.tracked.items():
+            for fact in self._table.on_scan(now, pid, process):
                 self._reporter.fact(fact)
         for child in seen.new:
-            for fact in self._census.born(now, child):
+            for fact in self._table.on_child(now, child):
                 self._reporter.fact(fact)
-            if not self._census.holds(child.pid):
-                self._deaths.release(child.pid)
-            elif self._deaths.holds(child.pid):
-                self._deaths.watch(child.pid, self._died)
+            if not self._table.is_tracked(child.pid):
+                self._pidfds.close(child.pid)
+            elif self._pidfds.is_open(child.pid):
+                self._pidfds.call_on_exit(child.pid, self._on_exit)
 
-    def _read(self) -> "_Seen":
+    def _read(self) -> "_Scan":
         """Read what a scan needs."""
-        server, held = self._census.server, self._census.pids()
-        seen = _Seen({p: self._reader.look(p) for p in held if not self._deaths.holds(p)}, [])
+        server, tracked = self._table.server, self._table.pids()
+        unwatched = [pid for pid in tracked if not self._pidfds.is_open(pid)]
+        scan = _Scan({pid: self._reader.process(pid) for pid in unwatched}, [])
         children = () if server is None else self._reader.children(server.pid) or ()
         for pid in children:
-            if pid in held:
+            if pid in tracked:
                 continue
-            child = self._hold(pid)
+            child = self._open(pid)
             if child is not None and server is not None and child.parent == server.pid:
-                seen.new.append(child)
+                scan.new.append(child)
             else:
-                self._deaths.release(pid)
-        return seen
+                self._pidfds.close(pid)
+        return scan
 
-    def _hold(self, pid: int) -> Process | None:
-        """Look at a process with its death in hand: what is read is then surely its own."""
-        self._deaths.hold(pid)
-        process = self._reader.look(pid)
-        if process is None or self._deaths.dead(pid):
-            self._deaths.release(pid)
+    def _open(self, pid: int) -> Process | None:
+        """Read a process with its pidfd open, so that what is read belongs to it."""
+        self._pidfds.open(pid)
+        process = self._reader.process(pid)
+        if process is None or self._pidfds.has_exited(pid):
+            self._pidfds.close(pid)
             return None
         return process
 
-    def _died(self, pid: int) -> None:
-        for fact in self._census.died(self._timeline.now(), pid):
+    def _on_exit(self, pid: int) -> None:
+        for fact in self._table.on_exit(self._timeline.now(), pid):
             self._reporter.fact(fact)
         self._wake.set()
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a scan read: those who are known, and children who are not."""
+class _Scan:
+    """What a scan read: tracked processes without a pidfd, and new children."""
 
-    known: dict[int, Process | None]
+    tracked: dict[int, Process | None]
     new: list[Process]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the server's log says of its runners.
+"""What the server's log says about its runners.
 
-At debug level it names every decision: then the reason of an unload is known. At the default level
-it shows loads to the millisecond, out-of-memory, crashes and that room is wanted, without names.
-A line may be missing or lie, so polls and processes decide what happened, and the log only why.
+At debug level it names every decision, so the reason of an unload is known. At the default level it
+shows loads to the millisecond, out-of-memory, crashes and that room is needed, without names. A
+line may be missing or wrong, so polls and processes decide what happened, and the log only why.
 """
 
 from collections import OrderedDict, deque
@@ -11,56 +11,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import LogKind, LogSaid
 
-SAME: Final = 0.02  # seconds: two lines of one decision
-BIRTH_ERROR: Final = 0.3  # between the server's begin of a load and the birth of the process
-MOST_TRACKS: Final = 256
+MOST_RUNNERS: Final = 256
 MOST_LINES: Final = 256
-KEPT_FOR: Final = 600.0  # no load takes longer: the server's own limit is 5 minutes
-GIVEN_UP: Final = 0.2  # seconds before the line that says that the server ends
-SETTLED: Final = 0.5  # a listing that is younger than a line by so much is to agree with it
-LAG: Final = 1.0  # a line is read at most this long after it is written
-EVIDENCE: Final = {
-    Reason.EVICTED: "the log: it was condemned to make room",
-    Reason.OPTIONS_CHANGED: "the log: it was condemned to be loaded with other options",
-    Reason.EXPIRED: "the log: its timer expired",
-    Reason.STOPPED: "the log: it was unloaded, and neither for room nor by its timer",
-    Reason.OUT_OF_MEMORY: "the log: a runner ran out of memory, and all were condemned",
-    Reason.CRASHED: "the log: its process was dead before it was unloaded",
-}
 
 
 @dataclass(slots=True)
-class Track:
-    """One runner as the log tells of it. Moments are those of its lines, on our timeline."""
+class LoggedRunner:
+    """One runner as the log shows it. Moments are those of its lines, on our timeline."""
 
     pid: int
     model: str | None = None
     weights: str | None = None
     reloading: float | None = None
     num_ctx: int | None = None
-    condemned: Reason | None = None
-    condemned_at: float = 0.0
-    busy: bool = False  # when it was condemned
+    due: Reason | None = None  # why it is to be unloaded
+    due_at: float = 0.0
+    busy: bool = False  # when it became due
     timer: bool = False
     expiring: bool = False
     killed: bool = False
     closed: bool = False  # a request found it dead
     ran_out: bool = False  # of memory, itself
 
-    def note(self, line: LogSaid) -> None:
-        """Take a line that names it."""
+    def observe(self, line: LogSaid) -> None:
+        """Follow a line that names it."""
         match line.kind:
-            case LogKind.IDLE:  # it lives on
-                self.condemned, self.reloading, self.timer = None, None, False
+            case LogKind.IDLE:  # it goes on
+                self.due, self.reloading, self.timer = None, None, False
             case LogKind.RELOADING:
                 self.reloading = line.written
             case LogKind.EVICTING:
-                again = self.reloading is not None and line.written - self.reloading < SAME
-                reason = Reason.OPTIONS_CHANGED if again else Reason.EVICTED
-                self.condemn(line.written, reason)
+                again = self.reloading is not None
+                again = again and line.written - (self.reloading or 0.0) < timings.SAME_DECISION
+                self.become_due(line.written, Reason.OPTIONS_CHANGED if again else Reason.EVICTED)
             case LogKind.IDLE_AT_ZERO:
                 self.busy = True
             case LogKind.TIMER_EXPIRED:
@@ -72,113 +60,112 @@ class Track:
             case LogKind.CLOSED:
                 self.closed |= not self.expiring
 
-    def condemn(self, at: float, reason: Reason) -> None:
-        """Note a cause; the first one stands, until the runner goes on to live."""
-        if self.condemned is None:
-            self.condemned, self.condemned_at = reason, at
+    def become_due(self, at: float, reason: Reason) -> None:
+        """Note why it is to be unloaded. The first cause stands until the runner goes on."""
+        if self.due is None:
+            self.due, self.due_at = reason, at
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedExit:
-    """An unload, as the log tells of it."""
+class LoggedUnload:
+    """An unload, as the log shows it."""
 
     at: float
     model: str | None
     weights: str | None
     reason: Reason
-    track: Track
+    runner: LoggedRunner
 
 
 class LogEvidence:
-    """Keeps what the log said lately."""
+    """Remembers what the log said lately."""
 
     def __init__(self) -> None:
         self.followed = False  # a line was read that the server wrote itself
-        self.detailed = False  # at debug level: an absence means something
+        self.detailed = False  # it is at debug level: an absence means something
         self.read_to = 0.0  # moment of the latest line
         self.contradictions = 0
-        self._tells_kills = False  # from 0.30 on: then a kill that is not told was none
-        self._tracks: OrderedDict[int, Track] = OrderedDict()
-        self._names: OrderedDict[str, str] = OrderedDict()  # weights -> name
-        self._endings: deque[LoggedExit] = deque(maxlen=MOST_LINES)
+        self._logs_kills = False  # from 0.30 on: a kill that is not logged did not happen
+        self._runners: OrderedDict[int, LoggedRunner] = OrderedDict()
+        self._names: BoundedDict[str, str] = BoundedDict(MOST_RUNNERS)  # weights -> name
+        self._unloads: deque[LoggedUnload] = deque(maxlen=MOST_LINES)
         self._lines: deque[LogSaid] = deque(maxlen=MOST_LINES)
 
-    def take(self, line: LogSaid) -> None:
-        """Take a line, in the order in which they were written."""
+    def observe(self, line: LogSaid) -> None:
+        """Read a line, in the order in which they were written."""
         self.followed = True
         self.read_to = max(self.read_to, line.written)
         match line.kind:
             case LogKind.SERVER_STARTED:
-                self._tracks.clear()
+                self._runners.clear()
             case LogKind.OUT_OF_MEMORY:
-                for track in self._tracks.values():
-                    track.ran_out |= track.weights == line.weights
-                    track.condemn(line.written, Reason.OUT_OF_MEMORY)
+                for runner in self._runners.values():
+                    runner.ran_out |= runner.weights == line.weights
+                    runner.become_due(line.written, Reason.OUT_OF_MEMORY)
             case LogKind.SHUT_DOWN:
-                # What was in flight was given up first; that is no reason of its own.
-                while self._endings and self._endings[-1].at > line.written - GIVEN_UP:
-                    self._endings.pop()
-                self._tracks.clear()
+                # Requests in flight were given up first; that is no reason of its own.
+                shutdown = line.written - timings.LOGGED_SHUTDOWN
+                while self._unloads and self._unloads[-1].at > shutdown:
+                    self._unloads.pop()
+                self._runners.clear()
         if line.pid is None:
             self._lines.append(line)
         else:
             self.detailed = True
-            self._track(line, line.pid)
+            self._observe_runner(line, line.pid)
 
-    def _track(self, line: LogSaid, pid: int) -> None:
-        track = self._tracks.setdefault(pid, Track(pid))
-        track.model, track.weights = line.model or track.model, line.weights or track.weights
-        track.num_ctx = line.num_ctx or track.num_ctx
+    def _observe_runner(self, line: LogSaid, pid: int) -> None:
+        runner = self._runners.setdefault(pid, LoggedRunner(pid))
+        runner.model, runner.weights = line.model or runner.model, line.weights or runner.weights
+        runner.num_ctx = line.num_ctx or runner.num_ctx
         if line.model is not None and line.weights is not None:
             self._names[line.weights] = line.model
-            while len(self._names) > MOST_TRACKS:
-                self._names.popitem(last=False)
         if line.kind is LogKind.REMOVED:
-            del self._tracks[pid]
-            self._endings.append(self._ending(track, line.written))
+            del self._runners[pid]
+            self._unloads.append(self._unload(runner, line.written))
         else:
-            self._tells_kills |= line.kind is LogKind.KILLED
-            track.note(line)
-        while len(self._tracks) > MOST_TRACKS:
-            self._tracks.popitem(last=False)
+            self._logs_kills |= line.kind is LogKind.KILLED
+            runner.observe(line)
+        while len(self._runners) > MOST_RUNNERS:
+            self._runners.popitem(last=False)
 
-    def _ending(self, track: Track, at: float) -> LoggedExit:
-        """Tell why, of what was said on the way: the first cause stands."""
-        dead = track.closed or (self._tells_kills and not track.killed)
-        if dead and not track.ran_out and not (track.condemned and track.busy):
+    def _unload(self, runner: LoggedRunner, at: float) -> LoggedUnload:
+        """Return why it was unloaded, from what was logged on the way: the first cause stands."""
+        dead = runner.closed or (self._logs_kills and not runner.killed)
+        if dead and not runner.ran_out and not (runner.due and runner.busy):
             reason = Reason.CRASHED
-        elif track.condemned is not None:
-            reason = track.condemned
+        elif runner.due is not None:
+            reason = runner.due
         else:
-            reason = Reason.EXPIRED if track.timer else Reason.STOPPED
-        return LoggedExit(at, track.model, track.weights, reason, track)
+            reason = Reason.EXPIRED if runner.timer else Reason.STOPPED
+        return LoggedUnload(at, runner.model, runner.weights, reason, runner)
 
     def compare(self, listed: Mapping[str, float], since: float, until: float) -> None:
-        """Count the unloads that a listing contradicts; `listed`: name -> since when, at `until`.
+        """Count the unloads that a listing contradicts. `listed`: name -> since when, at `until`.
 
         `since`: when the listing before was made, which was compared already.
         """
-        for ending in self._endings:
-            begun = listed.get(ending.model or "")
-            if begun is None or not since < ending.at + SETTLED <= until or begun > ending.at:
+        for unload in self._unloads:
+            begun, follows = listed.get(unload.model or ""), unload.at + timings.LISTING_FOLLOWS
+            if begun is None or not since < follows <= until or begun > unload.at:
                 continue
-            again = self.moments(LogKind.LOAD_STARTED, ending.at, until)
-            self.contradictions += not any(line.weights == ending.weights for line in again)
+            again = self.moments(LogKind.LOAD_STARTED, unload.at, until)
+            self.contradictions += not any(line.weights == unload.weights for line in again)
 
     # -- questions -------------------------------------------------------------------------------
 
     def behind(self, moment: float, now: float) -> bool:
-        """Tell whether lines of that moment may still be to come."""
-        return self.followed and self.read_to < moment and now < moment + LAG
+        """Return whether lines of that moment may still be to come."""
+        return self.followed and self.read_to < moment and now < moment + timings.LOG_LAG
 
-    def condemned(self, weights: str, before: float) -> Reason | None:
-        """Return why a runner was to go already at that moment, if the log said so."""
-        gone = (ending.track for ending in self._endings if ending.at >= before)
-        tracks = (x for x in [*gone, *self._tracks.values()] if x.weights == weights)
-        return next((x.condemned for x in tracks if x.condemned and x.condemned_at < before), None)
+    def due_before(self, weights: str, moment: float) -> Reason | None:
+        """Return why a runner was to be unloaded already at that moment, if the log said so."""
+        gone = (unload.runner for unload in self._unloads if unload.at >= moment)
+        runners = (x for x in [*gone, *self._runners.values()] if x.weights == weights)
+        return next((x.due for x in runners if x.due and x.due_at < moment), None)
 
-    def newcomer(self, at: float) -> tuple[str, str | None] | None:
-        """Return weights and name of what was loaded next; None: nothing yet."""
+    def next_load(self, at: float) -> tuple[str, str | None] | None:
+        """Return weights and name of what was loaded next. None: nothing yet."""
         for line in self._lines:
             if line.kind is LogKind.LOAD_STARTED and line.written >= at and line.weights:
                 return line.weights, self._names.get(line.weights)
@@ -190,26 +177,26 @@ class LogEvidence:
 
     def load_time(self, weights: str, until: float) -> float | None:
         """Return how long the latest load of those weights took, by the server's own figure."""
-        begun = self.moments(LogKind.LOAD_STARTED, until - KEPT_FOR, until)
+        begun = self.moments(LogKind.LOAD_STARTED, until - timings.LONGEST_LOAD, until)
         starts = [line.written for line in begun if line.weights == weights]
         if not starts:
             return None
         done = self.moments(LogKind.LOAD_DONE, starts[-1], until)
-        took = (x.seconds for x in done if x.seconds and _began(x, starts[-1]))
+        took = (x.seconds for x in done if x.seconds and _began_at(x, starts[-1]))
         return next(took, None)
 
     def loaded(self, born: float, died: float) -> bool | None:
-        """Tell whether the load that began then was done. None: no log is followed."""
+        """Return whether the load that began at `born` was done. None: no log is followed."""
         if not self.followed:
             return None
-        done = self.moments(LogKind.LOAD_DONE, born, died + SAME)
-        return any(_began(line, born) for line in done)
+        done = self.moments(LogKind.LOAD_DONE, born, died + timings.SAME_DECISION)
+        return any(_began_at(line, born) for line in done)
 
     def moments(self, kind: LogKind, low: float, high: float) -> list[LogSaid]:
         """Return the lines of a kind that name no process, within these bounds."""
         return [x for x in self._lines if x.kind is kind and low <= x.written <= high]
 
-    def ending(
+    def unload(
         self,
         low: float,
         high: float,
@@ -217,21 +204,21 @@ class LogEvidence:
         model: str | None = None,
         weights: str | None = None,
         context: int | None = None,
-    ) -> LoggedExit | None:
-        """Return the first unload of a model or of weights within these bounds.
+    ) -> LoggedUnload | None:
+        """Return the first unload of a model, or of weights, within these bounds.
 
-        `context`: of several the one that had it is meant.
+        `context`: of several, the one that had this context is meant.
         """
         found = [
-            ending
-            for ending in self._endings
-            if low <= ending.at <= high
-            and (ending.weights == weights if weights is not None else ending.model == model)
+            unload
+            for unload in self._unloads
+            if low <= unload.at <= high
+            and (unload.weights == weights if weights is not None else unload.model == model)
         ]
-        meant = (ending for ending in found if ending.track.num_ctx == context)
+        meant = (unload for unload in found if unload.runner.num_ctx == context)
         return next(meant, found[0] if found else None)
 
 
-def _began(done: LogSaid, moment: float) -> bool:
-    """Tell whether the load that is done now began then."""
-    return abs(done.written - (done.seconds or 0.0) - moment) < BIRTH_ERROR
+def _began_at(done: LogSaid, moment: float) -> bool:
+    """Return whether the load that this line reports as done began at that moment."""
+    return abs(done.written - (done.seconds or 0.0) - moment) < timings.LOGGED_BIRTH

@@ -1,58 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which listed model is which process: what a listing tells once the processes are known.
+"""Which listed model is which process: what a listing means once the processes are known.
 
-The dead are taken out of it, the living are joined to their processes, and a process that is nobody
-yet is one that loads.
+Dead models are taken out of it, living ones are joined to their processes, and a process that is no
+model's yet is one that loads.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Event, Found, Loaded, Measured, Source
-from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedExit
+from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.process_exits import ProcessExit, ProcessExits
-from ollama_exporter.residency.evidence.runner_processes import SAME, RunnerProcess, RunnerProcesses
+from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key
-from ollama_exporter.residency.rules.poll_rules import Newcomer
 
-AT_ONCE: Final = 0.01  # what is noticed at once happened this much earlier at most
-HELD: Final = 5.0  # a living runner may be off the list for so long before it is killed
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
-WIDE: Final = 1.0  # a load time is known if its bounds are closer than this,
+WIDE: Final = 1.0  # seconds: a load time is known if its bounds are closer than this,
 PRECISE: Final = 0.25  # or than this share of it
 MOST_SHOWN: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class NextLoad:
+    """What was loaded next: the same weights as those that left, or others."""
+
+    name: str | None
+    same_weights: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sifted:
-    """A listing without the dead, and the loads that only the dead among it show."""
+    """A listing without dead models, and the loads that only a dead model shows."""
 
     living: dict[Key, RunningModel]
     loads: tuple[Event, ...] = ()
 
 
 class ProcessMatching:
-    """Joins lives and processes."""
+    """Joins incarnations and processes."""
 
     def __init__(
-        self, lives: dict[Key, Incarnation], deaths: ProcessExits, journal: LogEvidence
+        self, lives: dict[Key, Incarnation], exits: ProcessExits, log: LogEvidence
     ) -> None:
         self.runners = RunnerProcesses()
-        self.shown: OrderedDict[str, RunningModel] = OrderedDict()  # weights -> as last listed
+        # weights -> the model as last listed
+        self.shown: BoundedDict[str, RunningModel] = BoundedDict(MOST_SHOWN)
         self.dead: dict[Key, RunningModel] = {}  # listed, though their processes are dead
         self.polled: float | None = None  # start of the last answered poll
-        self._lives, self._deaths, self._journal = lives, deaths, journal
-        self._took: dict[str, deque[tuple[float, float]]] = {}  # weights -> bounds of load times
+        self._lives, self._exits, self._log = lives, exits, log
+        # weights -> bounds of the latest load times
+        self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
         self._missing: dict[Key, float] = {}
-        self._suspects: dict[Key, RunnerProcess] = {}  # died at a moment that is not known
+        self._suspects: dict[Key, RunnerProcess] = {}  # exited at a moment that is not known
 
     # -- a listing -------------------------------------------------------------------------------
 
     def sift(self, poll: Snapshot, *, seen: bool) -> Sifted:
-        """Take the dead out of a listing, and join what is listed to its process.
+        """Remove dead models from a listing, and join the others to their processes.
 
         `seen`: processes can be seen at present.
         """
@@ -72,7 +81,7 @@ class ProcessMatching:
                 if runner is not None:
                     runner.listed = life.seen
             if runner is not None and life is not None:
-                self._show(runner.weights, model)
+                self.shown[runner.weights] = model
         self._note_removals(poll, living)
         self._suspects.clear()
         self.runners.unlisted([key for key in living if key not in self._lives], poll.started)
@@ -80,51 +89,54 @@ class ProcessMatching:
         return Sifted(living, tuple(loads))
 
     def _is_dead(self, model: RunningModel, poll: Snapshot, *, seen: bool) -> bool:
-        """Tell whether what is listed is known to be dead."""
-        death = self._deaths.listed.get(model.key)
-        if death is None or model.key in self._lives:
+        """Return whether a listed model is known to be dead."""
+        exited = self._exits.listed.get(model.key)
+        if exited is None or model.key in self._lives:
             return False
         if any(
             runner.key is None
-            and runner.weights == death.runner.weights
-            and runner.born > death.at - SAME
+            and runner.weights == exited.runner.weights
+            and runner.born > exited.at - timings.SAME_MOMENT
             for runner in self.runners.living
         ):
             return False  # its successor
-        if not seen and model.expires_at != death.life.model.expires_at:
-            return False  # likewise, as far as can be told
-        if poll.started >= death.at + AT_ONCE:
-            death.listed_dead, death.polled = True, poll.started
-            death.seen_dead = death.seen_dead or poll.started
+        if not seen and model.expires_at != exited.life.model.expires_at:
+            return False  # the same, as far as can be told
+        if poll.started >= exited.at + timings.NOTICED_AT_ONCE:
+            exited.listed_dead, exited.polled = True, poll.started
+            exited.seen_dead = exited.seen_dead or poll.started
             self.dead[model.key] = model
         return True
 
     def suspect(self, runner: RunnerProcess) -> None:
-        """Take a death whose moment a scan told: when it left the list is for the polls to tell.
+        """Note an exit that a scan told: the polls tell when the model left the list.
 
-        If the next one lists it still, it has crashed.
+        If the next poll still lists it, it has crashed.
         """
         if runner.key is not None:
             self._suspects[runner.key] = runner
 
     def _outlived(self, model: RunningModel, poll: Snapshot) -> bool:
-        """Tell whether what is listed is a suspect's, and no successor can be what is listed."""
+        """Return whether a listed model is a suspect's and cannot be a successor."""
         runner, life = self._suspects.get(model.key), self._lives.get(model.key)
         if runner is None or life is None or life.reloaded(model):
             return False
         if any(r.key is None and r.weights == runner.weights for r in self.runners.living):
             return False
-        died = runner.died or poll.started
+        self._add_dead(model, life, runner, poll)
         del self._lives[model.key]
-        polled = poll.started
-        self._deaths.add(
-            ProcessExit(life, runner, died, polled, listed_dead=True, seen_dead=polled)
-        )
-        self.dead[model.key] = model
         return True
 
+    def _add_dead(
+        self, model: RunningModel, life: Incarnation, runner: RunnerProcess, poll: Snapshot
+    ) -> None:
+        died, polled = runner.died or poll.started, poll.started
+        exited = ProcessExit(life, runner, died, polled, listed_dead=True, seen_dead=polled)
+        self._exits.add(exited)
+        self.dead[model.key] = model
+
     def _was_stillborn(self, model: RunningModel, poll: Snapshot, loads: list[Event]) -> bool:
-        """Tell whether what is listed for the first time died in its first moments."""
+        """Return whether a model that is listed for the first time exited right after its load."""
         if model.key in self._lives:
             return False
         fitting = [r for r in self.runners.all if r.key is None and self.runners.fits(r, model.key)]
@@ -132,57 +144,53 @@ class ProcessMatching:
             runner
             for runner in fitting
             if runner.died is not None
-            and (self._deaths.server_died or 0.0) < runner.died < poll.started
+            and (self._exits.server_died or 0.0) < runner.died < poll.started
             and (runner.unlisted is None or runner.unlisted <= runner.died)
         ]
         if not dead or any(runner.died is None for runner in fitting):
             return False
         runner = dead[-1]
-        died = runner.died or poll.started
         life = Incarnation(model, runner.unlisted, poll.started, poll.started, model.expires_at, 0)
         self.runners.join(runner, model.key)
-        self._deaths.add(
-            ProcessExit(life, runner, died, poll.started, listed_dead=True, seen_dead=poll.started)
-        )
-        self.dead[model.key] = model
+        self._add_dead(model, life, runner, poll)
         low, source = runner.unlisted or runner.born, frozenset({Source.PROCESS})
         loads.append(
             Found(model, poll.ended)
             if self.polled is None
-            else Loaded(model, low, died, poll.ended, source)
+            else Loaded(model, low, runner.died or poll.started, poll.ended, source)
         )
         return True
 
     def _note_removals(self, poll: Snapshot, living: dict[Key, RunningModel]) -> None:
         listed = {model.key for model in poll.models}
-        for key, death in list(self._deaths.listed.items()):
-            if poll.started >= death.at + AT_ONCE:
-                death.polled = death.polled or poll.started
+        for key, exited in list(self._exits.listed.items()):
+            if poll.started >= exited.at + timings.NOTICED_AT_ONCE:
+                exited.polled = exited.polled or poll.started
                 if key not in listed or key in living:
-                    death.removed = poll.ended
-                    del self._deaths.listed[key]
+                    exited.removed = poll.ended
+                    del self._exits.listed[key]
 
-    # -- lives -----------------------------------------------------------------------------------
+    # -- incarnations ----------------------------------------------------------------------------
 
     def holds(self, key: Key, poll: Snapshot) -> bool:
-        """Tell whether a life that a poll does not list goes on: its process lives.
+        """Return whether a model that a poll does not list goes on, because its process lives.
 
-        The newest servers take it off the list before they kill it; then its death is the end.
+        The newest servers remove the entry before they kill the process; its exit is the end then.
         """
         runner = self.runners.of(key)
         if runner is None:
             return False
         since = self._missing.setdefault(key, poll.started)
-        if poll.started - since < HELD:
+        if poll.started - since < timings.KEPT_ALIVE:
             return True
         del self._missing[key]
         runner.key = None
         return False
 
     def reloaded(self, life: Incarnation, model: RunningModel) -> bool:
-        """Tell whether what is listed now cannot be the same runner.
+        """Return whether the model listed now cannot be the same runner.
 
-        Its size may change while its process lives, but not its context: then its death was missed.
+        Its size may change while its process lives, but not its context: then its exit was missed.
         """
         self._missing.pop(life.key, None)
         runner = self.runners.of(life.key)
@@ -194,20 +202,22 @@ class ProcessMatching:
         return True
 
     def begin(self, life: Incarnation, poll: Snapshot) -> RunnerProcess | None:
-        """Join a new life to its process, and learn how long its load took."""
+        """Join a new incarnation to its process, and learn how long its load took."""
         runner = self.runners.bind(life.key, before=poll.started)
         if runner is None:
             return None
         runner.listed = poll.started
-        self._show(runner.weights, life.model)
+        self.shown[runner.weights] = life.model
         if runner.unlisted is not None:
             took = (runner.unlisted - runner.born, poll.ended - runner.born)
-            self._took.setdefault(runner.weights, deque(maxlen=LOADS)).append(took)
+            known = self._took.get(runner.weights, deque[tuple[float, float]](maxlen=LOADS))
+            known.append(took)
+            self._took[runner.weights] = known
         life.since = runner.unlisted or max(runner.born, life.since or runner.born)
         return runner
 
     def end(self, runner: RunnerProcess) -> Incarnation | None:
-        """Take the life of a process that died, if a poll has listed it."""
+        """Remove and return the incarnation of a process that exited, if a poll has listed it."""
         key = runner.key or self._unbound(runner)
         self._missing.pop(key or ("", ""), None)
         life = None if key is None else self._lives.pop(key, None)
@@ -227,10 +237,10 @@ class ProcessMatching:
         return next(fitting, None)
 
     def never_listed(self, runner: RunnerProcess, at: float) -> Incarnation | None:
-        """Return the life of a process that died before a poll could list it, if it was loaded.
+        """Return the incarnation of a process that exited before a poll listed it, if it had one.
 
-        So it was if it lived for longer than its weights take to load, or if the log says that the
-        load was done. Shorter lives are loads that failed, or that their clients left.
+        It was loaded if it lived for longer than a load of its weights takes, or if the log says
+        that the load was done. Shorter lives are loads that failed, or that their clients left.
         """
         key, took = self.runners.key_of(runner.weights), self._took.get(runner.weights)
         model = self.shown.get(runner.weights)
@@ -241,8 +251,8 @@ class ProcessMatching:
             life.model.name in names and self.runners.of(k) is None
             for k, life in self._lives.items()
         ):
-            return None  # a listed one whose process is not known: it may be this very one
-        logged = self._journal.loaded(runner.born, at)
+            return None  # a listed model whose process is not known: it may be this very one
+        logged = self._log.loaded(runner.born, at)
         surely = min(high for _, high in took)
         if logged is False or (logged is None and at - runner.born < surely):
             return None
@@ -252,23 +262,17 @@ class ProcessMatching:
         model = replace(model, expires_at=0.0, context=None)
         return Incarnation(model, runner.unlisted or runner.born, begun, at, float("inf"), 0)
 
-    def _show(self, weights: str, model: RunningModel) -> None:
-        self.shown[weights] = model
-        self.shown.move_to_end(weights)
-        if len(self.shown) > MOST_SHOWN:
-            self._took.pop(self.shown.popitem(last=False)[0], None)
-
     def load_time(
         self, life: Incarnation, runner: RunnerProcess | None, poll: Snapshot
     ) -> tuple[float | None, Measured | None]:
-        """Return how long a load took and how it was measured: the log's own figure if it is there.
+        """Return how long a load took and how it was measured: by the log where it tells.
 
-        Else from birth to the first listing, if these bounds are close. Servers before 0.30 list a
-        model while it loads: then no poll saw it born and not listed.
+        Else it is the time from the birth to the first listing, if these bounds are close. Servers
+        before 0.30 list a model while it loads: no poll saw it born and not listed.
         """
         name = life.model.name
         weights = self.runners.weights_of(name) if runner is None else runner.weights
-        logged = None if weights is None else self._journal.load_time(weights, poll.ended)
+        logged = None if weights is None else self._log.load_time(weights, poll.ended)
         if logged is not None:
             return logged, Measured.LOG
         if runner is None or runner.unlisted is None:
@@ -277,11 +281,11 @@ class ProcessMatching:
         wide = poll.started - runner.unlisted > max(WIDE, PRECISE * took)
         return (None, None) if wide else (took, Measured.PROCESS)
 
-    def newcomer(self, ending: LoggedExit) -> Newcomer | None:
-        """Return what was loaded next, by the log; None: nothing yet."""
-        found = self._journal.newcomer(ending.at)
+    def next_load(self, logged: LoggedUnload) -> NextLoad | None:
+        """Return what was loaded next, by the log. None: nothing yet."""
+        found = self._log.next_load(logged.at)
         if found is None:
             return None
         weights, name = found
         name = name or next(iter(self.runners.names(weights)), None)
-        return Newcomer(name, same_weights=weights == ending.weights)
+        return NextLoad(name, same_weights=weights == logged.weights)

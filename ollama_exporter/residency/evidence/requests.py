@@ -1,33 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The requests seen: who waits for a load, which context each would get, how many of all they are.
+"""The requests seen: which wait for a load, which context each gets, and how many of all they are.
 
-Half-seen traffic is worse than none where an absence is to prove something, so the coverage is
-learned: the share of the latest loads that had a seen request.
+Traffic that is half seen is worse than none where the absence of a request is to prove something.
+So the coverage is learned: the share of the latest loads for which a request was seen.
 """
 
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.error_text import Failure
+from ollama_exporter.residency import timings
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 from ollama_exporter.residency.incarnation import Incarnation
 
-COVERAGE_LOADS: Final = 20  # the latest loads that the coverage is learned from
+COVERAGE_LOADS: Final = 20  # the latest loads from which the coverage is learned
 COVERAGE_LEAST: Final = 3  # fewer prove nothing
 COVERAGE_SHARE: Final = 0.95  # from this share on, the requests seen count as all
-SLOW_FIRST_BYTE: Final = 1.0  # seconds: whoever waited longer waited for a load
 MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
 MOST_CONTEXTS: Final = 1024
 MOST_RECENT: Final = 1024  # requests that are remembered after their end
-REMEMBERED: Final = 120.0  # seconds for which
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True)
 class SeenRequest:
-    """One request seen, as far as it has come."""
+    """One request, as far as it has come."""
 
     fact: RequestStarted
     answered: float | None = None
@@ -41,33 +40,32 @@ class SeenRequest:
 
     @property
     def heard(self) -> bool:
-        """Something came of it."""
+        """Whether it was answered or has ended."""
         return self.answered is not None or self.ended is not None
 
 
 class SeenRequests:
-    """Requests in flight, those that ended since the last poll, and what was learned from them."""
+    """Requests in flight, those that ended since the last poll, and what they have taught."""
 
     def __init__(self) -> None:
-        self.open: dict[Hashable, SeenRequest] = {}
+        self.open: BoundedDict[Hashable, SeenRequest] = BoundedDict(MOST_OPEN)
         self.ended: list[SeenRequest] = []  # since the last answered poll
         self._answered: list[SeenRequest] = []  # likewise
         self._recent: deque[SeenRequest] = deque(maxlen=MOST_RECENT)  # ended, latest last
         self._witnessed: deque[bool] = deque(maxlen=COVERAGE_LOADS)
-        self._explicit: dict[tuple[str, int], int | None] = {}  # (digest, num_ctx) -> context got
-        self._automatic: dict[str, int | None] = {}  # digest -> context without num_ctx
+        # (digest, num_ctx) -> context got, and digest -> context without num_ctx
+        self._explicit: BoundedDict[tuple[str, int], int | None] = BoundedDict(MOST_CONTEXTS)
+        self._automatic: BoundedDict[str, int | None] = BoundedDict(MOST_CONTEXTS)
         self._default = 0  # largest automatic context of any model
 
-    def start(self, fact: RequestStarted) -> SeenRequest:
-        """Note a request that began."""
+    def on_start(self, fact: RequestStarted) -> SeenRequest:
+        """Add a request that started."""
         request = SeenRequest(fact)
         self.open[fact.id] = request
-        if len(self.open) > MOST_OPEN:  # its end was missed: the oldest is forgotten
-            del self.open[next(iter(self.open))]
         return request
 
-    def answer(self, fact: RequestAnswered) -> SeenRequest | None:
-        """Note its first byte; None: it is not known."""
+    def on_response(self, fact: RequestAnswered) -> SeenRequest | None:
+        """Note the first byte of its answer. Return None if the request is not known."""
         request = self.open.get(fact.id)
         if request is not None:
             request.answered = fact.at
@@ -75,13 +73,13 @@ class SeenRequests:
                 self._answered.append(request)
         return request
 
-    def end(self, fact: RequestEnded) -> SeenRequest | None:
-        """Note its end; None: it is not known."""
+    def on_end(self, fact: RequestEnded) -> SeenRequest | None:
+        """Note its end. Return None if the request is not known."""
         request = self.open.pop(fact.id, None)
         if request is not None:
             request.ended, request.failure = fact.at, fact.failure
             self._recent.append(request)
-            while (self._recent[0].ended or 0.0) < fact.at - REMEMBERED:
+            while (self._recent[0].ended or 0.0) < fact.at - timings.REQUESTS_KEPT:
                 self._recent.popleft()
             if not request.fact.stop and len(self.ended) < MOST_OPEN:
                 self.ended.append(request)
@@ -89,15 +87,15 @@ class SeenRequests:
 
     @property
     def history(self) -> list[SeenRequest]:
-        """Return those in flight and those that ended lately, oldest begin first."""
+        """Those in flight and those that ended lately, in order of their starts."""
         return sorted([*self._recent, *self.open.values()], key=lambda r: r.fact.at)
 
     def of(self, name: str) -> list[SeenRequest]:
-        """Return the requests in flight for a model, stop calls aside."""
+        """Return the requests in flight for a model, without stop calls."""
         return [r for r in self.open.values() if r.model == name and not r.fact.stop]
 
     def waiting(self, before: float) -> list[SeenRequest]:
-        """Return those that had no byte yet at that moment, oldest first."""
+        """Return those that had no answer yet at that moment, oldest first."""
         waiting = (
             r
             for r in self.open.values()
@@ -106,13 +104,13 @@ class SeenRequests:
         return sorted(waiting, key=lambda r: r.fact.at)
 
     def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[SeenRequest]:
-        """Return the requests for models listed anew whose loads began after `low`.
+        """Return the requests for newly listed models whose loads began after `low`.
 
         Loads run one at a time in the order of their requests, so at most the oldest request can
         have been loading at that moment; the others came after it.
         """
         oldest: list[SeenRequest] = []
-        for name in names:
+        for name in names if self.open or self.ended else ():
             mine = [r for r in [*self.of(name), *self.ended] if r.model == name]
             waited = [r for r in mine if r.answered is None or r.answered > low]
             if waited:
@@ -123,7 +121,7 @@ class SeenRequests:
     # -- contexts --------------------------------------------------------------------------------
 
     def forces_reload(self, request: RequestStarted, life: Incarnation) -> bool:
-        """Tell whether that request cannot be served by that runner, as far as is known."""
+        """Return whether that runner cannot serve that request, as far as is known."""
         digest, context = life.model.digest, life.model.context
         if request.num_ctx is not None:
             return self._explicit.get((digest, request.num_ctx), request.num_ctx) != context
@@ -131,7 +129,7 @@ class SeenRequests:
         return automatic is not None and context is not None and automatic != context
 
     def learn_contexts(self, resident: Iterable[Incarnation]) -> None:
-        """After a poll: which context the requests answered since the last one must have had."""
+        """Learn from a poll which context the requests answered since the last one had."""
         lives = {life.model.name: life.model for life in resident}
         for request in self._answered:
             model = lives.get(request.model)
@@ -142,26 +140,19 @@ class SeenRequests:
             else:
                 self._automatic[model.digest] = model.context
                 self._default = max(self._default, model.context or 0)
-        _bound(self._explicit)
-        _bound(self._automatic)
         self._answered = []
         self.ended = []
 
     # -- coverage --------------------------------------------------------------------------------
 
     def witness_load(self, name: str) -> bool:
-        """Note a load and tell whether a request for it was seen."""
+        """Note a load; return whether a request for it was seen."""
         seen = bool(self.of(name)) or any(r.model == name for r in self.ended)
         self._witnessed.append(seen)
         return seen
 
     @property
     def complete(self) -> bool:
-        """The requests seen are (nearly) all there are."""
+        """Whether the requests seen are (nearly) all there are."""
         known = len(self._witnessed)
         return known >= COVERAGE_LEAST and sum(self._witnessed) >= COVERAGE_SHARE * known
-
-
-def _bound(known: dict[K, int | None]) -> None:
-    while len(known) > MOST_CONTEXTS:
-        del known[next(iter(known))]

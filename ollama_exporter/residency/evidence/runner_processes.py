@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runner processes: who lives, whose weights it has, and which listed model it is.
+"""Runner processes: which live, which weights each has, and which listed model each one is.
 
 The server starts one process for each weights file; names that share a file share its process. A
 name is joined to weights by `/api/show`, and from then on by what was joined before.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency.facts import ProcessExited, ProcessStarted, WeightsNamed
 from ollama_exporter.residency.incarnation import Key
+from ollama_exporter.residency.timings import SAME_BIRTH, SAME_MOMENT
 
-SAME: Final = 0.12  # seconds: two things at one moment
-SAME_BIRTH: Final = 0.5  # a pid is not used again so soon
 MOST_LIVING: Final = 512  # processes remembered; a server has a handful
 MOST_DEAD: Final = 128
 MOST_NAMES: Final = 1024
@@ -24,13 +24,13 @@ NAMED_WEIGHTS: Final = 4  # kept per name: new weights come before the old ones 
 
 @dataclass(slots=True, eq=False)
 class RunnerProcess:
-    """One runner process. Moments on our timeline."""
+    """One runner process. Moments are on our timeline."""
 
-    number: int  # ours: a pid is used again
+    number: int  # ours, because a pid is used again
     pid: int
     weights: str
     born: float
-    died: float | None = None  # when its death was noticed
+    died: float | None = None  # when its exit was noticed
     alive: float | None = None  # when it was last known to live, if that is earlier
     key: Key | None = None  # the listed model that it is
     unlisted: float | None = None  # start of the last answered poll without it, while it lived
@@ -38,8 +38,9 @@ class RunnerProcess:
     orphan: bool = False  # its server is dead
 
     def lived(self, moment: float) -> bool:
-        """Tell whether it surely lived at that moment."""
-        return self.born < moment - SAME and (self.died is None or self.died > moment + SAME)
+        """Return whether it surely lived at that moment."""
+        dead = self.died is not None and self.died <= moment + SAME_MOMENT
+        return self.born < moment - SAME_MOMENT and not dead
 
 
 class RunnerProcesses:
@@ -50,13 +51,13 @@ class RunnerProcesses:
         self._living: OrderedDict[int, RunnerProcess] = OrderedDict()  # by pid
         self._dead: deque[RunnerProcess] = deque(maxlen=MOST_DEAD)
         self._sorted: list[RunnerProcess] | None = None
-        self._named: OrderedDict[str, list[str]] = OrderedDict()  # name -> weights, latest last
-        self._joined: OrderedDict[Key, str] = OrderedDict()  # seen together
+        self._named: BoundedDict[str, list[str]] = BoundedDict(MOST_NAMES)  # latest weights last
+        self._joined: BoundedDict[Key, str] = BoundedDict(MOST_NAMES)  # seen together
 
-    # -- births and deaths -----------------------------------------------------------------------
+    # -- births and exits ------------------------------------------------------------------------
 
     def start(self, fact: ProcessStarted) -> RunnerProcess | None:
-        """Take a birth. None: it is known already."""
+        """Add a process that was born. Return None if it is known already."""
         known = self._living.get(fact.pid)
         if known is not None and abs(known.born - fact.born) < SAME_BIRTH:
             return None
@@ -66,28 +67,24 @@ class RunnerProcesses:
             self._living.popitem(last=False)
         return runner
 
-    def replaced(self, fact: ProcessStarted) -> ProcessExited | None:
-        """Return the death that was missed if a birth shows that a pid was used again."""
+    def missed_exit(self, fact: ProcessStarted) -> ProcessExited | None:
+        """Return the exit that was missed if a birth shows that a pid is used again."""
         known = self._living.get(fact.pid)
         if known is None or abs(known.born - fact.born) < SAME_BIRTH:
             return None
         return ProcessExited(fact.at, fact.pid, alive=known.born)
 
     def exit(self, fact: ProcessExited) -> RunnerProcess | None:
-        """Take a death. None: that process is not known."""
-        runner = self._living.get(fact.pid)
+        """Note an exit. Return None if the process is not known."""
+        runner = self._living.pop(fact.pid, None)
         if runner is not None:
-            self._bury(runner, fact.at, alive=fact.alive)
+            runner.died, runner.alive = fact.at, fact.alive
+            self._dead.append(runner)
+            self._sorted = None
         return runner
 
-    def _bury(self, runner: RunnerProcess, at: float, *, alive: float | None) -> None:
-        runner.died, runner.alive = at, alive
-        self._living.pop(runner.pid, None)
-        self._dead.append(runner)
-        self._sorted = None
-
     def forget(self) -> None:
-        """Forget those that live: processes can no longer be seen."""
+        """Forget the living ones: processes can no longer be seen."""
         self._living.clear()
         self._sorted = None
 
@@ -98,38 +95,32 @@ class RunnerProcesses:
         self._sorted = None
 
     def abandon(self, runner: RunnerProcess) -> None:
-        """Give up a process whose death was missed."""
+        """Disown a process whose exit was missed."""
         runner.orphan, runner.key, self._sorted = True, None, None
 
     @property
     def living(self) -> Collection[RunnerProcess]:
-        """Runners of the server that live."""
+        """The server's runners that live."""
         return [runner for runner in self._living.values() if not runner.orphan]
 
     @property
     def all(self) -> list[RunnerProcess]:
-        """Living and recently dead ones, oldest birth first."""
+        """Living and recently dead ones, in order of birth."""
         if self._sorted is None:
             both = [*self._dead, *self._living.values()]
             own = (runner for runner in both if not runner.orphan)
             self._sorted = sorted(own, key=lambda runner: runner.born)
         return self._sorted
 
-    # -- whose they are --------------------------------------------------------------------------
+    # -- names and models ------------------------------------------------------------------------
 
     def name(self, fact: WeightsNamed) -> None:
-        """Take which weights a name stands for now."""
-        known = self._named.setdefault(fact.model, [])
-        if fact.weights in known:
-            known.remove(fact.weights)
-        known.append(fact.weights)
-        del known[:-NAMED_WEIGHTS]
-        self._named.move_to_end(fact.model)
-        while len(self._named) > MOST_NAMES:
-            self._named.popitem(last=False)
+        """Note which weights a name stands for now."""
+        known = [weights for weights in self._named.get(fact.model, ()) if weights != fact.weights]
+        self._named[fact.model] = [*known, fact.weights][-NAMED_WEIGHTS:]
 
     def names(self, weights: str) -> list[str]:
-        """Return the names that stand for those weights now, else those that ever did."""
+        """Return the names that stand for those weights now, then those that ever did."""
         joined = [key[0] for key, known in self._joined.items() if known == weights]
         now = [name for name, known in self._named.items() if known[-1] == weights]
         ever = [name for name, known in self._named.items() if weights in known]
@@ -141,11 +132,11 @@ class RunnerProcesses:
         return known[-1] if known else None
 
     def key_of(self, weights: str) -> Key | None:
-        """Return what those weights were last listed as."""
-        return next((k for k in reversed(self._joined) if self._joined[k] == weights), None)
+        """Return the model as which those weights were last listed."""
+        return next((k for k in reversed(list(self._joined)) if self._joined[k] == weights), None)
 
     def fits(self, runner: RunnerProcess, key: Key) -> bool:
-        """Tell whether that process can be that listed model."""
+        """Return whether that process can be that listed model."""
         joined = self._joined.get(key)
         return runner.weights == joined if joined else runner.weights in self._named.get(key[0], ())
 
@@ -154,17 +145,20 @@ class RunnerProcesses:
         return next((r for r in self._living.values() if r.key == key), None)
 
     def bind(self, key: Key, *, before: float) -> RunnerProcess | None:
-        """Join a listed model to the youngest process with its weights that is nobody's yet.
+        """Join a listed model to the youngest free process that has its weights.
 
-        `before`: who was born later cannot be what was listed then. The weights are those that it
-        was joined to before, else those that its name stands for now, else earlier ones of its
-        name that no other digest was joined to.
+        `before`: a process that was born later cannot be what was listed then. The weights are
+        those to which the model was joined before, else those that its name stands for now, else
+        earlier ones of its name to which no other digest was joined.
         """
+        free = [r for r in self._living.values() if r.key is None and r.born < before]
+        free = [runner for runner in free if not runner.orphan]
+        if not free:
+            return None
         named = self._named.get(key[0], [])
         others = {weights for known, weights in self._joined.items() if known != key}
         earlier = [weights for weights in reversed(named[:-1]) if weights not in others]
         candidates = [self._joined.get(key), *named[-1:], *([] if key in self._joined else earlier)]
-        free = [r for r in self.living if r.key is None and r.born < before]
         free.sort(key=lambda runner: -runner.born)
         for weights in candidates:
             runner = next((r for r in free if r.weights == weights), None)
@@ -177,29 +171,9 @@ class RunnerProcesses:
         """Note that this process is that listed model."""
         runner.key = key
         self._joined[key] = runner.weights
-        self._joined.move_to_end(key)
-        while len(self._joined) > MOST_NAMES:
-            self._joined.popitem(last=False)
-
-    def loading(self, moment: float) -> bool:
-        """Tell whether one was surely still loading at that moment: born, and listed later."""
-        return any(r.lived(moment) and (r.unlisted or 0.0) >= moment for r in self.all)
-
-    def busy(self, low: float, high: float) -> bool:
-        """Tell whether one may have been loading at some moment between these."""
-        return any(
-            r.born < high
-            and (r.died is None or r.died > low)
-            and (r.listed is None or r.listed > low)
-            for r in self.all
-        )
-
-    def loading_through(self, low: float, high: float) -> bool:
-        """Tell whether one was surely loading all that time."""
-        return any(r.lived(low) and r.lived(high) and (r.unlisted or 0.0) >= high for r in self.all)
 
     def unlisted(self, keys: Iterable[Key], started: float) -> None:
-        """Note that an answered poll did not list those that are nobody's yet."""
+        """Note that an answered poll did not list the processes that are no model's yet."""
         listed = list(keys)
         for runner in self.living:
             if (
@@ -208,3 +182,22 @@ class RunnerProcesses:
                 and not any(self.fits(runner, key) for key in listed)
             ):
                 runner.unlisted = started
+
+    # -- loads -----------------------------------------------------------------------------------
+
+    def loading(self, moment: float) -> bool:
+        """Return whether one was surely loading at that moment: born, and listed later."""
+        return any(r.lived(moment) and (r.unlisted or 0.0) >= moment for r in self.all)
+
+    def busy(self, low: float, high: float) -> bool:
+        """Return whether one may have been loading at some moment between these."""
+        return any(
+            r.born < high
+            and (r.died is None or r.died > low)
+            and (r.listed is None or r.listed > low)
+            for r in self.all
+        )
+
+    def loading_through(self, low: float, high: float) -> bool:
+        """Return whether one was surely loading all that time."""
+        return any(r.lived(low) and r.lived(high) and (r.unlisted or 0.0) >= high for r in self.all)

@@ -1,70 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the log says of a runner's death, as rules of `causes.py`."""
+"""What the log says about an exit, as rules of `process_rules.py`."""
 
-from typing import Final
-
-from ollama_exporter.residency.events import Reason
-from ollama_exporter.residency.evidence.exit_evidence import ANSWERED_BY, LOGGED, ExitEvidence
-from ollama_exporter.residency.evidence.log_lines import EVIDENCE
-from ollama_exporter.residency.evidence.runner_processes import SAME
+from ollama_exporter.residency import timings
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.facts import LogKind
-from ollama_exporter.residency.rules.poll_rules import WAIT, Opinion, Verdict
-
-SAME_LINE: Final = 0.03  # seconds between a death and the line that was written with it
+from ollama_exporter.residency.rules.verdict import LOGGED, WAIT, Opinion, verdict
 
 
-def the_log_named_it(scene: ExitEvidence) -> Opinion:
-    """At debug level the log tells every decision."""
-    journal, death = scene.journal, scene.death
-    if not journal.detailed:
+def the_log_names_it(case: ExitEvidence) -> Opinion:
+    """At debug level the log has every decision."""
+    log, exited = case.log, case.exited
+    if not log.detailed:
         return None
-    if death.listed_dead:
-        return _condemned_already(scene)
-    if scene.ending is None:
-        return WAIT if journal.behind(death.at + LOGGED, scene.now) else None
-    reason = scene.ending.reason
+    if exited.listed_dead:
+        return _due_already(case)
+    if case.logged_unload is None:
+        return WAIT if log.behind(exited.at + timings.LOGGED_WITHIN, case.now) else None
+    reason = case.logged_unload.reason
     if reason is Reason.EVICTED:
-        return _evicted(scene, EVIDENCE[reason])
-    return Verdict(reason, (EVIDENCE[reason],))
+        return _evicted(case, LOGGED[reason])
+    return verdict(reason, LOGGED[reason])
 
 
-def _condemned_already(scene: ExitEvidence) -> Opinion:
-    """It crashed, but was to go anyway as soon as its requests ended."""
-    death = scene.death
-    reason = scene.journal.condemned(death.runner.weights, death.at - SAME)
+def _due_already(case: ExitEvidence) -> Opinion:
+    """It crashed, but was to be unloaded anyway as soon as its requests ended."""
+    exited = case.exited
+    reason = case.log.due_before(exited.runner.weights, exited.at - timings.SAME_MOMENT)
     if reason in (Reason.EVICTED, Reason.OPTIONS_CHANGED):
-        return Verdict(reason, (EVIDENCE[reason],))
+        return verdict(reason, LOGGED[reason])
     return None
 
 
-def _evicted(scene: ExitEvidence, evidence: str) -> Opinion:
-    """Name who took the room: what is started next."""
-    death, newborn = scene.death, scene.newcomer
-    if newborn is None and scene.now < death.at + 2 * ANSWERED_BY:
+def _evicted(case: ExitEvidence, evidence: Evidence) -> Opinion:
+    """Name what took the room: it is started next."""
+    exited, newborn = case.exited, case.next_weights
+    if newborn is None and case.now < exited.at + 2 * timings.BORN_WITHIN:
         return WAIT
-    names = [] if newborn is None else scene.runners.names(newborn)
-    if newborn is not None and not names and not scene.over:
+    names = [] if newborn is None else case.runners.names(newborn)
+    if newborn is not None and not names and not case.over:
         return WAIT  # new weights, perhaps of its own name: the server will be asked
-    if death.name in names and newborn != death.runner.weights:
-        return Verdict(Reason.REPLACED, (evidence,), by=death.name)
-    return Verdict(Reason.EVICTED, (evidence,), by=names[0] if names else None)
+    if exited.name in names and newborn != exited.runner.weights:
+        return verdict(Reason.REPLACED, evidence, by=exited.name)
+    return verdict(Reason.EVICTED, evidence, by=names[0] if names else None)
 
 
-def the_log_told_of_its_end(scene: ExitEvidence) -> Opinion:
-    """At the default level: an out-of-memory of these weights, a crash, or room that was wanted."""
-    death, at = scene.death, scene.death.at
-    if scene.journal.behind(at + LOGGED, scene.now):
+def the_log_tells_of_its_end(case: ExitEvidence) -> Opinion:
+    """At the default level: these weights ran out of memory, or a runner ended by itself."""
+    exited, at = case.exited, case.exited.at
+    if case.log.behind(at + timings.LOGGED_WITHIN, case.now):
         return WAIT
-    ran_out = scene.logged(LogKind.OUT_OF_MEMORY, LOGGED)
-    if any(line.weights == death.runner.weights for line in ran_out):
-        return Verdict(Reason.OUT_OF_MEMORY, (EVIDENCE[Reason.OUT_OF_MEMORY],))
-    if scene.logged(LogKind.RUNNER_DIED, SAME_LINE) and not ran_out:
-        return Verdict(Reason.CRASHED, ("the log: a runner died by itself",))
+    ran_out = case.logged(LogKind.OUT_OF_MEMORY, timings.LOGGED_WITHIN)
+    if any(line.weights == exited.runner.weights for line in ran_out):
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.LOG_OUT_OF_MEMORY)
+    if case.logged(LogKind.RUNNER_DIED, timings.LOGGED_WITH) and not ran_out:
+        return verdict(Reason.CRASHED, Evidence.LOG_RUNNER_DIED)
     return None
 
 
-def room_was_wanted(scene: ExitEvidence) -> Opinion:
-    """The log says that memory was wanted for a load at that very moment."""
-    if scene.logged(LogKind.ROOM_WANTED, SAME_LINE) and not scene.death.listed_dead:
-        return _evicted(scene, "the log: a load wanted room")
+def room_was_wanted(case: ExitEvidence) -> Opinion:
+    """The log says that a load needed memory at that very moment."""
+    if case.logged(LogKind.ROOM_WANTED, timings.LOGGED_WITH) and not case.exited.listed_dead:
+        return _evicted(case, Evidence.LOG_ROOM_WANTED)
     return None

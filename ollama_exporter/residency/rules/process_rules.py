@@ -1,174 +1,305 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a runner whose process was seen to die left memory: the decision table, as rules in order.
+"""Why a model left memory, where the exit of its process was seen: the rules, in their order.
 
-The first rule that speaks decides; docs/unload-reasons.md explains each for operators. Besides
-what `reasons.py` rests on, with T the moment of death:
+The first rule that answers decides; docs/unload-reasons.md explains each for operators. They rest
+on what `poll_rules.py` rests on, and besides, with T the moment of the exit:
 
-- the server kills and takes off the list in one step: what is listed after T has crashed;
-- an out-of-memory kills one and condemns all others at that very moment;
-- whoever wanted the room waits from its condemnation to the end of the wait for memory, and is
-  started then: a birth at another moment answers another death, or none;
-- a load keeps the scheduler busy: what dies meanwhile was not evicted.
+- the server kills the process and removes the entry in one step: what is listed after T crashed;
+- an out-of-memory ends one runner and drops all others at that very moment;
+- what wanted the room waits from the eviction to the end of the wait for memory, and is started
+  then: a birth at another moment follows from another exit, or from none;
+- a load keeps the scheduler busy: what exits meanwhile was not evicted.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from ollama_exporter.residency.events import Reason
-from ollama_exporter.residency.evidence.exit_evidence import SCAN, UNANSWERED, ExitEvidence
-from ollama_exporter.residency.evidence.exit_requests import PROMPT
-from ollama_exporter.residency.evidence.runner_processes import SAME
-from ollama_exporter.residency.incarnation import CLOCK_ERROR
+from ollama_exporter.residency import timings
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
+from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.rules.log_rules import (
     room_was_wanted,
-    the_log_named_it,
-    the_log_told_of_its_end,
+    the_log_names_it,
+    the_log_tells_of_its_end,
 )
-from ollama_exporter.residency.rules.poll_rules import WAIT, Opinion, Verdict
-from ollama_exporter.residency.rules.successor_rules import (
-    a_load_had_just_ended,
-    a_request_waited,
-    condemned_while_another_loaded,
-    one_of_several,
-    somebody_was_started,
-    the_oldest_request_had_condemned_it,
-    the_server_died_first,
-    what_follows_is_awaited,
-)
+from ollama_exporter.residency.rules.verdict import WAIT, Opinion, Verdict, unknown, verdict
 
-SLOW_KILL: Final = 3.2  # a look at the GPUs may come before the kill
-DEAD_BUT_LISTED: Final = "its process died while it was listed"
-OUT_OF_MEMORY_LASTS: Final = 300.0  # a busy runner that was condemned ends with its requests
+TOOK_ROOM: Final = frozenset({Reason.EVICTED, Reason.REPLACED})
 
 
-def decide(scene: ExitEvidence) -> Verdict | None:
-    """Return the reason, or None while it cannot be told yet."""
+def decide(case: ExitEvidence) -> Verdict | None:
+    """Return the reason, or None while it cannot be known yet."""
     for rule in RULES:
-        opinion = rule(scene)
+        opinion = rule(case)
         if isinstance(opinion, Verdict):
             return opinion
         if opinion is WAIT:
             return None
-    return Verdict(Reason.STOPPED, ("died before its deadline, and nobody waited for its room",))
+    return verdict(Reason.STOPPED, Evidence.NOTHING_STARTED)
 
 
-def the_listing_is_awaited(scene: ExitEvidence) -> Opinion:
+def await_the_listing(case: ExitEvidence) -> Opinion:
     """No poll has shown yet whether it is listed still."""
-    waits = scene.death.polled is None and scene.now < scene.death.at + UNANSWERED
+    waits = case.exited.polled is None and case.now < case.exited.at + timings.POLL_HANGS
     return WAIT if waits else None
 
 
 # -- crashed, out of memory ------------------------------------------------------------------------
 
 
-def a_request_ran_out_of_memory(scene: ExitEvidence) -> Opinion:
-    """An out-of-memory text, in the queue of unloads that it belongs to."""
-    said = scene.said
-    return Verdict(said[0], (said[1],)) if said and said[0] is Reason.OUT_OF_MEMORY else None
+def a_request_ran_out_of_memory(case: ExitEvidence) -> Opinion:
+    """A request failed with an out-of-memory message, in the queue of unloads that it caused."""
+    return _requested(case, Reason.OUT_OF_MEMORY)
 
 
-def it_was_dead_but_listed(scene: ExitEvidence) -> Opinion:
-    """The server did not end it. Others that died at that moment tell an out-of-memory."""
-    death = scene.death
-    if not death.listed_dead:
+def listed_after_its_exit(case: ExitEvidence) -> Opinion:
+    """The server did not end it. Others that left at that moment show an out-of-memory."""
+    exited = case.exited
+    if not exited.listed_dead:
         return None
-    if scene.journal.followed:
-        # an out-of-memory would have been logged
-        ready = scene.births_known(death.seen_dead or death.at)
-        return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,)) if ready else WAIT
-    queued = scene.queue_start < death.at
-    others_by = death.at + (2 * scene.deaths.rhythm.longest if queued else SCAN)
-    if scene.now < others_by + SAME or not scene.births_known(death.seen_dead or death.at):
+    known = case.births_known(exited.seen_dead or exited.at)
+    if case.log.followed:  # it would have an out-of-memory
+        return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT) if known else WAIT
+    queued = case.queue_start < exited.at
+    wait = 2 * case.exits.memory_wait.longest if queued else timings.SCAN
+    if case.now < exited.at + wait + timings.SAME_MOMENT or not known:
         return WAIT
-    if any(scene.condemned_with(other, death) for other in scene.deaths.recent):
-        return Verdict(Reason.OUT_OF_MEMORY, ("it died, and others were condemned at that moment",))
-    return Verdict(Reason.CRASHED, (DEAD_BUT_LISTED,))
+    if any(case.dropped_with(other, exited) for other in case.exits.recent):
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_LEFT_WITH_IT)
+    return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT)
 
 
-def a_request_crashed(scene: ExitEvidence) -> Opinion:
-    """A crash text in an answer of this runner, just then."""
-    said = scene.said
-    return Verdict(said[0], (said[1],)) if said and said[0] is Reason.CRASHED else None
+def a_request_crashed(case: ExitEvidence) -> Opinion:
+    """An answer of this runner failed with a crash message just then."""
+    return _requested(case, Reason.CRASHED)
 
 
-def another_ran_out_of_memory(scene: ExitEvidence) -> Opinion:
+def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
     """It follows an out-of-memory in the queue of unloads, or that is not known yet."""
-    death = scene.death
-    for moment in scene.deaths.out_of_memory:
-        if scene.born < moment <= death.at + 0.03 and scene.queue_start <= moment + PROMPT * 2:
-            return Verdict(Reason.OUT_OF_MEMORY, ("condemned when another one died",))
-    for other in () if scene.journal.followed else scene.deaths.recent:
-        if other.listed_dead and other is not death:
-            condemned = scene.condemned_with(death, other)
-            if condemned is None:
+    exited = case.exited
+    for moment in case.exits.out_of_memory:
+        latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
+        if case.born < moment <= latest and case.queue_start <= moment + timings.PROMPT * 2:
+            return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
+    for other in () if case.log.followed else case.exits.recent:
+        if other.listed_dead and other is not exited:
+            dropped = case.dropped_with(exited, other)
+            if dropped is None:
                 return WAIT
-            if condemned:
-                return Verdict(Reason.OUT_OF_MEMORY, ("another one died at that moment",))
+            if dropped:
+                return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_ENDED_BY_ITSELF)
     return None
 
 
-def condemned_while_busy(scene: ExitEvidence) -> Opinion:
-    """Alive at an out-of-memory, and no request has ended since: it was busy all the time."""
-    life, at = scene.death.life, scene.death.at
-    for moment in scene.deaths.out_of_memory:
+def busy_at_out_of_memory(case: ExitEvidence) -> Opinion:
+    """It lived at an out-of-memory, and no request has ended since: it was busy all the time."""
+    life, at = case.exited.life, case.exited.at
+    for moment in case.exits.out_of_memory:
         untouched = life.changed_at is None or life.changed_at < moment
-        if scene.born < moment < at and untouched and at - moment < OUT_OF_MEMORY_LASTS:
-            return Verdict(Reason.OUT_OF_MEMORY, ("condemned by an out of memory while busy",))
+        recent = at - moment < timings.BUSY_AT_OUT_OF_MEMORY
+        if case.born < moment < at and untouched and recent:
+            return verdict(Reason.OUT_OF_MEMORY, Evidence.BUSY_AT_OUT_OF_MEMORY)
     return None
 
 
 # -- its deadline ----------------------------------------------------------------------------------
 
 
-def its_deadline_came(scene: ExitEvidence) -> Opinion:
+def deadline_reached(case: ExitEvidence) -> Opinion:
     """E was T, or passed while another unload was under way.
 
     A request seen may have set an E that no poll has shown, and an earlier one, too.
     """
-    life, at, expires = scene.death.life, scene.death.at, scene.death.life.expires
+    life, at, expires = case.exited.life, case.exited.at, case.exited.life.expires
     if life.at_now or life.stopped_at is not None:
         return None
+    error = timings.DEADLINE_ERROR
     deadlines = [expires] if life.promised is None else [expires, life.promised]
-    if any(at - PROMPT <= each <= at + 0.05 for each in deadlines):
-        return Verdict(Reason.EXPIRED, ("died at its deadline",))
-    if any(scene.queue_start - 0.05 <= each <= at for each in deadlines):
-        return Verdict(Reason.EXPIRED, ("its deadline passed while another unload was under way",))
-    if at - SLOW_KILL <= expires < at and life.seen < expires + CLOCK_ERROR and not scene.said:
-        return Verdict(Reason.EXPIRED, ("died soon after its deadline, unseen in between",))
+    if any(at - timings.PROMPT <= each <= at + error for each in deadlines):
+        return verdict(Reason.EXPIRED, Evidence.EXITED_AT_DEADLINE)
+    if any(case.queue_start - error <= each <= at for each in deadlines):
+        return verdict(Reason.EXPIRED, Evidence.DEADLINE_BEHIND_ANOTHER)
+    unseen = life.seen < expires + timings.CLOCK_ERROR
+    if at - timings.SLOW_KILL <= expires < at and unseen and case.request_cause is None:
+        return verdict(Reason.EXPIRED, Evidence.EXITED_AFTER_DEADLINE)
     return None
 
 
-def its_deadline_was_set_to_the_past(scene: ExitEvidence) -> Opinion:
-    """Only a stop sets E to the present; it was, between two polls."""
-    if scene.death.life.stopped_at is not None:
-        return Verdict(Reason.STOPPED, ("its deadline was set to a moment between two polls",))
+def deadline_set_back(case: ExitEvidence) -> Opinion:
+    """Only a stop sets E to the present, and it was set between two polls."""
+    if case.exited.life.stopped_at is not None:
+        return verdict(Reason.STOPPED, Evidence.DEADLINE_SET_BACK)
     return None
 
 
-def a_request_stopped_it(scene: ExitEvidence) -> Opinion:
-    """A stop call, or its last request ended with keep-alive 0."""
-    return None if scene.said is None else Verdict(scene.said[0], (scene.said[1],))
+# -- requests --------------------------------------------------------------------------------------
+
+
+def the_oldest_request_waited_for_it(case: ExitEvidence) -> Opinion:
+    """All requests are seen, and the oldest was waiting long before this runner's last one ended.
+
+    The scheduler was free meanwhile, so it was waiting for a busy victim. Runners with a keep-alive
+    of 0 are taken first, and a request for other options waits for this very runner. A victim that
+    was idle since has been used again, and goes on.
+    """
+    demand, changed = case.first_in_line, case.exited.life.changed_at
+    if demand is None or not case.requests.complete or not case.waited_in_vain(demand.fact.at):
+        return None
+    if changed is not None and changed > demand.fact.at:
+        return None
+    if demand.model == case.exited.name:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
+    cause = case.request_cause
+    if cause is not None and cause[1] is Evidence.KEEP_ALIVE_ZERO:
+        return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.model)
+    return None
+
+
+def a_request_stopped_it(case: ExitEvidence) -> Opinion:
+    """A stop call, or its last request ended with keep_alive 0."""
+    return None if case.request_cause is None else verdict(*case.request_cause)
+
+
+def _requested(case: ExitEvidence, reason: Reason) -> Opinion:
+    cause = case.request_cause
+    return verdict(*cause) if cause is not None and cause[0] is reason else None
+
+
+# -- what wanted the room --------------------------------------------------------------------------
+
+
+def due_while_another_loaded(case: ExitEvidence) -> Opinion:
+    """E became now while a load kept the scheduler busy: a keep-alive of 0, not a victim."""
+    life = case.exited.life
+    if not life.at_now or life.due_after is None or life.due_at is None:
+        return None
+    if case.runners.loading_through(life.due_after, life.due_at):
+        return verdict(Reason.STOPPED, Evidence.DUE_DURING_LOAD)
+    return None
+
+
+def await_what_follows(case: ExitEvidence) -> Opinion:
+    """Neither a birth nor another exit has followed, and there is time left for either."""
+    if case.next_birth is not None or case.chain:
+        return None
+    wait_over = case.exited.at + case.exits.memory_wait.longest
+    if not case.births_known(wait_over):
+        return WAIT
+    if case.polled < wait_over and case.now < case.exited.at + timings.POLL_HANGS:
+        return WAIT
+    # A load may be waiting for a busy victim: it needs more room than this one left.
+    return WAIT if case.another_is_due and not case.over else None
+
+
+def one_of_several(case: ExitEvidence) -> Opinion:
+    """The next unload made room for a model that is not known to fit into this one's room.
+
+    A load that needs several victims takes them one at a time: the next one a wait later, or, if it
+    is busy, when its requests end.
+    """
+    follower = case.follower
+    if follower is None:
+        return None
+    needed = case.needed_more(follower) if follower.reason in TOOK_ROOM else None
+    if follower.reason is None or (follower.reason in TOOK_ROOM and needed is None):
+        return None if case.over else WAIT
+    if needed:
+        return verdict(Reason.EVICTED, Evidence.FIRST_OF_SEVERAL, by=follower.by)
+    return None
+
+
+def a_runner_was_started(case: ExitEvidence) -> Opinion:
+    """A runner was born at the moment at which what waited for this exit is started."""
+    exited, newborn = case.exited, case.next_birth
+    if newborn is None or newborn.born - exited.at > timings.BORN_WITHIN:
+        return None
+    answers, waited = case.answers(newborn), case.requests.waited(newborn, exited.at)
+    complete = case.requests.complete
+    if waited is False and complete:
+        answers = False
+    elif waited and (complete or not case.occupied(newborn)):
+        answers = True
+    if answers:
+        return _took_its_room(case, newborn, asked=bool(waited))
+    if answers is None and newborn.weights == exited.runner.weights:
+        return _loaded_again(case, newborn)
+    if answers is None and not case.demand and not case.roomy(newborn):
+        return unknown(Evidence.STARTED_UNUSUAL)
+    return None
+
+
+def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -> Opinion:
+    """Name the reason by what was started. `asked`: a request for it was waiting."""
+    names = case.runners.names(newborn.weights)
+    if not names and not case.over:
+        return WAIT  # new weights, perhaps of its own name: the server will be asked
+    by = names[0] if names else None
+    if newborn.weights == case.exited.runner.weights:
+        waited, started = Evidence.OTHER_OPTIONS_WAITED, Evidence.SAME_WEIGHTS_STARTED
+        return verdict(Reason.OPTIONS_CHANGED, waited if asked else started)
+    if case.exited.name in names:
+        waited, started = Evidence.NEW_WEIGHTS_WAITED, Evidence.NEW_WEIGHTS_STARTED
+        return verdict(Reason.REPLACED, waited if asked else started, by=by)
+    waited, started = Evidence.OTHER_MODEL_WAITED, Evidence.OTHER_MODEL_STARTED
+    return verdict(Reason.EVICTED, waited if asked else started, by=by)
+
+
+def _loaded_again(case: ExitEvidence, newborn: RunnerProcess) -> Opinion:
+    """The same weights were loaded again, not after a usual wait: their context may tell."""
+    if newborn.key is None and newborn.died is None and not case.over:
+        return WAIT  # its context shows when it is listed
+    shown = case.shown.get(newborn.weights)
+    if newborn.key is not None and shown and shown.context != case.exited.life.model.context:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.SAME_WEIGHTS_OTHER_CONTEXT)
+    return unknown(Evidence.SAME_WEIGHTS_UNUSUAL)
+
+
+def a_request_waited(case: ExitEvidence) -> Opinion:
+    """A request was waiting for a load, but nothing was started for it."""
+    demand = case.demand
+    if demand is None:
+        return None
+    if not case.requests.complete and demand.fact.at <= case.exited.at - timings.PROMPT:
+        return None
+    if demand.model == case.exited.name:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
+    return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.model)
+
+
+def a_load_had_just_ended(case: ExitEvidence) -> Opinion:
+    """It exited as a load ended: a victim of the next request, whatever became of that request."""
+    return verdict(Reason.EVICTED, Evidence.AT_LOAD_END) if case.at_load_end else None
+
+
+def the_server_exited_next(case: ExitEvidence) -> Opinion:
+    """Nothing could take the room, because the server exited."""
+    died, at = case.exits.server_died, case.exited.at
+    soon = died is not None and at < died < at + timings.BORN_WITHIN
+    if soon and case.next_birth is None and not case.chain:
+        return unknown(Evidence.SERVER_EXITED_NEXT)
+    return None
 
 
 RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
-    the_listing_is_awaited,
-    the_log_named_it,
-    the_log_told_of_its_end,
+    await_the_listing,
+    the_log_names_it,
+    the_log_tells_of_its_end,
     a_request_ran_out_of_memory,
-    it_was_dead_but_listed,
+    listed_after_its_exit,
     a_request_crashed,
     another_ran_out_of_memory,
-    its_deadline_came,
-    its_deadline_was_set_to_the_past,
-    condemned_while_busy,
-    the_oldest_request_had_condemned_it,
+    deadline_reached,
+    deadline_set_back,
+    busy_at_out_of_memory,
+    the_oldest_request_waited_for_it,
     a_request_stopped_it,
     room_was_wanted,
-    condemned_while_another_loaded,
-    what_follows_is_awaited,
+    due_while_another_loaded,
+    await_what_follows,
     one_of_several,
-    somebody_was_started,
+    a_runner_was_started,
     a_request_waited,
     a_load_had_just_ended,
-    the_server_died_first,
+    the_server_exited_next,
 )

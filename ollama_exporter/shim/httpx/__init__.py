@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The in-process shim: transports for httpx, and for the SDKs built on it."""
+"""The shim inside a Python program: transports for httpx and the SDKs built on it."""

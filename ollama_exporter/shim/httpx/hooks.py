@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a transport's requests become exchanges: which are the server's, and how they end."""
+"""Turns the requests of a recording transport into exchanges."""
 
 import itertools
 import os
@@ -19,29 +19,34 @@ from ollama_exporter.shim.recorder import recorder_of
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-# One machine's spellings. Ollama's clients take a wildcard out of $OLLAMA_HOST as it is.
+# All are this machine. Ollama's clients use a wildcard address in $OLLAMA_HOST as it is.
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-APIS: Final = ("/api/", "/v1/")  # a server may be found below another path
+APIS: Final = ("/api/", "/v1/")  # the server may be below another path
 NUMBERS: Final = itertools.count(1)
 OnRequest = Callable[[Observation], None]
 Server = tuple[str, int | None]  # host and port
 
 
 class HttpxHooks:
-    """Makes exchanges of those requests that go to the server."""
+    """Makes an exchange of each request to one server.
+
+    `timeout_error`: the base class of the library's timeouts.
+    """
 
     def __init__(
         self,
         server: Server,
         registry: "CollectorRegistry | None",
         on_request: OnRequest | None,
+        *,
+        timeout_error: type[Exception],
     ) -> None:
-        self._server = server
+        self._server, self._timeout_error = server, timeout_error
         self.recorder, self._on_request = recorder_of(registry), on_request
         self._now = Timeline(wall=time.time, monotonic=time.monotonic).now
 
-    def begin(self, request: Any) -> Exchange | None:  # noqa: ANN401 - of whichever library
-        """Begin the exchange of a request; None: it goes elsewhere, or is recorded already."""
+    def on_request_start(self, request: Any) -> Exchange | None:  # noqa: ANN401 - of any library
+        """Return the exchange of a request; None if it goes elsewhere or is recorded already."""
         if origin(request.url) != self._server:
             return None
         if getattr(request.stream, "recorder", None) is self.recorder:
@@ -57,19 +62,19 @@ class HttpxHooks:
         exchange.on_request = self._on_request
         return exchange
 
-    def failed(self, exchange: Exchange, err: BaseException) -> None:
-        """End an exchange whose request or answer did not get through."""
-        if _named(err, "TimeoutException"):
+    def on_error(self, exchange: Exchange, err: BaseException) -> None:
+        """End an exchange whose request or answer failed."""
+        if isinstance(err, self._timeout_error):
             exchange.on_upstream_error(timeout=True)
         elif isinstance(err, Exception):
             exchange.on_upstream_error()
-        else:  # cancelled, interrupted, a generator that was closed
+        else:  # cancelled or interrupted, or its generator was closed
             exchange.on_client_gone()
 
-    def headed(self, exchange: Exchange, request: Any, response: Any) -> bool:  # noqa: ANN401 - as above
-        """Take an answer's head; False: its body is there already and was taken as well."""
+    def on_response_start(self, exchange: Exchange, request: Any, response: Any) -> bool:  # noqa: ANN401 - as above
+        """Record an answer's head. Return whether its body follows as a stream."""
         if exchange.route.runs and not exchange.request_bytes:
-            _take_whole(exchange, request)
+            _record_request_body(exchange, request)
         fields = response.headers
         exchange.on_response_head(
             response.status_code,
@@ -78,31 +83,26 @@ class HttpxHooks:
         )
         if not response.is_closed:
             return True
-        exchange.on_response_body(response.content)  # a transport without a network
+        exchange.on_response_body(response.content)  # a transport without a network, as in tests
         exchange.on_response_complete()
         return False
 
 
-def _take_whole(exchange: Exchange, request: Any) -> None:  # noqa: ANN401 - as above
-    """Take a body that its transport had from memory (aiohttp's does), past the stream."""
-    with suppress(RuntimeError):  # what httpx raises for a body that is not in memory
+def _record_request_body(exchange: Exchange, request: Any) -> None:  # noqa: ANN401 - as above
+    """Record a body that the transport did not read as a stream; the one of aiohttp does that."""
+    with suppress(RuntimeError):  # httpx raises it for a body that is not in memory
         exchange.on_request_body(request.content)
         exchange.on_request_complete()
 
 
-def _named(err: BaseException, name: str) -> bool:
-    """Tell an error of any of the libraries by its class: no two share theirs."""
-    return any(kind.__name__ == name for kind in type(err).__mro__)
-
-
 def server_of(url: str | None) -> Server:
-    """Return host and port of a base URL; default: $OLLAMA_HOST. Raises ConfigError."""
+    """Return host and port of a base URL (default: $OLLAMA_HOST). Raises ConfigError."""
     text = os.environ.get("OLLAMA_HOST", "") if url is None else url
     return origin(urlsplit(base_url(text, field="$OLLAMA_HOST" if url is None else "base_url")))
 
 
-def origin(url: Any) -> Server:  # noqa: ANN401 - of urllib, or of whichever library
-    """Return host and port of a URL; this machine has one name only."""
+def origin(url: Any) -> Server:  # noqa: ANN401 - of urllib or any library
+    """Return host and port of a URL, with one name for this machine."""
     host = url.hostname if isinstance(url, SplitResult) else url.host
     return ("loopback" if host in LOOPBACK else str(host), url.port or SCHEME_PORTS.get(url.scheme))
 

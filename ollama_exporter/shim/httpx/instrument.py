@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`instrument()`: put the recording transports around those that a client has already.
+"""`instrument()` puts recording transports around the transports of a client.
 
-Whatever the client was built with stays: proxies of the environment, custom transports, mounts.
+What the client was built with stays: environment proxies, custom transports, mounts.
 """
 
 import importlib
@@ -9,14 +9,19 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, OnRequest, origin, server_of
-from ollama_exporter.shim.httpx.transports import AsyncRecordingTransport, RecordingTransport, kinds
+from ollama_exporter.shim.httpx.transports import (
+    AsyncRecordingTransport,
+    HttpLibrary,
+    RecordingTransport,
+    library_of,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-LIBRARIES: Final = ("httpx", "httpx2")  # openai and anthropic went over to the second
-DEEPEST: Final = 4  # langchain's model holds ollama's client, which holds httpx's
-LOCK: Final = threading.Lock()  # two threads that instrument one client wrap it once
+LIBRARIES: Final = ("httpx", "httpx2")  # newer versions of openai and anthropic use httpx2
+DEEPEST: Final = 4  # langchain's model has an ollama client, which has an httpx client
+LOCK: Final = threading.Lock()  # two threads may instrument one client
 
 
 def instrument(
@@ -25,30 +30,31 @@ def instrument(
     registry: "CollectorRegistry | None" = None,
     on_request: OnRequest | None = None,
 ) -> None:
-    """Record the requests of a client; twice is once.
+    """Record the requests of a client. A second call has no effect.
 
     `client`: an `ollama.Client` or `AsyncClient`, the client of an SDK that is built on httpx
-    (openai, anthropic), an httpx client; default: that of ollama's module functions. `registry`:
-    where the metrics go (default: prometheus_client's). `on_request` is handed each finished
-    request. Raises TypeError for what has no httpx client in it.
+    (openai, anthropic), or an httpx client (default: the client of ollama's module functions).
+    `registry`: where the metrics go (default: prometheus_client's). `on_request` receives each
+    finished request. Raises TypeError if there is no httpx client in `client`.
     """
-    found, kind = _inner_client(client)
+    found, library, is_async = _inner_client(client)
+    transport = library.async_transport if is_async else library.transport
     with LOCK:
         if _is_instrumented(found._transport):
             return
-        # Its URL is not read as a setting is: it may carry a password.
+        # Not read as a setting, whose errors quote it: this URL may contain a password.
         server = origin(found.base_url) if found.base_url.host else server_of(None)
-        seam = HttpxHooks(server, registry, on_request)
-        found._transport = _wrapped(found._transport, kind, seam)
+        hooks = HttpxHooks(server, registry, on_request, timeout_error=library.timeout_error)
+        found._transport = _wrapped(found._transport, transport, hooks)
         found._mounts = {
-            pattern: None if inner is None else _wrapped(inner, kind, seam)
+            pattern: None if inner is None else _wrapped(inner, transport, hooks)
             for pattern, inner in found._mounts.items()
         }
 
 
 def uninstrument(client: object = None) -> None:
-    """Undo `instrument`: the client has its own transports again."""
-    found, _ = _inner_client(client)
+    """Undo `instrument`: restore the client's own transports."""
+    found, _, _ = _inner_client(client)
     with LOCK:
         if not _is_instrumented(found._transport):
             return
@@ -59,17 +65,15 @@ def uninstrument(client: object = None) -> None:
         }
 
 
-def _inner_client(client: object) -> tuple[Any, type[RecordingTransport | AsyncRecordingTransport]]:
-    """Return the client that has the transports, and the kind that it takes."""
-    # The module's functions are methods of one client, which bears its submodule's name.
+def _inner_client(client: object) -> tuple[Any, HttpLibrary, bool]:
+    """Return the client that has the transports, its library, and whether it is asynchronous."""
+    # The module's functions are methods of one client, which has the name of a submodule.
     found = importlib.import_module("ollama")._client if client is None else client
     for _ in range(DEEPEST):
         for kind in type(found).__mro__:
-            library = kind.__module__.partition(".")[0]
-            if library in LIBRARIES and kind.__name__ == "Client":
-                return found, kinds(library).transport
-            if library in LIBRARIES and kind.__name__ == "AsyncClient":
-                return found, kinds(library).async_transport
+            name = kind.__module__.partition(".")[0]
+            if name in LIBRARIES and kind.__name__ in ("Client", "AsyncClient"):
+                return found, library_of(name), kind.__name__ == "AsyncClient"
         found = getattr(found, "_client", None)
     raise TypeError(
         f"client: {type(client).__name__} is not accepted; accepted: an ollama, openai or "
@@ -78,15 +82,16 @@ def _inner_client(client: object) -> tuple[Any, type[RecordingTransport | AsyncR
 
 
 def _is_instrumented(transport: object) -> bool:
-    """Tell it from one that the application put there itself."""
+    """Return whether `instrument` put this transport there, not the application itself."""
     return (
-        isinstance(transport, RecordingTransport | AsyncRecordingTransport) and transport.put_there
+        isinstance(transport, RecordingTransport | AsyncRecordingTransport)
+        and transport.is_removable
     )
 
 
 def _wrapped(
-    inner: object, kind: type[RecordingTransport | AsyncRecordingTransport], seam: HttpxHooks
+    inner: object, kind: type[RecordingTransport | AsyncRecordingTransport], hooks: HttpxHooks
 ) -> RecordingTransport | AsyncRecordingTransport:
-    transport = kind(inner, seam)
-    transport.put_there = True
+    transport = kind(inner, hooks)
+    transport.is_removable = True
     return transport

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies on their way through a transport: each chunk is shown to the exchange and passed on."""
+"""Streams that pass each chunk of a body on and report it to the exchange."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,27 +9,27 @@ from ollama_exporter.shim.httpx.hooks import HttpxHooks
 
 
 class Sent:
-    """A request's body. `recorder`: whose it is; a second transport leaves it alone."""
+    """A request's body. A second transport of the same `recorder` does not record it again."""
 
-    def __init__(self, inner: Any, exchange: Exchange, seam: HttpxHooks) -> None:  # noqa: ANN401 - of whichever library
-        self._inner, self._exchange, self.recorder = inner, exchange, seam.recorder
+    def __init__(self, inner: Any, exchange: Exchange, hooks: HttpxHooks) -> None:  # noqa: ANN401 - of any library
+        self._inner, self._exchange, self.recorder = inner, exchange, hooks.recorder
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for data in self._inner:
                 yield data
                 self._exchange.on_request_body(data)
-        except Exception:  # the application's own: no fault of the server
+        except Exception:  # raised by the application, not by the server
             self._exchange.on_client_gone()
             raise
         self._exchange.on_request_complete()
 
 
 class AsyncSent:
-    """Like Sent, for asynchronous clients."""
+    """Sent for asynchronous clients."""
 
-    def __init__(self, inner: Any, exchange: Exchange, seam: HttpxHooks) -> None:  # noqa: ANN401 - as above
-        self._inner, self._exchange, self.recorder = inner, exchange, seam.recorder
+    def __init__(self, inner: Any, exchange: Exchange, hooks: HttpxHooks) -> None:  # noqa: ANN401 - as above
+        self._inner, self._exchange, self.recorder = inner, exchange, hooks.recorder
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -45,8 +45,8 @@ class AsyncSent:
 class Received:
     """An answer's body."""
 
-    def __init__(self, inner: Any, exchange: Exchange, seam: HttpxHooks) -> None:  # noqa: ANN401 - as above
-        self._inner, self._exchange, self._seam = inner, exchange, seam
+    def __init__(self, inner: Any, exchange: Exchange, hooks: HttpxHooks) -> None:  # noqa: ANN401 - as above
+        self._inner, self._exchange, self._hooks = inner, exchange, hooks
 
     def __iter__(self) -> Iterator[bytes]:
         feed = self._exchange.on_response_body
@@ -55,26 +55,26 @@ class Received:
                 feed(data)
                 yield data
         except BaseException as err:
-            self._seam.failed(self._exchange, err)
+            self._hooks.on_error(self._exchange, err)
             raise
         self._exchange.on_response_complete()
 
     def close(self) -> None:
-        """Close it; what was not read by now is not wanted."""
+        """Close the stream. What was not read is not wanted."""
         try:
             self._inner.close()
         finally:
             self._exchange.on_client_gone()
 
     def __del__(self) -> None:
-        self._exchange.on_client_gone()  # dropped without being closed
+        self._exchange.on_client_gone()  # dropped without a close
 
 
 class AsyncReceived:
-    """An answer's body."""
+    """Received for asynchronous clients."""
 
-    def __init__(self, inner: Any, exchange: Exchange, seam: HttpxHooks) -> None:  # noqa: ANN401 - as above
-        self._inner, self._exchange, self._seam = inner, exchange, seam
+    def __init__(self, inner: Any, exchange: Exchange, hooks: HttpxHooks) -> None:  # noqa: ANN401 - as above
+        self._inner, self._exchange, self._hooks = inner, exchange, hooks
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         feed = self._exchange.on_response_body
@@ -83,16 +83,16 @@ class AsyncReceived:
                 feed(data)
                 yield data
         except BaseException as err:
-            self._seam.failed(self._exchange, err)
+            self._hooks.on_error(self._exchange, err)
             raise
         self._exchange.on_response_complete()
 
     async def aclose(self) -> None:
-        """Close it; what was not read by now is not wanted."""
+        """Close the stream. What was not read is not wanted."""
         try:
             await self._inner.aclose()
         finally:
             self._exchange.on_client_gone()
 
     def __del__(self) -> None:
-        self._exchange.on_client_gone()  # dropped without being closed
+        self._exchange.on_client_gone()  # dropped without a close

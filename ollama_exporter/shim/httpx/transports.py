@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shim inside an application: httpx transports around the ones that are there.
+"""Recording transports for httpx, each around the transport that does the work.
 
-They see what the application sends and gets, add nothing and hold nothing back. An exchange also
-ends when its stream is dropped, closed, cancelled, or breaks.
+They add and delay nothing. An exchange also ends when its stream is dropped, closed or cancelled,
+or breaks.
 """
 
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 
 class RecordingTransport:
-    """Passes a client's requests on; what `kinds` makes of it is a transport of one library."""
+    """Passes on and records a client's requests. `library_of` makes a library's transport of it."""
 
-    put_there = False  # by `instrument`, which may take it away again
-    kinds: "Kinds"
+    is_removable = False  # `instrument` put it there, so `uninstrument` removes it
+    library: "HttpLibrary"
 
-    def __init__(self, inner: Any, seam: HttpxHooks) -> None:  # noqa: ANN401 - of whichever library
-        self.inner, self._seam = inner, seam
+    def __init__(self, inner: Any, hooks: HttpxHooks) -> None:  # noqa: ANN401 - of any library
+        self.inner, self._hooks = inner, hooks
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
-        """Pass a request on."""
-        exchange = self._seam.begin(request)
+        """Send a request and record it."""
+        exchange = self._hooks.on_request_start(request)
         if exchange is None:
             return self.inner.handle_request(request)
         body = request.stream
-        request.stream = self.kinds.sent(body, exchange, self._seam)
+        request.stream = self.library.sent(body, exchange, self._hooks)
         try:
             response = self.inner.handle_request(request)
         except BaseException as err:
-            self._seam.failed(exchange, err)
+            self._hooks.on_error(exchange, err)
             raise
         finally:
             request.stream = body
-        if self._seam.headed(exchange, request, response):
-            response.stream = self.kinds.received(response.stream, exchange, self._seam)
+        if self._hooks.on_response_start(exchange, request, response):
+            response.stream = self.library.received(response.stream, exchange, self._hooks)
         return response
 
     def close(self) -> None:
-        """Close the transport inside."""
+        """Close the inner transport."""
         self.inner.close()
 
     def __enter__(self) -> Self:
@@ -59,34 +59,34 @@ class RecordingTransport:
 
 
 class AsyncRecordingTransport:
-    """Like Passing, for asynchronous clients."""
+    """RecordingTransport for asynchronous clients."""
 
-    put_there = False
-    kinds: "Kinds"
+    is_removable = False
+    library: "HttpLibrary"
 
-    def __init__(self, inner: Any, seam: HttpxHooks) -> None:  # noqa: ANN401 - of whichever library
-        self.inner, self._seam = inner, seam
+    def __init__(self, inner: Any, hooks: HttpxHooks) -> None:  # noqa: ANN401 - of any library
+        self.inner, self._hooks = inner, hooks
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
-        """Pass a request on."""
-        exchange = self._seam.begin(request)
+        """Send a request and record it."""
+        exchange = self._hooks.on_request_start(request)
         if exchange is None:
             return await self.inner.handle_async_request(request)
         body = request.stream
-        request.stream = self.kinds.async_sent(body, exchange, self._seam)
+        request.stream = self.library.async_sent(body, exchange, self._hooks)
         try:
             response = await self.inner.handle_async_request(request)
         except BaseException as err:
-            self._seam.failed(exchange, err)
+            self._hooks.on_error(exchange, err)
             raise
         finally:
             request.stream = body
-        if self._seam.headed(exchange, request, response):
-            response.stream = self.kinds.async_received(response.stream, exchange, self._seam)
+        if self._hooks.on_response_start(exchange, request, response):
+            response.stream = self.library.async_received(response.stream, exchange, self._hooks)
         return response
 
     async def aclose(self) -> None:
-        """Close the transport inside."""
+        """Close the inner transport."""
         await self.inner.aclose()
 
     async def __aenter__(self) -> Self:
@@ -97,12 +97,12 @@ class AsyncRecordingTransport:
         await self.inner.__aexit__(*raised)
 
 
-# -- one set of classes for each library -----------------------------------------------------------
+# -- the classes of each library ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
-    """The classes above, each also what its library asks for."""
+class HttpLibrary:
+    """The classes above as subclasses of what one library requires, and its timeouts."""
 
     sent: type[Sent]
     async_sent: type[AsyncSent]
@@ -110,31 +110,33 @@ class Kinds:
     async_received: type[AsyncReceived]
     transport: type[RecordingTransport]
     async_transport: type[AsyncRecordingTransport]
+    timeout_error: type[Exception]
 
 
 @cache
-def kinds(library: str) -> Kinds:
-    """Return the classes for `httpx`, or for a library that took over its interface: httpx2."""
-    of = import_module(library)
-    made = Kinds(
+def library_of(name: str) -> HttpLibrary:
+    """Return the classes for `httpx`, or for `httpx2`, which has the same interface."""
+    of = import_module(name)
+    made = HttpLibrary(
         type("Sent", (Sent, of.SyncByteStream), {}),
         type("AsyncSent", (AsyncSent, of.AsyncByteStream), {}),
         type("Received", (Received, of.SyncByteStream), {}),
         type("AsyncReceived", (AsyncReceived, of.AsyncByteStream), {}),
         type("Transport", (RecordingTransport, of.BaseTransport), {}),
         type("AsyncTransport", (AsyncRecordingTransport, of.AsyncBaseTransport), {}),
+        of.TimeoutException,
     )
-    made.transport.kinds = made.async_transport.kinds = made
+    made.transport.library = made.async_transport.library = made
     return made
 
 
 class Transport(RecordingTransport, httpx.BaseTransport):
     """Records the requests of an `httpx.Client`.
 
-    `inner` does the work (default: httpx's own). `base_url`: the server whose requests are
+    `inner` sends them (default: httpx's transport). `base_url`: the server whose requests are
     recorded, by host and port (default: $OLLAMA_HOST, as Ollama's clients read it). `registry`:
-    where the metrics go (default: prometheus_client's). `on_request` is handed each finished
-    request. Raises ConfigError for a URL that is none.
+    where the metrics go (default: prometheus_client's). `on_request` receives each finished
+    request. Raises ConfigError for an invalid URL.
     """
 
     def __init__(
@@ -145,13 +147,13 @@ class Transport(RecordingTransport, httpx.BaseTransport):
         registry: "CollectorRegistry | None" = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self.kinds = kinds("httpx")
-        seam = HttpxHooks(server_of(base_url), registry, on_request)
-        super().__init__(httpx.HTTPTransport() if inner is None else inner, seam)
+        self.library = library_of("httpx")
+        hooks = _hooks(base_url, registry, on_request)
+        super().__init__(httpx.HTTPTransport() if inner is None else inner, hooks)
 
 
 class AsyncTransport(AsyncRecordingTransport, httpx.AsyncBaseTransport):
-    """Records the requests of an `httpx.AsyncClient`; like Transport."""
+    """Records the requests of an `httpx.AsyncClient`. See Transport."""
 
     def __init__(
         self,
@@ -161,6 +163,13 @@ class AsyncTransport(AsyncRecordingTransport, httpx.AsyncBaseTransport):
         registry: "CollectorRegistry | None" = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self.kinds = kinds("httpx")
-        seam = HttpxHooks(server_of(base_url), registry, on_request)
-        super().__init__(httpx.AsyncHTTPTransport() if inner is None else inner, seam)
+        self.library = library_of("httpx")
+        hooks = _hooks(base_url, registry, on_request)
+        super().__init__(httpx.AsyncHTTPTransport() if inner is None else inner, hooks)
+
+
+def _hooks(
+    base_url: str | None, registry: "CollectorRegistry | None", on_request: OnRequest | None
+) -> HttpxHooks:
+    server = server_of(base_url)
+    return HttpxHooks(server, registry, on_request, timeout_error=httpx.TimeoutException)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reverse proxy: bytes in are bytes out, and an Observation is made of what passed.
+"""The reverse proxy. It passes bytes on unchanged and makes an Observation of each request.
 
-server.py listens and bounds; downstream.py is a client's connection; relay.py one request and its
-answer on their way; upstream.py the connections to the server; heads.py what is sent for a head.
+server.py listens and enforces timeouts. client_connection.py is one client's connection,
+forwarding.py one request with its response, upstream_pool.py the connections to Ollama, and
+headers.py decides what goes into request and response heads.
 """

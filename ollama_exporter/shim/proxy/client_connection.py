@@ -1,55 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client's connection: parses its requests, relays them one after another, bounds what it may do.
+"""A client's connection: parses requests, forwards them one after another, and sets limits.
 
-llhttp refuses what smuggling needs; what it leaves open is refused in heads.py. Requests behind the
-one in hand (pipelining) wait here, in order, within a bound.
+llhttp rejects what smuggling needs; headers.py rejects what llhttp leaves open. Pipelined requests
+wait here in order, within a bound.
 """
 
 import asyncio
 import ipaddress
 from collections import deque
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Final, cast
 
 from ollama_exporter.shim.proxy.forwarding import Forwarding
-from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected, own_answer
+from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected, own_response
 from ollama_exporter.shim.proxy.interfaces import ProxyContext
-from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_QUEUED
+from ollama_exporter.shim.proxy.limits import HIGH_WATER, MAX_QUEUED
 from ollama_exporter.shim.proxy.request_parser import RequestParser
-from ollama_exporter.shim.proxy.rewriting import RewritingForwarding
-from ollama_exporter.shim.proxy.socket_options import has_left, keep_watch, reset
+from ollama_exporter.shim.proxy.response_parser import ResponseParser
+from ollama_exporter.shim.proxy.socket_options import has_peer_closed, reset, set_socket_options
 
-SLICE: Final = 16 << 10  # bytes that are parsed before a look at the queue
-LINGER: Final = 2.0  # seconds that a client has to read a last answer before it is cut off
+SLICE: Final = 16 << 10  # bytes that are parsed between two looks at the queue
+LINGER: Final = 2.0  # seconds that a client has to read a last response
 
 
-class ClientConnection(RequestParser, asyncio.Protocol):
-    """One connection."""
+class Input(Enum):
+    """What becomes of bytes that a client sends."""
+
+    PARSED = auto()
+    IGNORED = auto()  # a request was rejected; the responses before it still go out
+    ENDED = auto()  # likewise, and the last response was written
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
 
     transport: asyncio.Transport
 
-    def __init__(self, site: ProxyContext) -> None:
-        super().__init__(site.limits)
-        self._site = site
-        self._current: RequestHead | None = None  # the one that is relayed
-        self._relay = Forwarding(self, site)
-        self._amending = False
-        self._queue: deque[RequestHead] = deque()
-        self._queued = 0  # bytes
-        self._deaf = False  # nothing more is taken from this client
-        self._closing = False  # its last answer was written
-        self._deadline: float | None = None
-        self._end_by = 0.0
-        self.paused = self.stopped = False
-        self.held_back = False  # the transport does not read
-        self._backlog = b""  # read, and not yet parsed
+    def __init__(self, context: ProxyContext) -> None:
+        # Per server
+        self._context, self._limits = context, context.limits
+        # Per connection
+        self._parser = RequestParser(context.limits, self)
+        self._response = ResponseParser()
+        self._input = Input.PARSED
+        self._deadline: float | None = None  # for the client to send or to read something
+        self._end_by = 0.0  # for a client that reads its last response slowly
+        self.is_write_paused = False
+        self.is_read_stopped = False  # by back-pressure or by a long queue
+        self._is_transport_paused = False  # also while a backlog is being parsed
+        self._backlog = b""  # read and not yet parsed
         self.peer = b""
         self._on_loopback = False
+        # Per request
+        self._current: Forwarding | None = None
+        self._queue: deque[RequestHead] = deque()
+        self._queued = 0  # bytes
 
-    # -- the connection --------------------------------------------------------------------------
+    # -- asyncio's callbacks ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Register the connection."""
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.transport = transport
         address = transport.get_extra_info("peername")
@@ -57,238 +68,244 @@ class ClientConnection(RequestParser, asyncio.Protocol):
         here = transport.get_extra_info("sockname")
         self._on_loopback = bool(here) and ipaddress.ip_address(here[0]).is_loopback
         transport.set_write_buffer_limits(HIGH_WATER)
-        keep_watch(transport)
-        self._deadline = self._site.coarse + self._limits.idle_time
-        if not self._site.opened(self):
-            self._say_last(RequestRejected(503, "too many connections"))
+        set_socket_options(transport)
+        self._deadline = self._context.coarse_now + self._limits.idle_timeout
+        if not self._context.on_connection_open(self):
+            self._write_last(RequestRejected(503, "too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """Give up whatever is under way."""
-        self._deaf = self._closing = True
-        if self._current is not None:
-            self._current = None
-            self._relay.client_left()
-        self._site.closed(self)
+        """Give up the current request."""
+        self._input = Input.ENDED
+        current, self._current = self._current, None
+        if current is not None:
+            current.on_client_gone()
+        self._context.on_connection_close(self)
 
     def eof_received(self) -> bool:
-        """Take a half-closed client for one that left, as nginx does."""
+        """Treat a half-closed client as one that left, as nginx does."""
         return False
 
     def pause_writing(self) -> None:
-        """Stop the answer."""
-        self.paused = True
-        self._relay.pace(paused=True)
+        """Stop reading the response."""
+        self.is_write_paused = True
+        if self._current is not None:
+            self._current.pace_response(paused=True)
 
     def resume_writing(self) -> None:
-        """Let it go on."""
-        self.paused = False
-        self._relay.pace(paused=False)
+        """Read the response again."""
+        self.is_write_paused = False
+        if self._current is not None:
+            self._current.pace_response(paused=False)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; one write to the server for each read."""
+        """Parse a read. It is one write to the server."""
         if self._backlog:
             self._backlog += data
-        elif not self._deaf:
-            self._take(data)
+        elif self._input is Input.PARSED:
+            self._parse(data)
 
-    def _take(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         """Parse slice by slice: one read may hold ten thousand requests."""
         try:
             for start in range(0, len(data), SLICE):
-                if self._queued > MOST_QUEUED:
-                    self._backlog = data[start:]  # until they are answered
+                if self._queued > MAX_QUEUED:
+                    self._backlog = data[start:]  # until the queue is shorter
                     break
-                self._parse(data[start : start + SLICE])
-        except RequestRejected as refusal:
-            self._refuse(refusal)
+                self._parser.feed(data[start : start + SLICE])
+        except RequestRejected as rejection:
+            self._reject(rejection)
         if self._current is not None:
-            self._relay.flush()
+            self._current.flush()
 
-    def _take_backlog(self) -> None:
+    def _parse_backlog(self) -> None:
         backlog, self._backlog = self._backlog, b""
-        if not self._deaf:
-            self._take(backlog)
-        if not self._backlog and self.held_back and not self.stopped:
-            self.held_back = False
+        if self._input is Input.PARSED:
+            self._parse(backlog)
+        if not self._backlog and self._is_transport_paused and not self.is_read_stopped:
+            self._is_transport_paused = False
             self.transport.resume_reading()
 
-    # -- requests as they are parsed -------------------------------------------------------------
+    # -- the parser's callbacks ------------------------------------------------------------------
 
-    def _began(self) -> None:
-        self._deadline = self._site.coarse + self._limits.head_time
+    def on_head_start(self) -> None:
+        """Give the head a deadline."""
+        self._deadline = self._context.coarse_now + self._limits.head_timeout
 
-    def _headed(self, request: RequestHead) -> None:
-        """Relay it, or put it behind the one in hand."""
+    def on_request_start(self, request: RequestHead) -> None:
+        """Forward the request, or queue it behind the current one."""
         self._deadline = None
-        self._site.admit(request, on_loopback=self._on_loopback)
+        self._context.check_access(request, on_loopback=self._on_loopback)
         if self._current is None and not self._queue:
-            self._begin(request)
+            self._forward(request)
         else:
             self._queue.append(request)
             self._count(request.size)
 
-    def _piece(self, request: RequestHead, data: bytes) -> None:
-        """Pass a piece of the body on, or keep it until its turn."""
-        if request is self._current:
-            self._relay.body(data)
-        elif request.refusal is None:
+    def on_request_body(self, request: RequestHead, data: bytes) -> None:
+        """Forward a piece of the body, or keep it until its request's turn."""
+        if self._current is not None and request is self._current.request:
+            self._current.on_request_body(data)
+        elif request.rejection is None:
             request.body.append(data)
             request.size += len(data)
             self._count(len(data))
 
-    def _completed(self, request: RequestHead) -> None:
-        if request is self._current:
-            self._relay.complete()
+    def on_request_end(self, request: RequestHead) -> None:
+        """End the current request's body."""
+        if self._current is not None and request is self._current.request:
+            self._current.on_request_end()
 
     # -- requests in order -----------------------------------------------------------------------
 
-    def _begin(self, request: RequestHead) -> None:
-        self._current = request
-        if self._site.ending:
+    def _forward(self, request: RequestHead) -> Forwarding:
+        if self._context.is_shutting_down:
             request.keep_alive = False
-        if (self._site.amend is not None) is not self._amending:
-            self._amending = not self._amending
-            self._relay = (RewritingForwarding if self._amending else Forwarding)(self, self._site)
-        self._relay.begin(request, self._site.exchange(request))
+        exchange = self._context.start_exchange(request)
+        current = Forwarding(self, self._context, self._response, request, exchange)
+        self._current = current
+        current.start()
+        return current
 
     def _count(self, size: int) -> None:
         self._queued += size
-        if self._queued > MOST_QUEUED:
+        if self._queued > MAX_QUEUED:
             self.stop_reading()
 
-    def answered(self, *, keep_alive: bool) -> None:
-        """Go on with the next request, or end in order."""
+    def on_response_end(self, *, keep_alive: bool) -> None:
+        """Go on with the next request, or end the connection."""
         self._current = None
-        if self._closing:
+        if self._input is Input.ENDED:
             return
         if not keep_alive:
             self._end_in_order()
             return
         if not self._queue:
-            if not self._in_head:
-                self._deadline = self._site.coarse + self._limits.idle_time
-            if self._site.ending:
+            if not self._parser.is_in_head:
+                self._deadline = self._context.coarse_now + self._limits.idle_timeout
+            if self._context.is_shutting_down:
                 self._end_in_order()
             return
-        # Not from in here: a thousand pipelined requests would be a stack of that depth.
-        asyncio.get_running_loop().call_soon(self._next)
+        # Not from in here: a thousand pipelined requests would make a stack of that depth.
+        asyncio.get_running_loop().call_soon(self._forward_next)
 
-    def _next(self) -> None:
-        if self._current is not None or self._closing or not self._queue:
+    def _forward_next(self) -> None:
+        if self._current is not None or self._input is Input.ENDED or not self._queue:
             return
         request = self._queue.popleft()
         self._queued -= request.size
-        if request.refusal is not None:
-            self._say_last(request.refusal, request.method)
+        if request.rejection is not None:
+            self._write_last(request.rejection, request.method)
             return
-        self._begin(request)
-        relay = self._relay
+        current = self._forward(request)
         body, request.body = request.body, []
         for data in body:
-            relay.body(data)
-        if request.complete:
-            relay.complete()
-        relay.flush()
-        if not relay.held:
-            self.read_on()
+            current.on_request_body(data)
+        if request.is_complete:
+            current.on_request_end()
+        current.flush()
+        if not current.is_upstream_full:
+            self.resume_reading()
 
-    # -- what the relay asks for -----------------------------------------------------------------
+    # -- back-pressure ---------------------------------------------------------------------------
 
     def stop_reading(self) -> None:
-        """Take no more."""
-        self.stopped = True
-        if not self.held_back and not self._closing:
-            self.held_back = True
+        """Read no more for now."""
+        self.is_read_stopped = True
+        if not self._is_transport_paused and self._input is not Input.ENDED:
+            self._is_transport_paused = True
             self.transport.pause_reading()
 
-    def read_on(self) -> None:
-        """Take more."""
-        if not self.stopped or self._closing or self._queued > MOST_QUEUED:
+    def resume_reading(self) -> None:
+        """Read on, unless the queue is too long."""
+        is_needless = not self.is_read_stopped or self._input is Input.ENDED
+        if is_needless or self._queued > MAX_QUEUED:
             return
-        self.stopped = False
+        self.is_read_stopped = False
         if self._backlog:
-            asyncio.get_running_loop().call_soon(self._take_backlog)
+            asyncio.get_running_loop().call_soon(self._parse_backlog)
         else:
-            self.held_back = False
+            self._is_transport_paused = False
             self.transport.resume_reading()
 
-    def cut(self, *, hard: bool) -> None:
-        """End in the middle of an answer."""
-        self._deaf = self._closing = True
+    # -- ends ------------------------------------------------------------------------------------
+
+    def abort_response(self, *, hard: bool) -> None:
+        """End the connection in the middle of a response."""
+        self._input = Input.ENDED
         self._current = None
-        self._bound_the_end()
+        self._set_last_deadlines()
         if hard:
             reset(self.transport)
         else:
             self.transport.close()
 
-    # -- ends ------------------------------------------------------------------------------------
-
-    def _refuse(self, refusal: RequestRejected) -> None:
-        """Answer what cannot be relayed, after the requests before it. Nothing follows it."""
-        self._deaf, self._deadline = True, None
-        request = self._request
-        if request.complete:  # what is refused stands behind it
+    def _reject(self, rejection: RequestRejected) -> None:
+        """Answer a request that cannot be forwarded, after those before it. It is the last one."""
+        if self._input is Input.PARSED:
+            self._input = Input.IGNORED
+        self._deadline = None
+        request, current = self._parser.request, self._current
+        if request.is_complete:  # what is rejected stands behind it
             if not request.keep_alive:
-                return  # and would not be answered anyway (RFC 9112 9.6)
+                return  # and gets no response (RFC 9112 9.6)
             request = RequestHead()
-        elif request is self._current:  # its body is broken, and its head has gone on
-            self._relay.client_left()
+        elif current is not None and request is current.request:  # its body is malformed
+            current.on_client_gone()
             self._current = None
-            if self._relay.head_sent:
-                self.cut(hard=False)
+            if current.is_head_sent:
+                self.abort_response(hard=False)
             else:
-                self._say_last(refusal, request.method)
+                self._write_last(rejection, request.method)
             return
-        request.refusal = refusal
-        self._site.refused(request, refusal.status)
+        request.rejection = rejection
+        self._context.on_reject(request, rejection.status)
         if self._current is None and not self._queue:
-            self._say_last(refusal, request.method)
+            self._write_last(rejection, request.method)
         else:
             self._queue.append(request)
 
-    def _say_last(self, refusal: RequestRejected, method: bytes = b"") -> None:
-        self.transport.write(own_answer(refusal.status, refusal.text, method=method))
+    def _write_last(self, rejection: RequestRejected, method: bytes = b"") -> None:
+        self.transport.write(own_response(rejection.status, rejection.text, method=method))
         self._end_in_order()
 
     def _end_in_order(self) -> None:
-        """End the connection so that the client can read all of the answer.
+        """End the connection so that the client can read the whole response.
 
-        Closed with unread bytes, the kernel would reset it and the answer be lost.
+        If it were closed with unread bytes, the kernel would reset it and the response be lost.
         """
-        self._deaf = self._closing = True
-        self._bound_the_end()
-        if self.held_back:
-            self.stopped = self.held_back = False
+        self._input = Input.ENDED
+        self._set_last_deadlines()
+        if self._is_transport_paused:
+            self.is_read_stopped = self._is_transport_paused = False
             self.transport.resume_reading()
         if self.transport.can_write_eof():
-            with suppress(OSError):  # reset in the same moment: that is told of next
+            with suppress(OSError):  # reset in the same moment: connection_lost comes next
                 self.transport.write_eof()
         else:
             self.transport.close()
 
-    def _bound_the_end(self) -> None:
-        self._deadline = self._site.coarse + LINGER
-        self._end_by = self._site.coarse + self._limits.silence
+    def _set_last_deadlines(self) -> None:
+        self._deadline = self._context.coarse_now + LINGER
+        self._end_by = self._context.coarse_now + self._limits.silence_timeout
 
-    def watch(self, now: float) -> None:
-        """End what takes too long; called now and then."""
-        if self.stopped and has_left(self.transport):
+    def check_timeouts(self, now: float) -> None:
+        """End what takes too long."""
+        if self.is_read_stopped and has_peer_closed(self.transport):
             self.transport.abort()
             return
         if self._current is not None:
-            self._relay.watch(now)
+            self._current.check_timeouts(now)
         if self._deadline is None or now < self._deadline:
             return
-        if self._closing:
+        if self._input is Input.ENDED:
             if not self.transport.get_write_buffer_size() or now > self._end_by:
                 self.transport.abort()  # the kernel still delivers what it has
-        elif self._in_head:
-            self._refuse(RequestRejected(408, "the head did not come in time"))
+        elif self._parser.is_in_head:
+            self._reject(RequestRejected(408, "the request head was not complete in time"))
         elif self._current is None:
             self._end_in_order()
 
-    def finish(self) -> None:
-        """End when the answer in hand is complete."""
-        if self._current is None and not self._closing:
+    def shut_down(self) -> None:
+        """End the connection now if it is idle, else after the current response."""
+        if self._current is None and self._input is not Input.ENDED:
             self.transport.close()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that must not hold bytes up: understanding and recording take longer than relaying.
+"""Runs recording a moment later: it takes longer than forwarding and must not hold bytes up.
 
-It is done in order, a moment later: a client that asks again at once is served first.
+The calls run in order. A client that asks again at once is served first.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 PAUSE: Final = 0.002  # seconds
-LEAST: Final = 4  # calls for each turn of the loop
-SHARE: Final = 4  # and this part of what waits: a long queue becomes shorter, whatever comes
+MIN_CALLS: Final = 4  # calls in each turn of the loop
+SHARE: Final = 4  # or this fraction of the queue, so that a long queue becomes shorter under load
 
 
 class Deferred:
@@ -19,23 +19,23 @@ class Deferred:
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], None]] = deque()
-        self._due = False
+        self._is_scheduled = False
 
     def __call__(self, call: Callable[[], None]) -> None:
-        """Do it a moment later."""
+        """Queue a call."""
         self._calls.append(call)
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_later(PAUSE, self._turn)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(PAUSE, self._run_some)
 
-    def _turn(self) -> None:
-        for _ in range(min(len(self._calls), max(LEAST, len(self._calls) // SHARE))):
+    def _run_some(self) -> None:
+        for _ in range(min(len(self._calls), max(MIN_CALLS, len(self._calls) // SHARE))):
             self._calls.popleft()()
-        self._due = bool(self._calls)
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._turn)
+        self._is_scheduled = bool(self._calls)
+        if self._is_scheduled:
+            asyncio.get_running_loop().call_soon(self._run_some)
 
     def finish(self) -> None:
-        """Do what is left."""
+        """Run all calls that are left."""
         while self._calls:
             self._calls.popleft()()

@@ -1,299 +1,357 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client's requests and their answers on their way, one at a time.
+"""One request on its way to the server, and its response on the way back.
 
-Bodies are framed anew and never held back: one read of the server is one write to the client. A
-dead server never makes a clean end: the answer breaks off.
+Bodies are framed anew and never held back: one read from the server is one write to the client. If
+the server dies, the response breaks off and never looks complete.
 """
 
 import asyncio
 from typing import Final
 
-import httptools
-
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.proxy.headers import RequestHead, own_answer, request_head
+from ollama_exporter.shim.proxy.headers import RequestHead, own_response, request_head
 from ollama_exporter.shim.proxy.interfaces import ForwardingContext, ProxyClient
-from ollama_exporter.shim.proxy.limits import MOST_QUEUED, REPEATABLE
-from ollama_exporter.shim.proxy.response_parser import NO_BODY, ResponseParser
+from ollama_exporter.shim.proxy.limits import MAX_QUEUED, MAX_RESENT
+from ollama_exporter.shim.proxy.response_parser import (
+    MALFORMED,
+    MAX_HEAD,
+    NO_BODY,
+    ResponseParser,
+)
+from ollama_exporter.shim.proxy.rewriting import RequestRewrite
 from ollama_exporter.shim.proxy.upstream_pool import UpstreamConnection
 
-LONGEST_HEAD: Final = 64 << 10  # bytes of the server's head
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"TRACE"})
-# A kept connection that had died shows it at once. What dies later may have been at work.
-SOON: Final = 1.0  # seconds
-PROTOCOL: Final = b"HTTP/1."  # llhttp takes others as well, RTSP among them
+# A stale kept connection fails at once. One that fails later may have been at work.
+STALE_WITHIN: Final = 1.0  # seconds
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-class Forwarding(ResponseParser):
-    """The way of one client's requests, one after another."""
+class Forwarding:
+    """Forwards one request and its response. The client's connection drives it."""
 
-    held = False  # the server does not take what was sent
-    _upstream: UpstreamConnection | None = None
-    _connecting: asyncio.Task[None] | None = None
-    _exchange: Exchange
+    __slots__ = (
+        *("_client", "_connecting", "_context", "_exchange", "_has_retried", "_head_since"),
+        *("_out", "_progress", "_resend", "_response", "_rewrite", "_sent", "_stray"),
+        *("_upstream", "is_head_sent", "is_upstream_full", "request"),
+    )
 
-    def __init__(self, client: ProxyClient, place: ForwardingContext) -> None:
-        super().__init__()
-        self._client, self._place = client, place
-        self._out: list[bytes] = []  # of the request, not yet sent
-        self._kept: list[bytes] | None = None  # what was sent, while it may be sent again
-        self._sent = 0
-        self._moved: tuple[int, float] | None = None  # bytes so far, and when that changed
-        self._retried = False
-        self._head_since = 0.0  # when the answer's head was first seen unfinished
-        self._stray = 0  # bytes of the answer since the last ones of its body
+    def __init__(
+        self,
+        client: ProxyClient,
+        context: ForwardingContext,
+        response: ResponseParser,
+        request: RequestHead,
+        exchange: Exchange,
+    ) -> None:
+        """`response`: the parser that the requests of one client share."""
+        self._client, self._context, self._response = client, context, response
+        self.request, self._exchange = request, exchange
+        # The request
+        rules = context.rewrite_rules
+        self._rewrite = None if rules is None else RequestRewrite(rules, request, exchange)
+        self._out: list[bytes] = []  # not yet sent
+        self._resend: list[bytes] | None = None  # what was sent, while it may be sent again
+        self._sent = 0  # bytes
+        self._has_retried = False
+        # The server's connection
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self.is_upstream_full = False  # the server does not read what was sent
+        # The response
+        self.is_head_sent = False  # to the client
+        self._stray = 0  # bytes since the last ones of the body: framing and trailers
+        # Timeouts
+        self._head_since = 0.0  # when the response head was first found unfinished
+        self._progress: tuple[int, float] | None = None  # bytes so far, and when that changed
 
     # -- the request -----------------------------------------------------------------------------
 
-    def begin(self, request: RequestHead, exchange: Exchange) -> None:
-        """Take a request; a connection to the server is at hand, or is opened."""
-        self._request, self._exchange = request, exchange
-        self._kept, self._sent, self._moved, self._retried = None, 0, None, False
-        self._head_since, self._stray = 0.0, 0
-        self._expect()
-        self._out = [request_head(request, self._place.outward, self._client.peer)]
-        upstream = self._place.pool.take()
+    def start(self) -> None:
+        """Send the head on an idle connection to the server, or open a connection."""
+        self._response.expect(self.request)
+        if self._rewrite is None or not self._rewrite.is_holding:
+            self._out.append(self._head())
+        upstream = self._context.pool.reuse()
         if upstream is not None:
             self._attach(upstream)
         else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._open_connection()
 
-    async def _connect(self) -> None:
-        try:
-            upstream = await self._place.pool.connect()
-        except TimeoutError:
-            self._connecting = None
-            self._fail(504, "the server did not accept a connection in time", timeout=True)
-            return
-        except OSError as err:
-            self._connecting = None
-            self._fail(502, f"no connection to the server: {err.strerror or err}")
-            return
-        self._connecting = None
-        self._attach(upstream)
-        self.flush()
-        if not self.held:
-            self._client.read_on()
-
-    def _attach(self, upstream: UpstreamConnection) -> None:
-        self._upstream = upstream
-        upstream.answering = self
-        if self._client.paused:
-            upstream.transport.pause_reading()
-
-    def body(self, data: bytes) -> None:
-        """Take bytes of the request's body."""
+    def on_request_body(self, data: bytes) -> None:
+        """Forward or hold a piece of the body."""
         self._exchange.on_request_body(data)
-        if self._request.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._out.append(data)
+        rewrite = self._rewrite
+        if rewrite is None or not rewrite.is_holding:
+            self._send_body(data)
+        elif not rewrite.hold(data):
+            self._send_held(rewrite.release())
 
-    def complete(self) -> None:
-        """Take that the request is complete."""
-        self._request.complete = True
+    def on_request_end(self) -> None:
+        """Send what was held, and end the body."""
+        if self._rewrite is not None and self._rewrite.is_holding:
+            self._send_held(self._rewrite.apply())
+        self.request.is_complete = True
         self._exchange.on_request_complete()
-        if self._request.chunked:
+        if self.request.is_chunked:
             self._out.append(LAST_CHUNK)
 
     def flush(self) -> None:
-        """Send what was taken: once for each read of the client."""
+        """Write to the server: once for each read from the client."""
         out = self._out
         if not out:
             return
         if self._upstream is None:
-            if sum(map(len, out)) > MOST_QUEUED:
+            if sum(map(len, out)) > MAX_QUEUED:
                 self._client.stop_reading()
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         self._out = []
-        if not self._upstream.fresh:  # only a kept connection can have died unnoticed
+        if not self._upstream.is_new:  # only a kept connection can be stale
             if not self._sent:
-                self._kept = [data]
-            elif self._kept is not None:
-                self._kept.append(data)
+                self._resend = [data]
+            elif self._resend is not None:
+                self._resend.append(data)
             self._sent += len(data)
-            if self._sent > REPEATABLE:
-                self._kept = None
+            if self._sent > MAX_RESENT:
+                self._resend = None
         self._upstream.transport.write(data)
 
-    def hold(self) -> None:
-        """Stop the client: the server does not take its body."""
-        self.held = True
+    def pause_sending(self) -> None:
+        """Stop reading from the client: the server does not read the request."""
+        self.is_upstream_full = True
         self._client.stop_reading()
 
-    def go_on(self) -> None:
-        """Let it send again."""
-        self.held = False
-        self._client.read_on()
+    def resume_sending(self) -> None:
+        """Read from the client again."""
+        self.is_upstream_full = False
+        self._client.resume_reading()
 
-    # -- the answer ------------------------------------------------------------------------------
+    def _head(self) -> bytes:
+        return request_head(self.request, self._context.outgoing, self._client.peer)
 
-    def _informed(self, head: bytes) -> None:
-        self._client.transport.write(head)
+    def _send_body(self, data: bytes) -> None:
+        if self.request.is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._out.append(data)
 
-    def answer(self, data: bytes) -> None:
-        """Take bytes of the answer and write what they carry."""
-        assert self._parser is not None  # noqa: S101 - there is one while an answer is expected
-        known = self._heard or data.startswith(PROTOCOL[: len(data)])
-        self._heard = True
-        if not self.head_sent:
-            self._head_size += len(data)
+    def _send_held(self, body: bytes) -> None:
+        self._out.append(self._head())
+        if body:
+            self._send_body(body)
+
+    # -- the server's connection -----------------------------------------------------------------
+
+    def _open_connection(self) -> None:
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
         try:
-            self._parser.feed_data(data if known else b"\0")
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._parser = None
-            if not self._ended:
-                self._fail(502, "the server's answer is not HTTP")
+            upstream = await self._context.pool.connect()
+        except TimeoutError:
+            self._connecting = None
+            self._fail(504, "Ollama did not accept a connection in time", timeout=True)
+            return
+        except OSError as err:
+            self._connecting = None
+            self._fail(502, f"cannot connect to Ollama ({err.strerror or err}); is it running?")
+            return
+        self._connecting = None
+        self._attach(upstream)
+        self.flush()
+        if not self.is_upstream_full:
+            self._client.resume_reading()
+
+    def _attach(self, upstream: UpstreamConnection) -> None:
+        self._upstream = upstream
+        upstream.receiver = self
+        if self._client.is_write_paused:
+            upstream.transport.pause_reading()
+
+    def on_upstream_lost(self, exc: Exception | None) -> None:
+        """End the response if that is how it ends, else try again or fail."""
+        upstream, self._upstream = self._upstream, None
+        response = self._response
+        response.drop_parser()
+        if self._rewrite is not None and self._rewrite.is_holding:  # nothing was sent yet
+            response.expect(self.request)
+            self._open_connection()
+        elif exc is None and response.is_until_close:
+            response.has_ended = True
+            self._pass_on(b"")
+        elif upstream is not None and self._can_retry(upstream):
+            self._out, self._resend, self._has_retried = self._resend or [], None, True
+            response.expect(self.request)
+            self._open_connection()
+        else:
+            how = "closed" if exc is None else "reset"
+            self._fail(502, f"Ollama {how} the connection before the response was complete")
+
+    def _can_retry(self, upstream: UpstreamConnection) -> bool:
+        """Return whether the request can be sent again without being carried out twice.
+
+        The kept connection may have been stale. Then it fails at once, and no byte of a response
+        has come.
+        """
+        if upstream.is_new or self._response.has_started:
+            return False
+        if self._resend is None or self._has_retried or not self.request.is_complete:
+            return False
+        failed_at_once = self._context.now() - self._exchange.started_at < STALE_WITHIN
+        return self.request.method in IDEMPOTENT or (self._exchange.route.runs and failed_at_once)
+
+    # -- the response ----------------------------------------------------------------------------
+
+    def on_response_data(self, data: bytes) -> None:
+        """Parse one read and write what it carries."""
+        if not self.is_head_sent:
+            self._on_head_data(data)
+            return
+        response = self._response
+        try:
+            response.feed_data(data)
+        except MALFORMED:
+            if not self._is_over_despite_error():
                 return
-            self._ended_clean = False  # what follows the answer is nobody's
-        parts = self._parts
-        if self.head_sent and self._chunked and len(parts) == 1 and not self._ended:
+        parts = response.parts
+        if response.is_chunked and len(parts) == 1 and not response.has_ended:
             body = parts.pop()  # nearly every read: one chunk in, one chunk out
             self._stray = 0
             self._client.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
             self._exchange.on_response_body(body)
-        elif self.head_sent:
-            # llhttp collects a trailer without a bound; sizes of chunks may come by themselves.
-            self._stray = 0 if parts else self._stray + len(data)
-            if self._stray > LONGEST_HEAD and not self._ended:
-                self._fail(502, "a trailer of the server's answer is too long")
-                return
-            self._pass_on(b"")
-        elif self._has_head:
-            self.head_sent, self._kept = True, None
-            self._pass_on(self._head())
-        elif self._head_size + self._told_size > LONGEST_HEAD:
-            self._fail(502, "the head of the server's answer is too long")
+            return
+        # llhttp collects a trailer without a bound. The sizes of chunks may come by themselves.
+        self._stray = 0 if parts else self._stray + len(data)
+        if self._stray > MAX_HEAD and not response.has_ended:
+            self._fail(502, "Ollama's response has a trailer that is too long")
+            return
+        self._pass_on(b"")
+
+    def _on_head_data(self, data: bytes) -> None:
+        response = self._response
+        is_malformed = False
+        try:
+            response.feed_start(data)
+        except MALFORMED:
+            is_malformed = True
+        if response.interim_heads:
+            self._client.transport.write(b"".join(response.interim_heads))
+            response.interim_heads.clear()
+        if is_malformed and not self._is_over_despite_error():
+            return
+        if response.has_head:
+            self.is_head_sent, self._resend = True, None
+            fields = () if self._rewrite is None else self._rewrite.response_fields()
+            self._pass_on(response.head_for_client(*fields))
+        elif response.is_head_too_long:
+            self._fail(502, "Ollama's response head is too long")
+
+    def _is_over_despite_error(self) -> bool:
+        """Return whether llhttp failed only behind the end of the response; else fail."""
+        response = self._response
+        response.drop_parser()
+        if response.has_ended:
+            response.is_clean = False
+            return True
+        self._fail(502, "Ollama's response is not valid HTTP")
+        return False
 
     def _pass_on(self, head: bytes) -> None:
-        parts, body = self._parts, b""
-        if self._ended and len(parts) > self._length:  # a second answer, or a body of none
-            del parts[self._length :]
-            self._ended_clean = False
-        if parts:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
+        response = self._response
+        body = response.take_body()
         out = body
-        if self._chunked:
+        if response.is_chunked:
             out = b"%b%x\r\n%b\r\n" % (head, len(body), body) if body else head
-            if self._ended:
+            if response.has_ended:
                 out += LAST_CHUNK
         elif head:
             out = head + body
         if out:
             self._client.transport.write(out)
         if head:
-            noted = self._noted
+            noted = response.noted
             self._exchange.on_response_head(
-                self._status, noted.get(b"content-type", b""), noted.get(b"content-encoding", b"")
+                response.status,
+                noted.get(b"content-type", b""),
+                noted.get(b"content-encoding", b""),
             )
         if body:
             self._exchange.on_response_body(body)
-        if self._ended:
+        if response.has_ended:
             self._finish()
 
     def _finish(self) -> None:
+        """Keep or close the server's connection, and report the end."""
         upstream, self._upstream = self._upstream, None
-        request, exchange = self._request, self._exchange
-        nothing = request.method == b"HEAD" or self._status in NO_BODY
-        if nothing or not self._ended_clean:
-            self._parser = None  # it may take what comes next for a body
+        request, response = self.request, self._response
+        has_no_body = request.method == b"HEAD" or response.status in NO_BODY
+        if has_no_body or not (response.is_clean and response.can_reuse_upstream):
+            response.drop_parser()  # it could take what comes next for a body
         if upstream is not None:
-            taken = request.complete and not upstream.transport.get_write_buffer_size()
-            if self._keep_upstream and self._ended_clean and taken:
-                if self._client.paused:
+            is_sent = request.is_complete and not upstream.transport.get_write_buffer_size()
+            if response.can_reuse_upstream and response.is_clean and is_sent:
+                if self._client.is_write_paused:
                     upstream.transport.resume_reading()
-                self._place.pool.give_back(upstream)
+                self._context.pool.release(upstream)
             else:
-                upstream.answering = None
+                upstream.receiver = None
                 upstream.transport.abort()
-        if not self._keep_upstream:
-            self._parser = None
-        exchange.on_response_complete()
-        if self.held:
-            self.held = False
-            self._client.read_on()
-        self._client.answered(keep_alive=request.keep_alive)
+        self._exchange.on_response_complete()
+        if self.is_upstream_full:
+            self.is_upstream_full = False
+            self._client.resume_reading()
+        self._client.on_response_end(keep_alive=request.keep_alive)
+
+    def pace_response(self, *, paused: bool) -> None:
+        """Stop reading the response while the client does not read it."""
+        if self._upstream is not None:
+            transport = self._upstream.transport
+            (transport.pause_reading if paused else transport.resume_reading)()
 
     # -- ends before the end ---------------------------------------------------------------------
 
-    def lost(self, exc: Exception | None) -> None:
-        """Take that the server's connection ended."""
-        upstream, self._upstream = self._upstream, None
-        self._parser = None
-        if exc is None and self._until_close:
-            self._ended = True
-            self._pass_on(b"")
-        elif upstream is not None and self._may_repeat(upstream):
-            self._out, self._kept, self._retried = self._kept or [], None, True
-            self._expect()
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-        else:
-            how = "closed" if exc is None else "reset"
-            self._fail(502, f"the server {how} the connection before it had answered")
-
-    def _may_repeat(self, upstream: UpstreamConnection) -> bool:
-        """Tell whether the request can be sent again: nobody can have acted on it.
-
-        A kept connection may have died while nobody looked. Then nothing of an answer has come, and
-        the death shows at once.
-        """
-        if upstream.fresh or self._heard or self._kept is None or self._retried:
-            return False
-        if not self._request.complete:
-            return False
-        soon = self._place.now() - self._exchange.started_at < SOON
-        return self._request.method in IDEMPOTENT or (self._exchange.route.runs and soon)
-
-    def client_left(self) -> None:
-        """Give up: the client is gone. The server's connection is closed at once."""
-        self._drop()
+    def on_client_gone(self) -> None:
+        """Give up. The server's connection is closed at once, so that it stops computing."""
+        self._drop_upstream()
         self._exchange.on_client_gone()
 
-    def watch(self, now: float) -> None:
-        """Give up on what has been silent for too long; called now and then."""
-        limits = self._place.limits
-        if self._head_size and not self._has_head:
+    def check_timeouts(self, now: float) -> None:
+        """Give up on a side that has been silent for too long."""
+        limits, response = self._context.limits, self._response
+        if response.head_size and not response.has_head:
             self._head_since = self._head_since or now
-            if now - self._head_since > limits.head_time:
-                self._fail(504, "the head of the server's answer has no end", timeout=True)
+            if now - self._head_since > limits.head_timeout:
+                self._fail(504, "Ollama's response head was not complete in time", timeout=True)
             return
         self._head_since = 0.0
-        so_far = self._exchange.response_bytes + self._exchange.request_bytes + self._head_size
-        if self._moved is None or self._moved[0] != so_far:
-            self._moved = (so_far, now)
+        exchange = self._exchange
+        so_far = exchange.response_bytes + exchange.request_bytes + response.head_size
+        if self._progress is None or self._progress[0] != so_far:
+            self._progress = (so_far, now)
             return
-        waited = now - self._moved[1]
-        if not self._request.complete and not self._client.stopped:
-            if waited > limits.idle_time:
-                self._fail(408, "the rest of the request's body did not come")
-        elif waited > limits.silence:
-            self._fail(504, "the server was silent for too long", timeout=True)
+        waited = now - self._progress[1]
+        if not self.request.is_complete and not self._client.is_read_stopped:
+            if waited > limits.idle_timeout:
+                self._fail(408, "the request body was not complete in time")
+        elif waited > limits.silence_timeout:
+            self._fail(504, "Ollama was silent for too long", timeout=True)
 
     def _fail(self, status: int, text: str, *, timeout: bool = False) -> None:
-        self._drop()
-        if self.head_sent:
+        self._drop_upstream()
+        if self.is_head_sent:
             self._exchange.on_upstream_error(timeout=timeout)
-            self._client.cut(hard=not self._framed)
+            self._client.abort_response(hard=not self._response.is_framed)
             return
         self._exchange.on_upstream_error(code=status, timeout=timeout)
-        self._client.transport.write(own_answer(status, text, method=self._request.method))
-        self._client.answered(keep_alive=False)
+        self._client.transport.write(own_response(status, text, method=self.request.method))
+        self._client.on_response_end(keep_alive=False)
 
-    def _drop(self) -> None:
-        self._parser = None
-        self._parts.clear()
+    def _drop_upstream(self) -> None:
+        self._response.drop_parser()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.answering = None
+            upstream.receiver = None
             upstream.transport.abort()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
-
-    def pace(self, *, paused: bool) -> None:
-        """Stop reading the answer while the client does not take it."""
-        if self._upstream is not None:
-            transport = self._upstream.transport
-            (transport.pause_reading if paused else transport.resume_reading)()

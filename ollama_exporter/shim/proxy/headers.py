@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads of requests and answers: what is refused, what is passed on, in which bytes. Pure.
+"""Heads of requests and responses: what is rejected, what is passed on, and in which bytes. Pure.
 
-Fields keep their order and case. Those of one hop are dropped (RFC 9110 7.6.1), Host becomes the
-server's: Ollama answers 403 to foreign ones.
+Fields keep their order and case. Hop-by-hop fields are dropped (RFC 9110 7.6.1). Host becomes the
+server's own, because Ollama answers 403 to others.
 """
 
 import ipaddress
@@ -13,14 +13,14 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-# RFC 9110 7.6.1; Trailer too: trailers are not passed on.
+# RFC 9110 7.6.1. Trailer is one of them because trailers are not passed on.
 HOP: Final = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate"),
         *(b"proxy-authorization", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
-# What becomes of a request's field beyond being passed on: (its value matters here, it is dropped).
+# Request fields that are more than passed on: (the proxy reads the value, the field is dropped).
 SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
     **dict.fromkeys(HOP, (False, True)),
     **dict.fromkeys((b"host", b"connection", b"content-length"), (True, True)),
@@ -29,10 +29,11 @@ SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
     b"http2-settings": (False, True),
 }
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
-# What Connection may not take off: the body's framing, and what the server decides by.
-KEPT: Final = frozenset({b"host", b"content-length", b"authorization"})
-NONE: Final[frozenset[bytes]] = frozenset()
-# What llhttp knows from other protocols (RTSP, ICE).
+# Connection cannot nominate these: the body's framing, and what the server decides by.
+NOT_NOMINATED: Final = frozenset({b"host", b"content-length", b"authorization"})
+NO_NAMES: Final[frozenset[bytes]] = frozenset()
+CHUNKED: Final = b"Transfer-Encoding: chunked"
+# Methods that llhttp accepts from other protocols (RTSP, ICE).
 FOREIGN: Final = frozenset(
     {
         *(b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN"),
@@ -41,15 +42,15 @@ FOREIGN: Final = frozenset(
     }
 )
 ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
-LOCAL_NAMES: Final = (".localhost", ".local", ".internal")
+LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 # RFC 3986 3.2, without userinfo: Host has none (RFC 9110 7.2)
 AUTHORITY: Final = re.compile(
     rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(:[0-9]{1,5})?",
 )
 
 
-class RequestRejected(Exception):  # noqa: N818 - not an error of ours: an answer to the client
-    """A request that is answered by the proxy itself."""
+class RequestRejected(Exception):  # noqa: N818 - not an error of ours: a response to the client
+    """A request that the proxy answers itself."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
@@ -58,67 +59,67 @@ class RequestRejected(Exception):  # noqa: N818 - not an error of ours: an answe
 
 
 class RequestHead:
-    """The head of a request as it came, and what came of its body before it could be passed on."""
+    """The head of a request as it came, and the part of its body that waits to be forwarded."""
 
     __slots__ = (
-        *("body", "chunked", "complete", "http11", "keep_alive", "lines", "method", "noted"),
-        *("refusal", "size", "target"),
+        *("body", "is_chunked", "is_complete", "is_http11", "keep_alive", "lines", "method"),
+        *("noted", "rejection", "size", "target"),
     )
 
     def __init__(self) -> None:
         self.method = self.target = b""
         self.lines: list[bytes] = []  # fields that are passed on
-        self.noted: dict[bytes, bytes] = {}  # fields that matter here, names in lower case
-        self.http11 = True
-        self.keep_alive = self.chunked = self.complete = False
+        self.noted: dict[bytes, bytes] = {}  # fields that the proxy reads, names in lower case
+        self.is_http11 = True
+        self.keep_alive = self.is_chunked = self.is_complete = False
         self.body: list[bytes] = []
-        self.refusal: RequestRejected | None = None
-        self.size = 0  # bytes, as long as it waits for its turn
+        self.rejection: RequestRejected | None = None
+        self.size = 0  # bytes of memory while it waits for its turn
 
-    def field(self, name: bytes, value: bytes) -> None:
-        """Take a field. Raises Refusal."""
+    def add_field(self, name: bytes, value: bytes) -> None:
+        """Add a field. Raises RequestRejected."""
         lower = name.lower()
         special = SPECIAL.get(lower)
         if special is None:
             self.lines.append(name + b": " + value)
             return
-        matters, dropped = special
-        if matters:
+        is_noted, is_dropped = special
+        if is_noted:
             if lower in self.noted:
                 if lower in SINGLE:
-                    raise RequestRejected(400, f"more than one {lower.decode()} field")
+                    raise RequestRejected(400, f"more than one {name.decode('latin-1')} field")
                 self.noted[lower] += b", " + value
             else:
                 self.noted[lower] = value
-        if not dropped:
+        if not is_dropped:
             self.lines.append(name + b": " + value)
 
-    def check(self) -> None:
-        """Raise Refusal for what has no one meaning, or none here."""
+    def validate(self) -> None:
+        """Reject an ambiguous or unsupported request. Raises RequestRejected."""
         noted = self.noted
         if self.method == b"CONNECT":
-            raise RequestRejected(501, "CONNECT is not for this proxy")
+            raise RequestRejected(501, "CONNECT is not supported")
         if self.method in FOREIGN:
-            raise RequestRejected(400, f"{self.method.decode()} is no method of HTTP")
+            raise RequestRejected(400, f"{self.method.decode()} is not an HTTP method")
         host = noted.get(b"host")
-        if self.http11 and host is None:
+        if self.is_http11 and host is None:
             raise RequestRejected(400, "no Host field")
         if host is not None and not _is_authority(host):
-            raise RequestRejected(400, "a Host field that names no host")
+            raise RequestRejected(400, "the Host field is not a host name")
         coding = noted.get(b"transfer-encoding")
         if coding is not None:
-            if not self.http11:
-                raise RequestRejected(400, "Transfer-Encoding in HTTP/1.0")
+            if not self.is_http11:
+                raise RequestRejected(400, "Transfer-Encoding in an HTTP/1.0 request")
             if b"content-length" in noted:
-                raise RequestRejected(400, "Transfer-Encoding and Content-Length")
+                raise RequestRejected(400, "both Transfer-Encoding and Content-Length")
             if coding.strip().lower() != b"chunked":
-                raise RequestRejected(501, "a transfer coding other than chunked")
-            self.chunked = True
+                raise RequestRejected(501, "the only supported transfer coding is chunked")
+            self.is_chunked = True
         if self.target[:1] != b"/":
             self.target = _origin_form(self.target)
 
 
-class Outward:
+class OutgoingFields:
     """What heads to the server carry besides the client's own fields."""
 
     __slots__ = ("forwarded_for", "prefix", "replaced", "tail")
@@ -132,10 +133,10 @@ class Outward:
         own_token: bool = False,
         forwarded_for: bool = False,
     ) -> None:
-        """`host`: authority of the server; `prefix`: path before each target.
+        """`host`: authority of the server. `prefix`: path in front of each target.
 
-        `authorization`: for the server. `own_token`: clients show this proxy a token, which is none
-        of the server's.
+        `authorization`: for the server. `own_token`: the client's token is for this proxy and is
+        not passed on.
         """
         self.prefix = prefix
         self.forwarded_for = forwarded_for
@@ -146,40 +147,67 @@ class Outward:
         self.replaced = frozenset(token | ({b"x-forwarded-for"} if forwarded_for else set()))
 
 
-def request_head(request: RequestHead, outward: Outward, peer: bytes) -> bytes:
-    """Return the head for the server; `peer`: the client's address."""
+def request_head(request: RequestHead, outgoing: OutgoingFields, peer: bytes) -> bytes:
+    """Return the head for the server. `peer`: the client's address."""
     noted = request.noted
-    dropped = outward.replaced
+    dropped = outgoing.replaced
     if b"connection" in noted:
         dropped |= nominated(noted[b"connection"])
     lines = without(request.lines, dropped) if dropped else request.lines
-    tail = outward.tail
-    if outward.forwarded_for:
+    tail = outgoing.tail
+    if outgoing.forwarded_for:
         tail += b"\r\nX-Forwarded-For: " + peer
-    if request.chunked:
-        lines = [*lines, b"Transfer-Encoding: chunked"]
+    if request.is_chunked:
+        lines = [*lines, CHUNKED]
     elif b"content-length" in noted:
         lines = [*lines, b"Content-Length: " + noted[b"content-length"]]
-    prefix = b"" if request.target == b"*" else outward.prefix
+    prefix = b"" if request.target == b"*" else outgoing.prefix
     first = request.method + b" " + prefix + request.target + tail
     return b"\r\n".join([first, *lines, b"\r\n"])
+
+
+def response_head(
+    request: RequestHead,
+    first: bytes,
+    lines: list[bytes],
+    noted: dict[bytes, bytes],
+    *,
+    is_chunked: bool,
+    added: tuple[bytes, ...] = (),
+) -> bytes:
+    """Return the head for the client; `first`: the status line.
+
+    From here on `request.keep_alive` says whether the client's connection is kept.
+    """
+    if b"connection" in noted and (names := nominated(noted[b"connection"])):
+        lines = without(lines, names)
+    if is_chunked:
+        if b"content-length" in noted:  # beside a transfer coding it means nothing
+            lines = without(lines, frozenset({b"content-length"}))
+        lines = [*lines, CHUNKED]
+    request.keep_alive = request.keep_alive and request.is_complete
+    if not request.keep_alive:
+        lines = [*lines, b"Connection: close"]
+    elif not request.is_http11:
+        lines = [*lines, b"Connection: keep-alive"]
+    return b"\r\n".join([first, *lines, *added, b"\r\n"])
 
 
 def nominated(connection: bytes) -> frozenset[bytes]:
     """Return the fields that Connection names: they are for this hop alone."""
     value = connection.lower()
     if value in (b"keep-alive", b"close"):
-        return NONE
-    return frozenset(name.strip() for name in value.split(b",")) - KEPT
+        return NO_NAMES
+    return frozenset(name.strip() for name in value.split(b",")) - NOT_NOMINATED
 
 
 def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
-    """Return the fields that do not bear one of these names."""
+    """Return the fields that do not have one of these names."""
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def own_answer(status: int, text: str, *, method: bytes) -> bytes:
-    """Return an answer of the proxy's own, in Ollama's shape of errors; the connection ends."""
+def own_response(status: int, text: str, *, method: bytes) -> bytes:
+    """Return a response of the proxy's own, in the form of Ollama's errors."""
     body = json.dumps({"error": f"ollama_exporter: {text}"}).encode()
     return (
         b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -194,27 +222,27 @@ def own_answer(status: int, text: str, *, method: bytes) -> bytes:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """Return a target as an origin server is asked; the authority of an absolute one is ours."""
+    """Return the target without the authority of an absolute URL."""
     if target == b"*":
         return target
     absolute = ABSOLUTE.fullmatch(target)
     if absolute is None or not absolute[1] or not _is_authority(absolute[1]):
-        raise RequestRejected(400, "a target that is no path")
+        raise RequestRejected(400, "the request target is not a path")
     rest = absolute[2]
     return rest if rest[:1] == b"/" else b"/" + rest
 
 
 @lru_cache(maxsize=256)
-def names_this_machine(host: bytes) -> bool:
-    """Tell whether Ollama, listening on loopback, would serve a Host (server/routes.go).
+def is_this_machine(host: bytes) -> bool:
+    """Return whether Ollama, listening on loopback, would serve a Host (server/routes.go).
 
-    A page whose name was pointed at 127.0.0.1 has the right to read what that name serves: a name
-    of somebody else's must not become ours by being rewritten.
+    A web page may read what its own name serves. If that name is pointed at 127.0.0.1, rewriting
+    Host to ours would let the page read Ollama.
     """
     name = host.decode("latin-1").lower()
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
     name = name.removeprefix("[").removesuffix("]")
-    if name in ("", "localhost", socket.gethostname().lower()) or name.endswith(LOCAL_NAMES):
+    if name in ("", "localhost", socket.gethostname().lower()) or name.endswith(LOCAL_SUFFIXES):
         return True
     try:
         address = ipaddress.ip_address(name)
@@ -223,6 +251,6 @@ def names_this_machine(host: bytes) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
-@lru_cache(maxsize=256)  # clients have few
+@lru_cache(maxsize=256)  # clients use few
 def _is_authority(value: bytes) -> bool:
     return AUTHORITY.fullmatch(value) is not None

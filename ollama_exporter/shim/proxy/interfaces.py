@@ -1,72 +1,118 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of the proxy need of each other."""
+"""The protocols through which the parts of the proxy know each other."""
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.proxy.headers import Outward, RequestHead
+from ollama_exporter.shim.proxy.headers import OutgoingFields, RequestHead
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.upstream_pool import Pool
+from ollama_exporter.shim.proxy.upstream_pool import UpstreamPool
 
-if TYPE_CHECKING:  # they import this
-    from ollama_exporter.shim.proxy.client_connection import ClientConnection
-    from ollama_exporter.shim.proxy.rewriting import RewriteRules
+
+class RewrittenBody(Protocol):
+    """A request body after a change."""
+
+    @property
+    def body(self) -> bytes:
+        """The new body."""
+
+    @property
+    def asked(self) -> RequestFields:
+        """What the new body asks for."""
+
+    @property
+    def said(self) -> str:
+        """The change, as the response header names it."""
+
+
+class RewriteRules(Protocol):
+    """Decides what the proxy sets in requests. Never raises."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to set. It changes with each reload."""
+
+    def change(self, route: Route, body: bytes) -> RewrittenBody | None:
+        """Return the changed body; None: it stays as it is."""
+
+    def afterwards(self, exchange: Exchange) -> str:
+        """Return what is set once the request is over, for the response header; empty: nothing."""
 
 
 class ProxyClient(Protocol):
-    """The client's connection, as a relay needs it."""
+    """A client's connection, as the forwarding of a request needs it."""
 
-    peer: bytes
-    paused: bool  # it does not take what was written
-    stopped: bool  # nothing is read from it
+    peer: bytes  # the client's address
+    is_write_paused: bool  # the client does not read what was written
+    is_read_stopped: bool  # nothing is read from the client
     transport: asyncio.Transport
 
     def stop_reading(self) -> None:
-        """Take no more of the request."""
+        """Read no more of the request for now."""
 
-    def read_on(self) -> None:
-        """Take more of it."""
+    def resume_reading(self) -> None:
+        """Read on, if nothing else forbids it."""
 
-    def answered(self, *, keep_alive: bool) -> None:
-        """Take that the answer is complete."""
+    def on_response_end(self, *, keep_alive: bool) -> None:
+        """Go on with the next request, or end the connection."""
 
-    def cut(self, *, hard: bool) -> None:
-        """End the connection in the middle of an answer; `hard`: its end must not look like one."""
+    def abort_response(self, *, hard: bool) -> None:
+        """End the connection in the middle of a response.
+
+        `hard` resets it: the body has no framing, so a plain close would look like its end.
+        """
 
 
 class ForwardingContext(Protocol):
-    """The proxy, as a relay needs it."""
+    """The proxy, as the forwarding of a request needs it."""
 
     limits: Limits
-    pool: Pool
-    outward: Outward
+    pool: UpstreamPool
+    outgoing: OutgoingFields
 
     @property
-    def amend(self) -> "RewriteRules | None":
-        """What sets something in requests; None: nothing does."""
+    def rewrite_rules(self) -> RewriteRules | None:
+        """The rules for requests, if there are any."""
 
     def now(self) -> float:
-        """Return the moment."""
+        """Return the current moment."""
+
+
+class Connection(Protocol):
+    """A client's connection, as the proxy needs it."""
+
+    transport: asyncio.Transport
+
+    def check_timeouts(self, now: float) -> None:
+        """End what takes too long."""
+
+    def shut_down(self) -> None:
+        """End the connection now if it is idle, else after the current response."""
 
 
 class ProxyContext(ForwardingContext, Protocol):
-    """The proxy, as a connection needs it."""
+    """The proxy, as a client's connection needs it."""
 
-    ending: bool
-    coarse: float  # the moment, up to a second old: for deadlines
+    is_shutting_down: bool
+    coarse_now: float  # up to a second old: for deadlines
 
-    def opened(self, connection: "ClientConnection") -> bool:
-        """Take a new connection; False: there are too many."""
+    def on_connection_open(self, connection: Connection) -> bool:
+        """Count a new connection. Return False if there are too many."""
 
-    def closed(self, connection: "ClientConnection") -> None:
-        """Take that it is gone."""
+    def on_connection_close(self, connection: Connection) -> None:
+        """Forget a connection."""
 
-    def admit(self, request: RequestHead, *, on_loopback: bool) -> None:
-        """Raise Refusal for who may not; `on_loopback`: the connection came in there."""
+    def check_access(self, request: RequestHead, *, on_loopback: bool) -> None:
+        """Raise RequestRejected if this client may not ask.
 
-    def exchange(self, request: RequestHead) -> Exchange:
-        """Begin the exchange of a request."""
+        `on_loopback`: the connection was accepted on a loopback address.
+        """
 
-    def refused(self, request: RequestHead, status: int) -> None:
-        """Take that a request was answered by the proxy itself."""
+    def start_exchange(self, request: RequestHead) -> Exchange:
+        """Start recording a request."""
+
+    def on_reject(self, request: RequestHead, status: int) -> None:
+        """Record a request that the proxy answers itself."""

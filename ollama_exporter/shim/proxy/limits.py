@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client may ask of the proxy, and how long each wait is. llhttp bounds none of it."""
+"""Bounds on what a client may send and on how long the proxy waits. llhttp sets none of them."""
 
 from dataclasses import dataclass
 from typing import Final
 
-# Bytes that are kept for a side that does not take them, before the other side is stopped. With
-# the usual 64 KiB a fast stream loses 40 % of its rate to stopping and going on.
+# Bytes written to a side that does not read them, before the other side is paused. With the usual
+# 64 KiB a fast stream loses 40 % of its rate to pausing and resuming.
 HIGH_WATER: Final = 256 << 10
-MOST_QUEUED: Final = 64 << 10  # bytes of pipelined requests, or of a body before there is a server
-REPEATABLE: Final = 64 << 10  # bytes of a request that are kept for a second attempt
-MOST_IDLE: Final = 64  # connections to the server that are kept
+MAX_QUEUED: Final = 64 << 10  # bytes of pipelined requests, or of a body before there is a server
+MAX_RESENT: Final = 64 << 10  # bytes of a request that are kept for a second attempt
+MAX_IDLE: Final = 64  # idle connections to the server
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """The settings `proxy.max-…` and `proxy.…-timeout`. Sizes in bytes, times in seconds."""
 
-    connections: int = 1000
-    head_bytes: int = 32 << 10
-    head_fields: int = 100
-    url_bytes: int = 8 << 10
-    head_time: float = 10.0  # from the first byte of a head to its end
-    idle_time: float = 75.0  # between two requests, and between two reads of a request's body
-    connect_time: float = 5.0
-    silence: float = 3600.0  # of the server, before its head or between two reads
-    shutdown_time: float = 10.0  # that streams have to end in
+    max_connections: int
+    max_head_bytes: int
+    max_head_fields: int
+    max_url_bytes: int
+    head_timeout: float  # from the first byte of a head to its end
+    idle_timeout: float  # between two requests, and between two reads of a request's body
+    connect_timeout: float
+    silence_timeout: float  # of the server, before its head or between two reads
+    shutdown_timeout: float  # for open responses to end
 
     @property
-    def raw_head_bytes(self) -> int:
-        """The longest head on the wire: names and values, the request line, what parts them."""
-        return self.head_bytes + self.url_bytes + 4 * self.head_fields + 64
+    def max_raw_head_bytes(self) -> int:
+        """The longest head on the wire: names and values, the request line and all separators."""
+        return self.max_head_bytes + self.max_url_bytes + 4 * self.max_head_fields + 64

@@ -1,150 +1,188 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's answer as llhttp reads it, and its head as the client gets it."""
+"""Parses the server's responses with llhttp, and decides how the client gets the body."""
 
 from typing import Final
 
 import httptools
 
-from ollama_exporter.shim.proxy.headers import HOP, RequestHead, nominated, without
+from ollama_exporter.shim.proxy.headers import HOP, RequestHead, response_head
 
 STATUSES: Final = range(100, 600)
 INFORMATIONAL: Final = range(100, 200)
 SWITCHING: Final = 101
 NO_BODY: Final = frozenset({204, 304})
-CHUNKED: Final = b"Transfer-Encoding: chunked"
+MAX_HEAD: Final = 64 << 10  # bytes of a response head, or of a trailer
+PROTOCOL: Final = b"HTTP/1."  # llhttp accepts others as well, RTSP among them
+MALFORMED: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
 class ResponseParser:
-    """One answer after another; the parser is kept while the server's connections are."""
+    """Parses the responses to one client's requests, one after another.
 
-    head_sent = False  # the client has got the head
-    _parser: httptools.HttpResponseParser | None = None
-    _request: RequestHead
+    What follows a response in the stream belongs to no request: it is never passed on, and its
+    connection is not used again.
+    """
+
+    __slots__ = (
+        *("_interim_size", "_length", "_llhttp", "_reason", "can_reuse_upstream", "feed_data"),
+        *("fields", "has_ended", "has_head", "has_started", "head_size"),
+        *("interim_heads", "is_chunked", "is_clean", "is_until_close", "noted", "on_body"),
+        *("parts", "request", "status"),
+    )
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []  # fields that are passed on
-        self._noted: dict[bytes, bytes] = {}  # those that matter here, names in lower case
-        self._parts: list[bytes] = []  # of the body, decoded and not yet written
-        self.on_body = self._parts.append  # called for each piece: no frame of ours in between
-        self._expect()
+        # Per connection
+        self._llhttp: httptools.HttpResponseParser | None = None
+        self.parts: list[bytes] = []  # pieces of the body that were parsed and not yet taken
+        self.on_body = self.parts.append  # llhttp calls it for each piece, without a frame of ours
 
-    def _expect(self) -> None:
-        """Begin to wait for an answer."""
-        self._status = self._head_size = 0
-        self._told_size = 0  # of informational answers
+    def expect(self, request: RequestHead) -> None:
+        """Start to wait for the response to a request."""
+        # Per response
+        self.parts.clear()
+        self.request = request
+        self.status = 0
         self._reason = b""
-        self._has_head = self.head_sent = self._ended = False
-        self._chunked = self._until_close = self._keep_upstream = False
-        self._ended_clean = self._heard = False
-        self._length = 0
-        if self._lines:
-            self._lines = []
-        if self._noted:
-            self._noted = {}
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
+        self.fields: list[bytes] = []  # those that are passed on
+        self.noted: dict[bytes, bytes] = {}  # those that matter here, names in lower case
+        self.interim_heads: list[bytes] = []  # 1xx heads for the client, not yet taken
+        self.head_size = 0  # bytes read until the head was complete
+        self._interim_size = 0  # the same of informational heads
+        self.has_started = False  # a byte of it has come
+        self.has_head = False
+        self.has_ended = False
+        self.is_clean = False  # it ended, and nothing came behind it
+        self._length = 0  # of `parts`, when it ended
+        self.is_chunked = False  # for the client
+        self.is_until_close = False  # the end of the connection is the end of the body
+        self.can_reuse_upstream = False
+        if self._llhttp is None:
+            self._llhttp = httptools.HttpResponseParser(self)
+            self.feed_data = self._llhttp.feed_data
 
-    # -- callbacks of the parser: what follows the answer is nobody's ----------------------------
+    def feed_start(self, data: bytes) -> None:
+        """Parse bytes before the end of the head. Raises what is in MALFORMED."""
+        if not (self.has_started or data.startswith(PROTOCOL[: len(data)])):
+            data = b"\0"  # llhttp rejects it
+        self.has_started = True
+        self.head_size += len(data)
+        self.feed_data(data)
+
+    def drop_parser(self) -> None:
+        """Drop llhttp's state: it cannot parse the next response."""
+        if self._llhttp is not None:
+            self._llhttp = None
+            del self.feed_data  # it belongs to the parser: together they are a cycle
+
+    def take_body(self) -> bytes:
+        """Return what has come of the body since the last call."""
+        parts = self.parts
+        if self.has_ended and len(parts) > self._length:  # a second response, or an unwanted body
+            del parts[self._length :]
+            self.is_clean = False
+        if not parts:
+            return b""
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        return body
+
+    def head_for_client(self, *added: bytes) -> bytes:
+        """Return the head for the client, with lines added. It settles the connection's fate."""
+        return response_head(
+            self.request,
+            self._status_line(),
+            self.fields,
+            self.noted,
+            is_chunked=self.is_chunked,
+            added=added,
+        )
+
+    @property
+    def is_head_too_long(self) -> bool:
+        """Whether the unfinished head, with the informational ones before it, is over its bound."""
+        return self.head_size + self._interim_size > MAX_HEAD
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether a client notices that the body breaks off."""
+        return self.is_chunked or b"content-length" in self.noted
+
+    # -- llhttp's callbacks ----------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Notice a second answer: this one's connection is not to be trusted."""
-        if self._has_head:
-            self._ended_clean = False
+        """Notice a second response."""
+        if self.has_head:
+            self.is_clean = False
 
     def on_status(self, reason: bytes) -> None:
-        """Keep the reason phrase."""
-        if not self._has_head:
+        """Collect a piece of the reason phrase."""
+        if not self.has_head:
             self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field; those behind the body are dropped."""
-        if self._has_head:
+        """Collect a field. Trailers are dropped."""
+        if self.has_head:
             return
         lower = name.lower()
         if lower in HOP:
-            value = self._noted[lower] + b"," + value if lower in self._noted else value
-            self._noted[lower] = value
+            value = self.noted[lower] + b"," + value if lower in self.noted else value
+            self.noted[lower] = value
             return
         if lower.startswith(b"content-"):
-            self._noted[lower] = value
-        self._lines.append(name + b": " + value)
+            self.noted[lower] = value
+        self.fields.append(name + b": " + value)
 
     def on_headers_complete(self) -> None:
         """Decide how the body is framed for the client."""
-        if self._has_head:
+        if self.has_head:
             return
-        assert self._parser is not None  # noqa: S101 - it calls
-        status = self._status = self._parser.get_status_code()
-        if status in INFORMATIONAL:  # the answer is still to come
+        assert self._llhttp is not None  # noqa: S101 - it calls
+        status = self.status = self._llhttp.get_status_code()
+        if status in INFORMATIONAL:  # the response is still to come
             return
-        noted, request = self._noted, self._request
+        noted, request = self.noted, self.request
         coding = noted.get(b"transfer-encoding")
         if status not in STATUSES or (coding is not None and coding.lower() != b"chunked"):
-            raise ValueError(status, coding)  # nobody asked for another coding
-        self._has_head = True
-        nothing = request.method == b"HEAD" or status in NO_BODY
-        if not (nothing or (b"content-length" in noted and coding is None)):
-            self._until_close = coding is None
-            self._chunked = request.http11
-            if not request.http11:
+            raise ValueError(status, coding)  # the request asked for no other coding
+        self.has_head = True
+        has_no_body = request.method == b"HEAD" or status in NO_BODY
+        if not (has_no_body or (b"content-length" in noted and coding is None)):
+            self.is_until_close = coding is None
+            self.is_chunked = request.is_http11
+            if not request.is_http11:
                 request.keep_alive = False
-        if nothing:
+        if has_no_body:
             self._end()
 
     def on_message_complete(self) -> None:
-        """Take the end of the answer, or of an informational one."""
-        if not self._has_head:
-            self._inform()
-        elif not self._ended:
+        """Handle the end of the response, or of an informational one."""
+        if not self.has_head:
+            self._end_interim()
+        elif not self.has_ended:
             self._end()
 
     def _end(self) -> None:
-        assert self._parser is not None  # noqa: S101 - it calls
-        self._ended = self._ended_clean = True
-        self._length = len(self._parts)  # what comes behind it in this read is not its body
-        # Only right in here: right behind it llhttp has forgotten the framing.
-        self._keep_upstream = self._parser.should_keep_alive() or self._has_no_body()
+        assert self._llhttp is not None  # noqa: S101 - it calls
+        self.has_ended = self.is_clean = True
+        self._length = len(self.parts)  # what comes behind it in this read is not its body
+        # Only inside this callback: right behind it llhttp has forgotten the framing.
+        keep_alive = self._llhttp.should_keep_alive() or self._is_bodiless_keep_alive()
+        self.can_reuse_upstream = keep_alive
 
-    def _has_no_body(self) -> bool:
-        """Tell what llhttp does not know: an answer that needs no end of the connection."""
-        if self._request.method != b"HEAD" or b"content-length" in self._noted:
+    def _is_bodiless_keep_alive(self) -> bool:
+        """Return what llhttp does not know: a response to HEAD needs no end of the connection."""
+        if self.request.method != b"HEAD" or b"content-length" in self.noted:
             return False
-        assert self._parser is not None  # noqa: S101 - it calls
-        close = b"close" in self._noted.get(b"connection", b"").lower()
-        return self._parser.get_http_version() == "1.1" and not close
+        assert self._llhttp is not None  # noqa: S101 - it calls
+        close = b"close" in self.noted.get(b"connection", b"").lower()
+        return self._llhttp.get_http_version() == "1.1" and not close
 
-    def _inform(self) -> None:
-        if self._request.http11 and self._status != SWITCHING:  # nobody asked for an upgrade
-            self._informed(self._head_of(self._lines))
-        self._lines, self._noted, self._reason = [], {}, b""
-        self._told_size += self._head_size
-        self._head_size = 0
+    def _end_interim(self) -> None:
+        if self.request.is_http11 and self.status != SWITCHING:  # no upgrade was asked for
+            self.interim_heads.append(b"\r\n".join([self._status_line(), *self.fields, b"\r\n"]))
+        self.fields, self.noted, self._reason = [], {}, b""
+        self._interim_size += self.head_size
+        self.head_size = 0
 
-    def _head(self) -> bytes:
-        """Return the head for the client; what it says of the connection is then settled."""
-        request, lines, noted = self._request, self._lines, self._noted
-        if b"connection" in noted and (names := nominated(noted[b"connection"])):
-            lines = without(lines, names)
-        if self._chunked:
-            if b"content-length" in noted:  # beside a transfer coding: it means nothing
-                lines = without(lines, frozenset({b"content-length"}))
-            lines = [*lines, CHUNKED]
-        request.keep_alive = request.keep_alive and request.complete
-        if not request.keep_alive:
-            lines = [*lines, b"Connection: close"]
-        elif not request.http11:
-            lines = [*lines, b"Connection: keep-alive"]
-        return self._head_of(lines)
-
-    def _head_of(self, lines: list[bytes]) -> bytes:
-        first = b"HTTP/1.1 %d %b" % (self._status, self._reason)
-        return b"\r\n".join([first, *lines, b"\r\n"])
-
-    @property
-    def _framed(self) -> bool:
-        """Tell whether a client notices that the body has broken off."""
-        return self._chunked or b"content-length" in self._noted
-
-    def _informed(self, head: bytes) -> None:
-        """Take the head of an informational answer."""
-        raise NotImplementedError
+    def _status_line(self) -> bytes:
+        return b"HTTP/1.1 %d %b" % (self.status, self._reason)

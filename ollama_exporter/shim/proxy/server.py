@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy as a whole: listens, admits, watches the time, ends in order."""
+"""The proxy as a whole: listens, checks access, enforces timeouts and shuts down in order."""
 
 import asyncio
 import hmac
@@ -18,32 +18,32 @@ from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
-    Outward,
+    OutgoingFields,
     RequestHead,
     RequestRejected,
-    names_this_machine,
+    is_this_machine,
 )
+from ollama_exporter.shim.proxy.interfaces import Connection, RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.rewriting import RewriteRules
-from ollama_exporter.shim.proxy.upstream_pool import Address, Pool
+from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 
-WATCH: Final = 1.0  # seconds between two looks at all connections
+CHECK_INTERVAL: Final = 1.0  # seconds between two checks of all timeouts
 BEARER: Final = b"bearer "
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """How the listening side is protected, and what heads carry on."""
+class Frontend:
+    """How the proxy's listening side is protected."""
 
     tls: ssl.SSLContext | None = None
-    token: Callable[[], str] | None = None  # that clients must show
+    token: Callable[[], str] | None = None  # that clients must send
     forwarded_for: bool = False
-    any_host: bool = False  # also names that are none of this machine's, on loopback without token
+    any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
 
 class Proxy:
-    """Relays requests to one server. `now`: the timeline of its exchanges."""
+    """Forwards requests to one server. `now` is the timeline of its exchanges."""
 
     def __init__(
         self,
@@ -52,149 +52,159 @@ class Proxy:
         *,
         now: Callable[[], float],
         limits: Limits,
-        front: Front,
+        frontend: Frontend,
         tls: ssl.SSLContext | None = None,
         token: Callable[[], str] | None = None,
-        amend: RewriteRules | None = None,
+        rules: RewriteRules | None = None,
         defer: Defer | None = None,
     ) -> None:
-        """`url`: the server's base URL; `tls` and `token`: how to speak to it.
+        """`url`: the server's base URL. `tls` and `token`: for the server.
 
-        `amend`: sets something in requests while it is active.
-        `defer`: what is done with work that would hold bytes up (default: it is deferred).
+        `rules`: what they set in requests, while they are active.
+        `defer` runs work that would hold bytes up (default: a moment later).
         """
         parts = urlsplit(url)
         port = parts.port or SCHEME_PORTS[parts.scheme]
         address = Address(parts.hostname or "", port, tls if parts.scheme == "https" else None)
-        self.limits, self.now, self.ending = limits, now, False
-        self.coarse = now()
-        self._sink, self._front, self._token = sink, front, token
+        self.limits, self.now = limits, now
+        self.coarse_now = now()
+        self.is_shutting_down = False
+        self.pool = UpstreamPool(address, limits, now=now)
+        self._sink, self._frontend, self._token, self._rules = sink, frontend, token, rules
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
-        self.pool = Pool(address, limits, now=now)
-        self._connections: set[ClientConnection] = set()
-        self._numbers = itertools.count(1)
+        self._connections: set[Connection] = set()
+        self._ids = itertools.count(1)
         self._servers: list[asyncio.Server] = []
-        self._gone = asyncio.Event()
-        self._watch: asyncio.TimerHandle | None = None
-        self._full = False
+        self._connection_closed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_full = False
         self._deferred = Deferred()
-        self._later = self._deferred if defer is None else defer
+        self._defer = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
-        self._own_token = b""
-        self._amend = amend
+        self._client_token = b""
         self._read_tokens()
 
+    @property
+    def connection_count(self) -> int:
+        """The number of open client connections."""
+        return len(self._connections)
+
+    @property
+    def rewrite_rules(self) -> RewriteRules | None:
+        """The rules for requests, if there are any."""
+        return self._rules if self._rules is not None and self._rules.is_active else None
+
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept on sockets that are bound."""
+        """Accept connections on bound sockets."""
         loop = asyncio.get_running_loop()
-        tls = self._front.tls
+        tls = self._frontend.tls
         for listening in sockets:
             server = await loop.create_server(
                 lambda: ClientConnection(self),
                 sock=listening,
                 ssl=tls,
-                ssl_handshake_timeout=self.limits.head_time if tls else None,
+                ssl_handshake_timeout=self.limits.head_timeout if tls else None,
             )
             self._servers.append(server)
-        self._look()
+        self._check()
 
     async def stop(self) -> None:
-        """Accept no more, let answers end for a bounded time, then cut them."""
-        self.ending = True
+        """Stop accepting, wait a bounded time for open responses, then abort them."""
+        self.is_shutting_down = True
         for server in self._servers:
             server.close()
         for connection in list(self._connections):
-            connection.finish()
+            connection.shut_down()
         try:
-            async with asyncio.timeout(self.limits.shutdown_time):
+            async with asyncio.timeout(self.limits.shutdown_timeout):
                 while self._connections:
-                    self._gone.clear()
-                    await self._gone.wait()
+                    self._connection_closed.clear()
+                    await self._connection_closed.wait()
         except TimeoutError:
-            logger.warning("Answers cut at the end", extra={"open": len(self._connections)})
+            values = {"open": len(self._connections)}
+            logger.warning("Aborted unfinished responses at shutdown", extra=values)
         for connection in list(self._connections):
             connection.transport.abort()
         self.pool.close()
-        if self._watch is not None:
-            self._watch.cancel()
-        await asyncio.sleep(0)  # the aborted connections are told of in the next round
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.sleep(0)  # connection_lost of aborted connections runs in the next turn
         self._deferred.finish()
 
-    @property
-    def amend(self) -> RewriteRules | None:
-        """What sets something in requests; None: nothing does."""
-        return self._amend if self._amend is not None and self._amend.active else None
+    # -- for connections -------------------------------------------------------------------------
 
-    # -- what connections ask for ----------------------------------------------------------------
-
-    def opened(self, connection: ClientConnection) -> bool:
-        """Take a new connection; False: there are too many."""
-        full = len(self._connections) >= self.limits.connections
-        if full and not self._full:
-            logger.warning("Too many connections", extra={"limit": self.limits.connections})
-        self._full = full
+    def on_connection_open(self, connection: Connection) -> bool:
+        """Count a new connection. Return False if there are too many."""
+        is_full = len(self._connections) >= self.limits.max_connections
+        if is_full and not self._is_full:
+            values = {"limit": self.limits.max_connections}
+            logger.warning("Too many proxy connections, answering 503", extra=values)
+        self._is_full = is_full
         self._connections.add(connection)
-        return not full
+        return not is_full
 
-    def closed(self, connection: ClientConnection) -> None:
-        """Take that a connection is gone."""
+    def on_connection_close(self, connection: Connection) -> None:
+        """Forget a connection."""
         self._connections.discard(connection)
-        self._gone.set()
+        self._connection_closed.set()
 
-    def admit(self, request: RequestHead, *, on_loopback: bool) -> None:
-        """Raise Refusal for who does not show the token, or asks by a name that is not ours."""
-        if self._front.token is None:
-            guarded = on_loopback and not self._front.any_host
-            if guarded and not names_this_machine(request.noted.get(b"host", b"")):
-                raise RequestRejected(403, "a Host that is none of this machine's names")
+    def check_access(self, request: RequestHead, *, on_loopback: bool) -> None:
+        """Reject a request without the token, or with a foreign Host. Raises RequestRejected."""
+        if self._frontend.token is None:
+            is_guarded = on_loopback and not self._frontend.any_host
+            if is_guarded and not is_this_machine(request.noted.get(b"host", b"")):
+                raise RequestRejected(403, "the Host field does not name this machine")
             return
-        shown = request.noted.get(b"authorization", b"")
-        good = hmac.compare_digest(shown[len(BEARER) :], self._own_token)
-        if not (good and shown[: len(BEARER)].lower() == BEARER):
-            raise RequestRejected(401, "a bearer token is needed")
+        sent = request.noted.get(b"authorization", b"")
+        is_equal = hmac.compare_digest(sent[len(BEARER) :], self._client_token)
+        if not (is_equal and sent[: len(BEARER)].lower() == BEARER):
+            raise RequestRejected(401, "a valid bearer token is required")
 
-    def refused(self, request: RequestHead, status: int) -> None:
-        """Record a request that was answered here."""
-        self.exchange(request).on_rejected(status)
+    def on_reject(self, request: RequestHead, status: int) -> None:
+        """Record a request that the proxy answers itself."""
+        self.start_exchange(request).on_rejected(status)
 
-    def exchange(self, request: RequestHead) -> Exchange:
-        """Begin the exchange of a request."""
+    def start_exchange(self, request: RequestHead) -> Exchange:
+        """Start recording a request."""
         path = request.target.partition(b"?")[0]
         route = self._routes.get((request.method, path)) or self._route(request.method, path)
         return Exchange(
             self._sink,
             route,
             method=request.method,
-            id=next(self._numbers),
+            id=next(self._ids),
             now=self.now,
             traceparent=request.noted.get(b"traceparent", b""),
-            defer=self._later,
+            defer=self._defer,
         )
 
     def _route(self, method: bytes, path: bytes) -> Route:
         route = route_of(method.decode("latin-1"), path.decode("latin-1"))
         if route is not OTHER and path.decode("latin-1") == route.label:
-            self._routes[method, path] = route  # as many as the table has rows
+            self._routes[method, path] = route  # no more of them than the table has rows
         return route
 
     def _read_tokens(self) -> None:
-        """Take up tokens; here, and not for each request: they are files."""
+        """Read the tokens: now and then, and not for each request, because they are files."""
         token = self._token() if self._token is not None else ""
-        self._own_token = self._front.token().encode() if self._front.token is not None else b""
-        self.outward = Outward(
+        own_token = self._frontend.token
+        self._client_token = own_token().encode() if own_token is not None else b""
+        self.outgoing = OutgoingFields(
             host=self._host,
             prefix=self._prefix,
             authorization=f"Bearer {token}".encode() if token else None,
-            own_token=self._front.token is not None,
-            forwarded_for=self._front.forwarded_for,
+            own_token=own_token is not None,
+            forwarded_for=self._frontend.forwarded_for,
         )
 
-    def _look(self) -> None:
-        """End what takes too long; take up a token that was changed."""
-        shortest = min(self.limits.head_time, self.limits.idle_time, self.limits.silence)
-        self._watch = asyncio.get_running_loop().call_later(min(WATCH, shortest / 4), self._look)
-        now = self.coarse = self.now()
+    def _check(self) -> None:
+        """End what takes too long, and read the tokens again."""
+        limits = self.limits
+        shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)
+        interval = min(CHECK_INTERVAL, shortest / 4)
+        self._timer = asyncio.get_running_loop().call_later(interval, self._check)
+        now = self.coarse_now = self.now()
         for connection in list(self._connections):
-            connection.watch(now)
-        self.pool.sweep()
+            connection.check_timeouts(now)
+        self.pool.close_stale()
         self._read_tokens()

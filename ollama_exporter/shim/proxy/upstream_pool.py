@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to the server: one request at a time each, kept for the next one."""
+"""Connections to the server: each carries one request at a time and is kept for the next one."""
 
 import asyncio
 import ssl
@@ -7,36 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from ollama_exporter.shim.proxy.limits import HIGH_WATER, MOST_IDLE, Limits
-from ollama_exporter.shim.proxy.socket_options import keep_watch
+from ollama_exporter.shim.proxy.limits import HIGH_WATER, MAX_IDLE, Limits
+from ollama_exporter.shim.proxy.socket_options import set_socket_options
 
 
-class Answering(Protocol):
-    """Who waits for an answer on a connection."""
+class ResponseReceiver(Protocol):
+    """What waits for a response on a connection."""
 
-    def answer(self, data: bytes) -> None:
-        """Take bytes of it."""
+    def on_response_data(self, data: bytes) -> None:
+        """Handle bytes of the response."""
 
-    def lost(self, exc: Exception | None) -> None:
-        """Take that the connection ended; None: in order."""
+    def on_upstream_lost(self, exc: Exception | None) -> None:
+        """Handle the end of the connection; None: it was closed, not reset."""
 
-    def hold(self) -> None:
-        """Stop sending: the server does not take what was sent."""
+    def pause_sending(self) -> None:
+        """Stop sending: the server does not read what was sent."""
 
-    def go_on(self) -> None:
+    def resume_sending(self) -> None:
         """Send again."""
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection."""
+    """One connection to the server."""
 
-    __slots__ = ("_pool", "answering", "closed", "fresh", "idle_since", "transport")
+    __slots__ = ("_pool", "idle_since", "is_closed", "is_new", "receiver", "transport")
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "UpstreamPool") -> None:
         self._pool = pool
-        self.answering: Answering | None = None
-        self.closed = False
-        self.fresh = True  # it has not answered yet: if it dies, it was not an old one's death
+        self.receiver: ResponseReceiver | None = None
+        self.is_closed = False
+        # No response has come on it yet. If it fails now, it is not a stale kept connection, and
+        # the request is not sent again.
+        self.is_new = True
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,63 +46,63 @@ class UpstreamConnection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
-        keep_watch(transport)
+        set_socket_options(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on the answer; nobody asked for what comes on an idle connection."""
-        if self.answering is not None:
-            self.answering.answer(data)
+        """Hand bytes to the receiver. An idle connection that sends something is closed."""
+        if self.receiver is not None:
+            self.receiver.on_response_data(data)
         else:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
-        self.closed = True
-        answering, self.answering = self.answering, None
-        if answering is not None:
-            answering.lost(exc)
+        """Report the end to the receiver, or leave the pool."""
+        self.is_closed = True
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.on_upstream_lost(exc)
         else:
-            self._pool.forget(self)
+            self._pool.remove(self)
 
     def pause_writing(self) -> None:
-        """Pass the back-pressure on."""
-        if self.answering is not None:
-            self.answering.hold()
+        """Pass back-pressure on."""
+        if self.receiver is not None:
+            self.receiver.pause_sending()
 
     def resume_writing(self) -> None:
-        """Pass it on that there is none any more."""
-        if self.answering is not None:
-            self.answering.go_on()
+        """Pass the end of back-pressure on."""
+        if self.receiver is not None:
+            self.receiver.resume_sending()
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is."""
+    """Where the server listens."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
 
 
-class Pool:
-    """Idle connections to one server, the latest first."""
+class UpstreamPool:
+    """Idle connections to one server. The one used last is reused first."""
 
     def __init__(self, address: Address, limits: Limits, *, now: Callable[[], float]) -> None:
         self._address, self._limits, self._now = address, limits, now
         self._idle: list[UpstreamConnection] = []
 
-    def take(self) -> UpstreamConnection | None:
-        """Return an idle connection."""
+    def reuse(self) -> UpstreamConnection | None:
+        """Return an idle connection, if there is one."""
         while self._idle:
             upstream = self._idle.pop()
-            if not (upstream.closed or upstream.transport.is_closing()):
+            if not (upstream.is_closed or upstream.transport.is_closing()):
                 return upstream
         return None
 
     async def connect(self) -> UpstreamConnection:
         """Open a connection. Raises OSError and TimeoutError."""
         where = self._address
-        async with asyncio.timeout(self._limits.connect_time):
+        async with asyncio.timeout(self._limits.connect_timeout):
             _, upstream = await asyncio.get_running_loop().create_connection(
                 lambda: UpstreamConnection(self),
                 where.host,
@@ -110,28 +112,28 @@ class Pool:
             )
         return upstream
 
-    def give_back(self, upstream: UpstreamConnection) -> None:
-        """Keep a connection whose answer is complete."""
-        upstream.answering, upstream.fresh = None, False
-        if upstream.closed or len(self._idle) >= MOST_IDLE:
+    def release(self, upstream: UpstreamConnection) -> None:
+        """Keep a connection whose response is complete."""
+        upstream.receiver, upstream.is_new = None, False
+        if upstream.is_closed or len(self._idle) >= MAX_IDLE:
             upstream.transport.close()
             return
         upstream.idle_since = self._now()
         self._idle.append(upstream)
 
-    def forget(self, upstream: UpstreamConnection) -> None:
-        """Take that an idle connection was closed."""
+    def remove(self, upstream: UpstreamConnection) -> None:
+        """Remove an idle connection that was closed."""
         if upstream in self._idle:
             self._idle.remove(upstream)
 
-    def sweep(self) -> None:
-        """Close what has been idle for too long."""
-        before = self._now() - self._limits.idle_time
+    def close_stale(self) -> None:
+        """Close the connections that have been idle for longer than the idle timeout."""
+        before = self._now() - self._limits.idle_timeout
         for upstream in [each for each in self._idle if each.idle_since < before]:
             upstream.transport.close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all idle connections."""
         for upstream in self._idle:
             upstream.transport.close()
         self._idle.clear()

@@ -289,7 +289,7 @@ def test_whom_it_drives_out_is_brought_back() -> None:
         server.ask("llama3.2", keep_alive="20m")
         done = server.run("measure", "mistral", "--runs", "1", "--num-predict", "2")
         assert done.exit_code == 0, done.output
-        assert "llama3.2:latest was driven out and is loaded again" in done.stdout
+        assert "llama3.2:latest was evicted and is loaded again" in done.stdout
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1100 < seconds <= 1201

@@ -6,7 +6,8 @@ import pytest
 from bench.truth import RECORDINGS
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.advice.idle_histogram import IdleGaps
-from ollama_exporter.recordings.format import Recording, moment_of, read
+from ollama_exporter.recordings.format import Recording, moment_of
+from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted, Snapshot
 
 EVERY = 15.0
@@ -39,14 +40,14 @@ def told(recording: Recording, *, requests: bool) -> tuple[IdleGaps, IdleGaps]:
 
 @pytest.mark.parametrize("name", ALL)
 def test_where_all_requests_are_seen_polls_add_no_gap(name: str) -> None:
-    seen, inferred = told(read(RECORDINGS / f"{name}.jsonl.gz"), requests=True)
+    seen, inferred = told(read_recording(RECORDINGS / f"{name}.jsonl.gz"), requests=True)
     assert seen.samples > 15
     assert inferred.samples == 0
 
 
 @pytest.mark.parametrize("name", ["office-1", "batch-2", "agents-2"])
 def test_polls_alone_tell_of_nearly_all_gaps_above_a_minute(name: str) -> None:
-    recording = read(RECORDINGS / f"{name}.jsonl.gz")
+    recording = read_recording(RECORDINGS / f"{name}.jsonl.gz")
     seen, _ = told(recording, requests=True)
     _, inferred = told(recording, requests=False)
     assert sum(inferred.counts[2:]) == pytest.approx(sum(seen.counts[2:]), rel=0.2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ollama_exporter.recordings.format import read
+from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import replay
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import (
@@ -66,7 +66,7 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
     assert "loaded    llama3.2:latest" in said
     assert "unloaded  llama3.2:latest  expired" in said
     assert "polls written" in said
-    events = list(replay(read(file), Cadence(1.0)))
+    events = list(replay(read_recording(file), Cadence(1.0)))
     assert [event.model.name for event in events if isinstance(event, Loaded)] == [
         "llama3.2:latest"
     ]
@@ -136,7 +136,7 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
 
     asyncio.run(story())
     assert "hunter2" not in file.read_text("utf-8")
-    recording = read(file)
+    recording = read_recording(file)
     kinds = [type(fact) for fact in recording.processes]
     assert kinds[:2] == [ProcessesSeen, ProcessStarted]
     assert kinds.count(ProcessStarted) == 2

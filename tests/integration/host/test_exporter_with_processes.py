@@ -43,7 +43,7 @@ async def scene(
     )
     wanted = {"poll_interval": SLOW_POLLS, "ollama_timeout": 5.0} | changes
     async with Simulator(config) as sim, exporting(sim.url, **wanted) as exporter:
-        await until(lambda: exporter.log.count("Processes are watched"))
+        await until(lambda: exporter.log.count("Watching processes"))
         await exporter.until(lambda s: value(s, "ollama_server_start_time_seconds") is not None)
         await asyncio.sleep(1.2)  # names are being asked for
         yield sim, exporter
@@ -189,7 +189,7 @@ def test_switched_off_nothing_is_looked_for_and_the_log_says_so() -> None:
             await load(sim)
             samples = await exporter.until(lambda s: value(s, "ollama_model_loaded", MODEL) == 1.0)
             (record,) = [
-                r for r in exporter.log.records if r.getMessage() == "Processes are not watched"
+                r for r in exporter.log.records if r.getMessage() == "Not watching processes"
             ]
             assert vars(record)["why"] == "--collector.processes=off"
             for name in (
@@ -209,12 +209,12 @@ def test_where_no_server_is_to_be_seen_nothing_is_claimed() -> None:
     async def story() -> None:
         config = Config(catalogue=default_catalogue().compressed(SPEED))
         async with Simulator(config) as sim, exporting(sim.url) as exporter:
-            await until(lambda: exporter.log.count("Processes are not watched"))
+            await until(lambda: exporter.log.count("Not watching processes"))
             await load(sim)
             samples = await exporter.until(lambda s: value(s, "ollama_model_loaded", MODEL) == 1.0)
             assert value(samples, "ollama_model_runner_up", MODEL) is None
             assert value(samples, "ollama_model_loading", MODEL) is None
-            assert exporter.log.count("Processes are not watched") == 1
+            assert exporter.log.count("Not watching processes") == 1
 
     run(story)
 
@@ -224,7 +224,7 @@ def test_the_log_is_followed_beside_the_polls(tmp_path: Path) -> None:
         log = tmp_path / "server.log"
         log.touch()
         async with Simulator() as sim, exporting(sim.url, ollama_log=str(log)) as exporter:
-            await until(lambda: exporter.log.count("Log is followed"))
+            await until(lambda: exporter.log.count("Following log"))
             with log.open("a", encoding="utf-8") as file:
                 file.write('time=2026-11-23T20:03:49.426Z level=WARN source=x:1 msg="hm"\n')
                 file.write("[GIN] 2026/11/23 - 20:03:43 | 200 |\n")

@@ -9,7 +9,8 @@ import pytest
 from bench.rehearsed import total
 from bench.scoring import Score
 from bench.truth import RECORDINGS, Evidence, judge
-from ollama_exporter.recordings.format import Recording, read
+from ollama_exporter.recordings.format import Recording
+from ollama_exporter.recordings.read_recording import read_recording
 from tests.support.paths import DATA
 
 NEW = ("agents-2", "batch-2", "faults-2", "mixed-3", "office-1", "stuck-2", "thrash-2")
@@ -26,7 +27,7 @@ BOTH = Evidence(requests=True, processes=True)
 
 @cache
 def recorded(name: str) -> Recording:
-    return read(RECORDINGS / f"{name}.jsonl.gz")
+    return read_recording(RECORDINGS / f"{name}.jsonl.gz")
 
 
 @cache

@@ -15,7 +15,8 @@ from bench.truth import RECORDINGS, Evidence, judge
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
-from ollama_exporter.recordings.format import Recording, moment_of, read
+from ollama_exporter.recordings.format import Recording, moment_of
+from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestFact
 from ollama_exporter.shim.exchange import Exchange
@@ -127,7 +128,7 @@ def proxied(name: str) -> list[RequestFact]:
 
 
 def with_facts(name: str) -> tuple[Recording, Recording]:
-    recording = read(RECORDINGS / f"{name}.jsonl.gz")
+    recording = read_recording(RECORDINGS / f"{name}.jsonl.gz")
     return recording, replace(recording, requests=tuple(sorted(proxied(name), key=moment_of)))
 
 

@@ -104,12 +104,12 @@ def test_an_exporter_sees_the_processes_of_a_simulator(generation: str) -> None:
         ) as process,
     ):
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "Processes are" in line)
+        said = next(line for line in process.stderr if "atching processes" in line)
         process.terminate()
         process.communicate(timeout=PATIENCE)
         simulator.terminate()
         assert simulator.wait(10) == 0
-    assert 'msg="Processes are watched"' in said
+    assert 'msg="Watching processes"' in said
     pid = int(said.rpartition("pid=")[2])
     assert pid != simulator.pid
     assert not Path(f"/proc/{pid}").exists()

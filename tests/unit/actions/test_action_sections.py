@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.config.load import Settings, load
 from ollama_exporter.errors import ConfigError
 
@@ -50,9 +50,9 @@ def test_all_sections(tmp_path: Path) -> None:
     office, small, bare = section.models
     assert (office.model, office.keep_alive) == ("mistral:latest", 7200.0)
     assert office.schedule is not None
-    assert small == Warm("llama3.2:1b", math.inf, None, 8192)
-    assert bare == Warm("bare:latest")
-    assert (section.grace, section.most_per_hour, section.patience) == (600.0, 3, 90.0)
+    assert small == WarmModel("llama3.2:1b", math.inf, None, 8192)
+    assert bare == WarmModel("bare:latest")
+    assert (section.grace, section.most_per_hour, section.load_timeout) == (600.0, 3, 90.0)
     assert section.dry_run
     assert settings.defaults == (
         Rule("qwen*", keep_alive=600.0, max_keep_alive=3600.0),

@@ -16,7 +16,7 @@ from ollama_exporter.host.blob_lookup import (
 )
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import Fact, WeightsNamed
+from ollama_exporter.residency.facts import WeightsNamed
 from tests.support.machine import hexed
 from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
@@ -57,10 +57,10 @@ class Server:
 
 @dataclass(slots=True)
 class Scene:
-    """Naming at work."""
+    """A lookup at work."""
 
     server: Server
-    naming: BlobLookup
+    lookup: BlobLookup
     told: list[tuple[str, str]]
     loading: bool = False
 
@@ -69,25 +69,29 @@ def listed(name: str, digest: str) -> RunningModel:
     return RunningModel(name, digest, 5.0)
 
 
-def naming(story: Callable[[Scene], Coroutine[Any, Any, None]], *, running: bool = True) -> None:
-    """Play a story with a server and what asks it."""
+def with_lookup(
+    story: Callable[[Scene], Coroutine[Any, Any, None]], *, running: bool = True
+) -> None:
+    """Play a story with a server and a lookup."""
 
     async def play() -> None:
         server, told = Server(), list[tuple[str, str]]()
 
-        def tell(fact: Fact) -> None:
+        def tell(fact: object) -> None:
             assert isinstance(fact, WeightsNamed)
             told.append((fact.model, fact.weights))
 
         scene: Scene
-        asking = BlobLookup(
+        lookup = BlobLookup(
             server,
             reporter=Reporter(fact=tell),
             timeline=GivenTimeline(now),
             loading=lambda: scene.loading,
         )
-        scene = Scene(server, asking, told)
-        task = asyncio.create_task(asking.run() if running else asyncio.sleep(0))
+        scene = Scene(server, lookup, told)
+        if running:
+            lookup.start()
+        task = asyncio.create_task(lookup.run())
         await story(scene)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -100,120 +104,120 @@ def test_what_is_installed_is_asked_about_once() -> None:
         scene.server.pull("a:latest", "1", hexed("a"))
         scene.server.pull("b:latest", "2", hexed("b"))
         for _ in range(3):
-            scene.naming.installed(scene.server.installed)
+            scene.lookup.on_installed(scene.server.installed)
             await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("a")), ("b:latest", hexed("b"))]
         assert scene.server.asked == ["a:latest", "b:latest"]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_names_of_one_digest_are_told_apart_with_one_question() -> None:
     async def story(scene: Scene) -> None:
         scene.server.pull("a:latest", "1", hexed("a"))
         scene.server.pull("alias:latest", "1", hexed("a"))
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("a")), ("alias:latest", hexed("a"))]
         assert scene.server.asked == ["a:latest"]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_a_name_that_gets_new_weights_is_asked_about_when_they_are_listed() -> None:
     async def story(scene: Scene) -> None:
         scene.server.pull("a:latest", "1", hexed("a"))
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(60)
         scene.server.pull("a:latest", "2", hexed("b"))
-        scene.naming.listed([listed("a:latest", "1"), listed("a:latest", "2")])
+        scene.lookup.on_listing([listed("a:latest", "1"), listed("a:latest", "2")])
         await asyncio.sleep(60)
-        scene.naming.listed([listed("a:latest", "1"), listed("a:latest", "2")])
+        scene.lookup.on_listing([listed("a:latest", "1"), listed("a:latest", "2")])
         await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("a")), ("a:latest", hexed("b"))]
-        assert scene.naming.resident() == {hexed("a"), hexed("b")}
+        assert scene.lookup.resident_weights() == {hexed("a"), hexed("b")}
         assert scene.server.asked.count("a:latest") == 2
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_a_name_that_returns_to_its_old_weights_is_told_again_without_a_question() -> None:
     async def story(scene: Scene) -> None:
         for digest, letter in (("1", "a"), ("2", "b"), ("1", "a")):
             scene.server.pull("a:latest", digest, hexed(letter))
-            scene.naming.installed(scene.server.installed)
+            scene.lookup.on_installed(scene.server.installed)
             await asyncio.sleep(60)
         assert [weights for _, weights in scene.told] == [hexed("a"), hexed("b"), hexed("a")]
         assert scene.server.asked == ["a:latest", "a:latest"]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_old_weights_of_a_name_are_never_said_to_be_its_own_now() -> None:
     async def story(scene: Scene) -> None:
         scene.server.pull("a:latest", "2", hexed("b"))
         for _ in range(5):  # resident from before the exporter began
-            scene.naming.listed([listed("a:latest", "1")])
+            scene.lookup.on_listing([listed("a:latest", "1")])
             await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("b"))]
         assert scene.server.asked == ["tags", "a:latest"]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_nothing_is_asked_while_a_model_is_loaded() -> None:
     async def story(scene: Scene) -> None:
         scene.loading = True
         scene.server.pull("a:latest", "1", hexed("a"))
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(100)
         assert scene.server.asked == []
         scene.loading = False
         await asyncio.sleep(2)
         assert scene.told == [("a:latest", hexed("a"))]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_a_load_that_is_stuck_is_not_waited_for_for_ever() -> None:
     async def story(scene: Scene) -> None:
         scene.loading = True
         scene.server.pull("a:latest", "1", hexed("a"))
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(3 * LONGEST_LOAD)
         assert scene.told == [("a:latest", hexed("a"))]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_a_question_that_fails_is_asked_again_a_few_times() -> None:
     async def story(scene: Scene) -> None:
         scene.server.pull("a:latest", "1", hexed("a"))
         scene.server.failing = 1
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("a"))]
         scene.server.pull("b:latest", "2", hexed("b"))
         scene.server.failing = 99
-        scene.naming.installed(scene.server.installed)
+        scene.lookup.on_installed(scene.server.installed)
         await asyncio.sleep(600)
         assert scene.server.asked.count("b:latest") == ATTEMPTS
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_an_inventory_that_fails_is_taken_again_when_something_else_is_listed() -> None:
     async def story(scene: Scene) -> None:
         scene.server.pull("a:latest", "1", hexed("a"))
         scene.server.failing = 1
-        scene.naming.listed([listed("a:latest", "1")])
+        scene.lookup.on_listing([listed("a:latest", "1")])
         await asyncio.sleep(60)
         assert scene.told == []
-        scene.naming.listed([listed("a:latest", "1"), listed("b:latest", "2")])
+        scene.lookup.on_listing([listed("a:latest", "1"), listed("b:latest", "2")])
         await asyncio.sleep(60)
         assert scene.told == [("a:latest", hexed("a"))]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_cloud_models_models_without_a_blob_and_deleted_ones_have_no_weights() -> None:
@@ -221,27 +225,27 @@ def test_cloud_models_models_without_a_blob_and_deleted_ones_have_no_weights() -
         scene.server.pull("mlx:latest", "1", None)
         cloud = InstalledModel("x:cloud", "3", 1, remote=True)
         gone = InstalledModel("gone:latest", "4", 1, remote=False)
-        scene.naming.installed([*scene.server.installed, cloud, gone])
-        scene.naming.installed([*scene.server.installed, cloud])
+        scene.lookup.on_installed([*scene.server.installed, cloud, gone])
+        scene.lookup.on_installed([*scene.server.installed, cloud])
         await asyncio.sleep(60)
         assert scene.told == []
         assert scene.server.asked == ["mlx:latest"]
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_what_is_remembered_has_a_limit() -> None:
     async def story(scene: Scene) -> None:
         for number in range(MOST_MODELS + 10):
             scene.server.pull("a:latest", str(number), hexed("a"))
-            scene.naming.installed(scene.server.installed)
+            scene.lookup.on_installed(scene.server.installed)
             await asyncio.sleep(1)
-        scene.naming.listed([listed("a:latest", "0")])
-        assert scene.naming.resident() == frozenset()  # the oldest are forgotten
-        scene.naming.listed([listed("a:latest", str(MOST_MODELS))])
-        assert scene.naming.resident() == {hexed("a")}
+        scene.lookup.on_listing([listed("a:latest", "0")])
+        assert scene.lookup.resident_weights() == frozenset()  # the oldest are forgotten
+        scene.lookup.on_listing([listed("a:latest", str(MOST_MODELS))])
+        assert scene.lookup.resident_weights() == {hexed("a")}
 
-    naming(story)
+    with_lookup(story)
 
 
 def test_what_is_resident_at_the_start_is_named_at_once_even_while_a_model_is_loaded() -> None:
@@ -249,19 +253,19 @@ def test_what_is_resident_at_the_start_is_named_at_once_even_while_a_model_is_lo
         scene.loading = True
         for name, letter in (("a:latest", "a"), ("b:latest", "b"), ("c:latest", "c")):
             scene.server.pull(name, letter, hexed(letter))
-        scene.naming.listed([listed("b:latest", "b"), listed("c:latest", "old")])
-        await scene.naming.catch_up()
+        scene.lookup.on_listing([listed("b:latest", "b"), listed("c:latest", "old")])
+        await scene.lookup.catch_up()
         assert now() == 0.0
         assert scene.told == [("b:latest", hexed("b"))]
         assert scene.server.asked == ["tags", "b:latest"]
 
-    naming(story, running=False)
+    with_lookup(story, running=False)
 
 
 def test_a_server_that_never_answers_is_not_waited_for_for_long() -> None:
     async def story(scene: Scene) -> None:
-        await scene.naming.catch_up()
+        await scene.lookup.catch_up()
         assert now() == CATCH_UP
         assert scene.told == []
 
-    naming(story, running=False)
+    with_lookup(story, running=False)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.config.load import Settings
-from ollama_exporter.host.machine import Machine, place, reader, why_not
-from ollama_exporter.host.processes.find_server import ServerPlace
+from ollama_exporter.host.machine import Machine, process_reader, server_address, why_not_watched
+from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.reporter import Reporter
 from tests.support.exporting import until
@@ -29,7 +29,7 @@ from tests.support.timelines import GivenTimeline
     ],
 )
 def test_whether_processes_are_watched(url: str, switch: str, why: str) -> None:
-    said = why_not(Settings(ollama_url=url, collector_processes=switch))
+    said = why_not_watched(Settings(ollama_url=url, collector_processes=switch))
     assert why in said
     assert bool(said) == bool(why)
 
@@ -37,22 +37,22 @@ def test_whether_processes_are_watched(url: str, switch: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("url", "there"),
     [
-        ("http://127.0.0.1:11434", ServerPlace("127.0.0.1", 11434)),
-        ("http://[::1]:1", ServerPlace("::1", 1)),
-        ("https://localhost", ServerPlace("localhost", 443)),
-        ("http://localhost:5/path", ServerPlace("localhost", 5)),
+        ("http://127.0.0.1:11434", ServerAddress("127.0.0.1", 11434)),
+        ("http://[::1]:1", ServerAddress("::1", 1)),
+        ("https://localhost", ServerAddress("localhost", 443)),
+        ("http://localhost:5/path", ServerAddress("localhost", 5)),
     ],
 )
-def test_where_the_polls_go(url: str, there: ServerPlace) -> None:
-    assert place(Settings(ollama_url=url)) == there
+def test_where_the_polls_go(url: str, there: ServerAddress) -> None:
+    assert server_address(Settings(ollama_url=url)) == there
 
 
 def test_who_says_on_insists() -> None:
-    assert place(Settings(collector_processes="on")).insist
+    assert server_address(Settings(collector_processes="on")).on_this_machine
 
 
 def test_linux_is_read_by_files() -> None:
-    assert reader(GivenTimeline()).slow == (platform.system() != "Linux")
+    assert process_reader(GivenTimeline()).slow == (platform.system() != "Linux")
 
 
 class Fails:
@@ -65,7 +65,7 @@ class Fails:
         raise RuntimeError(name)
 
 
-def test_a_defect_costs_only_what_it_is_in(
+def test_an_internal_error_is_counted_and_the_work_begins_again(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     counted: list[None] = []
@@ -89,10 +89,12 @@ def test_a_defect_costs_only_what_it_is_in(
             'time=2026-11-23T20:03:49.426Z level=INFO source=x:1 msg="Listening on x"\n', "utf-8"
         )
         await until(lambda: counted)
-        await task  # the rest had nothing to do
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(story())
-    assert "not foreseen" in caplog.text
+    assert "Failed to read local evidence" in caplog.text
 
 
 def _raise(fact: object) -> None:

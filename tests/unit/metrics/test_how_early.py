@@ -21,7 +21,7 @@ def listed(name: str, expires: float) -> RunningModel:
 
 def how_early(expires: float, polls: Mapping[float, tuple[RunningModel, ...]]) -> float | None:
     """Return what is said of the first unload; its model is listed at the start."""
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     said = list(tracker.observe(Snapshot(START, START, (listed("a", expires),))))
     for at, models in polls.items():
         said += tracker.observe(Snapshot(START + at, START + at, models))

@@ -27,6 +27,7 @@ from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Event,
+    Evidence,
     Found,
     Loaded,
     Measured,
@@ -97,7 +98,7 @@ def unloaded(
     return Unloaded(
         model,
         reason,
-        ("seen",),
+        (Evidence.NEWCOMER,),
         1_800_000_080.0,
         1_800_000_090.0,
         1_800_000_100.0,

@@ -13,7 +13,7 @@ from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
-from ollama_exporter.residency.poll_schedule import AFTER_FACT, Cadence
+from ollama_exporter.residency.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
@@ -63,7 +63,7 @@ def poller(
 ) -> Poller:
     return Poller(
         client,
-        Tracker(),
+        Tracker(window=60.0),
         cadence,
         sinks or Sinks(),
         timeline=GivenTimeline(now, ahead=1000.0),
@@ -227,14 +227,14 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         await asyncio.sleep(4)
         polling.tell(RequestStarted(now(), 1, "a:latest", stop=True))
         await asyncio.sleep(2)
-        assert client.polls == [0, pytest.approx(4 + AFTER_FACT)]
+        assert client.polls == [0, pytest.approx(4 + AFTER_REQUEST)]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     run_virtually(main())
 
 
-@pytest.mark.parametrize(("answered", "polls"), [(None, [0, 5 + AFTER_FACT]), (4.9, [0])])
+@pytest.mark.parametrize(("answered", "polls"), [(None, [0, 5 + AFTER_REQUEST]), (4.9, [0])])
 def test_a_request_that_waits_for_a_listed_model_is_looked_after(
     answered: float | None, polls: list[float]
 ) -> None:

@@ -9,6 +9,7 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency.events import (
     Event,
+    Evidence,
     Found,
     Loaded,
     Reason,
@@ -17,7 +18,7 @@ from ollama_exporter.residency.events import (
     Unloaded,
 )
 from ollama_exporter.residency.facts import ProcessExited, RequestAnswered, RequestStarted, Snapshot
-from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.residency.tracker import Tracker, window_for
 from tests.support.story import START, Story, model
 
 
@@ -199,7 +200,7 @@ def test_a_stop_call_that_overtakes_the_first_listing_is_a_stop() -> None:
     story.tell(Snapshot(START + 3, START + 3.2, (model("a", 302),)))
     story.poll(5)
     assert story.reasons() == [("a", Reason.STOPPED, None)]
-    assert story.unloads[0].evidence == ("a stop call",)
+    assert story.unloads[0].evidence == (Evidence.STOP_CALL,)
 
 
 def test_a_last_request_with_keep_alive_zero_is_a_stop() -> None:
@@ -312,13 +313,18 @@ def test_an_early_loss_is_remembered_for_the_schedule() -> None:
     assert story.tracker.view().last_early == START + 12
 
 
+@pytest.mark.parametrize(("interval", "window"), [(1.0, 60.0), (15.0, 60.0), (60.0, 180.0)])
+def test_evidence_is_waited_for_a_minute_and_three_polls(interval: float, window: float) -> None:
+    assert window_for(interval) == window
+
+
 def test_processes_are_taken_and_change_nothing_yet() -> None:
-    assert Tracker().observe(ProcessExited(START, 4711)) == ()
+    assert Tracker(window=60.0).observe(ProcessExited(START, 4711)) == ()
 
 
 def test_an_hour_of_clock_error_changes_no_reason() -> None:
     hour = 3600.0
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     said: list[Event] = []
     for at in (0.0, 7.3, 15.1, 21.9):
         listed = (model("a", 20 + hour),) if at < 20 else ()
@@ -328,7 +334,7 @@ def test_an_hour_of_clock_error_changes_no_reason() -> None:
 
 
 def test_a_step_of_the_server_s_clock_moves_no_deadline_that_was_read_before() -> None:
-    tracker = Tracker()
+    tracker = Tracker(window=60.0)
     said: list[Event] = []
     for at in (0.0, 7.3, 15.1, 21.9):
         listed = (model("a", 20),) if at < 20 else ()

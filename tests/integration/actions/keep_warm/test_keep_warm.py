@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -25,7 +25,7 @@ MISTRAL = "model=mistral:latest"
 PATIENT: dict[str, Any] = {"ollama_timeout": 5.0}
 
 
-def section(*models: Warm, **changes: Any) -> KeepWarm:
+def section(*models: WarmModel, **changes: Any) -> KeepWarm:
     return KeepWarm(models, **changes)
 
 
@@ -68,7 +68,7 @@ def test_a_missing_model_is_warmed_counted_and_expected(generation: Generation) 
         assert exporter.log.count("Model warmed") == 1
         assert len(loads(sim)) == 1
 
-    kept(check, section(Warm("mistral:latest", 600.0)), replace(ROOMY, generation=generation))
+    kept(check, section(WarmModel("mistral:latest", 600.0)), replace(ROOMY, generation=generation))
 
 
 @pytest.mark.parametrize("context", [None, 2048])
@@ -96,7 +96,7 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
         ):
             body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": "10m"}
             await client.post("/api/generate", json=body | options)
-            keep_warm = section(Warm("mistral:latest", 3600.0))
+            keep_warm = section(WarmModel("mistral:latest", 3600.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await check(sim, exporter, client)
 
@@ -118,7 +118,7 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: float) -> None:
             runner = next(iter(sim.site.engine._scheduler._runners.by_key.values()))  # noqa: SLF001 - an idle hour in no time
             if not math.isinf(longer):
                 runner.expires_at = runner.timer = sim.site.clock() + 900
-            keep_warm = section(Warm("mistral:latest", 3600.0))
+            keep_warm = section(WarmModel("mistral:latest", 3600.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await exporter.until(lambda s: s["ollama_up", ""] == 1)
                 if not math.isinf(longer):
@@ -148,7 +148,7 @@ def test_a_stop_is_not_undone() -> None:
         assert len(loads(sim)) == 1
         assert [x.reason for x in unloads(sim)] == [TrueReason.STOPPED]
 
-    kept(check, section(Warm("mistral:latest", 600.0)))
+    kept(check, section(WarmModel("mistral:latest", 600.0)))
 
 
 def test_two_that_do_not_fit_do_not_thrash() -> None:
@@ -164,7 +164,7 @@ def test_two_that_do_not_fit_do_not_thrash() -> None:
         assert samples["ollama_model_expected", MISTRAL] == 1
         assert any(name == "ollama_warmup_held" and MISTRAL in labels for name, labels in samples)
 
-    both = (Warm("mistral:latest", 600.0), Warm("qwen2.5:7b", 600.0))
+    both = (WarmModel("mistral:latest", 600.0), WarmModel("qwen2.5:7b", 600.0))
     kept(check, section(*both), SMALL)
 
 
@@ -175,7 +175,7 @@ def test_a_dry_run_says_it_once_and_does_nothing() -> None:
         assert exporter.log.count("Dry run: model would be loaded") == 1
         assert loads(sim) == []
 
-    kept(check, section(Warm("mistral:latest", 600.0), dry_run=True))
+    kept(check, section(WarmModel("mistral:latest", 600.0), dry_run=True))
 
 
 def test_outside_its_hours_nothing_is_expected() -> None:
@@ -187,7 +187,7 @@ def test_outside_its_hours_nothing_is_expected() -> None:
         assert loads(sim) == []
 
     never = schedule("s", "Mon 00:00-00:01 UTC")
-    kept(check, section(Warm("mistral:latest", 600.0, schedule=never)))
+    kept(check, section(WarmModel("mistral:latest", 600.0, schedule=never)))
 
 
 def test_a_load_that_fails_is_counted_and_not_repeated_at_once() -> None:
@@ -204,7 +204,7 @@ def test_a_load_that_fails_is_counted_and_not_repeated_at_once() -> None:
     async def main() -> None:
         async with Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim:
             sim.site.engine.fail_next_load(TrueReason.CRASHED)
-            keep_warm = section(Warm("mistral:latest", 600.0))
+            keep_warm = section(WarmModel("mistral:latest", 600.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await check(sim, exporter)
 
@@ -217,7 +217,7 @@ def test_what_is_not_installed_is_said_and_not_asked_for() -> None:
         await exporter.until(lambda s: held in s)
         assert loads(sim) == []
 
-    kept(check, section(Warm("absent:latest", 600.0)))
+    kept(check, section(WarmModel("absent:latest", 600.0)))
 
 
 def test_an_embedding_model_is_warmed_as_well() -> None:
@@ -226,7 +226,7 @@ def test_an_embedding_model_is_warmed_as_well() -> None:
         await exporter.until(lambda s: s.get(("ollama_warmups_total", label)) == 1)
         assert len(loads(sim)) == 1
 
-    kept(check, section(Warm("nomic-embed-text:latest", 600.0)))
+    kept(check, section(WarmModel("nomic-embed-text:latest", 600.0)))
 
 
 def test_the_context_is_that_of_the_last_incarnation() -> None:
@@ -237,7 +237,7 @@ def test_the_context_is_that_of_the_last_incarnation() -> None:
         ):
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
-            keep_warm = section(Warm("mistral:latest", 60.0))
+            keep_warm = section(WarmModel("mistral:latest", 60.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 context = ("ollama_model_context_tokens", MISTRAL)
                 await exporter.until(lambda s: s.get(context) == 2048)
@@ -259,7 +259,7 @@ def test_another_name_of_a_resident_model_needs_no_load() -> None:
             await client.post("/api/copy", json={"source": "mistral", "destination": "mine"})
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
-            keep_warm = section(Warm("mine:latest", 3600.0))
+            keep_warm = section(WarmModel("mine:latest", 3600.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 renewals = ("ollama_keep_alive_renewals_total", "by=keep_warm,model=mine:latest")
                 await exporter.until(lambda s: s.get(renewals) == 1)

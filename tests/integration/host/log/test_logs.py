@@ -69,7 +69,7 @@ def test_new_lines_are_counted_by_level_and_known_ones_told(tmp_path: Path) -> N
         path = tmp_path / "server.log"
         path.write_text(STARTED, encoding="utf-8")
         async with following(str(path)) as scene:
-            await until(lambda: scene.log.count("Log is followed"))
+            await until(lambda: scene.log.count("Following log"))
             append(path, DEBUG + ACCESS + STARTED + PRIVATE)
             await until(lambda: scene.told)
             (said,) = scene.told
@@ -94,7 +94,7 @@ def test_a_log_that_is_rotated_is_followed_on(tmp_path: Path) -> None:
         path = tmp_path / "server.log"
         path.touch()
         async with following(str(path)) as scene:
-            await until(lambda: scene.log.count("Log is followed"))
+            await until(lambda: scene.log.count("Following log"))
             append(path, STARTED)
             path.rename(tmp_path / "server.log.1")
             path.write_text(STARTED, encoding="utf-8")
@@ -112,11 +112,11 @@ def test_what_cannot_be_read_is_said_once_and_tried_again(tmp_path: Path) -> Non
     async def story() -> None:
         path = tmp_path / "later.log"
         async with following(str(path)) as scene:
-            await until(lambda: scene.log.count("Log cannot be followed"))
+            await until(lambda: scene.log.count("Failed to follow log"))
             path.write_text(STARTED, encoding="utf-8")
             await until(lambda: scene.told)
-            assert scene.log.count("Log cannot be followed") == 1
-            assert scene.log.count("Log is followed") == 1
+            assert scene.log.count("Failed to follow log") == 1
+            assert scene.log.count("Following log") == 1
 
     run(story)
 
@@ -147,7 +147,7 @@ def test_a_journal_is_followed_from_now_on_without_our_environment(
     async def story() -> None:
         async with following("journal:my-ollama.service") as scene:
             await until(lambda: scene.told)
-            assert scene.log.count("Log is followed") == 1
+            assert scene.log.count("Following log") == 1
         arguments = (path_with / "arguments").read_text("utf-8").split()
         assert arguments[:3] == ["--follow", "--lines=0", "--output=cat"]
         assert arguments[-1] == "--unit=my-ollama.service"
@@ -166,9 +166,9 @@ def test_a_journalctl_that_ends_is_started_again_after_a_pause(path_with: Path) 
         starts = path_with / "starts"
         async with following("journal") as scene:
             await until(lambda: starts.exists() and len(starts.read_text("utf-8").split()) == 2)
-            assert scene.log.count("Log cannot be followed") == 1
+            assert scene.log.count("Failed to follow log") == 1
             (record,) = scene.log.records
-            assert "ended with 3: No permission" in vars(record)["err"]
+            assert "exited with status 3: No permission" in vars(record)["err"]
 
     run(story)
 
@@ -178,7 +178,7 @@ def test_no_journalctl_is_left_behind(path_with: Path) -> None:
 
     async def story() -> None:
         async with following("journal") as scene:
-            await until(lambda: scene.log.count("Log is followed"))
+            await until(lambda: scene.log.count("Following log"))
 
     run(story)
     pid = int((path_with / "pid").read_text("utf-8"))
@@ -192,7 +192,7 @@ def test_a_machine_without_journalctl_says_so(
 
     async def story() -> None:
         async with following("journal") as scene:
-            await until(lambda: scene.log.count("Log cannot be followed"))
+            await until(lambda: scene.log.count("Failed to follow log"))
             (record,) = scene.log.records
             assert "journalctl: No such file" in vars(record)["err"]
 
@@ -204,7 +204,7 @@ def test_a_flood_of_a_runners_lines_is_counted_and_a_long_one_is_cut(tmp_path: P
         path = tmp_path / "server.log"
         path.touch()
         async with following(str(path)) as scene:
-            await until(lambda: scene.log.count("Log is followed"))
+            await until(lambda: scene.log.count("Following log"))
             append(path, "slot print_timing: id 0\n" * 20_000 + "x" * 2**20 + "\n" + STARTED)
             await until(lambda: scene.told)
             assert scene.watch.counts["other"] == 20_001

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_exporter.host.processes.find_server import ServerPlace
+from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.pidfd import PidfdWatch
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.psutil_reader import PsutilReader
@@ -26,7 +26,7 @@ from ollama_exporter.residency.facts import ProcessesSeen, ProcessExited, Proces
 from ollama_exporter.simulator.process_manager import ProcessManager
 from tests.support.exporting import until
 from tests.support.loops import LOOPS, run_on
-from tests.support.machine import hexed
+from tests.support.machine import NoWeights, hexed
 from tests.support.patience import PATIENCE
 from tests.support.timelines import GivenTimeline
 
@@ -79,12 +79,11 @@ async def watching(
     told: Facts = []
     watcher = ProcessWatcher(
         reader or ProcFs(time.time),
-        ServerPlace("127.0.0.1", listener.getsockname()[1]),
+        ServerAddress("127.0.0.1", listener.getsockname()[1]),
+        NoWeights(),
         reporter=Reporter(fact=cast("Any", told.append), error=pytest.fail),
         timeline=GivenTimeline(time.time),
         up=lambda: True,
-        listed=frozenset,
-        prepare=lambda: asyncio.sleep(0),
         every=every,
     )
     task = asyncio.create_task(watcher.run())
@@ -114,7 +113,7 @@ def test_our_own_server_is_found_and_its_runners_live_and_die(
 ) -> None:
     async def story() -> None:
         async with crew(listener) as server, watching(listener) as scene:
-            await until(lambda: scene.watcher.seen)
+            await until(lambda: scene.watcher.is_visible)
             first, second = scene.told[:2]
             assert isinstance(first, ProcessesSeen)
             assert (second.pid, second.weights) == (server.pid, None)
@@ -204,7 +203,7 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
         before = open_descriptors()
         hired = await ProcessManager.hire(listener.fileno(), "old" if kind == "old" else "new")
         async with watching(listener, every=0.005) as scene:
-            await until(lambda: scene.watcher.seen)
+            await until(lambda: scene.watcher.is_visible)
             for number in range(0, 1000, 10):
                 hired.follow({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
                 await asyncio.sleep(0.012)
@@ -272,9 +271,9 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
 def test_psutil_finds_nothing_where_nothing_is() -> None:
     reader = PsutilReader(GivenTimeline(time.time))
     nobody = 2**22 + 5
-    assert reader.look(nobody) is None
+    assert reader.process(nobody) is None
     assert reader.children(nobody) is None
-    assert reader.listens(nobody, "127.0.0.1", 1) is None
+    assert reader.is_listening(nobody, "127.0.0.1", 1) is None
     assert reader.why_hidden() is None
 
 
@@ -291,22 +290,22 @@ def test_another_server_is_left_alone(listener: socket.socket) -> None:
 
 
 def test_a_sandbox_that_forbids_descriptors_of_processes_leaves_scans() -> None:
-    deaths = PidfdWatch(possible=False)
-    deaths.hold(os.getpid())
-    assert not deaths.holds(os.getpid())
-    assert not deaths.dead(os.getpid())
-    deaths.release(os.getpid())
+    pidfds = PidfdWatch(possible=False)
+    pidfds.open(os.getpid())
+    assert not pidfds.is_open(os.getpid())
+    assert not pidfds.has_exited(os.getpid())
+    pidfds.close(os.getpid())
 
 
 def test_who_is_gone_already_is_not_held() -> None:
     async def story() -> None:
-        deaths = PidfdWatch()
-        deaths.hold(2**22 + 5)  # beyond every pid
-        assert not deaths.holds(2**22 + 5)
-        deaths.hold(os.getpid())
-        deaths.hold(os.getpid())
-        assert not deaths.dead(os.getpid())
-        deaths.close()
-        assert not deaths.holds(os.getpid())
+        pidfds = PidfdWatch()
+        pidfds.open(2**22 + 5)  # beyond every pid
+        assert not pidfds.is_open(2**22 + 5)
+        pidfds.open(os.getpid())
+        pidfds.open(os.getpid())
+        assert not pidfds.has_exited(os.getpid())
+        pidfds.close_all()
+        assert not pidfds.is_open(os.getpid())
 
     asyncio.run(story())

@@ -7,14 +7,13 @@ from typing import Final
 import pytest
 
 from ollama_exporter.shim.observation import Outcome
-from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.server import Front
+from ollama_exporter.shim.proxy.server import Frontend
 from tests.support.loops import Run
-from tests.support.proxying import proxied
+from tests.support.proxying import limits_with, proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET
 
-LIMITS: Final = Limits(shutdown_time=0.3)
+LIMITS: Final = limits_with(shutdown_timeout=0.3)
 TOKEN: Final = "s3cret"  # noqa: S105 - of these tests
 
 
@@ -45,10 +44,10 @@ def bearer(value: str) -> bytes:
 )
 def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> None:
     async def check() -> None:
-        front = Front(token=lambda: TOKEN)
+        front = Frontend(token=lambda: TOKEN)
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, front=front, limits=LIMITS) as proxy,
+            proxied(server.url, frontend=front, limits=LIMITS) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(request_)
@@ -66,10 +65,10 @@ def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> No
 @pytest.mark.parametrize("upstream_token", ["", "for-the-server"])
 def test_the_token_opens_and_is_not_passed_on(run: Run, scheme: str, upstream_token: str) -> None:
     async def check() -> None:
-        front = Front(token=lambda: TOKEN)
+        front = Frontend(token=lambda: TOKEN)
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, front=front, token=upstream_token, limits=LIMITS) as proxy,
+            proxied(server.url, frontend=front, token=upstream_token, limits=LIMITS) as proxy,
             caller(proxy.port) as client,
         ):
             for _ in range(2):
@@ -101,7 +100,7 @@ def test_the_client_s_address_is_told_if_wanted_and_cannot_be_forged(run: Run) -
         async with (
             rawserver(answers(OK)) as server,
             proxied(
-                server.url, front=Front(forwarded_for=wanted, any_host=True), limits=LIMITS
+                server.url, frontend=Frontend(forwarded_for=wanted, any_host=True), limits=LIMITS
             ) as proxy,
             caller(proxy.port) as client,
         ):
@@ -139,10 +138,10 @@ def test_a_name_that_is_not_this_machine_s_does_not_become_its_own(
     """Else a page whose name was pointed at 127.0.0.1 would read what the server says."""
 
     async def check() -> None:
-        for front in (Front(), Front(token=lambda: TOKEN)):
+        for front in (Frontend(), Frontend(token=lambda: TOKEN)):
             async with (
                 rawserver(answers(OK)) as server,
-                proxied(server.url, front=front, limits=LIMITS) as proxy,
+                proxied(server.url, frontend=front, limits=LIMITS) as proxy,
                 caller(proxy.port) as client,
             ):
                 shown = b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"

@@ -170,6 +170,6 @@ def test_a_client_that_never_reads_is_ended_when_the_server_dies(run: Run) -> No
         client.transport.pause_reading()
         client.send(GET)
         await until(lambda: proxy.observations)
-        await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - its count is what is tested
+        await until(lambda: not proxy.proxy.connection_count)
 
     run(through(floods, check, HASTY))

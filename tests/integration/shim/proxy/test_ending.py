@@ -8,12 +8,12 @@ from typing import Final
 
 from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.loops import Run
-from tests.support.proxying import proxied
+from tests.support.proxying import limits_with, proxied
 from tests.support.rawserver import OK, Link, Script, caller, rawserver
 from tests.support.through import CHUNKED, GET
 from tests.support.wire import Message
 
-LIMITS: Final = Limits(shutdown_time=0.3)
+LIMITS: Final = limits_with(shutdown_timeout=0.3)
 
 
 async def nobody_listens(port: int) -> bool:
@@ -69,7 +69,7 @@ def streams(seconds: float) -> Script:
 
 def test_an_open_answer_ends_in_peace(run: Run) -> None:
     async def check() -> None:
-        answer, _, took = await ends_in(streams(0.3), replace(LIMITS, shutdown_time=5))
+        answer, _, took = await ends_in(streams(0.3), replace(LIMITS, shutdown_timeout=5))
         assert answer is not None
         assert answer.body == b"begunended"
         assert took < 1.0
@@ -79,7 +79,7 @@ def test_an_open_answer_ends_in_peace(run: Run) -> None:
 
 def test_an_answer_that_takes_too_long_is_cut_and_looks_it(run: Run) -> None:
     async def check() -> None:
-        answer, so_far, took = await ends_in(streams(20), replace(LIMITS, shutdown_time=0.3))
+        answer, so_far, took = await ends_in(streams(20), replace(LIMITS, shutdown_timeout=0.3))
         assert answer is None
         assert so_far.endswith(b"5\r\nbegun\r\n")
         assert 0.25 < took < 1.0

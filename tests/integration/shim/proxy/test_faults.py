@@ -8,10 +8,9 @@ from typing import Final
 import pytest
 
 from ollama_exporter.shim.observation import Outcome
-from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.faultserver import closed_port
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, proxied
+from tests.support.proxying import Proxied, limits_with, proxied
 from tests.support.rawserver import (
     End,
     Link,
@@ -30,7 +29,7 @@ def test_a_server_that_refuses_is_a_502(run: Run, request_: bytes) -> None:
     async def check() -> None:
         url = f"http://127.0.0.1:{closed_port()}"
         async with proxied(url) as proxy, caller(proxy.port) as client:
-            assert "no connection" in told(await client.ask(request_), 502)
+            assert "cannot connect to Ollama" in told(await client.ask(request_), 502)
             assert await client.gone() == "fin"
             assert proxy.observations[0].outcome is Outcome.UPSTREAM_ERROR
 
@@ -115,7 +114,7 @@ def test_a_server_that_does_not_wait_for_a_request_makes_nobody_wait(
         assert answer.status == 502 or (answer.status == 408 and first.startswith(b"HTTP"))
 
     for _ in range(5):  # when the loop hears of it is a matter of chance
-        run(through(hasty, check, Limits(shutdown_time=0.2)))
+        run(through(hasty, check, limits_with(shutdown_timeout=0.2)))
 
 
 def test_a_head_without_end_is_a_504_in_its_time(run: Run) -> None:
@@ -128,7 +127,9 @@ def test_a_head_without_end_is_a_504_in_its_time(run: Run) -> None:
 
     run(
         through(
-            once(b"HTTP/1.1 200 OK\r\nX-A: b\r\n"), check, Limits(head_time=0.2, shutdown_time=1)
+            once(b"HTTP/1.1 200 OK\r\nX-A: b\r\n"),
+            check,
+            limits_with(head_timeout=0.2, shutdown_timeout=1),
         )
     )
 
@@ -144,7 +145,7 @@ def test_a_head_that_trickles_is_a_504_in_its_time(run: Run) -> None:
     async def check(_: RawServer, __: Proxied, client: Link) -> None:
         told(await client.ask(GET), 504)
 
-    run(through(trickle, check, Limits(head_time=0.3, shutdown_time=1)))
+    run(through(trickle, check, limits_with(head_timeout=0.3, shutdown_timeout=1)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ollama_exporter.shim.proxy.socket_options import READ
+from ollama_exporter.shim.proxy.socket_options import READ_SIZE
 from tests.support.loops import Run
 from tests.support.proxying import Proxied, proxied
 from tests.support.rawserver import OK, Link, RawServer, answers, caller, once, rawserver
@@ -69,7 +69,7 @@ def test_what_follows_an_early_answer_outlives_the_time_of_a_head(run: Run, earl
             client.send(b"a")
         assert (await client.answer()).status == 200
 
-    run(through(takes_long, check, replace(HASTY, silence=5)))
+    run(through(takes_long, check, replace(HASTY, silence_timeout=5)))
 
 
 def test_silence_behind_an_early_answer_is_still_bounded(run: Run) -> None:
@@ -90,7 +90,7 @@ def test_a_body_that_stalls_behind_an_early_answer_is_a_408(run: Run) -> None:
         client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         assert (await client.answer()).status == 408
 
-    run(through(asks_for_it, check, replace(HASTY, silence=5)))
+    run(through(asks_for_it, check, replace(HASTY, silence_timeout=5)))
 
 
 def test_a_refusal_instead_of_100_ends_the_connection_with_the_answer(run: Run) -> None:
@@ -159,7 +159,7 @@ def test_a_client_is_read_on_when_an_answer_overtakes_its_upload(run: Run) -> No
                 await proxy.proxy.stop()
             taken = proxy.observations[0].request_bytes
             # Reads come in other pieces each time: the longest upload that is taken as a whole.
-            for size in range(taken, taken - READ, -READ // 8):
+            for size in range(taken, taken - READ_SIZE, -READ_SIZE // 8):
                 answer.clear()
                 async with proxied(server.url) as proxy, caller(proxy.port) as client:
                     await uploads(client, size)

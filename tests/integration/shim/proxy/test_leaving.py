@@ -11,17 +11,16 @@ from typing import Any, Final, Literal
 import pytest
 
 from ollama_exporter.shim.observation import CLIENT_GONE, Outcome, Phase
-from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, proxied
+from tests.support.proxying import Proxied, limits_with, proxied
 from tests.support.rawserver import Link, Script, caller, once, rawserver
 
 WITHIN: Final = 0.1  # seconds
-LIMITS: Final = Limits(shutdown_time=0.3)
+LIMITS: Final = limits_with(shutdown_timeout=0.3)
 CHUNKED: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -169,7 +168,7 @@ def test_while_the_connection_to_the_server_is_being_made(run: Run) -> None:
         ):
             client.send(asked())
             client.reset()
-            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - its own count
+            await until(lambda: not proxy.proxy.connection_count)
             await asyncio.sleep(0.05)
             assert all([await link.gone() for link in server.links])
             assert all(seen.outcome is Outcome.CLIENT_GONE for seen in proxy.observations)

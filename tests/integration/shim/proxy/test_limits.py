@@ -8,20 +8,19 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.loops import Run
-from tests.support.proxying import proxied
+from tests.support.proxying import limits_with, proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET
 
-LIMITS: Final = Limits(shutdown_time=0.3)
+LIMITS: Final = limits_with(shutdown_timeout=0.3)
 
 
 def get(fields: bytes, target: bytes = b"/a") -> bytes:
     return b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n"
 
 
-SIZES: Final = replace(LIMITS, head_bytes=4000, head_fields=20, url_bytes=1000)
+SIZES: Final = replace(LIMITS, max_head_bytes=4000, max_head_fields=20, max_url_bytes=1000)
 TOO_MUCH: Final = {
     "a field": (431, get(b"X-A: " + b"a" * 4000 + b"\r\n")),
     "a name": (431, get(b"X" * 4000 + b": a\r\n")),
@@ -119,7 +118,7 @@ def test_small_chunks_are_not_one_long_head(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(SIZES, head_bytes=500)) as proxy,
+            proxied(server.url, limits=replace(SIZES, max_head_bytes=500)) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -29,7 +29,7 @@ class TenMinutes:
     """Sets ten minutes where none are asked for."""
 
     def __init__(self) -> None:
-        self.active = True
+        self.is_active = True
 
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Set them."""
@@ -52,7 +52,7 @@ def sent_on(server: RawServer, body: bytes, path: bytes = b"/api/generate") -> b
 
 
 def amended(script: Script, check: Check, *, hasty: bool = False) -> Coroutine[Any, Any, None]:
-    return through(script, check, HASTY if hasty else None, amend=TenMinutes())
+    return through(script, check, HASTY if hasty else None, rules=TenMinutes())
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -195,10 +195,10 @@ def test_rules_come_and_go_on_an_open_connection(run: Run) -> None:
 
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
-        rules.active = False
+        rules.is_active = False
         assert (await client.ask(request(BODY))).raw == OK
-        rules.active = True
+        rules.is_active = True
         assert len((await client.ask(request(BODY))).all(b"x-ollama-exporter-set")) == 1
         assert server.received == b"".join(sent_on(server, body) for body in (SET, BODY, SET))
 
-    run(through(answers(OK), check, amend=rules))
+    run(through(answers(OK), check, rules=rules))

@@ -21,7 +21,7 @@ from ollama_exporter.config.load import Settings
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.residency.events import Unloaded
 from ollama_exporter.runtime import run
-from ollama_exporter.shim.proxy.build import loopback_addresses, open_to_all
+from ollama_exporter.shim.proxy.build import is_open_to_network, proxy_addresses
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.script import Crash, Restart
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -139,7 +139,7 @@ def test_a_server_that_goes_away_is_a_502_and_back_again_it_serves() -> None:
         await it.exporter.until(lambda s: s["ollama_up", ""] == 0)
         answer = await it.ask("llama3.2")
         assert answer.status_code == 502
-        assert "no connection to the server" in answer.json()["error"]
+        assert "cannot connect to Ollama" in answer.json()["error"]
         await restart
         assert (await it.ask("llama3.2")).status_code == 200
         samples = await it.exporter.samples()
@@ -179,10 +179,12 @@ def test_the_end_lets_answers_end_within_its_time_and_cuts_the_rest() -> None:
 
 
 def test_an_address_without_a_host_is_not_the_whole_network() -> None:
-    assert loopback_addresses((":11435", "0.0.0.0:1")) == ("127.0.0.1:11435", "0.0.0.0:1")
-    assert not open_to_all(Settings(proxy_addresses=(":11435", "[::1]:1", "localhost:2")))
-    assert open_to_all(Settings(proxy_addresses=("0.0.0.0:1",)))
-    assert not open_to_all(Settings(proxy_addresses=("0.0.0.0:1",), proxy_token_file=Path("token")))
+    assert proxy_addresses((":11435", "0.0.0.0:1")) == ("127.0.0.1:11435", "0.0.0.0:1")
+    assert not is_open_to_network(Settings(proxy_addresses=(":11435", "[::1]:1", "localhost:2")))
+    assert is_open_to_network(Settings(proxy_addresses=("0.0.0.0:1",)))
+    assert not is_open_to_network(
+        Settings(proxy_addresses=("0.0.0.0:1",), proxy_token_file=Path("token"))
+    )
 
 
 def test_a_proxy_that_leaves_loopback_without_a_token_is_warned_of() -> None:

@@ -11,16 +11,17 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, proxied
+from tests.support.proxying import Proxied, limits_with, proxied
 from tests.support.rawserver import Link, caller, rawserver
 from tests.support.wire import Message
 
 CLIENTS: Final = 40
 REQUESTS: Final = 15  # of each
-LIMITS: Final = Limits(idle_time=1.0, head_time=1.0, silence=1.0, shutdown_time=1.0)
+LIMITS: Final = limits_with(
+    idle_timeout=1.0, head_timeout=1.0, silence_timeout=1.0, shutdown_timeout=1.0
+)
 PATHS: Final = ("/api/generate", "/api/chat", "/v1/chat/completions", "/api/tags", "/x")
 
 
@@ -142,7 +143,7 @@ def test_nobody_gets_another_s_answer_and_nothing_is_left(run: Run, seed: int) -
                 for n in range(CLIENTS)
             ]
             await asyncio.gather(*clients)
-            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - its own count
+            await until(lambda: not proxy.proxy.connection_count)
             assert proxy.errors == []
             await until(lambda: not any(flying(proxy)))
             assert flying(proxy)

@@ -13,14 +13,13 @@ from typing import Final
 import pytest
 
 from ollama_exporter.shim.observation import Outcome
-from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import proxied
+from tests.support.proxying import limits_with, proxied
 from tests.support.rawserver import OK, Link, answers, caller, once, rawserver
 from tests.support.through import GET
 
-LIMITS: Final = Limits(shutdown_time=0.3)
+LIMITS: Final = limits_with(shutdown_timeout=0.3)
 
 
 async def refused(client: Link, status: int) -> str:
@@ -32,7 +31,7 @@ async def refused(client: Link, status: int) -> str:
     return str(json.loads(answer.body)["error"])
 
 
-BRIEF: Final = replace(LIMITS, head_time=0.2, idle_time=0.5)
+BRIEF: Final = replace(LIMITS, head_timeout=0.2, idle_timeout=0.5)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_a_head_that_does_not_come_is_a_408(run: Run, before: bytes, so_far: byt
             if before:
                 assert (await client.answer()).status == 200
             assert "head" in await refused(client, 408)
-            assert monotonic() - begun < BRIEF.idle_time
+            assert monotonic() - begun < BRIEF.idle_timeout
 
     run(check())
 
@@ -68,7 +67,7 @@ def test_a_head_that_trickles_is_a_408_in_its_time(run: Run) -> None:
             while not client.received:
                 client.send(b"X: y\r\n")
                 await asyncio.sleep(0.02)
-                assert monotonic() - begun < BRIEF.idle_time
+                assert monotonic() - begun < BRIEF.idle_timeout
             await refused(client, 408)
 
     run(check())
@@ -78,7 +77,7 @@ def test_an_idle_connection_is_closed_without_a_word(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_time=0.2)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2)) as proxy,
             caller(proxy.port) as fresh,
             caller(proxy.port) as used,
         ):
@@ -99,7 +98,7 @@ def test_a_busy_connection_is_not_idle(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(slow) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_time=0.1, head_time=0.1)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.1, head_timeout=0.1)) as proxy,
             caller(proxy.port) as client,
         ):
             assert (await client.ask(GET)).status == 200
@@ -112,7 +111,7 @@ def test_a_body_that_does_not_come_is_a_408(run: Run, fields: bytes) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_time=0.2)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2)) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n1\r\n")
@@ -126,7 +125,7 @@ def test_an_upload_that_makes_progress_is_not_stopped(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_time=0.3)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.3)) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
@@ -147,7 +146,7 @@ def test_a_server_that_does_not_accept_in_time_is_a_504(run: Run) -> None:
                 waiting.setblocking(False)  # noqa: FBT003 - the standard library's
                 waiting.connect_ex(listening.getsockname())
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            limits = replace(LIMITS, connect_time=0.2)
+            limits = replace(LIMITS, connect_timeout=0.2)
             async with proxied(url, limits=limits) as proxy, caller(proxy.port) as client:
                 client.send(GET)
                 await refused(client, 504)
@@ -158,7 +157,7 @@ def test_a_server_that_does_not_accept_in_time_is_a_504(run: Run) -> None:
 
 def test_one_connection_too_many_is_a_503(run: Run) -> None:
     async def check() -> None:
-        limits = replace(LIMITS, connections=3)
+        limits = replace(LIMITS, max_connections=3)
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url, limits=limits) as proxy,
@@ -172,7 +171,7 @@ def test_one_connection_too_many_is_a_503(run: Run) -> None:
                 assert "connections" in await refused(fourth, 503)
             assert (await clients[0].ask(GET)).status == 200  # nobody pays for the fourth
             clients[1].close()
-            await until(lambda: len(proxy.proxy._connections) < 3)  # noqa: SLF001 - is what is bounded
+            await until(lambda: proxy.proxy.connection_count < 3)
             async with caller(proxy.port) as again:
                 assert (await again.ask(GET)).status == 200
 
@@ -190,7 +189,7 @@ def test_a_client_that_never_reads_is_ended_also_when_its_answer_is_complete(run
         await link.gone()
 
     async def check() -> None:
-        limits = replace(LIMITS, idle_time=0.3, silence=0.3)
+        limits = replace(LIMITS, idle_timeout=0.3, silence_timeout=0.3)
         async with (
             rawserver(sized) as server,
             proxied(server.url, limits=limits) as proxy,
@@ -202,7 +201,7 @@ def test_a_client_that_never_reads_is_ended_also_when_its_answer_is_complete(run
                 client.transport.pause_reading()
                 client.send(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
             await until(lambda: len(proxy.observations) == len(sizes))
-            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - is what is bounded
+            await until(lambda: not proxy.proxy.connection_count)
 
     run(check())
 
@@ -231,7 +230,7 @@ def test_requests_that_wait_for_their_turn_are_bounded(run: Run) -> None:
 
 def test_refused_connections_do_not_stay(run: Run) -> None:
     async def check() -> None:
-        limits = replace(LIMITS, connections=1, idle_time=0.5, head_time=0.5)
+        limits = replace(LIMITS, max_connections=1, idle_timeout=0.5, head_timeout=0.5)
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url, limits=limits) as proxy,
@@ -240,6 +239,6 @@ def test_refused_connections_do_not_stay(run: Run) -> None:
             for _ in range(10):
                 client = await stack.enter_async_context(caller(proxy.port))
                 client.transport.pause_reading()  # it neither reads nor leaves
-            await until(lambda: not proxy.proxy._connections)  # noqa: SLF001 - as above
+            await until(lambda: not proxy.proxy.connection_count)
 
     run(check())

@@ -6,29 +6,29 @@ import math
 import pytest
 
 from ollama_exporter.actions.keep_warm.decide import (
-    COMES_BACK,
-    FIRST_WAIT,
-    FORGET,
+    CONFLICT_TIME,
+    FIRST_BACK_OFF,
     HOUR,
-    LONGEST_WAIT,
-    UNSETTLED,
+    MAX_BACK_OFF,
+    MAX_UNSETTLED,
+    RELOAD_TIME,
     Decision,
-    HeldModel,
-    Keeper,
+    HoldReason,
+    KeepWarmPlanner,
     LoadModel,
     RenewModel,
     ResidentModel,
     Situation,
 )
-from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, Warm
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
 from ollama_exporter.residency.events import Reason
 
-A, B = Warm("a:latest", keep_alive=600.0), Warm("b:latest", keep_alive=600.0)
+A, B = WarmModel("a:latest", keep_alive=600.0), WarmModel("b:latest", keep_alive=600.0)
 
 
-def keeper(*models: Warm, most: int = 3, grace: float = 900.0) -> Keeper:
-    return Keeper(KeepWarm(models or (A,), grace=grace, most_per_hour=most))
+def keeper(*models: WarmModel, most: int = 3, grace: float = 900.0) -> KeepWarmPlanner:
+    return KeepWarmPlanner(KeepWarm(models or (A,), grace=grace, most_per_hour=most))
 
 
 def at(
@@ -46,10 +46,10 @@ def loads(decision: Decision) -> bool:
     return isinstance(decision.action, LoadModel)
 
 
-def lose(it: Keeper, reason: Reason, now: float, by: str | None = None) -> None:
+def lose(it: KeepWarmPlanner, reason: Reason, now: float, by: str | None = None) -> None:
     it.decide(at(now - 1, "a:latest"))
     it.decide(at(now))
-    it.unloaded("a:latest", reason, at=now, by=by, beside=())
+    it.on_unloaded("a:latest", reason, at=now, by=by, resident=())
 
 
 def test_what_is_missing_is_loaded_and_what_is_there_is_left_alone() -> None:
@@ -63,13 +63,13 @@ def test_a_deadline_is_renewed_in_its_second_half_and_not_at_once_again() -> Non
     assert it.decide(at(0, "a:latest", left=301)).action is None
     action = it.decide(at(1, "a:latest", left=299)).action
     assert action == RenewModel(A)
-    it.done(RenewModel(A), at=1)
+    it.on_action_start(RenewModel(A), at=1)
     assert it.decide(at(2, "a:latest", left=299)).action is None
     assert it.decide(at(70, "a:latest", left=230)).action == RenewModel(A)
 
 
 def test_for_ever_is_never_renewed_and_is_wanted_until_it_is_there() -> None:
-    pinned = Warm("a:latest", keep_alive=math.inf)
+    pinned = WarmModel("a:latest", keep_alive=math.inf)
     it = keeper(pinned)
     assert it.decide(at(0, "a:latest", left=10_000)).action == RenewModel(pinned)
     assert it.decide(at(1, "a:latest", left=math.inf)).action is None
@@ -77,7 +77,7 @@ def test_for_ever_is_never_renewed_and_is_wanted_until_it_is_there() -> None:
 
 
 def test_outside_its_hours_a_model_is_not_touched() -> None:
-    warm = Warm("a:latest", schedule=schedule("s", "Thu 00:00-01:00 UTC"))  # the epoch's weekday
+    warm = WarmModel("a:latest", schedule=schedule("s", "Thu 00:00-01:00 UTC"))
     it = keeper(warm)
     assert it.decide(at(0)).action == LoadModel(warm)
     assert it.decide(at(3600)) == Decision(None, {})
@@ -88,7 +88,7 @@ def test_outside_its_hours_a_model_is_not_touched() -> None:
 def test_a_stop_and_what_may_have_been_one_are_respected(reason: Reason) -> None:
     it = keeper()
     lose(it, reason, 1000)
-    assert it.decide(at(1001)).held == {"a:latest": HeldModel(reason.value)}
+    assert it.decide(at(1001)).held == {"a:latest": HoldReason(reason.value)}
     assert not loads(it.decide(at(1000 + 899)))
     assert loads(it.decide(at(1000 + 900)))
 
@@ -98,15 +98,15 @@ def test_whoever_loads_it_again_ends_the_grace() -> None:
     lose(it, Reason.STOPPED, 1000)
     it.decide(at(1010, "a:latest"))
     it.decide(at(1020))
-    it.unloaded("a:latest", Reason.EXPIRED, at=1020, by=None, beside=())
+    it.on_unloaded("a:latest", Reason.EXPIRED, at=1020, by=None, resident=())
     assert loads(it.decide(at(1021)))
 
 
 def test_a_loss_is_not_answered_before_its_reason_is_settled() -> None:
     it = keeper()
     it.decide(at(0, "a:latest"))
-    assert it.decide(at(1)).held == {"a:latest": HeldModel.UNSETTLED}
-    assert loads(it.decide(at(1 + UNSETTLED)))
+    assert it.decide(at(1)).held == {"a:latest": HoldReason.UNSETTLED}
+    assert loads(it.decide(at(1 + MAX_UNSETTLED)))
     it = keeper()
     lose(it, Reason.EXPIRED, 10)
     assert loads(it.decide(at(11)))
@@ -115,41 +115,43 @@ def test_a_loss_is_not_answered_before_its_reason_is_settled() -> None:
 def test_a_model_that_was_driven_out_waits_until_the_other_is_gone() -> None:
     it = keeper()
     lose(it, Reason.EVICTED, 1000, by="c:latest")
-    assert it.decide(at(1001, "c:latest")).held == {"a:latest": HeldModel.NO_ROOM}
-    assert it.decide(at(1001 + FORGET - 2, "c:latest")).held == {"a:latest": HeldModel.NO_ROOM}
-    assert it.decide(at(1010)).held == {"a:latest": HeldModel.BACKING_OFF}
-    assert loads(it.decide(at(1000 + FIRST_WAIT)))
+    assert it.decide(at(1001, "c:latest")).held == {"a:latest": HoldReason.NO_ROOM}
+    assert it.decide(at(1001 + CONFLICT_TIME - 2, "c:latest")).held == {
+        "a:latest": HoldReason.NO_ROOM
+    }
+    assert it.decide(at(1010)).held == {"a:latest": HoldReason.BACKING_OFF}
+    assert loads(it.decide(at(1000 + FIRST_BACK_OFF)))
 
 
 def test_where_the_evictor_is_not_known_all_that_are_there_count() -> None:
     it = keeper()
-    it.unloaded("a:latest", Reason.EVICTED, at=0, by=None, beside=("c:latest",))
-    assert it.decide(at(4000, "c:latest")).held == {"a:latest": HeldModel.NO_ROOM}
+    it.on_unloaded("a:latest", Reason.EVICTED, at=0, by=None, resident=("c:latest",))
+    assert it.decide(at(4000, "c:latest")).held == {"a:latest": HoldReason.NO_ROOM}
 
 
 def test_what_did_not_fit_is_tried_again_in_the_end() -> None:
     it = keeper()
     lose(it, Reason.EVICTED, 0, by="c:latest")
-    assert loads(it.decide(at(FORGET, "c:latest")))
+    assert loads(it.decide(at(CONFLICT_TIME, "c:latest")))
 
 
 def test_two_that_do_not_fit_the_first_in_the_file_has_its_turn() -> None:
     it = keeper(A, B)
     lose(it, Reason.EVICTED, 0, by="b:latest")
-    assert it.decide(at(1, "b:latest")).held == {"a:latest": HeldModel.NO_ROOM}
-    it.unloaded("b:latest", Reason.EXPIRED, at=FIRST_WAIT, by=None, beside=())
-    later = it.decide(at(FIRST_WAIT))
+    assert it.decide(at(1, "b:latest")).held == {"a:latest": HoldReason.NO_ROOM}
+    it.on_unloaded("b:latest", Reason.EXPIRED, at=FIRST_BACK_OFF, by=None, resident=())
+    later = it.decide(at(FIRST_BACK_OFF))
     assert later.action == LoadModel(A)
-    assert later.held == {"b:latest": HeldModel.NO_ROOM}
+    assert later.held == {"b:latest": HoldReason.NO_ROOM}
 
 
 def test_if_the_first_may_not_be_loaded_the_other_one_may() -> None:
     it = keeper(A, B)
     lose(it, Reason.EVICTED, 0, by="b:latest")
-    it.unloaded("a:latest", Reason.STOPPED, at=10, by=None, beside=())
+    it.on_unloaded("a:latest", Reason.STOPPED, at=10, by=None, resident=())
     decision = it.decide(at(100))
     assert decision.action == LoadModel(B)
-    assert decision.held == {"a:latest": HeldModel.STOPPED}
+    assert decision.held == {"a:latest": HoldReason.STOPPED}
 
 
 @pytest.mark.parametrize("reason", [Reason.CRASHED, Reason.OUT_OF_MEMORY])
@@ -157,31 +159,31 @@ def test_each_failure_doubles_the_wait(reason: Reason) -> None:
     it = keeper(most=100)
     now, waits = 0.0, []
     for _ in range(8):
-        it.unloaded("a:latest", reason, at=now, by=None, beside=())
+        it.on_unloaded("a:latest", reason, at=now, by=None, resident=())
         began = now
         while not loads(it.decide(at(now))):
             now += 1.0
         waits.append(now - began)
-    assert waits == [min(LONGEST_WAIT, FIRST_WAIT * 2**n) for n in range(8)]
+    assert waits == [min(MAX_BACK_OFF, FIRST_BACK_OFF * 2**n) for n in range(8)]
 
 
 def test_a_failed_load_backs_off_and_calm_forgets_it() -> None:
     it = keeper()
     for now in (0.0, 100.0):
-        it.failed(LoadModel(A), at=now)
-    assert not loads(it.decide(at(100 + 2 * FIRST_WAIT - 1)))
+        it.on_action_failed(LoadModel(A), at=now)
+    assert not loads(it.decide(at(100 + 2 * FIRST_BACK_OFF - 1)))
     for hour in range(1, 5):
         it.decide(at(hour * HOUR, "a:latest"))
-    it.unloaded("a:latest", Reason.CRASHED, at=5 * HOUR, by=None, beside=())
-    assert loads(it.decide(at(5 * HOUR + FIRST_WAIT)))
+    it.on_unloaded("a:latest", Reason.CRASHED, at=5 * HOUR, by=None, resident=())
+    assert loads(it.decide(at(5 * HOUR + FIRST_BACK_OFF)))
 
 
 @pytest.mark.parametrize("reason", [Reason.OPTIONS_CHANGED, Reason.REPLACED])
 def test_what_comes_back_by_itself_is_waited_for(reason: Reason) -> None:
     it = keeper()
     lose(it, reason, 0)
-    assert not loads(it.decide(at(COMES_BACK - 1)))
-    assert loads(it.decide(at(COMES_BACK)))
+    assert not loads(it.decide(at(RELOAD_TIME - 1)))
+    assert loads(it.decide(at(RELOAD_TIME)))
 
 
 def test_a_restart_is_answered_at_once() -> None:
@@ -194,15 +196,15 @@ def test_loads_have_a_bound_per_hour() -> None:
     it = keeper(most=2)
     for now in (0.0, 10.0):
         assert loads(it.decide(at(now)))
-        it.done(LoadModel(A), at=now)
-    assert it.decide(at(20)).held == {"a:latest": HeldModel.BOUND}
+        it.on_action_start(LoadModel(A), at=now)
+    assert it.decide(at(20)).held == {"a:latest": HoldReason.BOUND}
     assert loads(it.decide(at(HOUR)))
 
 
 def test_nothing_is_loaded_against_another_load_or_that_is_not_installed() -> None:
     it = keeper()
-    assert it.decide(at(0, loading=True)).held == {"a:latest": HeldModel.LOADING}
-    assert it.decide(at(0, installed=frozenset())).held == {"a:latest": HeldModel.NOT_INSTALLED}
+    assert it.decide(at(0, loading=True)).held == {"a:latest": HoldReason.LOADING}
+    assert it.decide(at(0, installed=frozenset())).held == {"a:latest": HoldReason.NOT_INSTALLED}
     assert loads(it.decide(at(0, installed=frozenset({"a:latest"}))))
 
 
@@ -213,6 +215,6 @@ def test_what_is_missing_goes_before_what_will_be() -> None:
 
 def test_a_renewal_that_failed_is_not_repeated_at_once() -> None:
     it = keeper()
-    it.failed(RenewModel(A), at=0)
-    assert it.decide(at(FIRST_WAIT - 1, "a:latest", left=1)).action is None
-    assert it.decide(at(FIRST_WAIT, "a:latest", left=1)).action == RenewModel(A)
+    it.on_action_failed(RenewModel(A), at=0)
+    assert it.decide(at(FIRST_BACK_OFF - 1, "a:latest", left=1)).action is None
+    assert it.decide(at(FIRST_BACK_OFF, "a:latest", left=1)).action == RenewModel(A)

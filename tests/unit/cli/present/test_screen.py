@@ -16,6 +16,7 @@ from ollama_exporter.cli.present.screen import (
 )
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
+    Evidence,
     Found,
     Loaded,
     ModelState,
@@ -36,7 +37,7 @@ def unloaded(reason: Reason, at: float, name: str = "mistral:latest") -> Unloade
     return Unloaded(
         model(name),
         reason,
-        ("first", "second"),
+        (Evidence.BACK_SOON, Evidence.CONTEXT_KEEPS_CHANGING),
         START + at - 1,
         START + at,
         START + at + 0.5,
@@ -71,7 +72,7 @@ def test_an_unload_names_reason_culprit_bounds_and_evidence() -> None:
     line = Story(START).tell(unloaded(Reason.EVICTED, 62.5)).plain
     assert " ".join(line.split()) == (
         "1:03.0 unloaded mistral:latest: evicted by qwen2.5:7b, between 1:01.5 and 1:02.5 "
-        "because first; second"
+        f"because {Evidence.BACK_SOON}; {Evidence.CONTEXT_KEEPS_CHANGING}"
     )
 
 

@@ -100,7 +100,7 @@ def test_a_burst_comes_in_bounded_pieces(path: Path, log: LogTail) -> None:
 def test_a_pipe_is_refused_and_waited_for_by_nobody(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with closing(LogTail(pipe)) as log, pytest.raises(OSError, match="no regular file"):
+    with closing(LogTail(pipe)) as log, pytest.raises(OSError, match="not a regular file"):
         log.read()
 
 

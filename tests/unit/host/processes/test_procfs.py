@@ -63,7 +63,7 @@ def reader(proc: Proc) -> Reader:
 
 def test_a_process_is_read(proc: Proc, reader: Reader) -> None:
     proc.process(7, runner("a"), parent=5, start=500, name="a) (b S 1")
-    seen = reader.look(7)
+    seen = reader.process(7)
     assert seen is not None
     assert (seen.pid, seen.parent, seen.start, seen.command) == (7, 5, 500.0, runner("a"))
     assert seen.born == pytest.approx(10_000.0 - 100.0 + 500 / TICK)
@@ -75,25 +75,25 @@ def test_a_process_is_read(proc: Proc, reader: Reader) -> None:
 @pytest.mark.parametrize("state", ["Z", "X"])
 def test_the_dead_are_not_there(proc: Proc, reader: Reader, state: str) -> None:
     proc.process(7, SERVE)
-    alive = reader.look(7)
+    alive = reader.process(7)
     assert alive is not None
     proc.process(7, (), state=state)
-    assert reader.look(7) is None
+    assert reader.process(7) is None
     assert reader.usage(alive) is None
 
 
 def test_what_a_pid_has_used_is_not_what_the_one_before_it_used(proc: Proc, reader: Reader) -> None:
     proc.process(7, SERVE, start=500)
-    before = reader.look(7)
+    before = reader.process(7)
     proc.process(7, SERVE, start=501)
     assert before is not None
     assert reader.usage(before) is None
 
 
 def test_who_is_gone_or_hidden_is_not_there(reader: Reader) -> None:
-    assert reader.look(7) is None
+    assert reader.process(7) is None
     assert reader.children(7) is None
-    assert reader.listens(7, "127.0.0.1", 11434) is None
+    assert reader.is_listening(7, "127.0.0.1", 11434) is None
     assert reader.servers() == []
 
 
@@ -138,17 +138,17 @@ def test_who_listens_is_told_by_the_socket_that_it_holds(proc: Proc, reader: Rea
     (proc.root / "7/fd").mkdir()
     (proc.root / "7/fd/3").symlink_to("socket:[77]")
     (proc.root / "7/fd/4").symlink_to("/dev/null")
-    assert reader.listens(7, "127.0.0.1", 11434) is True
-    assert reader.listens(7, "127.0.0.1", 11435) is False  # listens, but not on that address
+    assert reader.is_listening(7, "127.0.0.1", 11434) is True
+    assert reader.is_listening(7, "127.0.0.1", 11435) is False  # listens, but not on that address
     (proc.root / "7/fd/3").unlink()
-    assert reader.listens(7, "127.0.0.1", 11434) is False  # somebody else does
+    assert reader.is_listening(7, "127.0.0.1", 11434) is False  # somebody else does
 
 
 def test_descriptors_of_another_user_leave_it_open(proc: Proc, reader: Reader) -> None:
     proc.process(7, SERVE)
     proc.write("7/net/tcp", TABLE)
-    assert reader.listens(7, "127.0.0.1", 11434) is None
-    assert reader.listens(7, "127.0.0.1", 9) is False  # nobody there does: that is known
+    assert reader.is_listening(7, "127.0.0.1", 11434) is None
+    assert reader.is_listening(7, "127.0.0.1", 9) is False  # nobody there does: that is known
 
 
 MOUNT = (
@@ -176,7 +176,7 @@ def test_a_namespace_of_its_own_is_recognised(proc: Proc, reader: Reader) -> Non
 
 def test_this_very_process_is_as_it_should_be() -> None:
     reader = ProcFs(time.time)
-    mine = reader.look(os.getpid())
+    mine = reader.process(os.getpid())
     assert mine is not None
     assert mine.parent == os.getppid()
     assert Path(mine.command[0]).name == Path(sys.executable).name or "python" in mine.command[0]

@@ -11,9 +11,9 @@ SERVER = process(100)
 
 
 def serving() -> ProcessTable:
-    census = ProcessTable()
-    assert census.start(1.0, SERVER) == (ProcessStarted(1.0, 1.0, 100, None),)
-    return census
+    table = ProcessTable()
+    assert table.on_server(1.0, SERVER) == (ProcessStarted(1.0, 1.0, 100, None),)
+    return table
 
 
 def child(pid: int, letter: str = "a", *, start: float = 5.0) -> Process:
@@ -21,79 +21,81 @@ def child(pid: int, letter: str = "a", *, start: float = 5.0) -> Process:
 
 
 def test_a_runner_is_born_and_dies() -> None:
-    census = serving()
-    born = census.born(6.0, child(101))
+    table = serving()
+    born = table.on_child(6.0, child(101))
     assert born == (ProcessStarted(6.0, 5.0, 101, hexed("a")),)
-    assert [each.pid for each in census.runners()] == [101]
-    assert census.died(8.0, 101) == (ProcessExited(8.0, 101),)
-    assert census.died(8.1, 101) == ()
-    assert census.runners() == []
+    assert [each.pid for each in table.runners()] == [101]
+    assert table.on_exit(8.0, 101) == (ProcessExited(8.0, 101),)
+    assert table.on_exit(8.1, 101) == ()
+    assert table.runners() == []
 
 
 def test_who_looks_for_gpus_is_held_and_never_told() -> None:
-    census = serving()
-    assert census.born(2.0, process(101, ("llama-server", "--list-devices"), parent=100)) == ()
-    assert census.holds(101)
-    assert census.died(3.0, 101) == ()
+    table = serving()
+    assert table.on_child(2.0, process(101, ("llama-server", "--list-devices"), parent=100)) == ()
+    assert table.is_tracked(101)
+    assert table.on_exit(3.0, 101) == ()
 
 
 def test_a_child_that_is_no_program_of_its_own_yet_is_looked_at_again() -> None:
-    census = serving()
-    assert census.born(2.0, process(101, SERVE, start=2.0, parent=100)) == ()
-    assert not census.holds(101)
-    assert census.born(3.0, child(101, start=2.0)) == (ProcessStarted(3.0, 2.0, 101, hexed("a")),)
+    table = serving()
+    assert table.on_child(2.0, process(101, SERVE, start=2.0, parent=100)) == ()
+    assert not table.is_tracked(101)
+    assert table.on_child(3.0, child(101, start=2.0)) == (
+        ProcessStarted(3.0, 2.0, 101, hexed("a")),
+    )
 
 
 def test_a_pid_that_passes_to_another_is_a_death_and_a_birth() -> None:
-    census = serving()
-    census.born(6.0, child(101))
-    assert census.born(9.0, child(101, "b", start=8.5)) == (
+    table = serving()
+    table.on_child(6.0, child(101))
+    assert table.on_child(9.0, child(101, "b", start=8.5)) == (
         ProcessExited(9.0, 101, alive=6.0),
         ProcessStarted(9.0, 8.5, 101, hexed("b")),
     )
 
 
 def test_a_death_that_a_look_finds_says_when_it_was_last_alive() -> None:
-    census = serving()
+    table = serving()
     mine = child(101)
-    census.born(6.0, mine)
-    assert census.confirm(7.0, 101, mine) == ()
-    assert census.confirm(8.0, 101, None) == (ProcessExited(8.0, 101, alive=7.0),)
+    table.on_child(6.0, mine)
+    assert table.on_scan(7.0, 101, mine) == ()
+    assert table.on_scan(8.0, 101, None) == (ProcessExited(8.0, 101, alive=7.0),)
 
 
 def test_a_stranger_under_a_known_pid_is_the_death_of_who_had_it() -> None:
-    census = serving()
-    census.born(6.0, child(101))
+    table = serving()
+    table.on_child(6.0, child(101))
     stranger = process(101, ("bash",), start=7.5)
-    assert census.confirm(8.0, 101, stranger) == (ProcessExited(8.0, 101, alive=6.0),)
-    assert not census.holds(101)
+    assert table.on_scan(8.0, 101, stranger) == (ProcessExited(8.0, 101, alive=6.0),)
+    assert not table.is_tracked(101)
 
 
 def test_the_servers_death_leaves_its_runners_to_die_themselves() -> None:
-    census = serving()
-    census.born(6.0, child(101))
-    assert census.died(7.0, 100) == (ProcessExited(7.0, 100),)
-    assert census.server is None
-    assert census.died(7.1, 101) == (ProcessExited(7.1, 101),)
+    table = serving()
+    table.on_child(6.0, child(101))
+    assert table.on_exit(7.0, 100) == (ProcessExited(7.0, 100),)
+    assert table.server is None
+    assert table.on_exit(7.1, 101) == (ProcessExited(7.1, 101),)
 
 
 def test_a_server_that_gets_the_pid_of_a_runner_ends_it() -> None:
-    census = serving()
-    census.born(6.0, child(101))
-    census.died(7.0, 100)
+    table = serving()
+    table.on_child(6.0, child(101))
+    table.on_exit(7.0, 100)
     new = process(101, start=7.5)
-    assert census.start(8.0, new) == (
+    assert table.on_server(8.0, new) == (
         ProcessExited(8.0, 101, alive=6.0),
         ProcessStarted(8.0, 7.5, 101, None),
     )
-    assert census.server == new
+    assert table.server == new
 
 
 def test_there_is_a_limit() -> None:
-    census = serving()
+    table = serving()
     for pid in range(MOST_PROCESSES + 50):
-        census.born(2.0, child(1000 + pid))
-    assert len(census.pids()) == MOST_PROCESSES
+        table.on_child(2.0, child(1000 + pid))
+    assert len(table.pids()) == MOST_PROCESSES
 
 
 steps = st.lists(
@@ -112,21 +114,21 @@ def test_births_and_deaths_of_a_pid_alternate_whatever_happens(
     story: list[tuple[str, int, int, str]],
 ) -> None:
     """However pids are used again, who dies was born before, and dies once."""
-    census, told = ProcessTable(), list[ProcessStarted | ProcessExited]()
+    table, told = ProcessTable(), list[ProcessStarted | ProcessExited]()
     for at, (what, pid, start, letter) in enumerate(story):
         command = ("llama-server",) if letter == "-" else runner(letter)
         who = process(pid, command, start=float(start))
         match what:
             case "born":
-                told += census.born(float(at), who)
+                told += table.on_child(float(at), who)
             case "died":
-                told += census.died(float(at), pid)
+                told += table.on_exit(float(at), pid)
             case "confirm":
-                told += census.confirm(float(at), pid, who)
+                told += table.on_scan(float(at), pid, who)
             case "gone":
-                told += census.confirm(float(at), pid, None)
+                told += table.on_scan(float(at), pid, None)
             case _:
-                told += census.start(float(at), process(pid, start=float(start)))
+                told += table.on_server(float(at), process(pid, start=float(start)))
     living: set[int] = set()
     for fact in told:
         if isinstance(fact, ProcessStarted):
@@ -135,7 +137,7 @@ def test_births_and_deaths_of_a_pid_alternate_whatever_happens(
         else:
             assert fact.pid in living
             living.remove(fact.pid)
-    told_now = {each.pid for each in census.runners()}
-    servers = {census.server.pid} if census.server is not None else set()
+    told_now = {each.pid for each in table.runners()}
+    servers = {table.server.pid} if table.server is not None else set()
     assert told_now <= living
     assert servers <= living

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Source
-from ollama_exporter.residency.evidence.process_exits import MemoryWait
 from ollama_exporter.residency.facts import LogKind, ProcessesSeen, ProcessStarted
 from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from tests.support.story import START, Story, done, model, renamed
@@ -374,7 +373,7 @@ def test_at_debug_level_the_log_decides(said: tuple[LogKind, ...], reason: Reaso
         story.log(100.001, kind, "a", pid=77)  # pids of another namespace
     story.poll(100.1, model("b", 310))
     assert story.reasons() == [("a", reason, None)]
-    assert story.unloads[0].evidence[0].startswith("the log: ")
+    assert story.unloads[0].evidence[0].startswith("the log says that ")
 
 
 def test_without_processes_the_log_decides_as_well() -> None:
@@ -439,28 +438,3 @@ def test_an_unload_and_a_load_between_two_polls_contradict_nothing() -> None:
     story.log(10.2, LogKind.LOAD_STARTED, "a")
     story.poll(15, model("a", 315), model("b", 310))
     assert story.tracker.view().contradictions == 0
-
-
-# -- how long the server waits ---------------------------------------------------------------------
-
-
-def test_a_server_on_a_cpu_waits_for_nothing() -> None:
-    rhythm = MemoryWait()
-    for _ in range(6):
-        rhythm.learn(0.004)
-    assert rhythm.none
-    assert rhythm.usual(0.01) is True
-    assert rhythm.usual(5.0) is False
-
-
-def test_a_server_with_a_gpu_waits_until_it_gives_up() -> None:
-    rhythm = MemoryWait()
-    assert rhythm.usual(5.0) is True
-    assert rhythm.usual(3.0) is None
-    for _ in range(8):
-        rhythm.learn(5.004)
-    assert not rhythm.none
-    assert rhythm.usual(5.01) is True
-    assert rhythm.usual(5.2) is False
-    assert rhythm.usual(3.0) is False
-    assert rhythm.usual(0.05) is False

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long this server waits after an unload before it starts what wanted the room. Learned.
+
+What it rests on (the server's scheduler, see `timings.py`):
+
+- a runner's process is killed and the model removed from the list in one step;
+- then comes a wait for memory, in which nothing else is unloaded: what ends or expires meanwhile
+  is unloaded at its end. There is none on a CPU; it takes about a second where the freed memory
+  shows, else 5 s;
+- what wanted the room is started when that wait is over, not sooner and not later.
+"""
+
+from collections import deque
+from typing import Final
+
+from ollama_exporter.residency import timings
+
+LEARNED: Final = 60  # latest gaps from which the wait is learned
+FEW: Final = 3  # gaps that show whether there is a wait at all
+ENOUGH: Final = 6  # gaps that show how long it is at most
+MANY: Final = 12  # gaps that show the quick waits, too
+
+
+class MemoryWait:
+    """Learns the gaps between exits and births, and tells which gap is a usual one."""
+
+    def __init__(self) -> None:
+        self._gaps: deque[float] = deque(maxlen=LEARNED)
+
+    def learn(self, gap: float) -> None:
+        """Note the time from an exit to the next birth."""
+        self._gaps.append(max(0.0, gap))
+
+    @property
+    def none(self) -> bool:
+        """Whether this server does not wait: it has no GPU of its own."""
+        at_once = sum(gap < timings.MEMORY_WAIT_LEAST for gap in self._gaps)
+        return len(self._gaps) >= FEW and at_once > len(self._gaps) / 2
+
+    @property
+    def longest(self) -> float:
+        """The longest time between two unloads of one queue."""
+        return timings.NO_MEMORY_WAIT if self.none else timings.MEMORY_WAIT
+
+    def usual(self, gap: float, *, slower: bool = False, cpu: bool = False) -> bool | None:
+        """Return whether a birth that long after an exit waited for it. None: it may have.
+
+        `slower`: a dead runner is still listed, and asking it delays the look at the memory.
+        `cpu`: the dead one held no memory of a GPU, so nothing is waited for.
+        """
+        known, low, high = len(self._gaps), *timings.MEMORY_WAIT_TIMED_OUT
+        slack = 0.03 + 0.1 * gap if gap <= timings.MEMORY_WAIT_QUICK else self._jitter()
+        slack = 0.2 if slower else slack
+        near = sum(-timings.BIRTH_EARLY <= gap - other <= slack for other in self._gaps)
+        # An old server reads the vocabulary first, and a busy machine takes its time.
+        if self.none or (cpu and known < ENOUGH):
+            return gap <= timings.NO_MEMORY_WAIT or near >= max(2, 0.2 * known)
+        if gap < timings.MEMORY_WAIT_LEAST:
+            return known < FEW
+        if near >= max(2, 0.05 * known) or gap <= timings.MEMORY_WAIT_FIRST_LOOK:
+            return True
+        if gap <= timings.MEMORY_WAIT_QUICK:
+            return self._quick(gap)
+        if low <= gap <= high:
+            return known < ENOUGH
+        return None if known < ENOUGH else False
+
+    def _jitter(self) -> float:
+        """Return by how much waits that time out differ on this machine."""
+        low, high = timings.MEMORY_WAIT_TIMED_OUT
+        timed_out = sorted(gap for gap in self._gaps if low <= gap <= high)
+        if len(timed_out) < ENOUGH:
+            return 0.05
+        middle = timed_out[len(timed_out) // 2]
+        off = sorted(abs(gap - middle) for gap in timed_out)
+        return max(timings.BIRTH_ERROR, 2 * off[int(0.8 * len(off))])
+
+    def _quick(self, gap: float) -> bool | None:
+        """Judge a gap in the range of a wait that ends as the freed memory shows."""
+        least, most = timings.MEMORY_WAIT_LEAST, timings.MEMORY_WAIT_QUICK
+        quick = sum(least < other <= most for other in self._gaps)
+        common = quick >= 0.1 * len(self._gaps)
+        if len(self._gaps) < MANY:
+            return True
+        if gap <= 1.0:
+            return True if common else None
+        return None if common else False

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rule may answer: a reason with its evidence, that it has to wait, or nothing."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_exporter.residency.events import Evidence, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A settled reason. `by`: the model that took the room, where it is known."""
+
+    reason: Reason
+    evidence: tuple[Evidence, ...]
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The rule may still decide when more is known, so no later rule may decide yet."""
+
+
+WAIT: Final = Wait()
+Opinion = Verdict | Wait | None
+LOGGED: Final = {
+    Reason.EVICTED: Evidence.LOG_EVICTED,
+    Reason.OPTIONS_CHANGED: Evidence.LOG_OPTIONS,
+    Reason.EXPIRED: Evidence.LOG_EXPIRED,
+    Reason.STOPPED: Evidence.LOG_STOPPED,
+    Reason.OUT_OF_MEMORY: Evidence.LOG_OUT_OF_MEMORY,
+    Reason.CRASHED: Evidence.LOG_CRASHED,
+}
+
+
+def verdict(reason: Reason, *evidence: Evidence, by: str | None = None) -> Verdict:
+    """Return a verdict."""
+    return Verdict(reason, evidence, by)
+
+
+def unknown(*evidence: Evidence) -> Verdict:
+    """Return the verdict that the reason cannot be known."""
+    return Verdict(Reason.UNKNOWN, evidence)
