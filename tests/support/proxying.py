@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A proxy in this process, in front of any server, and what it recorded."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -24,7 +25,18 @@ from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
-from tests.support.exporting import Samples, parsed
+from tests.support.exporting import Samples, parsed, until
+
+
+class Clock:
+    """A timeline that stands still until the test moves it on: no timeout runs out by itself."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        """Return the current moment."""
+        return self.at
 
 
 @dataclass(slots=True)
@@ -38,11 +50,20 @@ class Proxied:
     observations: list[Observation] = field(default_factory=list)
     facts: list[RequestFact] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    clock: Clock | None = None
 
     @property
     def url(self) -> str:
         """Its base URL."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock on. Returns when the proxy has checked its timeouts."""
+        clock = self.clock
+        assert clock is not None, "this proxy runs on real time"
+        clock.at += seconds
+        await until(lambda: self.proxy.coarse_now == clock.at)
+        await asyncio.sleep(0)  # what ended is reported in the next turn
 
     def samples(self) -> Samples:
         """Return all samples of its registry."""
@@ -65,6 +86,7 @@ async def proxied(
     token: str = "",
     rules: RewriteRules | None = None,
     max_models: int = 100,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Proxied]:
     """Run a proxy in front of `url` on a free port of the loopback interface."""
     timeline, registry = Timeline(), CollectorRegistry()
@@ -82,7 +104,7 @@ async def proxied(
     proxy = Proxy(
         url,
         recorder,
-        now=timeline.now,
+        now=clock or timeline.now,
         limits=limits or limits_with(shutdown_timeout=0.5),
         frontend=frontend,
         tls=tls,
@@ -92,7 +114,7 @@ async def proxied(
     )
     port = int(listening.getsockname()[1])
     scheme = "https" if frontend.tls else "http"
-    running = Proxied(port, proxy, registry, scheme, observations, facts, errors)
+    running = Proxied(port, proxy, registry, scheme, observations, facts, errors, clock)
     await proxy.start([listening])
     try:
         yield running

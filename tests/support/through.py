@@ -7,7 +7,7 @@ from typing import Final
 
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from tests.support.proxying import Proxied, limits_with, proxied
+from tests.support.proxying import Clock, Proxied, limits_with, proxied
 from tests.support.rawserver import Link, RawServer, Script, caller, rawserver
 from tests.support.wire import Message
 
@@ -34,11 +34,12 @@ async def through(
     limits: Limits | None = None,
     *,
     rules: RewriteRules | None = None,
+    clock: Clock | None = None,
 ) -> None:
     """Run them."""
     async with (
         rawserver(script) as server,
-        proxied(server.url, limits=limits, rules=rules) as proxy,
+        proxied(server.url, limits=limits, rules=rules, clock=clock) as proxy,
         caller(proxy.port) as client,
     ):
         await check(server, proxy, client)

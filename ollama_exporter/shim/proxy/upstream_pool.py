@@ -91,6 +91,11 @@ class UpstreamPool:
         self._address, self._limits, self._now = address, limits, now
         self._idle: list[UpstreamConnection] = []
 
+    @property
+    def idle_count(self) -> int:
+        """The number of idle connections."""
+        return len(self._idle)
+
     def reuse(self) -> UpstreamConnection | None:
         """Return an idle connection, if there is one."""
         while self._idle:

@@ -9,7 +9,7 @@ import pytest
 from ollama_exporter.shim.observation import Outcome
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Proxied
+from tests.support.proxying import Clock, Proxied
 from tests.support.rawserver import (
     End,
     Link,
@@ -121,16 +121,17 @@ def test_silence_within_the_body_breaks_it_off_in_its_time(run: Run) -> None:
 def test_a_slow_server_is_not_a_silent_one(run: Run) -> None:
     pieces = [b"1\r\n%d\r\n" % n for n in range(8)]
 
-    async def slowly(link: Link) -> None:
-        await link.request()
-        for piece in [CHUNKED, *pieces, b"0\r\n\r\n"]:
-            await asyncio.sleep(0.15)
-            link.send(piece)
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        client.send(ASK)
+        await until(server.requests)
+        for piece in [CHUNKED, *pieces]:
+            await proxy.advance(HASTY.silence_timeout)
+            server.links[0].send(piece)
+            await client.got(piece[-5:])
+        server.links[0].send(b"0\r\n\r\n")
+        assert (await client.answer()).body == b"01234567"
 
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
-        assert (await client.ask(ASK)).body == b"01234567"
-
-    run(through(slowly, check, HASTY))
+    run(through(once(), check, HASTY, clock=Clock()))
 
 
 def test_a_death_costs_nobody_else_anything(run: Run) -> None:

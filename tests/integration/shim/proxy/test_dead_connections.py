@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from ollama_exporter.shim.observation import Outcome
+from tests.support.exporting import until
 from tests.support.loops import Run
 from tests.support.proxying import Proxied
 from tests.support.rawserver import (
@@ -74,13 +75,12 @@ def test_it_is_repeated_only_once(run: Run) -> None:
 
 
 def test_a_connection_that_ended_while_idle_is_not_used(run: Run) -> None:
-    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
         create = SHOW.replace(b"show", b"create")
         for number in range(3):
             assert (await client.ask(create)).raw == OK
             server.links[number].close()
-            await server.links[number].gone()
-            await asyncio.sleep(0.02)  # the FIN is read
+            await until(lambda: not proxy.proxy.pool.idle_count)
         assert len(server.links) == 3
 
     run(through(answers(OK), check))

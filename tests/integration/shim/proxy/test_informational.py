@@ -8,7 +8,7 @@ import pytest
 
 from ollama_exporter.shim.proxy.socket_options import READ_SIZE
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, proxied
+from tests.support.proxying import Clock, Proxied, proxied
 from tests.support.rawserver import OK, Link, RawServer, answers, caller, once, rawserver
 from tests.support.through import CHUNKED, GET, HASTY, LAST, chunk, through
 
@@ -59,17 +59,18 @@ def test_what_follows_an_early_answer_outlives_the_time_of_a_head(run: Run, earl
         await link.got(b"\r\n\r\n")
         link.send(b"HTTP/1.1 " + early + b"\r\n\r\n")
         await link.request()
-        await asyncio.sleep(0.2)
         link.send(OK)
 
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
         client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-        for _number in range(10):
-            await asyncio.sleep(0.05)
+        link = await server.link()
+        for sent in range(10):
+            await link.got(b"\r\n\r\n" + b"a" * sent)
+            await proxy.advance(0.2)
             client.send(b"a")
         assert (await client.answer()).status == 200
 
-    run(through(takes_long, check, replace(HASTY, silence_timeout=5)))
+    run(through(takes_long, check, HASTY, clock=Clock()))
 
 
 def test_silence_behind_an_early_answer_is_still_bounded(run: Run) -> None:

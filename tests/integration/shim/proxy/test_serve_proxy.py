@@ -135,7 +135,7 @@ def test_stops_and_crashes_are_named_by_what_requests_show() -> None:
 def test_a_server_that_goes_away_is_a_502_and_back_again_it_serves() -> None:
     async def check(it: Session) -> None:
         await it.ask("llama3.2")
-        restart = asyncio.create_task(it.sim.apply(Restart(0, down=0.3)))
+        restart = asyncio.create_task(it.sim.apply(Restart(0, down=2.0)))
         await it.exporter.until(lambda s: s["ollama_up", ""] == 0)
         answer = await it.ask("llama3.2")
         assert answer.status_code == 502
@@ -152,7 +152,7 @@ def test_a_server_that_goes_away_is_a_502_and_back_again_it_serves() -> None:
 def test_the_end_lets_answers_end_within_its_time_and_cuts_the_rest() -> None:
     async def main() -> None:
         async with Simulator(Config(catalogue=CATALOGUE)) as sim:
-            changes = PROXY | {"proxy_shutdown_timeout": 1.0}
+            changes = PROXY | {"proxy_shutdown_timeout": 3.0}
             async with exporting(sim.url, **changes) as exporter:
                 listening = [
                     r for r in exporter.log.records if r.getMessage() == "Proxy listening on"

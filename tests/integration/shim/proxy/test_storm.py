@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, limits_with, proxied
+from tests.support.proxying import Clock, Proxied, limits_with, proxied
 from tests.support.rawserver import Link, caller, rawserver
 from tests.support.wire import Message
 
@@ -136,7 +136,7 @@ def test_nobody_gets_another_s_answer_and_nothing_is_left(run: Run, seed: int) -
         seen: Counter[str] = Counter()
         async with (
             rawserver(lambda link: moody(link, chance)) as server,
-            proxied(server.url, limits=LIMITS) as proxy,
+            proxied(server.url, limits=LIMITS, clock=Clock()) as proxy,
         ):
             clients = [
                 behave(proxy, random.Random(seed * 100 + n), n * 1000, seen)  # noqa: S311 - as above
@@ -151,6 +151,7 @@ def test_nobody_gets_another_s_answer_and_nothing_is_left(run: Run, seed: int) -
             assert seen["502"] > 0
             assert seen["broken"] > 0
             # what is left open to the server is idle, and closed in its time
+            await proxy.advance(LIMITS.idle_timeout * 2)
             await until(lambda: all(link.end for link in server.links))
 
     run(check())

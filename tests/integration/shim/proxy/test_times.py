@@ -7,7 +7,6 @@ import socket
 import tracemalloc
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
-from time import monotonic
 from typing import Final
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from ollama_exporter.shim.observation import Outcome
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import limits_with, proxied
+from tests.support.proxying import Clock, Proxied, limits_with, proxied
 from tests.support.rawserver import OK, Link, answers, caller, once, rawserver
 from tests.support.through import GET
 
@@ -31,6 +30,12 @@ async def refused(client: Link, status: int) -> str:
     return str(json.loads(answer.body)["error"])
 
 
+async def passing(proxy: Proxied, *, until_ended: Link) -> None:
+    """Let time pass until the proxy ends that connection."""
+    while until_ended.end is None:
+        await proxy.advance(0.05)
+
+
 BRIEF: Final = replace(LIMITS, head_timeout=0.2, idle_timeout=0.5)
 
 
@@ -39,35 +44,40 @@ BRIEF: Final = replace(LIMITS, head_timeout=0.2, idle_timeout=0.5)
 )
 @pytest.mark.parametrize("before", [b"", GET], ids=["first", "second"])
 def test_a_head_that_does_not_come_is_a_408(run: Run, before: bytes, so_far: bytes) -> None:
+    clock = Clock()
+    began = clock.at
+
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=BRIEF) as proxy,
+            proxied(server.url, limits=BRIEF, clock=clock) as proxy,
             caller(proxy.port) as client,
         ):
-            begun = monotonic()
             client.send(before + so_far)
             if before:
                 assert (await client.answer()).status == 200
+            await passing(proxy, until_ended=client)
             assert "head" in await refused(client, 408)
-            assert monotonic() - begun < BRIEF.idle_timeout
+            assert clock.at - began < BRIEF.idle_timeout
 
     run(check())
 
 
 def test_a_head_that_trickles_is_a_408_in_its_time(run: Run) -> None:
+    clock = Clock()
+    began = clock.at
+
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=BRIEF) as proxy,
+            proxied(server.url, limits=BRIEF, clock=clock) as proxy,
             caller(proxy.port) as client,
         ):
-            begun = monotonic()
             client.send(GET[:-2])
             while not client.received:
                 client.send(b"X: y\r\n")
-                await asyncio.sleep(0.02)
-                assert monotonic() - begun < BRIEF.idle_timeout
+                await proxy.advance(0.05)
+                assert clock.at - began < BRIEF.idle_timeout
             await refused(client, 408)
 
     run(check())
@@ -77,11 +87,12 @@ def test_an_idle_connection_is_closed_without_a_word(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2), clock=Clock()) as proxy,
             caller(proxy.port) as fresh,
             caller(proxy.port) as used,
         ):
             assert (await used.ask(GET)).status == 200
+            await passing(proxy, until_ended=used)
             assert [await fresh.gone(), await used.gone()] == ["fin", "fin"]
             assert fresh.received == used.rest == b""
             await (await server.link()).gone()  # and so is the server's
@@ -90,18 +101,18 @@ def test_an_idle_connection_is_closed_without_a_word(run: Run) -> None:
 
 
 def test_a_busy_connection_is_not_idle(run: Run) -> None:
-    async def slow(link: Link) -> None:
-        await link.request()
-        await asyncio.sleep(0.5)
-        link.send(OK)
-
     async def check() -> None:
         async with (
-            rawserver(slow) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.1, head_timeout=0.1)) as proxy,
+            rawserver(once()) as server,
+            proxied(server.url, limits=BRIEF, clock=Clock()) as proxy,
             caller(proxy.port) as client,
         ):
-            assert (await client.ask(GET)).status == 200
+            client.send(GET)
+            await until(server.requests)
+            for _ in range(3):
+                await proxy.advance(BRIEF.idle_timeout)
+            server.links[0].send(OK)
+            assert (await client.answer()).status == 200
 
     run(check())
 
@@ -125,12 +136,14 @@ def test_an_upload_that_makes_progress_is_not_stopped(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.3)) as proxy,
+            proxied(server.url, limits=BRIEF, clock=Clock()) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
-            for _ in range(8):
-                await asyncio.sleep(0.1)
+            link = await server.link()
+            for sent in range(8):
+                await link.got(b"\r\n\r\n" + b"a" * sent)
+                await proxy.advance(0.3)
                 client.send(b"a")
             assert (await client.answer()).status == 200
 
@@ -219,7 +232,8 @@ def test_requests_that_wait_for_their_turn_are_bounded(run: Run) -> None:
             try:
                 client.send(b"GET / HTTP/1.1\r\nHost:\r\n\r\n" * 10_400)
                 await (await server.link()).got(b"\r\n\r\n")
-                await asyncio.sleep(0.1)
+                for _ in range(200):  # turns of the loop: the proxy reads in each until it is full
+                    await asyncio.sleep(0)
                 kept, _ = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()

@@ -4,7 +4,6 @@
 import asyncio
 import ssl
 from dataclasses import replace
-from time import monotonic
 from typing import Final
 
 import pytest
@@ -91,10 +90,8 @@ def test_tls_a_client_that_leaves_ends_the_server_s_connection(
             client.send(GET)
             link = await server.link()
             await link.got(b"\r\n\r\n")
-            left = monotonic()
             client.transport.abort()
             await link.gone()
-            assert link.ended_at - left < 0.1
 
     run(check())
 
