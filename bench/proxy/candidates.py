@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is measured: how each is started in front of the server, and how much CPU it used."""
+"""The proxies that are measured: how each is started, and how much CPU and memory it uses."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-OURS_CORE: Final = "0"  # the proxy's; server and client share the other one
+PROXY_CORE: Final = "0"  # server and client share the other one
 NGINX: Final = """daemon off; master_process off; worker_processes 1; pid {work}/nginx.pid;
 error_log /dev/null crit;
 events {{ worker_connections 8192; }}
@@ -55,7 +55,7 @@ class Candidate:
 
 
 def candidates(work: Path, rivals: list[str]) -> Iterator[Candidate]:
-    """Yield all that can be had here; say which cannot."""
+    """Yield all candidates that are installed here, and name the others."""
     python = sys.executable
     ours = (
         f"{python} -m ollama_exporter --ollama.url=http://127.0.0.1:{{server}} --log.level=error "
@@ -78,7 +78,7 @@ def candidates(work: Path, rivals: list[str]) -> Iterator[Candidate]:
         if shutil.which(program):
             yield Candidate(program, command, file)
         else:
-            say(f"{program} is not on PATH: left out")
+            say(f"Leaving out {program}: it is not on PATH")
     for rival in rivals:
         name, _, command = rival.partition("=")
         yield Candidate(name, command, environment="GOMAXPROCS=1")
@@ -102,12 +102,12 @@ class Running:
         }
         with (work / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["taskset", "-c", OURS_CORE, *words], stdout=log, stderr=log, env=environment
+                ["taskset", "-c", PROXY_CORE, *words], stdout=log, stderr=log, env=environment
             )
         wait_for(lambda: _accepts(self.port), f"{candidate.name} does not listen")
 
     def cpu(self) -> float:
-        """Return the CPU that it used so far, seconds, as the scheduler counts."""
+        """Return its CPU time so far in seconds, as the scheduler counts."""
         threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
@@ -119,7 +119,7 @@ class Running:
 
 @contextmanager
 def running(candidate: Candidate, work: Path, *, server: int) -> Iterator[Running]:
-    """Start a candidate and end it."""
+    """Run a candidate inside the block."""
     started = Running(candidate, work, server=server)
     try:
         time.sleep(0.5)
@@ -134,14 +134,14 @@ def running(candidate: Candidate, work: Path, *, server: int) -> Iterator[Runnin
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], what: str, patience: float = 15.0) -> None:
-    """Wait for a condition; raises TimeoutError."""
+    """Wait for a condition. Raises TimeoutError."""
     end = time.monotonic() + patience
     while not condition():
         if time.monotonic() > end:
@@ -150,7 +150,7 @@ def wait_for(condition: Callable[[], bool], what: str, patience: float = 15.0) -
 
 
 def say(line: str) -> None:
-    """Write a line on stderr: stdout is the table's."""
+    """Write a line to stderr: stdout is for the tables."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The floor: a relay on uvloop that looks at nothing. Arguments: port, port of the server."""
+"""The floor: a relay on uvloop that parses nothing. Arguments: port, port of the server."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ import uvloop
 
 
 class Side(asyncio.Protocol):
-    """One side of a connection; what comes on it goes out on the other."""
+    """One side of a connection. What comes in here goes out on the other side."""
 
     def __init__(self, other: "Side | None" = None) -> None:
         self.other = other

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proxy beside its peers, in one run: python -m bench.proxy.run [--rounds 3].
 
-The proxy has one core, server and client share the other. Needs taskset, wrk and Go; nginx and
-haproxy are measured where they are.
+The proxy has one core, server and client share the other. Needs taskset, wrk and Go. nginx and
+haproxy are measured if they are installed.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Figures = dict[str, float]
 SMALL: Final = re.compile(r"(\d+) requests in")
 
 
-# A request that needs a runner, answered at once: the recorder has all of its work with it.
+# A request that needs a runner and is answered at once: the recorder does all of its work.
 ASK: Final = """wrk.method = "POST"
 wrk.body = '{"model":"llama3.2:3b","prompt":"why"}'
 wrk.headers["Content-Type"] = "application/json"
@@ -52,7 +52,7 @@ def small(proxy: Running, _: Path) -> Figures:
 
 
 def asked(proxy: Running, work: Path) -> Figures:
-    """Measure requests that are recorded in full, likewise."""
+    """Measure small requests that are recorded in full."""
     script = work / "ask.lua"
     script.write_text(ASK, encoding="utf-8")
     url = f"http://127.0.0.1:{proxy.port}/api/generate?records=1&rate=1000000"
@@ -60,7 +60,7 @@ def asked(proxy: Running, work: Path) -> Figures:
 
 
 def _hurried(proxy: Running, *what: str) -> Figures:
-    """Have wrk ask as fast as it can."""
+    """Send requests with wrk as fast as possible."""
     _output(*CLIENT, "wrk", "-t1", "-c32", "-d1s", *what)
     before, began = proxy.cpu(), time.monotonic()
     said = _output(*CLIENT, "wrk", "-t1", "-c32", "-d2s", *what)
@@ -70,7 +70,7 @@ def _hurried(proxy: Running, *what: str) -> Figures:
 
 
 def requests_of(said: str) -> int:
-    """Return how many requests wrk made; raises ValueError if any went wrong."""
+    """Return how many requests wrk made. Raises ValueError if any failed."""
     found = SMALL.search(said)
     if found is None or "Non-2xx" in said or "Socket errors" in said:
         raise ValueError(said)
@@ -125,7 +125,7 @@ def load(
     warmup: float,
     rate: float = 50.0,
 ) -> dict[str, Any]:
-    """Run the client and return what it saw; times in ms."""
+    """Run the client and return its figures; times in ms."""
     command = _load(
         port, work, streams=streams, records=records, rate=rate, seconds=seconds, warmup=warmup
     )
@@ -171,7 +171,7 @@ def scrapes(candidate: Candidate, work: Path, *, server: int) -> dict[str, Figur
 
 
 def _fill(proxy: Running) -> int:
-    """Ask with many names until an exposition has 3,000 lines."""
+    """Use many model names until an exposition has 3,000 lines."""
     number = lines = 0
     while lines < 3000 and number < 90:
         number += 1
@@ -196,7 +196,7 @@ def _scrape(port: int, stop: threading.Event, count: list[int]) -> None:
 
 
 def main() -> None:
-    """Measure, print a table, keep the raw figures."""
+    """Measure, print the tables, and write the raw figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(MEASURES), default=list(MEASURES))
@@ -225,7 +225,7 @@ def main() -> None:
 
 
 def measure(work: Path, *, server: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure each in each round, the order shuffled; return medians with their spread."""
+    """Measure every candidate in every round, in random order. Return medians with their spread."""
     everyone = list(candidates(work, arguments.rival))
     results: dict[str, Any] = {}
     for name in arguments.only:
@@ -237,13 +237,13 @@ def measure(work: Path, *, server: int, arguments: argparse.Namespace) -> dict[s
                     with running(candidate, work, server=server) as proxy:
                         rounds[candidate.name].append(MEASURES[name](proxy, work))
                 except (ValueError, TimeoutError, subprocess.SubprocessError, OSError) as err:
-                    say(f"  left out: {str(err)[:200]}")
+                    say(f"  failed, left out: {str(err)[:200]}")
         results[name] = {who: summary(figures) for who, figures in rounds.items() if figures}
     return results
 
 
 def summary(figures: list[Figures]) -> dict[str, tuple[float, float, float]]:
-    """Return median, least and most of each figure."""
+    """Return median, minimum and maximum of each figure."""
     names = figures[0]
     columns = {name: [each[name] for each in figures] for name in names}
     return {name: (median(seen), min(seen), max(seen)) for name, seen in columns.items()}

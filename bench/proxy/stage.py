@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy alone, to be measured: its loop, and whether it records, are arguments.
+"""Runs the proxy alone, to be measured, on a given loop, with or without a recorder.
 
 Arguments: port, port of the server, uvloop or asyncio, metrics or none.
 """
@@ -22,35 +22,35 @@ from ollama_exporter.shim.proxy.server import Frontend, Proxy
 from ollama_exporter.shim.recorder import standalone
 
 
-class Nobody:
+class NoSink:
     """A sink that records nothing."""
 
     def on_request_start(self, exchange: Exchange) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     def on_request_read(self, exchange: Exchange) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     def on_response_start(self, exchange: Exchange) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     def is_waiting(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
-        """Know nothing."""
+        """Return False."""
         return False
 
     def on_request_end(
         self, exchange: Exchange, response: ResponseFields, outcome: Outcome, phase: Phase | None
     ) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     def failed(self, message: str) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
 
 async def main(port: str, server: str, metrics: str) -> None:
-    """Relay for ever."""
+    """Forward until the process is ended."""
     timeline = Timeline()
-    sink: Sink = Nobody()
+    sink: Sink = NoSink()
     if metrics == "metrics":
         sink, _ = standalone()
     proxy = Proxy(
