@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ollama_exporter.actions.actor import Actor
-from ollama_exporter.actions.keep_warm.run import Surroundings
+from ollama_exporter.actions.controlled_server import ActionContext
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.load import Settings
@@ -29,6 +29,7 @@ from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
+from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.tracker import Tracker, window_for
@@ -185,21 +186,22 @@ class Exporter:
         self.actor = Actor(
             settings,
             instruments.acts,
-            Surroundings(
+            ActionContext(
                 view=lambda: poller.view,
                 server=lambda: poller.state,
                 poll=poller.poll,
-                loading=in_flight.loading,
+                is_loading=in_flight.loading,
                 timeline=timeline,
                 reporter=reporter,
             ),
+            ControlClient(settings.target, timeout=settings.ollama_timeout),
             in_flight=in_flight,
             advice=advice.current,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
         sinks.on_listing.append(self._machine.on_listing)
         sinks.on_installed.append(self._machine.on_installed)
-        sinks.on_change.append(self.actor.saw)
+        sinks.on_change.append(self.actor.on_change)
         if onlookers.events is not None:
             sinks.on_change.append(onlookers.events)
         recorder, self.proxy = None, None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that the exporter does to its server, put together; nothing, unless the file says so."""
+"""Composes what the exporter does to its server. Without sections in the file it does nothing."""
 
 import asyncio
 import logging
@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from ollama_exporter.actions.autopilot import Advised, AutopilotRunner
+from ollama_exporter.actions.autopilot import AutopilotRunner, KeepAliveAdvice
+from ollama_exporter.actions.controlled_server import ActionClient, ActionContext, ControlledServer
 from ollama_exporter.actions.defaults.apply import DefaultsApplier
 from ollama_exporter.actions.defaults.rewrite_rules import Rules
-from ollama_exporter.actions.keep_warm.run import KeepWarmRunner, Surroundings
+from ollama_exporter.actions.keep_warm.run import KeepWarmRunner
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.config.load import Settings
 from ollama_exporter.metrics.action_metrics import ActionMetrics
-from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.in_flight import InFlight
 
-LEARN: Final = 5.0  # seconds between two looks whether there are new names
-SOON: Final = 0.2  # the same at the start, while none are known
+RESOLVE_INTERVAL: Final = 5.0  # seconds between two looks for new names
+FIRST_INTERVAL: Final = 0.2  # until the installed models are known
 logger = logging.getLogger(__name__)
 
 
@@ -30,65 +30,56 @@ class Actor:
     def __init__(
         self,
         settings: Settings,
-        acts: ActionMetrics,
-        around: Surroundings,
+        metrics: ActionMetrics,
+        context: ActionContext,
+        client: ActionClient,
         *,
         in_flight: InFlight,
-        advice: Callable[[], Iterable[tuple[str, Advised]]],
+        advice: Callable[[], Iterable[tuple[str, KeepAliveAdvice]]],
     ) -> None:
-        self._around = around
-        self._client = ControlClient(settings.target, timeout=settings.ollama_timeout)
-        self._contexts = LoadOptions()
-        self._pilot = AutopilotRunner(acts, advice, around.reporter)
-        self._aliases = SharedBlobs(self._client)
-        self._warm = KeepWarmRunner(
-            settings.keep_warm, self._client, acts, self._contexts, self._aliases, around
-        )
-        self.defaults = DefaultsApplier(
-            Rules(()),
-            self._client,
-            in_flight,
-            acts,
-            self._contexts,
-            view=around.view,
-            timeline=around.timeline,
-            reporter=around.reporter,
-            aliases=self._aliases,
-        )
-        self._wanted = asyncio.Event()
+        self._context = context
+        self._server = ControlledServer(client, SharedBlobs(client), LoadOptions(), context)
+        self._autopilot = AutopilotRunner(metrics, advice, context.reporter)
+        self._keep_warm = KeepWarmRunner(settings.keep_warm, self._server, metrics)
+        self.defaults = DefaultsApplier(Rules(()), self._server, in_flight, metrics)
+        self._settings_changed = asyncio.Event()
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
-        """Apply settings: the first ones, or those of a reload."""
-        self._warm.take(settings.keep_warm)
-        self._pilot.take(settings.autopilot)
-        self.defaults.rules = Rules(settings.defaults, settings.autopilot, self._pilot.given)
+        """Put settings in force: the first ones, or those of a reload."""
+        self._keep_warm.apply_settings(settings.keep_warm)
+        self._autopilot.apply_settings(settings.autopilot)
+        self.defaults.apply_rules(
+            Rules(settings.defaults, settings.autopilot, self._autopilot.value)
+        )
         if self.defaults.is_active and not settings.proxy_addresses:
             logger.warning("Defaults have no effect: set --proxy.listen-address")
-        self._wanted.set()
+        self._settings_changed.set()
 
-    def saw(self, events: tuple[Event, ...], view: View) -> None:
-        """Take what a poll showed."""
-        self._warm.saw(events, view)
+    def on_change(self, events: tuple[Event, ...], view: View) -> None:
+        """Hear what a poll or another fact showed."""
+        self._keep_warm.on_change(events, view)
 
-    async def _learn(self) -> None:
-        """Know which names share a runner before requests for them come."""
+    async def _resolve_names(self) -> None:
+        """Resolve which names share a runner before requests for them arrive."""
         while True:
-            installed = self._around.server().installed
+            installed = self._context.server().installed
             if self.defaults.is_active and installed is not None:
-                await self._aliases.resolve(installed)
-            self._wanted.clear()
+                await self._server.blobs.resolve(installed)
+            self._settings_changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LEARN if installed is not None else SOON):
-                    await self._wanted.wait()
+                async with asyncio.timeout(
+                    FIRST_INTERVAL if installed is None else RESOLVE_INTERVAL
+                ):
+                    await self._settings_changed.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Act meanwhile."""
+        """Act until the block ends."""
         tasks = [
-            asyncio.create_task(self._warm.run()),
-            asyncio.create_task(self._pilot.run()),
-            asyncio.create_task(self._learn()),
+            asyncio.create_task(self._keep_warm.run()),
+            asyncio.create_task(self._autopilot.run()),
+            asyncio.create_task(self._resolve_names()),
         ]
         try:
             yield
@@ -97,4 +88,4 @@ class Actor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.defaults.aclose()
-            await self._client.aclose()
+            await self._server.client.aclose()

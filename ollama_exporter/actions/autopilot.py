@@ -11,13 +11,13 @@ from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.reporter import Reporter
 
-EVERY: Final = 60.0  # seconds between two looks at the advice
-MOST_MODELS: Final = 1000
+INTERVAL: Final = 60.0  # seconds between two looks at the advice
+MAX_MODELS: Final = 1000
 logger = logging.getLogger(__name__)
 
 
-class Advised(Protocol):
-    """An advice, as far as it is needed here."""
+class KeepAliveAdvice(Protocol):
+    """The advice for one model, as far as the autopilot needs it."""
 
     @property
     def keep_alive(self) -> float:
@@ -25,48 +25,48 @@ class Advised(Protocol):
 
     @property
     def samples(self) -> float:
-        """Idle gaps that it rests on."""
+        """Number of idle gaps behind the advice."""
 
 
 class AutopilotRunner:
-    """Gives each model that it follows a keep_alive. `advice`: by model, as of now."""
+    """Gives each model of the section a keep_alive. `advice`: yields the current advice."""
 
     def __init__(
         self,
-        acts: ActionMetrics,
-        advice: Callable[[], Iterable[tuple[str, Advised]]],
+        metrics: ActionMetrics,
+        advice: Callable[[], Iterable[tuple[str, KeepAliveAdvice]]],
         reporter: Reporter,
     ) -> None:
-        self._acts, self._advice, self._reporter = acts, advice, reporter
-        self._given: dict[str, float] = {}
-        self.section: Autopilot | None = None
+        self._metrics, self._advice, self._reporter = metrics, advice, reporter
+        self._values: dict[str, float] = {}
+        self._section: Autopilot | None = None
 
-    def given(self, model: str) -> float | None:
-        """Return what a model was given; None: nothing yet."""
-        return self._given.get(model)
+    def value(self, model: str) -> float | None:
+        """Return the keep_alive of a model; None: it has none yet."""
+        return self._values.get(model)
 
-    def take(self, section: Autopilot | None) -> None:
-        """Take a section, the first one or that of a reload."""
-        self.section = section
+    def apply_settings(self, section: Autopilot | None) -> None:
+        """Put a section in force: the first one, or that of a reload."""
+        self._section = section
         if section is None:
-            self._given = {}
-            self._acts.clear_autopilot()
+            self._values = {}
+            self._metrics.clear_autopilot()
 
-    def look(self) -> None:
-        """Follow the advice."""
-        if self.section is not None:
+    def follow_advice(self) -> None:
+        """Give each model the keep_alive that is advised now."""
+        if self._section is not None:
             for model, advice in self._advice():
-                self._follow(self.section, model, advice)
+                self._follow(self._section, model, advice)
 
-    def _follow(self, section: Autopilot, model: str, advice: Advised) -> None:
+    def _follow(self, section: Autopilot, model: str, advice: KeepAliveAdvice) -> None:
         if not section.follows(model) or advice.samples < section.least_gaps:
             return
         keep_alive = min(max(advice.keep_alive, section.min), section.max)
-        before = self._given.get(model)
-        if before == keep_alive or (before is None and len(self._given) >= MOST_MODELS):
+        before = self._values.get(model)
+        if before == keep_alive or (before is None and len(self._values) >= MAX_MODELS):
             return
-        self._given[model] = keep_alive
-        self._acts.on_autopilot(model, keep_alive)
+        self._values[model] = keep_alive
+        self._metrics.on_autopilot(model, keep_alive)
         logger.info(
             "Autopilot sets a keep-alive",
             extra={
@@ -79,11 +79,11 @@ class AutopilotRunner:
         )
 
     async def run(self) -> None:
-        """Look at the advice now and then, until cancelled."""
+        """Follow the advice until cancelled. An internal error costs one turn."""
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(INTERVAL)
             try:
-                self.look()
+                self.follow_advice()
             except Exception:
                 self._reporter.error()
-                logger.exception("Autopilot failed in a way that was not foreseen")
+                logger.exception("Unexpected error in the autopilot")

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep-warm at work: carries out what `decide.py` decides, one thing at a time."""
+"""Runs keep-warm: carries out what `decide.py` decides, one action at a time."""
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
-from ollama_exporter.actions import renew
+from ollama_exporter.actions.controlled_server import ControlledServer
 from ollama_exporter.actions.keep_warm.decide import (
     HoldReason,
     KeepWarmPlanner,
@@ -19,85 +18,62 @@ from ollama_exporter.actions.keep_warm.decide import (
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.renew import RenewalOutcome
-from ollama_exporter.actions.shared_blobs import SharedBlobs
-from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
-from ollama_exporter.metrics.collectors.server_collector import ServerState
-from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
-from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 
-LOOK: Final = 5.0  # seconds between two looks at the schedule, where no poll brings one
+INTERVAL: Final = 5.0  # seconds between two turns, where no poll causes one
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is known of the server, by which clock, and where to report."""
-
-    view: Callable[[], View]
-    server: Callable[[], ServerState]
-    poll: Callable[[], Awaitable[None]]
-    loading: Callable[[], bool]  # requests wait for a load
-    timeline: Timeline
-    reporter: Reporter
-
-
 class KeepWarmRunner:
-    """Runs the section. `contexts`: what is asked of each model, kept up to date here."""
+    """Loads and renews the models of the section."""
 
-    def __init__(
-        self,
-        section: KeepWarm,
-        client: ControlClient,
-        acts: ActionMetrics,
-        contexts: LoadOptions,
-        aliases: SharedBlobs,
-        around: Surroundings,
-    ) -> None:
-        self._client, self._acts, self._contexts, self._around = client, acts, contexts, around
-        self._aliases = aliases
-        self._keeper = KeepWarmPlanner(section)
+    def __init__(self, section: KeepWarm, server: ControlledServer, metrics: ActionMetrics) -> None:
+        self._server, self._metrics, self._context = server, metrics, server.context
+        self._planner = KeepWarmPlanner(section)
         self._wake = asyncio.Event()
-        self._numbers = itertools.count(1)
+        self._ids = itertools.count(1)
         self._held: dict[str, HoldReason] = {}
-        self._told: set[str] = set()  # what a dry run has said already
-        self.take(section)
+        self._logged: set[str] = set()  # actions that a dry run has logged
+        self.apply_settings(section)
 
-    def take(self, section: KeepWarm) -> None:
-        """Take a section, the first one or that of a reload."""
-        self._keeper.section = section
-        self._told = set()
+    def apply_settings(self, section: KeepWarm) -> None:
+        """Put a section in force: the first one, or that of a reload."""
+        self._planner.section = section
+        self._logged = set()
         for warm in section.models:
-            self._around.reporter.expect(warm.model)
-            self._acts.init_keep_warm(warm.model)
+            self._context.reporter.expect(warm.model)
+            self._metrics.init_keep_warm(warm.model)
         self._wake.set()
 
-    def saw(self, events: tuple[Event, ...], view: View) -> None:
-        """Take what a poll showed."""
+    def on_change(self, events: tuple[Event, ...], view: View) -> None:
+        """Record what a poll or another fact showed, and take a turn."""
         resident = [state.name for state in view.models if state.resident]
         for event in events:
             match event:
                 case Found(model=model) | Loaded(model=model):
-                    self._contexts.on_listed(model.name, model.context)
+                    self._server.options.on_listed(model.name, model.context)
                 case Unloaded():
-                    name, by = event.model.name, event.by
-                    at = event.not_after
-                    self._keeper.on_unloaded(name, event.reason, at=at, by=by, resident=resident)
+                    self._planner.on_unloaded(
+                        event.model.name,
+                        event.reason,
+                        at=event.not_after,
+                        by=event.by,
+                        resident=resident,
+                    )
                 case _:
                     pass
         self._wake.set()
 
     async def run(self) -> None:
-        """Keep models warm until cancelled. A defect costs one turn and is counted."""
+        """Keep models warm until cancelled. An internal error costs one turn."""
         while True:
             try:
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(INTERVAL):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -105,37 +81,40 @@ class KeepWarmRunner:
             try:
                 await self.turn()
             except Exception:
-                self._around.reporter.error()
-                logger.exception("Keep-warm failed in a way that was not foreseen")
+                self._context.reporter.error()
+                logger.exception("Unexpected error in keep-warm")
 
     async def turn(self) -> None:
-        """Decide once, and do it."""
-        if not self._keeper.section.models:
-            self._hold({})
+        """Decide once, and act."""
+        if not self._planner.section.models:
+            self._show_held({})
             return
         situation = self._situation()
         if situation is None:
             return
-        decision = self._keeper.decide(situation)
-        self._hold(decision.held)
+        decision = self._planner.decide(situation)
+        self._show_held(decision.held)
         match decision.action:
             case None:
                 return
-            case action if self._keeper.section.dry_run:
-                self._say(action)
+            case action if self._planner.section.dry_run:
+                self._log_dry_run(action)
                 return
             case LoadModel() as load:
                 await self._load(load)
             case RenewModel() as renewal:
                 await self._renew(renewal)
-        await self._around.poll()  # what was done is seen before anything else is decided
+        await self._context.poll()  # the next decision sees this action's result
 
     def _situation(self) -> Situation | None:
-        around = self._around
-        view, server, now = around.view(), around.server(), around.timeline.now()
+        view, server, now = (
+            self._context.view(),
+            self._context.server(),
+            self._context.timeline.now(),
+        )
         if not server.up or view.last_seen is None:
             return None
-        ours = {warm.model.lower(): warm.model for warm in self._keeper.section.models}
+        ours = {warm.model.lower(): warm.model for warm in self._planner.section.models}
         resident = {
             ours.get(state.name.lower(), state.name): ResidentModel(
                 0.0 if state.deadline is None else state.deadline - now
@@ -143,8 +122,8 @@ class KeepWarmRunner:
             for state in view.models
             if state.resident
         }
-        for name in ours.values():  # one that shares its runner is listed by another name
-            other = self._aliases.listed_name(name, resident)
+        for name in ours.values():  # a name that shares a runner is listed under another one
+            other = self._server.blobs.listed_name(name, resident)
             if other is not None:
                 resident.setdefault(name, resident[other])
         installed = None
@@ -153,25 +132,25 @@ class KeepWarmRunner:
             installed = frozenset(ours.get(name.lower(), name) for name in names)
         return Situation(
             now,
-            around.timeline.wall(now),
+            self._context.timeline.wall(now),
             resident,
-            loading=around.loading(),
+            loading=self._context.is_loading(),
             installed=installed,
         )
 
-    def _hold(self, held: dict[str, HoldReason]) -> None:
-        """Show who is held back; log it when it changes."""
+    def _show_held(self, held: dict[str, HoldReason]) -> None:
+        """Show which models are held back, and log each change."""
         for model, why in held.items():
             if self._held.get(model) is not why:
                 logger.info("Model is not warmed now", extra={"model": model, "why": why.value})
         self._held = held
-        self._acts.show_held({model: why.value for model, why in held.items()})
+        self._metrics.show_held({model: why.value for model, why in held.items()})
 
-    def _say(self, action: LoadModel | RenewModel) -> None:
+    def _log_dry_run(self, action: LoadModel | RenewModel) -> None:
         warm = action.warm
-        what = f"{type(action).__name__} {warm.model}"
-        if what not in self._told:
-            self._told.add(what)
+        key = f"{type(action).__name__} {warm.model}"
+        if key not in self._logged:
+            self._logged.add(key)
             values = {"model": warm.model, "keep_alive": render(warm.keep_alive)}
             if isinstance(action, LoadModel):
                 logger.info("Dry run: model would be loaded", extra=values)
@@ -179,64 +158,54 @@ class KeepWarmRunner:
                 logger.info("Dry run: keep-alive would be renewed", extra=values)
 
     async def _load(self, action: LoadModel) -> None:
-        warm, around = action.warm, self._around
-        options = self._contexts.for_load(warm.model, warm.num_ctx)
+        warm, timeline = action.warm, self._context.timeline
+        options = self._server.options.for_load(warm.model, warm.num_ctx)
         try:
-            there = [model.name for model in (await self._client.ps()).models]
-            await self._aliases.resolve((name, 0) for name in (*there, warm.model))
-            if self._aliases.listed_name(warm.model, there) is not None:
-                return  # somebody was faster than the last poll
-            began = around.timeline.now()
-            self._keeper.on_action_start(action, at=began)
-            with self._witnessed(warm, options.get("num_ctx")):
-                await self._client.preload(
+            if await self._server.listed_name(warm.model) is not None:
+                return  # a client loaded it since the last poll
+            began = timeline.now()
+            self._planner.on_action_start(action, at=began)
+            with self._as_request(warm, options.get("num_ctx")):
+                await self._server.client.preload(
                     warm.model,
-                    patience=self._keeper.section.load_timeout,
+                    patience=self._planner.section.load_timeout,
                     keep_alive=warm.keep_alive,
                     options=options,
                 )
-            around.reporter.own_use(warm.model, around.timeline.now())
+            self._context.reporter.own_use(warm.model, timeline.now())
         except OllamaExporterError as err:
             self._fail(action, err)
             return
-        self._acts.on_load(warm.model)
-        values = {"model": warm.model, "seconds": round(around.timeline.now() - began, 3)}
+        self._metrics.on_load(warm.model)
+        values = {"model": warm.model, "seconds": round(timeline.now() - began, 3)}
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     @contextmanager
-    def _witnessed(self, warm: WarmModel, num_ctx: int | None) -> Iterator[None]:
-        """Have a load known as the request that it is: whom it drives out was evicted by it."""
-        around, number = self._around, ("keep-warm", next(self._numbers))
-        keep_alive = warm.keep_alive
-        started = RequestStarted(around.timeline.now(), number, warm.model, keep_alive, num_ctx)
-        around.reporter.fact(started)
+    def _as_request(self, warm: WarmModel, num_ctx: int | None) -> Iterator[None]:
+        """Report a load as a request: it is the reason of the evictions that it causes."""
+        timeline, fact = self._context.timeline, self._context.reporter.fact
+        request_id = ("keep-warm", next(self._ids))
+        fact(RequestStarted(timeline.now(), request_id, warm.model, warm.keep_alive, num_ctx))
         try:
             yield
-            around.reporter.fact(RequestAnswered(around.timeline.now(), number))
+            fact(RequestAnswered(timeline.now(), request_id))
         finally:
-            around.reporter.fact(RequestEnded(around.timeline.now(), number))
+            fact(RequestEnded(timeline.now(), request_id))
 
     async def _renew(self, action: RenewModel) -> None:
-        warm, around = action.warm, self._around
-        self._keeper.on_action_start(action, at=around.timeline.now())
-        around.reporter.own_use(warm.model, around.timeline.now())
+        warm = action.warm
+        self._planner.on_action_start(action, at=self._context.timeline.now())
         try:
-            there = [model.name for model in (await self._client.ps()).models]
-            renewal = await renew.renew(
-                self._client,
-                self._aliases.listed_name(warm.model, there) or warm.model,
-                warm.keep_alive,
-                options=lambda context: self._contexts.for_resident(warm.model, context),
-            )
+            renewal = await self._server.renew(warm.model, warm.keep_alive)
         except OllamaExporterError as err:
             self._fail(action, err)
             return
         if renewal.outcome is RenewalOutcome.SET:
-            self._acts.on_renewal(warm.model, KEEP_WARM)
+            self._metrics.on_renewal(warm.model, KEEP_WARM)
         values = {"model": warm.model, "outcome": renewal.outcome.value}
         logger.info("Keep-alive renewed", extra={**values, "keep_alive": render(warm.keep_alive)})
 
     def _fail(self, action: LoadModel | RenewModel, err: OllamaExporterError) -> None:
-        self._keeper.on_action_failed(action, at=self._around.timeline.now())
-        self._acts.on_failure(action.warm.model)
+        self._planner.on_action_failed(action, at=self._context.timeline.now())
+        self._metrics.on_failure(action.warm.model)
         logger.warning("Warm-up failed", extra={"model": action.warm.model, "err": str(err)})

@@ -30,7 +30,7 @@ class Cockpit:
         acts, self._registry = ActionMetrics(ModelLabels(10)), CollectorRegistry()
         self._registry.register(acts)
         self.pilot = AutopilotRunner(acts, self._current, Reporter())
-        self.pilot.take(section)
+        self.pilot.apply_settings(section)
 
     def _current(self) -> Iterator[tuple[str, Given]]:
         yield from self.advice.items()
@@ -46,8 +46,8 @@ class Cockpit:
 def test_the_advice_is_followed_within_its_limits(advised: float, given: float) -> None:
     it = Cockpit(Autopilot(min=60.0, max=7200.0))
     it.advice["a:latest"] = Given(advised, 50)
-    it.pilot.look()
-    assert it.pilot.given("a:latest") == given
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") == given
     samples = it.samples()
     assert samples["ollama_autopilot_keep_alive_seconds", "model=a:latest"] == given
     assert samples["ollama_autopilot_changes_total", "model=a:latest"] == 1
@@ -56,8 +56,8 @@ def test_the_advice_is_followed_within_its_limits(advised: float, given: float) 
 def test_it_may_pin_if_the_operator_lets_it() -> None:
     it = Cockpit(Autopilot(max=math.inf))
     it.advice["a:latest"] = Given(math.inf, 50)
-    it.pilot.look()
-    assert it.pilot.given("a:latest") == math.inf
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") == math.inf
 
 
 def test_each_change_is_said_with_what_was_before(caplog: pytest.LogCaptureFixture) -> None:
@@ -65,9 +65,9 @@ def test_each_change_is_said_with_what_was_before(caplog: pytest.LogCaptureFixtu
     it.advice["a:latest"] = Given(600.0, 50)
     with caplog.at_level("INFO", "ollama_exporter"):
         for _ in range(3):
-            it.pilot.look()
+            it.pilot.follow_advice()
         it.advice["a:latest"] = Given(1200.0, 60)
-        it.pilot.look()
+        it.pilot.follow_advice()
     values = [vars(record) for record in caplog.records]
     assert [(v["before"], v["keep_alive"], v["gaps"]) for v in values] == [
         ("none", "10m0s", 50),
@@ -79,15 +79,15 @@ def test_each_change_is_said_with_what_was_before(caplog: pytest.LogCaptureFixtu
 def test_thin_advice_and_other_models_are_left() -> None:
     it = Cockpit(Autopilot(models=("a*",), least_gaps=20))
     it.advice = {"a:latest": Given(600.0, 19), "b:latest": Given(600.0, 500)}
-    it.pilot.look()
-    assert (it.pilot.given("a:latest"), it.pilot.given("b:latest")) == (None, None)
+    it.pilot.follow_advice()
+    assert (it.pilot.value("a:latest"), it.pilot.value("b:latest")) == (None, None)
 
 
 def test_off_it_gives_nothing_and_forgets() -> None:
     it = Cockpit(Autopilot())
     it.advice["a:latest"] = Given(600.0, 50)
-    it.pilot.look()
-    it.pilot.take(None)
-    it.pilot.look()
-    assert it.pilot.given("a:latest") is None
+    it.pilot.follow_advice()
+    it.pilot.apply_settings(None)
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") is None
     assert ("ollama_autopilot_keep_alive_seconds", "model=a:latest") not in it.samples()

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server that the exporter acts on, and what the actions share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from ollama_exporter.actions import renew
+from ollama_exporter.actions.load_options import LoadOptions
+from ollama_exporter.actions.renew import Renewal, RenewalOutcome, RenewClient
+from ollama_exporter.actions.shared_blobs import BlobResolver, SharedBlobs
+from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.clock import Timeline
+from ollama_exporter.metrics.collectors.server_collector import ServerState
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.events import View
+
+MAX_LOCKS: Final = 1024
+
+
+class ActionClient(RenewClient, BlobResolver, Protocol):
+    """The requests that keep-warm and the defaults send."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionContext:
+    """What the actions know of the server, and where they report."""
+
+    view: Callable[[], View]
+    server: Callable[[], ServerState]
+    poll: Callable[[], Awaitable[None]]
+    is_loading: Callable[[], bool]  # requests wait for a load
+    timeline: Timeline
+    reporter: Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledServer:
+    """A client of the server, and what is known of its models.
+
+    Renewals of one runner wait for each other: between the look and the change of one, another
+    could set a longer keep-alive, which the first would shorten.
+    """
+
+    client: ActionClient
+    blobs: SharedBlobs
+    options: LoadOptions
+    context: ActionContext
+    _locks: BoundedDict[str, asyncio.Lock] = field(default_factory=lambda: BoundedDict(MAX_LOCKS))
+
+    async def listed_name(self, model: str) -> str | None:
+        """Return the name under which a model's runner is listed now; None: it is not resident."""
+        names = [each.name for each in (await self.client.ps()).models]
+        await self.blobs.resolve((name, 0) for name in (*names, model))
+        return self.blobs.listed_name(model, names)
+
+    async def renew(self, model: str, keep_alive: float) -> Renewal:
+        """Give a resident model a keep-alive, in seconds, unless it has a longer one."""
+        listed = await self.listed_name(model)
+        if listed is None:
+            return Renewal(RenewalOutcome.ABSENT)
+        if listed not in self._locks:
+            self._locks[listed] = asyncio.Lock()
+
+        def options(context: int) -> Mapping[str, Any]:
+            return self.options.for_resident(model, context)
+
+        async with self._locks[listed]:
+            self.context.reporter.own_use(model, self.context.timeline.now())
+            return await renew.renew(self.client, listed, keep_alive, options=options)
