@@ -20,6 +20,12 @@ from ollama_exporter.web.app import Parts, application
 from tests.support.paths import ROOT
 
 README: Final = ROOT / "README.md"
+USAGE: Final = ROOT / "docs" / "usage.md"
+WIDTH: Final = 120  # columns of a line, so that a diff can be read
+GENERATED: Final = (
+    "docs/metrics.md",
+    "docs/configuration.md",
+)  # their rows are as long as they are
 PLACES: Final = (
     "*.md",
     "docs/**/*.md",
@@ -36,6 +42,9 @@ HEADING: Final = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL: Final = ("sh", "console", "bash")
 VARIABLE: Final = re.compile(r"(?<!_)OLLAMA_EXPORTER_[A-Z_]*[A-Z]")
+CODE: Final = re.compile(
+    r"\b(?:[a-z_]+/)*[a-z_]+\.py\b|\b(?:[a-z_]+/){1,3}(?=[\s`,.;:|]|$)", re.MULTILINE
+)
 METRIC: Final = re.compile(r"\bollama_(?!exporter\b)[a-z_]+[a-z]\b(?!\.)")
 
 
@@ -139,6 +148,34 @@ def test_every_variable_named_belongs_to_a_flag(page: Path) -> None:
     assert named <= real
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in GENERATED], ids=name)
+def test_every_line_can_be_read_in_a_diff(page: Path) -> None:
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+    wide = [f"{number}: {line[:60]}" for number, line in lines if len(line) > WIDTH]
+    assert wide == []
+
+
+def _exists(path: str) -> bool:
+    """Return whether a path is there, seen from the root or from any folder of the package."""
+    return (ROOT / path).exists() or any((ROOT / "ollama_exporter").rglob(path.rstrip("/")))
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "CONTRIBUTING.md", ROOT / "docs/architecture.md"], ids=name
+)
+def test_every_file_and_folder_that_explains_the_code_exists(page: Path) -> None:
+    named = set(CODE.findall(page.read_text(encoding="utf-8")))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not _exists(path)] == []
+
+
+def test_every_page_is_listed() -> None:
+    index = ROOT / "docs" / "index.md"
+    listed = set(LINK.findall(index.read_text(encoding="utf-8")))
+    pages = {page.name for page in index.parent.glob("*.md")} - {index.name}
+    assert pages - listed == set()
+
+
 def test_every_metric_named_in_the_readme_exists() -> None:
     found = METRIC.findall(README.read_text(encoding="utf-8"))
     named = {name.removesuffix("_bucket") for name in found}
@@ -146,7 +183,7 @@ def test_every_metric_named_in_the_readme_exists() -> None:
     assert named <= set(FAMILIES)
 
 
-def test_the_readme_lists_every_path_that_is_served() -> None:
+def test_the_page_on_usage_lists_every_path_that_is_served() -> None:
     app = application(
         Parts(
             registry=CollectorRegistry(),
@@ -159,7 +196,7 @@ def test_the_readme_lists_every_path_that_is_served() -> None:
         )
     )
     served = {route.path for route in app.routes if isinstance(route, Route)}
-    listed = set(re.findall(r"^\| `(/[^`]*)` \|", README.read_text("utf-8"), re.MULTILINE))
+    listed = set(re.findall(r"^\| `(/[^`]*)` \|", USAGE.read_text("utf-8"), re.MULTILINE))
     assert listed == served
 
 
@@ -167,8 +204,8 @@ async def _nothing() -> None:
     pass
 
 
-def test_the_readme_names_every_command() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_page_on_usage_names_every_command() -> None:
+    text = USAGE.read_text(encoding="utf-8")
     assert [command for command in COMMANDS if f"`{command}`" not in text] == []
 
 

@@ -123,8 +123,8 @@ async def an_expected_model_is_absent_until_it_is_loaded(it: Scene) -> None:
     alert = await it.told.until(name, "firing", **labels)
     assert alert.labels["severity"] == "critical"
     assert alert.text == (
-        f"mistral:latest is expected on {it.exporter.address} and is not loaded; it has not been "
-        "since the exporter started. The next request to it waits for a load."
+        f"mistral:latest is expected on {it.exporter.address} but is not loaded. It has not been "
+        "loaded since the exporter started. The next request waits for a load."
     )
     await it.ask("mistral")
     await it.told.until(name, "resolved", **labels)
@@ -167,9 +167,10 @@ async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
         alert = await it.told.until("OllamaLoadStuck", "firing", model="llama3.2:latest")
         assert alert.labels["severity"] == "critical"
         assert re.fullmatch(
-            rf"1 request waits for llama3\.2:latest on {it.exporter.address}, the oldest for "
-            r"\d+\.\d+s, and no model has been loaded for five minutes, while Ollama answers "
-            r"polls\. Loads of all models queue behind it; resident: qwen2\.5:7b\.",
+            rf"1 request has been waiting for llama3\.2:latest on {it.exporter.address}, the "
+            r"oldest for \d+\.\d+s\. No model has been loaded for five minutes, although "
+            r"Ollama answers polls\. All other loads queue behind this one\. "
+            r"Resident: qwen2\.5:7b\.",
             alert.text,
         )
         await it.ask("qwen2.5:7b", prompt="", keep_alive=0)  # as the runbook says: ollama stop
