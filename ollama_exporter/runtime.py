@@ -152,7 +152,7 @@ class Exporter:
         self._tracker = Tracker(window=window)
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
         sinks = Sinks(
-            on_poll=[advice.polled],
+            on_poll=[advice.on_poll],
             on_event=[
                 instruments.lifecycle.on_event,
                 lambda event: log_event(event, timeline),
@@ -168,7 +168,7 @@ class Exporter:
             jitter=random.random,
         )
         reporter = Reporter(
-            fact=poller.tell,
+            fact=poller.on_fact,
             error=instruments.exporter.errors.inc,
             own_use=advice.gaps.touched,
             expect=instruments.lifecycle.meet,
@@ -178,17 +178,16 @@ class Exporter:
             self._client,
             reporter=reporter,
             timeline=timeline,
-            up=lambda: poller.state.up,
-            runners_at_work=lambda: runners_at_work(poller.view),
+            up=poller.is_up,
+            runners_at_work=lambda: runners_at_work(poller.published().view),
         )
-        residence = PolledResidence(lambda: poller.view, lambda: poller.state)
+        residence = PolledResidence(poller.published)
         in_flight = InFlight(residence, advice.gaps, cold=settings.proxy_cold_threshold)
         self.actor = Actor(
             settings,
             instruments.acts,
             ActionContext(
-                view=lambda: poller.view,
-                server=lambda: poller.state,
+                published=poller.published,
                 poll=poller.poll,
                 is_loading=in_flight.loading,
                 timeline=timeline,
@@ -219,8 +218,7 @@ class Exporter:
         self._registry = build(
             instruments,
             timeline,
-            view=lambda: poller.view,
-            server=lambda: poller.state,
+            poller.published,
             expected=lambda: self.current.expected(timeline.wall(timeline.now())),
             requests=recorder,
             advice=advice.rows,
@@ -248,9 +246,7 @@ class Exporter:
         return Parts(
             registry=self._registry,
             refresh=self._poller.refresh,
-            facts=lambda: facts_of(
-                self.current.settings.ollama_url, self._poller.state, self._poller.view
-            ),
+            facts=lambda: facts_of(self.current.settings.ollama_url, self._poller.published()),
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
@@ -289,7 +285,7 @@ class Exporter:
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )
         self._instruments.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
-        self._poller.plan_again()
+        self._poller.reschedule()
         logger.info("Configuration reloaded")
 
     def reload_logged(self) -> None:

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -19,16 +19,14 @@ from dashboards.pictures.day import NO_MEMORY
 from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
-from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
-from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.registry import Instruments, build
-from ollama_exporter.poller.poller import Polled
-from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import Fact
+from ollama_exporter.residency.facts import Fact, PollFailed, Snapshot
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.in_flight import InFlight
@@ -97,13 +95,12 @@ class Virtual:
         self._instruments = made = Instruments.new(timeline, LogCounter())
         self._advising = LiveAdvice(made.idle, made.labels, made.loads.totals, blind=WINDOW)
         installed = tuple((name, m.file.size) for name, m in script.catalogue.manifests.items())
-        self._state = ServerState(version="0.33.0", installed=installed)
-        self._was_up = False
+        self._server = ServerState(version="0.33.0", installed=installed)
         self._view = self._tracker.view()
         self._ids, self._order = itertools.count(1), itertools.count()
         self._queue: list[tuple[float, int, _Do]] = []
         self._machine = Machine(self._done, script)
-        residence = PolledResidence(lambda: self._view, lambda: self._state)
+        residence = PolledResidence(self._now_published)
         self._recorder = Recorder(
             RequestInstruments(made.labels, made.loads, made.idle),
             InFlight(residence, self._advising.gaps),
@@ -113,8 +110,7 @@ class Virtual:
         self._registry = build(
             made,
             timeline,
-            view=lambda: self._view,
-            server=lambda: self._state,
+            self._now_published,
             expected=lambda: expected,
             runtime=False,
             requests=self._recorder,
@@ -153,6 +149,9 @@ class Virtual:
     def _at(self, moment: float, do: _Do) -> None:
         heapq.heappush(self._queue, (moment, next(self._order), do))
 
+    def _now_published(self) -> Published:
+        return Published(self._server, self._view)
+
     def _observe(self, fact: Fact) -> None:
         for event in self._tracker.observe(fact):
             self._instruments.lifecycle.on_event(event)
@@ -160,26 +159,15 @@ class Virtual:
 
     def _poll(self, seen: Seen) -> None:
         ended = seen.at + ANSWERING
+        poll: Snapshot | PollFailed
         if seen.models is None:
-            polled = Polled(seen.at, ended, error=TargetError(FailureReason.REFUSED, "down"))
+            poll = PollFailed(seen.at, ended, FailureReason.REFUSED)
         else:
-            models = tuple(map(_running, seen.models))
-            answer = PsAnswer(models, 200, seen.at, None, not self._was_up, b"")
-            polled = Polled(seen.at, ended, answer=answer)
-        self._was_up = seen.models is not None
-        self._observe(polled.fact())
-        self._advising.polled(polled)
-        failures = dict(self._state.failures)
-        if polled.error is not None:
-            failures[polled.error.reason] = failures.get(polled.error.reason, 0) + 1
-        self._state = replace(
-            self._state,
-            up=self._was_up,
-            polls=self._state.polls + 1,
-            failures=failures,
-            last_duration=ANSWERING,
-            last_success=ended if self._was_up else self._state.last_success,
-        )
+            models, new = tuple(map(_running, seen.models)), not self._server.up
+            poll = Snapshot(seen.at, ended, models, date=seen.at, new_connection=new)
+        self._observe(poll)
+        self._advising.on_poll(poll)
+        self._server = self._server.after(poll, at=ended)
 
     # -- a request -------------------------------------------------------------------------------
 

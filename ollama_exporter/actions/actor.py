@@ -63,7 +63,7 @@ class Actor:
     async def _resolve_names(self) -> None:
         """Resolve which names share a runner before requests for them arrive."""
         while True:
-            installed = self._context.server().installed
+            installed = self._context.published().server.installed
             if self.defaults.is_active and installed is not None:
                 await self._server.blobs.resolve(installed)
             self._settings_changed.clear()

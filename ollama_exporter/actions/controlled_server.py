@@ -12,9 +12,8 @@ from ollama_exporter.actions.renew import Renewal, RenewalOutcome, RenewClient
 from ollama_exporter.actions.shared_blobs import BlobResolver, SharedBlobs
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.clock import Timeline
-from ollama_exporter.metrics.collectors.server_collector import ServerState
+from ollama_exporter.poller.published import Published
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.events import View
 
 MAX_LOCKS: Final = 1024
 
@@ -30,8 +29,7 @@ class ActionClient(RenewClient, BlobResolver, Protocol):
 class ActionContext:
     """What the actions know of the server, and where they report."""
 
-    view: Callable[[], View]
-    server: Callable[[], ServerState]
+    published: Callable[[], Published]
     poll: Callable[[], Awaitable[None]]
     is_loading: Callable[[], bool]  # requests wait for a load
     timeline: Timeline

@@ -18,7 +18,7 @@ from ollama_exporter.advice.keep_alive_advice import (
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
-from ollama_exporter.poller.poller import Polled
+from ollama_exporter.poller.poller import Poll
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.saved_state import Habit, Saved
 
@@ -43,9 +43,8 @@ class LiveAdvice:
         self._memory: dict[str, int] = {}
         self._advice: dict[str, tuple[tuple[float, float, int], Habits, Advice]] = {}
 
-    def polled(self, polled: Polled) -> None:
-        """Take a poll."""
-        poll = polled.fact()
+    def on_poll(self, poll: Poll, _: object = None) -> None:
+        """Process a poll."""
         if not isinstance(poll, Snapshot):
             return
         for model in poll.models:

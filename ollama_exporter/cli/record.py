@@ -4,7 +4,9 @@
 import asyncio
 import random
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.load import Settings
 from ollama_exporter.errors import StateError
 from ollama_exporter.host.machine import Machine
-from ollama_exporter.poller.poller import Polled, Poller, Sinks
-from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.poller.poller import Poll, Poller, Sinks
+from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
-from ollama_exporter.residency.facts import Fact, LogSaid, ProcessFact
+from ollama_exporter.residency.facts import Fact, LogSaid, PollFailed, ProcessFact
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker, window_for
 
@@ -76,25 +78,25 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
     failure: list[OSError] = []
     polls = 0
 
-    def write(what: Polled | ProcessFact | LogSaid) -> None:
-        nonlocal polls
+    def write(write_line: Callable[[], None]) -> None:
         try:
-            if isinstance(what, Polled):
-                polls += 1
-                _write(writer, what)
-            else:
-                writer.write_fact(what)
+            write_line()
         except OSError as err:
             failure.append(err)
             ended.set()
 
-    def tell(fact: Fact) -> None:
+    def on_poll(poll: Poll, answer: PsAnswer | None) -> None:
+        nonlocal polls
+        polls += 1
+        write(partial(_write_poll, writer, poll, answer))
+
+    def on_fact(fact: Fact) -> None:
         if isinstance(fact, ProcessFact | LogSaid):
-            write(fact)
-        poller.tell(fact)
+            write(partial(writer.write_fact, fact))
+        poller.on_fact(fact)
 
     timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
-    sinks = Sinks(on_poll=[write], on_event=[_say])
+    sinks = Sinks(on_poll=[on_poll], on_event=[_say])
     poller = Poller(
         client,
         Tracker(window=window_for(settings.poll_interval)),
@@ -106,9 +108,9 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
     machine = Machine(
         settings,
         client,
-        reporter=Reporter(fact=tell),
+        reporter=Reporter(fact=on_fact),
         timeline=timeline,
-        up=lambda: poller.state.up,
+        up=poller.is_up,
     )
     sinks.on_listing.append(machine.on_listing)
     sinks.on_installed.append(machine.on_installed)
@@ -129,20 +131,18 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
         raise failure[0]
 
 
-def _write(writer: RecordingWriter, poll: Polled) -> None:
-    if poll.error is not None:
-        reason = poll.error.reason
-        writer.write_failed_poll(started=poll.started, ended=poll.ended, reason=reason)
-    if poll.answer is None:
-        return
-    writer.write_poll(
-        started=poll.started,
-        ended=poll.ended,
-        body=poll.answer.body,
-        status=poll.answer.status,
-        date=poll.answer.date_header,
-        new_connection=poll.answer.new_connection,
-    )
+def _write_poll(writer: RecordingWriter, poll: Poll, answer: PsAnswer | None) -> None:
+    if isinstance(poll, PollFailed):
+        writer.write_failed_poll(started=poll.started, ended=poll.ended, reason=poll.reason)
+    elif answer is not None:
+        writer.write_poll(
+            started=poll.started,
+            ended=poll.ended,
+            body=answer.body,
+            status=answer.status,
+            date=answer.date_header,
+            new_connection=answer.new_connection,
+        )
 
 
 def _say(event: Event) -> None:

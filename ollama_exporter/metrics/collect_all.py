@@ -1,58 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One collector around all others: a raising one costs only itself, each is timed."""
+"""Runs all collectors for a scrape. Each is timed, and one that raises costs only itself."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.from_catalog import constant, empty
+from ollama_exporter.poller.published import Published
 
 logger = logging.getLogger(__name__)
 
 
-class Collector(Protocol):
-    """Yields families; `name` is the label of its own success."""
+class PlainCollector(Protocol):
+    """Yields families that it counts itself. `name` labels its own duration and success."""
 
     name: str
 
     def collect(self) -> Iterable[Metric]:
-        """Yield families."""
+        """Yield the families."""
+
+
+@runtime_checkable
+class PublishedCollector(Protocol):
+    """Yields families of what the poller published. `name`: likewise."""
+
+    name: str
+
+    def collect_published(self, published: Published) -> Iterable[Metric]:
+        """Yield the families."""
+
+
+Collector = PlainCollector | PublishedCollector
 
 
 class CollectAll:
-    """What the registry knows: collects each collector on its own.
+    """The one collector that the registry knows.
 
-    `besides`: the families that its collectors yield and the catalogue does not hold.
+    All families of a scrape are made from one published state. `besides`: families that the
+    collectors yield and that are not in the catalog.
     """
 
     def __init__(
         self,
         collectors: Sequence[Collector],
+        published: Callable[[], Published],
         *,
         clock: Callable[[], float],
         besides: Sequence[Metric] = (),
     ) -> None:
-        self._collectors = tuple(collectors)
+        self._collectors, self._published = tuple(collectors), published
         self._besides = tuple(besides)
         self._clock = clock
         self._failing: set[str] = set()
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the names, so that a filter by name finds them and a clash is noticed."""
+        """Yield the names, for filters by name and to detect duplicates."""
         yield from (empty(name) for name in FAMILIES)
         yield from self._besides
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families and how the collecting went."""
+        """Yield all families, and how long collecting took."""
+        published = self._published()
         begin = self._clock()
         took: list[tuple[tuple[str, ...], float]] = []
         success: list[tuple[tuple[str, ...], float]] = []
         for collector in self._collectors:
             started = self._clock()
-            families = self._try(collector)
+            families = self._try(collector, published)
             took.append(((collector.name,), self._clock() - started))
             success.append(((collector.name,), float(families is not None)))
             yield from families or ()
@@ -60,10 +77,13 @@ class CollectAll:
         yield constant("ollama_scrape_collector_success", success)
         yield constant("ollama_scrape_duration_seconds", [((), self._clock() - begin)])
 
-    def _try(self, collector: Collector) -> list[Metric] | None:
-        """Collect; log the transitions only."""
+    def _try(self, collector: Collector, published: Published) -> list[Metric] | None:
+        """Return the families; None: the collector failed. Logs transitions only."""
         try:
-            families = list(collector.collect())
+            if isinstance(collector, PublishedCollector):
+                families = list(collector.collect_published(published))
+            else:
+                families = list(collector.collect())
         except Exception:
             if collector.name not in self._failing:
                 self._failing.add(collector.name)

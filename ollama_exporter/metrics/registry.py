@@ -22,11 +22,11 @@ from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.collectors.machine_collector import BLIND, MachineCollector, Sight
 from ollama_exporter.metrics.collectors.residency_collector import ResidencyCollector
 from ollama_exporter.metrics.collectors.runner_collector import RunnerCollector
-from ollama_exporter.metrics.collectors.server_collector import ServerCollector, ServerState
+from ollama_exporter.metrics.collectors.server_collector import ServerCollector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
-from ollama_exporter.residency.events import View
+from ollama_exporter.poller.published import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,8 @@ class Instruments:
 def build(
     instruments: Instruments,
     timeline: Timeline,
+    published: Callable[[], Published],
     *,
-    view: Callable[[], View],
-    server: Callable[[], ServerState],
     expected: Callable[[], Sequence[str]] = tuple,
     requests: Collector | None = None,
     advice: Callable[[], Iterable[AdviceRow]] = tuple,
@@ -78,11 +77,11 @@ def build(
         instruments.lifecycle.meet(name)
     collectors: list[Collector] = [
         # Labels of its own: a large library on disk must not take those of resident models.
-        ServerCollector(server, ModelLabels(max_models)),
-        ResidencyCollector(view, lambda: server().up, timeline, labels, expected),
+        ServerCollector(ModelLabels(max_models)),
+        ResidencyCollector(timeline, labels, expected),
         instruments.lifecycle,
         requests or UnfilledCollector(),
-        MachineCollector(sight or BLIND, view, lambda: server().up, timeline, labels),
+        MachineCollector(sight or BLIND, timeline, labels),
         RunnerCollector(sight or BLIND, labels),
         instruments.idle,
         AdviceCollector(advice),
@@ -94,5 +93,5 @@ def build(
         collectors.append(library)
     besides = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
-    registry.register(CollectAll(collectors, clock=time.perf_counter, besides=besides))
+    registry.register(CollectAll(collectors, published, clock=time.perf_counter, besides=besides))
     return registry

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The poller: asks the server what is loaded and publishes what it learned."""
+"""The poller: polls the server and publishes what it learns."""

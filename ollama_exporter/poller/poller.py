@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Polls one server by the schedule and feeds the tracker. One poll at a time, always."""
+"""Polls one server by the schedule and feeds the tracker. Never two polls at a time."""
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, Protocol
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.metrics.collectors.server_collector import ServerState
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, View
@@ -19,52 +18,30 @@ from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
 
-FRESH: Final = 5.0  # a scrape is answered from a poll that is not older, seconds
-SCRAPE_WAIT: Final = 0.5  # longer no scrape waits for a poll
-VIEW_DELAY: Final = 0.05  # seconds between a request's fact and what a scrape shows of it
-INVENTORY_RETRY: Final = 15.0  # while the version is not known
-INVENTORY_INTERVAL: Final = 600.0  # between two looks at version and installed models
+FRESH: Final = 5.0  # seconds for which the last poll is good enough for a scrape
+SCRAPE_WAIT: Final = 0.5  # seconds that a scrape waits for a poll, at most
+PUBLISH_DELAY: Final = 0.05  # seconds until a scrape shows a request: requests come by the thousand
+INVENTORY_RETRY: Final = 15.0  # seconds between two requests for the inventory until one succeeds
+INVENTORY_INTERVAL: Final = 600.0  # and from then on: version and installed models rarely change
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
+Poll = Snapshot | PollFailed
 
 
 class PsClient(Protocol):
-    """What the poller needs of a client."""
+    """What the poller needs from a client."""
 
     async def ps(self) -> PsAnswer:
-        """Ask for the resident models."""
+        """Return the resident models."""
         ...
 
     async def version(self) -> str:
-        """Ask for the version."""
+        """Return the version."""
         ...
 
     async def tags(self) -> tuple[InstalledModel, ...]:
-        """Ask for the installed models."""
+        """Return the installed models."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Polled:
-    """One poll: either an answer or an error. Moments on the timeline."""
-
-    started: float
-    ended: float
-    answer: PsAnswer | None = None
-    error: TargetError | None = None
-
-    def fact(self) -> Snapshot | PollFailed:
-        """Return what the tracker is told of it."""
-        if self.answer is None:
-            reason = FailureReason.MALFORMED if self.error is None else self.error.reason
-            return PollFailed(self.started, self.ended, reason)
-        return Snapshot(
-            self.started,
-            self.ended,
-            self.answer.models,
-            date=self.answer.date,
-            new_connection=self.answer.new_connection,
-        )
 
 
 @dataclass(slots=True)
@@ -75,7 +52,8 @@ class Sinks:
     the other events are still delivered.
     """
 
-    on_poll: list[Callable[[Polled], None]] = field(default_factory=list)
+    on_poll: list[Callable[[Poll, PsAnswer | None], None]] = field(default_factory=list)
+    """Called with the fact and, unless the poll failed, with the answer that it was made from."""
     on_listing: list[Callable[[tuple[RunningModel, ...]], None]] = field(default_factory=list)
     on_installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     on_event: list[Callable[[Event], None]] = field(default_factory=list)
@@ -113,25 +91,30 @@ class Poller:
         self._failures = 0  # in a row
         self._last_started = timeline.now()
         self._last_ended: float | None = None
-        self._counts: Counter[FailureReason] = Counter()
         self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._inventory = asyncio.Event()
-        self._renewal: asyncio.TimerHandle | None = None
-        self.state = ServerState()
-        # Replaced whole after each fact: a scrape in a thread of its own never sees half a change.
-        self.view = tracker.view()
+        self._inventory_wanted = asyncio.Event()
+        self._publishing: asyncio.TimerHandle | None = None
+        self._published = Published(ServerState(), tracker.view())
+
+    def published(self) -> Published:
+        """Return what is known now. Safe to call from any thread."""
+        return self._published
+
+    def is_up(self) -> bool:
+        """Return whether the server answered the last poll."""
+        return self._published.server.up
 
     def restore(self, saved: Saved) -> None:
-        """Go on from the state of an earlier process."""
+        """Continue from the state of an earlier process."""
         self._tracker.restore(saved)
-        self.view = self._tracker.view()
+        self._publish()
 
     async def run(self) -> None:
         """Poll until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._take_inventory())
+                group.create_task(self._keep_inventory())
                 while True:
                     await self.poll()
                     await self._wait_until_due()
@@ -140,128 +123,121 @@ class Poller:
                 self._running.cancel()
 
     async def poll(self) -> None:
-        """Poll once; join the poll that is under way if there is one."""
+        """Poll once, or wait for the poll in progress."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._poll())
         await asyncio.shield(self._running)
 
     async def refresh(self) -> None:
-        """Make sure that a scrape sees a fresh poll, or has waited half a second for one."""
+        """Poll for a scrape unless the last poll is fresh. Wait half a second for it at most."""
         if self._last_ended is not None and self._timeline.now() - self._last_ended < FRESH:
             return
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._poll())
         await asyncio.wait([self._running], timeout=SCRAPE_WAIT)
 
-    def plan_again(self) -> None:
-        """Decide anew when to poll: the cadence was changed."""
+    def reschedule(self) -> None:
+        """Recompute when to poll next: the cadence may have changed."""
         self._wake.set()
 
-    def tell(self, fact: Fact) -> None:
-        """Take a fact of another source; it may bring the next poll forward, or settle a reason.
-
-        Requests come by the thousand: what they change of the view is shown a moment later.
-        """
+    def on_fact(self, fact: Fact) -> None:
+        """Process a fact from another source. It can settle reasons, or bring a poll forward."""
         before = self._tracker.asked
         events = self._observe(fact)
         asked = self._tracker.asked
         if events:
-            self._hand_on(events)
+            self._publish()
+            self._deliver(events)
             self._wake.set()
         elif asked is not None and asked != before and asked <= self._timeline.now():
-            self._renew()
+            self._publish()
             self._wake.set()
-        elif self._renewal is None:
-            self._renewal = asyncio.get_running_loop().call_later(VIEW_DELAY, self._show)
+        elif self._publishing is None:
+            loop = asyncio.get_running_loop()
+            self._publishing = loop.call_later(PUBLISH_DELAY, self._publish_requests)
 
     async def _poll(self) -> None:
         started = self._last_started = self._timeline.now()
+        answer: PsAnswer | None = None
+        error: TargetError | None = None
         try:
             answer = await self._client.ps()
         except TargetError as err:
-            polled = Polled(started, self._timeline.now(), error=err)
+            error = err
         except Exception as err:
-            # A defect of ours or of a library: the polls go on, or `ollama_up` would stand still.
+            # An internal error counts as a failed poll: the polls go on, and `ollama_up` is 0.
             self._sinks.errors()
-            logger.exception("Poll failed in a way that was not foreseen")
+            logger.exception("Unexpected error while polling")
             error = TargetError(FailureReason.MALFORMED, repr(err))
-            polled = Polled(started, self._timeline.now(), error=error)
+        fact: Poll
+        if answer is None:
+            reason = FailureReason.MALFORMED if error is None else error.reason
+            fact = PollFailed(started, self._timeline.now(), reason)
         else:
-            polled = Polled(started, self._timeline.now(), answer=answer)
-        # A scrape in its thread may fall between the two: up is said last, down is said first, so
-        # that it never finds the listing of before an outage under a server that is up.
-        if polled.answer is None:
-            self._note(polled)
-        self._digest(polled.fact())
-        if polled.answer is not None:
-            self._note(polled)
-        self._sinks.deliver(self._sinks.on_poll, polled)
-        if polled.answer is not None:
-            self._sinks.deliver(self._sinks.on_listing, polled.answer.models)
-        self._wake.set()  # a scrape's poll may show a deadline that lies before the poll planned
+            fact = Snapshot(
+                started,
+                self._timeline.now(),
+                answer.models,
+                date=answer.date,
+                new_connection=answer.new_connection,
+            )
+        events = self._observe(fact)
+        before, first = self._published.server, self._last_ended is None
+        self._last_ended = fact.ended
+        self._failures = 0 if error is None else self._failures + 1
+        self._publish(before.after(fact, at=self._timeline.wall(fact.ended)))
+        self._log_poll(fact, error, changed=first or before.up != (error is None))
+        if answer is not None and (answer.new_connection or not before.up):
+            self._inventory_wanted.set()
+        self._deliver(events)
+        self._sinks.deliver(self._sinks.on_poll, fact, answer)
+        if answer is not None:
+            self._sinks.deliver(self._sinks.on_listing, answer.models)
+        self._wake.set()  # a scrape's poll may show a deadline before the next scheduled poll
 
-    def _note(self, polled: Polled) -> None:
-        """Keep what `/metrics` says of the server; log transitions, never each poll."""
-        was_up, first = self.state.up, self._last_ended is None
-        up = polled.answer is not None
-        self._last_ended = polled.ended
-        self._failures = 0 if up else self._failures + 1
-        if polled.error is not None:
-            self._counts[polled.error.reason] += 1
-        self.state = replace(
-            self.state,
-            up=up,
-            polls=self.state.polls + 1,
-            failures=dict(self._counts),
-            last_duration=polled.ended - polled.started,
-            last_success=self._timeline.wall(polled.ended) if up else self.state.last_success,
-        )
-        logger.debug("Polled", extra={"up": up, "took": round(polled.ended - polled.started, 6)})
-        if polled.answer is not None and (polled.answer.new_connection or not was_up):
-            self._inventory.set()
-        if up and not was_up:
+    def _log_poll(self, poll: Poll, error: TargetError | None, *, changed: bool) -> None:
+        """Log transitions as they happen, and every poll at level debug only."""
+        took = round(poll.ended - poll.started, 6)
+        logger.debug("Polled", extra={"up": error is None, "took": took})
+        if changed and error is None:
             logger.info("Server answers")
-        elif polled.error is not None and (was_up or first):
-            values = {"reason": polled.error.reason.value, "err": polled.error.detail}
+        elif changed and error is not None:
+            values = {"reason": error.reason.value, "err": error.detail}
             logger.warning("Server does not answer", extra=values)
 
-    def _digest(self, fact: Fact) -> None:
-        """Feed the tracker with a poll and show what it made of it."""
-        self._hand_on(self._observe(fact))
-
-    def _hand_on(self, events: tuple[Event, ...]) -> None:
-        self._renew()
+    def _deliver(self, events: tuple[Event, ...]) -> None:
         for event in events:
             self._sinks.deliver(self._sinks.on_event, event)
-        self._sinks.deliver(self._sinks.on_change, events, self.view)
+        self._sinks.deliver(self._sinks.on_change, events, self._published.view)
 
     def _observe(self, fact: Fact) -> tuple[Event, ...]:
-        """Feed the tracker. A defect in it must not end the polls: it is counted and logged."""
+        """Feed the tracker. An error in it is counted and logged, and does not end the polls."""
         try:
             return self._tracker.observe(fact)
         except Exception:
             self._sinks.errors()
-            logger.exception("Fact could not be taken")
+            logger.exception("Tracker failed to process a fact")
             return ()
 
-    def _show(self) -> None:
-        asked = self.view.asked
-        self._renew()
-        if self.view.asked != asked:  # a request that waits is looked after in a while
-            self._wake.set()
+    def _publish(self, server: ServerState | None = None) -> None:
+        """Publish what the tracker knows and, after a poll, the server's state with it."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
+        self._published = Published(server or self._published.server, self._tracker.view())
 
-    def _renew(self) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
-        self.view = self._tracker.view()
+    def _publish_requests(self) -> None:
+        asked = self._published.view.asked
+        self._publish()
+        if self._published.view.asked != asked:  # a waiting request asks for a poll later
+            self._wake.set()
 
     async def _wait_until_due(self) -> None:
         jitter = self._jitter()
         while True:
             due = next_poll(
                 self._cadence(),
-                self.view,
+                self._published.view,
                 last_started=self._last_started,
                 failures=self._failures,
                 jitter=jitter,
@@ -275,29 +251,30 @@ class Poller:
             except TimeoutError:
                 return
 
-    async def _take_inventory(self) -> None:
-        """Ask for version and installed models: after each new connection, and rarely besides."""
+    async def _keep_inventory(self) -> None:
+        """Get version and installed models after each new connection, and every 10 minutes."""
         while True:
             try:
-                known = self.state.version is not None
+                known = self._published.server.version is not None
                 async with asyncio.timeout(INVENTORY_INTERVAL if known else INVENTORY_RETRY):
-                    await self._inventory.wait()
+                    await self._inventory_wanted.wait()
             except TimeoutError:
-                if not self.state.up:
+                if not self.is_up():
                     continue
-            self._inventory.clear()
+            self._inventory_wanted.clear()
             try:
                 version = await self._client.version()
                 installed = await self._client.tags()
             except TargetError as err:
-                logger.debug("Inventory failed", extra={"err": str(err)})
+                logger.debug("Failed to get version and installed models", extra={"err": str(err)})
                 continue
             except Exception:
                 self._sinks.errors()
-                logger.exception("Inventory failed in a way that was not foreseen")
+                logger.exception("Unexpected error while getting version and installed models")
                 continue
             self._sinks.deliver(self._sinks.on_installed, installed)
-            if version != self.state.version:
+            server = self._published.server
+            if version != server.version:
                 logger.info("Server version", extra={"version": version})
             sizes = tuple((model.name, model.size) for model in installed)
-            self.state = replace(self.state, version=version, installed=sizes)
+            self._publish(replace(server, version=version, installed=sizes))

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-from ollama_exporter.metrics.collectors.server_collector import ServerState
-from ollama_exporter.residency.events import View
+from ollama_exporter.poller.published import Published
 
 STYLE: Final = (
     ":root{color-scheme:light dark}"
@@ -17,9 +16,10 @@ STYLE: Final = (
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def facts_of(url: str, server: ServerState, view: View) -> dict[str, str]:
+def facts_of(url: str, published: Published) -> dict[str, str]:
     """Return what is known now, for the page."""
-    resident = [model.name for model in view.models if model.resident] if server.up else []
+    server, models = published.server, published.view.models
+    resident = [model.name for model in models if model.resident] if server.up else []
     return {
         "Server": url,
         "Answers": "yes" if server.up else "no",

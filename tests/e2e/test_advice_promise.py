@@ -15,10 +15,9 @@ import pytest
 
 from ollama_exporter.advice.report import Finding, report
 from ollama_exporter.advice.sources import from_text
-from ollama_exporter.poller.poller import Polled
-from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.offline_run import OfflineRun, rehearse
 from ollama_exporter.simulator.script import Ask, Script
@@ -131,7 +130,7 @@ def counted(played: OfflineRun, *, requests: bool) -> str:
                 RunningModel(m.name, m.digest, _never(m.expires_at), m.size, m.size_vram)
                 for m in listed[at]
             )
-            advising.polled(Polled(at, at, answer=PsAnswer(models, 200, None, None, False, b"")))  # noqa: FBT003 - the wire's
+            advising.on_poll(Snapshot(at, at, models))
         elif what == "ended":
             advising.gaps.finished(model, at, used=True)
         elif (gap := advising.gaps.started(model, at)) is not None:

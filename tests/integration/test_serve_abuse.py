@@ -157,20 +157,20 @@ def test_an_unforeseen_error_of_a_poll_is_an_outage_and_the_polls_go_on(
 
     async def check(poller: Poller, _clock: Clock) -> None:
         await until(lambda: len(fake.asked) == 2)
-        assert not poller.state.up
-        assert poller.state.failures[FailureReason.MALFORMED] >= 1
+        assert not poller.is_up()
+        assert poller.published().server.failures[FailureReason.MALFORMED] >= 1
         fake.failure = None
-        await until(lambda: poller.state.up)
+        await until(poller.is_up)
 
     asyncio.run(polling(fake, Sinks(errors=lambda: errors.append(1)), check, 0.05))
     assert errors
-    assert "not foreseen" in caplog.text
+    assert "Unexpected error while polling" in caplog.text
 
 
 def test_a_raising_sink_of_polls_does_not_end_them() -> None:
     fake, errors = Server(), list[int]()
 
-    def full(_polled: object) -> None:
+    def full(_poll: object, _answer: object) -> None:
         raise OSError(28, "disk full")
 
     async def check(_poller: Poller, _clock: Clock) -> None:
@@ -185,7 +185,7 @@ def test_a_deadline_that_a_scrape_shows_is_polled_around() -> None:
     fake = Server()
 
     async def check(poller: Poller, clock: Clock) -> None:
-        await until(lambda: poller.state.up)
+        await until(poller.is_up)
         clock.ahead += 6  # the poll of the start is stale now, the next is 3594 s away
         deadline = clock() + 1.1
         fake.listing = (RunningModel("a:latest", "d" * 64, deadline),)
@@ -210,9 +210,9 @@ def test_a_changed_cadence_holds_at_once() -> None:
             jitter=lambda: 0.0,
         )
         task = asyncio.create_task(poller.run())
-        await until(lambda: poller.state.up)
+        await until(poller.is_up)
         cadence[0] = 0.02
-        poller.plan_again()
+        poller.reschedule()
         await until(lambda: len(fake.asked) > 3)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -11,8 +11,8 @@ from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.collectors.machine_collector import Sight
-from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.registry import Instruments, build
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.residency.events import View
 from tests.support.timelines import GivenTimeline
 
@@ -41,7 +41,8 @@ def metered(
     runtime: bool = False,
 ) -> Metered:
     """Build them."""
-    timeline, state = timeline or GivenTimeline(), server or ServerState(up=True)
+    timeline = timeline or GivenTimeline()
+    published = Published(server or ServerState(up=True), view)
     instruments = Instruments.new(timeline, LogCounter(), max_models=max_models)
     advice = LiveAdvice(
         instruments.idle, instruments.labels, loads or instruments.loads.totals, blind=blind
@@ -49,8 +50,7 @@ def metered(
     registry = build(
         instruments,
         timeline,
-        view=lambda: view,
-        server=lambda: state,
+        lambda: published,
         expected=lambda: expected,
         advice=advice.rows,
         sight=sight,

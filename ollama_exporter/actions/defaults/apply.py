@@ -80,7 +80,9 @@ class DefaultsApplier:
         name = self._name(model)
         in_flight = self._in_flight.asked(name)
         context = next((fields.num_ctx for fields in in_flight if fields.num_ctx), None)
-        resident = {m.name: m.resident[-1] for m in self._context.view().models if m.resident}
+        resident = {
+            m.name: m.resident[-1] for m in self._context.published().view.models if m.resident
+        }
         blobs = self._server.blobs
         listed = blobs.listed_name(name, resident)
         if listed is not None:

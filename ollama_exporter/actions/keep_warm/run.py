@@ -107,19 +107,15 @@ class KeepWarmRunner:
         await self._context.poll()  # the next decision sees this action's result
 
     def _situation(self) -> Situation | None:
-        view, server, now = (
-            self._context.view(),
-            self._context.server(),
-            self._context.timeline.now(),
-        )
-        if not server.up or view.last_seen is None:
+        published, now = self._context.published(), self._context.timeline.now()
+        if not published.is_listed:
             return None
         ours = {warm.model.lower(): warm.model for warm in self._planner.section.models}
         resident = {
             ours.get(state.name.lower(), state.name): ResidentModel(
                 0.0 if state.deadline is None else state.deadline - now
             )
-            for state in view.models
+            for state in published.view.models
             if state.resident
         }
         for name in ours.values():  # a name that shares a runner is listed under another one
@@ -127,8 +123,8 @@ class KeepWarmRunner:
             if other is not None:
                 resident.setdefault(name, resident[other])
         installed = None
-        if server.installed is not None:
-            names = (name for name, _ in server.installed)
+        if published.server.installed is not None:
+            names = (name for name, _ in published.server.installed)
             installed = frozenset(ours.get(name.lower(), name) for name in names)
         return Situation(
             now,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section This machine: processes as the tracker knows them, what they use, lines of the log."""
+"""Section This machine: runner processes, their use of memory and CPU, lines of the log."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client.metrics_core import Metric
@@ -10,33 +10,34 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight
 from ollama_exporter.metrics.from_catalog import Samples, constant
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.poller.published import Published
 from ollama_exporter.residency.events import View
 
 
-class Used(Protocol):
-    """What a process has used."""
+class ProcessUsage(Protocol):
+    """Resource use of a process."""
 
     @property
     def resident(self) -> int:
-        """Bytes of memory now."""
+        """Resident memory now, bytes."""
         ...
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU since its birth."""
+        """CPU time since the process started, seconds."""
         ...
 
 
 class Sight(Protocol):
-    """What this machine shows beside the tracker's facts."""
+    """What this machine shows besides the facts that the tracker gets."""
 
     @property
     def log_lines(self) -> Mapping[str, int] | None:
-        """Lines of the log by level; None: it is not followed."""
+        """Lines of the log by level; None: no log is followed."""
         ...
 
-    def usage(self, pid: int) -> Used | None:
-        """Return what a runner has used; None: it is gone, or not seen."""
+    def usage(self, pid: int) -> ProcessUsage | None:
+        """Return what a runner uses; None: it exited or is not visible."""
         ...
 
     def runners(self) -> Iterable[RunnerSight]:
@@ -49,12 +50,12 @@ class Sight(Protocol):
 
 
 class Blind:
-    """Nothing of this machine is looked at."""
+    """This machine is not watched."""
 
     log_lines: Mapping[str, int] | None = None
 
-    def usage(self, pid: int) -> Used | None:  # noqa: ARG002 - the protocol's
-        """See nothing."""
+    def usage(self, pid: int) -> ProcessUsage | None:  # noqa: ARG002 - the protocol's
+        """Return None."""
         return None
 
     def runners(self) -> Iterable[RunnerSight]:
@@ -70,26 +71,21 @@ BLIND: Final = Blind()
 
 
 class MachineCollector:
-    """Families without samples where nothing is seen."""
+    """The families have no samples if processes or log are not visible."""
 
     name = "machine"
 
-    def __init__(
-        self,
-        sight: Sight,
-        view: Callable[[], View],
-        up: Callable[[], bool],
-        timeline: Timeline,
-        labels: ModelLabels,
-    ) -> None:
-        self._sight, self._view, self._up, self._timeline = sight, view, up, timeline
-        self._labels = labels
-        self._births: dict[float, float] = {}  # on the wall, read once: `changes()` counts each one
+    def __init__(self, sight: Sight, timeline: Timeline, labels: ModelLabels) -> None:
+        self._sight, self._timeline, self._labels = sight, timeline, labels
+        # Wall-clock times, converted once: a corrected clock must not look like a new process.
+        self._births: dict[float, float] = {}
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families of one view."""
-        view = self._view()
-        yield constant("ollama_model_runner_up", self._runner_up(view) if self._up() else [])
+    def collect_published(self, published: Published) -> Iterator[Metric]:
+        """Yield the families."""
+        view = published.view
+        yield constant(
+            "ollama_model_runner_up", self._runner_up(view) if published.server.up else []
+        )
         started = self._loading(view)
         yield constant("ollama_model_loading", self._is_loading(view, started))
         born = view.server_started
@@ -105,11 +101,11 @@ class MachineCollector:
         lines = self._sight.log_lines
         counts = () if lines is None else sorted(lines.items())
         yield constant("ollama_log_lines_total", [((level,), float(n)) for level, n in counts])
-        told = [] if lines is None else [((), float(view.contradictions))]
-        yield constant("ollama_log_contradictions_total", told)
+        contradictions = [] if lines is None else [((), float(view.contradictions))]
+        yield constant("ollama_log_contradictions_total", contradictions)
 
     def _runner_up(self, view: View) -> Samples:
-        """Return 0 for a label if any of its models is listed without its process."""
+        """Return 0 for a label if the runner of any of its models exited while listed."""
         values: dict[str, float] = {}
         for state in view.models:
             if state.runner_up is not None:
@@ -118,7 +114,7 @@ class MachineCollector:
         return [((label,), value) for label, value in values.items()]
 
     def _loading(self, view: View) -> dict[str, float]:
-        """Return the oldest load under way of each label."""
+        """Return the oldest load in progress of each label."""
         started: dict[str, float] = {}
         for state in view.models:
             if state.loading_since is not None:
@@ -127,7 +123,7 @@ class MachineCollector:
         return started
 
     def _is_loading(self, view: View, started: Mapping[str, float]) -> Samples:
-        """Return 0 as well for what is not being loaded, as long as the server can be seen."""
+        """Return 1 for each label that is loading; and 0 for others if the server is visible."""
         if view.server_started is None and not started:
             return []
         known = {self._labels.label(state.name) for state in view.models}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residency: the tracker's state as families, made anew at each scrape.
+"""Section Residency: the published state as families, rebuilt for each scrape.
 
-Nothing is kept between scrapes, so a model that left cannot linger, and during an outage nothing
-claims that a model is loaded.
+Nothing is kept between scrapes. So a model that left memory has no stale series, and no model looks
+loaded while the server is down.
 """
 
 import math
@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import Metric
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency.events import ModelState, View
+from ollama_exporter.residency.events import ModelState
 
 DIGEST_CHARACTERS: Final = 12
 LONGEST_DETAIL: Final = 64
@@ -24,27 +25,19 @@ Samples = list[tuple[tuple[str, ...], float]]
 
 
 class ResidencyCollector:
-    """Section Residency of the catalogue, and the pending unloads."""
+    """All families of the section, and the pending unloads."""
 
     name = "residency"
 
     def __init__(
-        self,
-        view: Callable[[], View],
-        up: Callable[[], bool],
-        timeline: Timeline,
-        labels: ModelLabels,
-        expected: Callable[[], Sequence[str]],
+        self, timeline: Timeline, labels: ModelLabels, expected: Callable[[], Sequence[str]]
     ) -> None:
-        self._view, self._up, self._timeline = view, up, timeline
-        self._labels = labels
-        self._expected = expected
+        self._timeline, self._labels, self._expected = timeline, labels, expected
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families of one view."""
-        view = self._view()
-        listed = self._up() and view.last_seen is not None
-        groups = self._grouped(view.models) if listed else []
+    def collect_published(self, published: Published) -> Iterator[Metric]:
+        """Yield the families."""
+        view = published.view
+        groups = self._grouped(view.models) if published.is_listed else []
         resident = [(label, states) for label, states in groups if _running(states)]
         yield constant("ollama_model_loaded", self._loaded(groups))
         yield constant("ollama_model_info", _info(resident))
@@ -90,7 +83,7 @@ def _running(states: Iterable[ModelState]) -> list[RunningModel]:
 
 
 def _info(groups: Groups) -> Samples:
-    """One series for each digest; those that share a label have none: too many to tell apart."""
+    """Return a series for each digest. Models that share the label `other` have none."""
     series = {
         (
             label,
@@ -115,7 +108,7 @@ def _sums(groups: Groups, size: Callable[[RunningModel], int]) -> Samples:
 
 
 def _latest(groups: Groups, read: Callable[[ModelState], float | None]) -> Samples:
-    """Return the largest known value of each group."""
+    """Return the largest known value of each label."""
     samples: Samples = []
     for label, states in groups:
         known = [value for state in states if (value := read(state)) is not None]
@@ -129,7 +122,7 @@ def _context(state: ModelState) -> float | None:
 
 
 def _expiry(state: ModelState) -> float | None:
-    # 0.0 stands for none announced: as a moment it would be 1970.
+    # 0.0 means that the server announces no deadline; as a time it would be 1970.
     return max((m.expires_at for m in state.resident if m.expires_at > 0), default=None)
 
 

@@ -20,9 +20,9 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.collect_all import CollectAll
 from ollama_exporter.metrics.collectors.machine_collector import Blind, Sight
-from ollama_exporter.metrics.collectors.server_collector import ServerState
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
 from ollama_exporter.metrics.labels import OTHER
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
@@ -38,7 +38,7 @@ from ollama_exporter.residency.events import (
     Unloaded,
     View,
 )
-from tests.support.metering import Metered, metered
+from tests.support.metering import NOTHING, Metered, metered
 from tests.support.paths import TESTS
 from tests.support.programs import check_metrics
 
@@ -309,7 +309,10 @@ class Fine:
 
 def test_a_raising_collector_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
     registry = CollectorRegistry()
-    registry.register(CollectAll([Broken(times=2), Fine()], clock=lambda: 0.0))  # type: ignore[list-item]  # that is the point
+    collectors = [Broken(times=2), Fine()]
+    nothing = Published(ServerState(), NOTHING)
+    whole = CollectAll(collectors, lambda: nothing, clock=lambda: 0.0)  # type: ignore[arg-type]  # that is the point
+    registry.register(whole)
     with caplog.at_level(logging.INFO):
         first, second, third, _ = (render(registry)[1].decode() for _ in range(4))
     assert 'ollama_scrape_collector_success{collector="broken"} 0.0' in first

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polled, Poller, Sinks
+from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.facts import PollFailed, RequestAnswered, RequestStarted
+from ollama_exporter.residency.facts import RequestAnswered, RequestStarted
 from ollama_exporter.residency.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
@@ -88,9 +88,9 @@ def test_polls_come_at_the_interval_from_start_to_start() -> None:
         polling = poller(client)
         await for_a_while(polling, 35)
         assert client.polls == [0, 10, 20, 30]
-        assert polling.state.up
-        assert polling.state.last_duration == 3
-        assert polling.state.last_success == 1033
+        assert polling.is_up()
+        assert polling.published().server.last_duration == 3
+        assert polling.published().server.last_success == 1033
 
     run_virtually(main())
 
@@ -101,9 +101,9 @@ def test_failures_back_off_up_to_the_interval_and_are_counted_by_reason() -> Non
         polling = poller(client)
         await for_a_while(polling, 25)
         assert client.polls == [0, 2, 6, 14, 24]
-        assert polling.state.failures == {FailureReason.REFUSED: 5}
-        assert not polling.state.up
-        assert polling.state.last_success is None
+        assert polling.published().server.failures == {FailureReason.REFUSED: 5}
+        assert not polling.is_up()
+        assert polling.published().server.last_success is None
         assert client.inventories == []
 
     run_virtually(main())
@@ -115,11 +115,11 @@ def test_an_unforeseen_exception_is_a_counted_failure_and_the_polls_go_on() -> N
         client = Listed(fault=RuntimeError("a defect"))
         polling = poller(client, Sinks(errors=lambda: errors.append(None)))
         await polling.poll()
-        assert polling.state.failures == {FailureReason.MALFORMED: 1}
+        assert polling.published().server.failures == {FailureReason.MALFORMED: 1}
         assert len(errors) == 1
         client.fault = None
         await polling.poll()
-        assert polling.state.up
+        assert polling.is_up()
 
     run_virtually(main())
 
@@ -179,7 +179,7 @@ def test_a_raising_sink_of_the_inventory_costs_no_other_sink() -> None:
         sinks.on_installed += [broken, lambda installed: heard.append(len(installed))]
         polling = poller(Listed(), sinks)
         await for_a_while(polling, 1)
-        assert (heard, len(errors), polling.state.version) == ([1], 1, "0.33.0")
+        assert (heard, len(errors), polling.published().server.version) == ([1], 1, "0.33.0")
 
     run_virtually(main())
 
@@ -225,7 +225,7 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         polling = poller(client)
         task = asyncio.create_task(polling.run())
         await asyncio.sleep(4)
-        polling.tell(RequestStarted(now(), 1, "a:latest", stop=True))
+        polling.on_fact(RequestStarted(now(), 1, "a:latest", stop=True))
         await asyncio.sleep(2)
         assert client.polls == [0, pytest.approx(4 + AFTER_REQUEST)]
         task.cancel()
@@ -244,10 +244,10 @@ def test_a_request_that_waits_for_a_listed_model_is_looked_after(
         polling = poller(client)
         task = asyncio.create_task(polling.run())
         await asyncio.sleep(4)
-        polling.tell(RequestStarted(now(), 1, "a:latest"))
+        polling.on_fact(RequestStarted(now(), 1, "a:latest"))
         await asyncio.sleep(0.9)
         if answered is not None:
-            polling.tell(RequestAnswered(now(), 1))
+            polling.on_fact(RequestAnswered(now(), 1))
         await asyncio.sleep(2)
         assert client.polls == [pytest.approx(at) for at in polls]
         task.cancel()
@@ -263,7 +263,7 @@ def test_a_shorter_interval_counts_at_once() -> None:
         task = asyncio.create_task(polling.run())
         await asyncio.sleep(4)
         intervals[0] = 10.0
-        polling.plan_again()
+        polling.reschedule()
         await asyncio.sleep(7)
         assert client.polls == [0, 10]
         task.cancel()
@@ -278,8 +278,8 @@ def test_version_and_installed_models_are_asked_for_rarely() -> None:
         polling = poller(client)
         await for_a_while(polling, 2 * INVENTORY_INTERVAL + 5)
         assert client.inventories == [0, INVENTORY_INTERVAL, 2 * INVENTORY_INTERVAL]
-        assert polling.state.version == "0.33.0"
-        assert polling.state.installed == (("a:latest", 7),)
+        assert polling.published().server.version == "0.33.0"
+        assert polling.published().server.installed == (("a:latest", 7),)
 
     run_virtually(main())
 
@@ -293,7 +293,7 @@ def test_a_failed_inventory_is_tried_again_soon_and_harms_no_poll(fault: Excepti
         await asyncio.sleep(1)
         client.inventory_fault = None
         await asyncio.sleep(INVENTORY_INTERVAL / 2)
-        assert polling.state.version == "0.33.0"
+        assert polling.published().server.version == "0.33.0"
         assert len(client.inventories) == 2
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -327,8 +327,3 @@ def test_a_poll_that_is_cancelled_with_its_poller_ends() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_virtually(main())
-
-
-def test_a_poll_without_answer_and_error_is_malformed() -> None:
-    fact = Polled(1.0, 2.0).fact()
-    assert fact == PollFailed(1.0, 2.0, FailureReason.MALFORMED)

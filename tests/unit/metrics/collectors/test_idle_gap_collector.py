@@ -7,12 +7,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from ollama_exporter.advice.idle_histogram import IdleGaps
-from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
-from ollama_exporter.poller.poller import Polled
-from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.facts import PollFailed, Snapshot
 from ollama_exporter.residency.saved_state import Habit, Saved, from_builtins, to_builtins
 from tests.support.exporting import parsed
 from tests.support.metering import Metered, metered
@@ -22,10 +21,10 @@ NAME = "mistral:latest"
 GAPS = "ollama_model_idle_gap_seconds_count", f"model={NAME}"
 
 
-def poll(at: float, *deadlines: float, name: str = NAME) -> Polled:
+def poll(at: float, *deadlines: float, name: str = NAME) -> Snapshot:
     models = tuple(RunningModel(name, "d", START + d, 9, 7_000_000_000) for d in deadlines)
     moment = START + at
-    return Polled(moment, moment, answer=PsAnswer(models, 200, None, None, False, b""))  # noqa: FBT003 - the wire's
+    return Snapshot(moment, moment, models)
 
 
 def text(built: Metered, accept: str = "") -> str:
@@ -35,7 +34,7 @@ def text(built: Metered, accept: str = "") -> str:
 def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_break_even() -> None:
     built = metered()
     advising = built.advice
-    advising.polled(poll(0, 250))
+    advising.on_poll(poll(0, 250))
     samples = parsed(text(built))
     assert samples[GAPS] == 0
     truncated = "ollama_model_idle_gap_truncated_seconds_total"
@@ -54,10 +53,9 @@ def test_polls_count_gaps_and_failed_polls_none() -> None:
     built = metered()
     advising = built.advice
     for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
-        advising.polled(each)
-    error = TargetError(FailureReason.TIMEOUT, "")
-    advising.polled(Polled(START + 40, START + 45, error=error))
-    advising.polled(poll(45, 325))
+        advising.on_poll(each)
+    advising.on_poll(PollFailed(START + 40, START + 45, FailureReason.TIMEOUT))
+    advising.on_poll(poll(45, 325))
     samples = parsed(text(built))
     assert samples[GAPS] == 1
     assert samples["ollama_model_idle_gap_seconds_sum", f"model={NAME}"] == 75.0
@@ -68,7 +66,7 @@ def test_polls_count_gaps_and_failed_polls_none() -> None:
 def test_a_model_that_is_kept_for_ever_says_so() -> None:
     built = metered()
     advising = built.advice
-    advising.polled(poll(0, math.inf))
+    advising.on_poll(poll(0, math.inf))
     samples = parsed(text(built))
     assert samples["ollama_model_last_keep_alive_seconds", f"model={NAME}"] == math.inf
 
@@ -77,8 +75,8 @@ def test_models_beyond_the_limit_of_labels_have_no_advice() -> None:
     built = metered(max_models=1)
     advising = built.advice
     for at, deadline in ((0, 250), (15, 250), (30, 325)):
-        advising.polled(poll(at, deadline))
-        advising.polled(poll(at + 0.1, deadline, name="one-more:latest"))
+        advising.on_poll(poll(at, deadline))
+        advising.on_poll(poll(at + 0.1, deadline, name="one-more:latest"))
     assert 'model="other"' not in text(built)
 
 
@@ -86,7 +84,7 @@ def test_what_was_counted_outlives_the_process() -> None:
     before, after = metered(), metered()
     first, second = before.advice, after.advice
     for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
-        first.polled(each)
+        first.on_poll(each)
     before.instruments.idle.observe(NAME, 40.0, inferred=False)
     saved = first.saved(Saved(None, (), ()))
     second.restore(from_builtins(to_builtins(saved)).habits)
@@ -130,7 +128,7 @@ def test_the_text_of_gaps_is_kept_until_one_is_added() -> None:
 def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accept: str) -> None:
     built = metered()
     advising = built.advice
-    advising.polled(poll(0, 250))
+    advising.on_poll(poll(0, 250))
     built.instruments.idle.observe(NAME, 40.0, inferred=False)
     first, second = text(built, accept), text(built, accept)
     lines = [line for line in first.splitlines() if "scrape" not in line]
