@@ -3,6 +3,8 @@
 
 OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
+│   ├── ConfigFileError     the configuration file cannot be read, or holds an unknown key
+│   └── RestartNeededError  a reload cannot change this setting
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
 ├── RequestError      the server refuses what we ask it to do; carries its status and its own words
 ├── RecordingError    a recording cannot be read; carries the line number
@@ -12,12 +14,21 @@ OllamaExporterError
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
-and msgspec's in `settings.py`, those of recordings in `recording.py`, those of histories in
-`policy/history.py`.
+and msgspec's in `config/load.py`, those of recordings in `recordings/format.py`, those of usage in
+`advice/sources.py`.
 """
 
+import reprlib
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+from ollama_exporter.foreign_text import mask_user_info
+
+# Bounded: a value may be a YAML mapping whose aliases unfold to gigabytes.
+_REPR: Final = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 200
+_REPR.maxlevel = 3
 
 
 class OllamaExporterError(Exception):
@@ -31,7 +42,31 @@ class ConfigError(OllamaExporterError):
         self.field = field
         self.value = value
         self.accepted = accepted
-        super().__init__(f"{field}: {value!r} is not accepted; {accepted}")
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        shown = mask_user_info(_REPR.repr(self.value))
+        return f"{self.field}: {shown} is not accepted; {self.accepted}"
+
+
+class ConfigFileError(ConfigError):
+    """A configuration file that cannot be read, or a key in it that is unknown."""
+
+    def __init__(self, file: object, problem: str) -> None:
+        super().__init__("config.file", str(file), problem)
+
+    def _message(self) -> str:
+        return f"{self.value}: {self.accepted}"
+
+
+class RestartNeededError(ConfigError):
+    """A setting that a reload cannot change."""
+
+    def __init__(self, field: str, before: str, after: str) -> None:
+        super().__init__(field, after, f"changing it from {before} to {after} needs a restart")
+
+    def _message(self) -> str:
+        return f"{self.field}: {self.accepted}"
 
 
 class FailureReason(StrEnum):

@@ -18,8 +18,8 @@ from ollama_exporter.actions.actor import Actor
 from ollama_exporter.actions.controlled_server import ActionContext
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
 from ollama_exporter.config.reload import CurrentSettings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.log import setup
@@ -276,7 +276,7 @@ class Exporter:
         """Take the settings anew: all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self._reread is None else self._reread()
-            self.current.replace(settings)
+            changed = self.current.replace(settings)
         except OllamaExporterError:
             self._instruments.exporter.reload_failed()
             raise
@@ -286,14 +286,14 @@ class Exporter:
         )
         self._instruments.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
         self._poller.reschedule()
-        logger.info("Configuration reloaded")
+        logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
 
     def reload_logged(self) -> None:
         """Reload for a signal, whose sender reads only the log."""
         try:
             self.reload()
         except OllamaExporterError as err:
-            logger.warning("Configuration not reloaded", extra={"err": str(err)})
+            logger.warning("Reload failed", extra={"err": str(err)})
 
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:

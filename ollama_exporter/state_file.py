@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
 

@@ -1,55 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/configuration.md, generated from the table of settings."""
 
+import textwrap
 from typing import Final
 
-from ollama_exporter.cli.settings_options import default_text
-from ollama_exporter.config.schema import TABLE, Setting
+from ollama_exporter.config.schema import ROWS, TABLE
+from ollama_exporter.config.setting import Setting, as_word
 
 INTRODUCTION: Final = """# Configuration
 
-Nothing needs to be configured. Every setting is a flag of `ollama-exporter`, an environment variable,
-and a key of an optional YAML file; a flag beats a variable, a variable beats the file, the file beats
-the default. An unknown key is an error that names it.
+Nothing needs to be configured. Every setting is a flag of `ollama-exporter`, an environment variable, and a key of an
+optional YAML file. A flag beats a variable, a variable beats the file, the file beats the default. An unknown key is
+an error.
 
-Generated from the program; `make docs` writes it anew.
+This page is generated from the program by `make docs`.
 
 | flag | variable | default | meaning |
 |---|---|---|---|
 """
 END: Final = """
-`--config.file` (`OLLAMA_EXPORTER_CONFIG_FILE`) names the file; its keys are the flags without the dashes:
+`--config.file` (`OLLAMA_EXPORTER_CONFIG_FILE`) names the file. Its keys are the flags without the dashes. They are flat:
+`poll.interval`, not `interval` below `poll`.
 
 ```yaml
 ollama.url: http://gpu-box:11434
 poll.interval: 15s
 expected-model: [mistral, llama3.2]
 web.listen-address: [":11487"]
+collector.processes: on
 ```
+
+The same values work in the file, in a variable and on the command line:
+
+* durations: `500ms`, `15s`, `1m`, `1h30m`; a plain number is seconds
+* switches: `true`, `yes`, `on`, `1` and `false`, `no`, `off`, `0`; on the command line `--poll.aligned` and
+  `--no-poll.aligned`
+* lists: a YAML list, or names separated by commas or blanks; a flag can also be repeated
+* words such as `auto` or `debug` in any case; `warning` is `warn`
+
+`OLLAMA_HOST` is used as `ollama.url` if that is not set. A wildcard address in it means this machine.
 
 ## Sections of the file
 
-Three keys of the file are no flags, because they have a structure of their own; without them the exporter only looks.
+Three keys of the file are not flags, because each holds a mapping. Without them the exporter only looks.
 [policy.md](policy.md) says what each does, and what it never does.
 
 ```yaml
 keep-warm:
-  models:                      # by name; earlier ones go before later ones
+  models:                      # by name; earlier ones are loaded before later ones
     mistral:
-      schedule: Mon-Fri 08:00-18:00 Europe/Berlin   # one window or a list; always when left out
-      keep-alive: 2h           # 30m when left out; -1 for ever
+      schedule: Mon-Fri 08:00-18:00 Europe/Berlin   # one window or a list (default: always)
+      keep-alive: 2h           # default 30m; -1 means forever
     llama3.2:
-      num-ctx: 8192            # what clients ask for when left out
-  grace: 30m                   # after somebody has stopped a model
+      num-ctx: 8192            # default: what clients ask for
+  grace: 30m                   # how long a model stays unloaded after somebody has stopped it
   most-per-hour: 6             # loads of one model
   load-timeout: 10m
-  dry-run: false               # true: say it, do not do it
+  dry-run: false               # true: log what would be done, and do nothing
 
-defaults:                      # of the proxy, by patterns of model names; the first that matches holds
+defaults:                      # of the proxy, by patterns of model names; the first match applies
   "qwen*":
-    keep-alive: 10m            # for requests that carry none
-    num-ctx: 8192              # likewise
-    max-keep-alive: 1h         # no request gets a longer one
+    keep-alive: 10m            # for requests without keep_alive
+    num-ctx: 8192              # for requests without num_ctx
+    max-keep-alive: 1h         # larger values in requests are lowered to this
     max-num-ctx: 32768
   "*":
     max-keep-alive: 4h
@@ -58,23 +71,21 @@ autopilot:                     # the proxy's default keep-alive follows the advi
   models: ["*"]
   min: 1m
   max: 4h
-  least-gaps: 20               # advice that rests on fewer idle gaps is not followed
+  least-gaps: 20               # ignore advice that is based on fewer idle gaps
 ```
 
-A schedule is days (`Mon-Fri`, `Mon,Wed`, left out: every day), hours, and a time zone of the IANA database. `22:00-06:00` goes past
-midnight, `00:00-24:00` is a whole day. Hours are those of the clock on the wall: one that daylight saving skips does not come, one that
-it repeats comes twice. Windows of one model must not overlap.
-
-Durations: `500ms`, `15s`, `1m`, `1h`. Lists in a variable are parted by blanks. `OLLAMA_HOST` is used as
-`ollama.url` when that is not set; a wildcard address in it means this machine.
+A schedule is days (`Mon-Fri`, `Mon,Wed`; default: every day), hours, and a time zone of the IANA database.
+`22:00-06:00` goes past midnight, `00:00-24:00` is a whole day. Hours are local time: an hour that daylight saving
+skips does not occur, an hour that it repeats occurs twice. Windows of one model must not overlap.
 
 ## Check and reload
 
-`ollama-exporter check-config` takes the same flags, prints what would be in force, and ends with 2 and one
-line if something is not acceptable. `SIGHUP`, and `POST /-/reload` with `--web.enable-lifecycle`, read
-everything again: all of it is taken or none. `poll.interval`, `poll.aligned`, `web.max-requests`,
-`web.enable-lifecycle`, `log.level`, `log.format` and the sections `keep-warm`, `defaults` and `autopilot` change at
-once; a change of any other setting is refused, and the old configuration stays, because it needs a restart.
+`ollama-exporter check-config` takes the same flags and prints the settings that would be in force, as a configuration
+file. If something is not accepted, it prints one line and exits with 2.
+
+`SIGHUP`, and `POST /-/reload` with `--web.enable-lifecycle`, read everything again. Either all changes are applied or
+none. A reload changes these settings: {reloadable}. A change of any other setting is refused, because it needs a
+restart; the old configuration stays in force. The log line "Configuration reloaded" lists what changed.
 
 ## Shell completion
 
@@ -82,28 +93,43 @@ once; a change of any other setting is refused, and the old configuration stays,
 eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 ```
 
-`zsh_source` and `fish_source` likewise.
+`zsh_source` and `fish_source` work as well.
 
 ## Endpoints
 
 | path | method | answer |
 |---|---|---|
-| `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` asks for single families; 503 beyond `--web.max-requests` |
+| `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` selects families; 503 beyond `--web.max-requests` |
 | `/` | GET, HEAD | landing page |
+| `/sd` | GET, HEAD | this exporter as a target for `http_sd_configs` of Prometheus |
 | `/-/healthy` | GET, HEAD | 200 while the process serves |
-| `/-/ready` | GET, HEAD | 200 when it has started, whether Ollama is up or not |
+| `/-/ready` | GET, HEAD | 200 after the start, even if Ollama is down |
 | `/-/reload` | POST, PUT | 200 reloaded, 500 refused, 403 without `--web.enable-lifecycle` |
 """
 
 
 def configuration() -> str:
     """Return docs/configuration.md."""
-    return INTRODUCTION + "".join(_row(setting) for setting in TABLE) + END
+    table = "".join(_row(setting) for setting in TABLE)
+    names = [f"`{row.name}`" for row in ROWS.values() if row.reloadable]
+    reloadable = f"{', '.join(names[:-1])} and {names[-1]}"
+    return INTRODUCTION + table + _wrapped(END.replace("{reloadable}", reloadable))
+
+
+def _wrapped(page: str) -> str:
+    """Wrap the paragraph that holds the generated list."""
+    paragraphs = page.split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(" ".join(each.split()), 119, break_long_words=False, break_on_hyphens=False)
+        if "A reload changes these" in each
+        else each
+        for each in paragraphs
+    )
 
 
 def _row(setting: Setting) -> str:
     flag = f"--{setting.name}" + ("" if setting.is_switch else f"={setting.metavar}")
     flag = flag.replace("|", "\\|")
-    default = default_text(setting)
+    default = as_word(setting.default)
     shown = f"`{default}`" if default else ""
     return f"| `{flag}` | `{setting.variable}` | {shown} | {setting.help} |\n"

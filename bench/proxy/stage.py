@@ -12,7 +12,7 @@ from dataclasses import replace
 import uvloop
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.net import listen
 from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange, Sink

@@ -26,7 +26,7 @@ from deploy.stack.configuration import alertmanager_config, prometheus_config
 from deploy.stack.daemons import NotStarted, free_port, running
 from deploy.stack.receiver import PATH, Alert, receiver
 from ollama_exporter.cli.bundled_files import bundled
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.runtime import run
 from ollama_exporter.simulator.run_script import play
 from ollama_exporter.simulator.simulator import Config, Simulator

@@ -14,7 +14,7 @@ from ollama_exporter.actions.defaults.rewrite_rules import Rules
 from ollama_exporter.actions.keep_warm.run import KeepWarmRunner
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.shared_blobs import SharedBlobs
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.in_flight import InFlight

@@ -7,54 +7,80 @@ from typing import Any
 import click
 
 from ollama_exporter.actions.defaults import defaults_section
+from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm import keep_warm_section
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.cli.settings_options import settings_from, with_settings
-from ollama_exporter.config.load import Settings
-from ollama_exporter.config.schema import TABLE
+from ollama_exporter.config.schema import TABLE, Settings
+from ollama_exporter.config.setting import duration_text, written
 from ollama_exporter.protocol.client import read_token, tls_context
-from ollama_exporter.protocol.keepalive import render
+from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.shim.proxy.build import frontend_of
+from ollama_exporter.state_file import state_file_of
 
 
 @click.command()
 @with_settings()
 def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
-    """Check flags, environment and configuration file, then end.
+    """Check flags, environment and configuration file, then exit.
 
-    Prints the settings that would be in force; exit code 2 and one line if something is not
-    acceptable. Certificates and the token's file are read, nothing is connected to.
+    Prints the settings that would be in force, as a configuration file. Exits with 2 and one line
+    if something is not accepted. Reads certificates, the files of tokens and the state file;
+    connects to nothing.
     """
     settings = settings_from(values)
     tls_context(settings.target)
     read_token(settings.ollama_token_file)
     frontend_of(settings)
+    state_file_of(settings)
     for setting in TABLE:
         value = getattr(settings, setting.field)
-        shown = " ".join(value) if isinstance(value, tuple) else value
-        click.echo(f"{setting.name}: {'' if shown is None else shown}")
+        unset = value is None or value == ()
+        click.echo(f"# {setting.name}:" if unset else f"{setting.name}: {written(value)}")
     for line in _sections(settings):
         click.echo(line)
 
 
 def _sections(settings: Settings) -> Iterator[str]:
-    """Say what the file's sections would have done."""
-    section = settings.keep_warm
-    dry = " (dry run)" if section.dry_run else ""
+    """Yield the lines of the file's sections; none for a section that is not given."""
+    if settings.keep_warm != keep_warm_section.OFF:
+        yield f"{keep_warm_section.KEY}:"
+        yield from _keep_warm(settings.keep_warm)
+    if settings.defaults:
+        yield f"{defaults_section.DEFAULTS}:"
+        for rule in settings.defaults:
+            yield from _rule(rule)
+    if settings.autopilot is not None:
+        yield f"{defaults_section.AUTOPILOT}:"
+        yield f"  models: {written(settings.autopilot.models)}"
+        yield f"  min: {_keep_alive(settings.autopilot.min)}"
+        yield f"  max: {_keep_alive(settings.autopilot.max)}"
+        yield f"  least-gaps: {settings.autopilot.least_gaps}"
+
+
+def _keep_warm(section: KeepWarm) -> Iterator[str]:
+    yield "  models:"
     for warm in section.models:
-        when = "always" if warm.schedule is None else warm.schedule.text
-        context = "" if warm.num_ctx is None else f", num-ctx {warm.num_ctx}"
-        keep = render(warm.keep_alive)
-        yield f"{keep_warm_section.KEY}.{warm.model}: {when}, keep-alive {keep}{context}{dry}"
-    for rule in settings.defaults:
-        parts = (
-            ("keep-alive", rule.keep_alive and render(rule.keep_alive)),
-            ("num-ctx", rule.num_ctx),
-            ("max-keep-alive", rule.max_keep_alive and render(rule.max_keep_alive)),
-            ("max-num-ctx", rule.max_num_ctx),
-        )
-        said = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
-        yield f"{defaults_section.DEFAULTS}.{rule.pattern}: {said}"
-    pilot = settings.autopilot
-    if pilot is not None:
-        bounds = f"{render(pilot.min)} to {render(pilot.max)}, from {pilot.least_gaps} gaps on"
-        yield f"{defaults_section.AUTOPILOT}: {' '.join(pilot.models)}, {bounds}"
+        yield f"    {written(warm.model)}:"
+        if warm.schedule is not None:
+            windows = warm.schedule.text.split("; ")
+            yield f"      schedule: {written(windows if windows[1:] else windows[0])}"
+        yield f"      keep-alive: {_keep_alive(warm.keep_alive)}"
+        if warm.num_ctx is not None:
+            yield f"      num-ctx: {warm.num_ctx}"
+    yield f"  grace: {duration_text(section.grace)}"
+    yield f"  most-per-hour: {section.most_per_hour}"
+    yield f"  load-timeout: {duration_text(section.load_timeout)}"
+    yield f"  dry-run: {written(section.dry_run)}"
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield f"  {written(rule.pattern)}:"
+    durations = (("keep-alive", rule.keep_alive), ("max-keep-alive", rule.max_keep_alive))
+    yield from (f"    {key}: {_keep_alive(x)}" for key, x in durations if x is not None)
+    contexts = (("num-ctx", rule.num_ctx), ("max-num-ctx", rule.max_num_ctx))
+    yield from (f"    {key}: {x}" for key, x in contexts if x is not None)
+
+
+def _keep_alive(seconds: float) -> str:
+    return written(compact(seconds))

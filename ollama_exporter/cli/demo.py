@@ -26,7 +26,7 @@ from ollama_exporter.advice.sources import from_exporter
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.screen import Story, TrueUnload, score, summary
 from ollama_exporter.cli.present.wait_bars import bar, beside, words
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run

@@ -14,7 +14,7 @@ import click
 
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import StateError
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.poller.poller import Poll, Poller, Sinks

@@ -10,7 +10,7 @@ import click
 from ollama_exporter.actions.warm.load_models import MissingModel
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings as click options: the flags of `serve`, `check-config` and their like."""
+"""The settings as click options: the flags of `serve`, `check-config` and others."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-from ollama_exporter.config.load import Settings, default_of, load
-from ollama_exporter.config.schema import TABLE, Setting
+from ollama_exporter.config.load import CONFIG_FILE, load
+from ollama_exporter.config.schema import TABLE, Settings
+from ollama_exporter.config.setting import Setting, as_word, variable
 
 F = TypeVar("F", bound=Callable[..., Any])
-CONFIG_FILE = "config_file"
+FILE_PARAMETER: Final = "config_file"
 
 
 def with_settings(*, only: Iterable[str] = ()) -> Callable[[F], F]:
@@ -22,13 +23,11 @@ def with_settings(*, only: Iterable[str] = ()) -> Callable[[F], F]:
         for setting in reversed([s for s in TABLE if not names or s.name in names]):
             command = _option(setting)(command)
         return click.option(
-            "--config.file",
-            CONFIG_FILE,
+            f"--{CONFIG_FILE}",
+            FILE_PARAMETER,
             type=click.Path(path_type=Path),
-            envvar="OLLAMA_EXPORTER_CONFIG_FILE",
-            show_envvar=True,
             metavar="FILE",
-            help="YAML file with settings, each under the name of its flag.",
+            help=f"YAML file with settings, by the names of their flags.{_env(CONFIG_FILE)}",
         )(command)
 
     return decorate
@@ -41,49 +40,25 @@ def settings_from(values: dict[str, Any]) -> Settings:
         for setting in TABLE
         if values.get(setting.field) not in (None, ())
     }
-    return load(flags, file=values.get(CONFIG_FILE))
+    return load(flags, file=values.get(FILE_PARAMETER))
 
 
 def _option(setting: Setting) -> Callable[[F], F]:
-    flag = f"--{setting.name}"
-    help_ = f"{setting.help}{_default(setting)}"
+    default = as_word(setting.default)
+    shown = f"  [default: {default}]" if default else ""
+    help_ = f"{setting.help}{_env(setting.name)}{shown}"
     if setting.is_switch:
-        both = f"{flag}/--no-{setting.name}" if setting.negatable else flag
-        return click.option(
-            both,
-            setting.field,
-            is_flag=True,
-            default=None,
-            envvar=setting.variable,
-            show_envvar=True,
-            help=help_,
-        )
+        both = f"{setting.flag}/--no-{setting.name}"
+        return click.option(both, setting.field, is_flag=True, default=None, help=help_)
     return click.option(
-        flag,
+        setting.flag,
         setting.field,
-        multiple=setting.repeatable,
-        envvar=setting.variable,
-        show_envvar=True,
+        multiple=setting.is_list,
         metavar=setting.metavar,
         help=help_,
     )
 
 
-def _default(setting: Setting) -> str:
-    value = default_text(setting)
-    return f"  [default: {value}]" if value else ""
-
-
-def default_text(setting: Setting) -> str:
-    """Return a default as one writes it; empty: none."""
-    match default_of(setting):
-        case None | () | "":
-            return ""
-        case bool(value):
-            return "on" if value else "off"
-        case tuple(values):
-            return " ".join(values)
-        case float(seconds):
-            return f"{seconds:g}s"
-        case value:
-            return str(value)
+def _env(name: str) -> str:
+    """Return the variable of a setting as click shows it; `load` reads it, and not click."""
+    return f"  [env var: {variable(name)}]"

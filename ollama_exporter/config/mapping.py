@@ -2,6 +2,7 @@
 """A section as YAML gives it, and what its values have in common with each other."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -50,7 +51,7 @@ def keep_alive(name: str, value: object) -> float:
         seconds = parse(float(str(value)) if plain else value)
     except KeepAliveError as err:
         raise ConfigError(name, value, f"{KEEP_ALIVE} ({err})") from err
-    if seconds is None:
+    if seconds is None or math.isnan(seconds):
         raise ConfigError(name, value, KEEP_ALIVE)
     return seconds
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each kind of setting accepts. Each parser takes the setting's name and its raw value.
+"""One parser for each kind of setting.
 
-They raise ConfigError: the name, the value, what is accepted.
+A parser gets the place of the value (a flag, a variable, a key of the file) and the raw value, as
+a text or as YAML reads it. It returns the value or raises ConfigError.
 """
 
 import re
@@ -12,9 +13,14 @@ from typing import Final
 from ollama_exporter.config.target import base_url
 from ollama_exporter.errors import ConfigError
 
-DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB|GB|MB)?", re.IGNORECASE)
+NUMBER: Final = r"\d{1,12}(?:\.\d{1,12})?"
+DURATION: Final = re.compile(rf"{NUMBER}|(?:{NUMBER}(?:ms|s|m|h|d))+")
+DURATION_PART: Final = re.compile(rf"({NUMBER})(ms|s|m|h|d)?")
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+LONGEST: Final = 65536  # characters of one value
+SIZE: Final = re.compile(rf"({NUMBER})\s*(GiB|MiB|GB|MB)?", re.IGNORECASE)
+TRUE: Final = frozenset({"true", "1", "yes", "on"})
+FALSE: Final = frozenset({"false", "0", "no", "off"})
 SIZES: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: poll gently
 HIGHEST_PORT: Final = 65535
@@ -27,9 +33,20 @@ def url(name: str, value: object) -> str:
 
 def text(name: str, value: object) -> str:
     """Accept a text that is not blank."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST:
         raise ConfigError(name, value, "accepted: a text")
+    if "\0" in value:
+        raise ConfigError(name, value, "accepted: a text without NUL")
     return value
+
+
+def _scalar(value: object) -> str:
+    """Return a scalar as one writes it; empty for anything else, which no parser accepts."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - no setting is larger
+        return ""
+    return str(value).strip() if isinstance(value, str | int | float) else ""
 
 
 def path(name: str, value: object) -> Path:
@@ -39,17 +56,19 @@ def path(name: str, value: object) -> Path:
 
 def duration(name: str, value: object) -> float:
     """Accept a positive duration; return seconds."""
-    accepted = "accepted: a positive duration such as 15s, 500ms, 1m"
-    match = DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
-    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
+    written = _scalar(value)
+    seconds = 0.0
+    if DURATION.fullmatch(written):
+        parts = DURATION_PART.findall(written)
+        seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
     if seconds <= 0:
-        raise ConfigError(name, value, accepted)
+        raise ConfigError(name, value, "accepted: a positive duration such as 15s, 500ms, 1h30m")
     return seconds
 
 
 def size(name: str, value: object) -> int:
     """Accept a size such as 24GiB or 8192MiB, GiB if no unit is given; return bytes."""
-    match = SIZE.fullmatch(str(value).strip())
+    match = SIZE.fullmatch(_scalar(value))
     unit = SIZES[(match[2] or "GiB").lower()] if match else 0
     found = int(float(match[1]) * unit) if match else 0
     if found <= 0:
@@ -67,19 +86,18 @@ def interval(name: str, value: object) -> float:
 
 def flag(name: str, value: object) -> bool:
     """Accept a truth value."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    known = words.get(str(value).lower())
-    if known is None:
+    word = _scalar(value).lower()
+    if word not in TRUE | FALSE:
         raise ConfigError(name, value, "accepted: true or false")
-    return known
+    return word in TRUE
 
 
 def texts(name: str, value: object) -> tuple[str, ...]:
-    """Accept a list of texts, or one text split at blanks."""
-    items = value.split() if isinstance(value, str) else value
+    """Accept a list of texts. A text is split at commas and blanks, also one in a list."""
+    items = [value] if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
         raise ConfigError(name, value, "accepted: a list of texts")
-    return tuple(text(name, item) for item in items)
+    return tuple(part for item in items for part in re.split(r"[\s,]+", text(name, item)) if part)
 
 
 def addresses(name: str, value: object) -> tuple[str, ...]:
@@ -106,8 +124,8 @@ def count(least: int) -> Callable[[str, object], int]:
     """Return what accepts a whole number from `least`."""
 
     def parse(name: str, value: object) -> int:
-        written = str(value)
-        if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written) or int(written) < least:
+        written = _scalar(value)
+        if not re.fullmatch(r"[0-9]{1,9}", written) or int(written) < least:
             raise ConfigError(name, value, f"accepted: a whole number from {least}")
         return int(written)
 
@@ -115,12 +133,28 @@ def count(least: int) -> Callable[[str, object], int]:
 
 
 def choice(*choices: str) -> Callable[[str, object], str]:
-    """Return what accepts one of these."""
+    """Return what accepts one of these words, in any case.
+
+    YAML reads the words on and off as truth values.
+    """
+    words = {True: "on", False: "off"}
 
     def parse(name: str, value: object) -> str:
-        if value not in choices:
+        word = words[value] if isinstance(value, bool) else _scalar(value).lower()
+        if word not in choices:
             raise ConfigError(name, value, f"accepted: {', '.join(choices)}")
-        return str(value)
+        return word
+
+    return parse
+
+
+def log_level(*levels: str) -> Callable[[str, object], str]:
+    """Return what accepts a level; `warning` is `warn`."""
+    known = choice(*levels)
+
+    def parse(name: str, value: object) -> str:
+        alias = isinstance(value, str) and value.strip().lower() == "warning"
+        return known(name, "warn" if alias else value)
 
     return parse
 

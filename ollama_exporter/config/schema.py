@@ -1,271 +1,297 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All settings, declared once: name, help and what each accepts.
+"""All settings, each in one row: name, parser, default, help, whether a reload applies it.
 
-`settings.py` puts their values together; flags, variables, file keys and docs are made of this.
+Flags, variables, keys of the file, their documentation and the list of what a reload changes are
+made of these rows. To add a setting, add a row.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 from ollama_exporter.actions.defaults import defaults_section
+from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
 from ollama_exporter.actions.keep_warm import keep_warm_section
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.config import parsers
+from ollama_exporter.config.setting import rows, section, setting
+from ollama_exporter.config.target import DEFAULT_PORT, Target
+from ollama_exporter.metrics.labels import MOST_MODELS
+from ollama_exporter.residency.poll_schedule import Cadence
+from ollama_exporter.shim.observation import COLD
 
-PREFIX: Final = "OLLAMA_EXPORTER_"
+WEB_PORT: Final = 11487
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
 PROCESSES: Final = ("auto", "on", "off")
+_CADENCE: Final = Cadence()
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: `name` is its file key, and its flag with two dashes before."""
+class Settings:
+    """Validated settings. Durations in seconds."""
 
-    name: str
-    field: str
-    parse: Callable[[str, object], Any]
-    help: str
-    metavar: str = ""
-    repeatable: bool = False
-    negatable: bool = False
-
-    @property
-    def is_switch(self) -> bool:
-        """A flag without a value."""
-        return self.parse is parsers.flag
-
-    @property
-    def variable(self) -> str:
-        """Its environment variable."""
-        return PREFIX + re.sub(r"[.-]", "_", self.name).upper()
-
-
-TABLE: Final = (
-    Setting(
+    ollama_url: str = setting(
         "ollama.url",
-        "ollama_url",
         parsers.url,
-        "Server to watch, in any form that OLLAMA_HOST takes; OLLAMA_HOST is used when unset.",
-        "URL",
-    ),
-    Setting(
-        "ollama.ca-file", "ollama_ca_file", parsers.path, "Authorities of an https server.", "FILE"
-    ),
-    Setting(
-        "ollama.token-file",
-        "ollama_token_file",
+        f"http://127.0.0.1:{DEFAULT_PORT}",
+        "Server to watch, in any form that OLLAMA_HOST takes. OLLAMA_HOST is used when unset.",
+        metavar="URL",
+    )
+    ollama_ca_file: Path | None = setting(
+        "ollama.ca-file",
         parsers.path,
-        "File with a bearer token for the server; read again for each request.",
-        "FILE",
-    ),
-    Setting(
+        None,
+        "CA certificates (PEM) to verify an https server with.",
+        metavar="FILE",
+    )
+    ollama_token_file: Path | None = setting(
+        "ollama.token-file",
+        parsers.path,
+        None,
+        "File with a bearer token for the server. It is read again when it changes.",
+        metavar="FILE",
+    )
+    ollama_timeout: float = setting(
         "ollama.timeout",
-        "ollama_timeout",
         parsers.duration,
-        "Longest time for one answer.",
-        "DURATION",
-    ),
-    Setting(
+        10.0,
+        "How long to wait for an answer of the server.",
+        metavar="DURATION",
+    )
+    ollama_log: str | None = setting(
         "ollama.log",
-        "ollama_log",
         parsers.log_source,
-        "Follow the server's log: a file, or the journal of its unit (ollama). Off when unset.",
-        "FILE|journal[:UNIT]",
-    ),
-    Setting(
+        None,
+        "Log of the server to follow: a file, or the journal of its unit. Off when unset.",
+        metavar="FILE|journal[:UNIT]",
+    )
+    collector_processes: str = setting(
         "collector.processes",
-        "collector_processes",
         parsers.choice(*PROCESSES),
-        "Watch the server's processes; auto: when it is on this machine's loopback.",
-        "|".join(PROCESSES),
-    ),
-    Setting(
+        "auto",
+        "Watch the server's processes. auto: if the server is on this machine's loopback.",
+        metavar="|".join(PROCESSES),
+    )
+    collector_runner: str = setting(
         "collector.runner",
-        "collector_runner",
         parsers.choice(*PROCESSES),
+        "auto",
         "Ask each runner on this machine for its slots: busy slots, context, tokens. auto: if "
         "processes are watched. In containers the exporter shares the network namespace too.",
-        "|".join(PROCESSES),
-    ),
-    Setting(
-        "poll.interval", "poll_interval", parsers.interval, "Base interval of polls.", "DURATION"
-    ),
-    Setting(
+        metavar="|".join(PROCESSES),
+    )
+    poll_interval: float = setting(
+        "poll.interval",
+        parsers.interval,
+        _CADENCE.interval,
+        "Interval between polls.",
+        metavar="DURATION",
+        reloadable=True,
+    )
+    poll_aligned: bool = setting(
         "poll.aligned",
-        "poll_aligned",
         parsers.flag,
-        "Poll around each known expiry as well: most reasons rest on it.",
-        negatable=True,
-    ),
-    Setting(
+        _CADENCE.aligned,
+        "Poll around each expiry as well. Most unload reasons depend on it.",
+        reloadable=True,
+    )
+    expected_models: tuple[str, ...] = setting(
         "expected-model",
-        "expected_models",
         parsers.texts,
-        "Model that should be resident: has series even when it never was. Repeatable.",
-        "NAME",
-        repeatable=True,
-    ),
-    Setting(
+        (),
+        "Model that should be resident. It has series even if it was never loaded. Repeatable.",
+        metavar="NAME",
+    )
+    listen_addresses: tuple[str, ...] = setting(
         "web.listen-address",
-        "listen_addresses",
         parsers.addresses,
-        "Where to serve; an empty host means all interfaces. Repeatable.",
-        "HOST:PORT",
-        repeatable=True,
-    ),
-    Setting(
-        "web.telemetry-path", "telemetry_path", parsers.telemetry_path, "Path of metrics.", "PATH"
-    ),
-    Setting(
+        (f":{WEB_PORT}",),
+        "Address to serve metrics on. An empty host means all interfaces. Repeatable.",
+        metavar="HOST:PORT",
+    )
+    telemetry_path: str = setting(
+        "web.telemetry-path",
+        parsers.telemetry_path,
+        "/metrics",
+        "Path to serve metrics under.",
+        metavar="PATH",
+    )
+    disable_exporter_metrics: bool = setting(
         "web.disable-exporter-metrics",
-        "disable_exporter_metrics",
         parsers.flag,
-        "Leave out process_*, python_* metrics.",
-    ),
-    Setting(
+        False,  # noqa: FBT003 - the row's default
+        "Leave out the process_* and python_* metrics.",
+    )
+    max_requests: int = setting(
         "web.max-requests",
-        "max_requests",
         parsers.count(1),
-        "Scrapes at the same time; more are answered with 503.",
-        "NUMBER",
-    ),
-    Setting(
-        "web.enable-lifecycle", "enable_lifecycle", parsers.flag, "Allow POST /-/reload over HTTP."
-    ),
-    Setting(
+        40,
+        "Maximum number of simultaneous scrapes. More are answered with 503.",
+        metavar="NUMBER",
+        reloadable=True,
+    )
+    enable_lifecycle: bool = setting(
+        "web.enable-lifecycle",
+        parsers.flag,
+        False,  # noqa: FBT003 - likewise
+        "Allow reloads by POST /-/reload.",
+        reloadable=True,
+    )
+    proxy_addresses: tuple[str, ...] = setting(
         "proxy.listen-address",
-        "proxy_addresses",
         parsers.addresses,
-        "Where clients find the proxy; an empty host means loopback. Off when unset. Repeatable.",
-        "HOST:PORT",
-        repeatable=True,
-    ),
-    Setting(
+        (),
+        "Address of the proxy. An empty host means loopback. Off when unset. Repeatable.",
+        metavar="HOST:PORT",
+    )
+    proxy_tls_cert_file: Path | None = setting(
         "proxy.tls-cert-file",
-        "proxy_tls_cert_file",
         parsers.path,
-        "Certificate chain (PEM) that the proxy serves TLS with.",
-        "FILE",
-    ),
-    Setting(
-        "proxy.tls-key-file", "proxy_tls_key_file", parsers.path, "Its private key (PEM).", "FILE"
-    ),
-    Setting(
+        None,
+        "Certificate chain (PEM) of the proxy. With it, the proxy serves TLS.",
+        metavar="FILE",
+    )
+    proxy_tls_key_file: Path | None = setting(
+        "proxy.tls-key-file",
+        parsers.path,
+        None,
+        "Private key (PEM) of the proxy's certificate.",
+        metavar="FILE",
+    )
+    proxy_token_file: Path | None = setting(
         "proxy.token-file",
-        "proxy_token_file",
         parsers.path,
-        "File with a bearer token that clients must show; it is not passed on.",
-        "FILE",
-    ),
-    Setting(
+        None,
+        "File with a bearer token that clients must send. It is not passed on to the server.",
+        metavar="FILE",
+    )
+    proxy_set_forwarded_for: bool = setting(
         "proxy.set-forwarded-for",
-        "proxy_set_forwarded_for",
         parsers.flag,
-        "Set X-Forwarded-For to the client's address; otherwise the client's own is left.",
-    ),
-    Setting(
+        False,  # noqa: FBT003 - likewise
+        "Set X-Forwarded-For to the client's address. Otherwise the client's own value is kept.",
+    )
+    proxy_access_log: bool = setting(
         "proxy.access-log",
-        "proxy_access_log",
         parsers.flag,
-        "Log a line for each request at level info.",
-    ),
-    Setting(
+        False,  # noqa: FBT003 - likewise
+        "Log each request at level info.",
+    )
+    proxy_cold_threshold: float = setting(
         "proxy.cold-threshold",
-        "proxy_cold_threshold",
         parsers.duration,
-        "A request that waited so long for a runner was a cold start.",
-        "DURATION",
-    ),
-    Setting(
+        COLD,
+        "A request that waited this long for a runner counts as a cold start.",
+        metavar="DURATION",
+    )
+    proxy_max_connections: int = setting(
         "proxy.max-connections",
-        "proxy_max_connections",
         parsers.count(1),
-        "Clients' open connections; more are answered with 503.",
-        "NUMBER",
-    ),
-    Setting(
+        1000,
+        "Maximum number of client connections. More are answered with 503.",
+        metavar="NUMBER",
+    )
+    proxy_max_head_bytes: int = setting(
         "proxy.max-head-bytes",
-        "proxy_max_head_bytes",
         parsers.count(1024),
-        "Longest head of a request; 431 beyond.",
-        "BYTES",
-    ),
-    Setting(
+        32768,
+        "Maximum size of a request's head. Larger ones are answered with 431.",
+        metavar="BYTES",
+    )
+    proxy_max_head_fields: int = setting(
         "proxy.max-head-fields",
-        "proxy_max_head_fields",
         parsers.count(1),
-        "Most fields of a head; 431 beyond.",
-        "NUMBER",
-    ),
-    Setting(
+        100,
+        "Maximum number of header fields of a request. More are answered with 431.",
+        metavar="NUMBER",
+    )
+    proxy_max_url_bytes: int = setting(
         "proxy.max-url-bytes",
-        "proxy_max_url_bytes",
         parsers.count(64),
-        "Longest URL of a request; 414 beyond.",
-        "BYTES",
-    ),
-    Setting(
+        8192,
+        "Maximum size of a request's URL. Larger ones are answered with 414.",
+        metavar="BYTES",
+    )
+    proxy_head_timeout: float = setting(
         "proxy.head-timeout",
-        "proxy_head_timeout",
         parsers.duration,
-        "Longest time from the first byte of a head to its end; 408 beyond.",
-        "DURATION",
-    ),
-    Setting(
+        10.0,
+        "Time from the first byte of a request's head to its end. Then 408.",
+        metavar="DURATION",
+    )
+    proxy_idle_timeout: float = setting(
         "proxy.idle-timeout",
-        "proxy_idle_timeout",
         parsers.duration,
-        "Longest time between two requests, or two reads of a request's body.",
-        "DURATION",
-    ),
-    Setting(
+        75.0,
+        "Time between two requests, and between two reads of a request's body.",
+        metavar="DURATION",
+    )
+    proxy_connect_timeout: float = setting(
         "proxy.connect-timeout",
-        "proxy_connect_timeout",
         parsers.duration,
-        "Longest time for a connection to the server; 504 beyond.",
-        "DURATION",
-    ),
-    Setting(
+        5.0,
+        "Time to connect to the server. Then 504.",
+        metavar="DURATION",
+    )
+    proxy_silence_timeout: float = setting(
         "proxy.silence-timeout",
-        "proxy_silence_timeout",
         parsers.duration,
-        "Longest silence of the server; a load or a queue is one. 504 beyond.",
-        "DURATION",
-    ),
-    Setting(
+        3600.0,
+        "Time for which the server may send nothing, as it does while it loads. Then 504.",
+        metavar="DURATION",
+    )
+    proxy_shutdown_timeout: float = setting(
         "proxy.shutdown-timeout",
-        "proxy_shutdown_timeout",
         parsers.duration,
-        "Time that answers have to end in when the exporter ends.",
-        "DURATION",
-    ),
-    Setting(
+        10.0,
+        "Time for unfinished responses when the exporter shuts down.",
+        metavar="DURATION",
+    )
+    max_models: int = setting(
         "metrics.max-models",
-        "max_models",
         parsers.count(1),
-        "Models that have series of their own; the rest is `other`.",
-        "NUMBER",
-    ),
-    Setting(
+        MOST_MODELS,
+        "Maximum number of models with series of their own. The rest is `other`.",
+        metavar="NUMBER",
+    )
+    state_file: Path | None = setting(
         "state.file",
-        "state_file",
         parsers.path,
-        "Keep what is resident here, so that unloads during a restart are noticed. Off when unset.",
-        "FILE",
-    ),
-    Setting(
-        "log.level", "log_level", parsers.choice(*LEVELS), "Least severe level.", "|".join(LEVELS)
-    ),
-    Setting(
-        "log.format", "log_format", parsers.choice(*FORMATS), "Form of a line.", "|".join(FORMATS)
-    ),
-)
-BY_NAME: Final = {setting.name: setting for setting in TABLE}
-# Keys of the file that are no flags: they have a structure of their own.
-SECTIONS: Final[dict[str, Callable[[str, object], Any]]] = {
-    keep_warm_section.KEY: keep_warm_section.keep_warm,
-    defaults_section.DEFAULTS: defaults_section.defaults,
-    defaults_section.AUTOPILOT: defaults_section.autopilot,
-}
+        None,
+        "File for the exporter's state, to notice unloads during a restart. Off when unset.",
+        metavar="FILE",
+    )
+    log_level: str = setting(
+        "log.level",
+        parsers.log_level(*LEVELS),
+        "info",
+        "Lowest level to log.",
+        metavar="|".join(LEVELS),
+        reloadable=True,
+    )
+    log_format: str = setting(
+        "log.format",
+        parsers.choice(*FORMATS),
+        "logfmt",
+        "Format of log lines.",
+        metavar="|".join(FORMATS),
+        reloadable=True,
+    )
+    keep_warm: KeepWarm = section(
+        keep_warm_section.KEY, keep_warm_section.keep_warm, keep_warm_section.OFF
+    )
+    defaults: tuple[Rule, ...] = section(defaults_section.DEFAULTS, defaults_section.defaults, ())
+    autopilot: Autopilot | None = section(
+        defaults_section.AUTOPILOT, defaults_section.autopilot, None
+    )
+
+    @property
+    def target(self) -> Target:
+        """The server to watch."""
+        return Target("ollama", self.ollama_url, self.ollama_ca_file, self.ollama_token_file)
+
+
+ROWS: Final = {row.name: row for row in rows(Settings)}
+TABLE: Final = tuple(row for row in ROWS.values() if not row.is_section)
+SECTIONS: Final = tuple(row for row in ROWS.values() if row.is_section)

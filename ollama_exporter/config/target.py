@@ -2,6 +2,7 @@
 """Which server to watch: its base URL, in every form that OLLAMA_HOST takes."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,7 +42,8 @@ def base_url(text: str, *, field: str = "ollama.url") -> str:
         raise ConfigError(field, text, ACCEPTED)
     authority, _, path = rest.partition("/")
     if any(mark in rest for mark in "@?#\\") or any(c.isspace() or c < " " for c in rest):
-        raise ConfigError(field, text, ACCEPTED + "; no user, query or fragment")
+        shown = re.sub(r"^.*@", "***@", text, flags=re.DOTALL)
+        raise ConfigError(field, shown, ACCEPTED + "; no user, query or fragment")
     host, port = _host_and_port(authority, port, field=field, text=text)
     return f"{scheme}://{host}:{port}{'/' + path.strip('/') if path.strip('/') else ''}"
 

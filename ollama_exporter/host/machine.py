@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
 from ollama_exporter.host.log.follower import LogFollower

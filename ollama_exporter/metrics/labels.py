@@ -3,6 +3,7 @@
 
 from typing import Final
 
+MOST_MODELS: Final = 100  # with series of their own
 LONGEST: Final = 256  # a series with a longer name costs every scrape
 OTHER: Final = "other"  # no model's name: those carry a tag
 
@@ -10,7 +11,7 @@ OTHER: Final = "other"  # no model's name: those carry a tag
 class ModelLabels:
     """Gives the first `limit` names a label of their own; the rest share one."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = MOST_MODELS) -> None:
         self._limit = limit
         self._names: set[str] = set()
 

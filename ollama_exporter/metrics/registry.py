@@ -23,7 +23,7 @@ from ollama_exporter.metrics.collectors.machine_collector import BLIND, MachineC
 from ollama_exporter.metrics.collectors.residency_collector import ResidencyCollector
 from ollama_exporter.metrics.collectors.runner_collector import RunnerCollector
 from ollama_exporter.metrics.collectors.server_collector import ServerCollector
-from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.labels import MOST_MODELS, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
 from ollama_exporter.poller.published import Published
@@ -41,7 +41,9 @@ class Instruments:
     exporter: ExporterCollector
 
     @classmethod
-    def new(cls, timeline: Timeline, log_lines: LogCounter, *, max_models: int = 100) -> Self:
+    def new(
+        cls, timeline: Timeline, log_lines: LogCounter, *, max_models: int = MOST_MODELS
+    ) -> Self:
         """Make those of one exporter."""
         labels, loads = ModelLabels(max_models), LoadTimes()
         return cls(
@@ -63,7 +65,7 @@ def build(
     requests: Collector | None = None,
     advice: Callable[[], Iterable[AdviceRow]] = tuple,
     sight: Sight | None = None,
-    max_models: int = 100,
+    max_models: int = MOST_MODELS,
     runtime: bool = True,
 ) -> CollectorRegistry:
     """Build the registry of one target and of the exporter itself.

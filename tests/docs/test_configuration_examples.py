@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.config.load import Settings, load
+from ollama_exporter.config.load import load
+from ollama_exporter.config.schema import Settings
 from tests.support.paths import ROOT
 
 BLOCK: Final = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from ollama_exporter.cli.main import COMMANDS, DEFAULT_COMMAND, cli
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.web.app import Parts, application

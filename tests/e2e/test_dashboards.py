@@ -12,7 +12,7 @@ import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.runtime import run
 from ollama_exporter.simulator.run_script import play
 from ollama_exporter.simulator.simulator import Config, Simulator

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from ollama_exporter.config.load import Settings, load
+from ollama_exporter.config.load import load
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
 from ollama_exporter.net import listen, spelled

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.residency.events import Event
 from ollama_exporter.runtime import Onlookers, run
 from tests.support.patience import PATIENCE

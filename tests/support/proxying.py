@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import RequestFact

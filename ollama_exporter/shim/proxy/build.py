@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import is_loopback
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.net import listen

@@ -6,7 +6,8 @@ import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.config.load import Settings, load
+from ollama_exporter.config.load import load
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 
 WHOLE = """

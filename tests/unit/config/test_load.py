@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from ollama_exporter.config.load import Settings, default_of, load
+from ollama_exporter.config.load import load
 from ollama_exporter.config.parsers import split_address
-from ollama_exporter.config.schema import BY_NAME, TABLE
+from ollama_exporter.config.schema import ROWS, TABLE, Settings
+from ollama_exporter.config.setting import Setting, as_word, written
 from ollama_exporter.config.target import Target, base_url, is_loopback
 from ollama_exporter.errors import ConfigError
 from tests.support.paths import ROOT
@@ -57,6 +60,12 @@ def test_ollama_host_is_the_weakest_word_on_the_server(tmp_path: Path) -> None:
         ("ollama.timeout", "500ms", "ollama_timeout", 0.5),
         ("poll.aligned", False, "poll_aligned", False),
         ("poll.aligned", "no", "poll_aligned", False),
+        ("poll.aligned", "OFF", "poll_aligned", False),
+        ("poll.interval", "1h30m", "poll_interval", 5400.0),
+        ("log.level", "INFO", "log_level", "info"),
+        ("log.level", "Warning", "log_level", "warn"),
+        ("expected-model", "llama3.2,mistral:7b", "expected_models", ("llama3.2", "mistral:7b")),
+        ("expected-model", ["a, b"], "expected_models", ("a", "b")),
         ("expected-model", "a b:7b", "expected_models", ("a", "b:7b")),
         ("expected-model", ["a"], "expected_models", ("a",)),
         ("web.listen-address", ["[::1]:0", ":80"], "listen_addresses", ("[::1]:0", ":80")),
@@ -74,7 +83,8 @@ def test_accepted_values(name: str, value: object, field: str, expected: object)
     [
         ("ollama.url", "ftp://x"), ("ollama.url", ""), ("ollama.url", 5),
         ("poll.interval", "0"), ("poll.interval", "x"), ("poll.interval", "500ms"),
-        ("poll.interval", True), ("ollama.timeout", "-1s"), ("poll.aligned", "maybe"),
+        ("poll.interval", True), ("ollama.timeout", "-1s"), ("ollama.timeout", "9" * 40),
+        ("state.file", "a\0b"), ("web.max-requests", "١٢"), ("poll.aligned", "maybe"),
         ("expected-model", 5), ("expected-model", [""]), ("web.listen-address", "11487"),
         ("web.listen-address", "::1:80"), ("web.listen-address", ":99999"),
         ("web.listen-address", []),
@@ -88,8 +98,8 @@ def test_accepted_values(name: str, value: object, field: str, expected: object)
 def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         loaded({name: value})
-    assert caught.value.field == name
-    assert str(caught.value).startswith(f"{name}: {caught.value.value!r} is not accepted; ")
+    assert caught.value.field == f"--{name}"
+    assert str(caught.value).startswith(f"--{name}: {caught.value.value!r} is not accepted; ")
     assert "accepted" in caught.value.accepted
     assert "\n" not in str(caught.value)
 
@@ -98,11 +108,17 @@ def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: 
     ("content", "said"),
     [
         ("poll.intervals: 5s", "did you mean poll.interval?"),
-        ("zzz: 1", "accepted: ollama.url"),
-        ("- a", "a YAML mapping"),
-        ("a: [", "a YAML file"),
+        ("zzz: 1", "unknown key 'zzz'; docs/configuration.md lists all keys"),
+        ("poll:\n  interval: 5s", "keys are flat: write poll.interval: 5s"),
+        ("- a", "not a YAML mapping"),
+        ("\na: [", "line 2: "),
         ("5: x", "unknown key"),
-        ("x" * (2**20 + 1), "at most 1 MiB"),
+        ("x" * (2**20 + 1), "larger than 1048576 bytes"),
+        (
+            "poll.interval: 5s\nlog.level: info\npoll.interval: 6s",
+            "line 3: the key 'poll.interval'",
+        ),
+        ("defaults:\n  a: {num-ctx: 1}\n  a: {num-ctx: 2}", "line 3: the key 'a' is given twice"),
     ],
 )
 def test_a_bad_file_is_said_in_one_line(content: str, said: str, tmp_path: Path) -> None:
@@ -110,24 +126,129 @@ def test_a_bad_file_is_said_in_one_line(content: str, said: str, tmp_path: Path)
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
         loaded(file=file)
+    assert str(caught.value).startswith(f"{file}: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["poll.interval", "expected-model", "log.level", "state.file", "defaults"]
+)
+def test_yaml_aliases_that_unfold_to_gigabytes_are_refused_at_once(
+    key: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    lists = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    file.write_text(f"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{lists}")
+    text = file.read_text().replace("a9: ", f"{key}: ")
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        loaded(file=file)
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_fifo_is_no_configuration_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "c.yaml"
+    os.mkfifo(fifo)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        loaded(file=fifo)
 
 
 def test_an_empty_file_configures_nothing_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("# nothing\n")
     assert loaded(file=file) == Settings()
-    with pytest.raises(ConfigError, match=r"missing\.yaml"):
+    with pytest.raises(ConfigError, match=r"missing\.yaml: no such file or directory$"):
         loaded(file=tmp_path / "missing.yaml")
 
 
 def test_every_setting_has_a_flag_a_variable_a_default_and_a_line_in_the_docs() -> None:
-    assert len(BY_NAME) == len(TABLE) == len({setting.variable for setting in TABLE})
+    assert len(ROWS) == len(TABLE) + 3
+    assert len({setting.variable for setting in TABLE}) == len(TABLE)
     page = configuration()
-    for setting in TABLE:
-        assert f"`{setting.variable}`" in page
-        assert default_of(setting) == getattr(Settings(), setting.field)
+    for setting in ROWS.values():
+        assert f"`{setting.variable}`" in page or setting.is_section
+        assert setting.default == getattr(Settings(), setting.field)
+
+
+# A value of each kind, as docs/configuration.md shows them: in YAML, and as a word.
+EXAMPLES: Final = {
+    "ollama.url": [("http://gpu-box:11434", "http://gpu-box:11434"), ("gpu-box", "gpu-box")],
+    "ollama.log": [("/var/log/ollama.log", "/var/log/ollama.log"), ("journal", "journal")],
+    "expected-model": [("[mistral, llama3.2]", "mistral,llama3.2"), ("mistral", "mistral")],
+    "web.listen-address": [('[":11487"]', ":11487"), ("127.0.0.1:1", "127.0.0.1:1")],
+    "web.telemetry-path": [("/prom", "/prom")],
+    "log.level": [("debug", "DEBUG"), ("warning", "warning"), ("INFO", "info")],
+    "log.format": [("json", "json")],
+    "proxy.listen-address": [("[127.0.0.1:11435, '[::1]:1']", "127.0.0.1:11435 [::1]:1")],
+}
+KINDS: Final = {
+    "DURATION": [("15s", "15s"), ("1m", "1m"), ("1h30m", "1h30m"), ("5", "5")],
+    "NUMBER": [("5000", "5000")],
+    "BYTES": [("5000", "5000")],
+    "auto|on|off": [("on", "on"), ("off", "off"), ("auto", "AUTO")],
+    "FILE": [("/etc/x.pem", "/etc/x.pem")],
+    "": [("on", "on"), ("yes", "yes"), ("true", "true"), ("off", "off"), ("no", "no"), ("1", "1")],
+}
+
+
+def forms() -> list[tuple[Setting, str, str]]:
+    return [
+        (setting, in_yaml, word)
+        for setting in TABLE
+        for in_yaml, word in EXAMPLES.get(setting.name) or KINDS[setting.metavar]
+    ]
+
+
+@pytest.mark.parametrize(("setting", "in_yaml", "word"), forms())
+def test_every_setting_takes_what_the_docs_show_in_file_variable_and_flag(
+    setting: Setting, in_yaml: str, word: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"{setting.name}: {in_yaml}\n")
+    by_file = loaded(file=file)
+    assert loaded(environment={setting.variable: word}) == by_file
+    assert loaded({setting.name: word}) == by_file
+    if setting.is_list:
+        assert loaded({setting.name: tuple(word.replace(",", " ").split())}) == by_file
+
+
+@pytest.mark.parametrize(("setting", "in_yaml", "word"), forms())
+def test_what_is_in_force_can_be_pasted_back(
+    setting: Setting, in_yaml: str, word: str, tmp_path: Path
+) -> None:
+    before, file = loaded({setting.name: word}), tmp_path / "c.yaml"
+    value = getattr(before, setting.field)
+    file.write_text(f"{setting.name}: {written(value)}\n")
+    assert loaded(file=file) == before, in_yaml
+    assert loaded(environment={setting.variable: as_word(value)}) == before
+
+
+def test_a_message_names_the_place_of_the_value(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("poll.interval: soon\n")
+    with pytest.raises(ConfigError, match=r"^poll\.interval: 'soon'"):
+        loaded(file=file)
+    with pytest.raises(ConfigError, match=r"^OLLAMA_EXPORTER_POLL_INTERVAL: 'soon'"):
+        loaded(environment={"OLLAMA_EXPORTER_POLL_INTERVAL": "soon"})
+    with pytest.raises(ConfigError, match=r"^--poll\.interval: 'soon'"):
+        loaded({"poll.interval": "soon"})
+
+
+def test_the_environment_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("log.level: debug\n")
+    assert loaded(environment={"OLLAMA_EXPORTER_CONFIG_FILE": str(file)}).log_level == "debug"
+
+
+@pytest.mark.parametrize(
+    "secret", ["https://ops:hunter2@host", "ops:hunter2@host", "//ops:hunter2@h"]
+)
+def test_a_message_never_shows_user_info(secret: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded({"ollama.url": secret})
+    assert "hunter2" not in str(caught.value)
+    assert "no user" in str(caught.value)
 
 
 def test_the_configuration_page_is_as_generated() -> None:

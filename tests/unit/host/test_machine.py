@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.host.machine import Machine, process_reader, server_address, why_not_watched
 from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.protocol.wire import InstalledModel

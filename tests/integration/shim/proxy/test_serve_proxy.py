@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from ollama_exporter.advice.idle_gaps import LATE
 from ollama_exporter.cli.main import cli
-from ollama_exporter.config.load import Settings
+from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.residency.events import Unloaded
 from ollama_exporter.runtime import run

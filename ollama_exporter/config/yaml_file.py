@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a configuration file: a YAML mapping in which no key is given twice."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ollama_exporter.errors import ConfigFileError
+from ollama_exporter.files import read_regular
+
+LARGEST_FILE: Final = 1 << 20
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Rejects a key that a mapping holds twice. YAML forbids it; PyYAML keeps the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        """Build a mapping."""
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(file: Path) -> dict[object, object]:
+    """Return the mapping in a YAML file; empty if it holds comments alone.
+
+    Raises ConfigFileError.
+    """
+    try:
+        loaded = yaml.load(read_regular(file, limit=LARGEST_FILE), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except OSError as err:
+        raise ConfigFileError(file, (err.strerror or str(err)).lower()) from err
+    except yaml.MarkedYAMLError as err:
+        mark, problem = err.problem_mark, err.problem or "not YAML"
+        where = "" if mark is None else f"line {mark.line + 1}: "
+        raise ConfigFileError(file, f"{where}{problem}") from err
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: 2020-13-99
+        problem = "nested too deeply" if isinstance(err, RecursionError) else str(err)
+        raise ConfigFileError(file, f"not YAML: {' '.join(problem.split())}") from err
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigFileError(file, "not a YAML mapping; write one setting a line, NAME: VALUE")
+    return loaded

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text that others wrote, made safe for a terminal and for a log line.
+
+Model names, errors of servers and texts of recordings may hold escape sequences, line ends, and
+characters that reorder what is shown.
+"""
+
+import re
+from typing import Final
+
+# Categories C (control, format, surrogate, private use, unassigned) and the two separators. The
+# zero-width joiner is one of them: an emoji made with it shows as its parts.
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]{1,4096}@")
+LONGEST: Final = 4096
+
+
+def clean(text: str, *, limit: int = LONGEST) -> str:
+    """Return a text on one line in which every character is printable, cut at `limit`."""
+    cut = text if len(text) <= limit else f"{text[:limit]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else _visible(char) for char in cut)
+
+
+def mask_user_info(text: str) -> str:
+    """Return a text in which the user info of each URL is masked."""
+    return _USER_INFO.sub("***@", text)
+
+
+def _visible(char: str) -> str:
+    """Return a character that is not printable as an escape."""
+    if char in "\t\n\r":
+        return " "
+    code = ord(char)
+    if 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004 - surrogates cannot be encoded
+        return _REPLACEMENT
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - the plane

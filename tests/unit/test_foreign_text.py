@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_exporter.foreign_text import LONGEST, clean, mask_user_info
+from tests.support.growth import assert_linear
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("llama3.2:latest", "llama3.2:latest"),
+        ("größe 模型 🦙", "größe 模型 🦙"),
+        ("a\nb\tc\rd", "a b c d"),
+        ("\x1b]0;own\x07", "\\u001b]0;own\\u0007"),
+        ("\x9b2J", "\\u009b2J"),
+        ("a\u202eb\u2028c\u0085d\x7f", "a\\u202eb\\u2028c\\u0085d\\u007f"),
+        ("\ud83d", "\ufffd"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_what_is_not_printable_is_shown_as_an_escape(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+@given(st.text())
+def test_the_result_is_one_printable_line_that_can_be_encoded(text: str) -> None:
+    shown = clean(text)
+    assert shown.isprintable()
+    assert shown.encode().decode() == shown
+    assert clean(shown) == shown
+
+
+def test_long_texts_are_cut() -> None:
+    assert clean("x" * (LONGEST + 1)) == "x" * LONGEST + "…"
+    assert clean("x" * 10, limit=3) == "xxx…"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot reach https://ops:secret@host:1/x", "cannot reach https://***@host:1/x"),
+        ("http://token@h and http://plain/a@b", "http://***@h and http://plain/a@b"),
+        ("mail me@example.org", "mail me@example.org"),
+    ],
+)
+def test_user_info_of_urls_is_masked(text: str, shown: str) -> None:
+    assert mask_user_info(text) == shown
+
+
+def test_masking_takes_linear_time() -> None:
+    for unit in (b"a", b"://a", b"://"):
+        assert_linear(
+            lambda body: mask_user_info(body.decode()),
+            lambda size, unit=unit: b"://" + unit * (size // len(unit)),  # type: ignore[misc]  # bound now
+        )
