@@ -189,7 +189,7 @@ class Exporter:
             ActionContext(
                 published=poller.published,
                 poll=poller.poll,
-                is_loading=in_flight.loading,
+                is_loading=in_flight.is_any_waiting,
                 timeline=timeline,
                 reporter=reporter,
             ),

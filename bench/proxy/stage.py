@@ -16,10 +16,10 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.net import listen
 from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange, Sink
+from ollama_exporter.shim.httpx.recorders import StandaloneCollector
 from ollama_exporter.shim.observation import Outcome, Phase
 from ollama_exporter.shim.proxy.build import limits_of
 from ollama_exporter.shim.proxy.server import Frontend, Proxy
-from ollama_exporter.shim.recorder import standalone
 
 
 class NoSink:
@@ -52,7 +52,7 @@ async def main(port: str, server: str, metrics: str) -> None:
     timeline = Timeline()
     sink: Sink = NoSink()
     if metrics == "metrics":
-        sink, _ = standalone()
+        sink = StandaloneCollector().recorder
     proxy = Proxy(
         f"http://127.0.0.1:{server}",
         sink,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The families of the section Requests: counted here, under labels that are decided elsewhere."""
+"""Counts the families of the section Requests."""
 
 import math
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
 from ollama_exporter.metrics.from_catalog import Families, constant
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.observation import Observation, Outcome, Phase, Start
+from ollama_exporter.shim.observation import SERVED, Observation, Outcome, Phase, Start
 
-# The server's own words, and those of the other two APIs, by the label that they get.
+# Label -> the finish reasons of Ollama's, OpenAI's and Anthropic's API that it stands for.
 FINISH: Final = {
     "stop": ("stop", "end_turn", "stop_sequence", "completed"),
     "length": ("length", "max_tokens", "max_output_tokens"),
@@ -29,7 +29,7 @@ FINISHES: Final = {word: label for label, words in FINISH.items() for word in wo
 KEEP_ALIVES: Final = ("absent", "zero", "finite", "never")
 OPTIONS: Final = ("absent", "num_ctx", "other")
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
-# Counted by route, for requests that need no runner as well: their samples are made at a scrape.
+# Families whose samples are made at a scrape.
 COUNTED: Final = frozenset(
     {
         *("ollama_requests_total", "ollama_requests_in_flight", "ollama_request_bytes_total"),
@@ -37,23 +37,21 @@ COUNTED: Final = frozenset(
         "ollama_request_oldest_wait_timestamp_seconds",
     }
 )
-# Requests that a runner had to do with: how long the others took says nothing of models.
-SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
 
 
 @dataclass(slots=True)
 class Passed:
-    """What passed on one route."""
+    """The requests of one route."""
 
     in_flight: int = 0
     sent: int = 0
     received: int = 0
-    codes: dict[int, int] = field(default_factory=dict)  # of requests that need no runner
+    codes: dict[int, int] = field(default_factory=dict)  # of requests without a runner
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Requests of one label that wait for a load; `since`: wall-clock Unix seconds."""
+    """Requests with one label that wait for a load. `since`: wall-clock Unix seconds."""
 
     label: str
     count: int
@@ -61,7 +59,7 @@ class Waiting:
 
 
 class RequestMetrics:
-    """Counts. Its caller has a lock, but for `collect`."""
+    """Counts requests. The caller holds a lock, except for `collect`."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -71,21 +69,21 @@ class RequestMetrics:
         self._counters = {x.name: FastCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: FastHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
-        self._met: set[tuple[str, str]] = set()  # labels and routes; bounded, because both are
+        self._created: set[tuple[str, str]] = set()  # of label and route; both are bounded
 
     # -- every request ---------------------------------------------------------------------------
 
-    def begun(self, route: str) -> None:
-        """Count a request that is under way."""
+    def on_request_start(self, route: str) -> None:
+        """Count a request in flight."""
         passed = self._routes.get(route)
         if passed is None:
             passed = self._routes[route] = Passed()
         passed.in_flight += 1
 
-    def ended(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Count what every request has, and all there is of one that needs no runner."""
+    def on_request_end(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Count what all requests have, and the code of a request without a runner."""
         passed = self._routes[exchange.route.label]
-        passed.in_flight -= 1
+        passed.in_flight = max(0, passed.in_flight - 1)  # 0: it began before a fork
         passed.sent += exchange.request_bytes
         passed.received += exchange.response_bytes
         if not exchange.route.runs:
@@ -94,13 +92,18 @@ class RequestMetrics:
             if outcome is not Outcome.ANSWERED:
                 self._failures.add("", exchange.route.label, outcome)
 
+    def forget_in_flight(self) -> None:
+        """Set the requests in flight to 0."""
+        for passed in self._routes.values():
+            passed.in_flight = 0
+
     # -- requests that need a runner -------------------------------------------------------------
 
-    def meet(self, label: str, route: str) -> None:
-        """Create counters at 0 before they count: `increase()` misses a birth at 1."""
-        if (label, route) in self._met:
+    def create(self, label: str, route: str) -> None:
+        """Create counters at 0: `increase()` does not see a counter that starts at 1."""
+        if (label, route) in self._created:
             return
-        self._met.add((label, route))
+        self._created.add((label, route))
         self._requests.setdefault((label, route, 200), 0)
         counters = self._counters
         counters["ollama_cold_starts_total"].meet(label)
@@ -114,9 +117,9 @@ class RequestMetrics:
             counters["ollama_request_options_total"].meet(label, class_)
 
     def record(self, label: str, seen: Observation) -> None:
-        """Count a request."""
+        """Count a finished request."""
         route, outcome, counters = seen.route.label, seen.outcome, self._counters
-        self.meet(label, route)
+        self.create(label, route)
         key = (label, route, seen.code)
         self._requests[key] = self._requests.get(key, 0) + 1
         counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.request_fields))
@@ -171,7 +174,7 @@ class RequestMetrics:
         yield from (counter.collect() for counter in self._counters.values())
         yield from (histogram.collect() for histogram in self._histograms.values())
         routes = [((route,), passed) for route, passed in list(self._routes.items())]
-        counted = list(self._requests.items())  # at once: others count meanwhile
+        counted = list(self._requests.items())  # a copy: other threads count meanwhile
         for (route,), passed in routes:
             counted += [(("", route, code), n) for code, n in list(passed.codes.items())]
         requests = [((model, route, str(code)), float(n)) for (model, route, code), n in counted]

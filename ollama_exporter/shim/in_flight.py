@@ -9,7 +9,7 @@ from ollama_exporter.advice.idle_gaps import Gaps
 from ollama_exporter.metrics.request_metrics import Waiting
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.observation import COLD, Observation, Outcome, Start, start_of
+from ollama_exporter.shim.observation import COLD, SERVED, Observation, Outcome, Start, start_of
 
 MOST_MODELS: Final = 1024  # whose last answer is remembered
 
@@ -119,8 +119,7 @@ class InFlight:
         mine.pop(exchange.id, None)
         if not mine:
             self._open.pop(model, None)
-        served = (Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED)
-        used = observation.outcome in served and not observation.response.remote
+        used = observation.outcome in SERVED and not observation.response.remote
         if not exchange.request_fields.is_stop:
             self._gaps.finished(model, observation.ended, used=used)
         if observation.response.remote:
@@ -134,14 +133,19 @@ class InFlight:
         start = start_of(load_wait=observation.load_wait, resident=resident, cold=self._cold)
         return replace(observation, start=start)
 
-    def asked(self, model: str) -> list[RequestFields]:
-        """Return what the requests under way ask of a model, as the server was asked."""
+    def request_fields(self, model: str) -> list[RequestFields]:
+        """Return the fields of a model's requests in flight, as the server received them."""
         exchanges = list(self._open.get(model, {}).values())
         return [each.rewritten_fields or each.request_fields for each in exchanges]
 
-    def loading(self) -> bool:
+    def is_any_waiting(self) -> bool:
         """Return whether requests wait for a load."""
         return bool(self.waiting())
+
+    def forget_all(self) -> None:
+        """Remove all requests, whose end will not come."""
+        self._open.clear()
+        self._waiting.clear()
 
     def load_seconds(self, exchange: Exchange, observation: Observation) -> float | None:
         """Return the load time that a request measured, or None if others may have delayed it."""

@@ -32,6 +32,10 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"  # the server was silent for too long
 
 
+# The outcomes of requests that a runner worked on.
+SERVED: Final = frozenset({Outcome.ANSWERED, Outcome.CLIENT_GONE, Outcome.TRUNCATED})
+
+
 class Phase(StrEnum):
     """What a request waited for when its client left."""
 

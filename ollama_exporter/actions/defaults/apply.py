@@ -78,7 +78,7 @@ class DefaultsApplier:
     def _resident_runner(self, model: str) -> ResidentRunner | None:
         """Return the runner that a request will use: listed, or loading for a request in flight."""
         name = self._name(model)
-        in_flight = self._in_flight.asked(name)
+        in_flight = self._in_flight.request_fields(name)
         context = next((fields.num_ctx for fields in in_flight if fields.num_ctx), None)
         resident = {
             m.name: m.resident[-1] for m in self._context.published().view.models if m.resident
@@ -126,7 +126,7 @@ class DefaultsApplier:
         try:
             for wait in (*RETRY_WAITS, 0.0):
                 renewal = await self._server.renew(model, wanted)
-                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.asked(model):
+                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.request_fields(model):
                     break  # the end of a request in flight renews again
                 await asyncio.sleep(wait)
         except OllamaExporterError as err:

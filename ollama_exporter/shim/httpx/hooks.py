@@ -13,8 +13,8 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.target import SCHEME_PORTS, base_url
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.httpx.recorders import RECORDERS
 from ollama_exporter.shim.observation import Observation
-from ollama_exporter.shim.recorder import recorder_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -42,7 +42,7 @@ class HttpxHooks:
         timeout_error: type[Exception],
     ) -> None:
         self._server, self._timeout_error = server, timeout_error
-        self.recorder, self._on_request = recorder_of(registry), on_request
+        self.recorder, self._on_request = RECORDERS.of(registry), on_request
         self._now = Timeline(wall=time.time, monotonic=time.monotonic).now
 
     def on_request_start(self, request: Any) -> Exchange | None:  # noqa: ANN401 - of any library

@@ -5,10 +5,10 @@ What the client was built with stays: environment proxies, custom transports, mo
 """
 
 import importlib
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, OnRequest, origin, server_of
+from ollama_exporter.shim.httpx.recorders import RECORDERS
 from ollama_exporter.shim.httpx.transports import (
     AsyncRecordingTransport,
     HttpLibrary,
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 LIBRARIES: Final = ("httpx", "httpx2")  # newer versions of openai and anthropic use httpx2
 DEEPEST: Final = 4  # langchain's model has an ollama client, which has an httpx client
-LOCK: Final = threading.Lock()  # two threads may instrument one client
 
 
 def instrument(
@@ -39,7 +38,7 @@ def instrument(
     """
     found, library, is_async = _inner_client(client)
     transport = library.async_transport if is_async else library.transport
-    with LOCK:
+    with RECORDERS.lock:  # two threads may instrument one client
         if _is_instrumented(found._transport):
             return
         # Not read as a setting, whose errors quote it: this URL may contain a password.
@@ -55,7 +54,7 @@ def instrument(
 def uninstrument(client: object = None) -> None:
     """Undo `instrument`: restore the client's own transports."""
     found, _, _ = _inner_client(client)
-    with LOCK:
+    with RECORDERS.lock:
         if not _is_instrumented(found._transport):
             return
         found._transport = found._transport.inner
