@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the members of a JSON object as the server's decoder (Go's encoding/json) finds them.
+
+Clients choose these bytes. Every expression is possessive (it never backtracks) and the scan stops
+at the first one that does not match, so no byte is read more than twice.
+"""
+
+import re
+from typing import Any, Final, NamedTuple
+
+# Go allows this depth and no more (maxNestingDepth, encoding/json/scanner.go).
+DEEPEST: Final = 10_000
+# Members and brackets that are scanned: this bounds the work to 30 ms of the event loop.
+MOST_MEMBERS: Final = 1 << 14
+MOST_BRACKETS: Final = 1 << 17
+BLANKS: Final = rb"[ \t\r\n]*+"
+STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+OPENING: Final = re.compile(BLANKS + rb"\{")
+KEY: Final = re.compile(BLANKS + rb"(" + STRING + rb")" + BLANKS + rb":" + BLANKS, re.DOTALL)
+SCALAR: Final = re.compile(STRING + rb'|[^ \t\r\n{}\[\],:"]++', re.DOTALL)
+BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:' + STRING + rb'[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL)
+NEXT: Final = re.compile(BLANKS + rb"([,}])")
+EMPTY: Final = re.compile(BLANKS + rb"\}")
+ESCAPE: Final = re.compile(
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+    r'|u([0-9a-fA-F]{4})|(["\\/bfnrt]))'
+)
+CONTROL: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
+LITERALS: Final = {b"true": True, b"false": False, b"null": None}
+
+
+class Member(NamedTuple):
+    """A member's raw key, with its quotes, and the position of its value: bytes [begin, end)."""
+
+    key: bytes
+    begin: int
+    end: int
+
+
+class JsonObject(NamedTuple):
+    """The members in order, equal keys included. `is_closed`: its end was found."""
+
+    first: int  # the position behind the opening brace
+    members: list[Member]
+    is_closed: bool
+
+
+def scan_object(body: bytes, begin: int = 0, end: int | None = None) -> JsonObject | None:
+    """Scan the object that begins at a position; None if none does. What follows it is ignored.
+
+    A member counts if it is complete. Values are not validated beyond their brackets.
+    """
+    stop = len(body) if end is None else end
+    opening = OPENING.match(body, begin, stop)
+    if opening is None:
+        return None
+    at = first = opening.end()
+    members: list[Member] = []
+    if EMPTY.match(body, at, stop):
+        return JsonObject(first, members, is_closed=True)
+    while len(members) < MOST_MEMBERS:
+        key = KEY.match(body, at, stop)
+        if key is None:
+            break
+        value = key.end()
+        after = _end_of_value(body, value, stop)
+        following = None if after is None else NEXT.match(body, after, stop)
+        if after is None or following is None:
+            break
+        members.append(Member(key[1], value, after))
+        if following[1] == b"}":
+            return JsonObject(first, members, is_closed=True)
+        at = following.end()
+    return JsonObject(first, members, is_closed=False)
+
+
+def _end_of_value(body: bytes, begin: int, stop: int) -> int | None:
+    if body[begin : begin + 1] not in (b"{", b"["):
+        scalar = SCALAR.match(body, begin, stop)
+        return None if scalar is None else scalar.end()
+    depth, at = 1, begin + 1
+    for _ in range(MOST_BRACKETS):
+        bracket = BRACKET.match(body, at, stop)
+        if bracket is None:
+            return None
+        at = bracket.end()
+        depth += 1 if bracket[1] in (b"{", b"[") else -1
+        if depth == 0:
+            return at
+        if depth >= DEEPEST:  # the object around it is one level too
+            return None
+    return None
+
+
+def fold(key: bytes) -> str:
+    """Return a raw key as Go folds it to find a struct's field: in any case.
+
+    Two letters beyond ASCII fold to ASCII ones: the long s and the Kelvin sign.
+    """
+    if b"\\" not in key and key.isascii():
+        return key[1:-1].lower().decode("ascii")
+    return (decode_string(key) or "").lower().replace("\u017f", "s")
+
+
+def decode_string(raw: bytes) -> str | None:
+    """Return the text of a raw string, or None if it is not one.
+
+    Like Go, it replaces lone surrogates and bytes that are not UTF-8.
+    """
+    if len(raw) < 2 or raw[:1] != b'"' or raw[-1:] != b'"':  # noqa: PLR2004 - two quotes
+        return None
+    text = raw[1:-1].decode("utf-8", "replace")
+    return text if "\\" not in text else ESCAPE.sub(_unescape, text)
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    high, low, unit, letter = escape.groups()
+    if high is not None:
+        code = 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
+        return chr(code)
+    if unit is None:
+        return CONTROL.get(letter, letter)
+    code = int(unit, 16)
+    return "\ufffd" if 0xD800 <= code < 0xE000 else chr(code)  # noqa: PLR2004 - the surrogates
+
+
+def decode_scalar(raw: bytes) -> Any:  # noqa: ANN401 - any scalar of JSON
+    """Return a scalar as Go decodes it into `any`: every number is a float.
+
+    Raises ValueError for what Go rejects, numbers beyond a float's range included, and for objects
+    and arrays.
+    """
+    match raw[:1]:
+        case b'"':
+            text = decode_string(raw)
+            if text is not None:
+                return text
+        case b"t" | b"f" | b"n" if raw in LITERALS:
+            return LITERALS[raw]
+        case _ if NUMBER.fullmatch(raw):
+            number = float(raw)
+            if abs(number) < float("inf"):
+                return number
+    raise ValueError(raw[:20])
