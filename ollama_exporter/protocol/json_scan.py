@@ -15,12 +15,20 @@ MOST_MEMBERS: Final = 1 << 14
 MOST_BRACKETS: Final = 1 << 17
 BLANKS: Final = rb"[ \t\r\n]*+"
 STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-OPENING: Final = re.compile(BLANKS + rb"\{")
-KEY: Final = re.compile(BLANKS + rb"(" + STRING + rb")" + BLANKS + rb":" + BLANKS, re.DOTALL)
-SCALAR: Final = re.compile(STRING + rb'|[^ \t\r\n{}\[\],:"]++', re.DOTALL)
-BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:' + STRING + rb'[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL)
+LITERAL: Final = rb'[^ \t\r\n{}\[\],:"]++'
+FLAT: Final = rb'[^"{}\[\]]*+(?:' + STRING + rb'[^"{}\[\]]*+)*+'  # no brackets outside strings
+OPENING: Final = re.compile(BLANKS + rb"\{(" + BLANKS + rb"\})?")
+# A key, and if its value is a scalar also that and what follows it.
+MEMBER: Final = re.compile(
+    rb"%b(%b)%b:%b(?:(%b|%b)%b([,}]))?+"
+    % (BLANKS, STRING, BLANKS, BLANKS, STRING, LITERAL, BLANKS),
+    re.DOTALL,
+)
+# Everything up to the next bracket that counts: objects and arrays without others are skipped.
+BRACKET: Final = re.compile(
+    rb'(?:[^"{}\[\]]++|%b|\{%b\}|\[%b\])*+([{}\[\]])' % (STRING, FLAT, FLAT), re.DOTALL
+)
 NEXT: Final = re.compile(BLANKS + rb"([,}])")
-EMPTY: Final = re.compile(BLANKS + rb"\}")
 ESCAPE: Final = re.compile(
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
     r'|u([0-9a-fA-F]{4})|(["\\/bfnrt]))'
@@ -55,30 +63,34 @@ def scan_object(body: bytes, begin: int = 0, end: int | None = None) -> JsonObje
     opening = OPENING.match(body, begin, stop)
     if opening is None:
         return None
-    at = first = opening.end()
     members: list[Member] = []
-    if EMPTY.match(body, at, stop):
-        return JsonObject(first, members, is_closed=True)
+    if opening[1] is not None:
+        return JsonObject(opening.start(1), members, is_closed=True)
+    at = first = opening.end()
     while len(members) < MOST_MEMBERS:
-        key = KEY.match(body, at, stop)
-        if key is None:
+        member = MEMBER.match(body, at, stop)
+        if member is None:
             break
-        value = key.end()
-        after = _end_of_value(body, value, stop)
-        following = None if after is None else NEXT.match(body, after, stop)
-        if after is None or following is None:
-            break
-        members.append(Member(key[1], value, after))
-        if following[1] == b"}":
+        key, scalar, mark = member.groups()
+        if scalar is not None:
+            members.append(Member(key, member.start(2), member.end(2)))
+            at = member.end()
+        else:
+            value = member.end()
+            after = _end_of_container(body, value, stop)
+            following = None if after is None else NEXT.match(body, after, stop)
+            if after is None or following is None:
+                break
+            members.append(Member(key, value, after))
+            mark, at = following[1], following.end()
+        if mark == b"}":
             return JsonObject(first, members, is_closed=True)
-        at = following.end()
     return JsonObject(first, members, is_closed=False)
 
 
-def _end_of_value(body: bytes, begin: int, stop: int) -> int | None:
+def _end_of_container(body: bytes, begin: int, stop: int) -> int | None:
     if body[begin : begin + 1] not in (b"{", b"["):
-        scalar = SCALAR.match(body, begin, stop)
-        return None if scalar is None else scalar.end()
+        return None
     depth, at = 1, begin + 1
     for _ in range(MOST_BRACKETS):
         bracket = BRACKET.match(body, at, stop)
@@ -88,19 +100,24 @@ def _end_of_value(body: bytes, begin: int, stop: int) -> int | None:
         depth += 1 if bracket[1] in (b"{", b"[") else -1
         if depth == 0:
             return at
-        if depth >= DEEPEST:  # the object around it is one level too
+        if depth >= DEEPEST:  # with the object around it; the innermost bracket is not counted
             return None
     return None
 
 
 def fold(key: bytes) -> str:
-    """Return a raw key as Go folds it to find a struct's field: in any case.
-
-    Two letters beyond ASCII fold to ASCII ones: the long s and the Kelvin sign.
-    """
+    """Return a raw key as Go folds it to find a struct's field."""
     if b"\\" not in key and key.isascii():
         return key[1:-1].lower().decode("ascii")
-    return (decode_string(key) or "").lower().replace("\u017f", "s")
+    return fold_text(decode_string(key) or "")
+
+
+def fold_text(key: str) -> str:
+    """Return a key as Go folds it: in lower case, and with the long s as an s.
+
+    The Kelvin sign becomes a k; no other letter beyond ASCII becomes one of ASCII.
+    """
+    return key.lower() if key.isascii() else key.lower().replace("\u017f", "s")
 
 
 def decode_string(raw: bytes) -> str | None:
@@ -142,4 +159,4 @@ def decode_scalar(raw: bytes) -> Any:  # noqa: ANN401 - any scalar of JSON
             number = float(raw)
             if abs(number) < float("inf"):
                 return number
-    raise ValueError(raw[:20])
+    raise ValueError("not a scalar that the server accepts")

@@ -23,7 +23,9 @@ UNITS: Final = {
     "h": 3600.0,
 }
 PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
+LARGEST_INT: Final = 2**63
 LONGEST: Final = (2**63 - 1) / 1e9  # a Go duration is an int64 of nanoseconds: 292 years
+NANOSECOND: Final = 1e-9  # a duration is a whole number of these; Go cuts the rest off
 DEFAULT: Final = 300.0
 
 
@@ -42,11 +44,12 @@ def parse(value: object) -> float | None:
         kind = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
         raise KeepAliveError(f"Unsupported type: '{kind.get(type(value), type(value).__name__)}'")
     if isinstance(value, str):
-        return _seconds(parse_duration(value))
+        seconds = parse_duration(value)
+        return 0.0 if abs(seconds) < NANOSECOND else _seconds(seconds)
     # Beyond int64, Go's conversion gives the lowest int64 on amd64: the runner unloads at once.
-    if abs(value) > LONGEST and value > 0:
+    if value > LONGEST or value * 1e9 >= LARGEST_INT:
         return 0.0
-    return _seconds(float(value))
+    return 0.0 if 0 <= value < NANOSECOND else _seconds(float(value))
 
 
 def parse_duration(text: str) -> float:

@@ -17,6 +17,7 @@ from ollama_exporter.protocol.json_scan import (
     decode_scalar,
     decode_string,
     fold,
+    fold_text,
     scan_object,
 )
 from ollama_exporter.protocol.routes import Route
@@ -33,6 +34,10 @@ LONGEST_NAME: Final = 1024  # bytes
 # The form field `model`, but not the end of `filename="model"`.
 FORM_FIELD: Final = re.compile(rb'(?<![a-z])name=(?:"model"|model(?=[\s;]))', re.IGNORECASE)
 BLANK: Final = b"\r\n\r\n"  # ends the headers of a part
+NULL: Final = b"null"
+# The beginnings of escapes of ASCII letters and of the underscore.
+ESCAPE: Final = b"\\u00"
+ESCAPED_LETTERS: Final = (b"\\u004", b"\\u005", b"\\u006", b"\\u007")
 NO_MESSAGES: Final = re.compile(rb"null|\[[ \t\r\n]*+\]")
 
 
@@ -55,6 +60,7 @@ class RequestFields(msgspec.Struct, frozen=True):
 
 
 NOTHING: Final = RequestFields()
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(route: Route, body: bytes, *, complete: bool) -> RequestFields:
@@ -65,17 +71,43 @@ def read(route: Route, body: bytes, *, complete: bool) -> RequestFields:
     """
     if route.multipart:
         return RequestFields(_form_model(body))
-    scanned = scan_object(body)
-    if scanned is None:
-        return NOTHING
+    values: list[tuple[str, bytes]] | None = _distinct_values(body) if complete else None
+    is_closed = values is not None
+    if values is None:
+        scanned = scan_object(body)
+        if scanned is None:
+            return NOTHING
+        is_closed = scanned.is_closed
+        values = [(fold(key), body[begin:end]) for key, begin, end in scanned.members]
     reader = _FieldReader()
-    for key, begin, end in scanned.members:
-        set_field = FIELDS.get(fold(key))
+    for name, value in values:
+        set_field = FIELDS.get(name)
         if set_field is not None:
-            set_field(reader, body[begin:end])
-    if not route.native or (complete and not scanned.is_closed):  # the server answers 400
+            set_field(reader, value)
+    if not route.native or (complete and not is_closed):  # the server answers 400
         return RequestFields(reader.model, stream=reader.stream)
     return reader.fields(route, is_whole=complete)
+
+
+def _distinct_values(body: bytes) -> list[tuple[str, bytes]] | None:
+    """Return folded keys and values, or None if a field may occur twice or msgspec is stricter.
+
+    Ten times faster than a scan. msgspec keeps the last of equal keys, which is not always what Go
+    does; so no field's key may be in the body twice, nor an escape that could hide a key.
+    """
+    if ESCAPE in body and any(escape in body for escape in ESCAPED_LETTERS):
+        return None
+    try:
+        values = _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = [(fold_text(key), key, value) for key, value in values.items()]
+    fields = [each for each in found if each[0] in FIELDS]
+    if len({name for name, _, _ in fields}) < len(fields):
+        return None
+    if not all(key.isascii() and body.count(b'"%b"' % key.encode()) == 1 for _, key, _ in fields):
+        return None
+    return [(name, bytes(value)) for name, _, value in fields]
 
 
 class _FieldReader:
@@ -94,7 +126,7 @@ class _FieldReader:
         name = decode_string(raw) if len(raw) <= LONGEST_NAME else None
         if name is not None:
             self.model = name.strip() or None
-        elif raw != b"null":
+        elif raw != NULL:
             self.model = None
 
     def on_stream(self, raw: bytes) -> None:
@@ -122,7 +154,7 @@ class _FieldReader:
 
     def on_prompt(self, raw: bytes) -> None:
         """Set the prompt; null has no effect on a string."""
-        if raw != b"null":
+        if raw != NULL:
             self.has_prompt = raw != b'""'
 
     def on_messages(self, raw: bytes) -> None:
@@ -183,5 +215,5 @@ def _form_model(body: bytes) -> str | None:
         at = blank + len(BLANK)
         value = body[at : at + LONGEST_NAME].partition(b"\r")[0].partition(b"\n")[0]
         if value:
-            return value.decode("utf-8", "replace")
+            return value.decode("utf-8", "replace") if len(value) < LONGEST_NAME else None
     return None

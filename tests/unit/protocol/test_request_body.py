@@ -107,6 +107,31 @@ def test_the_model_of_a_form_is_one_of_its_fields() -> None:
     assert read(route, b"RIFF", complete=True) == NOTHING
 
 
-def test_older_clients_call_the_model_name() -> None:
-    assert asked(name="m", prompt="x").model == "m"
+def test_a_request_has_its_model_in_no_other_field() -> None:
+    assert asked(name="m", prompt="x").model is None
     assert asked(model="", prompt="x").model is None
+
+
+def test_a_name_that_no_model_can_have_is_not_kept() -> None:
+    assert asked(model="m" * 900_000, prompt="x").model is None
+    form = b'name="model"\r\n\r\n' + b"m" * 900_000
+    found = read(route_of("POST", "/v1/audio/transcriptions"), form, complete=False).model
+    assert found is None
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("8192.0", 8192), ("8.192e3", 8192), ("8192.9", 8192), ("-1", None), ("1e300", None)],
+)
+def test_a_context_is_truncated_as_the_server_does(written: str, value: int | None) -> None:
+    body = b'{"model":"m","options":{"num_ctx":%b,"num_gpu":1e0}}' % written.encode()
+    found = read(route_of("POST", "/api/generate"), body, complete=True)
+    assert (found.num_ctx, found.options) == (value, (("num_gpu", 1),))
+
+
+@pytest.mark.parametrize("written", ['"-1"', '"300"', '"5 m"', "true", "1e400", "[]", "{}", '""'])
+def test_a_keep_alive_that_the_server_rejects_is_not_absent(written: str) -> None:
+    body = b'{"model":"m","prompt":"x","keep_alive":%b}' % written.encode()
+    found = read(route_of("POST", "/api/generate"), body, complete=True)
+    assert (found.keep_alive, found.has_rejected_keep_alive) == (None, True)
+    assert not read(route_of("POST", "/v1/messages"), body, complete=True).has_rejected_keep_alive
