@@ -126,7 +126,9 @@ class DefaultsApplier:
         try:
             for wait in (*RETRY_WAITS, 0.0):
                 renewal = await self._server.renew(model, wanted)
-                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.request_fields(model):
+                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.request_fields(
+                    model
+                ):
                     break  # the end of a request in flight renews again
                 await asyncio.sleep(wait)
         except OllamaExporterError as err:
