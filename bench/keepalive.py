@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.arrivals import Family, Model, families, pooled
-from ollama_exporter.advice.idle_gaps import Gaps
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
+from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
     DOUBT,
@@ -28,7 +28,7 @@ from ollama_exporter.advice.keep_alive_advice import (
     HOUR,
     LEAST_GAPS,
     PRICE,
-    Habits,
+    CostInputs,
     advise,
 )
 from ollama_exporter.protocol.wire import RunningModel
@@ -56,9 +56,9 @@ def cost(gap: float, keep_alive: float, even: float) -> float:
     return (gap > keep_alive) + min(gap, keep_alive) / even
 
 
-def habits(gaps: IdleGaps, even: float, *, seen: bool = True) -> Habits:
+def habits(gaps: IdleHistogram, even: float, *, seen: bool = True) -> CostInputs:
     """Return a model of a gigabyte that breaks even after that time at the default price."""
-    return Habits(gaps, load_seconds=even * PRICE / HOUR, memory_bytes=GB, seen=seen)
+    return CostInputs(gaps, load_seconds=even * PRICE / HOUR, memory_bytes=GB, seen=seen)
 
 
 # -- policies --------------------------------------------------------------------------------------
@@ -77,13 +77,13 @@ def break_even(model: Model, even: float) -> float:
 
 
 def best_fixed(model: Model, even: float) -> float:
-    outcomes = advise(habits(IdleGaps.of(model.gaps()), even)).outcomes
+    outcomes = advise(habits(IdleHistogram.of(model.gaps()), even)).outcomes
     return min(outcome.cost for outcome in outcomes) / (even * PRICE / HOUR)
 
 
 def advised(model: Model, even: float) -> float:
     """Follow the advice as requests show the gaps."""
-    known, total = IdleGaps(), 0.0
+    known, total = IdleHistogram(), 0.0
     rests_on = habits(known, even)
     for gap in model.gaps():
         total += cost(gap, advise(rests_on).keep_alive, even)
@@ -93,7 +93,7 @@ def advised(model: Model, even: float) -> float:
 
 def advised_from_polls(model: Model, even: float) -> float:
     """Follow the advice as polls every 15 s show the gaps, under the server's default."""
-    known, total = IdleGaps(), 0.0
+    known, total = IdleHistogram(), 0.0
     rests_on = habits(known, even, seen=False)
     told = told_by_polls(model)
     at, inferred = next(told, (math.inf, 0.0))
@@ -149,11 +149,11 @@ def told_by_polls(model: Model) -> Iterator[tuple[float, float]]:
 
     Loads take no time here. Polls at which nothing can have changed are left out.
     """
-    gaps = Gaps(blind=math.inf)
+    gaps = IdleGapDetector(blind=math.inf)
     for at, deadline in _polls(model):
         entry = RunningModel("m:latest", "d", 0.0 if deadline is None else deadline)
         listed = () if deadline is None else (entry,)
-        for _, gap in gaps.polled(Snapshot(at, at, listed)):
+        for _, gap in gaps.on_poll(Snapshot(at, at, listed)):
             yield at, gap
 
 

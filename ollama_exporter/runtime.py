@@ -44,7 +44,7 @@ from ollama_exporter.shim.proxy.build import (
     serving_proxy,
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
-from ollama_exporter.state_file import EVERY, StateFile, state_file_of
+from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_of
 from ollama_exporter.version import __version__
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.landing import facts_of
@@ -146,10 +146,14 @@ class Exporter:
             timeline, log_lines, max_models=settings.max_models
         )
         window = window_for(settings.poll_interval)
-        self._advice = advice = LiveAdvice(
-            instruments.idle, instruments.labels, instruments.loads.totals, blind=window
-        )
         self._tracker = Tracker(window=window)
+        self._advice = advice = LiveAdvice(
+            instruments.gaps,
+            instruments.labels,
+            instruments.loads.totals,
+            self._tracker.clock,
+            blind=window,
+        )
         self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
         sinks = Sinks(
             on_poll=[advice.on_poll],
@@ -170,7 +174,7 @@ class Exporter:
         reporter = Reporter(
             fact=poller.on_fact,
             error=instruments.exporter.errors.inc,
-            own_use=advice.gaps.touched,
+            own_use=advice.gaps.on_own_use,
             expect=instruments.lifecycle.meet,
         )
         self._machine = Machine(
@@ -195,7 +199,7 @@ class Exporter:
             ),
             ControlClient(settings.target, timeout=settings.ollama_timeout),
             in_flight=in_flight,
-            advice=advice.current,
+            advice=advice.by_label,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
         sinks.on_listing.append(self._machine.on_listing)
@@ -206,7 +210,7 @@ class Exporter:
         recorder, self.proxy = None, None
         if settings.proxy_addresses:
             recorder = Recorder(
-                RequestInstruments(instruments.labels, instruments.loads, instruments.idle),
+                RequestInstruments(instruments.labels, instruments.loads, instruments.gaps),
                 in_flight,
                 reporter,
                 timeline,
@@ -230,13 +234,15 @@ class Exporter:
 
     def take_up(self, state_file: StateFile) -> None:
         """Go on where an earlier process ended."""
-        saved = state_file.read()
-        now = self._timeline.now()
-        if saved is not None and saved.last is not None and saved.last.ended > now:
+        state, now = state_file.read(), self._timeline.now()
+        if state is None:
+            return
+        saved = state.residency
+        if saved.last is not None and saved.last.ended > now:
             logger.warning("State not taken up: it is of a later time than now")
-        elif saved is not None:
+        else:
             self._poller.restore(saved)
-            self._advice.restore(saved.habits)
+            self._advice.restore(state.usage)
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._instruments.lifecycle.on_event(Found(life.model, now))
             logger.info("State taken up", extra={"models": len(saved.lives)})
@@ -267,7 +273,7 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if state_file is not None:
-                state_file.write(self._advice.saved(self._tracker.dump()))
+                state_file.write(self._state())
             await self._client.aclose()
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
@@ -298,5 +304,7 @@ class Exporter:
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            saved = self._advice.saved(self._tracker.dump())
-            await asyncio.to_thread(state_file.write, saved)
+            await asyncio.to_thread(state_file.write, self._state())
+
+    def _state(self) -> SavedState:
+        return SavedState(self._tracker.dump(), self._advice.saved())

@@ -6,11 +6,13 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
@@ -20,6 +22,24 @@ EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LARGEST: Final = 16 * 2**20
 DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError)
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What one process leaves to the next."""
+
+    residency: Saved
+    usage: dict[str, SavedUsage] = field(default_factory=dict)  # by label
+
+    def document(self) -> dict[str, Any]:
+        """Return the state as it stands in the file."""
+        return {**to_builtins(self.residency), "habits": msgspec.to_builtins(self.usage)}
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        """Return a state that was read from a file. Raises what `DAMAGED` lists."""
+        usage = msgspec.convert(document.get("habits", {}), dict[str, SavedUsage])
+        return cls(from_builtins(document), usage)
 
 
 class StateFile:
@@ -39,19 +59,19 @@ class StateFile:
             accepted = "accepted: a file in a folder that exists and may be written"
             raise ConfigError("state.file", str(self._path), accepted)
 
-    def _load(self) -> Saved | None:
+    def _load(self) -> SavedState | None:
         with self._path.open("rb") as file:
             document = json.loads(file.read(LARGEST))
         ours = document["version"] == VERSION and document["url"] == self._url
-        return from_builtins(document["state"]) if ours else None
+        return SavedState.of(document["state"]) if ours else None
 
-    def peek(self) -> Saved | None:
+    def peek(self) -> SavedState | None:
         """Return what an exporter has saved, and leave the file to it; None: nothing of use."""
         with suppress(OSError, *DAMAGED):
             return self._load()
         return None
 
-    def read(self) -> Saved | None:
+    def read(self) -> SavedState | None:
         """Return what was saved; a file that is damaged or another's is set aside."""
         try:
             saved = self._load()
@@ -67,10 +87,10 @@ class StateFile:
         self._set_aside(why)
         return None
 
-    def write(self, saved: Saved) -> None:
+    def write(self, state: SavedState) -> None:
         """Write if something changed: a new file beside, then renamed, so that none is half."""
         document: dict[str, Any] = {"version": VERSION, "url": self._url}
-        text = json.dumps(document | {"state": to_builtins(saved)})
+        text = json.dumps(document | {"state": state.document()})
         with self._one_at_a_time:
             if text != self._written:
                 self._replace(text)

@@ -93,7 +93,9 @@ class Virtual:
         self._tracker = Tracker(window=WINDOW)
         timeline = _OwnTime(self)
         self._instruments = made = Instruments.new(timeline, LogCounter())
-        self._advising = LiveAdvice(made.idle, made.labels, made.loads.totals, blind=WINDOW)
+        self._advising = LiveAdvice(
+            made.gaps, made.labels, made.loads.totals, self._tracker.clock, blind=WINDOW
+        )
         installed = tuple((name, m.file.size) for name, m in script.catalogue.manifests.items())
         self._server = ServerState(version="0.33.0", installed=installed)
         self._view = self._tracker.view()
@@ -102,7 +104,7 @@ class Virtual:
         self._machine = Machine(self._done, script)
         residence = PolledResidence(self._now_published)
         self._recorder = Recorder(
-            RequestInstruments(made.labels, made.loads, made.idle),
+            RequestInstruments(made.labels, made.loads, made.gaps),
             InFlight(residence, self._advising.gaps),
             Reporter(fact=self._observe, error=_never),
             timeline,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Idle gaps: how long a model lay unused between two requests, counted on fixed bounds.
+"""Histogram of idle gaps: for how long a model was unused between two requests.
 
-The bounds are the values that people give keep_alive, so that the counts answer exactly what each
-of them would have cost: gaps that are longer are cold starts, `truncated` is the idle time.
+The bounds are the values that people choose for keep_alive. So the counts tell exactly what each
+value would have cost: longer gaps are cold starts, and `truncated` is the idle time.
 """
 
 from bisect import bisect_left
@@ -21,47 +21,47 @@ def _zeros(length: int) -> list[float]:
 
 
 @dataclass(slots=True)
-class IdleGaps:
-    """Gaps of one model. Seconds; counts may be fractions, as `increase()` makes them."""
+class IdleHistogram:
+    """Idle gaps of one model in seconds. Counts may be fractions, as `increase()` returns them."""
 
     counts: list[float] = field(default_factory=lambda: _zeros(len(BOUNDS) + 1))
-    """Gaps up to each bound and longer than the one before it; the last: longer than all."""
+    """Gaps up to each bound, not cumulative; the last count is of the gaps above all bounds."""
     truncated: list[float] = field(default_factory=lambda: _zeros(len(BOUNDS)))
-    """Sum of the smaller of gap and bound."""
+    """Sum of min(gap, bound) for each bound."""
     total: float = 0.0
     """Sum of all gaps."""
 
     def __post_init__(self) -> None:
-        """Refuse counts on other bounds. Raises ValueError."""
+        """Raise ValueError if the counts have other bounds."""
         if (len(self.counts), len(self.truncated)) != (len(BOUNDS) + 1, len(BOUNDS)):
-            raise ValueError("idle gaps on other bounds")
+            raise ValueError("idle gaps have other bounds")
 
     @classmethod
-    def of(cls, gaps: Iterable[float]) -> "IdleGaps":
-        """Count these."""
+    def of(cls, gaps: Iterable[float]) -> "IdleHistogram":
+        """Return a histogram of these gaps."""
         counted = cls()
         for gap in gaps:
             counted.add(gap)
         return counted
 
-    def copy(self) -> "IdleGaps":
-        """Return a copy: the counting goes on."""
-        return IdleGaps(list(self.counts), list(self.truncated), self.total)
+    def copy(self) -> "IdleHistogram":
+        """Return a copy that does not change any more."""
+        return IdleHistogram(list(self.counts), list(self.truncated), self.total)
 
     @property
     def samples(self) -> float:
-        """How many gaps there are."""
+        """Number of gaps."""
         return sum(self.counts)
 
     def add(self, gap: float) -> None:
-        """Count one more."""
+        """Count a gap."""
         self.counts[bisect_left(BOUNDS, gap)] += 1
         self.total += gap
         for index, bound in enumerate(BOUNDS):
             self.truncated[index] += min(gap, bound)
 
     def means(self) -> list[float]:
-        """Return the mean of the gaps in each bucket; its lower bound where there are none."""
+        """Return the mean of the gaps in each bucket, or its lower bound if it is empty."""
         means: list[float] = []
         above, low, below = self.samples, 0.0, 0.0
         for count, bound, truncated in zip(self.counts, BOUNDS, self.truncated, strict=False):

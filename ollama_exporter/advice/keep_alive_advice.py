@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 
 GB: Final = 1e9
 HOUR: Final = 3600.0
@@ -42,10 +42,10 @@ class Confidence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class CostInputs:
     """How a model is used, and what it costs to load and to hold."""
 
-    gaps: IdleGaps
+    gaps: IdleHistogram
     load_seconds: float
     memory_bytes: float
     seen: bool = True  # gaps come from requests; False: from polls, which miss short ones
@@ -93,7 +93,7 @@ class Advice:
         )
 
 
-def mostly_seen(samples: float, inferred: float) -> bool:
+def is_mostly_observed(samples: float, inferred: float) -> bool:
     """Tell whether gaps come from requests, but for a few that polls alone showed."""
     return inferred <= MOSTLY * samples
 
@@ -103,13 +103,13 @@ def assumed_load(memory_bytes: float) -> float:
     return ASSUMED_START + memory_bytes / ASSUMED_SPEED
 
 
-def break_even(habits: Habits, price: float) -> float:
+def break_even(habits: CostInputs, price: float) -> float:
     """Return for how long holding the model costs as much as one load, seconds; inf: for ever."""
     rent = price * habits.memory_bytes / GB / HOUR
     return habits.load_seconds / rent if rent > 0 else math.inf
 
 
-def advise(habits: Habits, *, price: float = PRICE) -> Advice:
+def advise(habits: CostInputs, *, price: float = PRICE) -> Advice:
     """Advise a keep_alive. `price`: seconds of waiting that a GB-hour is worth, 0 or more."""
     sums = _Sums(habits, price)
     even = break_even(habits, price)
@@ -129,7 +129,7 @@ def advise(habits: Habits, *, price: float = PRICE) -> Advice:
     )
 
 
-def surely_saved(habits: Habits, then: float, now: float, *, price: float = PRICE) -> float:
+def surely_saved(habits: CostInputs, then: float, now: float, *, price: float = PRICE) -> float:
     """Return what `then` saves over `now` at least but for chance, seconds of waiting a gap.
 
     Both are taken to the nearest candidate. Negative: it may as well cost more.
@@ -154,7 +154,7 @@ class _Sums:
     candidates; where requests were not seen, nothing is known of 0.
     """
 
-    def __init__(self, habits: Habits, price: float) -> None:
+    def __init__(self, habits: CostInputs, price: float) -> None:
         self.keeps = CANDIDATES if habits.seen else (UNSEEN_FLOOR, *CANDIDATES[1:])
         self._memory = habits.memory_bytes
         self._rent = price * habits.memory_bytes / GB / HOUR  # seconds of waiting a second idle

@@ -1,119 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The advice of a running exporter: gaps from polls and requests, loads, sizes; what they come to.
+"""The advice of a running exporter, and the use of models that it rests on.
 
-Advice is computed when it is asked for, and again only for a model whose history is another now.
+Advice is computed on demand, and kept for each model until its use has changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.gap_counts import GapCounts, ModelGaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.advice.keep_alive_advice import (
     Advice,
-    Habits,
+    CostInputs,
     advise,
     assumed_load,
-    mostly_seen,
+    is_mostly_observed,
 )
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
-from ollama_exporter.poller.poller import Poll
-from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.saved_state import Habit, Saved
+from ollama_exporter.residency.facts import PollFailed, Snapshot
+from ollama_exporter.residency.server_clock import ServerClock
 
-Loads = Mapping[str, tuple[float, int]]  # by label: seconds of all measured loads, how many
+MeasuredLoads = Mapping[str, tuple[float, int]]  # by label: seconds of all loads, their number
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAdvice:
+    """The advice on one label."""
+
+    label: str
+    inputs: CostInputs
+    advice: Advice
 
 
 class LiveAdvice:
-    """Keeps what advice on the models of one server rests on."""
+    """Advises on the models of one server.
+
+    `loads`: returns the loads measured since the start; `blind`: see IdleGapDetector.
+    """
 
     def __init__(
         self,
-        idle: IdleCollector,
+        counts: GapCounts,
         labels: ModelLabels,
-        loads: Callable[[], Loads],
+        loads: Callable[[], MeasuredLoads],
+        clock: ServerClock,
         *,
         blind: float,
     ) -> None:
-        """`idle`: counts the gaps; `loads`: returns the loads measured since the start."""
-        self.gaps = Gaps(blind=blind)
-        self._idle, self._labels, self._loads = idle, labels, loads
+        self.gaps = IdleGapDetector(clock, blind=blind)
+        self._counts, self._labels, self._loads = counts, labels, loads
         self._loaded_before: dict[str, tuple[float, int]] = {}  # by an earlier process
         self._memory: dict[str, int] = {}
-        self._advice: dict[str, tuple[tuple[float, float, int], Habits, Advice]] = {}
+        self._kept: dict[str, tuple[tuple[float, float, int], LabelAdvice]] = {}
 
-    def on_poll(self, poll: Poll, _: object = None) -> None:
-        """Process a poll."""
+    def on_poll(self, poll: Snapshot | PollFailed, _answer: object = None) -> None:
+        """Process a poll. The tracker must have seen it before, because it keeps the clock."""
         if not isinstance(poll, Snapshot):
             return
         for model in poll.models:
             label = self._labels.label(model.name)
             if label != OTHER:
-                self._idle.meet(label)
+                self._counts.expect(label)
                 self._memory[label] = model.size_vram or model.size
-        for name, seconds in self.gaps.polled(poll):
+        for name, seconds in self.gaps.on_poll(poll):
             label = self._labels.label(name)
             if label != OTHER:
-                self._idle.observe(label, seconds, inferred=True)
+                self._counts.add(label, seconds, inferred=True)
 
-    def advice(self) -> Iterator[tuple[str, Habits, Advice]]:
-        """Yield label, habits and advice of each model whose size is known."""
+    def advice(self) -> Iterator[LabelAdvice]:
+        """Yield the advice on each model whose size is known."""
         for label, memory in list(self._memory.items()):
             load = self._load_seconds(label) or assumed_load(memory)
-            gaps, inferred = self._idle.gaps[label], self._idle.inferred[label]
-            rests_on = gaps.samples, load, memory
-            known = self._advice.get(label)
-            if known is None or known[0] != rests_on:
-                seen = mostly_seen(gaps.samples, inferred)
-                habits = Habits(gaps.copy(), load, memory, seen=seen)
-                known = self._advice[label] = (rests_on, habits, advise(habits))
-            yield label, known[1], known[2]
+            rests_on = self._counts.samples(label), load, memory
+            kept = self._kept.get(label)
+            if kept is None or kept[0] != rests_on:
+                gaps = self._counts.of(label)
+                seen = is_mostly_observed(gaps.histogram.samples, gaps.inferred)
+                inputs = CostInputs(gaps.histogram, load, memory, seen=seen)
+                kept = rests_on, LabelAdvice(label, inputs, advise(inputs))
+                self._kept[label] = kept
+            yield kept[1]
 
-    def current(self) -> Iterator[tuple[str, Advice]]:
-        """Yield label and advice."""
-        return ((label, advice) for label, _, advice in self.advice())
+    def by_label(self) -> Iterator[tuple[str, Advice]]:
+        """Yield each label with its advice."""
+        return ((each.label, each.advice) for each in self.advice())
 
     def rows(self) -> Iterator[AdviceRow]:
-        """Yield what `/metrics` shows of it."""
-        for label, habits, advice in self.advice():
+        """Yield what `/metrics` shows of the advice."""
+        for each in self.advice():
             yield AdviceRow(
-                label,
-                advice.keep_alive,
-                advice.samples,
-                habits.load_seconds,
-                habits.memory_bytes,
-                self.gaps.keep_alive(label),
+                each.label,
+                each.advice.keep_alive,
+                each.advice.samples,
+                each.inputs.load_seconds,
+                each.inputs.memory_bytes,
+                self.gaps.keep_alive(each.label),
             )
 
     def _load_seconds(self, label: str) -> float | None:
-        seconds, count = self._loaded(label)
+        seconds, count = self._measured(label)
         return seconds / count if count else None
 
-    def _loaded(self, label: str) -> tuple[float, int]:
+    def _measured(self, label: str) -> tuple[float, int]:
         seconds, count = self._loads().get(label, (0.0, 0))
         before = self._loaded_before.get(label, (0.0, 0))
         return seconds + before[0], count + before[1]
 
-    def saved(self, saved: Saved) -> Saved:
-        """Add what a later process goes on from."""
-        idle = self._idle
-        habits = {
-            label: Habit(
-                gaps.copy(),
-                idle.inferred[label],
-                *self._loaded(label),
+    def saved(self) -> dict[str, SavedUsage]:
+        """Return what a later process continues from, by label."""
+        return {
+            label: SavedUsage(
+                gaps.histogram,
+                gaps.inferred,
+                *self._measured(label),
                 memory=self._memory.get(label, 0),
             )
-            for label, gaps in idle.gaps.items()
+            for label, gaps in self._counts.items()
         }
-        return replace(saved, habits=habits)
 
-    def restore(self, habits: Mapping[str, Habit]) -> None:
-        """Go on from what an earlier process had counted."""
-        for name, habit in habits.items():
+    def restore(self, usage: Mapping[str, SavedUsage]) -> None:
+        """Continue from what an earlier process has counted."""
+        for name, saved in usage.items():
             if self._labels.label(name) != OTHER:
-                self._idle.restore(name, habit.gaps, inferred=habit.inferred)
-                self._loaded_before[name] = (habit.load_seconds, habit.loads)
-                if habit.memory:
-                    self._memory[name] = habit.memory
+                self._counts.restore(name, ModelGaps(saved.gaps, saved.inferred))
+                self._loaded_before[name] = (saved.load_seconds, saved.loads)
+                if saved.memory:
+                    self._memory[name] = saved.memory

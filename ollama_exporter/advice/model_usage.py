@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
-from ollama_exporter.advice.keep_alive_advice import Habits, assumed_load, mostly_seen
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
+from ollama_exporter.advice.keep_alive_advice import CostInputs, assumed_load, is_mostly_observed
 from ollama_exporter.errors import HistoryError
 
 GAP: Final = "ollama_model_idle_gap_seconds"
@@ -57,7 +57,7 @@ class Record:
 
     model: str
     group: str  # value of the label that records are kept apart by; empty: none was asked for
-    gaps: IdleGaps = field(default_factory=IdleGaps)
+    gaps: IdleHistogram = field(default_factory=IdleHistogram)
     values: Values = field(default_factory=dict)  # by sample name, those without further labels
     split: dict[str, Values] = field(default_factory=dict)  # likewise, by their further label
 
@@ -119,11 +119,11 @@ class Record:
     def seen(self) -> bool:
         """Its gaps come from requests."""
         inferred = self.values.get("ollama_model_idle_gaps_inferred_total", 0.0)
-        return mostly_seen(self.gaps.samples, inferred)
+        return is_mostly_observed(self.gaps.samples, inferred)
 
-    def habits(self) -> Habits:
+    def habits(self) -> CostInputs:
         """Return what advice rests on."""
-        return Habits(self.gaps, self.load, self.memory, seen=self.seen)
+        return CostInputs(self.gaps, self.load, self.memory, seen=self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +168,11 @@ def _take(record: Record, reading: UsageReading) -> None:
         values[key] = values.get(key, 0.0) + reading.value
 
 
-def _gaps(record: Record) -> IdleGaps:
+def _gaps(record: Record) -> IdleHistogram:
     """Return gaps from cumulative counts and truncated sums by `le`."""
     buckets = record.split.get(f"{GAP}_bucket", {})
     if not any(buckets.values()):
-        return IdleGaps()
+        return IdleHistogram()
     below, counts = 0.0, []
     for bound in (*map(float, BOUNDS), math.inf):
         up_to = _at(record.model, buckets, bound)
@@ -180,7 +180,7 @@ def _gaps(record: Record) -> IdleGaps:
         below = max(below, up_to)
     truncated = record.split.get(TRUNCATED, {})
     sums = [_at(record.model, truncated, float(bound)) for bound in BOUNDS]
-    return IdleGaps(counts, sums, record.values.get(f"{GAP}_sum", 0.0))
+    return IdleHistogram(counts, sums, record.values.get(f"{GAP}_sum", 0.0))
 
 
 def _le(text: str) -> str:

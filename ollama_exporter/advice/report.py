@@ -15,8 +15,8 @@ from ollama_exporter.advice.keep_alive_advice import (
     MEASURED_TIME,
     PRICE,
     Advice,
+    CostInputs,
     CostOutcome,
-    Habits,
     advise,
     surely_saved,
 )
@@ -34,7 +34,7 @@ class Finding:
     """One model: what is advised, what is in force, what either led or would have led to."""
 
     record: Record
-    habits: Habits
+    habits: CostInputs
     advice: Advice
     in_force: float  # keep-alive, seconds
     in_force_known: bool

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the metrics of one exporter together: first what is counted into, then what is scraped."""
+"""Builds the metrics of one exporter: first the instruments, then the registry around them."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,7 @@ from typing import Self
 
 from prometheus_client import CollectorRegistry
 
+from ollama_exporter.advice.gap_counts import GapCounts
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.metrics.collect_all import CollectAll, Collector
@@ -18,7 +19,7 @@ from ollama_exporter.metrics.collectors.exporter_collector import (
     RuntimeCollector,
     UnfilledCollector,
 )
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.collectors.machine_collector import BLIND, MachineCollector, Sight
 from ollama_exporter.metrics.collectors.residency_collector import ResidencyCollector
 from ollama_exporter.metrics.collectors.runner_collector import RunnerCollector
@@ -31,11 +32,11 @@ from ollama_exporter.poller.published import Published
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """What events, requests and actions are counted into."""
+    """The instruments that events, requests and actions are counted with."""
 
     labels: ModelLabels
     loads: LoadTimes
-    idle: IdleCollector
+    gaps: GapCounts
     lifecycle: LoadUnloadMetrics
     acts: ActionMetrics
     exporter: ExporterCollector
@@ -44,12 +45,12 @@ class Instruments:
     def new(
         cls, timeline: Timeline, log_lines: LogCounter, *, max_models: int = MOST_MODELS
     ) -> Self:
-        """Make those of one exporter."""
+        """Return the instruments of one exporter."""
         labels, loads = ModelLabels(max_models), LoadTimes()
         return cls(
             labels,
             loads,
-            IdleCollector(),
+            GapCounts(),
             LoadUnloadMetrics(timeline, labels, loads),
             ActionMetrics(labels),
             ExporterCollector(targets=1, log_lines=log_lines),
@@ -68,24 +69,23 @@ def build(
     max_models: int = MOST_MODELS,
     runtime: bool = True,
 ) -> CollectorRegistry:
-    """Build the registry of one target and of the exporter itself.
+    """Return the registry of one target and of the exporter itself.
 
-    `expected`: normalised names, as of now. `requests`: the families that only requests fill.
-    `advice`: what is advised as of the scrape. `sight`: what this machine shows. `runtime`: with
-    the families of process and interpreter.
+    `expected`: returns normalised names. `requests`: collects the families that only requests fill.
+    `sight`: what this machine shows. `runtime`: include the families of process and interpreter.
     """
     labels = instruments.labels
     for name in expected():
         instruments.lifecycle.meet(name)
     collectors: list[Collector] = [
-        # Labels of its own: a large library on disk must not take those of resident models.
+        # With labels of its own: installed models must not use up the labels of resident ones.
         ServerCollector(ModelLabels(max_models)),
         ResidencyCollector(timeline, labels, expected),
         instruments.lifecycle,
         requests or UnfilledCollector(),
         MachineCollector(sight or BLIND, timeline, labels),
         RunnerCollector(sight or BLIND, labels),
-        instruments.idle,
+        IdleGapCollector(instruments.gaps),
         AdviceCollector(advice),
         instruments.acts,
         instruments.exporter,

@@ -115,21 +115,28 @@ def begin(
     return life
 
 
+def slides(moved: float, passed: float, *, took: float) -> bool:
+    """Return whether E moved with the present: it does so until it is first written.
+
+    `moved`, `passed`: the change of E and the time between two polls; `took`: of the later one.
+    """
+    return abs(moved - passed) <= timings.SLIDE_ERROR + took
+
+
 def follow(
     life: Incarnation, model: RunningModel, poll: Snapshot, *, epoch: int, expires: float
 ) -> None:
     """Continue it with the next poll that lists it."""
     changed = model.expires_at != life.model.expires_at
     moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
-    error = timings.SLIDE_ERROR + poll.ended - poll.started
-    slides = changed and abs(moved - passed) <= error
-    life.slides |= slides
+    slid = changed and slides(moved, passed, took=poll.ended - poll.started)
+    life.slides |= slid
     if changed:
         life.epoch = epoch
     elif life.at_now:
         life.stopped_at = life.expires  # E did not follow the present, so a stop had just set it
     life.model, life.expires = model, expires
-    life.written |= not slides
+    life.written |= not slid
     _read(life, poll, before=life.seen - timings.CLOCK_ERROR, changed=changed)
     if life.written and (changed or life.changed_at is None):
         life.changed_at = poll.started

@@ -2,25 +2,13 @@
 """What of the tracker outlives its process: the incarnations and when they were last seen."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from ollama_exporter.advice.idle_histogram import IdleGaps
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation
-
-
-@dataclass(frozen=True, slots=True)
-class Habit:
-    """What advice on a model rests on."""
-
-    gaps: IdleGaps
-    inferred: float = 0.0  # gaps of these that polls alone showed
-    load_seconds: float = 0.0  # of all loads that were measured
-    loads: int = 0
-    memory: int = 0  # bytes when it was last resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +18,6 @@ class Saved:
     last: Snapshot | None
     lives: tuple[Incarnation, ...]
     known: tuple[str, ...]
-    habits: dict[str, Habit] = field(default_factory=dict)  # by label
 
 
 def save(last: Snapshot | None, lives: Iterable[Incarnation], known: Iterable[str]) -> Saved:

@@ -273,6 +273,11 @@ class Tracker:
         self._closed_by_us = True
 
     @property
+    def clock(self) -> ServerClock:
+        """The server's clock, which polls adjust."""
+        return self._clock
+
+    @property
     def asked(self) -> float | None:
         """When a fact newer than the last poll wants the next one."""
         both = (self._requests.asked, self._processes.urgent())

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.metrics.request_metrics import Waiting
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
@@ -53,7 +53,7 @@ class Unpolled:
 class InFlight:
     """The requests in flight, by model."""
 
-    def __init__(self, residence: Residence, gaps: Gaps, *, cold: float = COLD) -> None:
+    def __init__(self, residence: Residence, gaps: IdleGapDetector, *, cold: float = COLD) -> None:
         self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
         self._answered: dict[str, float] = {}  # model -> time of its last answer
@@ -76,7 +76,7 @@ class InFlight:
         return (
             None
             if exchange.request_fields.is_stop
-            else self._gaps.started(model, exchange.started_at)
+            else self._gaps.on_request_start(model, exchange.started_at)
         )
 
     def _resident(self, model: str) -> bool | None:
@@ -121,7 +121,7 @@ class InFlight:
             self._open.pop(model, None)
         used = observation.outcome in SERVED and not observation.response.remote
         if not exchange.request_fields.is_stop:
-            self._gaps.finished(model, observation.ended, used=used)
+            self._gaps.on_request_end(model, observation.ended, used=used)
         if observation.response.remote:
             return observation
         if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:

@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ollama_exporter.advice.gap_counts import GapCounts
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
 from ollama_exporter.metrics.from_catalog import Families, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes, Span
@@ -29,7 +29,7 @@ class RequestInstruments:
 
     labels: ModelLabels
     loads: LoadTimes = field(default_factory=LoadTimes)
-    idle: IdleCollector = field(default_factory=IdleCollector)
+    gaps: GapCounts = field(default_factory=GapCounts)
 
 
 class Recorder:
@@ -57,7 +57,7 @@ class Recorder:
         that need a runner.
         """
         self._labels = RequestLabels(instruments.labels, in_flight.residence)
-        self._loads, self._idle = instruments.loads, instruments.idle
+        self._loads, self._gaps = instruments.loads, instruments.gaps
         self._in_flight, self._reporter, self._timeline = in_flight, reporter, timeline
         self._on_request, self._on_served = on_request, on_served
         self._access_log = AccessLog(wanted=access_log)
@@ -95,7 +95,7 @@ class Recorder:
         label = self._labels.label(exchange.model)
         self._metrics.create(label, exchange.route.label)
         if gap is not None and label != OTHER:
-            self._idle.observe(label, gap, inferred=False)
+            self._gaps.add(label, gap, inferred=False)
 
     def on_response_start(self, exchange: Exchange) -> None:
         """Note that the model is loaded, and report it to the tracker."""

@@ -132,9 +132,9 @@ def counted(played: OfflineRun, *, requests: bool) -> str:
             )
             advising.on_poll(Snapshot(at, at, models))
         elif what == "ended":
-            advising.gaps.finished(model, at, used=True)
-        elif (gap := advising.gaps.started(model, at)) is not None:
-            built.instruments.idle.observe(model, gap, inferred=False)
+            advising.gaps.on_request_end(model, at, used=True)
+        elif (gap := advising.gaps.on_request_start(model, at)) is not None:
+            built.instruments.gaps.add(model, gap, inferred=False)
     return rendered(built.registry)
 
 

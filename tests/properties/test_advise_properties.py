@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
-from ollama_exporter.advice.keep_alive_advice import CANDIDATES, GB, HOUR, Habits, advise, nearest
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
+from ollama_exporter.advice.keep_alive_advice import (
+    CANDIDATES,
+    GB,
+    HOUR,
+    CostInputs,
+    advise,
+    nearest,
+)
 
 SLOWLY: Final = settings(deadline=None)  # other tests run beside
 GAPS: Final = st.lists(
@@ -24,7 +31,7 @@ PRICE: Final = st.floats(0.0, 50.0)
 @SLOWLY
 @given(GAPS, LOAD, MEMORY, PRICE)
 def test_outcomes_are_exact(gaps: list[float], load: float, memory: float, price: float) -> None:
-    told = advise(Habits(IdleGaps.of(gaps), load, memory), price=price)
+    told = advise(CostInputs(IdleHistogram.of(gaps), load, memory), price=price)
     for keep, outcome in zip(CANDIDATES, told.outcomes, strict=True):
         cold = sum(gap > keep for gap in gaps)
         idle = sum(min(gap, keep) for gap in gaps) / HOUR * memory / GB
@@ -38,7 +45,7 @@ def test_outcomes_are_exact(gaps: list[float], load: float, memory: float, price
 def test_a_longer_keep_alive_has_fewer_cold_starts_and_more_idle_hours(
     gaps: list[float], load: float, memory: float, price: float
 ) -> None:
-    outcomes = advise(Habits(IdleGaps.of(gaps), load, memory), price=price).outcomes
+    outcomes = advise(CostInputs(IdleHistogram.of(gaps), load, memory), price=price).outcomes
     for shorter, longer in pairwise(outcomes):
         assert longer.cold_starts <= shorter.cold_starts
         assert longer.idle_gb_hours >= shorter.idle_gb_hours - 1e-9
@@ -49,7 +56,7 @@ def test_a_longer_keep_alive_has_fewer_cold_starts_and_more_idle_hours(
 def test_the_advice_never_did_worse_than_the_break_even_time(
     gaps: list[float], load: float, memory: float, price: float
 ) -> None:
-    told = advise(Habits(IdleGaps.of(gaps), load, memory), price=price)
+    told = advise(CostInputs(IdleHistogram.of(gaps), load, memory), price=price)
     start = CANDIDATES[nearest(told.break_even)]
     assert told.advised.cost <= told.at(start).cost * (1 + 1e-9)
     assert told.by_data == (told.keep_alive != start)
@@ -60,7 +67,7 @@ def test_the_advice_never_did_worse_than_the_break_even_time(
 def test_the_break_even_time_costs_at_most_twice_what_a_clairvoyant_pays(
     gaps: list[float], even: float
 ) -> None:
-    habits = Habits(IdleGaps.of(gaps), load_seconds=even * 2.0 / HOUR, memory_bytes=GB)
+    habits = CostInputs(IdleHistogram.of(gaps), load_seconds=even * 2.0 / HOUR, memory_bytes=GB)
     told = advise(habits, price=2.0)
     assert told.break_even == pytest.approx(even)
     ideal = sum(min(1.0, gap / even) for gap in gaps) * habits.load_seconds
@@ -72,7 +79,7 @@ def test_the_break_even_time_costs_at_most_twice_what_a_clairvoyant_pays(
 def test_any_keep_alive_lies_between_its_neighbours(
     gaps: list[float], load: float, memory: float, price: float, keep: float
 ) -> None:
-    told = advise(Habits(IdleGaps.of(gaps), load, memory), price=price)
+    told = advise(CostInputs(IdleHistogram.of(gaps), load, memory), price=price)
     between = told.at(keep)
     assert told.at(math.inf).cold_starts <= between.cold_starts <= told.at(0.0).cold_starts
     assert between.idle_gb_hours <= told.at(math.inf).idle_gb_hours + 1e-9
@@ -84,7 +91,7 @@ def test_the_order_of_the_gaps_does_not_matter(
     gaps: list[float], load: float, memory: float, price: float
 ) -> None:
     there, back = (
-        advise(Habits(IdleGaps.of(order), load, memory), price=price)
+        advise(CostInputs(IdleHistogram.of(order), load, memory), price=price)
         for order in (gaps, reversed(gaps))
     )
     assert there.samples == back.samples
@@ -94,7 +101,7 @@ def test_the_order_of_the_gaps_does_not_matter(
 @SLOWLY
 @given(GAPS)
 def test_means_lie_within_their_buckets_and_add_up(gaps: list[float]) -> None:
-    counted = IdleGaps.of(gaps)
+    counted = IdleHistogram.of(gaps)
     means = counted.means()
     for mean, low, high in zip(means, (0, *BOUNDS), (*BOUNDS, math.inf), strict=True):
         assert low <= mean <= high

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 
@@ -67,9 +67,9 @@ EVERY: Final = st.sampled_from([5.0, 15.0, 30.0])
 @example([(START + 21.0, START + 22.0), (START + 82.0, START + 86.0)], 60.0, 5.0)
 @given(uses(), KEEP, EVERY)
 def test_polls_invent_no_gap_and_none_is_negative(used: Uses, keep: float, dt: float) -> None:
-    gaps, found = Gaps(blind=math.inf), list[float]()
+    gaps, found = IdleGapDetector(blind=math.inf), list[float]()
     for poll in polls(used, keep, dt):
-        found += [gap for _, gap in gaps.polled(poll)]
+        found += [gap for _, gap in gaps.on_poll(poll)]
     assert len(found) <= len(idle(used))
     assert all(gap >= 0 for gap in found)
     assert sum(found) <= used[-1][1] - used[0][0] + 2 * dt
@@ -82,9 +82,9 @@ def test_long_gaps_are_told_within_a_poll_interval_and_the_time_in_use(
 ) -> None:
     slow = max(end - begin for begin, end in used)
     real = [gap for gap in idle(used) if gap > keep + 2 * dt + slow]
-    gaps, found = Gaps(blind=math.inf), list[float]()
+    gaps, found = IdleGapDetector(blind=math.inf), list[float]()
     for poll in polls(used, keep, dt):
-        found += [gap for _, gap in gaps.polled(poll)]
+        found += [gap for _, gap in gaps.on_poll(poll)]
     told = sorted(found, reverse=True)[: len(real)]
     for one, other in zip(told, sorted(real, reverse=True), strict=True):
         assert one == pytest.approx(other, abs=2 * dt + slow)
@@ -96,17 +96,17 @@ def test_long_gaps_are_told_within_a_poll_interval_and_the_time_in_use(
 def test_where_every_request_is_seen_gaps_are_exact_and_polls_add_none(
     used: Uses, keep: float, dt: float
 ) -> None:
-    gaps, seen = Gaps(blind=math.inf), list[float]()
+    gaps, seen = IdleGapDetector(blind=math.inf), list[float]()
     steps: list[tuple[float, int, object]] = [(p.started, 2, p) for p in polls(used, keep, dt)]
     steps += [(begin, 0, "begin") for begin, _ in used] + [(end, 1, "end") for _, end in used]
     for at, _, what in sorted(steps, key=lambda step: step[:2]):
         if isinstance(what, Snapshot):
-            assert gaps.polled(what) == []
+            assert gaps.on_poll(what) == []
         elif what == "begin":
-            gap = gaps.started(NAME, at)
+            gap = gaps.on_request_start(NAME, at)
             seen += [] if gap is None else [gap]
         else:
-            gaps.finished(NAME, at, used=True)
+            gaps.on_request_end(NAME, at, used=True)
     assert seen == pytest.approx(idle(used))
 
 
@@ -115,7 +115,7 @@ def test_where_every_request_is_seen_gaps_are_exact_and_polls_add_none(
 def test_the_keep_alive_is_found(used: Uses, keep: float) -> None:
     apart = [(b[1] - a[1]) % 15.0 for a, b in pairwise(used)]
     assume(all(1.0 < each < 14.0 for each in apart))  # else a deadline moves as if it slid
-    gaps = Gaps(blind=math.inf)
+    gaps = IdleGapDetector(blind=math.inf)
     for poll in polls(used, keep, 15.0):
-        gaps.polled(poll)
+        gaps.on_poll(poll)
     assert gaps.keep_alive(NAME) in (keep, None)

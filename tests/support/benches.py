@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.from_catalog import counter
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
@@ -69,14 +70,19 @@ class Bench:
         instruments = RequestInstruments(ModelLabels(options.pop("limit", 100)))
         self.recorder = Recorder(
             instruments,
-            InFlight(self.polls, Gaps(), cold=options.pop("cold", COLD)),
+            InFlight(self.polls, IdleGapDetector(), cold=options.pop("cold", COLD)),
             Reporter(fact=options.pop("tell", self.facts.append), error=self.errors.inc),
             GivenTimeline(),
             on_request=options.pop("on_request", self.seen.append),
             **options,
         )
         self.registry = CollectorRegistry()
-        for part in (self.recorder, instruments.loads, instruments.idle, self.errors):
+        for part in (
+            self.recorder,
+            instruments.loads,
+            IdleGapCollector(instruments.gaps),
+            self.errors,
+        ):
             self.registry.register(part)
 
     def samples(self) -> Samples:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.gap_counts import ModelGaps
+from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.metrics.exposition import render
 from tests.support.metering import metered
 
@@ -32,7 +33,8 @@ def exposition(uses: Mapping[str, Use], *, extra: str = "") -> str:
     built = metered()
     for model, use in uses.items():
         inferred = float(len(use.gaps) * use.inferred)
-        built.instruments.idle.restore(model, IdleGaps.of(use.gaps), inferred=inferred)
+        gaps = ModelGaps(IdleHistogram.of(use.gaps), inferred)
+        built.instruments.gaps.restore(model, gaps)
     text = rendered(built.registry)
     lines = [line for model, use in uses.items() for line in _lines(model, use)]
     return text + "\n".join([*lines, extra, ""])

@@ -14,6 +14,7 @@ from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.residency.events import View
+from ollama_exporter.residency.server_clock import ServerClock
 from tests.support.timelines import GivenTimeline
 
 NOTHING: Final = View(models=(), pending=0, deadlines=(), last_early=None, last_seen=None)
@@ -44,9 +45,8 @@ def metered(
     timeline = timeline or GivenTimeline()
     published = Published(server or ServerState(up=True), view)
     instruments = Instruments.new(timeline, LogCounter(), max_models=max_models)
-    advice = LiveAdvice(
-        instruments.idle, instruments.labels, loads or instruments.loads.totals, blind=blind
-    )
+    measured = loads or instruments.loads.totals
+    advice = LiveAdvice(instruments.gaps, instruments.labels, measured, ServerClock(), blind=blind)
     registry = build(
         instruments,
         timeline,

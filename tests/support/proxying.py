@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.labels import ModelLabels
@@ -94,7 +94,7 @@ async def proxied(
     facts, observations, errors = list[Any](), list[Observation](), list[str]()
     recorder = Recorder(
         RequestInstruments(ModelLabels(max_models)),
-        InFlight(residence or Unpolled(), Gaps()),
+        InFlight(residence or Unpolled(), IdleGapDetector()),
         Reporter(fact=facts.append, error=lambda: errors.append("raised")),
         timeline,
         on_request=observations.append,

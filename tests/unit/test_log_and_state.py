@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.log import Formatter, setup
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.state_file import StateFile
+from ollama_exporter.state_file import SavedState, StateFile
 
 URL = "http://127.0.0.1:11434"
 
@@ -88,11 +89,12 @@ def test_a_stepped_wall_clock_moves_nothing_on_the_timeline() -> None:
     assert timeline.wall(timeline.now()) == wall[0]
 
 
-def saved() -> Saved:
+def saved() -> SavedState:
     tracker = Tracker(window=60.0)
     model = RunningModel("a:latest", "d", float("inf"), 5)
     tracker.observe(Snapshot(1000.0, 1000.1, (model,)))
-    return tracker.dump()
+    usage = {"a:latest": SavedUsage(IdleHistogram.of([40.0]), 1.0, 5.0, 2, 7)}
+    return SavedState(tracker.dump(), usage)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
     saved = file.peek()
     if saved is None:
         return {}
-    habits = {name: saved.habits.get(normalise(name)) for name in names}
+    usage = {name: saved.usage.get(normalise(name)) for name in names}
     return {
-        name: habit.load_seconds / habit.loads
-        for name, habit in habits.items()
-        if habit is not None and habit.loads
+        name: each.load_seconds / each.loads
+        for name, each in usage.items()
+        if each is not None and each.loads
     }
 
 

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.clock import Timeline
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.fast_instruments import FastCounter
 from ollama_exporter.metrics.from_catalog import Families, empty
 from ollama_exporter.metrics.labels import ModelLabels
@@ -43,12 +44,12 @@ class StandaloneCollector:
         self._errors.meet()
         self.recorder = Recorder(
             instruments,
-            InFlight(Unpolled(), Gaps()),
+            InFlight(Unpolled(), IdleGapDetector()),
             Reporter(error=self._errors.add),
             Timeline(),
             on_request=on_request,
         )
-        self._parts = (self.recorder, instruments.loads, instruments.idle)
+        self._parts = (self.recorder, instruments.loads, IdleGapCollector(instruments.gaps))
 
     def collect(self) -> Families:
         """Yield the families as counted so far."""

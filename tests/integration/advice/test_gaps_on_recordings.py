@@ -4,17 +4,23 @@
 import pytest
 
 from bench.truth import RECORDINGS
-from ollama_exporter.advice.idle_gaps import Gaps
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
+from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.recordings.format import Recording, moment_of
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted, Snapshot
+from ollama_exporter.residency.server_clock import ServerClock
 
 EVERY = 15.0
 ALL = sorted(file.name.removesuffix(".jsonl.gz") for file in RECORDINGS.glob("*.jsonl.gz"))
 
 
-def told(recording: Recording, *, requests: bool) -> tuple[IdleGaps, IdleGaps]:
+def adjust(clock: ServerClock, poll: Snapshot) -> None:
+    if poll.date is not None:
+        clock.observe(poll.date, started=poll.started, ended=poll.ended)
+
+
+def told(recording: Recording, *, requests: bool) -> tuple[IdleHistogram, IdleHistogram]:
     """Return the gaps that requests show, and those that polls show (besides)."""
     facts: list[Snapshot | RequestStarted | RequestEnded] = []
     for poll in recording.polls:
@@ -22,19 +28,21 @@ def told(recording: Recording, *, requests: bool) -> tuple[IdleGaps, IdleGaps]:
             facts.append(poll)
     if requests:
         facts += [x for x in recording.requests if isinstance(x, RequestStarted | RequestEnded)]
-    gaps, seen, inferred = Gaps(), IdleGaps(), IdleGaps()
+    clock, seen, inferred = ServerClock(), IdleHistogram(), IdleHistogram()
+    gaps = IdleGapDetector(clock)
     models: dict[object, str] = {}
     for fact in sorted(facts, key=moment_of):
         match fact:
             case Snapshot():
-                for _, gap in gaps.polled(fact):
+                adjust(clock, fact)
+                for _, gap in gaps.on_poll(fact):
                     inferred.add(gap)
             case RequestStarted(stop=False):
                 models[fact.id] = fact.model
-                if (begun := gaps.started(fact.model, fact.at)) is not None:
+                if (begun := gaps.on_request_start(fact.model, fact.at)) is not None:
                     seen.add(begun)
             case RequestEnded() if fact.id in models:
-                gaps.finished(models.pop(fact.id), fact.at, used=fact.failure is None)
+                gaps.on_request_end(models.pop(fact.id), fact.at, used=fact.failure is None)
     return seen, inferred
 
 

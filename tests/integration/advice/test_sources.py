@@ -12,13 +12,14 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.report import Report, report
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.advice.sources import Asking, from_exporter, from_prometheus, from_text
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.saved_state import Habit, Saved
+from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.simulator import Simulator
-from ollama_exporter.state_file import StateFile
+from ollama_exporter.state_file import SavedState, StateFile
 from tests.support.exporting import exporting
 from tests.support.histories import Use, exposition
 from tests.support.programs import program
@@ -43,10 +44,10 @@ async def _exporter_and_text(tmp_path: Path) -> None:
         file = StateFile(state, url=sim.url)
         now = time.time()
         habits = {
-            "mistral:latest": Habit(IdleGaps.of(BUSY), 0.0, 30.0, 5, 6_000_000_000),
-            "llama3.2:latest": Habit(IdleGaps.of(RARE), 30.0, 0.0, 0, 3_000_000_000),
+            "mistral:latest": SavedUsage(IdleHistogram.of(BUSY), 0.0, 30.0, 5, 6_000_000_000),
+            "llama3.2:latest": SavedUsage(IdleHistogram.of(RARE), 30.0, 0.0, 0, 3_000_000_000),
         }
-        file.write(Saved(Snapshot(now - 1, now - 1, ()), (), (), habits))
+        file.write(SavedState(Saved(Snapshot(now - 1, now - 1, ()), (), ()), habits))
         for _ in range(2):  # the second one takes up what the first one wrote
             async with exporting(sim.url, state_file=state) as exporter:
                 samples = await exporter.until(lambda found: INSTALLED in found)

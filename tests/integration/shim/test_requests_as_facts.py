@@ -12,7 +12,7 @@ import pytest
 
 from bench.scoring import Score
 from bench.truth import RECORDINGS, Evidence, judge
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.recordings.format import Recording, moment_of
@@ -98,7 +98,7 @@ def proxied(name: str) -> list[RequestFact]:
     clock, facts, running = Clock(), list[RequestFact](), dict[Any, Exchange]()
     sink = Recorder(
         RequestInstruments(ModelLabels(100)),
-        InFlight(Unpolled(), Gaps()),
+        InFlight(Unpolled(), IdleGapDetector()),
         Reporter(fact=cast("Any", facts.append), error=pytest.fail),
         GivenTimeline(clock),
     )

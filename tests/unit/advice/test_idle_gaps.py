@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.advice.idle_gaps import MOST_MODELS, Gaps
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.idle_gaps import MOST_MODELS, IdleGapDetector
+from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.simulator.offline_run import OfflineRun, rehearse
@@ -26,17 +26,17 @@ def poll(at: float, *deadlines: float, name: str = NAME) -> Snapshot:
     return Snapshot(START + at, START + at, models)
 
 
-def gaps_of(gaps: Gaps, *polls: Snapshot) -> list[float]:
-    return [round(gap, 3) for each in polls for _, gap in gaps.polled(each)]
+def gaps_of(gaps: IdleGapDetector, *polls: Snapshot) -> list[float]:
+    return [round(gap, 3) for each in polls for _, gap in gaps.on_poll(each)]
 
 
 def test_two_deadlines_tell_the_time_between_two_ends_whatever_the_keep_alive() -> None:
-    found = gaps_of(Gaps(), poll(0, 250), poll(15, 250), poll(30, 325), poll(90, 385))
+    found = gaps_of(IdleGapDetector(), poll(0, 250), poll(15, 250), poll(30, 325), poll(90, 385))
     assert found == [75.0, 60.0]
 
 
 def test_a_load_ends_a_gap_and_its_first_request_is_no_second_one() -> None:
-    gaps = Gaps(blind=1000)
+    gaps = IdleGapDetector(blind=1000)
     assert gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310)) == []  # ended at 10
     assert gaps_of(gaps, poll(300, 310), poll(315)) == []
     loaded = gaps_of(gaps, poll(400), poll(410, 710), poll(420, 720))  # slides: still running
@@ -45,13 +45,13 @@ def test_a_load_ends_a_gap_and_its_first_request_is_no_second_one() -> None:
 
 
 def test_the_keep_alive_is_the_roundest_that_the_polls_allow() -> None:
-    gaps = Gaps(blind=1000)
+    gaps = IdleGapDetector(blind=1000)
     gaps_of(gaps, poll(0), poll(15, 607), poll(30, 607))  # written between 0 and 15: K 592..607
-    assert gaps.started(NAME, START + 47) == pytest.approx(40.0)
+    assert gaps.on_request_start(NAME, START + 47) == pytest.approx(40.0)
 
 
 def test_an_expired_model_was_idle_longer_than_its_keep_alive() -> None:
-    gaps = Gaps(blind=1000)
+    gaps = IdleGapDetector(blind=1000)
     gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310), poll(305, 310))
     (gap,) = gaps_of(gaps, poll(320, 620))  # gone and back between two polls
     assert gap == 310.0
@@ -62,14 +62,14 @@ def test_an_expired_model_was_idle_longer_than_its_keep_alive() -> None:
 
 
 def test_a_changed_keep_alive_is_no_gap() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310))  # ended at 10, kept for 300
     assert gaps_of(gaps, poll(45, 3640)) == [30.0]  # ended at 40, kept for 3600
     assert gaps_of(gaps, poll(60, 3640), poll(75, 370)) == [30.0]  # ended at 70, 300 again
 
 
 def test_a_stop_is_no_use_and_a_pinned_model_shows_none() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310))
     assert gaps_of(gaps, poll(45, 40)) == []  # a stop set it to the moment
     assert gaps_of(gaps, poll(60)) == []
@@ -79,13 +79,13 @@ def test_a_stop_is_no_use_and_a_pinned_model_shows_none() -> None:
 
 
 def test_the_end_of_a_request_that_unloads_its_model_is_when_it_went() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     assert gaps_of(gaps, poll(0), poll(15, 15), poll(30, 30), poll(45)) == []
     assert gaps_of(gaps, poll(60), poll(75, 75)) == [30.0]  # from between 30 and 45
 
 
 def test_nothing_is_concluded_across_a_time_without_polls() -> None:
-    gaps = Gaps(blind=60)
+    gaps = IdleGapDetector(blind=60)
     gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310))
     assert gaps_of(gaps, poll(200, 450)) == []
     assert gaps_of(gaps, poll(215, 450), poll(230, 525)) == [75.0]
@@ -94,44 +94,44 @@ def test_nothing_is_concluded_across_a_time_without_polls() -> None:
 
 
 def test_requests_that_are_seen_count_alone() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     gaps_of(gaps, poll(0))
-    assert gaps.started(NAME, START + 1) is None
-    gaps.finished(NAME, START + 10, used=True)
+    assert gaps.on_request_start(NAME, START + 1) is None
+    gaps.on_request_end(NAME, START + 10, used=True)
     assert gaps_of(gaps, poll(15, 310), poll(30, 310)) == []
-    assert gaps.started(NAME, START + 50) == 40.0
-    assert gaps.started(NAME, START + 51) is None  # not idle
-    gaps.finished(NAME, START + 52, used=True)
-    gaps.finished(NAME, START + 61, used=True)
+    assert gaps.on_request_start(NAME, START + 50) == 40.0
+    assert gaps.on_request_start(NAME, START + 51) is None  # not idle
+    gaps.on_request_end(NAME, START + 52, used=True)
+    gaps.on_request_end(NAME, START + 61, used=True)
     assert gaps_of(gaps, poll(66, 361), poll(81, 361)) == []  # written 5 s late or not
     assert gaps_of(gaps, poll(96, 391)) == [pytest.approx(30.0, abs=1)]  # that one was not seen
-    assert gaps.started(NAME, START + 100) == pytest.approx(9.0, abs=1)
+    assert gaps.on_request_start(NAME, START + 100) == pytest.approx(9.0, abs=1)
 
 
 def test_a_request_that_no_runner_served_is_no_use() -> None:
-    gaps = Gaps()
-    gaps.started(NAME, START)
-    gaps.finished(NAME, START + 5, used=True)
-    assert gaps.started(NAME, START + 10) == 5.0
-    gaps.finished(NAME, START + 11, used=False)
-    assert gaps.started(NAME, START + 20) == 15.0
+    gaps = IdleGapDetector()
+    gaps.on_request_start(NAME, START)
+    gaps.on_request_end(NAME, START + 5, used=True)
+    assert gaps.on_request_start(NAME, START + 10) == 5.0
+    gaps.on_request_end(NAME, START + 11, used=False)
+    assert gaps.on_request_start(NAME, START + 20) == 15.0
 
 
 def test_our_own_renewal_is_no_use() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     gaps_of(gaps, poll(0), poll(15, 310), poll(30, 310))  # ended at 10
-    gaps.touched(NAME, START + 40)
+    gaps.on_own_use(NAME, START + 40)
     assert gaps_of(gaps, poll(45, 340), poll(60, 340)) == []
-    assert gaps.started(NAME, START + 70) == pytest.approx(60.0, abs=1)
+    assert gaps.on_request_start(NAME, START + 70) == pytest.approx(60.0, abs=1)
 
 
 def test_names_are_forgotten_beyond_the_limit() -> None:
-    gaps = Gaps()
+    gaps = IdleGapDetector()
     for number in range(MOST_MODELS + 1):
-        gaps.started(f"m{number}", START)
-        gaps.finished(f"m{number}", START + 1, used=True)
-    assert gaps.started("m0", START + 10) is None
-    assert gaps.started(f"m{MOST_MODELS}", START + 10) == 9.0
+        gaps.on_request_start(f"m{number}", START)
+        gaps.on_request_end(f"m{number}", START + 1, used=True)
+    assert gaps.on_request_start("m0", START + 10) is None
+    assert gaps.on_request_start(f"m{MOST_MODELS}", START + 10) == 9.0
 
 
 def rehearsal(keep_alive: float, *, dt: float, hours: int = 48) -> OfflineRun:
@@ -154,14 +154,14 @@ def test_what_polls_tell_of_days_of_use_is_close_to_the_truth(keep_alive: float,
         if answer.arrived > ended:
             true.append(answer.arrived - ended)
         ended = answer.ended if math.isinf(ended) else max(ended, answer.ended)
-    gaps, found = Gaps(), []
+    gaps, found = IdleGapDetector(), []
     for seen in played.polls:
         models = tuple(
             RunningModel(m.name, m.digest, m.expires_at if m.expires_at < FAR else math.inf, m.size)
             for m in seen.models or ()
         )
-        found += [gap for _, gap in gaps.polled(Snapshot(seen.at, seen.at, models))]
-    told, real = IdleGaps.of(found), IdleGaps.of(true)
+        found += [gap for _, gap in gaps.on_poll(Snapshot(seen.at, seen.at, models))]
+    told, real = IdleHistogram.of(found), IdleHistogram.of(true)
     assert told.samples > 100
     assert sum(told.counts[5:]) == pytest.approx(sum(real.counts[5:]), rel=0.05)  # above 5 minutes
     assert told.total == pytest.approx(real.total, rel=0.03)

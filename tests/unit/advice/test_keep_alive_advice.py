@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
     Advice,
     Confidence,
-    Habits,
+    CostInputs,
     advise,
     assumed_load,
     break_even,
@@ -22,7 +22,7 @@ GB = 1e9
 
 def advice(gaps: list[float], *, price: float = 2.0, seen: bool = True) -> Advice:
     """Advise on a model of 6 GB that loads in 5 s: it breaks even after 25 minutes."""
-    return advise(Habits(IdleGaps.of(gaps), 5.0, 6 * GB, seen=seen), price=price)
+    return advise(CostInputs(IdleHistogram.of(gaps), 5.0, 6 * GB, seen=seen), price=price)
 
 
 def test_the_worked_example_of_the_docs() -> None:
@@ -45,7 +45,7 @@ def test_the_worked_example_of_the_docs() -> None:
 def test_break_even_is_load_over_the_rent_of_the_memory(
     load: float, memory: float, price: float, minutes: float
 ) -> None:
-    even = break_even(Habits(IdleGaps(), load, memory * GB), price)
+    even = break_even(CostInputs(IdleHistogram(), load, memory * GB), price)
     assert even / 60 == pytest.approx(minutes, rel=0.04)
 
 
@@ -70,13 +70,13 @@ def test_a_value_that_saves_nothing_is_not_advised() -> None:
 
 def test_memory_for_free_pins_and_a_load_for_free_unloads() -> None:
     assert advice([], price=0.0).keep_alive == math.inf
-    assert advise(Habits(IdleGaps.of([50.0] * 30), 0.0, GB)).keep_alive == 0.0
+    assert advise(CostInputs(IdleHistogram.of([50.0] * 30), 0.0, GB)).keep_alive == 0.0
 
 
 def test_gaps_of_days_are_worth_a_pin_only_where_a_load_is_dear() -> None:
     days = [2 * 86400.0] * 30
-    assert advise(Habits(IdleGaps.of(days), 6.0, GB), price=0.5).keep_alive == 0.0
-    assert advise(Habits(IdleGaps.of(days), 600.0, GB), price=1.0).keep_alive == math.inf
+    assert advise(CostInputs(IdleHistogram.of(days), 6.0, GB), price=0.5).keep_alive == 0.0
+    assert advise(CostInputs(IdleHistogram.of(days), 600.0, GB), price=1.0).keep_alive == math.inf
 
 
 def test_a_few_gaps_do_not_outweigh_chance() -> None:
@@ -103,11 +103,11 @@ def test_between_two_candidates_outcomes_are_in_proportion() -> None:
 
 
 def test_what_is_saved_surely_is_less_than_what_is_saved() -> None:
-    habits = Habits(IdleGaps.of([400.0] * 30 + [200.0] * 5), 20.0, 6 * GB)
+    habits = CostInputs(IdleHistogram.of([400.0] * 30 + [200.0] * 5), 20.0, 6 * GB)
     told = advise(habits)
     saved = (told.at(300.0).cost - told.advised.cost) / 35
     assert 0 < surely_saved(habits, told.keep_alive, 300.0) < saved
-    assert surely_saved(Habits(IdleGaps(), 5.0, GB), 60.0, 300.0) == -math.inf
+    assert surely_saved(CostInputs(IdleHistogram(), 5.0, GB), 60.0, 300.0) == -math.inf
 
 
 def test_a_load_nobody_measured_is_assumed_from_the_size() -> None:
@@ -116,7 +116,7 @@ def test_a_load_nobody_measured_is_assumed_from_the_size() -> None:
 
 def test_gaps_of_other_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="other bounds"):
-        IdleGaps([0.0], [0.0], 0.0)
+        IdleHistogram([0.0], [0.0], 0.0)
 
 
 def test_the_candidates_are_the_bounds_of_the_histogram_nothing_and_for_ever() -> None:

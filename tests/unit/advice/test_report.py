@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ollama_exporter.advice.idle_histogram import BOUNDS, IdleGaps
+from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import Confidence
 from ollama_exporter.advice.model_usage import UsageHistory, UsageReading, records
 from ollama_exporter.advice.report import Report, report
@@ -37,8 +37,8 @@ def drawn(found: Report, width: int) -> str:
 def test_an_exposition_gives_back_the_gaps_that_were_counted() -> None:
     found = told({"m:latest": Use(OFTEN, requests=80), "n:latest": Use(RARE, inferred=True)})
     m, n = found.findings
-    assert m.record.gaps == IdleGaps.of(OFTEN)
-    assert n.record.gaps == IdleGaps.of(RARE)
+    assert m.record.gaps == IdleHistogram.of(OFTEN)
+    assert n.record.gaps == IdleHistogram.of(RARE)
     assert (m.record.seen, n.record.seen) == (True, False)
     assert (m.requests, n.requests) == (80, None)
     assert m.habits.load_seconds == 5.0

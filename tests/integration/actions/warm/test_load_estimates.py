@@ -12,12 +12,13 @@ from rich.progress import Progress, TextColumn
 
 from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
 from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmResult
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.cli.warm import Bars
-from ollama_exporter.residency.saved_state import Habit, Saved
+from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
-from ollama_exporter.state_file import StateFile
+from ollama_exporter.state_file import SavedState, StateFile
 from tests.support.exporting import exporting
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
@@ -49,8 +50,8 @@ def test_a_state_file_tells_it_as_well_and_is_left_alone(tmp_path: Path) -> None
     path = tmp_path / "state.json"
     file = StateFile(path, url="http://box:11434")
     assert saved_loads(file, ["mistral"]) == {}
-    habits = {"mistral:latest": Habit(IdleGaps(), load_seconds=60.0, loads=2)}
-    file.write(Saved(None, (), (), habits))
+    habits = {"mistral:latest": SavedUsage(IdleHistogram(), load_seconds=60.0, loads=2)}
+    file.write(SavedState(Saved(None, (), ()), habits))
     assert saved_loads(file, ["mistral", "llama3.2"]) == {"mistral": 30.0}
     assert saved_loads(StateFile(path, url="http://other:11434"), ["mistral"]) == {}
     path.write_text("{", encoding="utf-8")

@@ -15,11 +15,11 @@ import pytest
 import trustme
 from click.testing import CliRunner
 
-from ollama_exporter.advice.idle_gaps import LATE
 from ollama_exporter.cli.main import cli
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.residency.events import Unloaded
+from ollama_exporter.residency.timings import BEHIND_ANOTHER
 from ollama_exporter.runtime import run
 from ollama_exporter.shim.proxy.build import is_open_to_network, proxy_addresses
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
@@ -283,7 +283,9 @@ def test_idle_gaps_are_counted_once_whether_requests_or_polls_show_them() -> Non
         for _ in range(3):
             await it.ask("llama3.2")
         await it.exporter.until(lambda s: s.get(gaps) == 2)
-        await asyncio.sleep(LATE + 0.5)  # what is nearer to a seen request is explained by it
+        await asyncio.sleep(
+            BEHIND_ANOTHER + 0.5
+        )  # what is nearer to a seen request is explained by it
         before = await it.exporter.until(lambda s: s[expires] > 0)
         async with httpx.AsyncClient(base_url=it.sim.url, trust_env=False) as past_the_proxy:
             await past_the_proxy.post("/api/generate", json={"model": "llama3.2", **QUICK})

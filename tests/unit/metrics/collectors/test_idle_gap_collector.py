@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Idle gaps and advice on /metrics: counted, kept, written anew only when something changed."""
 
+import json
 import math
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from ollama_exporter.advice.idle_histogram import IdleGaps
+from ollama_exporter.advice.gap_counts import GapCounts
+from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleCollector
+from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
-from ollama_exporter.residency.saved_state import Habit, Saved, from_builtins, to_builtins
+from ollama_exporter.residency.saved_state import Saved
+from ollama_exporter.state_file import SavedState
 from tests.support.exporting import parsed
 from tests.support.metering import Metered, metered
 
@@ -85,9 +89,9 @@ def test_what_was_counted_outlives_the_process() -> None:
     first, second = before.advice, after.advice
     for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
         first.on_poll(each)
-    before.instruments.idle.observe(NAME, 40.0, inferred=False)
-    saved = first.saved(Saved(None, (), ()))
-    second.restore(from_builtins(to_builtins(saved)).habits)
+    before.instruments.gaps.add(NAME, 40.0, inferred=False)
+    state = SavedState(Saved(None, (), ()), first.saved())
+    second.restore(SavedState.of(json.loads(json.dumps(state.document()))).usage)
     was, now = parsed(text(before)), parsed(text(after))
     kept = {key for key in was if "idle_gap" in key[0] or "advi" in key[0]}
     assert len(kept) > 45
@@ -97,28 +101,29 @@ def test_what_was_counted_outlives_the_process() -> None:
 def test_loads_of_an_earlier_process_count_with_those_of_this_one() -> None:
     built = metered(loads=lambda: {NAME: (20.0, 1)})
     advising = built.advice
-    advising.restore({NAME: Habit(IdleGaps.of([50.0]), 0.0, 10.0, 1, 5_000_000_000)})
+    advising.restore({NAME: SavedUsage(IdleHistogram.of([50.0]), 0.0, 10.0, 1, 5_000_000_000)})
     load = parsed(text(built))["ollama_model_advice_load_seconds", f"model={NAME}"]
     assert load == 15.0
 
 
-def test_a_state_without_habits_or_with_other_bounds() -> None:
-    assert from_builtins({"last": None, "lives": [], "known": []}).habits == {}
+def test_a_state_without_usage_or_with_other_bounds() -> None:
+    assert SavedState.of({"last": None, "lives": [], "known": []}).usage == {}
     damaged = {"gaps": {"counts": [1.0], "truncated": [], "total": 5.0}}
     with pytest.raises(ValueError, match="other bounds"):
-        from_builtins({"last": None, "lives": [], "known": [], "habits": {NAME: damaged}})
+        SavedState.of({"last": None, "lives": [], "known": [], "habits": {NAME: damaged}})
 
 
 # -- rendering -------------------------------------------------------------------------------------
 
 
 def test_the_text_of_gaps_is_kept_until_one_is_added() -> None:
-    collector = IdleCollector()
-    collector.observe(NAME, 40.0, inferred=True)
+    counts = GapCounts()
+    collector = IdleGapCollector(counts)
+    counts.add(NAME, 40.0, inferred=True)
     first, again = list(collector.collect()), list(collector.collect())
     assert all(one is other for one, other in zip(first, again, strict=True))
     assert all(isinstance(family, Unchanging) for family in first)
-    collector.observe(NAME, 50.0, inferred=False)
+    counts.add(NAME, 50.0, inferred=False)
     later = list(collector.collect())
     assert [one is other for one, other in zip(first, later, strict=True)] == [False] * 3
     assert next(s for s in later[0].samples if s.name.endswith("_count")).value == 2
@@ -129,7 +134,7 @@ def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accep
     built = metered()
     advising = built.advice
     advising.on_poll(poll(0, 250))
-    built.instruments.idle.observe(NAME, 40.0, inferred=False)
+    built.instruments.gaps.add(NAME, 40.0, inferred=False)
     first, second = text(built, accept), text(built, accept)
     lines = [line for line in first.splitlines() if "scrape" not in line]
     assert lines == [line for line in second.splitlines() if "scrape" not in line]
@@ -145,7 +150,7 @@ def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accep
 )
 def test_a_filter_by_name_finds_kept_families_too(accept: str, kind: str) -> None:
     built = metered()
-    built.instruments.idle.meet(NAME)
+    built.instruments.gaps.expect(NAME)
     names = ["ollama_model_idle_gap_seconds_count"]
     headers, body = render(built.registry, accept=accept, names=names)
     samples = [line for line in body.decode().splitlines() if not line.startswith("#")]
