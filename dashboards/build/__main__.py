@@ -21,7 +21,7 @@ FOLDER: Final = Path(__file__).parents[1] / "grafana"
 
 
 def made() -> dict[str, str]:
-    """Make them: name of the file and its text."""
+    """Return each file's name and text."""
     return {
         f"{dashboard.uid}.json": json.dumps(_tidied(dashboard), sort_keys=True, indent=1) + "\n"
         for dashboard in (overview(), one_model(), slow(), memory())
@@ -29,7 +29,7 @@ def made() -> dict[str, str]:
 
 
 def _tidied(dashboard: Dashboard) -> dict[str, Any]:
-    """Drop what the SDK writes and Grafana's own types do not know."""
+    """Remove fields that the SDK writes and Grafana's own types lack."""
     made: dict[str, Any] = json.loads(json.dumps(dashboard, cls=JSONEncoder))
     for variable in made["templating"]["list"]:
         for field in ("auto", "auto_count", "auto_min"):
@@ -42,7 +42,7 @@ def _tidied(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the files."""
     folder = Path(sys.argv[1]) if sys.argv[1:] else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in made().items():

@@ -20,7 +20,7 @@ from dashboards.build.panels import COUNT, EVENT_STEP, Ask, Place, coloured, wit
 def states(
     title: str, says: str, asks: Sequence[Ask], place: Place, *, of: Mapping[str, str]
 ) -> statetimeline.Panel:
-    """Draw states over time; `of`: their names and colours, value 0 first."""
+    """Draw states over time; `of`: names and colours, value 0 first."""
     panel = with_queries(statetimeline.Panel(), title, says, asks, place, unit="none", empty="")
     mapping = {
         str(value): model.ValueMappingResult(text=name, color=wanted, index=value)
@@ -38,7 +38,7 @@ def states(
 def heat(
     title: str, says: str, ask: Ask, place: Place, *, unit: str, scheme: str, empty: str = ""
 ) -> heatmap.Panel:
-    """Draw a histogram over time: the darker, the more."""
+    """Draw a histogram over time: darker means more."""
     panel = with_queries(heatmap.Panel(), title, says, [ask], place, unit=COUNT, empty=empty)
     panel.calculate(False).cell_gap(1).interval(EVENT_STEP)
     colours = heatmap.HeatmapColorOptions().mode(heat_values.HeatmapColorMode.SCHEME)

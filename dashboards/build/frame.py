@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all dashboards have: variables, links to each other and to the docs, marks of unloads."""
+"""What all dashboards share: variables, links, and annotations for unloads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ from ollama_exporter.cli.rules import RUNBOOKS
 from ollama_exporter.residency.events import Reason
 
 TAG: Final = "ollama"
-# uid -> title, in the order in which one asks.
+# uid -> title, in the order of the links.
 DASHBOARDS: Final = {
     "ollama-overview": "Ollama / Overview",
     "ollama-model": "Ollama / Model",
@@ -24,7 +24,7 @@ DASHBOARDS: Final = {
 }
 EXPECTED: Final = f"{Reason.EXPIRED}|{Reason.STOPPED}"
 CHANGED: Final = f"{Reason.OPTIONS_CHANGED}|{Reason.REPLACED}|{Reason.SERVER_RESTARTED}"
-# Name, reasons and colour of the marks.
+# Name, reasons and colour of the annotations.
 MARKS: Final = (
     ("Unexpected unloads", UNEXPECTED, palette.REASONS[Reason.EVICTED]),
     ("Reloads and restarts", CHANGED, palette.REASONS[Reason.SERVER_RESTARTED]),
@@ -34,7 +34,7 @@ Section = tuple[str, Sequence[Builder[model.Panel]]]
 
 
 def address(uid: str, **fields: str) -> str:
-    """Address of another dashboard at the same time, narrowed by a row's fields."""
+    """Return the address of another dashboard for the same time and a row's fields."""
     narrowed = "".join(
         f"&var-{name}=${{__data.fields.{heading}}}" for name, heading in fields.items()
     )
@@ -56,12 +56,11 @@ def dashboard(
     marks: Sequence[str] = ("Unexpected unloads",),
     folded: Sequence[str] = (),
 ) -> model.Dashboard:
-    """Put a dashboard together; `question`: what it answers; a section without a title is first.
+    """Return a dashboard. `question`: what it answers. The first section has no title.
 
-    `marked`: titles of the graphs that unloads are marked on: on all of them they would hide more
-    than they say. `marks`: which unloads, from the start. `runbooks`: what to do
-    about what the panel of that title shows. `folded`: sections that show their title alone until
-    they are opened.
+    `marked`: titles of the graphs with annotations for unloads; on all graphs they would hide too
+    much. `marks`: the annotations that are on at first. `runbooks`: the runbook for the panel of
+    that title. `folded`: sections that are collapsed at first.
     """
     made = build.Dashboard(DASHBOARDS[uid]).uid(uid).description(question).tags([TAG])
     made.readonly().time(since, "now").refresh("1m").timezone("browser")
@@ -89,7 +88,7 @@ def dashboard(
 def _numbered(
     made: model.Dashboard, marked: Sequence[str], runbooks: Mapping[str, str]
 ) -> model.Dashboard:
-    """Give the panels ids: marks need them, and so do links to a panel."""
+    """Give the panels ids, which annotations and links to a panel need."""
     ids: dict[str, int] = {}
     every: list[model.Panel | model.RowPanel] = []
     for panel in made.panels or ():
@@ -131,7 +130,7 @@ def _variables() -> list[Builder[model.VariableModel]]:
 
 def _variable(name: str, label: str, query: str) -> build.QueryVariable:
     made = build.QueryVariable(name).label(label).datasource(DATASOURCE)
-    # qryType 1: label values. Grafana takes the query from the text and keeps both together.
+    # qryType 1: label values. Grafana reads the query from the text and keeps both in step.
     made.query(
         {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"}
     )
@@ -157,10 +156,10 @@ def _links(uid: str) -> list[build.DashboardLink]:
 
 
 def _mark(name: str, reasons: str, colour: str, *, enabled: bool) -> build.AnnotationQuery:
-    """Mark unloads at the moment that the exporter says, not at the scrape that showed it."""
+    """Annotate unloads at the time that the exporter gives, not at the time of the scrape."""
     moments = pick("ollama_model_last_unload_timestamp_seconds", reason=f"=~{reasons}")
     expression = f"{largest_of(moments, 'instance', 'model', 'reason')} * 1000"
-    # Grafana 11 asks what `target` says, older ones what stands beside it.
+    # Grafana 11 reads `target`, older versions the fields beside it.
     return (
         build.AnnotationQuery()
         .target(target(expression, "Anno", kind="range"))

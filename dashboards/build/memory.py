@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed: what each keep-alive would have cost, who drives whom out, what is idle."""
+"""Memory against speed: what each keep-alive would have cost, evictions, idle memory."""
 
 from typing import Final
 
@@ -7,8 +7,8 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
 from dashboards.build.frame import address, dashboard
-from dashboards.build.memory_acting import autopilot, changes, held_back, warm_ups
-from dashboards.build.memory_cost import advice, cold_if, gaps, memory_if
+from dashboards.build.memory_actions import autopilot, changes, held_back, warm_ups
+from dashboards.build.memory_keep_alive import advice, cold_if, gaps, memory_if
 from dashboards.build.panels import (
     BYTES,
     COUNT,
@@ -37,21 +37,21 @@ UNUSED: Final = 300  # seconds without a request, after which memory counts as i
 
 
 def memory() -> model.Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return dashboard(
         "ollama-memory",
         "Memory against speed: what each keep-alive would have cost in cold starts and in memory, "
-        "who drives whom out, what lies idle or on the CPU.",
+        "which model evicts which, what is idle or on the CPU.",
         [
             ("", _numbers()),
             (
                 "What each keep-alive would have cost",
                 [cold_if(), memory_if(), advice(), gaps()],
             ),
-            ("Who drives whom out", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
-            ("What lies where", [_gpu_share(), _used_and_idle(), _disk()]),
+            ("Evictions and reloads", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
+            ("Where memory is used", [_gpu_share(), _used_and_idle(), _disk()]),
             (
-                "What the exporter does by itself",
+                "Actions of the exporter",
                 [warm_ups(), held_back(), changes(), autopilot()],
             ),
         ],
@@ -64,7 +64,7 @@ def memory() -> model.Dashboard:
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
-        folded=["What the exporter does by itself"],
+        folded=["Actions of the exporter"],
     )
 
 
@@ -74,33 +74,32 @@ def _numbers() -> list[Panel]:
     thrashed = total("ollama_model_unloads_total", reason=f"={Reason.OPTIONS_CHANGED}")
     return [
         number(
-            "Held",
-            "Memory that models hold now. Good: less than there is, with room for one more model.",
+            "Memory in use",
+            "Memory of all loaded models now. Good: room is left for one more model.",
             [Ask(f"sum({held})", "", "instant")],
             place,
             unit=BYTES,
-            empty="nothing is resident",
+            empty="no model is loaded",
         ),
         number(
-            "Held for nobody",
-            "Share of that memory whose model had no request for five minutes. It buys speed only "
+            "Idle memory",
+            "Share of that memory whose model had no request for five minutes. It saves time only "
             "if the next request comes before the keep-alive ends. Good: as you decide.",
             [Ask(share(_idle(), f"sum({held})"), "", "instant")],
             place,
             unit=SHARE,
             decimals=0,
-            empty="not known",
+            empty="no use seen yet",
         ),
         number(
             "On GPU",
-            "Share of the held memory that lies on GPUs. Good: 100 %; what lies beside computes "
-            "many times slower.",
+            "Share of that memory on GPUs. Good: 100 %. The rest computes many times more slowly.",
             [Ask(share(f"sum({pick('ollama_model_vram_bytes')})", f"sum({held})"), "", "instant")],
             place,
             unit=SHARE,
             decimals=0,
             steps=thresholds(palette.BAD, (0.5, palette.WARN), (0.95, palette.GOOD)),
-            empty="nothing is resident",
+            empty="no model is loaded",
         ),
         number(
             "Cold starts",
@@ -123,8 +122,8 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Evictions",
-            "Models in this time range that left because another one needed the room. Good: 0; "
-            "else they do not fit together, and no keep-alive changes that.",
+            "Unloads in this time range because another model needed the memory. Good: 0. Models "
+            "that evict each other do not fit together, whatever their keep-alive.",
             [Ask(f"round({evicted})", "", "instant")],
             place,
             unit=COUNT,
@@ -133,8 +132,8 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Reloaded for options",
-            "Models in this time range that were loaded again because a request named other "
-            "options, above all another num_ctx. Good: 0.",
+            "Reloads in this time range because a request had other options, usually another "
+            "num_ctx. Good: 0.",
             [Ask(f"round({thrashed})", "", "instant")],
             place,
             unit=COUNT,
@@ -147,8 +146,8 @@ def _numbers() -> list[Panel]:
 def _evictions() -> Panel:
     return bars(
         "Unloads by reason",
-        "Why models left memory. Good: grey. Orange is lack of room, dark yellow is reloads for "
-        "options.",
+        "Why models left memory. Good: only grey. Orange: evictions. Dark yellow: reloads for "
+        "other options.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(6, 9),
         colours=palette.REASONS,
@@ -158,15 +157,15 @@ def _evictions() -> Panel:
 def _by_whom() -> Panel:
     evictions = total_with_births("ollama_model_evictions_total", "instance", "model", "by")
     return rows(
-        "Evictions by whom",
-        "Who took whose room in this time range. Good: empty.",
-        {"instance": "Server", "model": "Driven out", "by": "By"},
+        "Evictions by model",
+        "Which model evicted which in this time range. Good: empty.",
+        {"instance": "Server", "model": "Evicted", "by": "By"},
         [Column("Times", f"round({evictions}) > 0", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
-        links={"Driven out": address("ollama-model", instance="Server", model="Driven out")},
+        links={"Evicted": address("ollama-model", instance="Server", model="Evicted")},
         sort="Times",
-        empty="nobody was driven out",
+        empty="no eviction",
     )
 
 
@@ -179,9 +178,9 @@ def _ping_pong() -> Panel:
     both = f"({there} > 0) and on (instance, model, by) ({swapped} > 0)"
     return rows(
         "Ping-pong",
-        "Pairs that drive each other out in this time range: they do not fit together. Good: "
-        "empty. Move one to another server, choose a smaller quantization, or a smaller context.",
-        {"instance": "Server", "model": "Driven out", "by": "By"},
+        "Pairs that evicted each other in this time range: they do not fit together. Good: empty. "
+        "Move one to another server, or use a smaller quantization or context.",
+        {"instance": "Server", "model": "Evicted", "by": "By"},
         [Column("Times", f"round({both})", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
@@ -194,8 +193,8 @@ def _thrash() -> Panel:
     reloads = events("ollama_model_unloads_total", "model", reason=f"={Reason.OPTIONS_CHANGED}")
     return bars(
         "Reloads for options",
-        "Loads only because a request named other options. Good: none. Give all clients of a "
-        "model the same num_ctx.",
+        "Loads only because a request had other options. Good: none. Use the same num_ctx in "
+        "all clients of a model.",
         [Ask(reloads, "{{model}}")],
         Place(4, 9),
     )
@@ -206,13 +205,13 @@ def _gpu_share() -> Panel:
     vram = largest_of(pick("ollama_model_vram_bytes"), "instance", "model")
     panel = lines(
         "GPU share of each model",
-        "How much of a model lies on GPUs, the ten lowest. Good: 100 %. Below, it runs partly on "
-        "the CPU; 0 after a reload, the GPU was lost.",
+        "Share of a model on GPUs, the ten lowest. Good: 100 %. Below that it runs partly on the "
+        "CPU. 0 after a reload: the GPU was lost.",
         [Ask(f"bottomk(10, {share(vram, held)})", "{{model}} on {{instance}}")],
         Place(10),
         unit=SHARE,
         stepped=True,
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
     return panel.max(1)
 
@@ -226,7 +225,7 @@ def _used_and_idle() -> Panel:
     return lines(
         "Memory in use and idle",
         "Memory of models that had a request within five minutes, and of those that had none. "
-        "Good: idle memory that nobody else waits for. Models whose use is not seen count as used.",
+        "Good: no other model needs the idle memory. Models without seen use count as used.",
         asks,
         Place(8),
         unit=BYTES,
@@ -236,7 +235,7 @@ def _used_and_idle() -> Panel:
             "used in the last five minutes": palette.STATES["resident"],
             "idle for longer": palette.GREY,
         },
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
 
 
@@ -250,7 +249,7 @@ def _disk() -> Panel:
     disk = largest_of(pick("ollama_model_disk_bytes"), "model")
     return rows(
         "Installed models",
-        "Size on disk, and on how many servers. Good: what lies here is used.",
+        "Size on disk, and the number of servers. Good: all of them are used.",
         {"model": "Model"},
         [
             Column("On disk", disk, BYTES, decimals=1, width=90),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model: when one model was in memory and why it left, what its requests waited for."""
+"""Model: when one model was in memory, why it left, what its requests waited for."""
 
 from typing import Final
 
@@ -8,8 +8,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.charts import states
 from dashboards.build.frame import dashboard
-from dashboards.build.one_model_what import lifetimes, memory, processor, what
-from dashboards.build.one_model_work import (
+from dashboards.build.one_model_details import lifetimes, memory, processor, what
+from dashboards.build.one_model_requests import (
     DURATION,
     cold,
     context,
@@ -37,6 +37,7 @@ from dashboards.build.panels import (
 )
 from dashboards.build.promql import (
     RANGE,
+    advised,
     events,
     in_effect,
     largest_of,
@@ -51,20 +52,20 @@ COLD_SHARE: Final = thresholds(palette.GOOD, (0.1, palette.WARN), (0.3, palette.
 
 
 def one_model() -> model.Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return dashboard(
         "ollama-model",
-        "One model: when it was in memory and why it left, how long until it goes, what its "
-        "requests waited for, how fast it is. Choose it above.",
+        "One model: when it was in memory and why it left, when it leaves next, what its requests "
+        "waited for, how fast it is. Choose it above.",
         [
             ("", _numbers()),
             ("In memory", [_states(), _countdown(), _keep_alive(), _unloads()]),
             ("Cold against warm", [cold(), warm(), waits(), first_tokens()]),
-            ("At work", [speed(), tokens(), queue(), context()]),
-            ("Who asks how", [_who_sends(), _options(), _finishes()]),
-            ("What it is", [what(), lifetimes(), memory(), processor()]),
+            ("Speed and queue", [speed(), tokens(), queue(), context()]),
+            ("What clients send", [_who_sends(), _options(), _finishes()]),
+            ("Model details", [what(), lifetimes(), memory(), processor()]),
         ],
-        marked=["In memory or not", "Time until it is dropped"],
+        marked=["In memory or not", "Time until it leaves"],
         runbooks={
             "In memory or not": "OllamaUnexpectedUnload",
             "Cold starts": "OllamaColdStartShareHigh",
@@ -81,8 +82,8 @@ def _numbers() -> list[Panel]:
     place, loads = Place(4, 4), "ollama_model_loads_total"
     return [
         number(
-            "Servers that hold it",
-            "Servers that have the chosen models in memory now. Good: all that should.",
+            "Servers with it in memory",
+            "Servers that have the chosen models in memory now. Good: all servers that should.",
             [Ask(f"sum({pick('ollama_model_loaded')})", "", "instant")],
             place,
             unit=COUNT,
@@ -90,7 +91,7 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Last used",
-            "End of the last request seen. Good: recent, or the memory is held for nobody.",
+            "End of the last request seen. Good: recent; otherwise its memory is idle.",
             [
                 Ask(
                     f"1000 * {largest_of(pick('ollama_model_last_use_timestamp_seconds'))}",
@@ -100,21 +101,21 @@ def _numbers() -> list[Panel]:
             ],
             place,
             unit=MOMENT,
-            empty="not seen",
+            empty="no use seen yet",
         ),
         number(
             "Loads",
-            "Times that it was loaded in this time range. Good: about once a day; in the "
-            "hundreds, it is driven out again and again.",
+            "Loads in this time range. Good: about one a day. Hundreds: it is evicted or reloaded "
+            "repeatedly.",
             [Ask(f"round({total(loads)})", "", "instant")],
             place,
             unit=COUNT,
             decimals=0,
         ),
         number(
-            "A load takes",
-            "Mean time to load in this time range, where it was measured. It is what one cold "
-            "start costs. Good: no more than last week; the first load of the day reads from disk.",
+            "Load time",
+            "Mean measured load time in this time range: what one cold start costs. Good: not "
+            "longer than last week. The first load of the day reads from disk.",
             [Ask(mean("ollama_model_load_seconds", window=RANGE), "", "instant")],
             place,
             unit=SECONDS,
@@ -138,8 +139,8 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "First token",
-            "Median time to the first token, cold and warm, in this time range: what being in "
-            "memory is worth. Good: warm below a second.",
+            "Median time to the first token in this time range, cold and warm. Good: warm below a "
+            "second.",
             [
                 Ask(
                     quantile(
@@ -163,15 +164,15 @@ def _numbers() -> list[Panel]:
 def _states() -> Panel:
     loaded, loading = pick("ollama_model_loaded"), pick("ollama_model_loading")
     dead = pick("ollama_model_runner_up")
-    # The rarer state first: `or` takes the first that has the series.
+    # The rarer state comes first: `or` uses the first one with that series.
     expression = " or ".join(
         largest_of(part, "instance", "model")
         for part in (f"3 * ({dead} == bool 0) > 0", f"2 * ({loading} == 1)", loaded)
     )
     return states(
         "In memory or not",
-        "Green: resident. Blue: its process loads (seen where the exporter runs beside Ollama). "
-        "Red: listed, but its process is dead. Marks say why it left. Good: long green bars.",
+        "Green: resident. Blue: loading (seen if the exporter runs beside Ollama). Red: listed, "
+        "but its process is dead. Annotations give the reasons of unloads. Good: long green bars.",
         [Ask(expression, "{{model}} on {{instance}}")],
         Place(24, 8),
         of=palette.STATES,
@@ -182,15 +183,14 @@ def _countdown() -> Panel:
     left = f"{pick('ollama_model_expires_timestamp_seconds')} - time()"
     soonest = largest_of(f"({left} < +Inf)", "instance", "model")
     return lines(
-        "Time until it is dropped",
-        "Time to the deadline that the server last announced, the ten soonest. Each request lifts "
-        "it. Falls to 0: it expired; breaks off above 0: something drove it out. Good: it is "
-        "lifted before it gets there. Models that never expire are not drawn, and a deadline that "
-        "passed belongs to a model at work.",
+        "Time until it leaves",
+        "Time to the current deadline, the ten soonest. Each request extends it. Falls to 0: the "
+        "model expired. Ends above 0: it left early. Good: extended before it reaches 0. Models "
+        "without a deadline are not drawn; at 0 a model is still in use.",
         [Ask(f"bottomk(10, {soonest})", "{{model}} on {{instance}}")],
         Place(8, 9),
         unit=SECONDS,
-        empty="nothing resident has a deadline",
+        empty="no loaded model has a deadline",
     )
 
 
@@ -201,21 +201,21 @@ def _keep_alive() -> Panel:
             "{{model}} in effect",
         ),
         Ask(
-            largest_of(f"({pick('ollama_model_advised_keep_alive_seconds')} < +Inf)", "model"),
+            largest_of(f"({advised()} < +Inf)", "model"),
             "{{model}} advised",
         ),
     ]
     panel = lines(
         "Keep-alive in effect and advised",
-        "The keep-alive that governs it now, and (dashed) the one that its idle gaps advise. The "
-        "scale is logarithmic. Good: close together. Jumps of the first are clients that bring "
-        "their own. Never is not drawn.",
+        "The keep-alive in effect, and (dashed) the advised one, on a logarithmic scale. Good: "
+        "close together. Jumps of the first come from clients that send their own. Never is not "
+        "drawn.",
         asks,
         Place(8, 9),
         unit=SECONDS,
         stepped=True,
         logarithmic=True,
-        empty="not known",
+        empty="no keep-alive seen yet",
     )
     dashed = model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
     return panel.override_by_regexp("/advised$/", [colour(palette.GOOD), dashed])
@@ -224,7 +224,7 @@ def _keep_alive() -> Panel:
 def _unloads() -> Panel:
     return bars(
         "Unloads by reason",
-        "Why it left. Good: grey, the keep-alive's or somebody's will.",
+        "Why it left. Good: only grey, which is its keep-alive or a stop.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(8, 9),
         colours=palette.REASONS,
@@ -234,8 +234,8 @@ def _unloads() -> Panel:
 def _who_sends() -> Panel:
     return bars(
         "keep_alive that requests carry",
-        "absent: the server's own holds. finite and never: a client overrides the operator. zero: "
-        "the model goes at once. Good: absent, or what you want.",
+        "absent: the server's own applies. finite, never: a client overrides the operator. zero: "
+        "the model is unloaded at once. Good: absent, or what you want.",
         [Ask(events("ollama_request_keep_alive_total", "class"), "{{class}}")],
         Place(8),
         colours=palette.KEEP_ALIVES,
@@ -246,8 +246,8 @@ def _who_sends() -> Panel:
 def _options() -> Panel:
     return bars(
         "Options that can force a reload",
-        "Requests that name num_ctx or other options that the runner must be started with. Good: "
-        "all alike, else each reloads the model for itself.",
+        "Requests with num_ctx or other options that a runner is started with. Good: all the "
+        "same; otherwise each of them reloads the model.",
         [Ask(events("ollama_request_options_total", "class"), "{{class}}")],
         Place(8),
         colours={"absent": palette.GREY, "num_ctx": "dark-yellow", "other": "dark-orange"},
@@ -258,7 +258,7 @@ def _options() -> Panel:
 def _finishes() -> Panel:
     return bars(
         "Why answers ended",
-        "stop: complete. length: cut off at the token limit. Good: stop and tool.",
+        "stop: complete. length: cut off at the token limit. Good: only stop and tool.",
         [Ask(events("ollama_request_finish_reasons_total", "finish"), "{{finish}}")],
         Place(8),
         colours={

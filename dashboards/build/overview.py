@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overview: which servers are up, what is resident where, what it costs, what went wrong."""
+"""Overview: which servers are up, what is loaded where, what it costs, what went wrong."""
 
 from typing import Final
 
@@ -7,9 +7,9 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.build import palette
 from dashboards.build.frame import address, dashboard
-from dashboards.build.overview_where import (
-    NONE_IS_WELL,
+from dashboards.build.overview_fleet import (
     REQUESTS,
+    ZERO_IS_GOOD,
     memory,
     numbers,
     resident,
@@ -44,21 +44,21 @@ from dashboards.build.promql import (
 from dashboards.build.tables import Column, rows
 from ollama_exporter.residency.events import Reason
 
-MANY: Final = 15  # rows of a ranking that one still reads
+MANY: Final = 15  # rows of a ranking
 
 
 def overview() -> model.Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return dashboard(
         "ollama-overview",
-        "A fleet at a glance: which servers are up, what is resident where, what cold starts cost, "
-        "what left memory against expectation.",
+        "A fleet at a glance: which servers are up, what is loaded where, what cold starts cost, "
+        "which models left memory unexpectedly.",
         [
             ("", numbers()),
-            ("What is where", [servers(), resident(), memory()]),
-            ("What it costs", [_cold_starts(), _traffic(), _slowest()]),
+            ("Servers and models", [servers(), resident(), memory()]),
+            ("Cost of cold starts", [_cold_starts(), _traffic(), _slowest()]),
             ("What went wrong", [_unloads(), _latest(), _failures(), _restarts()]),
-            ("The exporter itself", _exporter()),
+            ("The exporter", _exporter()),
         ],
         marked=["Memory by model"],
         runbooks={
@@ -69,7 +69,7 @@ def overview() -> model.Dashboard:
             "Latest unexpected unloads": "OllamaUnexpectedUnload",
             "Slowest first tokens (95th percentile)": "OllamaFirstTokenSlow",
             "Restarts and failed polls": "OllamaRestarting",
-            "Its own defects": "OllamaExporterRecorderErrors",
+            "Exporter errors": "OllamaExporterRecorderErrors",
             "Configuration": "OllamaExporterReloadFailed",
         },
     )
@@ -78,8 +78,8 @@ def overview() -> model.Dashboard:
 def _cold_starts() -> Panel:
     return bars(
         "Cold starts by model",
-        "Requests that waited for a load. Good: one in the morning, few later. Many of one model: "
-        "its keep-alive is too short, or something drives it out.",
+        "Requests that waited for a load. Good: one in the morning, few later. Many for one model: "
+        "its keep-alive is too short, or other models evict it.",
         [Ask(events("ollama_cold_starts_total", "model"), "{{model}}")],
         Place(8),
         empty=NO_REQUESTS,
@@ -92,7 +92,7 @@ def _traffic() -> Panel:
     ]
     return lines(
         "Requests by start",
-        "Requests that ended, by whether they waited for a load. Good: cold is a thin line.",
+        "Finished requests: cold ones waited for a load. Good: cold is a thin line.",
         asks,
         Place(8),
         unit=PER_SECOND,
@@ -108,8 +108,8 @@ def _slowest() -> Panel:
     )
     return ranking(
         "Slowest first tokens (95th percentile)",
-        "Time to the first token that 19 of 20 requests in this time range stayed below: the "
-        "slowest models and servers. Good: what your users bear, 10 s by the default objective.",
+        "Time within which 19 of 20 requests in this time range got their first token, for the "
+        "slowest models and servers. Good: below your objective, 10 s by default.",
         [Ask(f"sort_desc(topk({MANY}, {first} >= 0))", "{{model}} on {{instance}}", "instant")],
         Place(8),
         unit=SECONDS,
@@ -121,8 +121,7 @@ def _slowest() -> Panel:
 def _unloads() -> Panel:
     return bars(
         "Unloads by reason",
-        "Everything that left memory. Grey is the keep-alive's or somebody's will. Good: nothing "
-        "but grey.",
+        "All unloads. Grey: the keep-alive ran out or the model was stopped. Good: only grey.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(10),
         colours=palette.REASONS,
@@ -138,8 +137,8 @@ def _latest() -> Panel:
     return rows(
         "Latest unexpected unloads",
         "The last time that each model left for each of these reasons, how long before its "
-        "deadline (never: it was to stay for ever), and how often in this time range. Good: "
-        "empty, or long ago. By whom stands on Memory against speed.",
+        "deadline (never: it had none), and how often in this time range. Good: empty, or long "
+        "ago. Memory against speed shows which model evicted it.",
         {"instance": "Server", "model": "Model", "reason": "Reason"},
         [
             Column("When", f"1000 * {largest_of(moments, *labels)}", MOMENT),
@@ -169,8 +168,7 @@ def _latest() -> Panel:
 def _failures() -> Panel:
     return bars(
         "Failed requests by outcome",
-        "Requests that ended otherwise than with a full answer. Good: none but a few clients "
-        "that left.",
+        "Requests without a complete answer. Good: only a few clients that left.",
         [Ask(events("ollama_request_failures_total", "outcome"), "{{outcome}}")],
         Place(12, 7),
         colours=palette.OUTCOMES,
@@ -185,8 +183,8 @@ def _restarts() -> Panel:
     ]
     return bars(
         "Restarts and failed polls",
-        "Restarts of servers, and polls without a usable answer. Good: none. Timeouts alone: the "
-        "server hangs; refused: it is down.",
+        "Restarts of servers, and polls without a usable answer. Good: none. Only timeouts: the "
+        "server hangs. Refused: it is down.",
         asks,
         Place(12, 7),
         colours={
@@ -204,8 +202,8 @@ def _exporter() -> list[Panel]:
     return [
         lines(
             "Slowest polls and scrapes",
-            "The slowest three servers' polls, and the slowest three scrapes. Good: milliseconds; "
-            "an unload may hold a poll up for five seconds.",
+            "The three slowest polls and the three slowest scrapes. Good: milliseconds; an unload "
+            "may delay a poll by five seconds.",
             [
                 Ask(f"topk(3, {polls})", "poll of {{instance}}"),
                 Ask(f"topk(3, {scrapes})", "scrape of {{instance}}"),
@@ -214,10 +212,9 @@ def _exporter() -> list[Panel]:
             unit=SECONDS,
         ),
         bars(
-            "Its own defects",
-            "Errors while recording, warnings and errors in its log, names folded into `other`, "
-            "reasons that the server's log contradicts. "
-            "Good: nothing.",
+            "Exporter errors",
+            "Errors while recording, warnings and errors in its log, names counted as `other`, "
+            "and lines of the server's log that polls contradict. Good: empty.",
             [
                 Ask(events("ollama_exporter_recorder_errors_total"), "recorder errors"),
                 Ask(
@@ -225,18 +222,18 @@ def _exporter() -> list[Panel]:
                     "log: {{level}}",
                 ),
                 Ask(events("ollama_exporter_label_overflow_total", "label"), "folded {{label}}"),
-                Ask(events("ollama_log_contradictions_total"), "log against tracker"),
+                Ask(events("ollama_log_contradictions_total"), "log contradicted"),
             ],
             place,
         ),
         number(
             "Configuration",
-            "Exporters whose last reload was refused, collectors that failed in the last scrape, "
+            "Exporters whose last reload failed, collectors that failed in the last scrape, and "
             "unloads whose reason is not settled yet. Good: 0, 0, and soon 0.",
             [
                 Ask(
                     f"sum({pick('ollama_exporter_config_last_reload_successful')} == bool 0)",
-                    "reload refused",
+                    "reload failed",
                     "instant",
                 ),
                 Ask(
@@ -248,12 +245,12 @@ def _exporter() -> list[Panel]:
             ],
             place,
             unit=COUNT,
-            steps=NONE_IS_WELL,
+            steps=ZERO_IS_GOOD,
             decimals=0,
         ).override_by_name("reasons pending", neutral()),
         rows(
             "Versions",
-            "What runs where. Good: one version of each.",
+            "Versions in use. Good: one of each.",
             {"version": "Version"},
             [
                 Column(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colours by meaning, the same on every dashboard; Grafana's names follow the theme.
 
-Cold and warm are blue and orange: the pair that people who confuse red and green tell apart.
+Cold and warm are blue and orange, which people with red-green blindness can distinguish.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ UNKNOWN: Final = "super-light-red"
 COLD: Final = "blue"
 WARM: Final = "orange"
 STARTS: Final[dict[str, str]] = {Start.COLD: COLD, Start.WARM: WARM, Start.UNKNOWN: UNKNOWN}
-# What a wait is made of, in order of time.
+# The parts of a wait, in order of time.
 PARTS: Final = {
     "load": COLD,
     "queue": "purple",

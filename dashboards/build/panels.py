@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panels: each kind with the options that all of ours share.
 
-A panel says what it shows (`title`), what good looks like (`says`), and what stands there where no
-data is right (`empty`).
+`title`: what the panel shows. `says`: what good looks like. `empty`: the text that replaces missing
+data where having none is right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat
 from dashboards.build import palette
 
 DATASOURCE: Final = values.DataSourceRef(type_val="prometheus", uid="${datasource}")
-NO_REQUESTS: Final = "no requests seen: they are where clients ask through the proxy or the shim"
-# Events are rare: bars of less than this would each show one event several times.
+NO_REQUESTS: Final = "no requests seen: needs clients that use the proxy or the shim"
+# Events are rare: with narrower bars, several would show the same event.
 EVENT_STEP: Final = "2m"
 
 SECONDS: Final = "s"
@@ -38,7 +38,7 @@ SHARE: Final = "percentunit"
 COUNT: Final = "short"
 MOMENT: Final = "dateTimeFromNow"
 PER_SECOND: Final = "reqps"
-TOKENS_PER_SECOND: Final = "cps"
+TOKENS_PER_SECOND: Final = "suffix: tokens/s"
 BYTES_PER_SECOND: Final = "binBps"
 
 
@@ -65,7 +65,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Columns of 24 and rows that a panel takes."""
+    """The width (of 24 columns) and height (in rows) of a panel."""
 
     width: int
     height: int = 8
@@ -74,7 +74,7 @@ class Place:
 def with_queries(
     panel: P, title: str, says: str, asks: Sequence[Ask], place: Place, *, unit: str, empty: str
 ) -> P:
-    """Give a panel what all of them have; `says`: what good looks like."""
+    """Set what all panels have; `says`: what good looks like."""
     panel.title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit(unit)
     if empty:
@@ -85,7 +85,7 @@ def with_queries(
 
 
 class _Built(Builder[Dataquery]):
-    """A query that is built already."""
+    """A query that is already built."""
 
     def __init__(self, query: Dataquery) -> None:
         self._query = query
@@ -96,7 +96,7 @@ class _Built(Builder[Dataquery]):
 
 
 def target(expression: str, letter: str, *, kind: str = "table", legend: str = "") -> _Built:
-    """Make a panel's query; its values over time only where that is what is drawn."""
+    """Return a panel's query: over time only if the panel draws time."""
     query = prometheus.Dataquery().ref_id(letter).expr(expression).datasource(DATASOURCE)
     if kind in ("range", "heatmap"):
         query.range()
@@ -112,40 +112,40 @@ def target(expression: str, letter: str, *, kind: str = "table", legend: str = "
 
 
 def fixed(colour: str) -> build.FieldColor:
-    """One colour for all."""
+    """Return one colour for all series."""
     return build.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(colour)
 
 
 def colour(name: str) -> model.DynamicConfigValue:
-    """Say the colour of one series, as an override."""
+    """Return the colour of one series, as an override."""
     return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": name})
 
 
 def coloured(panel: P, colours: Mapping[str, str]) -> P:
-    """Give series their colours, by name."""
+    """Set the colours of series, by name."""
     for name, wanted in colours.items():
         panel.override_by_name(str(name), [colour(wanted)])
     return panel
 
 
 def thresholds(first: str, *steps: tuple[float, str]) -> build.ThresholdsConfig:
-    """Colours from a value on."""
+    """Return colours from a value on."""
     found = [model.Threshold(None, first), *(model.Threshold(at, name) for at, name in steps)]
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(found)
 
 
 def judged(*steps: tuple[float | None, str]) -> list[model.DynamicConfigValue]:
-    """Colours from a value on, as an override."""
+    """Return colours from a value on, as an override."""
     found = [{"value": at, "color": name} for at, name in steps]
     return [model.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": found})]
 
 
 def neutral() -> list[model.DynamicConfigValue]:
-    """Judge nothing, as an override."""
+    """Return a neutral colour, as an override."""
     return judged((None, palette.NEUTRAL))
 
 
-def lines(  # noqa: PLR0913 - what a graph can be told
+def lines(  # noqa: PLR0913 - the options of a graph
     title: str,
     says: str,
     asks: Sequence[Ask],
@@ -159,7 +159,7 @@ def lines(  # noqa: PLR0913 - what a graph can be told
     limit: float | None = None,
     logarithmic: bool = False,
 ) -> timeseries.Panel:
-    """Draw series over time; `limit`: a dashed line above which it is not well."""
+    """Draw series over time. `limit`: a dashed line; values above it are bad."""
     panel = with_queries(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
     _time(panel, legend_as_table=place.width > 8)  # noqa: PLR2004 - a third of the width
     panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 0)
@@ -225,7 +225,7 @@ def number(
     decimals: int | None = None,
     mappings: Sequence[model.ValueMapping] = (),
 ) -> stat.Panel:
-    """Show one number for each query; without `steps` it judges nothing."""
+    """Show one number for each query; without `steps` in a neutral colour."""
     panel = with_queries(stat.Panel(), title, says, asks, place, unit=unit, empty=empty)
     panel.graph_mode(values.BigValueGraphMode.NONE)
     panel.justify_mode(values.BigValueJustifyMode.AUTO)
@@ -258,7 +258,7 @@ def ranking(
     steps: build.ThresholdsConfig | None = None,
     most: float | None = None,
 ) -> bargauge.Panel:
-    """Show bars beside each other, the longest first as the query sorts them."""
+    """Show horizontal bars in the order of the query, the longest first."""
     panel = with_queries(bargauge.Panel(), title, says, asks, place, unit=unit, empty=empty)
     panel.orientation(values.VizOrientation.HORIZONTAL).min(0)
     panel.display_mode(values.BarGaugeDisplayMode.BASIC).show_unfilled(False)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queries, put together so that a misspelt metric or label fails the build.
+"""Queries. A misspelt metric or label fails the build.
 
-Every selector is narrowed to the dashboard's variables. Whatever is counted is rated over
-`$__rate_interval` where it is drawn over time and over `$__range` where it is one number.
+Every selector is limited to the dashboard's variables. Counters use `$__rate_interval` where they
+are drawn over time and `$__range` where they are one number.
 """
 
 from typing import Final
@@ -14,10 +14,11 @@ RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"
 TARGET: Final = ("job", "instance")
 EACH: Final = ("job", "instance", "model")
-# Of Prometheus and of the client library: not in our catalogue.
+# From Prometheus and the client library, so not in our catalogue.
 FOREIGN: Final = ("up", "process_resident_memory_bytes", "process_cpu_seconds_total")
+ENOUGH_GAPS: Final = 20  # below that, the advice is a rule of thumb
 HISTOGRAM: Final = ("_bucket", "_sum", "_count")
-# What nobody asked for; the others are the keep-alive's, the operator's or a client's will.
+# Not wanted by a keep-alive, an operator or a client.
 UNEXPECTED: Final = f"{Reason.EVICTED}|{Reason.OUT_OF_MEMORY}|{Reason.CRASHED}|{Reason.UNKNOWN}"
 
 
@@ -27,44 +28,56 @@ def pick(metric: str, **matchers: str) -> str:
 
 
 def in_effect() -> str:
-    """Select the keep-alives in effect: seen exactly, or the roundest that deadlines allow."""
+    """Select the keep-alives in effect: exact ones, else the roundest that deadlines allow."""
     exact, allowed = "ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds"
     return f"({pick(exact)} or {pick(allowed)})"
 
 
+def advised() -> str:
+    """Select the advised keep-alives that rest on enough idle gaps to follow them."""
+    samples = f"{pick('ollama_model_advice_samples')} >= {ENOUGH_GAPS}"
+    metric = pick("ollama_model_advised_keep_alive_seconds")
+    return f"({metric} and on ({', '.join(EACH)}) {samples})"
+
+
+def rounded(expression: str) -> str:
+    """Return it in thousandths: what is next to nothing reads 0."""
+    return f"round({expression}, 0.001)"
+
+
 def over(metric: str, window: str, **matchers: str) -> str:
-    """Select it over a window."""
+    """Select a metric over a window."""
     return f"{pick(metric, **matchers)}[{window}]"
 
 
 def rate(metric: str, *by: str, **matchers: str) -> str:
-    """Rate of a counter per second, summed; drawn over time."""
+    """Return the summed rate of a counter per second, over time."""
     return total_of(f"rate({over(metric, RATE, **matchers)})", *by)
 
 
 def events(metric: str, *by: str, **matchers: str) -> str:
-    """Whole events of a counter in each step of a graph."""
+    """Return the whole events of a counter in each step of a graph."""
     return f"round({total_of(f'increase({over(metric, RATE, **matchers)})', *by)})"
 
 
 def total(metric: str, *by: str, **matchers: str) -> str:
-    """Increase of a counter over the whole range that is shown, summed; one number."""
+    """Return the summed increase of a counter over the whole range: one number."""
     return total_of(f"increase({over(metric, RANGE, **matchers)})", *by)
 
 
 def quantile(share: float, metric: str, *by: str, window: str = RATE, **matchers: str) -> str:
-    """Quantile of a histogram."""
+    """Return a quantile of a histogram."""
     counts = total_of(f"increase({over(f'{metric}_bucket', window, **matchers)})", "le", *by)
     return f"histogram_quantile({share:g}, {counts})"
 
 
 def buckets(metric: str, **matchers: str) -> str:
-    """Count what fell into each bucket in each step of a graph."""
+    """Return the count of each bucket in each step of a graph."""
     return total_of(f"increase({over(f'{metric}_bucket', RATE, **matchers)})", "le")
 
 
 def mean(metric: str, *by: str, window: str = RATE, **matchers: str) -> str:
-    """Mean of what a histogram observed; nothing where there was nothing."""
+    """Return the mean of a histogram's observations; no value without observations."""
     parts = [
         total_of(f"increase({over(f'{metric}_{part}', window, **matchers)})", *by)
         for part in ("sum", "count")
@@ -73,32 +86,32 @@ def mean(metric: str, *by: str, window: str = RATE, **matchers: str) -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """Divide; nothing where the whole is 0."""
+    """Divide; no value where the whole is 0."""
     return f"{part} / ({whole} > 0)"
 
 
 def total_with_births(metric: str, *by: str) -> str:
-    """Increase over the range of a counter whose series are born with their first event.
+    """Return the increase over the range of a counter whose series begin with their first event.
 
-    Pairs of models are too many to create all of them at 0: what is younger than the range counts
-    whole, what is older by its increase.
+    There are too many pairs of models to create all of them at 0. A series younger than the range
+    counts with its value, an older one with its increase.
     """
     now = pick(metric)
     return total_of(f"({now} unless {now} offset {RANGE}) or increase({over(metric, RANGE)})", *by)
 
 
 def total_of(expression: str, *by: str) -> str:
-    """Sum, by labels or altogether."""
+    """Return the sum, by labels or in total."""
     return f"sum by ({', '.join(by)}) ({expression})" if by else f"sum({expression})"
 
 
 def largest_of(expression: str, *by: str) -> str:
-    """Take the largest, by labels or altogether."""
+    """Return the largest value, by labels or in total."""
     return f"max by ({', '.join(by)}) ({expression})" if by else f"max({expression})"
 
 
 def or_zero(expression: str) -> str:
-    """Say 0 where there is nothing: only where nothing to count means none."""
+    """Return 0 without series; use it only if a missing series means 0."""
     return f"({expression}) or vector(0)"
 
 

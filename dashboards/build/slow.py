@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why was it slow: what requests waited for, who gave up, what is stuck right now."""
+"""Why was it slow: what requests waited for, which were aborted, what is stuck now."""
 
 from typing import Final
 
@@ -24,12 +24,13 @@ from dashboards.build.promql import (
     events,
     quantile,
     rate,
+    rounded,
     share,
     total,
 )
 from dashboards.build.slow_now import FIRST, in_flight, numbers, stuck, waiting
 
-# What takes a wait apart is said by answers of the native routes; these say all of it or nothing.
+# Only answers of the native routes have the parts of a wait, and they have all or none.
 WHOLE: Final = "ollama_request_unaccounted_seconds_count"
 PARTS: Final = {
     "load": "ollama_request_load_wait_seconds_sum",
@@ -38,33 +39,33 @@ PARTS: Final = {
     "generation": "ollama_request_eval_seconds_sum",
 }
 TAKEN_APART: Final = (
-    "Blue: waiting for the model to load. Purple: for a free slot, templating, or a reader that "
-    "is slow. Yellow: reading the prompt. Green: generating."
+    "Blue: waiting for the load. Purple: waiting for a slot, templating, or a slow reader. "
+    "Yellow: reading the prompt. Green: generating."
 )
 
 
 def slow() -> model.Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     return dashboard(
         "ollama-slow",
-        "Why was it slow: what each wait was made of, who gave up while waiting for what, what is "
-        "stuck right now.",
+        "Why was it slow: what each wait was made of, in which phase clients left, what is stuck "
+        "right now.",
         [
             ("", numbers()),
             ("What waits are made of", [_by_model(), _over_time()]),
             ("First tokens", [_first_by_start(), _first_heat(), _speed()]),
             ("Right now", [waiting(), stuck(), in_flight()]),
-            ("Who gave up, what failed", [_aborted(), _outcomes(), _codes()]),
-            ("What passes", [_requests(), _bytes(), _log()]),
+            ("Aborts and failures", [_aborted(), _outcomes(), _codes()]),
+            ("Traffic", [_requests(), _bytes(), _log()]),
         ],
         marked=["Mean wait over time", "Stuck scheduler"],
         runbooks={
             "Oldest wait": "OllamaLoadStuck",
-            "Waiting for a load right now": "OllamaLoadStuck",
+            "Waiting for a load, by model": "OllamaLoadStuck",
             "Stuck scheduler": "OllamaLoadStuck",
             "First token, warm": "OllamaFirstTokenSlow",
-            "Turned away": "OllamaQueueFull",
-            "Clients that gave up, by phase": "OllamaLoadsAbandoned",
+            "Rejected: queue full": "OllamaQueueFull",
+            "Aborted requests by phase": "OllamaLoadsAbandoned",
             "Failures by outcome": "OllamaCrashLoop",
         },
     )
@@ -73,12 +74,13 @@ def slow() -> model.Dashboard:
 def _by_model() -> Panel:
     whole = total(WHOLE, "model")
     asks = [
-        Ask(share(total(metric, "model"), whole), part, "table") for part, metric in PARTS.items()
+        Ask(rounded(share(total(metric, "model"), whole)), part, "table")
+        for part, metric in PARTS.items()
     ]
     panel = columns(
         "Mean wait by model",
-        f"What a request to each model was made of, on average in this time range. {TAKEN_APART} "
-        "Good: green is all that one sees.",
+        f"The parts of an average request to each model in this time range. {TAKEN_APART} "
+        "Good: only green is visible.",
         asks,
         Place(10, 10),
         x="model",
@@ -110,8 +112,8 @@ def _by_model() -> Panel:
 def _over_time() -> Panel:
     return lines(
         "Mean wait over time",
-        f"What the average request was made of. {TAKEN_APART} Good: green and level.",
-        [Ask(share(rate(metric), rate(WHOLE)), part) for part, metric in PARTS.items()],
+        f"The parts of the average request. {TAKEN_APART} Good: green and level.",
+        [Ask(rounded(share(rate(metric), rate(WHOLE))), part) for part, metric in PARTS.items()],
         Place(14, 10),
         unit=SECONDS,
         stacked=True,
@@ -129,8 +131,8 @@ def _first_by_start() -> Panel:
     ]
     return lines(
         "Time to first token by start",
-        "Cold waited for a load, warm did not. The scale is logarithmic. Good: warm far below "
-        "cold. Both high: it is not the loads, look at the queue.",
+        "Cold requests waited for a load, warm ones did not; logarithmic scale. Good: warm far "
+        "below cold. Both high: the loads are not the cause, look at the queue.",
         asks,
         Place(8),
         unit=SECONDS,
@@ -148,8 +150,8 @@ def _first_by_start() -> Panel:
 def _first_heat() -> Panel:
     return heat(
         "Time to first token",
-        "All requests that were streamed. Good: one dark band at the bottom; a second band above "
-        "it is the cold starts.",
+        "All streamed requests. Good: one dark band at the bottom. A second band above it: cold "
+        "starts.",
         Ask(buckets(FIRST), "{{le}}", "heatmap"),
         Place(8),
         unit=SECONDS,
@@ -162,8 +164,8 @@ def _speed() -> Panel:
     metric = "ollama_request_time_per_output_token_seconds"
     return lines(
         "Time between tokens (95th percentile)",
-        "How fast answers run once they run. Good: below 0.1 s, faster than one reads. A jump: "
-        "more requests at once, or a model that fell back to the CPU.",
+        "Time between two tokens of an answer. Good: below 0.1 s, faster than people read. A "
+        "jump: more parallel requests, or a model on the CPU.",
         [Ask(quantile(0.95, metric, "model"), "{{model}}")],
         Place(8),
         unit=SECONDS,
@@ -173,10 +175,10 @@ def _speed() -> Panel:
 
 def _aborted() -> Panel:
     return bars(
-        "Clients that gave up, by phase",
-        "What they were waiting for when they left: a load (waiting), the first byte (prefill), "
-        "the rest (decode). Good: few. Many waiting: their timeout is shorter than a load, and "
-        "each retry begins it anew.",
+        "Aborted requests by phase",
+        "What clients were waiting for when they left: a load (waiting), the first byte "
+        "(prefill), the rest (decode). Good: few. Many in waiting: the client's timeout is "
+        "shorter than a load, and each retry starts it again.",
         [Ask(events("ollama_requests_aborted_total", "phase"), "{{phase}}")],
         Place(8),
         colours=palette.PHASES,
@@ -187,8 +189,8 @@ def _aborted() -> Panel:
 def _outcomes() -> Panel:
     return bars(
         "Failures by outcome",
-        "Requests that ended otherwise than with a full answer. Good: none but a few clients that "
-        "left. upstream_error and truncated: runners die. queue_full: too many wait.",
+        "Requests without a complete answer. Good: only a few clients that left. upstream_error, "
+        "truncated: runners crash. queue_full: too many requests wait.",
         [Ask(events("ollama_request_failures_total", "outcome"), "{{outcome}}")],
         Place(8),
         colours=palette.OUTCOMES,
@@ -199,8 +201,8 @@ def _outcomes() -> Panel:
 def _codes() -> Panel:
     return bars(
         "Answers other than 200, by status",
-        "404: a model that is not installed. 499: the client left. 503: the queue is full. 5xx: "
-        "the server fails. Good: none.",
+        "404: the model is not installed. 499: the client left. 503: the queue is full. Other 5xx: "
+        "the server failed. Good: none.",
         [Ask(events("ollama_requests_total", "code", code="!=200", model="=~.*"), "{{code}}")],
         Place(8),
         colours={"404": palette.GREY, "499": "purple", "500": "red", "503": "dark-orange"},
@@ -211,7 +213,7 @@ def _codes() -> Panel:
 def _requests() -> Panel:
     return lines(
         "Requests by route",
-        "Requests that ended. Good: as your work is.",
+        "Finished requests. Good: matches your workload.",
         [Ask(rate("ollama_requests_total", "route", model="=~.*"), "{{route}}")],
         Place(8),
         unit=PER_SECOND,
@@ -227,7 +229,7 @@ def _bytes() -> Panel:
     ]
     return lines(
         "Bytes",
-        "Bodies of requests and answers. Good: as your work is; a mountain is an upload.",
+        "Bodies of requests and answers. Good: matches your workload. A peak: an upload.",
         asks,
         Place(8),
         unit=BYTES_PER_SECOND,
@@ -242,10 +244,10 @@ def _bytes() -> Panel:
 def _log() -> Panel:
     return bars(
         "Lines of the server's log",
-        "By level, where the exporter follows the log. Good: no errors; a burst of warnings shows "
-        "that something is wrong before users do.",
+        "By level, if the exporter follows the log. Good: no errors. A burst of warnings shows a "
+        "problem before users notice it.",
         [Ask(events("ollama_log_lines_total", "level"), "{{level}}")],
         Place(8),
         colours={"error": "red", "warn": "yellow", "info": palette.GREY, "debug": palette.FAINT},
-        empty="the log is followed where the exporter runs beside Ollama and is told its file",
+        empty="no log is followed: set --ollama.log",
     )

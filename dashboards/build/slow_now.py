@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why was it slow, right now: numbers, who waits, what is stuck."""
+"""Why was it slow, right now: numbers, waiting requests, stuck loads."""
 
 from typing import Final
 
@@ -30,7 +30,7 @@ from dashboards.build.promql import (
 )
 from dashboards.build.tables import Column, rows
 
-STUCK: Final = 120.0  # seconds; longer than almost any load takes
+STUCK: Final = 120.0  # seconds; almost every load is shorter
 FIRST: Final = "ollama_request_time_to_first_token_seconds"
 
 
@@ -39,7 +39,7 @@ def numbers() -> list[Panel]:
     place, oldest = Place(4, 4), pick("ollama_request_oldest_wait_timestamp_seconds")
     return [
         number(
-            "Waiting for a load now",
+            "Waiting for a load",
             "Requests that wait for a model to load. Good: 0, or a few for less than a minute.",
             [Ask(or_zero(f"sum({pick('ollama_requests_waiting_for_load')})"), "", "instant")],
             place,
@@ -49,18 +49,18 @@ def numbers() -> list[Panel]:
         ),
         number(
             "Oldest wait",
-            "Age of the oldest request that waits for a load. Good: less than a load takes. Above "
-            "two minutes while nothing loads, the scheduler is stuck.",
+            "Age of the oldest request that waits for a load. Good: less than a load takes. More "
+            "than two minutes while no model loads: the scheduler is stuck.",
             [Ask(f"max(time() - {oldest})", "", "instant")],
             place,
             unit=SECONDS,
-            empty="nobody waits",
+            empty="no request waits",
             steps=thresholds(palette.GOOD, (60, palette.WARN), (STUCK, palette.BAD)),
         ),
         number(
             "First token, warm",
-            "95th percentile in this time range of requests that found the model in memory. Good: "
-            "below a second.",
+            "95th percentile in this time range, of requests that found the model in memory. "
+            "Good: below a second.",
             [Ask(quantile(0.95, FIRST, window=RANGE, start="=warm"), "", "instant")],
             place,
             unit=SECONDS,
@@ -68,15 +68,15 @@ def numbers() -> list[Panel]:
         ),
         number(
             "First token, cold",
-            "95th percentile in this time range of requests that waited for a load. Good: as long "
-            "as a load takes; longer, they wait for each other's loads.",
+            "95th percentile in this time range, of requests that waited for a load. Good: as "
+            "long as a load takes. Longer: loads wait for each other.",
             [Ask(quantile(0.95, FIRST, window=RANGE, start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
             empty="no cold request",
         ),
         number(
-            "Given up",
+            "Aborted by clients",
             "Share of the requests in this time range whose client left before the answer was "
             "complete. Good: below 1 %.",
             [
@@ -96,9 +96,9 @@ def numbers() -> list[Panel]:
             steps=thresholds(palette.GOOD, (0.01, palette.WARN), (0.05, palette.BAD)),
         ),
         number(
-            "Turned away",
-            "Requests in this time range that the server refused because its queue was full. Good: "
-            "0. OLLAMA_MAX_QUEUE is how long it may be.",
+            "Rejected: queue full",
+            "Requests in this time range that the server rejected because its queue was full. "
+            "Good: 0. OLLAMA_MAX_QUEUE sets its length.",
             [
                 Ask(
                     f"round({total('ollama_request_failures_total', outcome='=queue_full')})",
@@ -116,14 +116,14 @@ def numbers() -> list[Panel]:
 
 
 def waiting() -> Panel:
-    """Build the table of who waits."""
+    """Build the table of waiting requests."""
     oldest = largest_of(f"time() - {pick('ollama_request_oldest_wait_timestamp_seconds')}", *EACH)
     begun = largest_of(f"time() - {pick('ollama_model_load_started_timestamp_seconds')}", *EACH)
     return rows(
-        "Waiting for a load right now",
-        "Who waits for what, and since when its process has been loading (seen where the exporter "
-        "runs beside Ollama). Good: empty. A wait that grows without a process: stuck, or queued "
-        "behind another load.",
+        "Waiting for a load, by model",
+        "Requests that wait, and how long the model has been loading (seen if the exporter runs "
+        "beside Ollama). Good: empty. A wait that grows without a load: stuck, or queued behind "
+        "another load.",
         {"instance": "Server", "model": "Model"},
         [
             Column(
@@ -143,7 +143,7 @@ def waiting() -> Panel:
         Place(8),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="Oldest",
-        empty="nobody waits",
+        empty="no request waits",
     )
 
 
@@ -155,26 +155,26 @@ def stuck() -> Panel:
     ]
     return lines(
         "Stuck scheduler",
-        "Age of the oldest wait for a load, the worst five servers. Good: short saw teeth. A "
-        "straight ramp beyond the dashed line while the server answers polls and nothing loads is "
-        "the signature of a stuck scheduler: stop the busy model or restart the server.",
+        "Age of the oldest wait for a load, the five worst servers. Good: short saw teeth. A "
+        "straight ramp beyond the dashed line while the server answers polls and no model loads "
+        "means a stuck scheduler: stop the busy model or restart the server.",
         asks,
         Place(8),
         unit=SECONDS,
         limit=STUCK,
-        empty="nobody waited",
+        empty="no request waited",
     )
 
 
 def in_flight() -> Panel:
-    """Build the graph of requests under way."""
+    """Build the graph of requests in progress."""
     asks = [
         Ask(total_of(pick("ollama_requests_in_flight"), "route"), "{{route}}"),
     ]
     return lines(
-        "Under way",
-        "Requests that were begun and have not ended, by route. Good: comes down again. A level "
-        "that stays: clients that read slowly, or nobody answers.",
+        "Requests in progress",
+        "Requests in progress, by route. Good: goes down again. A level that stays: slow readers, "
+        "or no answers.",
         asks,
         Place(8),
         unit=COUNT,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables: some labels that name a row, and one query for each further column."""
+"""Tables: labels name a row, and each further column has its own query."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE, Place, target
 
-WIDE: Final = {"Server": 110, "Model": 165, "Driven out": 130}
+WIDE: Final = {"Server": 110, "Model": 165, "Evicted": 130}
 NARROWEST: Final = 60  # pixels of a column
 LETTERS: Final = "ABCDEFGHIJKLMNOP"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One query and how its value is shown; `steps`: colours from a value on, as text colour."""
+    """One query and how its value is shown; `steps`: text colours from a value on."""
 
     name: str
     expression: str
@@ -29,6 +29,7 @@ class Column:
     steps: tuple[tuple[float | None, str], ...] = ()
     texts: Mapping[str, tuple[str, str]] | None = None  # value -> text and colour
     never: bool = False  # infinite values read "never"
+    past: str = ""  # what negative values read
     bar: bool = False  # drawn as a bar from 0 to 1
     width: int | None = None
 
@@ -109,6 +110,9 @@ def _properties(column: Column) -> list[model.DynamicConfigValue]:
     if column.never:
         result = {"text": "never", "color": palette.KEEP_ALIVES["never"], "index": 0}
         mappings.append({"type": "range", "options": {"from": 1e15, "to": None, "result": result}})
+    if column.past:
+        result = {"text": column.past, "color": palette.NEUTRAL, "index": 0}
+        mappings.append({"type": "range", "options": {"from": None, "to": 0, "result": result}})
     if column.texts:
         options = {
             value: {"text": text, "color": name, "index": at}

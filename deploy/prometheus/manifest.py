@@ -11,10 +11,10 @@ HEAD: Final = "# Generated from dashboards/rules by `make docs`, for a Prometheu
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what is used twice twice: not everything that reads manifests knows aliases."""
+    """Writes no YAML aliases, which some readers of manifests do not support."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 - the library's signature
-        """Ignore them all."""
+        """Return True: write every value in full."""
         return True
 
 

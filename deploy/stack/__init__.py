@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything on this machine without containers: `make stack`."""
+"""The whole setup on one machine, without containers: `make stack`."""

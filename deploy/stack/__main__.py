@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make stack`: a simulated Ollama with clients, the exporter, Prometheus and Alertmanager.
 
-All on the loopback interface, in a folder that is gone afterwards. Alerts are printed here.
+Everything listens on loopback and writes into a temporary folder. Alerts are printed.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ INTERVAL: Final = "5s"  # of scrapes and rules
 POLL: Final = 3.0  # seconds, as in the demonstration
 EXPECTED: Final = ("mistral",)
 COLOURS: Final = {"critical": "red", "warning": "yellow", "info": "blue"}
-PORTS: Final = (11487, 11435, 9090, 9093)  # where they are free
+PORTS: Final = (11487, 11435, 9090, 9093)  # others where these are in use
 PROGRAMS: Final = ("prometheus", "alertmanager")
 
 
@@ -53,10 +53,10 @@ class Addresses:
 
 
 @asynccontextmanager
-async def serving(hear: Callable[[Alert], None]) -> AsyncIterator[str]:
+async def serving(on_alert: Callable[[Alert], None]) -> AsyncIterator[str]:
     """Serve the receiver on a free port; yield its URL."""
     sock = socket.create_server(("127.0.0.1", 0))
-    web = server(receiver(hear))
+    web = server(receiver(on_alert))
     task = asyncio.create_task(web.serve(sockets=[sock]))
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}{PATH}"
@@ -78,12 +78,12 @@ async def exporting(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def clients(sim: Simulator, workload: str, proxy: str) -> None:
-    """Ask through the proxy, again and again, each time with another seed."""
+    """Send requests through the proxy until cancelled, each round with another seed."""
     for seed in itertools.count():
         await play(WORKLOADS[workload](seed), proxy, apply=sim.apply)
 
 
-def told(alert: Alert) -> None:
+def print_alert(alert: Alert) -> None:
     """Print an alert."""
     severity = alert.labels.get("severity", "")
     mark = "FIRING  " if alert.status == "firing" else "resolved"
@@ -93,7 +93,7 @@ def told(alert: Alert) -> None:
 
 
 def introduction(at: Addresses) -> list[str]:
-    """Say which URL shows what."""
+    """Return lines that say which URL shows what."""
     return [
         f"simulated Ollama   {at.ollama}/api/ps",
         f"exporter           {at.exporter}/ (a page), {at.exporter}/metrics",
@@ -127,7 +127,7 @@ async def stack(workload: str, here: Path) -> None:
         )
         at = Addresses(sim.url, *(f"http://{address}" for address in local))
         exporting_task = await parts.enter_async_context(exporting(settings))
-        url = await parts.enter_async_context(serving(told))
+        url = await parts.enter_async_context(serving(print_alert))
         for name, address, config in (
             ("alertmanager", alertmanager, alertmanager_config(url)),
             (
@@ -153,12 +153,12 @@ async def stack(workload: str, here: Path) -> None:
         for task in (asking, waiting):
             task.cancel()
         await asyncio.gather(asking, waiting, return_exceptions=True)
-        click.echo("Ending")
+        click.echo("Shutting down")
 
 
 def _command(name: str, here: Path, config: dict[str, Any]) -> list[str]:
     program = shutil.which(name)
-    assert program is not None  # noqa: S101 - looked for before anything was started
+    assert program is not None  # noqa: S101 - main() has looked for it
     file = here / f"{name}.yml"
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     more = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus and Alertmanager are told, as values: they are written as YAML."""
+"""The configurations of Prometheus and Alertmanager, as values that are written as YAML."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ def prometheus_config(
     alertmanager: str | None,
     interval: str,
 ) -> dict[str, Any]:
-    """Return a configuration: jobs by name with their targets, files of rules, an Alertmanager.
+    """Return a configuration of Prometheus.
 
-    `discovered`: further jobs with the URL of a document of service discovery.
+    `jobs`: targets by job. `discovered`: further jobs, with the URL of their service discovery.
     """
     config: dict[str, Any] = {
         "global": {
@@ -41,7 +41,7 @@ def prometheus_config(
 
 
 def alertmanager_config(url: str) -> dict[str, Any]:
-    """Return a configuration: every alert at once, on its own, to a webhook."""
+    """Return a configuration of Alertmanager that sends each alert to a webhook at once."""
     return {
         "route": {
             "receiver": "webhook",

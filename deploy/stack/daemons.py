@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus and Alertmanager as processes: started, waited for, ended."""
+"""Prometheus and Alertmanager as child processes."""
 
 import asyncio
 import socket
@@ -11,16 +11,16 @@ from typing import Final
 
 import httpx
 
-START: Final = 20.0  # seconds; only a failing start waits that long
+START: Final = 20.0  # seconds until a start has failed
 END: Final = 5.0  # seconds between SIGTERM and SIGKILL
 
 
-class NotStarted(Exception):  # noqa: N818 - says what happened
-    """A program ended or did not become ready; carries what it logged."""
+class NotStarted(Exception):  # noqa: N818 - the name states what happened
+    """A program exited or did not become ready; the message is its log."""
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return that port of the loopback interface if it is free now, else another one."""
+    """Return the wanted port of the loopback interface if it is free, else another one."""
     try:
         sock = socket.create_server(("127.0.0.1", wanted))
     except OSError:
@@ -31,17 +31,14 @@ def free_port(wanted: int = 0) -> int:
 
 @asynccontextmanager
 async def running(command: Sequence[str], *, address: str, log: Path) -> AsyncIterator[None]:
-    """Run a program until its `/-/ready` says so; whatever happens, it is gone afterwards.
-
-    Raises NotStarted.
-    """
+    """Run a program: yield when it is ready, and end it afterwards. Raises NotStarted."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command,
             f"--web.listen-address={address}",
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is ours to pass on, in order
+            start_new_session=True,  # Ctrl-C reaches us alone, and we shut down in order
         )
     try:
         await _ready(process, f"http://{address}/-/ready", log)

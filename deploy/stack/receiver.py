@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Alertmanager sends its notifications to: a webhook that hands each alert on."""
+"""The webhook to which Alertmanager sends its notifications."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,32 +24,32 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The name of its rule."""
+        """The name of the alert's rule."""
         return self.labels["alertname"]
 
     @property
     def text(self) -> str:
-        """What happened, in a sentence or two."""
+        """The description: what happened, in a sentence or two."""
         return self.annotations["description"]
 
 
 class _Notification(msgspec.Struct):
-    """The part that is read of Alertmanager's webhook, version 4."""
+    """The part of Alertmanager's webhook message, version 4, that we read."""
 
     alerts: list[dict[str, Any]]
 
 
-def receiver(hear: Callable[[Alert], None]) -> Starlette:
-    """Return the application; `hear` is called for each alert, in their order."""
+def receiver(on_alert: Callable[[Alert], None]) -> Starlette:
+    """Return the application. It calls `on_alert` for each alert, in order."""
 
-    async def take(request: Request) -> Response:
+    async def on_request(request: Request) -> Response:
         try:
-            told = msgspec.json.decode(await request.body(), type=_Notification)
-            alerts = [Alert(a["status"], a["labels"], a["annotations"]) for a in told.alerts]
+            notification = msgspec.json.decode(await request.body(), type=_Notification)
+            alerts = [Alert(a["status"], a["labels"], a["annotations"]) for a in notification.alerts]
         except (msgspec.MsgspecError, KeyError) as err:
             return Response(f"not a notification of Alertmanager: {err}", status_code=400)
         for alert in alerts:
-            hear(alert)
+            on_alert(alert)
         return Response()
 
-    return Starlette(routes=[Route(PATH, take, methods=["POST"])])
+    return Starlette(routes=[Route(PATH, on_request, methods=["POST"])])

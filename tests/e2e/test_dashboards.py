@@ -45,6 +45,9 @@ EMPTY: Final[dict[str, str]] = {
     "Model: Tokens C": "the simulator has no prompt cache",
     "Keep-alive by the autopilot A": "it decides once a minute, and this is shorter",
     "Requests that the proxy changed B": "likewise",
+    "Overview: Resident models and their keep-alive E": "advice needs 20 idle gaps",
+    "Model: Keep-alive in effect and advised B": "likewise",
+    "speed: Keep-alive in effect and advised D": "likewise",
 }
 
 

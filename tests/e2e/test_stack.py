@@ -49,7 +49,7 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
             process.kill()
     assert time.monotonic() - asked < 15
     assert (process.returncode, err) == (0, "")
-    assert out.endswith("Ending\n")
+    assert out.endswith("Shutting down\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,7 @@ def _read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(read)
 
 
-def test_a_missing_program_is_said_in_one_line() -> None:
+def test_a_missing_program_is_reported_in_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deploy.stack"],
         env={"PATH": "/nowhere"},

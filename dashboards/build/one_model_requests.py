@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model, its work: cold against warm, speed, queue."""
+"""Model, its middle rows: cold against warm, speed, queue."""
 
 from typing import Final
 
@@ -22,6 +22,7 @@ from dashboards.build.promql import (
     pick,
     quantile,
     rate,
+    rounded,
     share,
     total_of,
 )
@@ -34,8 +35,8 @@ def cold() -> Panel:
     """Build the heat map of cold requests."""
     return heat(
         "Duration of cold requests",
-        "Requests that waited for a load, by how long they took altogether. Good: few, and low. "
-        "The distance to the picture beside it is the price of a cold start.",
+        "Total duration of requests that waited for a load. Good: few and short. The difference "
+        "from warm requests is the price of a cold start.",
         Ask(buckets(DURATION, start="=cold"), "{{le}}", "heatmap"),
         Place(12),
         unit=SECONDS,
@@ -48,8 +49,8 @@ def warm() -> Panel:
     """Build the heat map of warm requests."""
     return heat(
         "Duration of warm requests",
-        "Requests that found the model in memory, by how long they took altogether. Good: a dense "
-        "band that stays where it is.",
+        "Total duration of requests that found the model in memory. Good: a dense band that does "
+        "not move.",
         Ask(buckets(DURATION, start="=warm"), "{{le}}", "heatmap"),
         Place(12),
         unit=SECONDS,
@@ -67,8 +68,8 @@ def waits() -> Panel:
     ]
     return lines(
         "Wait for a load",
-        "How long cold requests waited for a runner, and how long loads took. Good: the waits are "
-        "little longer than the load; far longer, loads queue behind each other.",
+        "How long cold requests waited for a runner, and how long loads took. Good: waits are "
+        "hardly longer than the load. Much longer: loads queue behind each other.",
         asks,
         Place(12),
         unit=SECONDS,
@@ -90,7 +91,7 @@ def first_tokens() -> Panel:
     ]
     return lines(
         "Time to first token (95th percentile)",
-        "What 19 of 20 users waited less than, cold and warm. The scale is logarithmic. Good: warm "
+        "Time within which 19 of 20 users got the first token, on a logarithmic scale. Good: warm "
         "below a second.",
         asks,
         Place(12),
@@ -108,7 +109,7 @@ def speed() -> Panel:
     return lines(
         "Speed of generation",
         "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A "
-        "drop to a tenth: it fell back to the CPU, see its GPU share.",
+        "drop to a tenth: the model runs on the CPU.",
         [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
         Place(6),
         unit=TOKENS_PER_SECOND,
@@ -125,8 +126,8 @@ def tokens() -> Panel:
     ]
     return lines(
         "Tokens",
-        "Tokens per second over all servers, counted when a request ends. Good: as your work is; "
-        "much read and little cached is a prompt cache that is lost at each load.",
+        "Tokens per second over all servers, counted when a request ends. Good: matches your "
+        "workload. Much read and little cached: each load loses the prompt cache.",
         asks,
         Place(6),
         unit=TOKENS_PER_SECOND,
@@ -143,12 +144,15 @@ def queue() -> Panel:
     """Build the graph of requests that wait."""
     asks = [
         Ask(total_of(pick("ollama_requests_waiting_for_load"), "model"), "{{model}}: for a load"),
-        Ask(rate("ollama_request_unaccounted_seconds_sum", "model"), "{{model}}: for a slot"),
+        Ask(
+            rounded(rate("ollama_request_unaccounted_seconds_sum", "model")),
+            "{{model}}: for a slot",
+        ),
     ]
     return lines(
-        "Requests that wait",
-        "Requests that wait for the model to load, and the mean number that waits for a free slot "
-        "or a slow reader. Good: 0. Slots: OLLAMA_NUM_PARALLEL.",
+        "Waiting requests",
+        "Requests that wait for a load, and the mean number that wait for a free slot or a slow "
+        "reader. Good: 0. OLLAMA_NUM_PARALLEL sets the slots.",
         asks,
         Place(6),
         unit=COUNT,
@@ -161,11 +165,11 @@ def context() -> Panel:
     largest = largest_of(pick("ollama_model_context_tokens"), "instance", "model")
     return lines(
         "Context",
-        "Tokens of context that it was loaded with, the ten largest. Good: one level line; a line "
-        "that jumps means clients that reload it from each other with different num_ctx.",
+        "Context that the model was loaded with, in tokens, the ten largest. Good: level lines. "
+        "Jumps: clients with different num_ctx make it reload.",
         [Ask(f"topk(10, {largest})", "{{model}} on {{instance}}")],
         Place(6),
         unit=COUNT,
         stepped=True,
-        empty="nothing is resident",
+        empty="no model is loaded",
     )

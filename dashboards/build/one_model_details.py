@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model, what it is: details, memory, processor, lifetimes."""
+"""Model, its last row: details, time in memory, memory, processor."""
 
 from dashboards.build.panels import (
     BYTES,
@@ -38,11 +38,11 @@ def what() -> Panel:
     ]
     return rows(
         "What is loaded",
-        "Details of what is resident. Good: one digest on all servers.",
+        "Details of the loaded model. Good: the same digest on all servers.",
         {"instance": "Server", "model": "Model", **dict(zip(names, headings, strict=True))},
         columns,
         Place(16, 8),
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
 
 
@@ -54,19 +54,19 @@ def _of_info(metric: str, info: str) -> str:
 def memory() -> Panel:
     """Build the graph of memory."""
     asks = [
-        Ask(total_of(pick("ollama_model_memory_bytes")), "as Ollama plans"),
-        Ask(total_of(pick("ollama_model_vram_bytes")), "of that on GPU"),
-        Ask(total_of(pick("ollama_runner_resident_memory_bytes")), "resident, of its process"),
+        Ask(total_of(pick("ollama_model_memory_bytes")), "estimated by Ollama"),
+        Ask(total_of(pick("ollama_model_vram_bytes")), "of that, on GPU"),
+        Ask(total_of(pick("ollama_runner_resident_memory_bytes")), "system memory of its runners"),
     ]
     return lines(
         "Memory",
-        "What Ollama says it takes, how much of that lies on GPUs, and what its processes really "
-        "hold of main memory. Good: all on the GPU.",
+        "Ollama's estimate, the part on GPUs, and the system memory that its runners use. Good: "
+        "all of it on the GPU.",
         asks,
         Place(12, 7),
         unit=BYTES,
         stepped=True,
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
 
 
@@ -74,24 +74,24 @@ def processor() -> Panel:
     """Build the graph of busy cores."""
     return lines(
         "Processor",
-        "Cores that its runners keep busy. Good: below one on a GPU; many: it computes on the CPU.",
+        "Cores that its runners use. Good: below one on a GPU. Many: it computes on the CPU.",
         [Ask(rate("ollama_runner_cpu_seconds_total", "model"), "{{model}}")],
         Place(12, 7),
         unit=COUNT,
-        empty="processes are seen where the exporter runs beside Ollama",
+        empty="needs the exporter on Ollama's machine",
     )
 
 
 def lifetimes() -> Panel:
-    """Build the ranking of lifetimes."""
+    """Build the ranking of times in memory."""
     stays = "ollama_model_residency_seconds"
     median = quantile(0.5, stays, "model", window=RANGE)
     asks = [Ask(f"sort_desc(topk(10, {median} >= 0))", "{{model}}", "instant")]
     return ranking(
-        "It stays",
-        "Median time from load to unload in this time range. Good: far longer than a load takes.",
+        "Time in memory",
+        "Median time from load to unload in this time range. Good: far longer than a load.",
         asks,
         Place(8),
         unit=SECONDS,
-        empty="none left",
+        empty="no unload",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed: what the exporter does by itself."""
+"""Memory against speed, its last row: what the exporter does to servers."""
 
 from typing import Final
 
@@ -20,24 +20,24 @@ from dashboards.build.promql import (
 )
 from dashboards.build.tables import Column, rows
 
-NOT_TOLD: Final = "the exporter was not told to act"
+NOT_ENABLED: Final = "not enabled in the configuration"
 
 
 def warm_ups() -> Panel:
-    """Build the graph of loads by itself."""
+    """Build the graph of loads by keep-warm."""
     asks = [
         Ask(events("ollama_warmups_total"), "loaded"),
         Ask(events("ollama_warmup_failures_total"), "failed"),
-        Ask(events("ollama_keep_alive_renewals_total", "by"), "keep-alive lifted by {{by}}"),
+        Ask(events("ollama_keep_alive_renewals_total", "by"), "keep-alive extended by {{by}}"),
     ]
     return bars(
         "Warm-ups and renewals",
-        "Loads that the exporter began by itself, and keep-alives that it lifted, where it was "
-        "told to. Good: none fails; loads as often as something expected was missing.",
+        "Loads that the exporter started, and keep-alives that it extended, as configured. Good: "
+        "none fails, and each load replaces a missing expected model.",
         asks,
         Place(6, 7),
         colours={"loaded": palette.GOOD, "failed": palette.BAD},
-        empty=NOT_TOLD,
+        empty=NOT_ENABLED,
     )
 
 
@@ -45,8 +45,8 @@ def held_back() -> Panel:
     """Build the table of what is held back."""
     held = pick("ollama_warmup_held")
     return rows(
-        "Expected, and not warmed: why",
-        "Models that keep-warm should have loaded and does not, with its reason. Good: empty.",
+        "Keep-warm held back",
+        "Models that keep-warm should load and does not, with the reason. Good: empty.",
         {"instance": "Server", "model": "Model", "why": "Why"},
         [
             Column(
@@ -67,15 +67,15 @@ def changes() -> Panel:
     """Build the graph of changed requests."""
     asks = [
         Ask(events("ollama_request_changes_total", "change"), "{{change}}"),
-        Ask(events("ollama_autopilot_changes_total"), "autopilot chose anew"),
+        Ask(events("ollama_autopilot_changes_total"), "changed by the autopilot"),
     ]
     return bars(
         "Requests that the proxy changed",
-        "What the defaults in the proxy set or capped, and how often the autopilot chose another "
-        "keep-alive. Good: caps are rare; many are clients that want to pin models.",
+        "What the proxy's defaults set or capped, and how often the autopilot changed a "
+        "keep-alive. Good: few caps. Many caps: clients try to pin models.",
         asks,
         Place(6, 7),
-        empty=NOT_TOLD,
+        empty=NOT_ENABLED,
     )
 
 
@@ -84,12 +84,11 @@ def autopilot() -> Panel:
     chosen = largest_of(f"({pick('ollama_autopilot_keep_alive_seconds')} < +Inf)", "model")
     return lines(
         "Keep-alive by the autopilot",
-        "What it gives to requests that carry none; the scale is logarithmic. Good: steady for "
-        "days.",
+        "The keep-alive for requests without one, on a logarithmic scale. Good: steady for days.",
         [Ask(chosen, "{{model}}")],
         Place(6, 7),
         unit=SECONDS,
         stepped=True,
         logarithmic=True,
-        empty=NOT_TOLD,
+        empty=NOT_ENABLED,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed: what each keep-alive would have cost."""
+"""Memory against speed, its second row: what each keep-alive would have cost."""
 
 from typing import Final
 
@@ -20,6 +20,7 @@ from dashboards.build.panels import (
 from dashboards.build.promql import (
     EACH,
     RANGE,
+    advised,
     buckets,
     in_effect,
     largest_of,
@@ -34,7 +35,7 @@ from ollama_exporter.advice.idle_histogram import BOUNDS
 
 GAP: Final = "ollama_model_idle_gap_seconds"
 IDLE: Final = "ollama_model_idle_gap_truncated_seconds_total"
-NEVER: Final = "1000000000000000"  # stands for never: sorts behind every bound
+NEVER: Final = "1000000000000000"  # means never, and sorts after every bound
 UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 GIB_HOUR: Final = 2**30 * 3600
 
@@ -45,9 +46,9 @@ def cold_if() -> Panel:
     warm = total_of(_gained(f"{GAP}_bucket", le="!=+Inf"), "le")
     return _by_keep_alive(
         "Cold starts that each keep-alive would have cost",
-        "For every pause between two requests seen in this time range: it is a cold start for each "
-        "keep-alive that is shorter. Good: choose the value behind which the bars hardly fall. "
-        "Evictions come on top.",
+        "Each pause between two requests in this time range is a cold start for every shorter "
+        "keep-alive. Good: choose the value beyond which the bars hardly fall. Evictions come on "
+        "top.",
         _row(count, "0"),
         f"scalar({count}) - {warm}",
         _row(f"0 * {count}", NEVER),
@@ -65,13 +66,13 @@ def memory_if() -> Panel:
     cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
     return _by_keep_alive(
         "Idle memory that each keep-alive would have cost",
-        "GiB times hours that models would have stayed in memory without being used, in this time "
-        "range. Good: choose the value before which the bars hardly rise.",
+        "GiB times hours that models would have been in memory without use, in this time range. "
+        "Good: choose the value before which the bars hardly rise.",
         _row(f"0 * {whole}", "0"),
         f"{cut} / {GIB_HOUR}",
         _row(f"{whole} / {GIB_HOUR}", NEVER),
         unit=COUNT,
-        name="GiB hours",
+        name="GiB-hours",
         colour=palette.WARM,
     )
 
@@ -94,7 +95,7 @@ def _by_keep_alive(
         colours={name: colour},
         empty=NO_REQUESTS,
     )
-    # Sorted as numbers, named as text: not every version of Grafana has numbers below its bars.
+    # Sorted as numbers, labelled as text: not every Grafana puts numbers below bars.
     panel.with_transformation(_converted("number"))
     panel.with_transformation(
         model.DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": "le"}]})
@@ -127,13 +128,13 @@ def _converted(kind: str) -> model.DataTransformerConfig:
 
 
 def _spelled(seconds: float) -> str:
-    """Write a bound as one would say it: 90 s, 7.5 min, 1 day."""
+    """Return a bound as people write it: 90 s, 7.5 min, 1 day."""
     unit, name = next((size, name) for size, name in UNITS if seconds >= size)
     return f"{seconds / unit:g} {name}"
 
 
 def _row(expression: str, le: str) -> str:
-    """Give a lone number its place among the keep-alives."""
+    """Return a single number as the value of one keep-alive."""
     return f'label_replace({expression}, "le", "{le}", "", "")'
 
 
@@ -163,14 +164,14 @@ def advice() -> Panel:
         ),
         Column(
             "Advised",
-            largest_of(pick("ollama_model_advised_keep_alive_seconds"), *EACH),
+            largest_of(advised(), *EACH),
             SECONDS,
             decimals=0,
             never=True,
             width=80,
         ),
         Column(
-            "Rests on",
+            "Idle gaps",
             largest_of(pick("ollama_model_advice_samples"), *EACH),
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -183,7 +184,7 @@ def advice() -> Panel:
             width=90,
         ),
         Column(
-            "A load takes",
+            "Load time",
             share(
                 total("ollama_model_load_seconds_sum", *EACH),
                 total("ollama_model_load_seconds_count", *EACH),
@@ -195,8 +196,8 @@ def advice() -> Panel:
     ]
     return rows(
         "Keep-alive in effect and advised",
-        "What each model's pauses were like, the keep-alive that governs it, the one that would "
-        "cost least, and what it rests on (grey: fewer than 20 pauses, wait). Good: both alike.",
+        "The pauses of each model, the keep-alive in effect, and the one that would cost least. "
+        "No advice is shown below 20 idle gaps. Good: both keep-alives are similar.",
         {"instance": "Server", "model": "Model"},
         columns_,
         Place(14, 8),
@@ -210,8 +211,8 @@ def gaps() -> Panel:
     """Build the heat map of pauses."""
     return heat(
         "Pauses between requests",
-        "How long models were idle before the next request. A keep-alive above a band keeps it "
-        "warm; one below pays for nothing. Good: bands that are apart.",
+        "How long models were idle before the next request. A keep-alive above a band avoids its "
+        "cold starts; one below it costs memory in vain. Good: bands far apart.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
         Place(10),
         unit=SECONDS,

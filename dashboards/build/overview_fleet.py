@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overview, first part: what is up, what is resident where."""
+"""Overview, its first rows: numbers, servers, resident models, memory."""
 
 from typing import Final
 
@@ -25,6 +25,7 @@ from dashboards.build.promql import (
     RANGE,
     TARGET,
     UNEXPECTED,
+    advised,
     in_effect,
     largest_of,
     or_zero,
@@ -36,7 +37,7 @@ from dashboards.build.promql import (
 )
 from dashboards.build.tables import Column, rows
 
-NONE_IS_WELL: Final = thresholds(palette.GOOD, (1, palette.BAD))
+ZERO_IS_GOOD: Final = thresholds(palette.GOOD, (1, palette.BAD))
 REQUESTS: Final = "ollama_request_duration_seconds_count"
 COLD_SHARE: Final = ((None, palette.GOOD), (0.1, palette.WARN), (0.3, palette.BAD))
 
@@ -49,12 +50,12 @@ def numbers() -> list[Panel]:
     return [
         number(
             "Servers answering",
-            "Servers that answered the last poll, those that did not, and exporters that "
-            "Prometheus itself cannot reach. Good: the last two are 0.",
+            "Servers that answered the last poll, servers that did not, and exporters that "
+            "Prometheus cannot reach. Good: the last two are 0.",
             [
                 Ask(f"sum({up})", "up", "instant"),
                 Ask(f"sum({up} == bool 0)", "not answering", "instant"),
-                # `up` is of every job of that Prometheus: only those that have an exporter count.
+                # Every job has an `up`: count only jobs with an Ollama exporter.
                 Ask(
                     f"sum(({pick('up')} == bool 0) and on (job) "
                     f"last_over_time({over('ollama_up', RANGE)}))",
@@ -64,13 +65,13 @@ def numbers() -> list[Panel]:
             ],
             Place(8, 4),
             unit=COUNT,
-            steps=NONE_IS_WELL,
+            steps=ZERO_IS_GOOD,
             decimals=0,
         ).override_by_name("up", judged((None, palette.BAD), (1, palette.GOOD))),
         number(
             "Resident models",
-            "Models in memory, each counted on every server that holds it, and models that are "
-            "expected and absent. Good: none is missing.",
+            "Models in memory, counted once per server, and expected models that are missing. "
+            "Good: none is missing.",
             [
                 Ask(f"sum({resident})", "resident", "instant"),
                 Ask(
@@ -84,13 +85,13 @@ def numbers() -> list[Panel]:
             ],
             place,
             unit=COUNT,
-            steps=NONE_IS_WELL,
+            steps=ZERO_IS_GOOD,
             decimals=0,
         ).override_by_name("resident", neutral()),
         number(
             "Cold starts",
-            "Share of the requests in this time range that had to wait for a load. Good: below "
-            "10 %; above, look at Memory against speed.",
+            "Share of the requests in this time range that waited for a load. Good: below 10 %. "
+            "If it is higher, see Memory against speed.",
             [Ask(share(total(cold), total(REQUESTS)), "", "instant")],
             place,
             unit=SHARE,
@@ -99,9 +100,9 @@ def numbers() -> list[Panel]:
             decimals=1,
         ),
         number(
-            "Waited for loads",
-            "Time that all requests of this time range together spent waiting for a model to "
-            "load: what cold starts cost people. Good: little beside the hours that people work.",
+            "Time spent waiting for loads",
+            "Total time that requests in this time range waited for a load: what cold starts cost "
+            "people. Good: little compared with working hours.",
             [Ask(total("ollama_request_load_wait_seconds_sum", start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
@@ -109,8 +110,8 @@ def numbers() -> list[Panel]:
         ),
         number(
             "Unexpected unloads",
-            "Models that left memory in this time range although neither their keep-alive nor "
-            f"anybody's wish ended it: {UNEXPECTED.replace('|', ', ')}. Good: 0.",
+            "Models that left memory in this time range early and without a request for it: "
+            f"{UNEXPECTED.replace('|', ', ')}. Good: 0.",
             [
                 Ask(
                     f"round({total('ollama_model_unloads_total', reason=f'=~{UNEXPECTED}')})",
@@ -120,7 +121,7 @@ def numbers() -> list[Panel]:
             ],
             place,
             unit=COUNT,
-            steps=NONE_IS_WELL,
+            steps=ZERO_IS_GOOD,
             decimals=0,
         ),
     ]
@@ -173,8 +174,8 @@ def servers() -> Panel:
     ]
     return rows(
         "Servers",
-        "One row for each server, for this time range. Good: up, a poll within the last minute, "
-        "on the GPU what belongs there, few cold starts, no unexpected unload.",
+        "One row per server, for this time range. Good: up, a poll within the last minute, all "
+        "memory on the GPU, few cold starts, no unexpected unload.",
         {"instance": "Server"},
         columns,
         Place(24, 7),
@@ -191,7 +192,7 @@ def resident() -> Panel:
     columns = [
         Column("Memory", largest_of(memory, *EACH), BYTES, decimals=1, width=85),
         Column("On GPU", largest_of(share(vram, memory), *EACH), SHARE, bar=True, width=100),
-        Column("Leaves in", left, SECONDS, decimals=0, never=True, width=80),
+        Column("Leaves in", left, SECONDS, decimals=0, never=True, past="in use", width=80),
         Column(
             "Keep-alive",
             f"{largest_of(in_effect(), *EACH)} {now}",
@@ -202,14 +203,14 @@ def resident() -> Panel:
         ),
         Column(
             "Advised",
-            f"{largest_of(pick('ollama_model_advised_keep_alive_seconds'), *EACH)} {now}",
+            f"{largest_of(advised(), *EACH)} {now}",
             SECONDS,
             decimals=0,
             never=True,
             width=85,
         ),
         Column(
-            "Rests on gaps",
+            "Idle gaps",
             f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -217,16 +218,16 @@ def resident() -> Panel:
         ),
     ]
     return rows(
-        "Resident models, and the keep-alive they should have",
-        "What is in memory where, when it goes, and the keep-alive that the idle gaps seen so far "
-        "advise. Good: both keep-alives are alike. Grey: fewer than 20 gaps, so do not act on it "
-        "yet. A moment that has passed belongs to a model at work.",
+        "Resident models and their keep-alive",
+        "What is in memory, until when, and the keep-alive that the idle gaps so far suggest. "
+        "Good: both keep-alives are similar. No advice is shown below 20 gaps. In use: a request "
+        "is running, and the deadline moves when it ends.",
         {"instance": "Server", "model": "Model"},
         columns,
         Place(14, 9),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="Memory",
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
 
 
@@ -234,12 +235,12 @@ def memory() -> Panel:
     """Build the graph of memory."""
     return lines(
         "Memory by model",
-        "Memory that each model takes, over all servers. Good: a level sky-line; saw teeth are "
-        "models that drive each other out.",
+        "Memory of each model, over all servers. Good: level lines. Saw teeth: models that evict "
+        "each other.",
         [Ask(total_of(pick("ollama_model_memory_bytes"), "model"), "{{model}}")],
         Place(10, 9),
         unit=BYTES,
         stacked=True,
         stepped=True,
-        empty="nothing is resident",
+        empty="no model is loaded",
     )
