@@ -23,7 +23,7 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.log import setup
-from ollama_exporter.metrics.collectors.exporter_collector import REVISION, LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
@@ -45,7 +45,7 @@ from ollama_exporter.shim.proxy.build import (
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_of
-from ollama_exporter.version import __version__
+from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.landing import facts_of
 from ollama_exporter.web.uvicorn_server import server

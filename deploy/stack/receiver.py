@@ -45,7 +45,9 @@ def receiver(on_alert: Callable[[Alert], None]) -> Starlette:
     async def on_request(request: Request) -> Response:
         try:
             notification = msgspec.json.decode(await request.body(), type=_Notification)
-            alerts = [Alert(a["status"], a["labels"], a["annotations"]) for a in notification.alerts]
+            alerts = [
+                Alert(a["status"], a["labels"], a["annotations"]) for a in notification.alerts
+            ]
         except (msgspec.MsgspecError, KeyError) as err:
             return Response(f"not a notification of Alertmanager: {err}", status_code=400)
         for alert in alerts:

@@ -12,9 +12,8 @@ from prometheus_client.metrics_core import Metric
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
 from ollama_exporter.metrics.from_catalog import collected, constant, counter, empty, gauge
-from ollama_exporter.version import __version__
+from ollama_exporter.version import REVISION, __version__
 
-REVISION: Final = "unknown"  # a wheel does not know its commit
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 

@@ -223,8 +223,12 @@ def test_its_variables_are_all_known(file: Path) -> None:
 
 
 def test_a_deadline_in_the_past_reads_as_in_use() -> None:
-    table = next(p for p in panels(read(FOLDER / "ollama-overview.json")) if "keep-alive" in p["title"])
-    overrides = {o["matcher"]["options"]: o["properties"] for o in table["fieldConfig"]["overrides"]}
+    table = next(
+        p for p in panels(read(FOLDER / "ollama-overview.json")) if "keep-alive" in p["title"]
+    )
+    overrides = {
+        o["matcher"]["options"]: o["properties"] for o in table["fieldConfig"]["overrides"]
+    }
     mappings = next(each["value"] for each in overrides["Leaves in"] if each["id"] == "mappings")
     past = [m["options"] for m in mappings if m["options"]["to"] == 0]
     assert [(m["from"], m["result"]["text"]) for m in past] == [(None, "in use")]
