@@ -175,7 +175,7 @@ class Exporter:
             fact=poller.on_fact,
             error=instruments.exporter.errors.inc,
             own_use=advice.gaps.on_own_use,
-            expect=instruments.lifecycle.meet,
+            expect=instruments.lifecycle.expect,
         )
         self._machine = Machine(
             settings,

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics: catalogue, collectors, exposition. Built by `build.py`."""
+"""The metrics: catalog, instruments, collectors, exposition."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Negotiation and rendering of a scrape."""
+"""Negotiates the format of a scrape and renders it."""
 
 import gzip
 from collections.abc import Iterable, Sequence
@@ -10,18 +10,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-# The library would answer a request for 2.0 with that content type and 1.0 syntax: never offered.
+# Not 2.0: the library would answer with that content type, but in the syntax of 1.0.
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-# Our names need no escaping, and finding that out for each costs half of the rendering.
+# Our names need no escaping, and checking each of them costs half of the rendering time.
 UNESCAPED: Final = openmetrics.ALLOWUTF8
 END: Final = b"# EOF\n"
-GZIP_LEVEL: Final = 1  # a tenth of the rendering's cost; higher levels save nothing on this text
+GZIP_LEVEL: Final = 1  # costs a tenth of the rendering; higher levels save nothing on this text
 
 
 class Unchanging(Metric):
-    """A family of many samples that seldom change: its text is kept with it.
+    """A family of many samples that rarely change, kept together with its text.
 
-    Whoever yields it makes a new one when a sample changed.
+    Its collector must yield a new object when a sample has changed.
     """
 
     def __init__(self, like: Metric) -> None:
@@ -30,7 +30,7 @@ class Unchanging(Metric):
 
 
 class _Listed:
-    """What a rendering needs of a registry."""
+    """What rendering needs from a registry."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -47,7 +47,7 @@ def render(
     accept_encoding: str = "",
     names: Sequence[str] = (),
 ) -> tuple[dict[str, str], bytes]:
-    """Return headers and body of a scrape. `names`: only these families."""
+    """Return headers and body of a scrape; `names`: of these families only."""
     chosen = registry.restricted_registry(names) if names else registry
     ours = preference(accept, "application/openmetrics-text")
     content_type = OPENMETRICS if 0 < ours >= preference(accept, "text/plain") else TEXT
@@ -60,7 +60,7 @@ def render(
 
 
 def _body(families: Sequence[Metric], content_type: str) -> bytes:
-    """Return the text of all families, those that did not change last."""
+    """Return the text of all families; the unchanging ones come last."""
     body = _text([each for each in families if not isinstance(each, Unchanging)], content_type)
     for family in families:
         if isinstance(family, Unchanging):
@@ -71,7 +71,7 @@ def _body(families: Sequence[Metric], content_type: str) -> bytes:
 
 
 def _text(families: Iterable[Metric], content_type: str) -> bytes:
-    """Return their text, without the line that ends OpenMetrics."""
+    """Return the text of families, without the last line of OpenMetrics."""
     listed = _Listed(families)
     if content_type == TEXT:
         return exposition.generate_latest(listed, UNESCAPED)
@@ -80,9 +80,9 @@ def _text(families: Iterable[Metric], content_type: str) -> bytes:
 
 
 def preference(header: str, wanted: str) -> float:
-    """Return the largest q that an Accept header gives to what is wanted; 0: not accepted.
+    """Return the largest q that an Accept header gives to `wanted`; 0: not accepted.
 
-    Wildcards count for nothing: nobody asks for OpenMetrics or gzip by `*`.
+    Wildcards are ignored: `*` is no request for OpenMetrics or gzip.
     """
     best = 0.0
     for part in header.split(","):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counters and histograms of plain numbers, for what each request touches some thirty times.
+"""Counters and histograms without locks: each request updates about thirty of them.
 
-The library's instruments take a lock for each child and each bucket, which together cost more
-than all else that is done for a request. Here the caller has one lock for all; `collect` needs
-none: what is counted meanwhile is seen now or at the next scrape.
+The client library takes a lock for each child and each bucket, which costs more than all other work
+for a request. Here the caller holds one lock for all updates. `collect` needs no lock: an update
+during a scrape shows in this scrape or in the next.
 """
 
 from bisect import bisect_left
@@ -19,22 +19,22 @@ Labels = tuple[str, ...]
 
 
 class FastCounter:
-    """A counter family of the catalogue."""
+    """A counter family of the catalog."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._values: dict[Labels, float] = {}
 
     def add(self, *labels: str, amount: float = 1.0) -> None:
-        """Count; a child that is not there is born."""
+        """Add to a child; create it if it does not exist."""
         self._values[labels] = self._values.get(labels, 0.0) + amount
 
-    def meet(self, *labels: str) -> None:
-        """Let a child be born at 0: `increase()` misses a birth at 1."""
+    def create(self, *labels: str) -> None:
+        """Create a child at 0: `increase()` does not see a counter that begins at 1."""
         self._values.setdefault(labels, 0.0)
 
     def collect(self) -> Metric:
-        """Return the family as counted so far."""
+        """Return the family."""
         return constant(self._name, list(self._values.items()))
 
 
@@ -42,22 +42,22 @@ class _Child:
     __slots__ = ("counts", "exemplars", "total")
 
     def __init__(self, bounds: int) -> None:
-        self.counts = [0] * (bounds + 1)  # the last one: above all bounds
+        self.counts = [0] * (bounds + 1)  # not cumulative; the last is above all bounds
         self.exemplars: dict[int, Exemplar] = {}  # by bucket
         self.total = 0.0
 
 
 class FastHistogram:
-    """A histogram family of the catalogue."""
+    """A histogram family of the catalog."""
 
     def __init__(self, name: str) -> None:
         family = FAMILIES[name]
         self._name, self._names, self._bounds = name, family.labels, family.buckets
-        self._le = (*map(_written, family.buckets), "+Inf")
+        self._le = (*map(_as_written, family.buckets), "+Inf")
         self._children: dict[Labels, _Child] = {}
 
     def observe(self, *labels: str, value: float, exemplar: Exemplar | None = None) -> None:
-        """Count a value; the exemplar of its bucket is the latest one."""
+        """Count a value. Its bucket keeps the latest exemplar."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = _Child(len(self._bounds))
@@ -68,11 +68,11 @@ class FastHistogram:
             child.exemplars[bucket] = exemplar
 
     def totals(self) -> dict[Labels, tuple[float, int]]:
-        """Return the sum of the values of each child, and how many they were."""
+        """Return sum and number of the values of each child."""
         return {x: (child.total, sum(child.counts)) for x, child in list(self._children.items())}
 
     def collect(self) -> Metric:
-        """Return the family as counted so far."""
+        """Return the family."""
         metric = empty(self._name)
         for labels, child in list(self._children.items()):
             metric.samples += self._samples(dict(zip(self._names, labels, strict=True)), child)
@@ -93,5 +93,5 @@ class FastHistogram:
         ]
 
 
-def _written(bound: float) -> str:
+def _as_written(bound: float) -> str:
     return str(floatToGoString(bound))  # type: ignore[no-untyped-call] # the library has no types there

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the catalogue's entries to client_python's families and instruments."""
+"""Makes families and instruments of client_python from entries of the catalog."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +13,7 @@ Families = Iterator[Metric]
 
 
 def constant(name: str, samples: Samples) -> Metric:
-    """Return a family of the catalogue with these samples: label values and value."""
+    """Return a family with these samples: label values and value."""
     family = FAMILIES[name]
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(family.base, family.help, labels=family.labels)
@@ -23,33 +23,33 @@ def constant(name: str, samples: Samples) -> Metric:
 
 
 def empty(name: str) -> Metric:
-    """Return a family of the catalogue without samples."""
+    """Return a family without samples."""
     family = FAMILIES[name]
     return Metric(family.base, family.help, family.kind)
 
 
 def counter(name: str) -> Counter:
-    """Return an instrument that no registry knows: its collector collects it."""
+    """Return an instrument that is not registered: a collector of ours collects it."""
     family = FAMILIES[name]
     return Counter(family.base, family.help, family.labels, registry=None)
 
 
 def gauge(name: str) -> Gauge:
-    """Return an instrument that no registry knows."""
+    """Return an instrument that is not registered."""
     family = FAMILIES[name]
     return Gauge(family.base, family.help, family.labels, registry=None)
 
 
 def histogram(name: str) -> Histogram:
-    """Return an instrument that no registry knows."""
+    """Return an instrument that is not registered."""
     family = FAMILIES[name]
     return Histogram(family.base, family.help, family.labels, buckets=family.buckets, registry=None)
 
 
 def collected(*instruments: Counter | Gauge | Histogram) -> Families:
-    """Yield the families of instruments without `_created`: one more series for each child.
+    """Yield the families of instruments without the `_created` series of each child.
 
-    The library's own switch for that is global to the process, which may not be ours alone.
+    The library can switch them off as well, but only for the whole process, which may not be ours.
     """
     for instrument in instruments:
         for metric in instrument.collect():

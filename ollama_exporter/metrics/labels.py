@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounded model label: whatever names clients make up, the series stay few."""
+"""The `model` label, bounded: clients can make up any number of names."""
 
 from typing import Final
 
 MOST_MODELS: Final = 100  # with series of their own
-LONGEST: Final = 256  # a series with a longer name costs every scrape
-OTHER: Final = "other"  # no model's name: those carry a tag
+LONGEST: Final = 256  # characters: every scrape pays for long names
+OTHER: Final = "other"  # cannot be a model's name: names have a tag
 
 
 class ModelLabels:
-    """Gives the first `limit` names a label of their own; the rest share one."""
+    """Gives the first `limit` names labels of their own; all others share the label `other`."""
 
     def __init__(self, limit: int = MOST_MODELS) -> None:
         self._limit = limit
@@ -25,5 +25,5 @@ class ModelLabels:
         return name
 
     def has(self, name: str) -> bool:
-        """Tell whether a name has a label of its own already."""
+        """Return whether a name already has a label of its own."""
         return name in self._names

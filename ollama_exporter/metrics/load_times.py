@@ -1,53 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long loads took, each once: its process shows it, and so does a request that waited."""
+"""Load times. A load counts once, though its process and a waiting request may both show it."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.metrics.fast_instruments import FastHistogram
 from ollama_exporter.metrics.from_catalog import Families, empty
 
 LOAD: Final = "ollama_model_load_seconds"
-MOST_MODELS: Final = 1024  # whose last load is remembered
+MOST_MODELS: Final = 1024  # the last load of so many models is remembered
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From when to when a load was seen, on the timeline."""
+    """Begin and end of a load on the timeline."""
 
     began: float
     ended: float
 
-    def meets(self, other: "Span | None") -> bool:
-        """Tell whether both are of one load: those of one model never overlap."""
+    def overlaps(self, other: "Span | None") -> bool:
+        """Return whether both are the same load: two loads of one model never overlap."""
         return other is not None and self.began <= other.ended and other.began <= self.ended
 
 
 class LoadTimes:
-    """The histogram, and what it holds already."""
+    """The histogram, and the loads that it already counts."""
 
     def __init__(self) -> None:
         self._histogram = FastHistogram(LOAD)
-        self._processes: dict[str, Span] = {}  # the last load of each model, as its process showed
-        self._requests: dict[str, Span] = {}  # likewise, as a request measured it
+        # The last load of each model, as its process or the log showed it, and as a request did.
+        self._by_process = BoundedDict[str, Span](MOST_MODELS)
+        self._by_request = BoundedDict[str, Span](MOST_MODELS)
 
-    def by_process(self, model: str, label: str, seconds: float, *, ended: float) -> None:
-        """Take a load whose process was seen, or that the log told of; it was over by `ended`."""
+    def on_process_load(self, model: str, label: str, seconds: float, *, ended: float) -> None:
+        """Count a load that a process or the log showed; it ended by `ended`."""
         span = Span(ended - seconds, ended)
-        if not span.meets(self._requests.get(model)):
+        if not span.overlaps(self._by_request.get(model)):
             self._histogram.observe(label, value=seconds)
-        _put(self._processes, model, span)
+        self._by_process[model] = span
 
-    def by_request(self, model: str, label: str, seconds: float, span: Span) -> None:
-        """Take what a request measured that waited for a load."""
-        if not span.meets(self._processes.get(model)):
+    def on_request_load(self, model: str, label: str, seconds: float, span: Span) -> None:
+        """Count a load that a waiting request measured."""
+        if not span.overlaps(self._by_process.get(model)):
             self._histogram.observe(label, value=seconds)
-        _put(self._requests, model, span)
+        self._by_request[model] = span
 
     def totals(self) -> dict[str, tuple[float, int]]:
-        """Return the seconds of all loads that were measured, and how many they were, by label."""
+        """Return by label the seconds of all measured loads, and their number."""
         return {label: each for (label,), each in self._histogram.totals().items()}
 
     def collect(self) -> Families:
@@ -55,12 +57,5 @@ class LoadTimes:
         yield self._histogram.collect()
 
     def describe(self) -> list[Metric]:
-        """Return its name."""
+        """Return the family without samples."""
         return [empty(LOAD)]
-
-
-def _put(spans: dict[str, Span], model: str, span: Span) -> None:
-    spans.pop(model, None)
-    spans[model] = span
-    if len(spans) > MOST_MODELS:
-        del spans[next(iter(spans))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads and unloads as they are said: direct instrumentation."""
+"""Counts loads, unloads and restarts as the tracker reports them."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ from ollama_exporter.residency.events import (
 
 
 class LoadUnloadMetrics:
-    """Section Lifecycle of the catalogue.
+    """Section Lifecycle, except for the pending unloads and the idle gaps.
 
     Counters start at 0 with the exporter, as Prometheus expects of a restarted process.
     """
@@ -39,7 +39,7 @@ class LoadUnloadMetrics:
         self._overflow = counter("ollama_exporter_label_overflow_total")
         self._last = gauge("ollama_model_last_unload_timestamp_seconds")
         self._residency = histogram("ollama_model_residency_seconds")
-        self._latest: dict[tuple[str, str], float] = {}  # what `_last` says, on the timeline
+        self._latest: dict[tuple[str, str], float] = {}  # the moment in `_last`, on the timeline
         self._early: dict[tuple[str, str], float | None] = {}  # of the same unloads
         self._overflow.labels("model")
         for source in Source:
@@ -55,7 +55,7 @@ class LoadUnloadMetrics:
                 self._loads.labels(label).inc()
                 if (took := event.load_seconds) is not None:
                     name, ended = event.model.name, event.not_after
-                    self._load_times.by_process(name, label, took, ended=ended)
+                    self._load_times.on_process_load(name, label, took, ended=ended)
                 for source in event.witnessed:
                     self._witnessed.labels(source.value).inc()
             case Unloaded():
@@ -64,9 +64,9 @@ class LoadUnloadMetrics:
                 self._restarts.inc()
 
     def _unloaded(self, event: Unloaded) -> None:
-        label, reason = self.meet(event.model.name), event.reason.value
+        label, reason = self.expect(event.model.name), event.reason.value
         self._unloads.labels(label, reason).inc()
-        # Reasons settle in any order: an earlier unload may be said after a later one.
+        # Reasons settle in any order, so an earlier unload may be reported after a later one.
         if event.not_after >= self._latest.get((label, reason), event.not_after):
             self._latest[label, reason] = event.not_after
             self._last.labels(label, reason).set(self._timeline.wall(event.not_after))
@@ -76,16 +76,16 @@ class LoadUnloadMetrics:
             self._evictions.labels(label, self._labels.label(event.by)).inc()
 
     def _arrived(self, name: str) -> str:
-        """Meet a model that became resident, or was found so; count it if it is folded."""
-        label = self.meet(name)
+        """Return the label of a model that is resident now; count it if the label is `other`."""
+        label = self.expect(name)
         if label == OTHER:
             self._overflow.labels("model").inc()
         return label
 
-    def meet(self, name: str) -> str:
-        """Create a model's counters at 0 before they count: `increase()` misses a birth at 1.
+    def expect(self, name: str) -> str:
+        """Create a model's counters at 0, before they count, and return its label.
 
-        Returns its label. For models that are expected: before they are first seen.
+        `increase()` does not see a counter that begins at 1.
         """
         label = self._labels.label(name)
         self._loads.labels(label)
@@ -95,7 +95,7 @@ class LoadUnloadMetrics:
         return label
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families as counted so far."""
+        """Yield the families."""
         yield from self._load_times.collect()
         early = [(key, value) for key, value in list(self._early.items()) if value is not None]
         yield constant("ollama_model_last_unload_early_seconds", early)

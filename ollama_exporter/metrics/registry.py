@@ -76,7 +76,7 @@ def build(
     """
     labels = instruments.labels
     for name in expected():
-        instruments.lifecycle.meet(name)
+        instruments.lifecycle.expect(name)
     collectors: list[Collector] = [
         # With labels of its own: installed models must not use up the labels of resident ones.
         ServerCollector(ModelLabels(max_models)),

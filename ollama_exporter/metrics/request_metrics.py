@@ -106,15 +106,15 @@ class RequestMetrics:
         self._created.add((label, route))
         self._requests.setdefault((label, route, 200), 0)
         counters = self._counters
-        counters["ollama_cold_starts_total"].meet(label)
+        counters["ollama_cold_starts_total"].create(label)
         for outcome in FAILURES:
-            self._failures.meet(label, route, outcome)
+            self._failures.create(label, route, outcome)
         for phase in Phase:
-            counters["ollama_requests_aborted_total"].meet(label, phase)
+            counters["ollama_requests_aborted_total"].create(label, phase)
         for class_ in KEEP_ALIVES:
-            counters["ollama_request_keep_alive_total"].meet(label, class_)
+            counters["ollama_request_keep_alive_total"].create(label, class_)
         for class_ in OPTIONS:
-            counters["ollama_request_options_total"].meet(label, class_)
+            counters["ollama_request_options_total"].create(label, class_)
 
     def record(self, label: str, seen: Observation) -> None:
         """Count a finished request."""

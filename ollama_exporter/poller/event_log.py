@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One log line for each load and unload, with its bounds and its evidence."""
+"""Logs each load, unload and restart with its bounds and its evidence."""
 
 import logging
 from datetime import UTC, datetime

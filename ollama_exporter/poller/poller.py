@@ -142,14 +142,14 @@ class Poller:
 
     def on_fact(self, fact: Fact) -> None:
         """Process a fact from another source. It can settle reasons, or bring a poll forward."""
-        before = self._tracker.asked
+        before = self._tracker.poll_wanted_at
         events = self._observe(fact)
-        asked = self._tracker.asked
+        wanted = self._tracker.poll_wanted_at
         if events:
             self._publish()
             self._deliver(events)
             self._wake.set()
-        elif asked is not None and asked != before and asked <= self._timeline.now():
+        elif wanted is not None and wanted != before and wanted <= self._timeline.now():
             self._publish()
             self._wake.set()
         elif self._publishing is None:

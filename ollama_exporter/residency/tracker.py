@@ -278,7 +278,7 @@ class Tracker:
         return self._clock
 
     @property
-    def asked(self) -> float | None:
+    def poll_wanted_at(self) -> float | None:
         """When a fact newer than the last poll wants the next one."""
         both = (self._requests.asked, self._processes.urgent())
         return min((moment for moment in both if moment is not None), default=None)

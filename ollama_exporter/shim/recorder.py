@@ -142,7 +142,7 @@ class Recorder:
         self._metrics.record(label, seen)
         if load is not None and seen.model is not None:
             span = Span(seen.began, exchange.answered_at or seen.ended)
-            self._loads.by_request(seen.model, label, load, span)
+            self._loads.on_request_load(seen.model, label, load, span)
         return seen
 
     def failed(self, message: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The advice as families: the value, and what it rests on."""
+"""Section Policy: the advice, and what it rests on."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ MEMORY: Final = "ollama_model_advice_memory_bytes"
 
 @dataclass(frozen=True, slots=True)
 class AdviceRow:
-    """What is advised for one label. Seconds and bytes."""
+    """The advice for one label, in seconds and bytes."""
 
     label: str
-    keep_alive: float  # inf: pin
-    samples: float  # idle gaps
+    keep_alive: float  # inf: never unload
+    samples: float  # number of idle gaps
     load_seconds: float
     memory_bytes: float
-    in_force: float | None  # keep-alive as last known
+    in_force: float | None  # the last known keep-alive
 
 
 class AdviceCollector:
-    """Section Policy of the catalogue."""
+    """The families of the section that show the advice."""
 
     name = "advice"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exporter about itself."""
+"""Section Exporter: the exporter about itself, and the runtime of Python."""
 
 import logging
 import platform
@@ -27,13 +27,13 @@ class LogCounter(logging.Handler):
             self.lines.labels(level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count one line; what is above `error` counts as that."""
+        """Count one line; higher levels count as error."""
         level = record.levelname.lower()
         self.lines.labels(level if level in LEVELS else "error").inc()
 
 
 class ExporterCollector:
-    """Section Exporter of the catalogue, but for the scrape's own families."""
+    """All families of the section, except those about the scrape itself."""
 
     name = "exporter"
 
@@ -45,16 +45,16 @@ class ExporterCollector:
         self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
 
     def reloaded(self, *, at: float) -> None:
-        """Note an accepted configuration; `at`: wall-clock Unix seconds."""
+        """Note a successful reload; `at`: wall-clock Unix seconds."""
         self._reload_ok.set(1)
         self._reload_at.set(at)
 
     def reload_failed(self) -> None:
-        """Note a refused configuration."""
+        """Note a failed reload."""
         self._reload_ok.set(0)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families as of now."""
+        """Yield the families."""
         labels = (__version__, REVISION, platform.python_version())
         yield constant("ollama_exporter_build_info", [(labels, 1.0)])
         yield constant("ollama_exporter_targets", [((), float(self._targets))])
@@ -62,17 +62,17 @@ class ExporterCollector:
 
 
 class UnfilledCollector:
-    """Families of the catalogue that only requests fill: declared, without samples."""
+    """The families that only requests fill, without samples: there is no proxy."""
 
     name = "unfilled"
 
     def collect(self) -> Iterator[Metric]:
-        """Yield them."""
+        """Yield the families."""
         return (empty(family.name) for family in FAMILIES.values() if family.source == REQUESTS)
 
 
 class RuntimeCollector:
-    """What the client library says of process, interpreter and garbage collector."""
+    """The client library's families of process, interpreter and garbage collector."""
 
     name = "runtime"
 

@@ -41,7 +41,7 @@ class StandaloneCollector:
         instruments = RequestInstruments(ModelLabels(max_models))
         # Not the library's counter: its lock may be held by another thread when a process forks.
         self._errors = FastCounter(ERRORS)
-        self._errors.meet()
+        self._errors.create()
         self.recorder = Recorder(
             instruments,
             InFlight(Unpolled(), IdleGapDetector()),

@@ -392,11 +392,11 @@ def test_a_request_that_waits_as_long_as_for_a_load_asks_for_a_poll_once() -> No
     story.request(1, "a", 1.0)
     story.request(2, "a", 1.5)
     story.request(3, "b", 1.6)  # not listed: that it waits is known
-    assert story.tracker.asked == START + 2.0
+    assert story.tracker.poll_wanted_at == START + 2.0
     story.poll(2.05, model("a", 100))
-    assert story.tracker.asked == START + 2.5
+    assert story.tracker.poll_wanted_at == START + 2.5
     story.tracker.observe(RequestAnswered(START + 2.1, 2))
-    assert story.tracker.asked is None
+    assert story.tracker.poll_wanted_at is None
 
 
 def test_a_crash_whose_reload_a_request_waits_for_is_seen() -> None:
@@ -405,7 +405,7 @@ def test_a_crash_whose_reload_a_request_waits_for_is_seen() -> None:
     story.request(1, "a", 1, answered=2, ended=3, failure=Failure.CRASHED)
     story.poll(3.05, model("a", 303))
     story.request(2, "a", 10)
-    assert story.tracker.asked == START + 11
+    assert story.tracker.poll_wanted_at == START + 11
     story.poll(11.05)
     story.tracker.observe(RequestAnswered(START + 12.5, 2))
     story.poll(12.55, model("a", 312.55))
