@@ -83,6 +83,11 @@ class Machine:
         """Lines of the log by level."""
         return {level: int((self.now - self._start) * each) for level, each in LINES.items()}
 
+    @property
+    def log_understood(self) -> bool | None:
+        """Whether the lines of the log can be read."""
+        return True
+
     def runners(self) -> Iterable[RunnerSight]:
         """Return nothing: the rehearsal has no slots."""
         return ()

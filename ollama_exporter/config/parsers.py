@@ -160,11 +160,13 @@ def log_level(*levels: str) -> Callable[[str, object], str]:
 
 
 def log_source(name: str, value: object) -> str:
-    """Accept the path of a file, `journal`, or `journal:UNIT`."""
+    """Accept a file's path, `journal`, `journal:UNIT`, `docker:CONTAINER`, `podman:CONTAINER`."""
     written = text(name, value)
     kind, colon, unit = written.partition(":")
     if kind == "journal" and colon and not re.fullmatch(r"[\w@.\\][\w@.:\\-]*", unit):
         raise ConfigError(name, value, "accepted: FILE, journal, or journal:UNIT")
+    if kind in ("docker", "podman") and colon and not re.fullmatch(r"\w[\w.-]{0,254}", unit):
+        raise ConfigError(name, value, f"accepted: {kind}:CONTAINER, its name or id")
     return written
 
 

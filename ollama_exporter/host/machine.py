@@ -71,6 +71,7 @@ class Machine:
         self._log = None
         if settings.ollama_log is not None:
             self._log = LogFollower(settings.ollama_log, reporter=reporter, timeline=timeline)
+            self._lookup.start()  # the log names weights, and not always models
 
     @property
     def log_lines(self) -> Mapping[str, int] | None:
@@ -84,6 +85,11 @@ class Machine:
     def runner_totals(self) -> Iterable[tuple[str, ModelTotals]]:
         """Return what was counted at the slots of each model since the start."""
         return () if self._slots is None else self._slots.totals()
+
+    @property
+    def log_understood(self) -> bool | None:
+        """Whether the lines of the log can be read; None: no line of a server was seen yet."""
+        return None if self._log is None else self._log.is_understood
 
     def usage(self, pid: int) -> Usage | None:
         """Return what a runner uses; None: it is gone or not visible."""
@@ -105,7 +111,7 @@ class Machine:
                 logger.info("Not watching processes", extra={"why": self._why_not})
             else:
                 group.create_task(self._watcher.run())
-                group.create_task(self._keep_running(self._lookup.run))
+            group.create_task(self._keep_running(self._lookup.run))
             if self._slots is not None:
                 group.create_task(self._keep_running(self._slots.run))
             if self._log is not None:
@@ -128,6 +134,8 @@ class Machine:
 
     def _is_loading(self) -> bool:
         """Return whether the server loads: a runner is not listed yet, or has just started."""
+        if self._log is not None and self._log.is_loading():
+            return True
         if self._watcher is None:
             return False
         runners = self._watcher.runners()

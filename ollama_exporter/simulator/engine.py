@@ -15,6 +15,7 @@ from ollama_exporter.simulator.state import (
     Listed,
     LoadRefused,
     QueuedRequest,
+    Runner,
     Signal,
     Started,
     TrueReason,
@@ -136,6 +137,11 @@ class Engine:
     def truth(self) -> list[Truth]:
         """What really happened, oldest first."""
         return [*self._past, *self._scheduler.truth]
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """The loaded runners."""
+        return self._scheduler.runners
 
     @property
     def loading(self) -> str | None:

@@ -135,6 +135,11 @@ class Scheduler:
         return self._runners.listed(now)
 
     @property
+    def runners(self) -> tuple[Runner, ...]:
+        """The loaded runners. Before 0.30 a loading one is among them."""
+        return tuple(self._runners.by_key.values())
+
+    @property
     def loading(self) -> str | None:
         """The name whose load is under way."""
         return None if self._loading is None else self._loading.name

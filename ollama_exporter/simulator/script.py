@@ -2,7 +2,7 @@
 """What a workload is made of: steps at their moments, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
@@ -122,12 +122,3 @@ class Script:
             if isinstance(step, Ask):
                 counts[step.model] = counts.get(step.model, 0) + 1
         return counts
-
-    def repeated(self, times: int) -> "Script":
-        """Play it several times in a row."""
-        steps = tuple(
-            replace(step, at=step.at + index * self.duration)
-            for index in range(times)
-            for step in self.steps
-        )
-        return replace(self, steps=steps, duration=times * self.duration)

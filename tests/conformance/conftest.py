@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 
 from tests.conformance.talk import Ollama
@@ -40,6 +41,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("subject", kinds, indirect=True, scope="session")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options of a real server once. Raises UsageError."""
+    if config.getoption("--server", default=None) and not hasattr(config, "workerinput"):
+        _real(config).ollama.http.close()
+
+
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     kind: str = request.param
@@ -66,13 +73,20 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 def _real(config: pytest.Config) -> Subject:
     model, model2 = config.getoption("--model"), config.getoption("--model2")
     if not model or not model2:
-        raise pytest.UsageError("--server needs --model and --model2")
+        raise pytest.UsageError("--server needs --model and --model2: two small models of it")
     ollama = Ollama(config.getoption("--server"))
-    version = ollama.http.get("/api/version").json()["version"]
+    try:
+        version = ollama.http.get("/api/version").json()["version"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
+        url = config.getoption("--server")
+        raise pytest.UsageError(f"--server: no Ollama server answers at {url}: {err}") from err
     generation = config.getoption("--generation")
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if generation is None and numbers == (0, 0):
-        raise pytest.UsageError("a self-built server does not know its version: --generation")
+        raise pytest.UsageError(
+            f"the server reports version {version!r}, as a self-built one does: "
+            "add --generation=new (0.30 and later) or --generation=old"
+        )
     old = generation == "old" if generation else numbers < (0, 30)
     loaded = config.getoption("--max-loaded")
     return Subject(ollama, model, model2, old=old, real=True, max_loaded=loaded)

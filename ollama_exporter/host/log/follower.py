@@ -14,10 +14,14 @@ from typing import Final
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import StartError
-from ollama_exporter.host.log import journald, patterns
+from ollama_exporter.host.log import patterns
+from ollama_exporter.host.log.container import PROGRAMS, follow_container
+from ollama_exporter.host.log.journald import follow_unit
 from ollama_exporter.host.log.lines import LineSplitter
 from ollama_exporter.host.log.tail import CHUNK, LogTail
+from ollama_exporter.host.log.unwrap import LONGEST_WRAPPED, LineUnwrapper
 from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.facts import LogKind
 
 JOURNAL: Final = "journal"
 DEFAULT_UNIT: Final = "ollama"
@@ -25,11 +29,13 @@ EVERY: Final = 0.5  # seconds between two reads of a file
 FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled each time
 LONGEST_PAUSE: Final = 30.0
 LEVELS: Final = ("debug", "info", "warn", "error", "other")
+NOT_UNDERSTOOD: Final = 100  # lines in a row that look like a server's and cannot be read
+LONGEST_LOAD: Final = 600.0  # seconds; the server itself gives up earlier
 logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """Follows one source: the path of a file, or `journal[:UNIT]`."""
+    """Follows one source: the path of a file, `journal[:UNIT]` or `docker:CONTAINER`."""
 
     def __init__(
         self,
@@ -40,19 +46,27 @@ class LogFollower:
     ) -> None:
         self._source = source
         self._reporter, self._timeline = reporter, timeline
-        self._lines = LineSplitter(patterns.LONGEST_LINE)
+        self._lines, self._unwrapper = LineSplitter(LONGEST_WRAPPED), LineUnwrapper()
+        self._file = LogTail(Path(source))
         self._working: bool | None = None
+        self._last_read: float | None = None  # Unix seconds
         self._pause = FIRST_PAUSE
+        self._unread = 0  # lines since the last one that was understood
+        self._load_started: float | None = None
+        self._has_failed = False
         self.counts: Counter[str] = Counter(dict.fromkeys(LEVELS, 0))
+        self.is_understood: bool | None = None  # None: no line of a server was seen yet
+
+    def is_loading(self) -> bool:
+        """Return whether a load began, and its end is not logged yet."""
+        started = self._load_started
+        return started is not None and self._timeline.now() - started < LONGEST_LOAD
 
     async def run(self) -> None:
         """Follow until cancelled. Log a failure once, and try again."""
-        file = LogTail(Path(self._source))
-        kind, _, unit = self._source.partition(":")
         while True:
-            source = journald.follow(unit or DEFAULT_UNIT) if kind == JOURNAL else _chunks(file)
             try:
-                async with aclosing(source) as chunks:
+                async with aclosing(self._chunks()) as chunks:
                     async for chunk in chunks:
                         self._on_success()
                         for line in self._lines.feed(chunk):
@@ -60,23 +74,67 @@ class LogFollower:
             except (OSError, StartError) as err:
                 self._on_failure(err)
             self._lines.reset()
+            self._unwrapper.reset()
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _on_line(self, line: bytes) -> None:
+    def _chunks(self) -> AsyncGenerator[bytes, None]:
+        kind, _, name = self._source.partition(":")
+        if kind == JOURNAL:
+            return follow_unit(name or DEFAULT_UNIT)
+        if kind in PROGRAMS and name:
+            return follow_container(kind, name, since=self._last_read)
+        return _file_chunks(self._file)
+
+    def _on_line(self, wrapped: bytes) -> None:
         """Count a line and report what it says. Most lines are a runner's and are only counted."""
-        if b"level=" not in line:
-            self.counts["other"] += 1
+        line = None
+        try:
+            text = self._unwrapper.feed(wrapped)
+            if text is None:
+                return
+            if b"level=" in text:
+                line = patterns.read(text[: patterns.LONGEST_LINE].decode(errors="replace"))
+                self._note_understood(line)
+            elif b'"level"' in text and b'"msg"' in text:  # of a format that is not read
+                self._note_understood(None)
+        except Exception as err:  # noqa: BLE001 - one odd line must not end the work
+            self._on_error(err)
+        self.counts["other" if line is None or line.level not in LEVELS else line.level] += 1
+        fact = None if line is None else line.fact(self._timeline.now(), self._timeline.moment)
+        if fact is None:
             return
-        read = patterns.read(line.decode(errors="replace"))
-        level = "other" if read is None or read.level not in LEVELS else read.level
-        self.counts[level] += 1
-        fact = None if read is None else read.fact(self._timeline.now(), self._timeline.moment)
-        if fact is not None:
-            self._reporter.fact(fact)
+        if fact.kind is LogKind.LOAD_STARTED:
+            self._load_started = fact.at
+        elif fact.kind in (LogKind.LOAD_DONE, LogKind.LOAD_FAILED, LogKind.SERVER_STARTED):
+            self._load_started = None
+        self._reporter.fact(fact)
+
+    def _note_understood(self, line: patterns.LogLine | None) -> None:
+        values = {"source": self._source}
+        if line is not None:
+            if self.is_understood is False:
+                logger.info("Log is understood again", extra=values)
+            self._unread, self.is_understood = 0, True
+            return
+        self._unread += 1
+        if self._unread >= NOT_UNDERSTOOD and self.is_understood is not False:
+            self.is_understood = False
+            logger.warning(
+                "Log is not understood: its lines have an unknown form; see docs/local-evidence.md",
+                extra=values,
+            )
+
+    def _on_error(self, err: Exception) -> None:
+        """Count an internal error. Only its type is logged: its text may quote the line."""
+        self._reporter.error()
+        if not self._has_failed:
+            self._has_failed = True
+            logger.error("Failed to read a line of the log", extra={"err": type(err).__name__})
 
     def _on_success(self) -> None:
         self._pause = FIRST_PAUSE
+        self._last_read = self._timeline.wall(self._timeline.now())
         if self._working is not True:
             self._working = True
             logger.info("Following log", extra={"source": self._source})
@@ -88,7 +146,7 @@ class LogFollower:
             logger.warning("Failed to follow log", extra=values)
 
 
-async def _chunks(file: LogTail) -> AsyncGenerator[bytes, None]:
+async def _file_chunks(file: LogTail) -> AsyncGenerator[bytes, None]:
     """Yield what is appended to a file. Raises OSError."""
     try:
         while True:

@@ -5,35 +5,22 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Final
 
 from ollama_exporter.errors import StartError
-
-CHUNK: Final = 64 * 1024
-SETTLED: Final = 0.5  # seconds; a journalctl that still runs then works
-EXIT_TIMEOUT: Final = 2.0  # seconds
-LONGEST_ERROR: Final = 300  # bytes of its error message
+from ollama_exporter.host.log import child_process
+from ollama_exporter.host.log.child_process import CHUNK, LONGEST_ERROR, SETTLED
 
 
-async def follow(unit: str, *, program: str = "journalctl") -> AsyncGenerator[bytes, None]:
+async def follow_unit(unit: str, *, program: str = "journalctl") -> AsyncGenerator[bytes, None]:
     """Yield the unit's output in pieces.
 
     Raises StartError with journalctl's error message when journalctl exits.
     """
     command = [program, "--follow", "--lines=0", "--output=cat", "--no-pager", f"--unit={unit}"]
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-    except OSError as err:
-        raise StartError(f"{program}: {err.strerror}") from err
-    assert child.stdout is not None  # noqa: S101 - stdout=PIPE
-    assert child.stderr is not None  # noqa: S101 - stderr=PIPE
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    child = await child_process.start(command, environment, one_stream=False)
+    assert child.stdout is not None  # noqa: S101 - it is a pipe
+    assert child.stderr is not None  # noqa: S101 - it is a pipe
     error = asyncio.create_task(_error_message(child.stderr))
     try:
         with suppress(TimeoutError):  # a failing journalctl exits at once
@@ -46,20 +33,7 @@ async def follow(unit: str, *, program: str = "journalctl") -> AsyncGenerator[by
         raise StartError(f"{program} exited with status {code}: {await error}")
     finally:
         error.cancel()
-        await _stop(child)
-
-
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        child.terminate()
-        try:
-            async with asyncio.timeout(EXIT_TIMEOUT):
-                await child.wait()
-        except TimeoutError:
-            child.kill()
-            await child.wait()
+        await child_process.stop(child)
 
 
 async def _error_message(stream: asyncio.StreamReader) -> str:

@@ -9,17 +9,20 @@ class LineSplitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""  # the beginning of an incomplete line, at most `limit` bytes
+        self._rest = bytearray()  # the beginning of an incomplete line, at most `limit` bytes
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the lines that these bytes complete, without their newlines."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             room = self._limit - len(self._rest)
-            yield self._rest + data[start : min(end, start + room)]
-            self._rest, start = b"", end + 1
+            self._rest += data[start : min(end, start + room)]
+            line = bytes(self._rest)
+            self._rest.clear()
+            start = end + 1
+            yield line
         self._rest += data[start : start + self._limit - len(self._rest)]
 
     def reset(self) -> None:
         """Drop an incomplete line, whose end will not come."""
-        self._rest = b""
+        self._rest.clear()

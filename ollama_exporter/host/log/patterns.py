@@ -7,12 +7,13 @@ or unexpected line is never an error.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from ollama_exporter.host.log.unwrap import skip_decorations
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -33,45 +34,58 @@ class Pattern:
 
 
 PATTERNS: Final = (
-    Pattern("Listening on ", LogKind.SERVER_STARTED, ("0.24", "0.33")),
-    Pattern("starting llama-server", LogKind.LOAD_STARTED, ("0.33",)),
-    Pattern("starting runner", LogKind.LOAD_STARTED, ("0.24",)),
-    Pattern("llama-server started in ", LogKind.LOAD_DONE, ("0.33",)),
-    Pattern("llama runner started in ", LogKind.LOAD_DONE, ("0.24",)),
-    Pattern("Load failed", LogKind.LOAD_FAILED, ("0.33",)),
+    Pattern("Listening on ", LogKind.SERVER_STARTED, ("0.1.30-0.33 source", "0.24", "0.33")),
+    Pattern("starting llama-server", LogKind.LOAD_STARTED, ("0.30-0.33 source", "0.33")),
+    Pattern("starting runner", LogKind.LOAD_STARTED, ("0.11.5-0.24 source", "0.24")),
+    Pattern("starting llama server", LogKind.LOAD_STARTED, ("0.1.32-0.11.4 source",)),
+    Pattern("llama-server started in ", LogKind.LOAD_DONE, ("0.30-0.33 source", "0.33")),
+    Pattern("llama runner started in ", LogKind.LOAD_DONE, ("0.1.35-0.24 source", "0.24")),
+    Pattern("Load failed", LogKind.LOAD_FAILED, ("0.11.5-0.33 source", "0.33")),
+    Pattern("error loading llama server", LogKind.LOAD_FAILED, ("0.1.32-0.33 source",)),
     Pattern("client connection closed before llama-server", LogKind.LOAD_FAILED, ("0.33",)),
+    Pattern("client connection closed before server", LogKind.LOAD_FAILED, ("0.1.39-0.24 source",)),
     Pattern("llama-server model predicted to exceed", LogKind.ROOM_WANTED, ("0.33",)),
-    Pattern("evicting all other ", LogKind.ROOM_WANTED, ("0.33 source",)),
-    Pattern("model requires more gpu memory than is", LogKind.ROOM_WANTED, ("0.24 source",)),
-    Pattern("runtime OOM detected", LogKind.OUT_OF_MEMORY, ("0.33",)),
-    Pattern("llama-server terminated", LogKind.RUNNER_DIED, ("0.33",)),
+    Pattern("evicting all other ", LogKind.ROOM_WANTED, ("0.30-0.33 source",)),
+    Pattern("llama-server load failed; evicting all", LogKind.ROOM_WANTED, ("0.30-0.33 source",)),
+    Pattern("model requires more gpu memory than", LogKind.ROOM_WANTED, ("0.13.1-0.24 source",)),
+    Pattern("model requires more system memory", LogKind.ROOM_WANTED, ("0.12.11-0.24 source",)),
+    Pattern("model requires more memory than", LogKind.ROOM_WANTED, ("0.11.7-0.13.0 source",)),
+    Pattern("runtime OOM detected", LogKind.OUT_OF_MEMORY, ("0.30-0.33 source", "0.33")),
+    Pattern("llama-server terminated", LogKind.RUNNER_DIED, ("0.30-0.33 source", "0.33")),
+    Pattern("llama-server process no longer running", LogKind.RUNNER_DIED, ("0.30-0.33 source",)),
     Pattern("llama runner process no longer running", LogKind.RUNNER_DIED, ("0.24",)),
-    Pattern("finished setting up", LogKind.SET_UP, ("0.24", "0.33")),
+    Pattern("llama runner terminated", LogKind.RUNNER_DIED, ("0.2.8-0.24 source",)),
+    Pattern("finished setting up", LogKind.SET_UP, ("0.1.33-0.33 source", "0.24", "0.33")),
     Pattern("runner with non-zero duration has gone idle", LogKind.IDLE, ("0.24", "0.33")),
     Pattern("runner with zero duration has gone idle", LogKind.IDLE_AT_ZERO, ("0.24", "0.33")),
     Pattern("timer expired, expiring to unload", LogKind.TIMER_EXPIRED, ("0.24", "0.33")),
     Pattern("resetting model to expire immediately", LogKind.EVICTING, ("0.24", "0.33")),
-    Pattern("reloading", LogKind.RELOADING, ("0.24", "0.33")),
+    Pattern("reloading", LogKind.RELOADING, ("0.6.8-0.33 source", "0.24", "0.33")),
     Pattern("runner expired event received", LogKind.EXPIRING, ("0.24", "0.33")),
-    Pattern("waiting for llama-server to exit", LogKind.KILLED, ("0.33",)),
-    Pattern("stopping llama server", LogKind.CLOSED, ("0.24",)),
+    Pattern("waiting for llama-server to exit", LogKind.KILLED, ("0.30-0.33 source", "0.33")),
+    Pattern("stopping llama server", LogKind.CLOSED, ("0.1.33-0.24 source", "0.24")),
     Pattern("runner terminated and removed from list", LogKind.REMOVED, ("0.24", "0.33")),
+    Pattern("runner released", LogKind.REMOVED, ("0.1.33-0.6.8 source",)),
     Pattern("shutting down runner", LogKind.SHUT_DOWN, ("0.24", "0.33")),
 )
-# What a container or a journal puts before a line. Nothing else may stand there: the output of a
-# runner may contain anything, and must not be taken for a line of the server.
-PREFIX: Final = (
-    r"(?:[\w.-]{1,64} +\| )?"  # the container, by docker compose
-    r"(?:\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-][\d:]{4,5}) )?"
-    r"(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8} )?"
-    r"(?:[\w.-]{1,64} [\w.-]{1,64}\[\d+\]: )?"  # host, program and pid
+# An answer that broke off because its runner died, whatever message quotes it: 0.1.30-0.24 return
+# `POST predict: Post "http://127.0.0.1:PORT/completion": EOF` (llm/server.go), 0.12-0.24 log
+# `post predict`, 0.30-0.33 log `llama-server completion error`; the last is of 0.1.30-0.5.
+BROKEN_ANSWER: Final = re.compile(
+    r"(?:post predict|do embedding request|llama-server (?:completion|chat) error)[^\n]{0,512}?"
+    r"(?:\bEOF\b|connection re(?:set|fused)|forcibly closed)"
+    r"|an unknown error was encountered while running the model",
+    re.IGNORECASE,
 )
 SLOG: Final = re.compile(
-    rf'{PREFIX}time=(\S+) level=([A-Z]+)\S* (?:source=\S+ )?msg=("(?:[^"\\]|\\.)*"|\S+)'
+    r'time=(\S{1,64}) level=([A-Z]{1,16})\S{0,16} (?:source=\S{1,128} )?msg=("(?:[^"\\]|\\.)*"|\S+)'
 )
+PAIR: Final = re.compile(r'([^\s="]{1,64})=("(?:[^"\\]|\\.)*"?|\S*)')
 BY_THE_SERVER: Final = 'error="signal: killed"'
 WEIGHTS: Final = re.compile(r"\bsha256[-:]([0-9a-f]{64})\b")
-SECONDS: Final = re.compile(r"started in (\d+(?:\.\d+)?) seconds")
+SECONDS: Final = re.compile(r"started in (\d{1,9}(?:\.\d{1,9})?) seconds")
+MOST_DIGITS: Final = 12  # of a number; a longer one says nothing
+LONGEST_DURATION: Final = 64  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +123,40 @@ class LogLine:
 
 def read(text: str) -> LogLine | None:
     """Read one line; None: the server itself did not write it, but a runner or the access log."""
-    found = SLOG.match(text, 0, LONGEST_LINE)
+    text = skip_decorations(text[:LONGEST_LINE])
+    found = SLOG.match(text)
     if found is None:
         return None
     moment, level, message = found.groups()
     line = LogLine(level.lower(), _moment(moment))
     message = message.strip('"')
+    rest = text[found.end() :]
     pattern = next((known for known in PATTERNS if message.startswith(known.message)), None)
     if pattern is None:
-        return line
-    rest = text[found.end() : LONGEST_LINE]
+        return _read_broken_answer(line, text)
     weights = WEIGHTS.search(rest)
     if pattern.kind is LogKind.LOAD_STARTED and weights is None:
         return line  # the discovery of GPUs starts a runner without a model
     if pattern.kind is LogKind.RUNNER_DIED and BY_THE_SERVER in rest and "sys=" not in rest:
         return line  # the server's own kill may be logged like this
-    name, pid = _value(rest, "runner.name"), _value(rest, "runner.pid") or _value(rest, "pid")
+    values = _values(rest)
+    name = values.get("runner.name")
     return LogLine(
         line.level,
         line.written,
         pattern.kind,
         model=None if name is None else normalise(name),
         weights=None if weights is None else f"sha256-{weights[1]}",
-        pid=_whole(pid),
-        num_ctx=_context(rest, pattern.kind),
-        seconds=_seconds(message, rest),
+        pid=_number(values.get("runner.pid") or values.get("pid")),
+        num_ctx=_context(rest, values, pattern.kind),
+        seconds=_seconds(message, values),
     )
+
+
+def _read_broken_answer(line: LogLine, text: str) -> LogLine:
+    if line.level == "error" and BROKEN_ANSWER.search(text):
+        return LogLine(line.level, line.written, LogKind.RUNNER_DIED)
+    return line
 
 
 def _moment(text: str) -> float | None:
@@ -144,30 +166,36 @@ def _moment(text: str) -> float | None:
     return None
 
 
-def _value(rest: str, key: str) -> str | None:
-    found = re.search(rf' {re.escape(key)}=("(?:[^"\\]|\\.)*"|\S+)', rest)
-    return None if found is None else found[1].strip('"')
+def _values(rest: str) -> dict[str, str]:
+    """Return the keys and values of a line; the first of two equal keys counts."""
+    values: dict[str, str] = {}
+    for found in PAIR.finditer(rest):
+        values.setdefault(found[1], found[2].strip('"'))
+    return values
 
 
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+def _number(text: str | None) -> int | None:
+    if text is None or len(text) > MOST_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
 
 
-def _context(rest: str, kind: LogKind) -> int | None:
+def _context(rest: str, values: Mapping[str, str], kind: LogKind) -> int | None:
     """Return the context of one slot. A command line has the sum over all slots."""
     if kind is not LogKind.LOAD_STARTED:
-        return _whole(_value(rest, "runner.num_ctx"))
-    total, slots = re.search(r" -c (\d{1,12}) ", rest), re.search(r" -np (\d{1,6}) ", rest)
+        return _number(values.get("runner.num_ctx"))
+    total = re.search(r" (?:-c|--ctx-size) (\d{1,12})\b", rest)
+    slots = re.search(r" (?:-np|--parallel) (\d{1,6})\b", rest)
     if total is None:
         return None
     return int(total[1]) // max(1, int(slots[1]) if slots is not None else 1)
 
 
-def _seconds(message: str, rest: str) -> float | None:
+def _seconds(message: str, values: Mapping[str, str]) -> float | None:
     if (took := SECONDS.search(message)) is not None:
         return float(took[1])
-    duration = _value(rest, "duration")
-    if duration is None:
+    duration = values.get("duration", "")
+    if not 0 < len(duration) <= LONGEST_DURATION:
         return None
     with suppress(KeepAliveError):
         seconds = parse_duration(duration)

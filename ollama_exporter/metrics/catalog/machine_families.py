@@ -64,6 +64,13 @@ MACHINE_FAMILIES: Final = (
         source=LOG,
     ),
     Family(
+        "ollama_log_understood",
+        "gauge",
+        "1 if lines of the server's log can be read, 0 if they have an unknown form; absent "
+        "until the log has shown lines of a server.",
+        source=LOG,
+    ),
+    Family(
         "ollama_log_contradictions_total",
         "counter",
         "Lines of the server's log that polls contradict. An increase suggests that a new version "

@@ -36,6 +36,11 @@ class Sight(Protocol):
         """Lines of the log by level; None: no log is followed."""
         ...
 
+    @property
+    def log_understood(self) -> bool | None:
+        """Whether the lines of the log can be read; None: not known yet."""
+        ...
+
     def usage(self, pid: int) -> ProcessUsage | None:
         """Return what a runner uses; None: it exited or is not visible."""
         ...
@@ -53,6 +58,7 @@ class Blind:
     """This machine is not watched."""
 
     log_lines: Mapping[str, int] | None = None
+    log_understood: bool | None = None
 
     def usage(self, pid: int) -> ProcessUsage | None:  # noqa: ARG002 - the protocol's
         """Return None."""
@@ -101,6 +107,9 @@ class MachineCollector:
         lines = self._sight.log_lines
         counts = () if lines is None else sorted(lines.items())
         yield constant("ollama_log_lines_total", [((level,), float(n)) for level, n in counts])
+        understood = self._sight.log_understood
+        known = [] if understood is None else [((), float(understood))]
+        yield constant("ollama_log_understood", known)
         contradictions = [] if lines is None else [((), float(view.contradictions))]
         yield constant("ollama_log_contradictions_total", contradictions)
 

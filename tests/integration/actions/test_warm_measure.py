@@ -51,7 +51,7 @@ class Server:
         return asyncio.run_coroutine_threadsafe(look(), self.loop).result(5)
 
     def keep_alive(self, name: str) -> float:
-        runners = self.sim.site.engine._scheduler._runners.by_key.values()  # noqa: SLF001 - no listing shows it
+        runners = self.sim.site.engine.runners
         return next(runner.session for runner in runners if runner.name == name)
 
     def loads(self, name: str) -> int:

@@ -125,6 +125,7 @@ class Seeing(Blind):
     """A machine whose processes use what their pid says, and whose log was read."""
 
     log_lines: Mapping[str, int] | None = None
+    log_understood: bool | None = None
 
     def usage(self, pid: int) -> Uses | None:
         """Return what it uses; pid 9 is gone by now."""

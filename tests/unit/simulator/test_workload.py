@@ -66,12 +66,6 @@ def test_workloads_do_to_models_what_they_are_named_for() -> None:
     assert told >= {TrueReason.STOPPED, TrueReason.OUT_OF_MEMORY, TrueReason.SERVER_RESTARTED}
 
 
-def test_a_script_repeats_with_its_own_duration() -> None:
-    twice = demo().repeated(2)
-    assert twice.duration == 2 * demo().duration
-    assert len(unloads(twice)) >= 2 * len(unloads(demo()))
-
-
 def test_a_script_that_names_an_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match="absent"):
         rehearse(Script("odd", (Ask(0, "absent"),), 1.0))

@@ -48,7 +48,7 @@ class Session:
         return answer
 
     def runner(self) -> Runner:
-        return next(iter(self.sim.site.engine._scheduler._runners.by_key.values()))  # noqa: SLF001 - no listing shows a keep-alive
+        return self.sim.site.engine.runners[0]
 
     def loads(self) -> int:
         return sum(isinstance(event, Load) for event in self.sim.truth)

@@ -55,6 +55,10 @@ async def following(source: str) -> AsyncIterator[Scene]:
             await asyncio.gather(task, return_exceptions=True)
 
 
+def understood(scene: Scene) -> bool | None:
+    return scene.watch.is_understood
+
+
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(story())
 
@@ -208,5 +212,123 @@ def test_a_flood_of_a_runners_lines_is_counted_and_a_long_one_is_cut(tmp_path: P
             append(path, "slot print_timing: id 0\n" * 20_000 + "x" * 2**20 + "\n" + STARTED)
             await until(lambda: scene.told)
             assert scene.watch.counts["other"] == 20_001
+
+    run(story)
+
+
+JSON_FILE: Final = '{"log":"TEXT\\n","stream":"stderr","time":"2026-11-23T20:03:47.5Z"}\n'
+CRI: Final = "2026-11-23T20:03:47.426123456Z stderr F TEXT\n"
+CRI_PARTS: Final = (
+    "2026-11-23T20:03:47.4Z stderr P TIME\n2026-11-23T20:03:47.4Z stdout F [GIN]\n"
+    "2026-11-23T20:03:47.4Z stderr F REST\n"
+)
+
+
+@pytest.mark.parametrize("form", ["json-file", "cri", "parts", "prefix"])
+def test_log_files_of_containers_are_read(tmp_path: Path, form: str) -> None:
+    line = STARTED.strip()
+    text = {
+        "json-file": JSON_FILE.replace("TEXT", line.replace('"', '\\"')),
+        "cri": CRI.replace("TEXT", line),
+        "parts": CRI_PARTS.replace("TIME", line[:60]).replace("REST", line[60:]),
+        "prefix": f"[pod/ollama-6d5f8c/ollama] {line}\n",
+    }[form]
+
+    async def story() -> None:
+        path = tmp_path / "0.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, text)
+            await until(lambda: scene.told)
+            assert scene.told[0].seconds == 2.28
+            assert understood(scene) is True
+
+    run(story)
+
+
+def test_a_log_of_an_unknown_form_is_said_once_and_again_when_it_is_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            assert understood(scene) is None
+            append(path, "".join(f"what is this? {STARTED}" for _ in range(300)))
+            await until(lambda: scene.watch.counts["other"] == 300)
+            assert understood(scene) is False
+            said = [r for r in scene.log.records if "not understood" in r.getMessage()]
+            assert [record.levelname for record in said] == ["WARNING"]
+            append(path, STARTED)
+            await until(lambda: scene.told)
+            assert understood(scene) is True
+
+    run(story)
+
+
+def test_access_lines_and_a_runners_output_are_no_sign_of_an_unknown_form(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, (ACCESS + "llama_model_loader: x\n") * 300)
+            await until(lambda: scene.watch.counts["other"] == 600)
+            assert understood(scene) is None
+
+    run(story)
+
+
+def test_an_absurd_number_in_a_line_does_not_end_the_follower(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        odd = STARTED.split("msg=")[0] + 'msg="llama-server terminated" pid=' + "9" * 5000 + "\n"
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, odd + STARTED)
+            await until(lambda: len(scene.told) == 2)
+            assert [fact.pid for fact in scene.told] == [None, None]
+
+    run(story)
+
+
+def docker(folder: Path, script: str) -> None:
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+
+def test_a_container_is_followed_through_its_restarts(path_with: Path) -> None:
+    docker(
+        path_with,
+        f"echo \"$@\" >> {path_with}/arguments\nsleep 0.7; cat >&2 <<'E'\n{STARTED}E\nsleep 0.2",
+    )
+
+    async def story() -> None:
+        arguments = path_with / "arguments"
+        async with following("docker:ollama") as scene:
+            await until(lambda: len(scene.told) == 2)
+            assert scene.log.count("Following log") == 2
+        first, second = arguments.read_text("utf-8").splitlines()[:2]
+        assert first == "logs --follow --tail=0 ollama"
+        assert second.startswith("logs --follow --since=")
+
+    run(story)
+
+
+def test_why_a_container_cannot_be_followed_is_said_without_its_lines(path_with: Path) -> None:
+    docker(path_with, "echo 'Error response from daemon: No such container: x' >&2; exit 1")
+
+    async def story() -> None:
+        async with following("docker:x") as scene:
+            await until(lambda: scene.log.count("Failed to follow log"))
+            (record,) = scene.log.records
+            assert "No such container" in vars(record)["err"]
+        docker(path_with, f"echo '{PRIVATE.strip()}'; exit 0")
+        async with following("docker:x") as scene:
+            await until(lambda: scene.log.count("Failed to follow log"))
+            (record,) = scene.log.records
+            assert "the container has stopped" in vars(record)["err"]
 
     run(story)

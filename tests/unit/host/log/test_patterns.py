@@ -8,6 +8,7 @@ import pytest
 
 from ollama_exporter.host.log.patterns import LONGEST_LINE, PATTERNS, LogLine, read
 from ollama_exporter.residency.facts import LogKind, LogSaid
+from tests.support.growth import assert_linear
 from tests.support.paths import DATA
 
 LOGS = DATA / "logs"
@@ -102,20 +103,72 @@ def test_the_server_s_own_kill_is_no_death_by_itself() -> None:
     assert (own.kind, crash.kind) == (None, LogKind.RUNNER_DIED)
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [
-        "Nov 23 20:04:20 host ollama[4711]: ",
-        "2026-11-23T20:04:20+0000 host.example ollama[4711]: ",
-        "2026-11-23T20:04:20.331123Z ",
-        "ollama-1  | ",
-    ],
-)
-def test_what_a_journal_or_a_container_puts_before_a_line_is_skipped(prefix: str) -> None:
+def test_what_a_journal_or_a_container_puts_before_a_line_is_skipped() -> None:
     text = f"time=2026-11-23T20:04:20.331Z level=DEBUG source=x.go:1 msg=reloading {RUNNER}"
-    found = read(prefix + text)
+    found = read("Nov 23 20:04:20 host ollama[4711]: " + text)
     assert found is not None
     assert found.kind is LogKind.RELOADING
+
+
+@pytest.mark.parametrize(
+    ("message", "rest", "kind"),
+    [
+        ('"starting llama server"', f'cmd="/usr/bin/ollama runner --model {BLOB}"', "LOAD_STARTED"),
+        ('"llama runner started in 2.51 seconds"', "", "LOAD_DONE"),
+        ('"error loading llama server"', 'error="llama runner process has"', "LOAD_FAILED"),
+        ('"client connection closed before server finished loading"', "", "LOAD_FAILED"),
+        ('"model requires more memory than is currently available"', "", "ROOM_WANTED"),
+        ('"model requires more system memory than is currently"', "", "ROOM_WANTED"),
+        ('"runner released"', f"modelPath={BLOB}", "REMOVED"),
+        ('"finished setting up runner"', f"model={BLOB}", "SET_UP"),
+        (
+            '"runner with non-zero duration has gone idle, adding timer"',
+            f"modelPath={BLOB}",
+            "IDLE",
+        ),
+        ('"llama-server process no longer running"', 'sys=139 string="signal: "', "RUNNER_DIED"),
+    ],
+)
+def test_wordings_of_other_versions_are_known(message: str, rest: str, kind: str) -> None:
+    assert line(message, rest).kind is LogKind[kind]
+
+
+@pytest.mark.parametrize(
+    ("message", "rest"),
+    [
+        ('"llama runner terminated"', 'error="exit status 2"'),
+        ('"post predict"', 'error="Post \\"http://127.0.0.1:43/completion\\": EOF"'),
+        ('"chat prompt error"', 'error="POST predict: Post \\"http://127.0.0.1:4/x\\": EOF"'),
+        ('"embedding failed"', 'error="do embedding request: Post \\"x\\": connection refused"'),
+        ('"an unknown error was encountered while running the model "', ""),
+        ('"llama-server completion error"', 'error="read: connection reset by peer"'),
+        ('"post predict"', 'error="wsarecv: … was forcibly closed by the remote host."'),
+    ],
+)
+def test_crashes_are_known_by_their_wordings(message: str, rest: str) -> None:
+    assert line(message, rest, level="ERROR").kind is LogKind.RUNNER_DIED
+
+
+@pytest.mark.parametrize(
+    ("message", "rest"),
+    [
+        ('"llama runner terminated"', 'error="signal: killed"'),
+        ('"post predict"', 'error="context canceled"'),
+        ('"llama-server completion error"', "error=timeout"),
+    ],
+)
+def test_other_failures_are_no_crashes(message: str, rest: str) -> None:
+    assert line(message, rest, level="ERROR").kind is None
+
+
+def test_before_0_7_a_decision_names_the_weights_alone() -> None:
+    found = line('"runner with zero duration has gone idle, expiring"', f"modelPath={BLOB}")
+    assert (found.weights, found.model, found.pid) == (WEIGHTS, None, None)
+
+
+def test_before_0_11_the_context_of_all_slots_is_named_in_full() -> None:
+    command = f'cmd="/usr/bin/ollama runner --model {BLOB} --ctx-size 8192 --parallel 4 --port 1"'
+    assert line('"starting llama server"', command).num_ctx == 2048
 
 
 @pytest.mark.parametrize(
@@ -141,6 +194,11 @@ def test_a_line_of_somebody_else_says_nothing(text: str) -> None:
         'time=yesterday level=INFO source=x.go:1 msg="runner terminated and removed from list"',
         "time=2026-11-23T20:04:20 level=WARN msg=reloading runner.pid=x runner.num_ctx=-1",
         "time=2026-11-23T20:04:20.331Z level=DEBUG msg=reloading " + "x" * 10 * LONGEST_LINE,
+        "time=2026-11-23T20:04:20.331Z level=INFO msg=reloading pid=" + "9" * 5000,
+        "time=2026-11-23T20:04:20.331Z level=INFO msg=reloading runner.num_ctx=" + "9" * 5000,
+        'time=2026-11-23T20:04:20Z level=INFO msg="runner started in ' + "9" * 400 + ' seconds"',
+        "time=2026-11-23T20:04:20Z level=DEBUG msg=reloading duration=" + "9" * 5000 + "s",
+        "time=99999-11-23T20:04:20Z level=DEBUG msg=reloading",
     ],
 )
 def test_an_unknown_or_odd_line_is_never_an_error(text: str) -> None:
@@ -162,3 +220,15 @@ def test_a_fact_has_the_moment_of_its_line_on_our_timeline() -> None:
         num_ctx=8192,
     )
     assert line('"something else"').fact(1.0, float) is None
+
+
+@pytest.mark.parametrize(
+    "unit", [' pid="', ' a="\\"', " x=", '\\"', "sha256-", "post predict ", "="]
+)
+def test_time_grows_linearly(unit: str) -> None:
+    head = b"time=2026-11-23T20:04:20.331Z level=ERROR source=x.go:1 msg=reloading "
+
+    def make(size: int) -> bytes:
+        return head + unit.encode() * (size // len(unit))
+
+    assert_linear(lambda data: read(data.decode()), make)
