@@ -41,6 +41,7 @@ class Scene:
     up: bool = True
     lookup: Lookup = field(default_factory=Lookup)
     defects: int = 0
+    clock_reads: int = 0
     watcher: ProcessWatcher | None = None
 
     def facts(self) -> list[Any]:
@@ -49,12 +50,15 @@ class Scene:
         return told
 
     async def scans(self, times: int = 3) -> list[Any]:
-        """Let it scan so often; return what was told."""
-        before = self.machine.looks
-        for _ in range(times):
-            await asyncio.sleep(0.01)
-        assert self.machine.looks >= before
+        """Wait for so many scans; return what was told. A scan reads the clock once or twice."""
+        target = self.clock_reads + 2 * (times + 1)
+        await until(lambda: self.clock_reads >= target)
         return self.facts()
+
+    def moment(self) -> float:
+        """Return the moment."""
+        self.clock_reads += 1
+        return self.now
 
 
 def defect(scene: Scene) -> None:
@@ -73,7 +77,7 @@ async def watching(machine: FakeMachine, **changes: Any) -> AsyncIterator[Scene]
             ServerAddress("127.0.0.1", 11434),
             scene.lookup,
             reporter=Reporter(fact=scene.told.append, error=lambda: defect(scene)),
-            timeline=GivenTimeline(lambda: scene.now),
+            timeline=GivenTimeline(scene.moment),
             up=lambda: scene.up,
             every=0.003,
         )
