@@ -63,7 +63,8 @@ class Settings:
         "ollama.log",
         parsers.log_source,
         None,
-        "Log of the server to follow: a file, the journal of its unit, or a container. Off when unset.",
+        "Log of the server to follow: a file, the journal of its unit, or a container. "
+        "Off when unset.",
         metavar="FILE|journal[:UNIT]|docker:CONTAINER",
     )
     collector_processes: str = setting(

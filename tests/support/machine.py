@@ -53,7 +53,8 @@ class FakeMachine:
     living: dict[int, Process] = field(default_factory=dict)
     listening: dict[int, bool | None] = field(default_factory=dict)
     hidden: str | None = None
-    slow: bool = True  # so that no real process is asked for its death
+    slow: bool = False  # so that no scan is under way while a test changes something
+    pidfds: bool = False  # so that no real process is watched
     looks: int = 0
 
     def add(self, *processes: Process) -> None:

@@ -36,6 +36,7 @@ class ProcFs:
     """Reads /proc. `now`: the timeline; `since_boot`: seconds since the machine started."""
 
     slow = False
+    pidfds = True
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ class PsutilReader:
     """Reads with psutil."""
 
     slow = True
+    pidfds = False
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline

@@ -36,6 +36,7 @@ class Reader(Protocol):
     """
 
     slow: bool  # a read takes so long that it belongs in a thread
+    pidfds: bool  # its processes are those of this kernel, which may notice their exits
 
     def servers(self) -> list[Process]:
         """Return every visible Ollama server."""

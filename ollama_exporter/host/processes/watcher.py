@@ -65,7 +65,7 @@ class ProcessWatcher:
         self._address, self._lookup = address, lookup
         self._reporter, self._timeline, self._up = reporter, timeline, up
         self._every, self._pause = every, FIRST_PAUSE
-        self._table, self._pidfds = ProcessTable(), PidfdWatch(possible=not reader.slow)
+        self._table, self._pidfds = ProcessTable(), PidfdWatch(possible=reader.pidfds)
         self._wake = asyncio.Event()
         self._visible: bool | None = None  # as reported last; None: not reported yet
         self._missing_since: float | None = None  # the server answers without a visible process

@@ -234,6 +234,7 @@ def test_where_no_death_can_be_noticed_at_once_scans_find_it(listener: socket.so
     async def story() -> None:
         reader = ProcFs(time.time)
         reader.slow = True
+        reader.pidfds = False
         async with crew(listener) as server, watching(listener, reader=reader) as scene:
             server.follow({1: hexed("a")})
             await until(scene.born)
