@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.build import palette
 from dashboards.build.panels import DATASOURCE, target
 from dashboards.build.promql import UNEXPECTED, largest_of, pick
-from ollama_exporter.cli.rules import RUNBOOKS
+from ollama_exporter.cli.bundle_options import PLACEHOLDER
 from ollama_exporter.residency.events import Reason
 
 TAG: Final = "ollama"
@@ -110,7 +110,7 @@ def _numbered(
 
 def _runbook(name: str) -> model.DashboardLink:
     link = build.DashboardLink(f"Runbook {name}").type(model.DashboardLinkType.LINK)
-    return link.url(f"{RUNBOOKS}{name}.md").target_blank(True).build()
+    return link.url(f"{PLACEHOLDER}{name}.md").target_blank(True).build()
 
 
 def _variables() -> list[Builder[model.VariableModel]]:
@@ -151,7 +151,7 @@ def _links(uid: str) -> list[build.DashboardLink]:
         for other, title in DASHBOARDS.items()
         if other != uid
     ]
-    runbooks = build.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS)
+    runbooks = build.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(PLACEHOLDER)
     return [*others, runbooks.icon("doc").target_blank(True)]
 
 

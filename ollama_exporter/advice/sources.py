@@ -7,7 +7,7 @@ HistoryError of one line.
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,9 +69,20 @@ def from_exporter(url: str, *, client: httpx.Client | None = None) -> UsageHisto
     """Read the counts of a running exporter since its start. Raises HistoryError."""
     if urlsplit(url).path in ("", "/"):  # else it is another telemetry path, or a probe
         url = f"{url.rstrip('/')}/metrics"
+    return from_text(read_exposition(url, client=client), source=url, now=time.time())
+
+
+def read_exposition(
+    url: str,
+    *,
+    names: Sequence[str] = (),
+    timeout: float = TIMEOUT,
+    client: httpx.Client | None = None,
+) -> str:
+    """Return an exporter's exposition, or the named samples of it. Raises HistoryError."""
     with client or _client(None) as http:
-        text = _ask(http, "GET", url).decode(errors="replace")
-    return from_text(text, source=url, now=time.time())
+        params = [("name[]", name) for name in names]
+        return _ask(http, "GET", url, timeout, params=params).decode(errors="replace")
 
 
 def from_text(text: str, *, source: str, now: float) -> UsageHistory:
@@ -199,19 +210,25 @@ def _client(token_file: Path | None) -> httpx.Client:
     return httpx.Client(timeout=TIMEOUT, headers=headers, trust_env=False, follow_redirects=False)
 
 
-def _ask(http: httpx.Client, method: str, url: str, **more: Any) -> bytes:  # noqa: ANN401 - httpx's
+def _ask(
+    http: httpx.Client,
+    method: str,
+    url: str,
+    timeout: float = TIMEOUT,
+    **more: Any,  # noqa: ANN401 - httpx's
+) -> bytes:
     """Return the body of an answer; 400 is passed on, Prometheus says there what is wrong."""
     began, body = time.monotonic(), bytearray()
     try:
-        with http.stream(method, url, **more) as response:
+        with http.stream(method, url, timeout=timeout, **more) as response:
             for chunk in response.iter_raw():
                 body += chunk
                 if len(body) > LARGEST:
                     raise HistoryError(f"{url} answers with more than {LARGEST // 2**20} MiB")
-                if time.monotonic() - began > TIMEOUT:  # httpx bounds each read, not the answer
-                    raise HistoryError(f"{url} has not answered within {TIMEOUT:g} s")
+                if time.monotonic() - began > timeout:  # httpx bounds each read, not the answer
+                    raise HistoryError(f"{url} has not answered within {timeout:g} s")
     except httpx.TimeoutException as err:
-        raise HistoryError(f"{url} has not answered within {TIMEOUT:g} s") from err
+        raise HistoryError(f"{url} has not answered within {timeout:g} s") from err
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as err:
         raise HistoryError(f"{url} cannot be asked: {_short(err)}") from err
     if response.is_success or response.status_code in (400, 422):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboards, rules and runbooks that come with the package, and writing them where wanted.
+"""The dashboards, rules and runbooks of the package.
 
-An installed package carries them in itself; a checkout keeps them where people look for them, and
-so does an editable installation.
+An installed package holds them itself. A checkout, also an editable installation, has them in
+`dashboards/` and `docs/`.
 """
 
 from collections.abc import Mapping
@@ -28,28 +28,22 @@ def bundled(kind: Kind, *, installed: Path = INSTALLED, checkout: Path = CHECKOU
     folder = installed / kind if installed.is_dir() else checkout / place
     files = sorted(folder.glob(pattern))
     if not files:
-        raise BundleError(f"no {kind} came with this installation: {folder}")
+        raise BundleError(f"this installation has no {kind}: {folder} holds none")
     return files
 
 
-def write(kind: Kind, into: Path, *, force: bool) -> list[Path]:
-    """Write the files of a kind into a folder; return where they are. Raises BundleError."""
-    contents = {into / file.name: file.read_bytes() for file in bundled(kind)}
-    return write_all(contents, force=force)
-
-
 def write_all(contents: Mapping[Path, bytes], *, force: bool) -> list[Path]:
-    """Write files, and make their folders; return where they are.
+    """Write files, and create their folders. Return their paths.
 
-    A file that is there and differs may be somebody's work: it is replaced only by `force`, and
-    without it nothing is written at all. Raises BundleError.
+    A file that exists and differs may be somebody's work. Only `force` overwrites it; without,
+    nothing is written at all. Raises BundleError.
     """
     try:
         there = [file for file in contents if file.exists()]
         changed = [file for file in there if file.read_bytes() != contents[file]]
         if changed and not force:
             names = ", ".join(str(file) for file in changed)
-            raise BundleError(f"{names}: there and changed; --force replaces")
+            raise BundleError(f"{names}: exists and was edited; --force overwrites it")
         for file, content in contents.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)

@@ -5,29 +5,21 @@ from pathlib import Path
 
 import click
 
-from ollama_exporter.cli.bundled_files import bundled, write_all
-from ollama_exporter.cli.rules import RUNBOOKS
+from ollama_exporter.cli.bundle_options import with_bundle, write_bundle
 
 
 @click.command(epilog="Example: ollama-exporter dashboards /var/lib/grafana/dashboards")
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--runbooks",
-    metavar="URL",
-    help="Where you serve the runbooks: panels link there.  [default: a host that is nobody's]",
-)
-@click.option("--force", is_flag=True, help="Replace files that are there and were changed.")
+@with_bundle(links="panels")
 def command(folder: Path, runbooks: str | None, *, force: bool) -> None:
     """Write the dashboards for Grafana to DIR.
 
-    Import the files in Grafana, or let it read DIR by provisioning. They ask which data source to
-    use. `ollama-exporter rules` writes the runbooks. Nothing is written if a file there was changed
-    by hand.
+    Import the files in Grafana, or provision it with DIR. They ask which data source to use.
+    `ollama-exporter rules` writes the runbooks. If a file there was edited, nothing is written
+    without --force.
     """
-    base = (RUNBOOKS if runbooks is None else runbooks.rstrip("/") + "/").encode()
-    contents = {
-        folder / file.name: file.read_bytes().replace(RUNBOOKS.encode(), base)
-        for file in bundled("grafana")
-    }
-    for file in write_all(contents, force=force):
-        click.echo(file)
+    write_bundle(
+        {"grafana": folder},
+        runbooks=runbooks,
+        force=force,
+        next_step=f"next: import them in Grafana, or name {folder} in a dashboard provider",
+    )

@@ -24,7 +24,8 @@ from rich.text import Text
 from ollama_exporter.advice.report import Report, report
 from ollama_exporter.advice.sources import from_exporter
 from ollama_exporter.cli.present.advice_table import brief
-from ollama_exporter.cli.present.screen import Story, TrueUnload, score, summary
+from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
+from ollama_exporter.cli.present.screen import Story
 from ollama_exporter.cli.present.wait_bars import bar, beside, words
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import HistoryError

@@ -2,29 +2,20 @@
 """`record`: what the exporter sees, written to a file."""
 
 import asyncio
-import random
 import signal
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ollama_exporter.cli.settings_options import settings_from, with_settings
-from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import StateError
-from ollama_exporter.host.machine import Machine
-from ollama_exporter.poller.poller import Poll, Poller, Sinks
-from ollama_exporter.protocol.client import OllamaClient, PsAnswer
+from ollama_exporter.foreign_text import clean
+from ollama_exporter.recordings.record_server import record_server
 from ollama_exporter.recordings.write_recording import RecordingWriter
-from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
-from ollama_exporter.residency.facts import Fact, LogSaid, PollFailed, ProcessFact
-from ollama_exporter.residency.poll_schedule import Cadence
-from ollama_exporter.residency.tracker import Tracker, window_for
 
 FLAGS = (
     "ollama.url",
@@ -68,85 +59,25 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
     except OSError as err:
         raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
     finally:
-        with suppress(OSError):  # said above
+        with suppress(OSError):  # reported above
             writer.close()
 
 
 async def _record(settings: Settings, writer: RecordingWriter, duration: float | None) -> None:
-    """Poll until Ctrl-C, SIGTERM, the duration, or a full disk."""
-    ended = asyncio.Event()
-    failure: list[OSError] = []
-    polls = 0
-
-    def write(write_line: Callable[[], None]) -> None:
-        try:
-            write_line()
-        except OSError as err:
-            failure.append(err)
-            ended.set()
-
-    def on_poll(poll: Poll, answer: PsAnswer | None) -> None:
-        nonlocal polls
-        polls += 1
-        write(partial(_write_poll, writer, poll, answer))
-
-    def on_fact(fact: Fact) -> None:
-        if isinstance(fact, ProcessFact | LogSaid):
-            write(partial(writer.write_fact, fact))
-        poller.on_fact(fact)
-
-    timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
-    sinks = Sinks(on_poll=[on_poll], on_event=[_say])
-    poller = Poller(
-        client,
-        Tracker(window=window_for(settings.poll_interval)),
-        lambda: Cadence(settings.poll_interval, settings.poll_aligned),
-        sinks,
-        timeline=timeline,
-        jitter=random.random,
-    )
-    machine = Machine(
-        settings,
-        client,
-        reporter=Reporter(fact=on_fact),
-        timeline=timeline,
-        up=poller.is_up,
-    )
-    sinks.on_listing.append(machine.on_listing)
-    sinks.on_installed.append(machine.on_installed)
-    click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
+    """Record until Ctrl-C, SIGTERM, the end of the duration, or a full disk."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    running = [asyncio.create_task(poller.run()), asyncio.create_task(machine.run())]
-    with suppress(TimeoutError):
-        async with asyncio.timeout(duration):
-            await ended.wait()
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    await client.aclose()
-    click.echo(f"{polls} polls written", err=True)
-    if failure:
-        raise failure[0]
+            loop.add_signal_handler(number, stop.set)
+    if duration is not None:
+        loop.call_later(duration, stop.set)
+    click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
+    polls = await record_server(settings, writer, stop=stop, on_event=_print_event)
+    click.echo(f"{polls} poll{'' if polls == 1 else 's'} written", err=True)
 
 
-def _write_poll(writer: RecordingWriter, poll: Poll, answer: PsAnswer | None) -> None:
-    if isinstance(poll, PollFailed):
-        writer.write_failed_poll(started=poll.started, ended=poll.ended, reason=poll.reason)
-    elif answer is not None:
-        writer.write_poll(
-            started=poll.started,
-            ended=poll.ended,
-            body=answer.body,
-            status=answer.status,
-            date=answer.date_header,
-            new_connection=answer.new_connection,
-        )
-
-
-def _say(event: Event) -> None:
+def _print_event(event: Event) -> None:
     if isinstance(event, Loaded):
-        click.echo(f"loaded    {event.model.name}", err=True)
+        click.echo(f"loaded    {clean(event.model.name)}", err=True)
     elif isinstance(event, Unloaded):
-        click.echo(f"unloaded  {event.model.name}  {event.reason}", err=True)
+        click.echo(f"unloaded  {clean(event.model.name)}  {event.reason}", err=True)

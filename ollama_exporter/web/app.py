@@ -76,7 +76,7 @@ def application(parts: Parts) -> Starlette:
         found = [{"targets": [request.url.netloc], "labels": labels}]
         return JSONResponse(found, headers=NOSNIFF)
 
-    async def well(_request: Request) -> Response:
+    async def healthy(_request: Request) -> Response:
         return _plain("OK\n")
 
     async def reload(_request: Request) -> Response:
@@ -94,8 +94,8 @@ def application(parts: Parts) -> Starlette:
             Route(parts.telemetry_path, metrics),
             Route("/", landing),
             Route(DISCOVERY, discovery),
-            Route(HEALTHY, well),
-            Route(READY, well),
+            Route(HEALTHY, healthy),
+            Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
         ]
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from ollama_exporter.cli.rules import RUNBOOKS
+from ollama_exporter.cli.bundle_options import PLACEHOLDER
 from tests.support.paths import ROOT
 
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
@@ -49,7 +49,7 @@ def test_an_alert_is_complete(rule: dict[str, Any]) -> None:
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     assert "{{" not in rule["annotations"]["summary"]  # the same for all of a group
     assert "$labels.instance" in rule["annotations"]["description"] or "absent(" in rule["expr"]
-    assert rule["annotations"]["runbook_url"] == f"{RUNBOOKS}{rule['alert']}.md"
+    assert rule["annotations"]["runbook_url"] == f"{PLACEHOLDER}{rule['alert']}.md"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import grimp
+
 import ollama_exporter
 from tests.support.paths import ROOT
 
@@ -49,6 +51,15 @@ def test_imports_point_one_way() -> None:
         [lint_imports, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_imports_form_a_circle() -> None:
+    graph = grimp.build_graph("ollama_exporter", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    while imports:  # take away what imports nothing that is left
+        free = {module for module, found in imports.items() if not found & imports.keys()}
+        assert free, f"in circles, or importing one: {sorted(imports)}"
+        imports = {module: found for module, found in imports.items() if module not in free}
 
 
 def test_every_python_file_starts_with_its_licence() -> None:

@@ -1,39 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long earlier loads took, from an exporter's metrics or state file: scales progress bars."""
 
-import http.client
 from collections.abc import Sequence
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ollama_exporter.advice.sources import read_exposition
+from ollama_exporter.errors import HistoryError
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.state_file import StateFile
 
 SUM: Final = "ollama_model_load_seconds_sum"
 COUNT: Final = "ollama_model_load_seconds_count"
 TIMEOUT: Final = 1.0
-MAX_BYTES: Final = 16 << 20
 
 
 def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
     """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname is None:
-        return {}
-    with suppress(OSError, http.client.HTTPException, ValueError):
-        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
-        try:
-            query = "&".join(f"name[]={name}" for name in (SUM, COUNT))
-            connection.request("GET", f"{parts.path or '/metrics'}?{query}")
-            answer = connection.getresponse()
-            if answer.status == HTTPStatus.OK:
-                return _means(answer.read(MAX_BYTES).decode(), names)
-        finally:
-            connection.close()
+    with suppress(HistoryError, ValueError, KeyError, IndexError):
+        return _means(read_exposition(url, names=(SUM, COUNT), timeout=TIMEOUT), names)
     return {}
 
 

@@ -22,7 +22,9 @@ def run(*arguments: str) -> Result:
 def test_the_command_writes_rules_and_runbooks_and_says_which(tmp_path: Path) -> None:
     done = run(str(tmp_path / "new" / "rules"))
     assert done.exit_code == 0, done.output
-    written = [Path(line) for line in done.output.splitlines()]
+    written = [Path(line) for line in done.stdout.splitlines()]
+    assert "rule_files: [" in done.stderr
+    assert "set --runbooks" in done.stderr
     rules = [file.name for file in written if file.suffix == ".yaml"]
     assert rules == [file.name for file in bundled("rules")]
     pages = [file for file in written if file.suffix == ".md"]
@@ -45,7 +47,7 @@ def test_a_file_that_was_changed_is_kept_unless_it_is_forced(tmp_path: Path) -> 
     file.write_text("groups: []\n", encoding="utf-8")
     done = run(str(tmp_path))
     assert done.exit_code == 1
-    assert done.output == f"Error: {file}: there and changed; --force replaces\n"
+    assert done.output == f"Error: {file}: exists and was edited; --force overwrites it\n"
     assert file.read_text(encoding="utf-8") == "groups: []\n"
     assert list(tmp_path.iterdir()) == [file]
     assert run(str(tmp_path), "--force").exit_code == 0
@@ -79,7 +81,7 @@ def test_an_installed_package_has_them_in_itself(tmp_path: Path) -> None:
 
 
 def test_no_files_of_a_kind_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no rules came with this installation"):
+    with pytest.raises(BundleError, match="this installation has no rules"):
         bundled("rules", installed=tmp_path / "none", checkout=tmp_path)
 
 

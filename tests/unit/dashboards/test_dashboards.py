@@ -259,7 +259,7 @@ def test_the_command_writes_them_and_says_where_the_runbooks_are(tmp_path: Path)
     command = ["dashboards", str(tmp_path), "--runbooks", "https://wiki.example/ollama"]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
-    written = [Path(line) for line in done.output.splitlines()]
+    written = [Path(line) for line in done.stdout.splitlines()]
     assert [file.name for file in written] == [file.name for file in FILES]
     links = [link["url"] for file in written for link in read(file)["links"]]
     assert "https://wiki.example/ollama/" in links
