@@ -13,21 +13,23 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 from ollama_exporter.actions.actor import Actor
-from ollama_exporter.actions.controlled_server import ActionContext
+from ollama_exporter.actions.controlled_server import ActionClient, ActionContext
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import OllamaExporterError
+from ollama_exporter.host.blob_lookup import ShowClient
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
-from ollama_exporter.poller.poller import Poller, Sinks
+from ollama_exporter.poller.poller import Poller, PsClient, Sinks
 from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.reporter import Reporter
@@ -125,6 +127,27 @@ async def run(
         await serving
 
 
+class PollClient(PsClient, ShowClient, Protocol):
+    """The requests that look at the server."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of one server: one that looks, and one that acts."""
+
+    polls: PollClient
+    actions: ActionClient
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the HTTP clients of the settings' server. Raises ConfigError."""
+        target, timeout = settings.target, settings.ollama_timeout
+        return cls(OllamaClient(target, timeout=timeout), ControlClient(target, timeout=timeout))
+
+
 class Exporter:
     """All parts of one exporter.
 
@@ -139,9 +162,13 @@ class Exporter:
         *,
         log_lines: LogCounter,
         reread: Callable[[], Settings] | None,
+        clients: Clients | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
+        """`clients` and `timeline`: those of the settings' server, and of real time, if None."""
         self.current, self._reread, self._log_lines = CurrentSettings(settings), reread, log_lines
-        self._timeline = timeline = Timeline()
+        clients = clients or Clients.of(settings)
+        self._timeline = timeline = timeline or Timeline()
         self._instruments = instruments = Instruments.new(
             timeline, log_lines, max_models=settings.max_models
         )
@@ -154,7 +181,7 @@ class Exporter:
             self._tracker.clock,
             blind=window,
         )
-        self._client = OllamaClient(settings.target, timeout=settings.ollama_timeout)
+        self._client = clients.polls
         sinks = Sinks(
             on_poll=[advice.on_poll],
             on_event=[
@@ -197,19 +224,20 @@ class Exporter:
                 timeline=timeline,
                 reporter=reporter,
             ),
-            ControlClient(settings.target, timeout=settings.ollama_timeout),
+            clients.actions,
             in_flight=in_flight,
             advice=advice.by_label,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
         sinks.on_listing.append(self._machine.on_listing)
         sinks.on_installed.append(self._machine.on_installed)
+        sinks.on_installed.append(self.actor.on_installed)
         sinks.on_change.append(self.actor.on_change)
         if onlookers.events is not None:
             sinks.on_change.append(onlookers.events)
-        recorder, self.proxy = None, None
+        self.recorder, self.proxy = None, None
         if settings.proxy_addresses:
-            recorder = Recorder(
+            self.recorder = recorder = Recorder(
                 RequestInstruments(instruments.labels, instruments.loads, instruments.gaps),
                 in_flight,
                 reporter,
@@ -224,7 +252,7 @@ class Exporter:
             timeline,
             poller.published,
             expected=lambda: self.current.expected(timeline.wall(timeline.now())),
-            requests=recorder,
+            requests=self.recorder,
             advice=advice.rows,
             sight=self._machine,
             max_models=settings.max_models,

@@ -16,6 +16,7 @@ from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.action_metrics import ActionMetrics
+from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.in_flight import InFlight
 
@@ -60,12 +61,17 @@ class Actor:
         """Hear what a poll or another fact showed."""
         self._keep_warm.on_change(events, view)
 
+    def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
+        """Hear which models are installed."""
+        self._keep_warm.on_installed(models)
+
     async def _resolve_names(self) -> None:
         """Resolve which names share a runner before requests for them arrive."""
         while True:
             installed = self._context.published().server.installed
             if self.defaults.is_active and installed is not None:
                 await self._server.blobs.resolve(installed)
+                self.defaults.log_lowered_contexts(name for name, _ in installed)
             self._settings_changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(

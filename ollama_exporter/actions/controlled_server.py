@@ -8,11 +8,13 @@ from typing import Any, Final, Protocol
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.load_options import LoadOptions
-from ollama_exporter.actions.renew import Renewal, RenewalOutcome, RenewClient
+from ollama_exporter.actions.renew import Renewal, RenewClient
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import BlobResolver, SharedBlobs
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.clock import Timeline
 from ollama_exporter.poller.published import Published
+from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.reporter import Reporter
 
 MAX_LOCKS: Final = 1024
@@ -52,13 +54,33 @@ class ControlledServer:
 
     async def listed_name(self, model: str) -> str | None:
         """Return the name under which a model's runner is listed now; None: it is not resident."""
-        names = [each.name for each in (await self.client.ps()).models]
-        await self.blobs.resolve((name, 0) for name in (*names, model))
-        return self.blobs.listed_name(model, names)
+        return (await self._find(model))[1]
 
     async def renew(self, model: str, keep_alive: float) -> Renewal:
         """Give a resident model a keep-alive, in seconds, unless it has a longer one."""
-        listed = await self.listed_name(model)
+        return await self._renew(model, (await self._find(model))[1], keep_alive)
+
+    async def ensure(self, model: str, keep_alive: float) -> Renewal:
+        """Renew an idle model just used, unless its deadline shows that this is not needed.
+
+        The end of a request writes the deadline: if it is far enough, the keep-alive is long
+        enough.
+        """
+        answer, listed = await self._find(model)
+        entry = None if listed is None else renew.find_entry(answer, listed)
+        if entry is not None:
+            left = renew.time_left(answer, entry)
+            if left >= keep_alive - renew.TOLERANCE:
+                return Renewal(RenewalOutcome.LONGER, entry, None, left)
+        return await self._renew(model, listed, keep_alive)
+
+    async def _find(self, model: str) -> tuple[PsAnswer, str | None]:
+        answer = await self.client.ps()
+        names = [each.name for each in answer.models]
+        await self.blobs.resolve((name, 0) for name in (*names, model))
+        return answer, self.blobs.listed_name(model, names)
+
+    async def _renew(self, model: str, listed: str | None, keep_alive: float) -> Renewal:
         if listed is None:
             return Renewal(RenewalOutcome.ABSENT)
         if listed not in self._locks:

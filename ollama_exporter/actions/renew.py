@@ -18,9 +18,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
@@ -46,16 +46,6 @@ class RenewClient(Protocol):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Send an empty request."""
-
-
-class RenewalOutcome(StrEnum):
-    """The result of a renewal."""
-
-    SET = "set"  # the model now has the keep_alive
-    LONGER = "longer"  # its keep-alive was as long, or longer
-    BUSY = "busy"  # in use, so left alone
-    ABSENT = "absent"  # not resident, so left alone
-    UNKNOWN_CONTEXT = "unknown_context"  # an old server does not list the context to send
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,40 +12,46 @@ from typing import Final, Protocol
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.wire import ModelDetails
 
 MAX_NAMES: Final = 512
+UNKNOWN: Final = ModelDetails()
 
 
 class BlobResolver(Protocol):
     """The request that resolves a name."""
 
-    async def show(self, name: str) -> str | None:
-        """Return the weights blob of a name; None: it has no blob of its own."""
+    async def details(self, name: str) -> ModelDetails:
+        """Return what the server tells of a model."""
 
 
 class SharedBlobs:
-    """Remembers the weights blob of each name."""
+    """Remembers the weights blob and the maximum context of each name."""
 
     def __init__(self, server: BlobResolver) -> None:
         self._server = server
-        self._blobs: dict[str, tuple[int, str]] = {}  # lower case -> size on disk, blob
+        self._known: dict[str, tuple[int, ModelDetails]] = {}  # lower case -> size on disk, details
 
     async def resolve(self, names: Iterable[tuple[str, int]]) -> None:
-        """Ask for the blobs of names that are not known. Each name comes with its size on disk.
+        """Ask for the details of names that are not known. Each name comes with its size on disk.
 
         A name with another size than before was created anew. Size 0 matches any.
         """
         for name, size in names:
             key = normalise(name).lower()
-            known = self._blobs.get(key)
-            if (known is not None and size in (0, known[0])) or len(self._blobs) >= MAX_NAMES:
+            known = self._known.get(key)
+            if (known is not None and size in (0, known[0])) or len(self._known) >= MAX_NAMES:
                 continue
             with suppress(OllamaExporterError):  # a cloud model, or just deleted
-                self._blobs[key] = (size, await self._server.show(name) or "")
+                self._known[key] = (size, await self._server.details(name))
 
     def is_resolved(self, model: str) -> bool:
-        """Return whether the name's blob is known."""
-        return normalise(model).lower() in self._blobs
+        """Return whether the name's details are known."""
+        return normalise(model).lower() in self._known
+
+    def max_context(self, model: str) -> int | None:
+        """Return the largest num_ctx of a model; the server lowers a larger one. None: unknown."""
+        return self._details(normalise(model).lower()).max_context
 
     def listed_name(self, model: str, resident: Iterable[str]) -> str | None:
         """Return the name under which a model's runner is listed; None: it is not resident."""
@@ -53,9 +59,12 @@ class SharedBlobs:
         listed = {name.lower(): name for name in resident}
         if mine in listed:
             return listed[mine]
-        blob = self._blobs.get(mine, (0, ""))[1]
+        blob = self._details(mine).weights
         if not blob:
             return None
-        shared = (key for key in listed if self._blobs.get(key, (0, ""))[1] == blob)
+        shared = (key for key in listed if self._details(key).weights == blob)
         found = next(shared, None)
         return None if found is None else listed[found]
+
+    def _details(self, key: str) -> ModelDetails:
+        return self._known[key][1] if key in self._known else UNKNOWN

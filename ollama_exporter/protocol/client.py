@@ -17,7 +17,9 @@ from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.wire import (
     InstalledModel,
+    ModelDetails,
     RunningModel,
+    decode_details,
     decode_ps,
     decode_show,
     decode_tags,
@@ -107,6 +109,10 @@ class OllamaClient:
     async def show(self, name: str) -> str | None:
         """Get the weights blob of a model, or None if it has none, as cloud models do."""
         return decode_show((await self._ask(self._others, "/api/show", json={"model": name}))[1])
+
+    async def details(self, name: str) -> ModelDetails:
+        """Return what `/api/show` tells of a model."""
+        return decode_details((await self._ask(self._others, "/api/show", json={"model": name}))[1])
 
     async def aclose(self) -> None:
         """Close all connections."""

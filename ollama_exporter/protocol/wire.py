@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -60,6 +60,15 @@ class InstalledModel:
     remote: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """An answer of `/api/show`. None and empty: the answer does not tell."""
+
+    weights: str | None = None  # `sha256-HEX`
+    max_context: int | None = None  # tokens; the server lowers a larger num_ctx to it
+    capabilities: frozenset[str] = frozenset()
+
+
 class _Details(msgspec.Struct):
     family: str | None = None
     format: str | None = None
@@ -101,6 +110,8 @@ class _Version(msgspec.Struct):
 
 class _Show(msgspec.Struct):
     modelfile: str = ""
+    model_info: Any = None
+    capabilities: Any = None
 
 
 _PS: Final = msgspec.json.Decoder(_Ps)
@@ -147,6 +158,19 @@ def decode_show(body: bytes) -> str | None:
     Raises TargetError(malformed).
     """
     return weights_of(_decode(_SHOW, body).modelfile)
+
+
+def decode_details(body: bytes) -> ModelDetails:
+    """Decode an answer of `/api/show`. Raises TargetError(malformed)."""
+    shown = _decode(_SHOW, body)
+    info = shown.model_info if isinstance(shown.model_info, dict) else {}
+    context = info.get(f"{info.get('general.architecture')}.context_length")
+    listed = shown.capabilities if isinstance(shown.capabilities, list) else []
+    return ModelDetails(
+        weights_of(shown.modelfile),
+        context if isinstance(context, int) and context > 0 else None,
+        frozenset(each for each in listed if isinstance(each, str)),
+    )
 
 
 def parse_time(text: str | None) -> float:

@@ -16,7 +16,7 @@ from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.measure.measure_model import MeasurePlan, measure
 from ollama_exporter.actions.measure.summary import Kind
-from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.warm.load_models import WarmOptions, WarmOutcome, WarmProgress, warm_up
 from ollama_exporter.config.target import Target
 from ollama_exporter.protocol.control_client import ControlClient

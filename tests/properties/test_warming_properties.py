@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from ollama_exporter.actions.keep_warm.decide import (
     HOUR,
     KeepWarmPlanner,
-    LoadModel,
-    RenewModel,
     ResidentModel,
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.residency.events import Reason
 
 STEP = 15.0
@@ -71,21 +70,20 @@ class Machine:
         there = {
             name: ResidentModel(deadline - self.now) for name, deadline in self.resident.items()
         }
-        action = self.keeper.decide(Situation(self.now, self.now, there)).action
-        match action:
-            case LoadModel(warm=warm):
-                assert warm.model not in self.resident
-                self.loads.append((self.now, warm.model))
-                self.keeper.on_action_start(action, at=self.now)
-                self.load(warm.model, ours=True)
-            case RenewModel(warm=warm):
-                assert warm.model in self.resident
-                self.keeper.on_action_start(action, at=self.now)
-                deadline = self.now + warm.keep_alive
-                assert deadline > self.resident[warm.model]
-                self.resident[warm.model] = deadline
-            case None:
-                pass
+        decision = self.keeper.decide(Situation(self.now, self.now, there))
+        for load in decision.loads[:1]:
+            assert load.warm.model not in self.resident
+            self.loads.append((self.now, load.warm.model))
+            self.keeper.on_load_start(load, at=self.now)
+            self.load(load.warm.model, ours=True)
+        for renewal in decision.renewals:
+            if renewal.warm.model not in self.resident:  # the load drove it out
+                continue
+            deadline = self.now + renewal.warm.keep_alive
+            assert deadline > self.resident[renewal.warm.model]
+            self.resident[renewal.warm.model] = deadline
+            left = renewal.warm.keep_alive
+            self.keeper.on_renewal(renewal, RenewalOutcome.SET, left=left, at=self.now)
 
 
 def section(expected: int, most: int) -> KeepWarm:

@@ -3,11 +3,16 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ollama_exporter.actions.controlled_server import ControlledServer
 from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunner, Rules, change
-from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.renew import Renewal
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import DEFAULTS, ActionMetrics
 from ollama_exporter.protocol.keepalive import render
@@ -17,13 +22,27 @@ from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation, Outcome
 
-PAUSE: Final = 0.05  # seconds from the end of a request until its model is renewed
-# Seconds to the next attempt: the server writes a deadline up to 5 s late.
-RETRY_WAITS: Final = (1.0, 3.0, 6.0)
-CONFIRMED: Final = 30.0  # seconds for which a confirmed keep-alive is not checked again
+PAUSE: Final = 0.05  # seconds from the end of a request until its model is looked at
+# Seconds to the next look at a model that clients use past the proxy, and after an error. The
+# server writes a deadline up to 5 s late.
+RETRY_WAITS: Final = (1.0, 3.0, 6.0, 10.0)  # the last one again and again
+DEADLINE_DELAY: Final = 6.0  # seconds by which the server may write a deadline late
+MAX_ERRORS: Final = 3  # in a row, then the keep-alive is given up
 MAX_RENEWALS: Final = 16  # models that are renewed at the same time
 MAX_MODELS: Final = 1024
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedKeepAlive:
+    """The longest keep-alive, in seconds, that the ended requests of a model were promised.
+
+    It is kept until a listing shows that the runner has it, or that the runner is gone. Nothing is
+    remembered beyond that: the next runner of the model may have another keep-alive.
+    """
+
+    keep_alive: float
+    requests: int  # that were promised it since it was checked last
 
 
 class DefaultsApplier:
@@ -36,7 +55,10 @@ class DefaultsApplier:
         self._metrics, self._context = metrics, server.context
         self._canonical_name = in_flight.residence.canonical_name
         self._renewing: dict[str, asyncio.Task[None]] = {}
-        self._confirmed: dict[str, tuple[float, float]] = {}  # model -> keep_alive, time
+        self._closing = False
+        self._set_by_client: BoundedDict[str, float] = BoundedDict(MAX_MODELS)  # model -> time
+        self._lowered: BoundedDict[str, int] = BoundedDict(MAX_MODELS)  # logged, by model
+        self._promised: BoundedDict[str, PromisedKeepAlive] = BoundedDict(MAX_MODELS)
 
     @property
     def is_active(self) -> bool:
@@ -47,12 +69,24 @@ class DefaultsApplier:
         """Put rules in force: the first ones, or those of a reload."""
         self._rules = rules
 
+    def log_lowered_contexts(self, models: Iterable[str]) -> None:
+        """Log once for which models a rule's num-ctx is above the model's own maximum."""
+        for model in models:
+            limits, most = self._rules.limits(model), self._server.blobs.max_context(model)
+            if limits is None or limits.num_ctx is None or most is None or limits.num_ctx <= most:
+                continue
+            if self._lowered.get(model) != limits.num_ctx:
+                self._lowered[model] = limits.num_ctx
+                values = {"model": model, "num_ctx": limits.num_ctx, "becomes": most}
+                logger.info("num-ctx is above the model's maximum", extra=values)
+
     # -- during requests -------------------------------------------------------------------------
 
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Return the rewritten body of a request; None: it stays as it is."""
         try:
-            changed = change(route, body, self._rules, self._resident_runner)
+            blobs = self._server.blobs
+            changed = change(route, body, self._rules, self._resident_runner, blobs.max_context)
             if changed is not None and changed.asked.model is not None:
                 model = self._name(changed.asked.model)
                 if self._canonical_name(model) is not None:  # clients may send any name
@@ -103,53 +137,88 @@ class DefaultsApplier:
         if model is None or not seen.route.runs or seen.response.remote:
             return
         if seen.outcome is Outcome.ANSWERED:
-            self._server.options.on_request_end(model, asked)
+            self._server.options.on_request_end(model, asked, seen.ended)
+        if asked.keep_alive is not None:
+            self._set_by_client[model] = seen.ended
+        if asked.keep_alive == 0:  # a stop: what was promised before ends with it
+            self._promised.pop(model, None)
+            return
         limits = self._rules.limits(model)
-        if limits is None:
-            return
-        wanted = limits.wanted(asked)
-        if wanted is None or asked.keep_alive == 0:
-            self._confirmed.pop(model, None)  # the request set its own
-            return
-        self._metrics.init_defaults(model)
-        known = self._confirmed.get(model)
-        now = self._context.timeline.now()
-        if known is not None and known[0] == wanted and now < known[1] + CONFIRMED:
-            return
-        if model not in self._renewing and len(self._renewing) < MAX_RENEWALS:
-            task = asyncio.get_running_loop().create_task(self._renew(model, wanted))
-            self._renewing[model] = task
-            task.add_done_callback(lambda _task: self._renewing.pop(model, None))
+        wanted = None if limits is None else limits.wanted(asked)
+        if wanted is not None:
+            self._metrics.init_defaults(model)
+            before = self._promised.get(model)
+            if before is None:
+                self._promised[model] = PromisedKeepAlive(wanted, 1)
+            else:
+                longest = max(before.keep_alive, wanted)
+                self._promised[model] = PromisedKeepAlive(longest, before.requests + 1)
+        self._start_renewals()
 
-    async def _renew(self, model: str, wanted: float) -> None:
-        await asyncio.sleep(PAUSE)
-        try:
-            for wait in (*RETRY_WAITS, 0.0):
-                renewal = await self._server.renew(model, wanted)
-                if renewal.outcome is not RenewalOutcome.BUSY or self._in_flight.request_fields(
-                    model
-                ):
-                    break  # the end of a request in flight renews again
-                await asyncio.sleep(wait)
-        except OllamaExporterError as err:
-            values = {"model": model, "err": str(err)}
-            logger.warning("Keep-alive could not be set", extra=values)
-            return
-        except Exception:  # noqa: BLE001 - nothing else awaits this task
-            self._context.reporter.error_once("Keep-alive could not be set")
-            return
-        if renewal.outcome in (RenewalOutcome.SET, RenewalOutcome.LONGER):
-            self._confirmed.pop(model, None)
-            self._confirmed[model] = (wanted, self._context.timeline.now())
-            if len(self._confirmed) > MAX_MODELS:
-                del self._confirmed[next(iter(self._confirmed))]
-        if renewal.outcome is RenewalOutcome.SET:
-            self._metrics.on_renewal(model, DEFAULTS)
-            values = {"model": model, "keep_alive": render(wanted)}
-            logger.info("Keep-alive set after a request", extra=values)
+    def _start_renewals(self) -> None:
+        """Start a task for each model with a promise, as far as the bound allows."""
+        for model in self._promised:
+            if len(self._renewing) >= MAX_RENEWALS:
+                return
+            if model not in self._renewing and not self._in_flight.request_fields(model):
+                task = asyncio.get_running_loop().create_task(self._keep_promise(model))
+                self._renewing[model] = task
+                task.add_done_callback(partial(self._on_renewed, model))
+
+    def _on_renewed(self, model: str, _task: asyncio.Task[None]) -> None:
+        del self._renewing[model]
+        if not self._closing:
+            self._start_renewals()
+
+    async def _keep_promise(self, model: str) -> None:
+        """Renew until the promise is kept or its runner is gone; log what cannot be kept."""
+        wait, errors, waits = PAUSE, 0, iter(RETRY_WAITS)
+        while True:
+            await asyncio.sleep(wait)
+            promised = self._promised.get(model)
+            # The end of a request in flight starts another task.
+            if promised is None or self._in_flight.request_fields(model):
+                return
+            wait = next(waits, RETRY_WAITS[-1])
+            try:
+                renewal = await self._renew(model, promised.keep_alive)
+            except OllamaExporterError as err:
+                errors += 1
+                if errors < MAX_ERRORS:
+                    continue
+                self._promised.pop(model, None)
+                values = {"model": model, "keep_alive": render(promised.keep_alive)}
+                logger.warning("Keep-alive could not be set", extra={**values, "err": str(err)})
+                return
+            except Exception:  # noqa: BLE001 - nothing else awaits this task
+                self._promised.pop(model, None)
+                self._context.reporter.error_once("Keep-alive could not be set")
+                return
+            if renewal.outcome is RenewalOutcome.BUSY:
+                continue
+            if renewal.outcome is RenewalOutcome.SET:
+                self._metrics.on_renewal(model, DEFAULTS)
+                values = {"model": model, "keep_alive": render(promised.keep_alive)}
+                logger.info("Keep-alive set after a request", extra=values)
+            if self._promised.get(model) == promised:
+                del self._promised[model]
+                return
+            # Other requests ended meanwhile, perhaps on another runner: look again.
+            waits, errors, wait = iter(RETRY_WAITS), 0, RETRY_WAITS[0]
+
+    async def _renew(self, model: str, keep_alive: float) -> Renewal:
+        """Renew by the deadline alone, unless a client has just set a keep-alive of its own.
+
+        The server writes deadlines late: the one of that client's request may still be missing.
+        """
+        set_at = self._set_by_client.get(model)
+        if set_at is not None and self._context.timeline.now() < set_at + DEADLINE_DELAY:
+            return await self._server.renew(model, keep_alive)
+        return await self._server.ensure(model, keep_alive)
 
     async def aclose(self) -> None:
         """Cancel the renewals under way."""
+        self._closing = True
         tasks = list(self._renewing.values())
         for task in tasks:
             task.cancel()

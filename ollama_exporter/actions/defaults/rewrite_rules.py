@@ -10,7 +10,7 @@ because the server would reload the model.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from ollama_exporter.protocol.routes import Route
 KEEP_ALIVE: Final = ("keep_alive",)
 NUM_CTX: Final = ("options", "num_ctx")
 NULL: Final = b"null"
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class RuleLimits:
     num_ctx: int | None = None
     max_keep_alive: float | None = None
     max_num_ctx: int | None = None
+    max_context: int | None = None  # the model's own
+
+    def lowered_to(self, max_context: int | None) -> "RuleLimits":
+        """Return the limits as the server applies them to a model with this maximum context."""
+        return replace(self, num_ctx=_least(self.num_ctx, max_context), max_context=max_context)
 
     def wanted(self, asked: RequestFields) -> float | None:
         """Return the keep_alive that the runner should have after the request; None: unchanged."""
@@ -82,16 +88,21 @@ class Rules:
         return None if found == RuleLimits() else found
 
 
-def _least(value: float | None, bound: float | None) -> float | None:
+def _least(value: N | None, bound: N | None) -> N | None:
     return value if value is None or bound is None else min(value, bound)
 
 
 def change(
-    route: Route, body: bytes, rules: Rules, resident: Callable[[str], ResidentRunner | None]
+    route: Route,
+    body: bytes,
+    rules: Rules,
+    resident: Callable[[str], ResidentRunner | None],
+    max_context: Callable[[str], int | None] = lambda _model: None,
 ) -> Changed | None:
     """Return a native request with the values that the rules set; None: it stays as it is.
 
-    `resident`: returns a model's runner; None: no runner is known.
+    `resident`: returns a model's runner; None: no runner is known. `max_context`: returns the
+    largest num_ctx of a model, to which the server lowers a larger one.
     """
     asked = reading.read(route, body, complete=True)
     if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
@@ -101,7 +112,10 @@ def change(
     if limits is None:
         return None
     found = resident(model)
-    edits = [*_keep_alive(body, asked, limits, found), *_num_ctx(body, asked, limits, found)]
+    edits = [
+        *_keep_alive(body, asked, limits, found),
+        *_num_ctx(body, asked, limits.lowered_to(max_context(model)), found),
+    ]
     new = body
     for edit in edits:
         spliced = json_edit.set_member(new, edit.path, edit.value)
@@ -151,13 +165,21 @@ def _set_keep_alive(seconds: float, change: str) -> _Edit:
 def _num_ctx(
     body: bytes, asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
 ) -> Sequence[_Edit]:
+    """Return the edit of num_ctx, if any.
+
+    A default is set if it does not reload the model. A value above the cap passes only if the model
+    is resident with that very value: any other one would reload it in any case.
+    """
     given = [value for value in json_edit.values_at(body, NUM_CTX) if value != NULL]
     if not given:
         wanted, change = limits.num_ctx, "num_ctx_default"
-    elif asked.num_ctx is not None and asked.num_ctx > (limits.max_num_ctx or math.inf):
-        wanted, change = limits.max_num_ctx, "num_ctx_cap"
+        if wanted is None or (resident is not None and resident.context != wanted):
+            return ()
     else:
-        return ()
-    if wanted is None or (resident is not None and resident.context != wanted):
-        return ()
+        wanted, change = limits.max_num_ctx, "num_ctx_cap"
+        effective = _least(asked.num_ctx, limits.max_context)
+        if wanted is None or effective is None or effective <= wanted:
+            return ()
+        if resident is not None and resident.context == effective:
+            return ()
     return (_Edit(NUM_CTX, b"%d" % wanted, wanted, change, f"num_ctx={wanted}"),)

@@ -9,6 +9,7 @@ Keep-warm respects three limits:
 * Frequency: loads of one model per hour are limited, and each failure or eviction doubles the wait.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency.events import Reason
 
@@ -27,9 +29,11 @@ CALM: Final = 2 * HOUR  # resident for so long, a model's failures are forgotten
 MAX_UNSETTLED: Final = 120.0  # longest wait for the reason of an unload
 RELOAD_TIME: Final = 60.0  # the request that caused a reload brings the model back by itself
 RENEW_BELOW: Final = 0.5  # share of keep_alive left at which a deadline is renewed
-RENEW_INTERVAL: Final = 0.1  # share of keep_alive between two attempts
-MIN_RENEW_INTERVAL: Final = 5.0
+BUSY_PAUSE: Final = 0.1  # share of keep_alive until a model in use is looked at again
+MIN_PAUSE: Final = 5.0  # seconds until the listing shows a renewal: deadlines are written late
+SAME_DEADLINE: Final = 2.0  # seconds by which two listings of one deadline differ
 MAX_CONFLICTS: Final = 1000
+MAX_DOUBLINGS: Final = 16
 
 
 class HoldReason(StrEnum):
@@ -39,10 +43,12 @@ class HoldReason(StrEnum):
     UNKNOWN = "unknown"  # it left early for an unknown reason, which may be a stop
     UNSETTLED = "unsettled"  # the reason of its unload is not known yet
     NO_ROOM = "no_room"  # a model that it does not fit beside is resident
-    BACKING_OFF = "backing_off"  # a load failed, or it was evicted
+    BACKING_OFF = "backing_off"  # a load failed, it crashed, or it was evicted
+    RELOADING = "reloading"  # unloaded for other options or a new version: its request reloads it
     BOUND = "bound"  # it was loaded as often as this hour allows
-    LOADING = "loading"  # another load is under way
+    LOADING = "loading"  # requests wait for a load
     NOT_INSTALLED = "not_installed"
+    REMOTE = "remote"  # it runs on another host, so there is nothing to load here
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,9 @@ class Situation:
     wall: float
     resident: dict[str, ResidentModel]
     loading: bool = False  # requests wait for a load, as far as the proxy sees them
+    own_load: str | None = None  # the model that keep-warm is loading
     installed: frozenset[str] | None = None  # None: not known
+    remote: frozenset[str] = frozenset()  # installed, but running on another host
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,24 @@ class RenewModel:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """At most one action, and the missing models that are held back."""
+    """What to do, most urgent first, and the missing models that are held back."""
 
-    action: LoadModel | RenewModel | None
-    held: dict[str, HoldReason]
+    loads: tuple[LoadModel, ...] = ()  # one at a time
+    renewals: tuple[RenewModel, ...] = ()
+    held: dict[str, HoldReason] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RenewalAttempt:
+    """The last renewal of a resident runner. It is forgotten when the runner leaves.
+
+    `pause_until` holds while the listing shows the same `deadline`: a client's request that moves
+    it may have brought a shorter keep-alive.
+    """
+
+    at: float
+    pause_until: float
+    deadline: float | None = None
 
 
 @dataclass(slots=True)
@@ -92,15 +114,16 @@ class ModelHistory:
     loads: deque[float] = field(default_factory=deque)  # times of the last hour's loads
     failures: int = 0  # failures and evictions in a row
     not_before: float = 0.0  # end of the back-off
+    waiting: HoldReason = HoldReason.BACKING_OFF  # why until then
     held_until: float = 0.0  # end of the grace time
     held: HoldReason = HoldReason.STOPPED
     resident_since: float | None = None
     lost_at: float | None = None  # time of an unload whose reason is not known yet
-    renewed_at: float = float("-inf")
+    renewal: RenewalAttempt | None = None
 
 
 class KeepWarmPlanner:
-    """Decides for all models of the section, one action at a time."""
+    """Decides for all models of the section."""
 
     def __init__(self, section: KeepWarm) -> None:
         self.section = section
@@ -115,7 +138,7 @@ class KeepWarmPlanner:
     ) -> None:
         """Record an unload and its reason. `resident`: stands in for an unknown evictor."""
         history = self._history(model)
-        history.lost_at = history.resident_since = None
+        history.lost_at = history.resident_since = history.renewal = None
         match reason:
             case Reason.STOPPED | Reason.UNKNOWN:
                 history.held_until = at + self.section.grace
@@ -128,26 +151,45 @@ class KeepWarmPlanner:
             case Reason.CRASHED | Reason.OUT_OF_MEMORY:
                 self._back_off(history, at)
             case Reason.OPTIONS_CHANGED | Reason.REPLACED:
-                history.not_before = max(history.not_before, at + RELOAD_TIME)
+                self._wait(history, at + RELOAD_TIME, HoldReason.RELOADING)
             case Reason.EXPIRED | Reason.SERVER_RESTARTED:
                 pass
 
-    def on_action_start(self, action: LoadModel | RenewModel, *, at: float) -> None:
-        """Record that an action began."""
-        history = self._history(action.warm.model)
-        if isinstance(action, LoadModel):
-            history.loads.append(at)
-        else:
-            history.renewed_at = at
+    def on_load_start(self, action: LoadModel, *, at: float) -> None:
+        """Record that a load began."""
+        self._history(action.warm.model).loads.append(at)
 
-    def on_action_failed(self, action: LoadModel | RenewModel, *, at: float) -> None:
-        """Record that an action failed."""
+    def on_load_failed(self, action: LoadModel, *, at: float) -> None:
+        """Record that a load failed."""
         self._back_off(self._history(action.warm.model), at)
 
+    def on_renewal(
+        self, action: RenewModel, outcome: RenewalOutcome, *, left: float | None, at: float
+    ) -> None:
+        """Record a renewal. `left`: seconds until the deadline that it saw last."""
+        wanted = action.warm.keep_alive
+        match outcome:
+            case RenewalOutcome.BUSY | RenewalOutcome.UNKNOWN_CONTEXT:
+                pause = _before_deadline(BUSY_PAUSE * min(wanted, HOUR), left)
+            case _:
+                pause = min(MIN_PAUSE, BUSY_PAUSE * wanted)
+        deadline = None if left is None else at + left
+        self._history(action.warm.model).renewal = RenewalAttempt(at, at + pause, deadline)
+
+    def on_renewal_failed(self, action: RenewModel, *, left: float | None, at: float) -> None:
+        """Record that a renewal failed. The pause doubles, and ends before the deadline does."""
+        history = self._history(action.warm.model)
+        pause = _before_deadline(_back_off_time(history), left)
+        history.failures = min(history.failures + 1, MAX_DOUBLINGS)
+        history.renewal = RenewalAttempt(at, at + pause, None if left is None else at + left)
+
     def _back_off(self, history: ModelHistory, at: float) -> None:
-        wait = min(MAX_BACK_OFF, FIRST_BACK_OFF * 2.0**history.failures)
-        history.failures = min(history.failures + 1, 16)
-        history.not_before = max(history.not_before, at + wait)
+        self._wait(history, at + _back_off_time(history), HoldReason.BACKING_OFF)
+        history.failures = min(history.failures + 1, MAX_DOUBLINGS)
+
+    def _wait(self, history: ModelHistory, until: float, why: HoldReason) -> None:
+        if until > history.not_before:
+            history.not_before, history.waiting = until, why
 
     def _history(self, model: str) -> ModelHistory:
         return self._histories.setdefault(model, ModelHistory())
@@ -159,20 +201,28 @@ class KeepWarmPlanner:
         self._record_residence(situation)
         expected = [w for w in self.section.models if w.is_expected(situation.wall)]
         held: dict[str, HoldReason] = {}
-        action: LoadModel | RenewModel | None = None
-        for warm in expected:
+        loads: list[LoadModel] = []
+        renewals: list[RenewModel] = []
+        for index, warm in enumerate(expected):
             resident = situation.resident.get(warm.model)
+            earlier = [w.model for w in expected[:index]]
             if resident is not None:
-                if action is None and self._needs_renewal(warm, resident, situation.now):
-                    action = RenewModel(warm)
+                makes_way = any(
+                    held.get(model) is HoldReason.NO_ROOM and self._conflict(warm.model, model)
+                    for model in earlier
+                )
+                if not makes_way and self._needs_renewal(warm, resident, situation.now):
+                    renewals.append(RenewModel(warm))
                 continue
-            earlier = [w.model for w in expected[: expected.index(warm)] if w.model not in held]
-            why = self._hold_reason(warm, earlier, situation)
+            if warm.model == situation.own_load:
+                continue
+            first = [model for model in earlier if model not in held]
+            why = self._hold_reason(warm, first, situation)
             if why is not None:
                 held[warm.model] = why
-            elif action is None or isinstance(action, RenewModel):
-                action = LoadModel(warm)  # a missing model goes before a short deadline
-        return Decision(action, held)
+            elif situation.own_load is None:
+                loads.append(LoadModel(warm))
+        return Decision(tuple(loads), tuple(renewals), held)
 
     def _record_residence(self, situation: Situation) -> None:
         now = situation.now
@@ -181,6 +231,7 @@ class KeepWarmPlanner:
             while history.loads and history.loads[0] <= now - HOUR:
                 history.loads.popleft()
             if warm.model not in situation.resident:
+                history.renewal = None
                 if history.resident_since is not None:
                     history.resident_since, history.lost_at = None, now
                 continue
@@ -195,15 +246,14 @@ class KeepWarmPlanner:
 
     def _needs_renewal(self, warm: WarmModel, resident: ResidentModel, now: float) -> bool:
         """Return whether the deadline is too near. A longer one, or no deadline, is left as is."""
-        history, wanted = self._history(warm.model), warm.keep_alive
-        if resident.left == float("inf"):
+        wanted, left = warm.keep_alive, resident.left
+        if math.isinf(left) or (not math.isinf(wanted) and left >= RENEW_BELOW * wanted):
             return False
-        if now < history.not_before:  # an attempt failed
-            return False
-        interval = max(MIN_RENEW_INTERVAL, RENEW_INTERVAL * min(wanted, HOUR))
-        if now < history.renewed_at + interval:
-            return False
-        return wanted == float("inf") or resident.left < RENEW_BELOW * wanted
+        last = self._history(warm.model).renewal
+        if last is None or now >= last.pause_until:
+            return True
+        moved = last.deadline is None or abs(now + left - last.deadline) > SAME_DEADLINE
+        return moved and now >= last.at + min(MIN_PAUSE, max(left, 0.0) / 2)
 
     def _hold_reason(
         self, warm: WarmModel, earlier: Sequence[str], situation: Situation
@@ -217,10 +267,11 @@ class KeepWarmPlanner:
                 situation.installed is not None and warm.model not in situation.installed,
                 HoldReason.NOT_INSTALLED,
             ),
+            (warm.model in situation.remote, HoldReason.REMOTE),
             (now < history.held_until, history.held),
             (lost is not None and now < lost + MAX_UNSETTLED, HoldReason.UNSETTLED),
             (any(self._conflict(warm.model, other) for other in others), HoldReason.NO_ROOM),
-            (now < history.not_before, HoldReason.BACKING_OFF),
+            (now < history.not_before, history.waiting),
             (len(history.loads) >= self.section.most_per_hour, HoldReason.BOUND),
             (situation.loading, HoldReason.LOADING),
         )
@@ -228,3 +279,14 @@ class KeepWarmPlanner:
 
     def _conflict(self, model: str, other: str) -> bool:
         return frozenset({model, other}) in self._conflicts
+
+
+def _back_off_time(history: ModelHistory) -> float:
+    return min(MAX_BACK_OFF, FIRST_BACK_OFF * 2.0**history.failures)
+
+
+def _before_deadline(pause: float, left: float | None) -> float:
+    """Return a pause that leaves time for another attempt before the deadline."""
+    if left is not None and left > 0:
+        pause = min(pause, left / 2)
+    return max(pause, MIN_PAUSE)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs keep-warm: carries out what `decide.py` decides, one action at a time."""
+"""Runs keep-warm: carries out what `decide.py` decides.
+
+One load at a time, in a task of its own: deadlines of other models are renewed meanwhile.
+"""
 
 import asyncio
 import itertools
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from ollama_exporter.actions.controlled_server import ControlledServer
@@ -18,10 +21,11 @@ from ollama_exporter.actions.keep_warm.decide import (
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
 from ollama_exporter.protocol.keepalive import render
+from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 
@@ -39,15 +43,25 @@ class KeepWarmRunner:
         self._ids = itertools.count(1)
         self._held: dict[str, HoldReason] = {}
         self._logged: set[str] = set()  # actions that a dry run has logged
+        self._installed: tuple[InstalledModel, ...] | None = None
+        self._load_task: asyncio.Task[None] | None = None
+        self._loading: str | None = None
         self.apply_settings(section)
 
     def apply_settings(self, section: KeepWarm) -> None:
         """Put a section in force: the first one, or that of a reload."""
         self._planner.section = section
         self._logged = set()
+        names = {warm.model for warm in section.models}
+        self._show_held({model: why for model, why in self._held.items() if model in names})
         for warm in section.models:
             self._context.reporter.expect(warm.model)
             self._metrics.init_keep_warm(warm.model)
+        self._wake.set()
+
+    def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
+        """Note which models are installed, and which of them run on another host."""
+        self._installed = models
         self._wake.set()
 
     def on_change(self, events: tuple[Event, ...], view: View) -> None:
@@ -55,9 +69,12 @@ class KeepWarmRunner:
         resident = [state.name for state in view.models if state.resident]
         for event in events:
             match event:
-                case Found(model=model) | Loaded(model=model):
+                case Found(model=model):
                     self._server.options.on_listed(model.name, model.context)
+                case Loaded(model=model):
+                    self._server.options.on_loaded(model.name, model.context, event.not_before)
                 case Unloaded():
+                    self._server.options.on_unloaded(event.model.name, event.not_after)
                     self._planner.on_unloaded(
                         event.model.name,
                         event.reason,
@@ -71,21 +88,24 @@ class KeepWarmRunner:
 
     async def run(self) -> None:
         """Keep models warm until cancelled. An internal error costs one turn."""
-        while True:
-            try:
-                async with asyncio.timeout(INTERVAL):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            try:
-                await self.turn()
-            except Exception:
-                self._context.reporter.error()
-                logger.exception("Unexpected error in keep-warm")
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL):
+                        await self._wake.wait()
+                self._wake.clear()
+                try:
+                    await self.turn()
+                except Exception:
+                    self._context.reporter.error()
+                    logger.exception("Unexpected error in keep-warm")
+        finally:
+            if self._load_task is not None:
+                self._load_task.cancel()
+                await asyncio.gather(self._load_task, return_exceptions=True)
 
     async def turn(self) -> None:
-        """Decide once, and act."""
+        """Decide once, begin a load, and renew the most urgent deadline."""
         if not self._planner.section.models:
             self._show_held({})
             return
@@ -94,17 +114,31 @@ class KeepWarmRunner:
             return
         decision = self._planner.decide(situation)
         self._show_held(decision.held)
-        match decision.action:
-            case None:
-                return
-            case action if self._planner.section.dry_run:
+        if self._planner.section.dry_run:
+            actions: tuple[LoadModel | RenewModel, ...] = (*decision.loads, *decision.renewals)
+            for action in actions:
                 self._log_dry_run(action)
-                return
-            case LoadModel() as load:
-                await self._load(load)
-            case RenewModel() as renewal:
-                await self._renew(renewal)
-        await self._context.poll()  # the next decision sees this action's result
+            return
+        if decision.loads and self._load_task is None:
+            load = decision.loads[0]
+            self._loading = load.warm.model
+            self._load_task = asyncio.create_task(self._load_in_background(load))
+        if decision.renewals:
+            renewal = decision.renewals[0]
+            await self._renew(renewal, situation.resident[renewal.warm.model].left)
+            await self._context.poll()  # the next decision sees the result
+            self._wake.set()
+
+    async def _load_in_background(self, load: LoadModel) -> None:
+        try:
+            await self._load(load)
+            await self._context.poll()  # the next decision sees the result
+        except Exception:
+            self._context.reporter.error()
+            logger.exception("Unexpected error in keep-warm")
+        finally:
+            self._load_task = self._loading = None
+            self._wake.set()
 
     def _situation(self) -> Situation | None:
         published, now = self._context.published(), self._context.timeline.now()
@@ -122,16 +156,19 @@ class KeepWarmRunner:
             other = self._server.blobs.listed_name(name, resident)
             if other is not None:
                 resident.setdefault(name, resident[other])
-        installed = None
-        if published.server.installed is not None:
-            names = (name for name, _ in published.server.installed)
-            installed = frozenset(ours.get(name.lower(), name) for name in names)
+        installed, remote = None, frozenset[str]()
+        if self._installed is not None:
+            names = {ours.get(each.name.lower(), each.name): each for each in self._installed}
+            installed = frozenset(names)
+            remote = frozenset(name for name, each in names.items() if each.remote)
         return Situation(
             now,
             self._context.timeline.wall(now),
             resident,
             loading=self._context.is_loading(),
+            own_load=self._loading,
             installed=installed,
+            remote=remote,
         )
 
     def _show_held(self, held: dict[str, HoldReason]) -> None:
@@ -160,7 +197,7 @@ class KeepWarmRunner:
             if await self._server.listed_name(warm.model) is not None:
                 return  # a client loaded it since the last poll
             began = timeline.now()
-            self._planner.on_action_start(action, at=began)
+            self._planner.on_load_start(action, at=began)
             with self._as_request(warm, options.get("num_ctx")):
                 await self._server.client.preload(
                     warm.model,
@@ -168,9 +205,12 @@ class KeepWarmRunner:
                     keep_alive=warm.keep_alive,
                     options=options,
                 )
+            self._server.options.on_own_load(warm.model, options, timeline.now())
             self._context.reporter.own_use(warm.model, timeline.now())
         except OllamaExporterError as err:
-            self._fail(action, err)
+            self._planner.on_load_failed(action, at=timeline.now())
+            self._metrics.on_failure(warm.model)
+            logger.warning("Warm-up failed", extra={"model": warm.model, "err": str(err)})
             return
         self._metrics.on_load(warm.model)
         values = {"model": warm.model, "seconds": round(timeline.now() - began, 3)}
@@ -188,20 +228,19 @@ class KeepWarmRunner:
         finally:
             fact(RequestEnded(timeline.now(), request_id))
 
-    async def _renew(self, action: RenewModel) -> None:
-        warm = action.warm
-        self._planner.on_action_start(action, at=self._context.timeline.now())
+    async def _renew(self, action: RenewModel, left: float) -> None:
+        warm, now = action.warm, self._context.timeline.now
+        values = {"model": warm.model, "keep_alive": render(warm.keep_alive)}
         try:
             renewal = await self._server.renew(warm.model, warm.keep_alive)
         except OllamaExporterError as err:
-            self._fail(action, err)
+            self._planner.on_renewal_failed(action, left=left, at=now())
+            self._metrics.on_failure(warm.model)
+            logger.warning("Renewal failed", extra={**values, "err": str(err)})
             return
+        self._planner.on_renewal(action, renewal.outcome, left=renewal.left, at=now())
         if renewal.outcome is RenewalOutcome.SET:
             self._metrics.on_renewal(warm.model, KEEP_WARM)
-        values = {"model": warm.model, "outcome": renewal.outcome.value}
-        logger.info("Keep-alive renewed", extra={**values, "keep_alive": render(warm.keep_alive)})
-
-    def _fail(self, action: LoadModel | RenewModel, err: OllamaExporterError) -> None:
-        self._planner.on_action_failed(action, at=self._context.timeline.now())
-        self._metrics.on_failure(action.warm.model)
-        logger.warning("Warm-up failed", extra={"model": action.warm.model, "err": str(err)})
+            logger.info("Keep-alive renewed", extra=values)
+        else:
+            logger.debug("Keep-alive not set", extra={**values, "why": renewal.outcome.value})

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.measure.summary import Kind, Sample
-from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import OllamaExporterError, RequestError
 from ollama_exporter.protocol.control_client import ControlClient

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ollama_exporter.actions import renew
-from ollama_exporter.actions.renew import RenewalOutcome
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.actions.warm.eviction_order import Occupant, victims
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ollama_exporter.actions.renew import Renewal, RenewalOutcome, renew, touch
+from ollama_exporter.actions.renew import Renewal, renew, touch
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import RunningModel
 

@@ -3,6 +3,7 @@ import asyncio
 
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.protocol.wire import ModelDetails
 
 
 class Library:
@@ -11,12 +12,12 @@ class Library:
     def __init__(self, **weights: str) -> None:
         self.weights, self.asked = weights, 0
 
-    async def show(self, name: str) -> str | None:
+    async def details(self, name: str) -> ModelDetails:
         self.asked += 1
         short = name.partition(":")[0].lower()
         if short not in self.weights:
             raise TargetError(FailureReason.STATUS, "HTTP status 404")
-        return self.weights[short] or None
+        return ModelDetails(self.weights[short] or None, 4096)
 
 
 def test_names_of_the_same_weights_are_one_runner() -> None:

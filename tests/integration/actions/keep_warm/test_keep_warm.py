@@ -2,7 +2,6 @@
 """Keep-warm on a running exporter and a simulated server."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -11,16 +10,14 @@ import httpx
 import pytest
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
-from ollama_exporter.simulator.state import Generation, Host, Load, TrueReason, Unload
-from tests.support.exporting import Running, exporting, until
+from ollama_exporter.simulator.state import Generation, Host, Load, Unload
+from tests.support.exporting import Running, exporting
 from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(200.0)  # loads of 75 to 375 ms
 ROOMY = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
-SMALL = replace(ROOMY, memory=7 * GIB)  # one of the two at a time
 MISTRAL = "model=mistral:latest"
 PATIENT: dict[str, Any] = {"ollama_timeout": 5.0}
 
@@ -99,114 +96,6 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
             keep_warm = section(WarmModel("mistral:latest", 3600.0))
             async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
                 await check(sim, exporter, client)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("longer", [math.inf, 7200.0])
-def test_a_longer_keep_alive_is_left_as_it_is(longer: float) -> None:
-    """No listing shows it: the deadline is 15 minutes ahead, the keep-alive is two hours."""
-
-    async def main() -> None:
-        async with (
-            Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim,
-            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
-        ):
-            wanted = -1 if math.isinf(longer) else longer
-            body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": wanted}
-            await client.post("/api/generate", json=body)
-            runner = sim.site.engine.runners[0]
-            if not math.isinf(longer):
-                runner.expires_at = runner.timer = sim.site.clock() + 900
-            keep_warm = section(WarmModel("mistral:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
-                await exporter.until(lambda s: s["ollama_up", ""] == 1)
-                if not math.isinf(longer):
-                    await until(lambda: exporter.log.count("Keep-alive renewed"))
-                samples = await exporter.samples()
-                renewals = ("ollama_keep_alive_renewals_total", f"by=keep_warm,{MISTRAL}")
-                assert samples[renewals] == 0
-            assert runner.session == pytest.approx(min(longer, runner.session))
-            assert runner.session >= 7200
-            (listed,) = sim.site.engine.listed()
-            assert listed.expires_at - sim.site.clock() > 7100
-
-    asyncio.run(main())
-
-
-def test_a_stop_is_not_undone() -> None:
-    async def check(sim: Simulator, exporter: Running, client: httpx.AsyncClient) -> None:
-        await exporter.until(lambda s: s.get(("ollama_model_loaded", MISTRAL)) == 1)
-        await client.post("/api/generate", json={"model": "mistral", "keep_alive": 0})
-        held = "ollama_warmup_held"
-        await exporter.until(
-            lambda s: any(
-                (held, f"{MISTRAL},why={why}") in s for why in ("stopped", "unknown", "unsettled")
-            )
-        )
-        await asyncio.sleep(0.5)  # polls every 50 ms had every occasion
-        assert len(loads(sim)) == 1
-        assert [x.reason for x in unloads(sim)] == [TrueReason.STOPPED]
-
-    kept(check, section(WarmModel("mistral:latest", 600.0)))
-
-
-def test_two_that_do_not_fit_do_not_thrash() -> None:
-    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
-        await until(lambda: loads(sim, "qwen2.5:7b"))
-        await until(lambda: unloads(sim))
-        await asyncio.sleep(1.5)  # thirty polls
-        assert len(loads(sim)) == 2
-        assert [(x.name, x.reason) for x in unloads(sim)] == [
-            ("mistral:latest", TrueReason.EVICTED)
-        ]
-        samples = await exporter.samples()
-        assert samples["ollama_model_expected", MISTRAL] == 1
-        assert any(name == "ollama_warmup_held" and MISTRAL in labels for name, labels in samples)
-
-    both = (WarmModel("mistral:latest", 600.0), WarmModel("qwen2.5:7b", 600.0))
-    kept(check, section(*both), SMALL)
-
-
-def test_a_dry_run_says_it_once_and_does_nothing() -> None:
-    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
-        await until(lambda: exporter.log.count("Dry run: model would be loaded"))
-        await asyncio.sleep(0.3)
-        assert exporter.log.count("Dry run: model would be loaded") == 1
-        assert loads(sim) == []
-
-    kept(check, section(WarmModel("mistral:latest", 600.0), dry_run=True))
-
-
-def test_outside_its_hours_nothing_is_expected() -> None:
-    async def check(sim: Simulator, exporter: Running, _client: httpx.AsyncClient) -> None:
-        samples = await exporter.until(lambda s: s["ollama_up", ""] == 1)
-        await asyncio.sleep(0.3)
-        assert ("ollama_model_expected", MISTRAL) not in samples
-        assert samples["ollama_warmups_total", MISTRAL] == 0
-        assert loads(sim) == []
-
-    never = schedule("s", "Mon 00:00-00:01 UTC")
-    kept(check, section(WarmModel("mistral:latest", 600.0, schedule=never)))
-
-
-def test_a_load_that_fails_is_counted_and_not_repeated_at_once() -> None:
-    async def check(sim: Simulator, exporter: Running) -> None:
-        await exporter.until(lambda s: s.get(("ollama_warmup_failures_total", MISTRAL)) == 1)
-        held = ("ollama_warmup_held", f"{MISTRAL},why=backing_off")
-        await exporter.until(lambda s: held in s)
-        await asyncio.sleep(0.3)
-        samples = await exporter.samples()
-        assert samples["ollama_warmup_failures_total", MISTRAL] == 1
-        assert exporter.log.count("Warm-up failed") == 1
-        assert loads(sim) == []
-
-    async def main() -> None:
-        async with Simulator(Config(host=ROOMY, catalogue=CATALOGUE)) as sim:
-            sim.site.engine.fail_next_load(TrueReason.CRASHED)
-            keep_warm = section(WarmModel("mistral:latest", 600.0))
-            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
-                await check(sim, exporter)
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 """Keep-warm decides: when to load, when to renew, and above all when not."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from ollama_exporter.actions.keep_warm.decide import (
     HOUR,
     MAX_BACK_OFF,
     MAX_UNSETTLED,
+    MIN_PAUSE,
     RELOAD_TIME,
     Decision,
     HoldReason,
@@ -22,6 +24,7 @@ from ollama_exporter.actions.keep_warm.decide import (
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
+from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.residency.events import Reason
 
 A, B = WarmModel("a:latest", keep_alive=600.0), WarmModel("b:latest", keep_alive=600.0)
@@ -43,7 +46,7 @@ def at(
 
 
 def loads(decision: Decision) -> bool:
-    return isinstance(decision.action, LoadModel)
+    return bool(decision.loads)
 
 
 def lose(it: KeepWarmPlanner, reason: Reason, now: float, by: str | None = None) -> None:
@@ -54,34 +57,65 @@ def lose(it: KeepWarmPlanner, reason: Reason, now: float, by: str | None = None)
 
 def test_what_is_missing_is_loaded_and_what_is_there_is_left_alone() -> None:
     it = keeper()
-    assert it.decide(at(0)).action == LoadModel(A)
-    assert it.decide(at(1, "a:latest")) == Decision(None, {})
+    assert it.decide(at(0)).loads == (LoadModel(A),)
+    assert it.decide(at(1, "a:latest")) == Decision()
+
+
+def renewed(it: KeepWarmPlanner, now: float, outcome: RenewalOutcome, left: float) -> None:
+    it.on_renewal(RenewModel(A), outcome, left=left, at=now)
 
 
 def test_a_deadline_is_renewed_in_its_second_half_and_not_at_once_again() -> None:
     it = keeper()
-    assert it.decide(at(0, "a:latest", left=301)).action is None
-    action = it.decide(at(1, "a:latest", left=299)).action
-    assert action == RenewModel(A)
-    it.on_action_start(RenewModel(A), at=1)
-    assert it.decide(at(2, "a:latest", left=299)).action is None
-    assert it.decide(at(70, "a:latest", left=230)).action == RenewModel(A)
+    assert it.decide(at(0, "a:latest", left=301)).renewals == ()
+    assert it.decide(at(1, "a:latest", left=299)).renewals == (RenewModel(A),)
+    renewed(it, 1, RenewalOutcome.SET, 600)
+    late = at(1 + MIN_PAUSE - 1, "a:latest", left=600 - MIN_PAUSE)  # the listing has caught up
+    assert it.decide(late).renewals == ()
+
+
+def test_a_client_that_shortens_a_keep_alive_again_is_answered_again() -> None:
+    """P2: the deadline that is listed decides, not the time since the last renewal."""
+    it = keeper()
+    renewed(it, 0, RenewalOutcome.SET, 600)
+    for now in (10, 20, 30):
+        assert it.decide(at(now, "a:latest", left=20)).renewals == (RenewModel(A),)
+        renewed(it, now, RenewalOutcome.SET, 600)
+
+
+def test_a_model_in_use_is_looked_at_again_before_its_deadline() -> None:
+    it = keeper()
+    renewed(it, 0, RenewalOutcome.BUSY, 40)
+    assert it.decide(at(19, "a:latest", left=21)).renewals == ()
+    assert it.decide(at(20, "a:latest", left=20)).renewals == (RenewModel(A),)
+    renewed(it, 20, RenewalOutcome.BUSY, -5)
+    assert it.decide(at(24, "a:latest", left=-9)).renewals == ()
+    # its request has ended: the deadline is another one
+    assert it.decide(at(26, "a:latest", left=8)).renewals == (RenewModel(A),)
+
+
+def test_what_is_known_of_a_renewal_ends_with_the_runner() -> None:
+    it = keeper()
+    renewed(it, 0, RenewalOutcome.BUSY, 290)
+    assert it.decide(at(1, "a:latest", left=289)).renewals == ()
+    lose(it, Reason.EXPIRED, 2)
+    assert it.decide(at(3, "a:latest", left=287)).renewals == (RenewModel(A),)
 
 
 def test_for_ever_is_never_renewed_and_is_wanted_until_it_is_there() -> None:
     pinned = WarmModel("a:latest", keep_alive=math.inf)
     it = keeper(pinned)
-    assert it.decide(at(0, "a:latest", left=10_000)).action == RenewModel(pinned)
-    assert it.decide(at(1, "a:latest", left=math.inf)).action is None
-    assert keeper().decide(at(0, "a:latest", left=math.inf)).action is None
+    assert it.decide(at(0, "a:latest", left=10_000)).renewals == (RenewModel(pinned),)
+    assert it.decide(at(1, "a:latest", left=math.inf)).renewals == ()
+    assert keeper().decide(at(0, "a:latest", left=math.inf)).renewals == ()
 
 
 def test_outside_its_hours_a_model_is_not_touched() -> None:
     warm = WarmModel("a:latest", schedule=schedule("s", "Thu 00:00-01:00 UTC"))
     it = keeper(warm)
-    assert it.decide(at(0)).action == LoadModel(warm)
-    assert it.decide(at(3600)) == Decision(None, {})
-    assert it.decide(at(3600, "a:latest", left=1)) == Decision(None, {})
+    assert it.decide(at(0)).loads == (LoadModel(warm),)
+    assert it.decide(at(3600)) == Decision()
+    assert it.decide(at(3600, "a:latest", left=1)) == Decision()
 
 
 @pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.UNKNOWN])
@@ -141,7 +175,7 @@ def test_two_that_do_not_fit_the_first_in_the_file_has_its_turn() -> None:
     assert it.decide(at(1, "b:latest")).held == {"a:latest": HoldReason.NO_ROOM}
     it.on_unloaded("b:latest", Reason.EXPIRED, at=FIRST_BACK_OFF, by=None, resident=())
     later = it.decide(at(FIRST_BACK_OFF))
-    assert later.action == LoadModel(A)
+    assert later.loads == (LoadModel(A),)
     assert later.held == {"b:latest": HoldReason.NO_ROOM}
 
 
@@ -150,7 +184,7 @@ def test_if_the_first_may_not_be_loaded_the_other_one_may() -> None:
     lose(it, Reason.EVICTED, 0, by="b:latest")
     it.on_unloaded("a:latest", Reason.STOPPED, at=10, by=None, resident=())
     decision = it.decide(at(100))
-    assert decision.action == LoadModel(B)
+    assert decision.loads == (LoadModel(B),)
     assert decision.held == {"a:latest": HoldReason.STOPPED}
 
 
@@ -170,7 +204,7 @@ def test_each_failure_doubles_the_wait(reason: Reason) -> None:
 def test_a_failed_load_backs_off_and_calm_forgets_it() -> None:
     it = keeper()
     for now in (0.0, 100.0):
-        it.on_action_failed(LoadModel(A), at=now)
+        it.on_load_failed(LoadModel(A), at=now)
     assert not loads(it.decide(at(100 + 2 * FIRST_BACK_OFF - 1)))
     for hour in range(1, 5):
         it.decide(at(hour * HOUR, "a:latest"))
@@ -196,7 +230,7 @@ def test_loads_have_a_bound_per_hour() -> None:
     it = keeper(most=2)
     for now in (0.0, 10.0):
         assert loads(it.decide(at(now)))
-        it.on_action_start(LoadModel(A), at=now)
+        it.on_load_start(LoadModel(A), at=now)
     assert it.decide(at(20)).held == {"a:latest": HoldReason.BOUND}
     assert loads(it.decide(at(HOUR)))
 
@@ -208,13 +242,40 @@ def test_nothing_is_loaded_against_another_load_or_that_is_not_installed() -> No
     assert loads(it.decide(at(0, installed=frozenset({"a:latest"}))))
 
 
-def test_what_is_missing_goes_before_what_will_be() -> None:
+def test_all_that_is_to_be_done_is_named() -> None:
     it = keeper(A, B)
-    assert it.decide(at(0, "a:latest", left=1)).action == LoadModel(B)
+    decision = it.decide(at(0, "a:latest", left=1))
+    assert (decision.loads, decision.renewals) == ((LoadModel(B),), (RenewModel(A),))
+    assert keeper(A, B).decide(at(0)).loads == (LoadModel(A), LoadModel(B))
 
 
-def test_a_renewal_that_failed_is_not_repeated_at_once() -> None:
+def test_during_a_load_of_its_own_others_are_renewed_and_nothing_is_held() -> None:
+    it = keeper(A, B)
+    now = replace(at(0, "b:latest", left=1), own_load="a:latest")
+    assert it.decide(now) == Decision((), (RenewModel(B),), {})
+    assert keeper(A, B).decide(replace(at(0), own_load="a:latest")) == Decision()
+
+
+def test_a_renewal_that_failed_is_repeated_later_but_before_the_deadline() -> None:
     it = keeper()
-    it.on_action_failed(RenewModel(A), at=0)
-    assert it.decide(at(FIRST_BACK_OFF - 1, "a:latest", left=1)).action is None
-    assert it.decide(at(FIRST_BACK_OFF, "a:latest", left=1)).action == RenewModel(A)
+    it.on_renewal_failed(RenewModel(A), left=290, at=0)
+    assert it.decide(at(FIRST_BACK_OFF - 1, "a:latest", left=231)).renewals == ()
+    assert it.decide(at(FIRST_BACK_OFF, "a:latest", left=230)).renewals == (RenewModel(A),)
+    it.on_renewal_failed(RenewModel(A), left=60, at=230)
+    assert it.decide(at(259, "a:latest", left=31)).renewals == ()
+    assert it.decide(at(260, "a:latest", left=30)).renewals == (RenewModel(A),)
+
+
+def test_a_later_model_makes_way_for_an_earlier_one_that_it_drove_out() -> None:
+    it = keeper(A, B)
+    lose(it, Reason.EVICTED, 0, by="b:latest")
+    decision = it.decide(at(1, "b:latest", left=100))
+    assert decision == Decision(held={"a:latest": HoldReason.NO_ROOM})
+
+
+def test_a_reload_has_a_reason_of_its_own_and_a_cloud_model_is_never_loaded() -> None:
+    it = keeper()
+    lose(it, Reason.OPTIONS_CHANGED, 0)
+    assert it.decide(at(1)).held == {"a:latest": HoldReason.RELOADING}
+    cloud = replace(at(100, installed=frozenset({"a:latest"})), remote=frozenset({"a:latest"}))
+    assert it.decide(cloud).held == {"a:latest": HoldReason.REMOTE}
