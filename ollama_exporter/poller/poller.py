@@ -187,7 +187,10 @@ class Poller:
         self._failures = 0 if error is None else self._failures + 1
         self._publish(before.after(fact, at=self._timeline.wall(fact.ended)))
         self._log_poll(fact, error, changed=first or before.up != (error is None))
-        if answer is not None and (answer.new_connection or not before.up):
+        reconnected = answer is not None and answer.new_connection
+        if reconnected and self._published.view.reconnects:
+            reconnected = False  # a proxy closes connections by habit: that is no other server
+        if reconnected or (answer is not None and not before.up):
             self._inventory_wanted.set()
         self._deliver(events)
         self._sinks.deliver(self._sinks.on_poll, fact, answer)
@@ -224,7 +227,12 @@ class Poller:
         if self._publishing is not None:
             self._publishing.cancel()
             self._publishing = None
+        before = self._published.view
         self._published = Published(server or self._published.server, self._tracker.view())
+        if self._published.view.shared and not before.shared:
+            logger.warning("Several servers answer at this address; unloads are not counted")
+        elif before.shared and not self._published.view.shared:
+            logger.info("One server answers at this address again")
 
     def _publish_requests(self) -> None:
         asked = self._published.view.asked

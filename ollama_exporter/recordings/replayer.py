@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.recordings.format import Poll, Recording, moment_of
+from ollama_exporter.residency.connection import LOST
 from ollama_exporter.residency.events import Event
 from ollama_exporter.residency.facts import LogSaid, PollFailed
 from ollama_exporter.residency.poll_schedule import Cadence, next_poll
-from ollama_exporter.residency.tracker import LOST, Tracker, window_for
+from ollama_exporter.residency.tracker import Tracker, window_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,4 +186,6 @@ class View:
     complete: bool = False  # the requests seen cover (nearly) all loads
     urgent: float | None = None  # when a birth, an exit or a load under way wants a poll
     server_started: float | None = None  # birth of the server's process; None: not seen
+    shared: bool = False  # several servers seem to answer at this address
+    reconnects: bool = False  # connections end on this path by habit
     contradictions: int = 0  # lines of the log that polls have contradicted, since the start

@@ -71,6 +71,14 @@ class Incarnation:
         grown = abs(model.size - self.model.size) > SIZE_TOLERANCE * max(1, self.model.size)
         return model.context != self.model.context or grown
 
+    def is_back(self, model: RunningModel) -> bool:
+        """Return whether the model that was missing is listed with the very deadline it had.
+
+        Then it was never unloaded: another server answered, or a listing was cut short.
+        """
+        expires = self.model.expires_at
+        return 0 < expires < math.inf and model.expires_at == expires
+
     def kept_deadline(self, model: RunningModel) -> bool:
         """Return whether it is listed with the same E, to the nanosecond: it is the same runner.
 

@@ -8,7 +8,8 @@ theirs. All unloads of one poll share one `Gap`, so that a long listing costs no
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Self
 
 from ollama_exporter.protocol.wire import RunningModel
@@ -19,6 +20,9 @@ from ollama_exporter.residency.incarnation import Incarnation, Key
 
 SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
+ENOUGH: Final = 8  # of the models that appeared next, to find one of them again
+SWIFT: Final = 2  # unloads with a newcomer in the same instant that show a swift server,
+SWIFT_OF: Final = 10  # of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,26 @@ class Gap:
     lost: frozenset[Key] = frozenset()
     present: tuple[RunningModel, ...] = ()  # in memory just before, as far as polls can tell
     newcomers: frozenset[str] = frozenset()  # names that were not listed before
+    restart: bool = False  # the connection was lost, and with it every deadline
+    others_early: bool = False  # and of at least one model it had not come
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrivals:
+    """The first models to appear after a gap, or with it."""
+
+    models: Mapping[Key, RunningModel]
+    after: float  # end of the last poll before them
+    fresh: frozenset[Key]  # those that were not listed before and after the gap
+    strangers: frozenset[Key]  # those of them that were not lost in the gap
+    names: Mapping[str, int]  # how many of them bear it
+
+    @classmethod
+    def of(cls, models: Mapping[Key, RunningModel], gap: Gap, after: float) -> Self:
+        """Compare the models that appeared with those of the gap."""
+        fresh = frozenset(models) - gap.stayed
+        names = Counter(key[0] for key in models)
+        return cls(models, after, fresh, fresh - gap.lost, names)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +71,7 @@ class PollUnload:
     life: Incarnation
     low: float  # start of the last poll that listed it
     gap: Gap
-    arrivals: Mapping[Key, RunningModel] = field(default_factory=dict)  # the first to appear next
-    arrived: float | None = None  # end of the last poll before them
+    arrivals: Arrivals | None = None
     needless: bool = False  # they are known to fit beside all that was loaded before
     demand: Demand | None = None
     served: tuple[SeenRequest, ...] = ()  # requests whose loads began and ended within the bounds
@@ -68,6 +91,31 @@ class PollUnload:
     def name(self) -> str:
         """Name of the model."""
         return self.life.model.name
+
+    @property
+    def back(self) -> RunningModel | None:
+        """Return the same model if it is among those that appeared next."""
+        return None if self.arrivals is None else self.arrivals.models.get(self.key)
+
+    @property
+    def others_appeared(self) -> bool:
+        """Return whether another model appeared next."""
+        return self.arrivals is not None and len(self.arrivals.models) > (self.back is not None)
+
+    def agrees_with(self, listed: Mapping[Key, RunningModel]) -> bool:
+        """Return whether a later listing has one of the models that appeared next, if any did."""
+        models = {} if self.arrivals is None else self.arrivals.models
+        if not models:
+            return True
+        appeared = islice(models.items(), ENOUGH)
+        later = ((listed.get(key), model) for key, model in appeared)
+        return any(now is not None and now.context == model.context for now, model in later)
+
+    @property
+    def expired_between(self) -> bool:
+        """Return whether its deadline lies within the bounds."""
+        error = timings.CLOCK_ERROR
+        return self.low - error <= self.life.deadline() <= self.high + error
 
     @property
     def others_lost(self) -> int:
@@ -135,7 +183,7 @@ class Room:
 class _Match:
     """What appeared after a gap, and the sizes that tell whether its room was needed."""
 
-    models: Mapping[Key, RunningModel]
+    arrivals: Arrivals
     new: Sizes
     held: Sizes  # beside what was lost
     one_each: bool  # one of those lost together may have been enough for all of it
@@ -147,6 +195,7 @@ class PollUnloads:
     def __init__(self) -> None:
         self.room = Room()
         self.swift = False  # a newcomer is listed in the instant in which room is made for it
+        self._at_once: deque[bool] = deque(maxlen=SWIFT_OF)
         self._pending: dict[int, PollUnload] = {}  # by identity, in order of time
         self._settled: deque[PollUnload] = deque()
         self._needless: Counter[tuple[float, float]] = Counter()  # their bounds
@@ -160,6 +209,11 @@ class PollUnloads:
     def add(self, unload: PollUnload) -> None:
         """Add an unload."""
         self._pending[id(unload)] = unload
+
+    def cancel(self, unload: PollUnload) -> None:
+        """Remove an unload that turned out to be none."""
+        del self._pending[id(unload)]
+        self._forget(unload)
 
     def settle(self, unload: PollUnload, *, expired: bool) -> None:
         """Remove an unload from the pending ones."""
@@ -193,10 +247,13 @@ class PollUnloads:
         """
         newcomers = [model for key, model in arrived.items() if key not in before]
         room = self.room.fits(before.values(), newcomers)
-        older = any(unload.high < poll.ended for unload in self._pending.values())
+        older = any(
+            unload.high < poll.ended and unload.arrivals is None
+            for unload in self._pending.values()
+        )
         matches: dict[tuple[int, bool], _Match | None] = {}
         for unload in self._pending.values():
-            if unload.arrivals:
+            if unload.arrivals is not None:
                 continue
             slow = not self.swift and unload.high - unload.low < timings.LEAST_LOAD
             if unload.high == poll.ended and (older or room or slow):
@@ -204,13 +261,13 @@ class PollUnloads:
             patient = self.swift or not (unload.life.written or unload.life.at_now)
             same = id(unload.gap), patient
             if same not in matches:
-                matches[same] = self._match(unload.gap, arrived, patient=patient)
+                matches[same] = self._match(unload.gap, arrived, last, patient=patient)
             found = matches[same]
             if found is not None:
-                self._give(unload, found, last)
+                self._give(unload, found)
 
     def _match(
-        self, gap: Gap, arrived: Mapping[Key, RunningModel], *, patient: bool
+        self, gap: Gap, arrived: Mapping[Key, RunningModel], last: float, *, patient: bool
     ) -> _Match | None:
         """Return what of the arrivals can have wanted the room of a gap. None: nothing yet."""
         fresh = {key: model for key, model in arrived.items() if key not in gap.stayed}
@@ -223,13 +280,14 @@ class PollUnloads:
             for model in gap.present
             if model.key not in gap.lost and not (one_each and model.key in models)
         )
-        return _Match(models, Sizes.of(models.values()), Sizes.of(held), one_each)
+        arrivals = Arrivals.of(models, gap, last)
+        return _Match(arrivals, Sizes.of(models.values()), Sizes.of(held), one_each)
 
-    def _give(self, unload: PollUnload, found: _Match, last: float) -> None:
+    def _give(self, unload: PollUnload, found: _Match) -> None:
         """Note what appeared next, and whether it would have fitted beside the model that left."""
-        unload.arrivals, unload.arrived = found.models, last
-        new, held = found.new.without(found.models.get(unload.key)), found.held
-        if not (found.one_each and unload.key in found.models):
+        unload.arrivals = found.arrivals
+        new, held = found.new.without(unload.back), found.held
+        if not (found.one_each and unload.back is not None):
             held = held.plus(unload.life.model)
         unload.needless = new.count > 0 and self.room.holds(held, new)
         if unload.needless:
@@ -245,8 +303,9 @@ class PollUnloads:
     ) -> None:
         """Learn from a listing how fast a newcomer follows an unload."""
         gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
-        if gone and came and not self._vacant and poll.ended - last < timings.LEAST_LOAD:
-            self.swift = True
+        if gone and poll.ended - last < timings.LEAST_LOAD:
+            self._at_once.append(came > 0 and not self._vacant)
+            self.swift |= sum(self._at_once) >= SWIFT
         taken = came if self._vacant else came - gone
         self._vacant = max(0, self._vacant - max(0, taken)) + (
             gone if self._vacant else max(0, gone - came)

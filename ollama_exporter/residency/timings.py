@@ -83,5 +83,7 @@ LISTING_FOLLOWS: Final = 0.5  # a listing that is this much younger than a line 
 EXITS_KEPT: Final = 300.0
 REQUESTS_KEPT: Final = 120.0  # after their end
 CONTEXT_CHANGES: Final = 600.0  # two changes of context within this time are a quarrel of clients
+SECOND_LOOK: Final = 1.0  # after a listing that alone would decide
+SHARED_ENTRY: Final = 60.0  # a model of another server at this address is kept while not listed
 EVIDENCE_WINDOW: Final = 60.0  # evidence for a reason is waited for at least this long,
 EVIDENCE_POLLS: Final = 3  # and at least this many intervals of the polls

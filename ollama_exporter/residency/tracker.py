@@ -6,16 +6,20 @@ unloaded. An unload is pending until the rules know its reason or the window is 
 once.
 """
 
+import math
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
-from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import incarnation, timings
-from ollama_exporter.residency.events import Event, Evidence, Reason, Restarted, Unloaded, View
+from ollama_exporter.residency.connection import ConnectionEnds
+from ollama_exporter.residency.events import Event, Reason, Restarted, Unloaded, View
 from ollama_exporter.residency.evidence.processes import ProcessEvidence, unloaded
 from ollama_exporter.residency.evidence.request_evidence import RequestEvidence
 from ollama_exporter.residency.facts import (
     Fact,
+    LogKind,
     LogSaid,
     PollFailed,
     RequestAnswered,
@@ -25,16 +29,15 @@ from ollama_exporter.residency.facts import (
 )
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.known_models import KnownModels
-from ollama_exporter.residency.poll_unloads import Gap, PollUnload, PollUnloads
-from ollama_exporter.residency.rules.poll_rules import PollCase, decide, the_log_names_it
-from ollama_exporter.residency.rules.verdict import Verdict, verdict
+from ollama_exporter.residency.poll_unloads import Arrivals, Gap, PollUnload, PollUnloads
+from ollama_exporter.residency.rules.poll_rules import PollCase, decide
+from ollama_exporter.residency.rules.verdict import Verdict
 from ollama_exporter.residency.saved_state import Saved, save
 from ollama_exporter.residency.server_clock import ServerClock
+from ollama_exporter.residency.shared_address import SharedAddress
 from ollama_exporter.residency.view import states
 
-LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET})
 EXPECTED: Final = frozenset({Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED})
-RESTARTED: Final = verdict(Reason.SERVER_RESTARTED, Evidence.NO_DEADLINE_KEPT)
 
 
 def window_for(interval: float) -> float:
@@ -58,9 +61,11 @@ class Tracker:
             self._lives, self._requests.requests, self._unloads.room, window=window
         )
         self._last: Snapshot | None = None  # the last answered poll
-        self._down_since: float | None = None  # end of the first poll that was refused since
-        self._connection_lost = False
-        self._closed_by_us = False
+        self._listed: dict[Key, RunningModel] = {}  # by it, without the dead
+        self._connection = ConnectionEnds()
+        self._address = SharedAddress()
+        self._suspected: Restarted | None = None  # a restart that the next poll confirms
+        self._look_again = -math.inf  # when a second look is wanted
         self._early_at: float | None = None
         self._known = KnownModels()
 
@@ -87,11 +92,16 @@ class Tracker:
     def advance(self, now: float) -> tuple[Event, ...]:
         """Settle what only the passing of time settles."""
         events: list[Event] = []
+        events += self._confirm_restart(now)
         for unload in self._unloads.pending:
             found = decide(self._case(unload, now))
-            if found is not None:
+            if isinstance(found, Verdict):
                 self._unloads.settle(unload, expired=found.reason is Reason.EXPIRED)
                 events.append(self._unloaded(unload, found, now))
+            elif found.look_again and unload.gap.restart:
+                self._look_again = max(self._look_again, unload.high + timings.SECOND_LOOK)
+            elif found.look_again and now <= unload.high:
+                self._early_at = now  # the next poll comes soon
         return (*events, *self._processes.judge(now))
 
     def finish(self, now: float) -> tuple[Event, ...]:
@@ -102,32 +112,29 @@ class Tracker:
     # -- polls -----------------------------------------------------------------------------------
 
     def _on_failed_poll(self, poll: PollFailed) -> tuple[Event, ...]:
-        if poll.reason in LOST:
-            self._connection_lost = True
-            self._down_since = self._down_since or poll.ended
-        else:
-            self._closed_by_us = True
+        self._connection.on_failed_poll(poll)
         return self.advance(poll.ended)
 
     def _on_poll(self, poll: Snapshot) -> tuple[Event, ...]:
-        last = self._last
+        last, epoch = self._last, self._clock.epoch
         if poll.date is not None:
             self._clock.observe(poll.date, started=poll.started, ended=poll.ended)
+        self._address.on_poll(poll.models, poll.started, clock_stepped=self._clock.epoch != epoch)
         sifted = self._processes.sift(poll)
         listed = sifted.living
+        self._cancel_returned(listed)
         before = {key: life.model for key, life in self._lives.items()}
-        held = {key for key in before.keys() - listed.keys() if self._processes.holds(key, poll)}
-        restart = last is not None and self._restarted(poll, last, listed)
+        held = self._held(poll, before.keys() - listed.keys())
+        lost = last is not None and self._connection.is_lost(poll)
+        restart = lost and last is not None and self._is_restart(poll, last, listed)
         arrived = {
             key: model
             for key, model in listed.items()
-            if restart
-            or key not in before
-            or self._processes.matching.reloaded(self._lives[key], model)
+            if restart or key not in before or self._is_reloaded(self._lives[key], model)
         }
         events = list(sifted.loads)
         if restart and last is not None:
-            events += self._on_restart(poll, last)
+            events += self._on_restart(poll, last, listed)
         self._unload(poll, listed, arrived, held)
         for key, model in listed.items():
             if key in arrived:
@@ -144,33 +151,98 @@ class Tracker:
             if arrived:
                 self._unloads.match(poll, arrived, before, last=last.started)
         self._unloads.room.observe(listed.values(), arrived.values())
-        self._last, self._connection_lost, self._closed_by_us = poll, False, False
-        self._down_since = None
+        self._last, self._listed = poll, listed
+        self._connection.on_poll(lost=lost, restarted=restart)
         return (*events, *self.advance(poll.ended))
 
-    def _restarted(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
-        """Return whether the server was restarted between two polls."""
-        lost = self._connection_lost or (poll.new_connection and not self._closed_by_us)
-        if not lost or self._processes.server_lived(last.started):
+    def _is_reloaded(self, life: Incarnation, model: RunningModel) -> bool:
+        """Return whether the model listed now is another runner, unless of another server."""
+        reloaded = self._processes.matching.reloaded(life, model)
+        return reloaded and not self._address.is_shared
+
+    def _cancel_returned(self, listed: dict[Key, RunningModel]) -> None:
+        """Resume what is listed again with the very deadline that it had: it was never unloaded.
+
+        Then nothing that left with it and is back was unloaded either.
+        """
+        pending = self._unloads.pending
+        known = [(unload, listed.get(unload.key)) for unload in pending]
+        disproved = {id(x.gap) for x, model in known if model is not None and x.life.is_back(model)}
+        for unload, model in known if disproved else ():
+            if id(unload.gap) not in disproved:
+                continue
+            if unload.gap.restart:
+                unload.gap, self._suspected = replace(unload.gap, restart=False), None
+            if model is not None and not unload.life.reloaded(model):
+                self._unloads.cancel(unload)
+                now = self._lives.get(unload.key)
+                if now is None or now.model.expires_at != model.expires_at:
+                    self._lives[unload.key] = unload.life
+
+    def _held(self, poll: Snapshot, missing: Collection[Key]) -> set[Key]:
+        """Return the models that go on although this poll does not list them.
+
+        Their processes live, or another server behind the same address has them.
+        """
+        held = {key for key in missing if self._processes.holds(key, poll)}
+        if self._address.is_shared:
+            for key in set(missing) - held:
+                if poll.started - self._lives[key].seen < timings.SHARED_ENTRY:
+                    held.add(key)
+                else:
+                    del self._lives[key]
+        return held
+
+    def _is_restart(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
+        """Return whether the server was restarted when its connection was lost."""
+        if self._processes.server_lived(last.started):
             return False
-        return not any(
+        if any(
             key in self._lives and self._lives[key].kept_deadline(model)
             for key, model in listed.items()
-        )
+        ):
+            return False
+        started = self._processes.log.moments(LogKind.SERVER_STARTED, last.started, poll.ended)
+        if self._connection.refused or started:
+            return True
+        if self._connection.habitual or self._address.is_shared:
+            return False
+        return self._is_early(last.started, poll.ended)
 
-    def _on_restart(self, poll: Snapshot, last: Snapshot) -> list[Event]:
-        """End every incarnation."""
-        high = self._down_since or poll.ended
+    def _is_early(self, low: float, high: float) -> bool:
+        """Return whether the deadline of a resident model did not come within these bounds."""
+        low, high = low - timings.BEHIND_ANOTHER, high + timings.CLOCK_ERROR
+        return any(not low <= life.deadline() <= high for life in self._lives.values())
+
+    def _on_restart(
+        self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]
+    ) -> list[Event]:
+        """End every incarnation, once a second listing confirms that they are gone."""
+        high = self._connection.failed_at or poll.ended
+        early = self._is_early(last.started, high)
+        gap = Gap(high, restart=True, others_early=early)
         events = self._processes.on_server_back(poll.ended)
         if self._processes.back_at < last.started:
-            events.append(Restarted(last.started, high))
+            self._suspected = Restarted(last.started, gap.high)
         for life in list(self._lives.values()):
             del self._lives[life.key]
-            unload = PollUnload(life, life.seen, Gap(high))
-            logged = the_log_names_it(self._case(unload, high + self._window))
-            found = logged if isinstance(logged, Verdict) else RESTARTED
-            events.append(self._unloaded(unload, found, poll.ended))
+            unload = PollUnload(life, life.seen, gap)
+            unload.arrivals = Arrivals.of(listed, gap, last.ended) if listed else None
+            self._unloads.add(unload)
         return events
+
+    def _confirm_restart(self, now: float) -> list[Event]:
+        """Report a restart once a second listing or the end of the window confirms it."""
+        suspected = self._suspected
+        if suspected is None:
+            return []
+        over = now >= suspected.not_after + self._window
+        again = self._last is not None and self._last.ended > suspected.not_after
+        lost = (unload for unload in self._unloads.pending if unload.gap.restart)
+        if not over and not (again and all(unload.agrees_with(self._listed) for unload in lost)):
+            return []
+        self._suspected = None
+        return [suspected]
 
     def _unload(
         self,
@@ -195,13 +267,16 @@ class Tracker:
             present=tuple({**before, **listed}.values()),
             newcomers=frozenset(key[0] for key in arrived if key not in before),
         )
-        resident = {key[0] for key in {**before, **listed}}
+        unloads: list[PollUnload] = []
         for life in gone:
             unload = PollUnload(life, life.seen, gap)
             del self._lives[life.key]
-            self._requests.on_unload(unload, resident=resident)
             if life.key in arrived:
-                unload.arrivals, unload.arrived = {life.key: arrived[life.key]}, unload.low
+                back = {life.key: arrived[life.key]}
+                unload.arrivals = Arrivals.of(back, gap, unload.low)
+            unloads.append(unload)
+        self._requests.on_unloads(unloads, gap, resident={key[0] for key in {**before, **listed}})
+        for unload in unloads:
             self._unloads.add(unload)
 
     def _load(
@@ -235,20 +310,28 @@ class Tracker:
 
     def _case(self, unload: PollUnload, now: float) -> PollCase:
         model, log = unload.life.model, self._processes.log
+        over = now >= unload.high + self._window
         latest = unload.high + timings.LOGGED_WITHIN
         logged = log.unload(unload.low, latest, model=model.name, context=model.context)
         return PollCase(
             unload,
-            over=now >= unload.high + self._window,
+            over=over,
+            confirmed=over or self._is_confirmed(unload),
             blind=unload.high - unload.low > self._window,
             complete=self._requests.requests.complete,
             flips=self._known.context_flips(unload.key, now),
             swift=self._unloads.swift,
             accompanied=self._unloads.left_with_needless(unload),
+            all_logged=log.detailed,
             loads=log.loads(unload.low, unload.high),
             logged=logged,
             next_load=None if logged is None else self._processes.matching.next_load(logged),
         )
+
+    def _is_confirmed(self, unload: PollUnload) -> bool:
+        """Return whether a second listing agrees with the first one that lacked it."""
+        again = self._last is not None and self._last.ended > unload.high
+        return again and unload.agrees_with(self._listed)
 
     def _unloaded(self, unload: PollUnload, found: Verdict, now: float) -> Unloaded:
         if found.reason not in EXPECTED:
@@ -270,7 +353,7 @@ class Tracker:
         self._last = saved.last
         self._lives.update({life.key: life for life in saved.lives})
         self._known.restore(saved.known)
-        self._closed_by_us = True
+        self._connection.on_restore()
 
     @property
     def clock(self) -> ServerClock:
@@ -280,8 +363,15 @@ class Tracker:
     @property
     def poll_wanted_at(self) -> float | None:
         """When a fact newer than the last poll wants the next one."""
-        both = (self._requests.asked, self._processes.urgent())
+        both = (self._requests.asked, self._urgent())
         return min((moment for moment in both if moment is not None), default=None)
+
+    def _urgent(self) -> float | None:
+        """Return when the next poll is wanted for a process, or for a second look."""
+        processes = self._processes.urgent()
+        if self._last is None or self._look_again <= self._last.started:
+            return processes
+        return self._look_again if processes is None else min(self._look_again, processes)
 
     def view(self) -> View:
         """Return the state now."""
@@ -297,5 +387,7 @@ class Tracker:
             complete=self._requests.requests.complete,
             contradictions=self._processes.log.contradictions,
             server_started=None if server is None else server.born,
-            urgent=self._processes.urgent(),
+            urgent=self._urgent(),
+            shared=self._address.is_shared,
+            reconnects=self._connection.habitual,
         )

@@ -32,6 +32,12 @@ SERVER_FAMILIES: Final = (
     ),
     Family("ollama_restarts_total", "counter", "Detected restarts of the Ollama server."),
     Family(
+        "ollama_address_shared",
+        "gauge",
+        "Whether several servers seem to answer at this address (1), behind a balancer for "
+        "example. Unloads are not counted meanwhile.",
+    ),
+    Family(
         "ollama_models_installed",
         "gauge",
         "Number of installed models (/api/tags), refreshed every 10 minutes.",

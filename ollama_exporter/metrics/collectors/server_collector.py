@@ -23,6 +23,7 @@ class ServerCollector:
         """Yield the families."""
         server = published.server
         yield constant("ollama_up", [((), float(server.up))])
+        yield constant("ollama_address_shared", [((), float(published.view.shared))])
         version = [((server.version,), 1.0)] if server.version is not None else []
         yield constant("ollama_version_info", version)
         yield constant("ollama_last_poll_success_timestamp_seconds", _known(server.last_success))

@@ -6,7 +6,7 @@ each of them proves.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
@@ -14,7 +14,7 @@ from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, SeenRequests
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
-from ollama_exporter.residency.poll_unloads import Demand, PollUnload, PollUnloads
+from ollama_exporter.residency.poll_unloads import Demand, Gap, PollUnload, PollUnloads
 
 
 class RequestEvidence:
@@ -116,28 +116,41 @@ class RequestEvidence:
 
     # -- around a poll ---------------------------------------------------------------------------
 
-    def on_unload(self, unload: PollUnload, *, resident: Collection[str]) -> None:
-        """Attach what the requests say at the moment of an unload.
+    def on_unloads(
+        self, unloads: Iterable[PollUnload], gap: Gap, *, resident: Collection[str]
+    ) -> None:
+        """Attach what the requests say at the moment of the unloads of one gap.
 
         `resident`: names that are listed now, or were until now.
         """
         requests = self.requests
         if not requests.open and not requests.ended:
             return
-        mine = requests.of(unload.name)
-        unload.busy = any(r.answered is not None and r.fact.at < unload.low for r in mine)
-        others = [name for name in unload.gap.newcomers if name != unload.name]
-        loaded = requests.loaded_within(others, unload.low, swift=self._unloads.swift)
-        unload.served = tuple(loaded)
-        for request in requests.waiting(unload.high - timings.CLOCK_ERROR):
+        asked = {request.model for request in [*requests.open.values(), *requests.ended]}
+        newcomers = gap.newcomers & asked
+        waiting = requests.waiting(gap.high - timings.CLOCK_ERROR)
+        for unload in unloads:
+            if unload.name in asked:
+                mine = requests.of(unload.name)
+                unload.busy = any(r.answered is not None and r.fact.at < unload.low for r in mine)
+            others = newcomers - {unload.name}
+            loaded = requests.loaded_within(others, unload.low, swift=self._unloads.swift)
+            unload.served = tuple(loaded)
+            unload.demand = self._demand(unload, waiting, resident)
+
+    def _demand(
+        self, unload: PollUnload, waiting: list[SeenRequest], resident: Collection[str]
+    ) -> Demand | None:
+        """Return the oldest request that was waiting for a load: another's, or a reload."""
+        for request in waiting:
             own = request.model == unload.name
             reload = own and (
                 unload.life.crashed_at is not None
-                or requests.forces_reload(request.fact, unload.life)
+                or self.requests.forces_reload(request.fact, unload.life)
             )
             if reload or (not own and request.model not in resident):
-                unload.demand = Demand(request, own=own)
-                return
+                return Demand(request, own=own)
+        return None
 
     def on_load(
         self,

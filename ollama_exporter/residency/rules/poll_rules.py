@@ -21,9 +21,10 @@ from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.log_lines import LoggedUnload
 from ollama_exporter.residency.evidence.matching import NextLoad
-from ollama_exporter.residency.poll_unloads import PollUnload
+from ollama_exporter.residency.poll_unloads import Arrivals, PollUnload
 from ollama_exporter.residency.rules.verdict import (
     LOGGED,
+    LOOK_AGAIN,
     WAIT,
     Opinion,
     Verdict,
@@ -39,25 +40,40 @@ class PollCase:
 
     unload: PollUnload
     over: bool  # the window in which evidence is waited for
+    confirmed: bool  # a second listing agrees: it lacks the model, and has what appeared next
     blind: bool  # no poll was answered for longer than that window
     complete: bool  # the requests seen are (nearly) all
     flips: bool  # its context changed at least twice in the last ten minutes
     swift: bool  # newcomers are listed in the instant in which room is made
     accompanied: bool  # another left at the same time whose room was not needed
+    all_logged: bool = False  # the log is at debug level
     loads: int = 0  # that began within the bounds, by the log
     logged: LoggedUnload | None = None  # the same unload in the log, at debug level
     next_load: NextLoad | None = None  # what was loaded next, by the log
 
 
-def decide(case: PollCase) -> Verdict | None:
-    """Return the reason, or None while it cannot be known yet."""
+def decide(case: PollCase) -> Verdict | Wait:
+    """Return the reason, or what is waited for while it cannot be known yet."""
     for rule in RULES:
         opinion = rule(case)
-        if isinstance(opinion, Verdict):
+        if isinstance(opinion, Verdict) or (opinion is not None and not case.over):
             return opinion
-        if isinstance(opinion, Wait):
+        if opinion is not None:
             break
-    return unknown(Evidence.NOTHING_DECISIVE) if case.over else None
+    return unknown(Evidence.NOTHING_DECISIVE) if case.over else WAIT
+
+
+def the_server_restarted(case: PollCase) -> Opinion:
+    """The connection was lost, and a second listing still lacks what was resident."""
+    unload = case.unload
+    if not unload.gap.restart:
+        return None
+    if not case.confirmed:
+        return LOOK_AGAIN  # one listing may come from another server at the same address
+    expired = unload.expired_between and not unload.gap.others_early
+    if expired and not case.all_logged:  # the log would have its timer
+        return verdict(Reason.EXPIRED, Evidence.DEADLINE_BETWEEN_POLLS)
+    return verdict(Reason.SERVER_RESTARTED, Evidence.NO_DEADLINE_KEPT)
 
 
 def not_watched(case: PollCase) -> Opinion:
@@ -73,7 +89,8 @@ def the_log_names_it(case: PollCase) -> Opinion:
     if reason is not Reason.EVICTED:
         return verdict(reason, LOGGED[reason])
     if loaded is None:  # what took the room is still to be loaded
-        return verdict(reason, LOGGED[reason]) if case.over else WAIT
+        settled = case.over or unload.gap.restart
+        return verdict(reason, LOGGED[reason]) if settled else WAIT
     if loaded.name == unload.name and not loaded.same_weights:
         return verdict(Reason.REPLACED, LOGGED[reason], by=unload.name)
     return verdict(reason, LOGGED[reason], by=loaded.name)
@@ -130,11 +147,13 @@ def deadline_reached(case: PollCase) -> Opinion:
 def back_with_other_context(case: PollCase) -> Opinion:
     """The same weights came back first, with another context or size."""
     unload = case.unload
-    back = unload.arrivals.get(unload.key)
-    if back is None or not unload.life.reloaded(back):
+    arrivals, back = unload.arrivals, unload.back
+    if arrivals is None or back is None or not unload.life.reloaded(back):
         return None
-    strangers = unload.arrivals.keys() - {unload.key} - unload.gap.stayed
-    if strangers and not (case.complete and unload.demand and unload.demand.own):
+    if not case.confirmed:
+        return LOOK_AGAIN
+    others = len(arrivals.fresh) > (unload.key in arrivals.fresh)
+    if others and not (case.complete and unload.demand and unload.demand.own):
         return unknown(Evidence.BACK_BESIDE_NEWCOMER)
     return verdict(Reason.OPTIONS_CHANGED, Evidence.BACK_WITH_OTHER_CONTEXT)
 
@@ -157,13 +176,13 @@ def due_before_idle(case: PollCase) -> Opinion:  # noqa: PLR0911 - a table of ca
         return verdict(Reason.STOPPED, Evidence.DUE_WITH_ZERO)
     if case.complete and unload.demand:
         return _wanted(case)
-    if not unload.arrivals and not case.over:
+    if unload.arrivals is None and not case.over:
         return WAIT
-    back, strangers = unload.key in unload.arrivals, unload.arrivals.keys() - {unload.key}
+    back, strangers = unload.back is not None, unload.others_appeared
     # It slid before, so it became due later. On a swift server the next load follows at once.
     victim = life.slid or (case.swift and not case.complete)
-    if victim and strangers and not back:
-        return _appeared(case)
+    if victim and strangers and not back and unload.arrivals is not None:
+        return _appeared(case, unload.arrivals)
     # The scheduler evicts an idle model where there is one, so this was no victim.
     spared = life.beside_idle and (unload.needless or not case.swift)
     if life.slid or (strangers and (back or not spared)):
@@ -196,13 +215,12 @@ def a_request_waited(case: PollCase) -> Opinion:
 def a_model_appeared(case: PollCase) -> Opinion:
     """The next model to be loaded took the room."""
     unload = case.unload
-    if not unload.arrivals:
+    if unload.arrivals is None:
         return None
-    if unload.key not in unload.arrivals:
-        return _appeared(case)
-    strangers = unload.arrivals.keys() - unload.gap.stayed - unload.gap.lost - {unload.key}
-    if strangers:
-        by = min(strangers)[0]
+    if unload.back is None:
+        return _appeared(case, unload.arrivals)
+    if unload.arrivals.strangers:
+        by = min(unload.arrivals.strangers)[0]
         return verdict(Reason.EVICTED, Evidence.NEWCOMER_AND_RELOAD, by=by)
     if (case.flips and not case.complete) or (unload.demand is not None and unload.demand.own):
         return verdict(Reason.OPTIONS_CHANGED, Evidence.BACK_SOON, Evidence.CONTEXT_KEEPS_CHANGING)
@@ -221,31 +239,34 @@ def _wanted(case: PollCase) -> Opinion:
         return None
     if not demand.own:
         return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.request.model)
-    if not unload.arrivals and not case.over:
+    if unload.arrivals is None and not case.over:
         return WAIT  # the same digest must come back; if another does, it was replaced
-    if any(key[0] == unload.name and key != unload.key for key in unload.arrivals):
+    named = 0 if unload.arrivals is None else unload.arrivals.names.get(unload.name, 0)
+    if named > (unload.back is not None):
         return verdict(Reason.REPLACED, Evidence.OTHER_DIGEST, by=unload.name)
     return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
 
 
-def _appeared(case: PollCase) -> Verdict:
+def _appeared(case: PollCase, arrivals: Arrivals) -> Opinion:
     """Judge by the models that appeared next; the one that left is not among them."""
     unload = case.unload
-    if any(key[0] == unload.name for key in unload.arrivals):
-        latest = unload.high + timings.LISTED_WITHIN
-        if unload.arrived is not None and unload.arrived > latest:
+    if not case.confirmed:
+        return LOOK_AGAIN  # one listing may come from another server at the same address
+    if unload.name in arrivals.names:
+        if arrivals.after > unload.high + timings.LISTED_WITHIN:
             return unknown(Evidence.OTHER_DIGEST_LATE)
         return verdict(Reason.REPLACED, Evidence.OTHER_DIGEST, by=unload.name)
-    evictors = [key for key in unload.arrivals if key not in unload.gap.stayed]
-    if not evictors:
+    if not arrivals.fresh:
         return unknown(Evidence.NEWCOMER_NOT_NEW)
     if unload.needless:
         return unknown(Evidence.NEWCOMER_WOULD_FIT)
-    return verdict(Reason.EVICTED, Evidence.NEWCOMER, by=evictors[0][0])
+    evictor = next(key for key in arrivals.models if key in arrivals.fresh)
+    return verdict(Reason.EVICTED, Evidence.NEWCOMER, by=evictor[0])
 
 
 RULES: Final[tuple[Callable[[PollCase], Opinion], ...]] = (
     the_log_names_it,
+    the_server_restarted,
     not_watched,
     a_request_crashed,
     a_request_unloaded_it,

@@ -20,8 +20,11 @@ class Verdict:
 class Wait:
     """The rule may still decide when more is known, so no later rule may decide yet."""
 
+    look_again: bool = False  # a second look is all that is missing
+
 
 WAIT: Final = Wait()
+LOOK_AGAIN: Final = Wait(look_again=True)
 Opinion = Verdict | Wait | None
 LOGGED: Final = {
     Reason.EVICTED: Evidence.LOG_EVICTED,

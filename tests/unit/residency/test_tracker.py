@@ -108,6 +108,7 @@ def test_the_same_digest_with_another_context_is_changed_options() -> None:
     story = Story()
     story.poll(0, model("a", 300))
     story.poll(5, model("a", 305, context=8192))
+    story.poll(10, model("a", 310, context=8192))
     assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
     assert sum(isinstance(event, Loaded) for event in story.said) == 1
 
@@ -373,6 +374,7 @@ def test_a_context_that_changed_before_explains_nothing_where_all_requests_are_s
             story.request(number + 50, name, at, answered=at + 3, ended=at + 4, num_ctx=wanted)
         story.poll(at + 5, model("a", at + 304, context=context))
         at += 10
+    story.poll(at - 4, model("a", at + 304 - 10))
     before = len(story.unloads)
     if seen:
         story.request(60, "a", at)  # its runner had died while it was idle
