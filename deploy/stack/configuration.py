@@ -3,7 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import yaml
 
 
 def prometheus_config(
@@ -40,8 +42,15 @@ def prometheus_config(
     return config
 
 
+SHIPPED: Final = Path(__file__).parents[1] / "prometheus" / "alertmanager.yml"
+
+
 def alertmanager_config(url: str) -> dict[str, Any]:
-    """Return a configuration of Alertmanager that sends each alert to a webhook at once."""
+    """Return a configuration of Alertmanager that sends each alert to a webhook at once.
+
+    Its inhibitions are those of the shipped example.
+    """
+    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     return {
         "route": {
             "receiver": "webhook",
@@ -50,4 +59,5 @@ def alertmanager_config(url: str) -> dict[str, Any]:
             "group_interval": "1s",
         },
         "receivers": [{"name": "webhook", "webhook_configs": [{"url": url}]}],
+        "inhibit_rules": shipped["inhibit_rules"],
     }
