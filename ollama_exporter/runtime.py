@@ -271,6 +271,7 @@ class Exporter:
         else:
             self._poller.restore(saved)
             self._advice.restore(state.usage)
+            self.actor.restore(state.keep_warm)
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._instruments.lifecycle.on_event(Found(life.model, now))
             logger.info("State taken up", extra={"models": len(saved.lives)})
@@ -335,4 +336,4 @@ class Exporter:
             await asyncio.to_thread(state_file.write, self._state())
 
     def _state(self) -> SavedState:
-        return SavedState(self._tracker.dump(), self._advice.saved())
+        return SavedState(self._tracker.dump(), self._advice.saved(), self.actor.saved())

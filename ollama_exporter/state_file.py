@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
@@ -30,16 +31,22 @@ class SavedState:
 
     residency: Saved
     usage: dict[str, SavedUsage] = field(default_factory=dict)  # by label
+    keep_warm: SavedKeepWarm = field(default_factory=SavedKeepWarm)
 
     def document(self) -> dict[str, Any]:
         """Return the state as it stands in the file."""
-        return {**to_builtins(self.residency), "habits": msgspec.to_builtins(self.usage)}
+        return {
+            **to_builtins(self.residency),
+            "habits": msgspec.to_builtins(self.usage),
+            "keep_warm": msgspec.to_builtins(self.keep_warm),
+        }
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Self:
         """Return a state that was read from a file. Raises what `DAMAGED` lists."""
         usage = msgspec.convert(document.get("habits", {}), dict[str, SavedUsage])
-        return cls(from_builtins(document), usage)
+        keep_warm = msgspec.convert(document.get("keep_warm", {}), SavedKeepWarm)
+        return cls(from_builtins(document), usage, keep_warm)
 
 
 class StateFile:

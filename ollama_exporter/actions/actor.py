@@ -12,6 +12,7 @@ from ollama_exporter.actions.controlled_server import ActionClient, ActionContex
 from ollama_exporter.actions.defaults.apply import DefaultsApplier
 from ollama_exporter.actions.defaults.rewrite_rules import Rules
 from ollama_exporter.actions.keep_warm.run import KeepWarmRunner
+from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.actions.load_options import LoadOptions
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.config.schema import Settings
@@ -56,6 +57,14 @@ class Actor:
         if self.defaults.is_active and not settings.proxy_addresses:
             logger.warning("Defaults have no effect: set --proxy.listen-address")
         self._settings_changed.set()
+
+    def saved(self) -> SavedKeepWarm:
+        """Return what the next process must know."""
+        return self._keep_warm.saved()
+
+    def restore(self, saved: SavedKeepWarm) -> None:
+        """Go on where an earlier process ended."""
+        self._keep_warm.restore(saved)
 
     def on_change(self, events: tuple[Event, ...], view: View) -> None:
         """Hear what a poll or another fact showed."""

@@ -17,6 +17,11 @@ from enum import StrEnum
 from typing import Final
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.saved_history import (
+    SavedConflict,
+    SavedHistory,
+    SavedKeepWarm,
+)
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency.events import Reason
@@ -139,6 +144,7 @@ class KeepWarmPlanner:
         """Record an unload and its reason. `resident`: stands in for an unknown evictor."""
         history = self._history(model)
         history.lost_at = history.resident_since = history.renewal = None
+        history.held_until = 0.0  # the latest reason decides
         match reason:
             case Reason.STOPPED | Reason.UNKNOWN:
                 history.held_until = at + self.section.grace
@@ -193,6 +199,47 @@ class KeepWarmPlanner:
 
     def _history(self, model: str) -> ModelHistory:
         return self._histories.setdefault(model, ModelHistory())
+
+    # -- across restarts -------------------------------------------------------------------------
+
+    def saved(self) -> SavedKeepWarm:
+        """Return what the next process must know."""
+        return SavedKeepWarm(
+            {
+                model: SavedHistory(
+                    tuple(history.loads),
+                    history.failures,
+                    history.not_before,
+                    history.waiting.value,
+                    history.held_until,
+                    history.held.value,
+                    history.resident_since is not None or history.lost_at is not None,
+                )
+                for model, history in self._histories.items()
+            },
+            tuple(
+                SavedConflict((min(pair), max(pair)), at) for pair, at in self._conflicts.items()
+            ),
+        )
+
+    def restore(self, saved: SavedKeepWarm, *, at: float) -> None:
+        """Go on where an earlier process ended.
+
+        A model that was resident then and is missing now may have been stopped meanwhile: until its
+        reason is known it counts as unloaded for an unknown reason.
+        """
+        for model, old in saved.models.items():
+            history = self._history(model)
+            history.loads.extend(old.loads)
+            history.failures, history.not_before = old.failures, old.not_before
+            history.waiting = _reason(old.waiting, HoldReason.BACKING_OFF)
+            history.held_until, history.held = old.held_until, _reason(old.held, HoldReason.UNKNOWN)
+            if old.was_resident:
+                history.lost_at = at
+                history.held_until = at + self.section.grace
+                history.held = HoldReason.UNKNOWN
+        for conflict in saved.conflicts:
+            self._conflicts[frozenset(conflict.models)] = conflict.at
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -290,3 +337,7 @@ def _before_deadline(pause: float, left: float | None) -> float:
     if left is not None and left > 0:
         pause = min(pause, left / 2)
     return max(pause, MIN_PAUSE)
+
+
+def _reason(value: str, default: HoldReason) -> HoldReason:
+    return next((each for each in HoldReason if each.value == value), default)

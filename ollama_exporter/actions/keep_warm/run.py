@@ -21,6 +21,7 @@ from ollama_exporter.actions.keep_warm.decide import (
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
@@ -58,6 +59,14 @@ class KeepWarmRunner:
             self._context.reporter.expect(warm.model)
             self._metrics.init_keep_warm(warm.model)
         self._wake.set()
+
+    def saved(self) -> SavedKeepWarm:
+        """Return what the next process must know."""
+        return self._planner.saved()
+
+    def restore(self, saved: SavedKeepWarm) -> None:
+        """Go on where an earlier process ended."""
+        self._planner.restore(saved, at=self._context.timeline.now())
 
     def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
         """Note which models are installed, and which of them run on another host."""

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,15 @@ from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmMo
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
-from tests.support.virtual import run_virtually
-from tests.support.virtual_ollama import HOST, VirtualExporter, VirtualOllama, virtual_exporter
+from ollama_exporter.state_file import StateFile
+from tests.support.virtual import now, run_virtually
+from tests.support.virtual_ollama import (
+    HOST,
+    SETTINGS,
+    VirtualExporter,
+    VirtualOllama,
+    virtual_exporter,
+)
 
 MISTRAL, QWEN = WarmModel("mistral:latest", 600.0), WarmModel("qwen2.5:7b", 600.0)
 SMALL = replace(HOST, memory=7 * GIB)  # one of the two at a time
@@ -205,5 +213,56 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: str | int) -> None:
             assert left > 7100
             renewals = ("ollama_keep_alive_renewals_total", f"by=keep_warm,{LABEL}")
             assert exporter.samples()[renewals] == 0
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("until_restart", [0.5, 5.0, 200.0, 1500.0])
+@pytest.mark.parametrize("down", [0.0, 60.0])
+def test_p6_a_stop_is_respected_across_a_restart(
+    tmp_path: Path, until_restart: float, down: float
+) -> None:
+    async def main() -> None:
+        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,))
+        file = StateFile(tmp_path / "state.json", url=SETTINGS.ollama_url)
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(60)
+            await ollama.stop()
+            stopped = now()
+            await asyncio.sleep(until_restart)
+        await asyncio.sleep(down)
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(stopped + keep_warm.grace - 10 - now())
+            assert len(ollama.loads()) == 1
+            await asyncio.sleep(600)
+            assert len(ollama.loads()) == 2
+
+    run_virtually(main())
+
+
+def test_p6_a_stop_while_the_exporter_is_down_is_respected(tmp_path: Path) -> None:
+    async def main() -> None:
+        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,))
+        file = StateFile(tmp_path / "state.json", url=SETTINGS.ollama_url)
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(60)
+        await ollama.stop()
+        await asyncio.sleep(20)
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(1500)
+            assert len(ollama.loads()) == 1
+
+    run_virtually(main())
+
+
+def test_p6_the_bound_the_back_off_and_conflicts_outlast_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        ollama, keep_warm = VirtualOllama(SMALL), KeepWarm((MISTRAL, QWEN), most_per_hour=2)
+        file = StateFile(tmp_path / "state.json", url=SETTINGS.ollama_url)
+        for _ in range(10):
+            async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+                await asyncio.sleep(60)
+        assert len(ollama.loads()) == 2
+        assert ollama.reasons() == [TrueReason.EVICTED]
 
     run_virtually(main())
