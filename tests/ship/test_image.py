@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image of the Dockerfile, built and run: hardened, beside a simulated server in another
+one."""
+
+import json
+import socket
+import time
+import urllib.request
+
+import pytest
+
+import ollama_exporter
+from tests.support.containers import Images, build
+from tests.support.patience import PATIENCE
+
+LARGEST = 60 << 20  # bytes that the image adds to its base
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    return build()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def get(url: str, body: bytes | None = None) -> str:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(url, body, timeout=PATIENCE) as answer:  # noqa: S310 - ours
+                return str(answer.read().decode())
+        except OSError:
+            assert time.monotonic() < end, url
+            time.sleep(0.1)
+
+
+def metrics(port: int, wanted: str) -> str:
+    """Scrape until a line is there."""
+    end = time.monotonic() + PATIENCE
+    while wanted not in (text := get(f"http://127.0.0.1:{port}/metrics")):
+        assert time.monotonic() < end, f"{wanted} in\n{text}"
+        time.sleep(0.2)
+    return text
+
+
+def test_it_says_what_it_is(images: Images) -> None:
+    config = images.inspect()["Config"]
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["ollama-exporter"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.version"] == ollama_exporter.__version__
+    assert labels["org.opencontainers.image.revision"] == "0123456789abcdef"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["Healthcheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
+
+
+def test_it_adds_little_to_its_base(images: Images) -> None:
+    base = json.loads(images.podman("image", "inspect", "localhost/python:3.13-slim").stdout)
+    assert images.inspect()["Size"] - base[0]["Size"] < LARGEST
+
+
+def test_it_watches_a_server_in_another_container(images: Images) -> None:
+    """Read-only, without a capability, as uid 65532, in the server's PID namespace."""
+    served, scraped = free_port(), free_port()
+    ollama = ("simulate", "--processes", f"--listen=127.0.0.1:{served}")
+    beside = ("--pid=container:ship-ollama", f"--env=OLLAMA_HOST=127.0.0.1:{served}")
+    address = f"--web.listen-address=127.0.0.1:{scraped}"
+    with (
+        images.running("ship-ollama", *ollama),
+        images.running("ship-exporter", address, options=beside),
+    ):
+        body = b'{"model": "mistral", "prompt": "hi", "stream": false}'
+        assert '"done":true' in get(f"http://127.0.0.1:{served}/api/generate", body)
+        text = metrics(scraped, 'ollama_model_runner_up{model="mistral:latest"} 1.0')
+        assert "ollama_up 1.0" in text
+        assert 'revision="0123456789abcdef"' in text
+        inside = images.podman("exec", "ship-exporter", "ollama-exporter", "healthcheck", address)
+        assert (inside.returncode, inside.stdout.strip()) == (0, "healthy")
+        user = images.podman("exec", "ship-exporter", "id", "-u")
+        assert user.stdout.strip() == "65532"
+        written = images.podman("exec", "ship-exporter", "touch", "/opt/x")
+        assert "Read-only" in written.stderr
+        assert "ollama" not in images.podman("diff", "ship-exporter").stdout
+        images.podman("kill", "--signal=TERM", "ship-exporter")
+        assert images.podman("wait", "ship-exporter").stdout.strip() == "0"
