@@ -9,6 +9,7 @@
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
+#   make image                       build the container image and run it (root, Debian's podman; some 3 min)
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
+.PHONY: help demo stack test image lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
 .PHONY: run-env dev-env monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
@@ -130,6 +131,11 @@ keepalive: run-env
 # Loads and unloads the two models on that server, nothing else.
 conformance: dev-env
 	@$(PY) -m pytest tests/conformance $(if $(SERVER),--server "$(SERVER)") $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL2),--model2 "$(MODEL2)") $(ARGS)
+
+# Without a daemon and without a registry of images: deploy/image/build.
+image: dev-env
+	@deploy/image/build --tools
+	@CI=true $(PY) -m pytest tests/ship $(ARGS)
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)

@@ -47,14 +47,15 @@ def metrics(port: int, wanted: str) -> str:
 
 
 def test_it_says_what_it_is(images: Images) -> None:
-    config = images.inspect()["Config"]
+    found = images.inspect()
+    config = found["Config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["ollama-exporter"]
     labels = config["Labels"]
     assert labels["org.opencontainers.image.version"] == ollama_exporter.__version__
     assert labels["org.opencontainers.image.revision"] == "0123456789abcdef"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert config["Healthcheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
+    assert found["HealthCheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
 
 
 def test_it_adds_little_to_its_base(images: Images) -> None:
