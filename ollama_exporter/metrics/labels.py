@@ -3,8 +3,9 @@
 
 from typing import Final
 
+from ollama_exporter.protocol.model_names import MAX_LENGTH
+
 MOST_MODELS: Final = 100  # with series of their own
-LONGEST: Final = 256  # characters: every scrape pays for long names
 OTHER: Final = "other"  # cannot be a model's name: names have a tag
 
 
@@ -19,7 +20,7 @@ class ModelLabels:
         """Return the label of a model's name."""
         if name in self._names:
             return name
-        if len(self._names) >= self._limit or len(name) > LONGEST:
+        if len(self._names) >= self._limit or len(name) > MAX_LENGTH:
             return OTHER
         self._names.add(name)
         return name

@@ -4,6 +4,9 @@
 from typing import Final
 
 DEFAULT_TAG: Final = "latest"
+# Characters. `hf.co/` with the longest parts that the server accepts (types/model/name.go: 80 each)
+# has 249. What is kept for each request holds its model's name, so a longer one is not kept.
+MAX_LENGTH: Final = 256
 # Prefixes that the server does not show, longest first.
 IMPLIED: Final = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 

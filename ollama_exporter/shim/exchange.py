@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ollama_exporter.protocol import request_body
 from ollama_exporter.protocol.error_text import Failure, classify
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import MAX_LENGTH, normalise
 from ollama_exporter.protocol.request_body import NOTHING, PEEK, RequestFields
 from ollama_exporter.protocol.response_fields import UNREAD, ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body, Route
@@ -131,8 +131,7 @@ class Exchange:
         try:
             beginning = b"".join(parts or ())
             self.request_fields = request_body.read(self.route, beginning[:PEEK], complete=complete)
-            if self.request_fields.model is not None:
-                self.model = normalise(self.request_fields.model)
+            self.model = _model_name(self.request_fields.model)
         except Exception:  # noqa: BLE001 - an internal error must not cost the request
             self._sink.failed("Request could not be read")
         self._sink.on_request_read(self)
@@ -237,8 +236,8 @@ class Exchange:
 
     def _finish(self, response: ResponseFields, outcome: Outcome, phase: Phase | None) -> None:
         self._ensure_request_read()
-        if self.model is None and response.model is not None:  # a compressed request, for example
-            self.model = normalise(response.model)
+        if self.model is None:  # a compressed request, for example
+            self.model = _model_name(response.model)
         self._sink.on_request_end(self, response, outcome, phase)
 
     def observation(
@@ -263,6 +262,11 @@ class Exchange:
             response_bytes=self.response_bytes,
             trace_id=_trace_id(self._traceparent),
         )
+
+
+def _model_name(name: str | None) -> str | None:
+    """Return the normalised name, or None if it is too long to be kept."""
+    return None if name is None or len(name) > MAX_LENGTH else normalise(name)
 
 
 def _trace_id(traceparent: bytes) -> str | None:
