@@ -8,6 +8,7 @@ never becomes a label.
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+from urllib.parse import unquote
 
 
 class Body(Enum):
@@ -81,6 +82,8 @@ LABELS: Final = tuple(
 def route_of(method: str, target: str) -> Route:
     """Return the route of a request. `target`: as in the request line."""
     path = target.partition("?")[0]
+    if "%" in path:  # the server's router compares the decoded path (URL.Path of Go's net/url)
+        path = unquote(path)
     route = _TABLE.get((method, path))
     if route is not None:
         return route

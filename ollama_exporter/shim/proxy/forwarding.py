@@ -72,6 +72,8 @@ class Forwarding:
         self._response.expect(self.request)
         if self._rewrite is None or not self._rewrite.is_holding:
             self._out.append(self._head())
+        elif self._rewrite.interim:
+            self._client.transport.write(self._rewrite.interim)
         upstream = self._context.pool.reuse()
         if upstream is not None:
             self._attach(upstream)

@@ -4,6 +4,7 @@
 Larger bodies than the proxy reads anyway (PEEK) go on unchanged, as they come.
 """
 
+import re
 from typing import Final
 
 from ollama_exporter.protocol.request_body import PEEK
@@ -12,24 +13,36 @@ from ollama_exporter.shim.proxy.headers import RequestHead
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 
 HEADER: Final = b"X-Ollama-Exporter-Set: "
-# A client that waits for 100 Continue would wait for a head that is held back. An encoded body
-# cannot be read.
-UNTOUCHED: Final = (b"expect:", b"content-encoding:")
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EXPECT: Final = re.compile(rb"expect:.*100-continue", re.IGNORECASE)
 
 
 class RequestRewrite:
     """Holds a body, lets the rules change it, and reports the change in the response."""
 
-    __slots__ = ("_exchange", "_parts", "_request", "_rules", "_said", "_size", "is_holding")
+    __slots__ = (
+        "_exchange",
+        "_parts",
+        "_request",
+        "_rules",
+        "_said",
+        "_size",
+        "interim",
+        "is_holding",
+    )
 
     def __init__(self, rules: RewriteRules, request: RequestHead, exchange: Exchange) -> None:
         self._rules, self._request, self._exchange = rules, request, exchange
         self._parts: list[bytes] = []
         self._size = 0
         self._said = ""
-        self.is_holding = exchange.route.native and not any(
-            line.lower().startswith(UNTOUCHED) for line in request.lines
-        )
+        self.is_holding = exchange.route.native
+        self.interim = b""  # what the client is sent before its body can come
+        expects = [line for line in request.lines if EXPECT.match(line)]
+        if self.is_holding and expects:
+            # The server cannot answer a head that is held back: the proxy does (RFC 9110 10.1.1).
+            request.lines = [line for line in request.lines if line not in expects]
+            self.interim = CONTINUE if request.is_http11 else b""
 
     def hold(self, data: bytes) -> bool:
         """Hold a piece of the body. Return False if the body is too large to be held."""

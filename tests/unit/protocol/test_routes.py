@@ -19,6 +19,11 @@ from ollama_exporter.protocol.routes import LABELS, OTHER, route_of
         ("GET", "/api/experimental/x", "other"),
         ("POST", "/API/CHAT", "other"),
         ("POST", "/api/chat/", "other"),
+        ("POST", "/api/%67enerate", "/api/generate"),
+        ("POST", "/%61%70%69%2Fchat?x=%3F", "/api/chat"),
+        ("POST", "/api/chat%3Fx", "other"),
+        ("POST", "/api/%zzchat", "other"),
+        ("POST", "/api/%2567enerate", "other"),  # decoded once
     ],
 )
 def test_method_and_path_make_a_route(method: str, target: str, label: str) -> None:

@@ -114,17 +114,44 @@ def test_what_is_set_afterwards_is_said_as_well(run: Run) -> None:
     run(amended(answers(OK), check))
 
 
-@pytest.mark.parametrize("field", [b"Expect: nothing\r\n", b"Content-Encoding: zstd\r\n"])
-def test_a_body_that_cannot_be_waited_for_or_read_passes_as_it_comes(
-    run: Run, field: bytes
-) -> None:
+@pytest.mark.parametrize("encoding", [b"identity", b"gzip", b"zstd"])
+def test_a_field_for_an_encoding_does_not_get_around_the_rules(run: Run, encoding: bytes) -> None:
+    """Ollama reads a native body as JSON whatever the field says."""
+
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
-        raw = request(BODY, FIELDS + field)
-        client.send(raw[:-3])
-        link = await server.link()
-        await link.got(BODY[:-3])
-        client.send(raw[-3:])
-        assert (await client.answer()).raw == OK
+        fields = FIELDS + b"Content-Encoding: " + encoding + b"\r\n"
+        assert (await client.ask(request(BODY, fields))).all(b"x-ollama-exporter-set")
+        assert server.requests()[0].body == SET
+
+    run(amended(answers(OK), check))
+
+
+@pytest.mark.parametrize("path", [b"/api/%67enerate", b"/%61pi%2fgenerate?x=1"])
+def test_an_encoded_path_does_not_get_around_the_rules(run: Run, path: bytes) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        assert (await client.ask(request(BODY, FIELDS, path))).all(b"x-ollama-exporter-set")
+        assert server.received == sent_on(server, SET, path)
+
+    run(amended(answers(OK), check))
+
+
+def test_a_client_that_expects_100_gets_it_and_the_rules_hold(run: Run) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        raw = request(BODY, FIELDS + b"Expect: 100-Continue\r\n")
+        client.send(raw[: -len(BODY)])
+        await client.got(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send(BODY)
+        assert (await client.answer()).all(b"x-ollama-exporter-set")
+        assert server.received == sent_on(server, SET)
+
+    run(amended(answers(OK), check))
+
+
+def test_an_encoded_body_passes_as_it_is(run: Run) -> None:
+    async def check(server: RawServer, _: Proxied, client: Link) -> None:
+        body = b"\x28\xb5\x2f\xfd" + BODY
+        assert (await client.ask(request(body))).raw == OK
+        assert server.received == sent_on(server, body)
 
     run(amended(answers(OK), check))
 
