@@ -76,7 +76,7 @@ def limits_with(**changes: Any) -> Limits:
 
 
 @asynccontextmanager
-async def proxied(
+async def proxied(  # noqa: PLR0913 - each test sets one or two of them
     url: str,
     *,
     limits: Limits | None = None,
@@ -87,10 +87,12 @@ async def proxied(
     rules: RewriteRules | None = None,
     max_models: int = 100,
     clock: Clock | None = None,
+    name: bytes = b"",
+    port: int = 0,
 ) -> AsyncIterator[Proxied]:
     """Run a proxy in front of `url` on a free port of the loopback interface."""
     timeline, registry = Timeline(), CollectorRegistry()
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listening = socket.create_server(("127.0.0.1", port), backlog=1024)
     facts, observations, errors = list[Any](), list[Observation](), list[str]()
     recorder = Recorder(
         RequestInstruments(ModelLabels(max_models)),
@@ -110,6 +112,7 @@ async def proxied(
         tls=tls,
         token=(lambda: token) if token else None,
         rules=rules,
+        name=name,
         defer=call_now,  # what a test asks for has been recorded
     )
     port = int(listening.getsockname()[1])

@@ -2,19 +2,22 @@
 """Builds the proxy from the settings, and runs it beside the rest of the exporter."""
 
 import gc
+import secrets
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
-from ollama_exporter.config.target import is_loopback
+from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopback
 from ollama_exporter.errors import ConfigError, StartError
-from ollama_exporter.net import listen
+from ollama_exporter.net import listen, spelled
+from ollama_exporter.own_address import own_socket
 from ollama_exporter.protocol.client import read_token, tls_context
 from ollama_exporter.shim.exchange import Sink
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
@@ -39,6 +42,7 @@ def build_proxy(
         tls=tls_context(settings.target),
         token=_token(settings.ollama_token_file, "ollama.token-file"),
         rules=rules,
+        name=secrets.token_hex(8).encode(),
     )
 
 
@@ -90,14 +94,30 @@ def proxy_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
 
 def listen_for_both(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
     """Listen for scrapes and for the proxy's clients: for both or not at all. Raises StartError."""
-    sockets = listen(settings.listen_addresses, field="web.listen-address")
-    try:
-        addresses = proxy_addresses(settings.proxy_addresses)
-        return sockets, listen(addresses, field="proxy.listen-address")
-    except StartError:
+    web, proxied = "web.listen-address", "proxy.listen-address"
+    with ExitStack() as opened:
+        sockets = listen(settings.listen_addresses, field=web)
         for each in sockets:
-            each.close()
-        raise
+            opened.enter_context(each)
+        _check_target(settings, sockets, field=web)
+        proxy_sockets = listen(proxy_addresses(settings.proxy_addresses), field=proxied)
+        for each in proxy_sockets:
+            opened.enter_context(each)
+        _check_target(settings, proxy_sockets, field=proxied)
+        opened.pop_all()
+        return sockets, proxy_sockets
+
+
+def _check_target(settings: Settings, sockets: Sequence[socket.socket], *, field: str) -> None:
+    """Raise StartError if Ollama's address leads to one of these sockets."""
+    parts = urlsplit(settings.ollama_url)
+    own = own_socket(parts.hostname or "", parts.port or SCHEME_PORTS[parts.scheme], sockets)
+    if own is not None:
+        raise StartError(
+            f"ollama.url: {settings.ollama_url} is this exporter's own {field} ({spelled(own)}); "
+            "set --ollama.url or OLLAMA_HOST to the address of Ollama, usually "
+            f"http://127.0.0.1:{DEFAULT_PORT}"
+        )
 
 
 def is_open_to_network(settings: Settings) -> bool:

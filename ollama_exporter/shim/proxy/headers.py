@@ -27,12 +27,17 @@ SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
     **dict.fromkeys((b"transfer-encoding",), (True, True)),
     **dict.fromkeys((b"authorization", b"traceparent"), (True, False)),
     b"http2-settings": (False, True),
+    b"x-ollama-exporter-via": (True, True),
 }
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # Connection cannot nominate these: the body's framing, and what the server decides by.
 NOT_NOMINATED: Final = frozenset({b"host", b"content-length", b"authorization"})
 NO_NAMES: Final[frozenset[bytes]] = frozenset()
 CHUNKED: Final = b"Transfer-Encoding: chunked"
+# The proxies that a request has passed, so that a loop ends. Via would do (RFC 9110 7.6.3), but
+# other servers change what they send when they see it.
+VIA: Final = b"X-Ollama-Exporter-Via: "
+MAX_HOPS: Final = 8
 # Methods that llhttp accepts from other protocols (RTSP, ICE).
 FOREIGN: Final = frozenset(
     {
@@ -122,7 +127,7 @@ class RequestHead:
 class OutgoingFields:
     """What heads to the server carry besides the client's own fields."""
 
-    __slots__ = ("forwarded_for", "prefix", "replaced", "tail")
+    __slots__ = ("forwarded_for", "name", "prefix", "replaced", "tail")
 
     def __init__(
         self,
@@ -132,13 +137,15 @@ class OutgoingFields:
         authorization: bytes | None = None,
         own_token: bool = False,
         forwarded_for: bool = False,
+        name: bytes = b"",
     ) -> None:
         """`host`: authority of the server. `prefix`: path in front of each target.
 
         `authorization`: for the server. `own_token`: the client's token is for this proxy and is
-        not passed on.
+        not passed on. `name`: of this proxy, for the field that ends loops.
         """
         self.prefix = prefix
+        self.name = name
         self.forwarded_for = forwarded_for
         self.tail = b" HTTP/1.1\r\nHost: " + host
         if authorization is not None:
@@ -157,6 +164,11 @@ def request_head(request: RequestHead, outgoing: OutgoingFields, peer: bytes) ->
     tail = outgoing.tail
     if outgoing.forwarded_for:
         tail += b"\r\nX-Forwarded-For: " + peer
+    if outgoing.name:
+        passed = noted.get(b"x-ollama-exporter-via")
+        tail += (
+            b"\r\n" + VIA + (outgoing.name if passed is None else passed + b", " + outgoing.name)
+        )
     if request.is_chunked:
         lines = [*lines, CHUNKED]
     elif b"content-length" in noted:
@@ -191,6 +203,15 @@ def response_head(
     elif not request.is_http11:
         lines = [*lines, b"Connection: keep-alive"]
     return b"\r\n".join([first, *lines, *added, b"\r\n"])
+
+
+def has_passed(request: RequestHead, name: bytes) -> bool:
+    """Return whether a request comes in a loop: it has passed this proxy, or too many."""
+    passed = request.noted.get(b"x-ollama-exporter-via")
+    if passed is None:
+        return False
+    names = [each.strip() for each in passed.split(b",")]
+    return name in names or len(names) >= MAX_HOPS
 
 
 def nominated(connection: bytes) -> frozenset[bytes]:

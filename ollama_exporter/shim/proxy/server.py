@@ -21,6 +21,7 @@ from ollama_exporter.shim.proxy.headers import (
     OutgoingFields,
     RequestHead,
     RequestRejected,
+    has_passed,
     is_this_machine,
 )
 from ollama_exporter.shim.proxy.interfaces import Connection, RewriteRules
@@ -29,6 +30,7 @@ from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 
 CHECK_INTERVAL: Final = 1.0  # seconds between two checks of all timeouts
 BEARER: Final = b"bearer "
+LOOP: Final = "the request came back to this proxy: its ollama.url is not the address of Ollama"
 logger = logging.getLogger(__name__)
 
 
@@ -56,11 +58,13 @@ class Proxy:
         tls: ssl.SSLContext | None = None,
         token: Callable[[], str] | None = None,
         rules: RewriteRules | None = None,
+        name: bytes = b"",
         defer: Defer | None = None,
     ) -> None:
         """`url`: the server's base URL. `tls` and `token`: for the server.
 
         `rules`: what they set in requests, while they are active.
+        `name`: no other proxy's; requests carry it, so that one that comes back is recognised.
         `defer` runs work that would hold bytes up (default: a moment later).
         """
         parts = urlsplit(url)
@@ -71,6 +75,7 @@ class Proxy:
         self.is_shutting_down = False
         self.pool = UpstreamPool(address, limits, now=now)
         self._sink, self._frontend, self._token, self._rules = sink, frontend, token, rules
+        self._url, self._name = url, name
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
         self._connections: set[Connection] = set()
         self._ids = itertools.count(1)
@@ -78,6 +83,7 @@ class Proxy:
         self._connection_closed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._is_full = False
+        self._has_logged_loop = False
         self._deferred = Deferred()
         self._defer = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
@@ -149,7 +155,18 @@ class Proxy:
         self._connection_closed.set()
 
     def check_access(self, request: RequestHead, *, on_loopback: bool) -> None:
-        """Reject a request without the token, or with a foreign Host. Raises RequestRejected."""
+        """Reject a request in a loop, without the token, or with a foreign Host.
+
+        Raises RequestRejected.
+        """
+        if self._name and has_passed(request, self._name):
+            if not self._has_logged_loop:
+                self._has_logged_loop = True
+                values = {"ollama_url": self._url}
+                logger.error(
+                    "Requests come back to the proxy: ollama.url leads to it", extra=values
+                )
+            raise RequestRejected(508, LOOP)
         if self._frontend.token is None:
             is_guarded = on_loopback and not self._frontend.any_host
             if is_guarded and not is_this_machine(request.noted.get(b"host", b"")):
@@ -195,6 +212,7 @@ class Proxy:
             authorization=f"Bearer {token}".encode() if token else None,
             own_token=own_token is not None,
             forwarded_for=self._frontend.forwarded_for,
+            name=self._name,
         )
 
     def _check(self) -> None:

@@ -151,7 +151,11 @@ def test_a_client_is_read_on_when_an_answer_overtakes_its_upload(run: Run) -> No
     async def uploads(client: Link, size: int) -> None:
         client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
         client.send(bytes(size))
-        await asyncio.sleep(0.3)  # everything on the way is full
+        rest, unchanged = -1, 0
+        while unchanged < 10:  # until everything on the way is full
+            await asyncio.sleep(0.02)
+            unchanged = unchanged + 1 if client.transport.get_write_buffer_size() == rest else 0
+            rest = client.transport.get_write_buffer_size()
 
     async def check() -> None:
         async with rawserver(late, receive_buffer=4096) as server:
