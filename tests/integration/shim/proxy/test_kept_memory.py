@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.advice.idle_gaps import Gaps
+from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.protocol.routes import route_of
@@ -44,7 +44,7 @@ def test_ten_thousand_of_the_longest_names_cost_little(path: str) -> None:
     timeline = Timeline()
     recorder = Recorder(
         RequestInstruments(ModelLabels(100)),
-        InFlight(Unpolled(), Gaps()),
+        InFlight(Unpolled(), IdleGapDetector()),
         Reporter(fact=lambda fact: ignore(tracker.observe(fact))),
         timeline,
     )
