@@ -42,9 +42,8 @@ run-env:
 dev-env:
 	@$(call SETUP,develop)
 
-monitoring: dev-env
-	@.ci/get-program "$(VENV)/bin" prometheus --version \
-		promtool=/usr/bin/promtool prometheus=/usr/bin/prometheus
+monitoring: run-env
+	@.ci/get-prometheus "$(VENV)/bin"
 	@.ci/get-alertmanager "$(VENV)/bin"
 
 programs: monitoring
@@ -61,7 +60,7 @@ demo: run-env
 	@exec $(PY) -m ollama_exporter demo $(ARGS)
 
 # Simulated Ollama with clients, exporter, Prometheus with the rules, Alertmanager: without containers.
-stack: dev-env monitoring
+stack: monitoring
 	@$(WITH_PATH); export PATH; exec $(PY) -m deploy.stack $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
@@ -115,7 +114,7 @@ dashboard-units: $(PAGE)/node_modules
 	@node $(PAGE)/units.cjs > $(SCHEMAS)/units.json
 	@echo "make: $(SCHEMAS)/units.json written"
 
-dashboard-pictures: programs $(PAGE)/node_modules
+dashboard-pictures: dev-env programs $(PAGE)/node_modules
 	@$(PY) -m pip install --quiet --group pictures
 	@cd $(PAGE) && node_modules/.bin/esbuild main.jsx --bundle --outfile=out/main.js --loader:.js=jsx \
 		--loader:.ttf=empty --define:process.env.NODE_ENV='"production"' --log-level=error

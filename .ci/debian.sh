@@ -14,7 +14,7 @@ unpack() { # the package into ./tree of a temporary folder, which becomes the cu
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     cd "$work"
-    echo "make: getting $program out of Debian's package $1 (some 5 s)"
+    echo "make: getting $program out of Debian's package $1 (some ${seconds:-5} s)"
     if ! apt-get download -qq "$1" >log 2>&1; then
         [ "$(id -u)" = 0 ] || skip "apt has no package list, and only root may fetch one"
         apt-get update -qq >log 2>&1 || skip "apt-get update failed"

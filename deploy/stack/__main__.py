@@ -13,13 +13,15 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import httpx
 import yaml
 
 from deploy.stack.configuration import alertmanager_config, prometheus_config
@@ -38,6 +40,9 @@ POLL: Final = 3.0  # seconds, as in the demonstration
 EXPECTED: Final = ("mistral",)
 COLOURS: Final = {"critical": "red", "warning": "yellow", "info": "blue"}
 PORTS: Final = (11487, 11435, 9090, 9093)  # others where these are in use
+# Where releases have the pages, where Debian's package has them, and the API where neither does.
+GRAPHS: Final = ("/graph", "/classic/graph", "/api/v1/query?query=ollama_model_loaded")
+ALERTS: Final = ("/alerts", "/classic/alerts", "/api/v1/alerts")
 PROGRAMS: Final = ("prometheus", "alertmanager")
 
 
@@ -92,18 +97,42 @@ def print_alert(alert: Alert) -> None:
     click.echo(f"{clock} {head} {alert.name}: {alert.text}")
 
 
-def introduction(at: Addresses) -> list[str]:
+async def introduction(at: Addresses) -> list[str]:
     """Return lines that say which URL shows what."""
+    graph = await _page(at.prometheus, *GRAPHS)
+    alerts = await _page(at.prometheus, *ALERTS)
+    routed = await _page(at.alertmanager, "/", "/api/v2/alerts")
     return [
-        f"simulated Ollama   {at.ollama}/api/ps",
-        f"exporter           {at.exporter}/ (a page), {at.exporter}/metrics",
-        f"its proxy          {at.proxy} (ask it as you would ask Ollama)",
-        f"Prometheus         {at.prometheus}/api/v1/query?query=ollama_model_loaded",
-        f"  its alerts       {at.prometheus}/api/v1/alerts",
-        f"Alertmanager       {at.alertmanager}/api/v2/alerts",
+        "Pages to open in a browser:",
+        f"  exporter           {at.exporter}/",
+        f"  Prometheus         {graph}",
+        f"  its alerts         {alerts}",
+        f"  Alertmanager       {routed}",
+        "For programs:",
+        f"  metrics            {at.exporter}/metrics",
+        f"  proxy              {at.proxy} (use it like Ollama)",
+        f"  simulated Ollama   {at.ollama}/api/ps",
         "Alerts are printed below. Ctrl-C ends everything.",
         "",
     ]
+
+
+async def _page(base: str, *paths: str) -> str:
+    """Return the address of the first path that is served, else of the last one."""
+    async with httpx.AsyncClient(trust_env=False, base_url=base, follow_redirects=True) as http:
+        for path in paths[:-1]:
+            with suppress(httpx.TransportError):
+                if (await http.get(path)).status_code == httpx.codes.OK:
+                    return base + path
+    return base + paths[-1]
+
+
+def summary(fired: Counter[str]) -> str:
+    """Return one line about the alerts that fired."""
+    if not fired:
+        return "No alert fired."
+    names = ", ".join(f"{name} ({count})" for name, count in fired.most_common())
+    return f"Alerts that fired: {names}."
 
 
 async def stack(workload: str, here: Path) -> None:
@@ -112,6 +141,12 @@ async def stack(workload: str, here: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     script = WORKLOADS[workload]()
+    fired: Counter[str] = Counter()
+
+    def on_alert(alert: Alert) -> None:
+        print_alert(alert)
+        fired.update([alert.name] if alert.status == "firing" else [])
+
     local = [f"127.0.0.1:{free_port(port)}" for port in PORTS]
     exporter, proxy, prometheus, alertmanager = local
     async with AsyncExitStack() as parts:
@@ -127,7 +162,7 @@ async def stack(workload: str, here: Path) -> None:
         )
         at = Addresses(sim.url, *(f"http://{address}" for address in local))
         exporting_task = await parts.enter_async_context(exporting(settings))
-        url = await parts.enter_async_context(serving(print_alert))
+        url = await parts.enter_async_context(serving(on_alert))
         for name, address, config in (
             ("alertmanager", alertmanager, alertmanager_config(url)),
             (
@@ -145,7 +180,7 @@ async def stack(workload: str, here: Path) -> None:
             command = _command(name, here, config)
             log = here / f"{name}.log"
             await parts.enter_async_context(running(command, address=address, log=log))
-        for line in introduction(at):
+        for line in await introduction(at):
             click.echo(line)
         asking = asyncio.create_task(clients(sim, workload, at.proxy))
         waiting = asyncio.create_task(stop.wait())
@@ -153,6 +188,7 @@ async def stack(workload: str, here: Path) -> None:
         for task in (asking, waiting):
             task.cancel()
         await asyncio.gather(asking, waiting, return_exceptions=True)
+        click.echo(summary(fired))
         click.echo("Shutting down")
 
 

@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
-URL: Final = re.compile(r"^ *(?:its )?(\S.*?) {2,}(http://127\.0\.0\.1:\d+)", re.MULTILINE)
+URL: Final = re.compile(r"^ +(\S.*?) {2,}(http://127\.0\.0\.1:\d+)(/\S*)?", re.MULTILINE)
 
 
 def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -> None:
@@ -33,15 +33,18 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
     ) as process:
         try:
             text = _read_until(process, "Ctrl-C")
-            urls = dict(URL.findall(text))
-            assert len(urls) == 6
-            with httpx.Client(trust_env=False, timeout=PATIENCE) as http:
+            found = URL.findall(text)
+            urls = {what: base for what, base, _ in found}
+            assert len(urls) == 7
+            with httpx.Client(trust_env=False, timeout=PATIENCE, follow_redirects=True) as http:
                 assert http.get(f"{urls['simulated Ollama']}/api/ps").json() == {"models": []}
                 assert "ollama_up 1" in http.get(f"{urls['exporter']}/metrics").text
                 assert http.get(f"{urls['proxy']}/api/version").status_code == 200
                 rules = http.get(f"{urls['Prometheus']}/api/v1/rules").json()
                 assert "ollama_residency" in {g["name"] for g in rules["data"]["groups"]}
                 assert http.get(f"{urls['Alertmanager']}/api/v2/alerts").json() == []
+                for what, base, path in found:  # what is named is there
+                    assert what == "proxy" or http.get(f"{base}{path}").status_code == 200, what
             process.send_signal(signal.SIGINT)
             asked = time.monotonic()
             out, err = process.communicate(timeout=PATIENCE)
@@ -49,7 +52,7 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
             process.kill()
     assert time.monotonic() - asked < 15
     assert (process.returncode, err) == (0, "")
-    assert out.endswith("Shutting down\n")
+    assert out.endswith("No alert fired.\nShutting down\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,3 +80,18 @@ def test_a_missing_program_is_reported_in_one_line() -> None:
     assert done.stderr == (
         "Error: prometheus, alertmanager not found; `make stack` gets them on Debian\n"
     )
+
+
+def test_make_installs_what_the_stack_needs_and_nothing_for_tests() -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "stack"],  # noqa: S607 - whichever make there is
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert ".ci/setup run " in shown
+    assert "setup develop" not in shown
+    assert ".ci/get-prometheus" in shown
+    assert ".ci/get-alertmanager" in shown
