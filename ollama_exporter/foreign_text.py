@@ -23,6 +23,15 @@ def clean(text: str, *, limit: int = LONGEST) -> str:
     return "".join(char if char.isprintable() else _visible(char) for char in cut)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text in which all but line ends and tabs is printable."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else _visible(char) for char in text
+    )
+
+
 def mask_user_info(text: str) -> str:
     """Return a text in which the user info of each URL is masked."""
     return _USER_INFO.sub("***@", text)

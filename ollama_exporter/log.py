@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from ollama_exporter.foreign_text import mask_user_info
+
 # What a LogRecord has by itself; everything else came in `extra`.
 OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 NAMESPACE: Final = "ollama_exporter"
+LONGEST: Final = 16384  # characters of one value; a traceback is one
 
 
 class Formatter(logging.Formatter):
@@ -22,9 +25,9 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback is one value in it."""
-        values = dict(self._values(record))
+        values = {key: _bounded(value) for key, value in self._values(record)}
         if self._as_json:
-            return json.dumps(values, default=str, ensure_ascii=False)
+            return _json(values)
         return " ".join(f"{key}={_quoted(value)}" for key, value in values.items())
 
     def _values(self, record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
@@ -62,4 +65,20 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and not any(c in text for c in ' "=\\') and text.isprintable():
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return _json(text)
+
+
+def _bounded(value: object) -> object:
+    """Return a value with the user info of URLs masked, and cut at `LONGEST`."""
+    if not isinstance(value, str | Exception):
+        return value
+    text = mask_user_info(str(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _json(value: object) -> str:
+    """Return JSON in which every character is printable: some terminals act on the others."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return json.dumps(value, default=str).replace("\x7f", "\\u007f")

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state file (opt-in): unloads during a restart of the exporter are still noticed."""
+"""The state file (opt-in): with it, unloads during a restart of the exporter are still noticed.
 
+The path may be mistyped, and others may have put something there: only regular files are read and
+replaced, links are not followed, and a file that no exporter wrote is never touched.
+"""
+
+import errno
 import json
 import logging
 import os
@@ -16,11 +21,13 @@ from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.files import create_exclusive, read_regular
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LARGEST: Final = 16 * 2**20
+OURS: Final = b'{"version": '  # how each file begins that this program wrote
 DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError)
 logger = logging.getLogger(__name__)
 
@@ -60,42 +67,59 @@ class StateFile:
         self._one_at_a_time = threading.Lock()  # the last write may meet one in a thread
 
     def check(self) -> None:
-        """Raise ConfigError if the file cannot be written at all."""
-        folder = self._path.parent
-        if self._path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            accepted = "accepted: a file in a folder that exists and may be written"
-            raise ConfigError("state.file", str(self._path), accepted)
+        """Raise ConfigError if the file cannot be used: as at the start, but nothing is changed."""
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise self._refused("accepted: a file in a folder that exists and may be written")
+        self._content()
 
-    def _load(self) -> SavedState | None:
-        with self._path.open("rb") as file:
-            document = json.loads(file.read(LARGEST))
+    def _refused(self, why: str) -> ConfigError:
+        return ConfigError("state.file", str(self._path), why)
+
+    def _content(self) -> bytes:
+        """Return the file's content, empty if there is none. Raises ConfigError."""
+        try:
+            content = read_regular(self._path, limit=LARGEST, follow=False)
+        except FileNotFoundError:
+            return b""
+        except OSError as err:
+            why = "a symbolic link" if err.errno == errno.ELOOP else err.strerror
+            raise self._refused(f"accepted: a regular file ({why})") from err
+        if content and not content.startswith(OURS):
+            raise self._refused("it exists and no exporter wrote it; remove it or name another")
+        return content
+
+    def _decode(self, content: bytes) -> SavedState | None:
+        """Return the state, None for another version or server. Raises what `DAMAGED` lists."""
+        document = json.loads(content)
         ours = document["version"] == VERSION and document["url"] == self._url
         return SavedState.of(document["state"]) if ours else None
 
     def peek(self) -> SavedState | None:
-        """Return what an exporter has saved, and leave the file to it; None: nothing of use."""
-        with suppress(OSError, *DAMAGED):
-            return self._load()
+        """Return what an exporter has saved, None if nothing is of use. Changes nothing."""
+        with suppress(ConfigError, *DAMAGED):
+            return self._decode(self._content())
         return None
 
     def read(self) -> SavedState | None:
-        """Return what was saved; a file that is damaged or another's is set aside."""
+        """Return what was saved. Raises ConfigError.
+
+        A damaged state, or one of another server or version, is moved to FILE.bad.
+        """
+        content = self._content()
+        if not content:
+            return None
         try:
-            saved = self._load()
+            saved = self._decode(content)
             if saved is not None:
                 return saved
             why = "of another version or server"
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            raise ConfigError("state.file", str(self._path), f"a readable file ({err})") from err
         except DAMAGED as err:
             why = str(err)
         self._set_aside(why)
         return None
 
     def write(self, state: SavedState) -> None:
-        """Write if something changed: a new file beside, then renamed, so that none is half."""
+        """Write if something changed: a new file, then renamed, so that no file is half written."""
         document: dict[str, Any] = {"version": VERSION, "url": self._url}
         text = json.dumps(document | {"state": state.document()})
         with self._one_at_a_time:
@@ -105,20 +129,25 @@ class StateFile:
     def _replace(self, text: str) -> None:
         beside = self._path.with_name(f"{self._path.name}.tmp")
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = create_exclusive(beside)
+        except OSError as err:
+            self._fail(err)
+            return
+        try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            self._content()  # somebody may have put something there meanwhile
             beside.replace(self._path)
-        except OSError as err:
+        except (OSError, ConfigError) as err:
             with suppress(OSError):
                 beside.unlink()
             self._fail(err)
         else:
             self._written, self._failing = text, False
 
-    def _fail(self, err: OSError) -> None:
+    def _fail(self, err: OSError | ConfigError) -> None:
         if not self._failing:
             logger.error(
                 "State file cannot be written", extra={"file": str(self._path), "err": str(err)}
@@ -136,7 +165,7 @@ class StateFile:
 
 
 def state_file_of(settings: Settings) -> StateFile | None:
-    """Return the state file that the settings name. Raises ConfigError if it cannot be written."""
+    """Return the state file that the settings name. Raises ConfigError if it cannot be used."""
     if settings.state_file is None:
         return None
     state_file = StateFile(settings.state_file, url=settings.ollama_url)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 
 from ollama_exporter.advice.model_usage import UsageHistory
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.advice.sources import Asking, from_exporter, from_prometheus, label, window
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
+from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, HistoryError
 from ollama_exporter.protocol.model_names import normalise
 
@@ -72,7 +72,7 @@ def command(
     history that Prometheus has of a fleet. Exit code 1 if there is no history to be had.
     """
     weight = _price(price)
-    errors = Console(stderr=True)
+    errors = TerminalConsole(stderr=True)
     if prometheus is None:
         if by or token_file is not None:
             name = "by" if by else "token-file"
@@ -89,9 +89,9 @@ def command(
         raise HistoryError(_nothing(history))
     chosen = _chosen(found, explain) if explain else None
     if as_json:
-        click.echo(json.dumps(document(_only(found, chosen)), indent=2))
+        echo(json.dumps(document(_only(found, chosen)), indent=2))
         return
-    console = Console(highlight=False)
+    console = TerminalConsole()
     if chosen is None:
         for part in show(found, width=console.width):
             console.print(part)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ollama_exporter.cli.bundled_files import Kind, bundled, write_all
+from ollama_exporter.cli.present.terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLACEHOLDER: Final = "https://ollama-exporter.example/runbooks/"  # as the bundled files have it
@@ -42,7 +43,7 @@ def write_bundle(
         for file in bundled(kind)
     }
     for file in write_all(contents, force=force):
-        click.echo(file)
+        echo(file)
     if runbooks is None:
-        click.echo(f"links to runbooks point to {PLACEHOLDER}: set --runbooks", err=True)
-    click.echo(next_step, err=True)
+        echo(f"links to runbooks point to {PLACEHOLDER}: set --runbooks", err=True)
+    echo(next_step, err=True)

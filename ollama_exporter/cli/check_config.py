@@ -10,6 +10,7 @@ from ollama_exporter.actions.defaults import defaults_section
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm import keep_warm_section
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
+from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import TABLE, Settings
 from ollama_exporter.config.setting import duration_text, written
@@ -36,9 +37,9 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     for setting in TABLE:
         value = getattr(settings, setting.field)
         unset = value is None or value == ()
-        click.echo(f"# {setting.name}:" if unset else f"{setting.name}: {written(value)}")
+        echo(f"# {setting.name}:" if unset else f"{setting.name}: {written(value)}")
     for line in _sections(settings):
-        click.echo(line)
+        echo(line)
 
 
 def _sections(settings: Settings) -> Iterator[str]:

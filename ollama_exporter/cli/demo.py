@@ -26,6 +26,7 @@ from ollama_exporter.advice.sources import from_exporter
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
+from ollama_exporter.cli.present.terminal import TerminalConsole
 from ollama_exporter.cli.present.wait_bars import bar, beside, words
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import HistoryError
@@ -226,7 +227,7 @@ def command(duration: float | None) -> None:
     sockets, says what it makes of that, and serves it at /metrics meanwhile. The whole story takes
     two minutes.
     """
-    console = Console(highlight=False)
+    console = TerminalConsole()
     logging.basicConfig(level=logging.ERROR)  # what the log says besides, the lines say
     with suppress(KeyboardInterrupt):
         asyncio.run(perform(Show(console), duration))

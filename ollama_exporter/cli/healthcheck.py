@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.parsers import split_address
 
@@ -29,11 +30,11 @@ def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the
         connection.request("GET", PATH)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as err:
-        click.echo(f"unhealthy: {err}")
+        echo(f"unhealthy: {err}")
         ctx.exit(1)
     finally:
         connection.close()
     if status != HTTPStatus.OK:
-        click.echo(f"unhealthy: HTTP status {status}")
+        echo(f"unhealthy: HTTP status {status}")
         ctx.exit(1)
-    click.echo("healthy")
+    echo("healthy")

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ollama_exporter.errors import ConfigError, OllamaExporterError, RecordingError
+from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.version import __version__
 
 DEFAULT_COMMAND: Final = "serve"
@@ -90,11 +91,16 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as err:
-            raise click.UsageError(str(err)) from err
+            raise click.UsageError(_one_line(err)) from err
         except RecordingError as err:
-            raise CommandRefused(str(err)) from err
+            raise CommandRefused(_one_line(err)) from err
         except OllamaExporterError as err:
-            raise click.ClickException(str(err)) from err
+            raise click.ClickException(_one_line(err)) from err
+
+
+def _one_line(err: OllamaExporterError) -> str:
+    """Return the message of an error, which may quote a server or a file."""
+    return clean(mask_user_info(str(err)))
 
 
 @click.group(

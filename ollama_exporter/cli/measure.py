@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from ollama_exporter.actions.measure.measure_model import (
@@ -24,6 +23,7 @@ from ollama_exporter.actions.measure.measure_model import (
 from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
 from ollama_exporter.actions.warm.load_models import find_missing
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
 
@@ -120,17 +120,17 @@ async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str
     try:
         missing = find_missing([plan.model], await client.tags())
         if missing:
-            click.echo(server_options.missing_message(missing[0]), err=True)
+            echo(server_options.missing_message(missing[0]), err=True)
             return exit_codes.MISSING
         with _steps() as on_step:
             measured = await measure(client, plan, on_step)
     except BusyError as err:
-        click.echo(str(err), err=True)
+        echo(str(err), err=True)
         return exit_codes.BUSY
     except TargetError as err:
         if err.reason is not FailureReason.TIMEOUT:
             raise
-        click.echo(str(err), err=True)
+        echo(str(err), err=True)
         return exit_codes.TIMEOUT
     finally:
         await client.aclose()
@@ -141,9 +141,9 @@ async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str
 @contextmanager
 def _steps() -> Iterator[Callable[[str], None]]:
     """Show each step: one line that changes, or plain lines where there is no terminal."""
-    console = Console(stderr=True, highlight=False)
+    console = TerminalConsole(stderr=True)
     if not console.is_terminal:
-        yield lambda text: click.echo(text, err=True)
+        yield lambda text: echo(text, err=True)
         return
     with console.status("") as status:
         yield status.update
@@ -153,23 +153,23 @@ def _print(plan: MeasurePlan, measured: Measurement, every: float, form: str | N
     table, text = rows(measured.samples), verdict(measured.samples, every=every)
     match form:
         case "json":
-            click.echo(json.dumps(_as_json(plan, measured, text), indent=2))
+            echo(json.dumps(_as_json(plan, measured, text), indent=2))
         case "csv":
-            click.echo(_csv(measured), nl=False)
+            echo(_csv(measured), nl=False)
         case "markdown":
-            click.echo("\n".join(_markdown(table)))
-            click.echo(f"\n{text}")
+            echo("\n".join(_markdown(table)))
+            echo(f"\n{text}")
         case _:
-            Console(highlight=False).print(_table(table))
-            click.echo(text)
+            TerminalConsole().print(_table(table))
+            echo(text)
             if measured.size:
                 share = measured.size_vram / measured.size
-                click.echo(
+                echo(
                     f"{server_options.gib(measured.size)}, {share:.0%} on the GPU, "
                     f"context {measured.context}. Seconds: medians and their spread."
                 )
     for note in measured.notes:
-        click.echo(f"note: {note}", err=form in ("json", "csv"))
+        echo(f"note: {note}", err=form in ("json", "csv"))
 
 
 def _as_json(plan: MeasurePlan, measured: Measurement, text: str) -> dict[str, Any]:

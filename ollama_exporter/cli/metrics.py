@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.metrics.catalog.all_families import SECTIONS
 from ollama_exporter.metrics.catalog.family import Family
 
@@ -41,9 +42,9 @@ def command(form: str) -> None:
             for section, members in SECTIONS.items()
             for family in members
         ]
-        click.echo(json.dumps(families, indent=2))
+        echo(json.dumps(families, indent=2))
     elif form == "markdown":
-        click.echo(markdown(), nl=False)
+        echo(markdown(), nl=False)
     else:
         _print_table()
 
@@ -67,10 +68,9 @@ def _meaning(family: Family) -> str:
 
 
 def _print_table() -> None:
-    from rich.console import Console  # noqa: PLC0415 - only this form pays for it
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console(highlight=False)
+    console = TerminalConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
     for section, members in SECTIONS.items():

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import StateError
-from ollama_exporter.foreign_text import clean
 from ollama_exporter.recordings.record_server import record_server
 from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
@@ -71,13 +71,18 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
             loop.add_signal_handler(number, stop.set)
     if duration is not None:
         loop.call_later(duration, stop.set)
-    click.echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
-    polls = await record_server(settings, writer, stop=stop, on_event=_print_event)
-    click.echo(f"{polls} poll{'' if polls == 1 else 's'} written", err=True)
+    polls = await record_server(
+        settings,
+        writer,
+        stop=stop,
+        on_start=lambda: echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True),
+        on_event=_print_event,
+    )
+    echo(f"{polls} poll{'' if polls == 1 else 's'} written", err=True)
 
 
 def _print_event(event: Event) -> None:
     if isinstance(event, Loaded):
-        click.echo(f"loaded    {clean(event.model.name)}", err=True)
+        echo(f"loaded    {event.model.name}", err=True)
     elif isinstance(event, Unloaded):
-        click.echo(f"unloaded  {clean(event.model.name)}  {event.reason}", err=True)
+        echo(f"unloaded  {event.model.name}  {event.reason}", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
@@ -80,10 +81,10 @@ def command(
             reasons[event.reason.value] += 1
         line = _json(event) if as_json else _text(event)
         if line is not None:
-            click.echo(line)
+            echo(line)
     if not as_json:
         unloads = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        click.echo(f"{polls} of {len(recording.polls)} polls used; unloads: {unloads or 'none'}")
+        echo(f"{polls} of {len(recording.polls)} polls used; unloads: {unloads or 'none'}")
 
 
 def _json(event: Event | PollUsed) -> str | None:

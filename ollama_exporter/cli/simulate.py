@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.config import parsers
 from ollama_exporter.errors import ConfigError, OllamaExporterError
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
@@ -193,24 +194,22 @@ def _tell(played: Played) -> None:
         getattr(step, "note", "") or f"{type(step).__name__.lower()} {getattr(step, 'model', '')}"
     )
     if played.phase == "begins":
-        click.echo(f"{played.at:7.1f}s  {what}")
+        echo(f"{played.at:7.1f}s  {what}")
     elif played.error is not None:
-        click.echo(f"{played.at:7.1f}s  {what}: {played.error}")
+        echo(f"{played.at:7.1f}s  {what}: {played.error}")
 
 
 def _say_what_to_try(sim: Simulator) -> None:
     host = sim.config.host
     kind = "GPU" if host.gpu else "CPU, memory"
     keep = "for ever" if host.keep_alive == NEVER else f"{host.keep_alive:g}s"
-    click.echo(f"Simulated Ollama {sim.config.shown_version} listens on {sim.url}")
-    click.echo(f"  host: {kind} of {host.memory / GIB:g} GiB, keep-alive {keep}")
-    click.echo(f"  models: {', '.join(sim.config.catalogue.manifests)}")
-    click.echo("Try:")
-    click.echo(f"  curl {sim.url}/api/ps")
-    click.echo(f"""  curl {sim.url}/api/generate -d '{{"model":"mistral","prompt":"Hello"}}'""")
-    click.echo(f"  ollama-exporter --ollama.url {sim.url}")
+    echo(f"Simulated Ollama {sim.config.shown_version} listens on {sim.url}")
+    echo(f"  host: {kind} of {host.memory / GIB:g} GiB, keep-alive {keep}")
+    echo(f"  models: {', '.join(sim.config.catalogue.manifests)}")
+    echo("Try:")
+    echo(f"  curl {sim.url}/api/ps")
+    echo(f"""  curl {sim.url}/api/generate -d '{{"model":"mistral","prompt":"Hello"}}'""")
+    echo(f"  ollama-exporter --ollama.url {sim.url}")
     if sim.config.control:
-        click.echo(
-            f"""  curl {sim.url}/_simulator/fault -d '{{"fault":"crash","model":"mistral"}}'"""
-        )
-    click.echo("Ctrl-C ends it.")
+        echo(f"""  curl {sim.url}/_simulator/fault -d '{{"fault":"crash","model":"mistral"}}'""")
+    echo("Ctrl-C ends it.")

@@ -25,6 +25,7 @@ from ollama_exporter.actions.warm.load_models import (
     warm_up,
 )
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config.mapping import keep_alive
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.state_file import StateFile
@@ -52,11 +53,11 @@ class LineOutput(WarmProgress):
 
     def on_start(self, name: str) -> None:
         """Print the model's name."""
-        click.echo(f"{name}: checking, and loading if it is not resident", err=True)
+        echo(f"{name}: checking, and loading if it is not resident", err=True)
 
     def on_end(self, result: WarmResult) -> None:
         """Print the result."""
-        click.echo(sentence(result), err=True)
+        echo(sentence(result), err=True)
 
 
 class Bars(WarmProgress):
@@ -173,10 +174,10 @@ async def _run(
         installed = await client.tags()
         missing: list[MissingModel] = find_missing(names, installed)
         for each in missing:
-            click.echo(server_options.missing_message(each), err=True)
+            echo(server_options.missing_message(each), err=True)
         if missing:
             return exit_codes.MISSING
-        console = Console(stderr=True, highlight=False)
+        console = TerminalConsole(stderr=True)
         if not console.is_terminal or output.as_json:
             results = await warm_up(client, names, wanted, installed, LineOutput())
         else:
@@ -216,7 +217,7 @@ def sentence(result: WarmResult) -> str:
 
 def _print(results: list[WarmResult], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([_fields(each) for each in results], indent=2))
+        echo(json.dumps([_fields(each) for each in results], indent=2))
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "state", "load", "size", "on GPU", "context", "expires in"):
@@ -233,10 +234,10 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
             "" if model is None or model.context is None else str(model.context),
             server_options.render_left(each.left),
         )
-    Console(highlight=False).print(table)
+    TerminalConsole().print(table)
     for each in results:
         if each.note or each.evicted:
-            click.echo(sentence(each))
+            echo(sentence(each))
 
 
 def _fields(result: WarmResult) -> dict[str, Any]:

@@ -24,9 +24,13 @@ async def record_server(
     writer: RecordingWriter,
     *,
     stop: asyncio.Event,
+    on_start: Callable[[], None],
     on_event: Callable[[Event], None],
 ) -> int:
-    """Record until `stop` is set. Return the number of polls. Raises OSError of a full disk."""
+    """Record until `stop` is set. Return the number of polls. Raises OSError of a full disk.
+
+    `on_start` is called after the first poll.
+    """
     failures: list[OSError] = []
     polls = 0
 
@@ -40,6 +44,8 @@ async def record_server(
     def on_poll(poll: Poll, answer: PsAnswer | None) -> None:
         nonlocal polls
         polls += 1
+        if polls == 1:
+            on_start()
         write(partial(_write_poll, writer, poll, answer))
 
     def on_fact(fact: Fact) -> None:

@@ -252,7 +252,7 @@ def test_an_impossible_date_in_the_file_is_a_configuration_error(tmp_path: Path,
 def test_a_value_that_would_break_later_is_refused_at_once(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as told:
         load({name: value}, environment={})
-    assert told.value.field == name
+    assert told.value.field == f"--{name}"
 
 
 def test_what_cannot_be_read_ends_the_start_before_anything_is_said(

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from pathlib import Path
+
+import pytest
+
+from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.tracker import Tracker
+from ollama_exporter.state_file import SavedState, StateFile
+
+URL = "http://127.0.0.1:11434"
+
+
+def saved() -> SavedState:
+    tracker = Tracker(window=60.0)
+    model = RunningModel("a:latest", "d", float("inf"), 5)
+    tracker.observe(Snapshot(1000.0, 1000.1, (model,)))
+    usage = {"a:latest": SavedUsage(IdleHistogram.of([40.0]), 1.0, 5.0, 2, 7)}
+    return SavedState(tracker.dump(), usage)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    StateFile(file, url=URL).write(saved())
+    assert StateFile(file, url=URL).read() == saved()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    state = StateFile(file, url=URL)
+    state.write(saved())
+    file.unlink()
+    state.write(saved())
+    assert not file.exists()
+
+
+def test_no_file_is_no_state(tmp_path: Path) -> None:
+    assert StateFile(tmp_path / "state", url=URL).read() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"version": ', b'{"version": 1}', b'{"version": 99, "url": "u", "state": {}}',
+     b'{"version": 1, "url": "http://127.0.0.1:11434", "state": {"last": 5}}',
+     b'{"version": 1, "a": ' + b"[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_state_or_one_of_another_version_is_set_aside(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "state"
+    file.write_bytes(content)
+    assert StateFile(file, url=URL).read() is None
+    assert (tmp_path / "state.bad").read_bytes() == content
+    assert [r.getMessage() for r in caplog.records] == ["State file set aside"]
+
+
+def test_another_server_s_state_is_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    StateFile(file, url="http://other:11434").write(saved())
+    assert StateFile(file, url=URL).read() is None
+
+
+def test_a_failing_disk_is_logged_once_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "folder"
+    state = StateFile(folder / "state", url=URL)
+    state.write(saved())
+    state.write(saved())
+    assert [r.getMessage() for r in caplog.records] == ["State file cannot be written"]
+    folder.mkdir()
+    state.write(saved())
+    assert (folder / "state").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "missing" / "state"):
+        with pytest.raises(ConfigError, match=r"state\.file"):
+            StateFile(place, url=URL).check()
+    with pytest.raises(ConfigError, match=r"state\.file"):
+        StateFile(tmp_path, url=URL).read()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[mysqld]\nport=1\n", b"x" * 100])
+def test_a_file_of_another_program_is_refused_and_never_touched(
+    content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "my.cnf"
+    file.write_bytes(content)
+    state = StateFile(file, url=URL)
+    for use in (state.check, state.read):
+        with pytest.raises(ConfigError, match="no exporter wrote it"):
+            use()
+    state.write(saved())
+    assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_empty_file_is_no_state_and_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    file.touch()
+    state = StateFile(file, url=URL)
+    state.check()
+    assert state.read() is None
+    state.write(saved())
+    assert state.read() == saved()
+
+
+def special(kind: str, path: Path) -> None:
+    """Put something at a path that is no regular file."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path.parent / "victim")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_only_regular_files_are_used(kind: str, tmp_path: Path) -> None:
+    file, victim = tmp_path / "state", tmp_path / "victim"
+    victim.write_text("precious", encoding="utf-8")
+    special(kind, file)
+    before = file.lstat()
+    state = StateFile(file, url=URL)
+    for use in (state.check, state.read):
+        with pytest.raises(ConfigError, match=r"state\.file"):
+            use()
+    state.write(saved())
+    assert file.lstat().st_ino == before.st_ino
+    assert victim.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_device_is_neither_read_nor_renamed() -> None:
+    state = StateFile(Path("/dev/full"), url=URL)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        state.read()
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_stands_in_the_place_of_the_new_file_is_neither_followed_nor_waited_for(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, victim = tmp_path / "state", tmp_path / "victim"
+    victim.write_text("precious", encoding="utf-8")
+    special(kind, tmp_path / "state.tmp")
+    StateFile(file, url=URL).write(saved())
+    assert victim.read_text(encoding="utf-8") == "precious"
+    assert not file.exists()
+    assert [r.getMessage() for r in caplog.records] == ["State file cannot be written"]
+
+
+def test_what_a_killed_exporter_left_half_written_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    (tmp_path / "state.tmp").write_bytes(b"half")
+    StateFile(file, url=URL).write(saved())
+    assert StateFile(file, url=URL).read() == saved()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_name_that_is_too_long_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"state\.file"):
+        StateFile(tmp_path / ("a" * 300), url=URL).check()
