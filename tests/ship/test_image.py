@@ -2,7 +2,6 @@
 """The image of the Dockerfile, built and run: hardened, beside a simulated server in another
 one."""
 
-import json
 import socket
 import time
 import urllib.request
@@ -13,6 +12,7 @@ import ollama_exporter
 from tests.support.containers import Images, build
 from tests.support.patience import PATIENCE
 
+BASE = "localhost/python:3.13-slim"
 LARGEST = 60 << 20  # bytes that the image adds to its base
 
 
@@ -47,20 +47,18 @@ def metrics(port: int, wanted: str) -> str:
 
 
 def test_it_says_what_it_is(images: Images) -> None:
-    found = images.inspect()
-    config = found["Config"]
+    config = images.config()
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["ollama-exporter"]
     labels = config["Labels"]
     assert labels["org.opencontainers.image.version"] == ollama_exporter.__version__
     assert labels["org.opencontainers.image.revision"] == "0123456789abcdef"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert found["HealthCheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
 
 
 def test_it_adds_little_to_its_base(images: Images) -> None:
-    base = json.loads(images.podman("image", "inspect", "localhost/python:3.13-slim").stdout)
-    assert images.inspect()["Size"] - base[0]["Size"] < LARGEST
+    assert images.size(images.name) - images.size(BASE) < LARGEST
 
 
 def test_it_watches_a_server_in_another_container(images: Images) -> None:

@@ -41,10 +41,17 @@ class Images:
             check=False,
         )
 
-    def inspect(self) -> dict[str, Any]:
-        """Return what the image says of itself."""
-        (found,) = json.loads(self.podman("image", "inspect", self.name).stdout)
-        return dict(found)
+    def config(self) -> dict[str, Any]:
+        """Return what the image says of itself; podman's own inspect leaves the healthcheck out."""
+        command = ["buildah", "--root", str(self.folder / "store"), "--storage-driver", "vfs"]
+        command += ["--runroot", str(self.folder / "run"), "inspect", "--type", "image", self.name]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
+        return dict(json.loads(done.stdout)["Docker"]["config"])
+
+    def size(self, name: str) -> int:
+        """Return the bytes of an image, with its base."""
+        (found,) = json.loads(self.podman("image", "inspect", name).stdout)
+        return int(found["Size"])
 
     @contextmanager
     def running(self, name: str, *command: str, options: tuple[str, ...] = ()) -> Iterator[None]:
