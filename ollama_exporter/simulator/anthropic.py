@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anthropic's route `/v1/messages`: named events, and a first estimate of the prompt's tokens."""
 
-from typing import Any, Final
+from typing import Final
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, TokenCount, answer
-from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
+from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, objects, plan
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.model_files import sha256_of
 from ollama_exporter.simulator.openai import SSE, call_of, text_of
@@ -107,13 +107,13 @@ def _usage(tally: TokenCount) -> dict[str, int]:
 
 async def messages(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/messages`."""
-    body: dict[str, Any] = body_of(exchange.request.body)
+    body = body_of(exchange.request.body)
     limit = field(body, "max_tokens", int, 0)
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")
     if limit <= 0:
         raise ApiError(400, "max_tokens is required and must be positive")
-    said = field(body, "messages", list, [])
+    said = objects(body, "messages")
     if not said:
         raise ApiError(400, "messages is required")
     call = call_of(site, body)

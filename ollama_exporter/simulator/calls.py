@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a request's JSON to what the scheduler and the runner need to know of it."""
 
+import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +20,9 @@ _RUNNER_OPTIONS: Final = ("num_batch", "main_gpu", "use_mmap", "num_thread", "dr
 _SMALLEST_CONTEXT: Final = 4
 _NATURAL_LENGTH: Final = 48  # tokens of an answer to a short prompt
 _LONGEST: Final = 512
-_DIRECTIVE: Final = re.compile(r"\[\[([^\]]*)\]\]")
+_MOST: Final = 1e6  # of any number in a directive
+_SLOWEST: Final = 1e-3  # tokens a second
+_DIRECTIVE: Final = re.compile(r"\[\[([^\]]{0,200})\]\]")
 
 
 class ApiError(Exception):
@@ -44,16 +48,16 @@ class Call:
 
     def request(self, host: Host, number: int) -> QueuedRequest:
         """Make what the scheduler is asked."""
-        num_ctx = self.options.get("num_ctx", self.manifest.num_ctx)
-        automatic = num_ctx is None and host.context is None
-        tokens = host.automatic_context if num_ctx is None else int(num_ctx)
+        num_ctx = self._integer("num_ctx", self.manifest.num_ctx)
+        # A null counts as given here, and as absent for the value (routes.go, FromMap).
+        given = "num_ctx" in self.options or self.manifest.num_ctx is not None
+        automatic = not given and host.context is None
+        tokens = host.automatic_context if num_ctx is None else num_ctx
         options = RunnerOptions(
             num_ctx=max(tokens, _SMALLEST_CONTEXT),
             num_ctx_auto=automatic,
-            others=frozenset(
-                (key, self.options[key]) for key in _RUNNER_OPTIONS if key in self.options
-            ),
-            num_gpu=int(self.options.get("num_gpu", -1)),
+            others=frozenset(self._others()),
+            num_gpu=self._integer("num_gpu", -1) or 0,
             shift=self.shift,
         )
         return QueuedRequest(
@@ -64,6 +68,28 @@ class Call:
             options=options,
             keep_alive=self.keep_alive,
         )
+
+    def _others(self) -> Iterator[tuple[str, object]]:
+        """Yield the further options of a runner. Raises ApiError."""
+        for name in _RUNNER_OPTIONS:
+            value = self.options.get(name)
+            if value is None:
+                continue
+            if name != "use_mmap":
+                yield name, self._integer(name, None)
+            elif isinstance(value, bool):
+                yield name, value
+            else:
+                raise ApiError(500, f'option "{name}" must be of type boolean')
+
+    def _integer(self, name: str, default: int | None) -> int | None:
+        """Read an option as the server does: a float is cut. Raises ApiError."""
+        value = self.options.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ApiError(500, f'option "{name}" must be of type integer')
+        return int(value) if abs(value) < 2**63 else -(2**63)  # as amd64 converts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +111,7 @@ class CallPlan:
         return " again" if self.repeats else f" w{index}"
 
 
-def body_of(raw: bytes) -> dict[str, Any]:
+def body_of(raw: bytes) -> gojson.GoObject:
     """Decode a request's body. Raises ApiError."""
     try:
         return gojson.loads(raw)
@@ -93,18 +119,36 @@ def body_of(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, str(err)) from err
 
 
-def field(body: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:  # noqa: ANN401 - the JSON's own types
-    """Take a field of the right type, the default for null or nothing. Raises ApiError."""
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ApiError(
-            400,
-            f"json: cannot unmarshal {gojson.kind_of(value)} into Go struct field .{name} "
-            f"of type {kind.__name__ if isinstance(kind, type) else 'any'}",
-        )
-    return value
+def field(body: gojson.GoObject, name: str, kind: type | tuple[type, ...], default: Any) -> Any:  # noqa: ANN401 - the JSON's own types
+    """Return a field of the right type, or the default for null or nothing. Raises ApiError."""
+    for value in body.every(name):
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ApiError(
+                400,
+                f"json: cannot unmarshal {gojson.kind_of(value)} into Go struct field .{name} "
+                f"of type {kind.__name__ if isinstance(kind, type) else 'any'}",
+            )
+        if isinstance(value, dict) and any(map(_is_too_large, value.values())):
+            raise ApiError(400, f"json: cannot unmarshal number into Go struct field .{name}")
+    found = body.get(name)
+    return default if found is None else found
+
+
+def objects(body: gojson.GoObject, name: str) -> list[gojson.GoObject]:
+    """Return a field that is a list of objects. Raises ApiError."""
+    found: list[Any] = field(body, name, list, [])
+    for each in found:
+        if not isinstance(each, gojson.GoObject):
+            kind = gojson.kind_of(each)
+            text = f"json: cannot unmarshal {kind} into Go struct field .{name} of type object"
+            raise ApiError(400, text)
+    return found
+
+
+def _is_too_large(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[str, Manifest]:
@@ -119,6 +163,8 @@ def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[st
 
 def keep_alive_of(value: object) -> float | None:
     """Read a request's keep_alive: seconds, NEVER for ever, None for none. Raises ApiError."""
+    if _is_too_large(value):
+        raise ApiError(400, "json: cannot unmarshal number into Go value of type float64")
     try:
         seconds = parse(value)
     except KeepAliveError as err:
@@ -140,15 +186,24 @@ def plan(file: ModelFile, prompt: str, num_predict: int | None) -> CallPlan:
     if num_predict is not None and 0 < num_predict < natural:
         tokens, reason = num_predict, "length"
     if "n" in asked:
-        tokens, reason = int(asked["n"]), "stop"
+        tokens, reason = int(_number(asked, "n", natural)), "stop"
     return CallPlan(
         prompt_tokens=words,
         tokens=tokens,
         reason=reason,
-        first=float(asked.get("ttft", words / file.prompt_rate)),
-        rate=float(asked.get("tps", file.token_rate)),
-        crash_after=int(asked["crash"]) if "crash" in asked else None,
+        first=_number(asked, "ttft", words / file.prompt_rate),
+        rate=max(_number(asked, "tps", file.token_rate), _SLOWEST),
+        crash_after=int(_number(asked, "crash", 0)) if "crash" in asked else None,
         out_of_memory="oom" in asked,
-        cut_after=int(asked["cut"]) if "cut" in asked else None,
+        cut_after=int(_number(asked, "cut", 0)) if "cut" in asked else None,
         repeats="repeat" in asked,
     )
+
+
+def _number(asked: Mapping[str, str], name: str, default: float) -> float:
+    """Read a number of a directive; the default if it is not one."""
+    try:
+        value = float(asked[name])
+    except (KeyError, ValueError):
+        return default
+    return min(max(value, 0.0), _MOST) if math.isfinite(value) else default

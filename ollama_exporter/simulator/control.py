@@ -20,7 +20,7 @@
 """
 
 from dataclasses import asdict
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.calls import ApiError, body_of, field, resolve
@@ -61,11 +61,11 @@ async def fault(site: SimulatorContext, exchange: http.HttpExchange, restart: Re
     await exchange.respond(200, b"{}")
 
 
-def _seconds(body: dict[str, Any], name: str) -> float:
+def _seconds(body: gojson.GoObject, name: str) -> float:
     return float(field(body, name, (int, float), 0.0))
 
 
-def _apply(site: SimulatorContext, name: str, body: dict[str, Any]) -> None:
+def _apply(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
     faults, engine = site.faults, site.engine
     match name:
         case "none":
@@ -86,7 +86,7 @@ def _apply(site: SimulatorContext, name: str, body: dict[str, Any]) -> None:
             raise ApiError(400, f"fault: {name!r} is not known")
 
 
-def _apply_to_model(site: SimulatorContext, name: str, body: dict[str, Any]) -> None:
+def _apply_to_model(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
     model, manifest = resolve(site.library, field(body, "model", str, ""))
     tokens = int(_seconds(body, "tokens"))
     match name:

@@ -219,7 +219,7 @@ async def pull(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def _progress(
-    exchange: http.HttpExchange, records: list[dict[str, Any]], body: dict[str, Any]
+    exchange: http.HttpExchange, records: list[dict[str, Any]], body: gojson.GoObject
 ) -> None:
     """Write progress as NDJSON, or only its last record."""
     last = records[-1]

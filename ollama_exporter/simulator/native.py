@@ -2,7 +2,6 @@
 """The native routes that need a runner: generate, chat, embed, embeddings."""
 
 import math
-from typing import Any
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, TokenCount, acquire, answer
@@ -14,6 +13,7 @@ from ollama_exporter.simulator.calls import (
     body_of,
     field,
     keep_alive_of,
+    objects,
     plan,
     resolve,
 )
@@ -102,8 +102,10 @@ def error_body(error: ApiError) -> bytes:
     return gojson.dumps({"error": error.text, **error.more})
 
 
-def call_of(site: SimulatorContext, body: dict[str, Any], missing: str = MISSING) -> Call:
+def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
     """Read what all native routes share. Raises ApiError."""
+    for value in body.every("keep_alive"):
+        keep_alive_of(value)
     keep_alive = keep_alive_of(body.get("keep_alive"))
     spelling = field(body, "model", str, "")
     name, manifest = resolve(site.library, spelling, missing)
@@ -139,7 +141,7 @@ async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")
     call = call_of(site, body)
-    messages = field(body, "messages", list, [])
+    messages = objects(body, "messages")
     voice = NativeVoice(site, call, chat=True)
     # a message without text is a prompt all the same
     prompt = "\n".join(str(message.get("content") or " ") for message in messages)
@@ -170,7 +172,7 @@ async def _without_prompt(
     return True
 
 
-def _job(body: dict[str, Any], call: Call, voice: NativeVoice, prompt: str) -> Job:
+def _job(body: gojson.GoObject, call: Call, voice: NativeVoice, prompt: str) -> Job:
     doing = plan(call.manifest.file, prompt, _num_predict(call))
     return Job(call, doing, voice, stream=field(body, "stream", bool, default=True))
 

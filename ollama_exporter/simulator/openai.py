@@ -4,7 +4,7 @@
 They cannot set keep_alive or options; they tell token counts and no durations.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, TokenCount, answer
@@ -15,6 +15,7 @@ from ollama_exporter.simulator.calls import (
     Call,
     body_of,
     field,
+    objects,
     plan,
     resolve,
 )
@@ -34,7 +35,7 @@ def error_body(error: ApiError) -> bytes:
     return gojson.line({"error": body})
 
 
-def call_of(site: SimulatorContext, body: dict[str, Any], missing: str = MISSING) -> Call:
+def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
     """Read the model; nothing else of the request matters to the scheduler. Raises ApiError."""
     spelling = field(body, "model", str, "")
     name, manifest = resolve(site.library, spelling, missing)
@@ -178,11 +179,11 @@ class CompletionVoice(_Voice):
         return gojson.line(record | {"usage": usage(tally)})
 
 
-def _wants_usage(body: dict[str, Any]) -> bool:
+def _wants_usage(body: gojson.GoObject) -> bool:
     return bool(field(body, "stream_options", dict, {}).get("include_usage"))
 
 
-def _limit(body: dict[str, Any]) -> int | None:
+def _limit(body: gojson.GoObject) -> int | None:
     limit = field(body, "max_tokens", int, None) or field(body, "max_completion_tokens", int, None)
     return None if limit is None else int(limit)
 
@@ -198,7 +199,7 @@ def text_of(content: object) -> str:
 async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/chat/completions`."""
     body = body_of(exchange.request.body)
-    messages = field(body, "messages", list, [])
+    messages = objects(body, "messages")
     if not messages:
         raise ApiError(400, "[] is too short - 'messages'")
     call = call_of(site, body)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenAI's route `/v1/responses`: numbered events whose keys Go sorts, since they are maps."""
 
-from typing import Any, Final
+from typing import Final
 
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.answers import Job, TokenCount, answer
@@ -160,7 +160,7 @@ def _usage(tally: TokenCount) -> dict[str, object]:
 
 async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/responses`."""
-    body: dict[str, Any] = body_of(exchange.request.body)
+    body = body_of(exchange.request.body)
     call = call_of(site, body)
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')

@@ -12,14 +12,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.paths import DATA
+from tests.support.patience import PATIENCE
 
 RAW = DATA / "http"
+AT_ONCE = default_catalogue().compressed(1e4)
 INDEX: list[dict[str, Any]] = json.loads((RAW / "index.json").read_text())
 
 
@@ -141,3 +144,50 @@ def test_the_answer_has_the_shape_of_the_real_one(case: dict[str, Any]) -> None:
     got = parts(asyncio.run(ours()))
     assert got[:2] == real[:2]
     assert without_free(got[2]) == without_free(real[2])
+
+
+@pytest.mark.parametrize("depth", [2000, 9990])
+def test_a_deeply_nested_field_is_no_reason_to_drop_the_connection(depth: int) -> None:
+    """Go reads 10,000 levels."""
+
+    async def story() -> None:
+        async with Simulator(Config(catalogue=AT_ONCE)) as sim:
+            body = b'{"model":"mistral","x":' + b"[" * depth + b"]" * depth + b"}"
+            async with httpx.AsyncClient(
+                base_url=sim.url, trust_env=False, timeout=PATIENCE
+            ) as client:
+                for path in ("/api/generate", "/api/chat", "/v1/chat/completions", "/api/show"):
+                    answer = await client.post(path, content=body)
+                    assert answer.status_code < 500
+                deeper = b'{"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+                answer = await client.post("/api/generate", content=deeper)
+                assert (answer.status_code, answer.json()["error"]) == (400, "exceeded max depth")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"mistral","messages":[1]}',
+        b'{"model":"mistral","messages":{}}',
+        b'{"model":"mistral","prompt":"[[n=x tps=0 crash=9e99]]","keep_alive":0}',
+        b'{"model":"mistral","prompt":"x","options":{"num_ctx":1e400}}',
+        b'{"model":"mistral","prompt":"[[n=1]]","options":{"num_ctx":"8"}}',
+        b'{"model":"mistral","prompt":"[[n=1]]","options":{"num_predict":1e300,"num_batch":[]}}',
+        b'{"model":NaN}',
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_odd_bodies_are_answered(body: bytes) -> None:
+    async def story() -> None:
+        async with (
+            Simulator(Config(catalogue=AT_ONCE)) as sim,
+            httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
+        ):
+            for path in ("/api/generate", "/api/chat", "/v1/chat/completions", "/v1/messages"):
+                request = client.stream("POST", path, content=body)
+                async with request as answer:
+                    assert answer.status_code in (200, 400, 404, 500)
+
+    asyncio.run(story())
