@@ -7,26 +7,28 @@ from pathlib import Path
 
 from ollama_exporter.errors import RecordingError
 from ollama_exporter.host.log.patterns import LONGEST_LINE, read
+from ollama_exporter.host.log.unwrap import LONGEST_WRAPPED, LineUnwrapper
 from ollama_exporter.recordings.format import GZIP
 from ollama_exporter.residency.facts import LogSaid
 
 
 def read_server_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
-    """Read a server's log, plain or gzip; a journal that mixes several services works as well.
+    """Read a server's log, plain or gzip. A container's and a journal of several services work too.
 
     Unknown lines are skipped, and those of level debug unless `debug`. A fact has the moment that
     its line states, in Unix seconds. Raises RecordingError with the number of the bad line.
     """
     facts: list[LogSaid] = []
-    number = 0
+    number, unwrapper = 0, LineUnwrapper()
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == GZIP
             raw.seek(0)
             file = gzip.GzipFile(fileobj=raw) if packed else raw
-            while text := file.readline(LONGEST_LINE):
+            while wrapped := file.readline(LONGEST_WRAPPED):
                 number += 1
-                line = read(text.decode("utf-8", "replace"))
+                text = unwrapper.feed(wrapped.rstrip(b"\r\n")) or b""
+                line = read(text[:LONGEST_LINE].decode("utf-8", "replace"))
                 if line is None or line.written is None or (line.level == "debug" and not debug):
                     continue
                 fact = line.fact(line.written, lambda moment: moment)

@@ -22,6 +22,9 @@ from ollama_exporter.protocol.error_text import Failure, classify
             'do embedding request: Post "http://127.0.0.1:35135/v1/embeddings": EOF',
             Failure.CRASHED,
         ),
+        ("an unknown error was encountered while running the model ", Failure.CRASHED),
+        ('POST predict: Post "http://127.0.0.1:42385/completion": EOF', Failure.CRASHED),
+        ('POST predict: Post "http://127.0.0.1:1/completion": context canceled', Failure.OTHER),
         ('model "x" not found, try pulling it first', Failure.OTHER),
     ],
 )

@@ -34,3 +34,15 @@ def test_a_log_s_facts_bear_the_moments_of_their_lines(tmp_path: Path) -> None:
     again = LogSaid(begin + 0.5, LogKind.RELOADING, begin + 0.5, pid=7)
     assert read_server_log(file) == (done, again)
     assert read_server_log(file, debug=False) == (done,)
+
+
+def test_a_container_s_log_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "0.log"
+    file.write_text(
+        "2026-11-23T20:04:20.5Z stderr P time=2026-11-23T20:04:20.5Z level=DEBUG msg=reloading r\n"
+        "2026-11-23T20:04:20.5Z stderr F unner.pid=7\n"
+        '{"log":"time=2026-11-23T20:04:21Z level=DEBUG msg=reloading runner.pid=8\\n",'
+        '"stream":"stderr","time":"2026-11-23T20:04:21Z"}\n',
+        encoding="utf-8",
+    )
+    assert [fact.pid for fact in read_server_log(file)] == [7, 8]
