@@ -30,7 +30,8 @@ from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, PsClient, Sinks
-from ollama_exporter.protocol.client import OllamaClient, read_token, tls_context
+from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.protocol.client import OllamaClient, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View

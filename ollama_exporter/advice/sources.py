@@ -26,7 +26,7 @@ from ollama_exporter.advice.model_usage import (
     records,
 )
 from ollama_exporter.errors import ConfigError, HistoryError
-from ollama_exporter.protocol.client import read_token
+from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.version import __version__
 
 TIMEOUT: Final = 30.0  # a fortnight of a fleet takes Prometheus a moment

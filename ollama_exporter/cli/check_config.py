@@ -14,7 +14,8 @@ from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import TABLE, Settings
 from ollama_exporter.config.setting import duration_text, written
-from ollama_exporter.protocol.client import read_token, tls_context
+from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.shim.proxy.build import frontend_of
 from ollama_exporter.state_file import state_file_of

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.protocol.bearer_token import BearerToken
 from ollama_exporter.protocol.wire import (
     InstalledModel,
     ModelDetails,
@@ -81,7 +81,9 @@ class OllamaClient:
         context = ssl_context or tls_context(target)
         self._polls = ClientSlot(lambda: http_client(target, timeout, context))
         self._others = ClientSlot(lambda: http_client(target, timeout, context))
-        self._token = read_token(target.token_file)
+        self._token: BearerToken | None = None
+        if target.token_file is not None:
+            self._token = BearerToken(target.token_file, field="ollama.token-file")
 
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
@@ -170,12 +172,9 @@ class OllamaClient:
         return response
 
     def _headers(self) -> dict[str, str]:
-        """Return the headers. The token is read each time; if that fails, the last one is used."""
-        if self._target.token_file is None:
-            return {}
-        with suppress(ConfigError):
-            self._token = read_token(self._target.token_file)
-        return {"authorization": f"Bearer {self._token}"}
+        """Return the headers. Without a valid token the server gets none, and answers 401."""
+        token = "" if self._token is None else self._token.current()
+        return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
@@ -192,20 +191,6 @@ def tls_context(target: Target) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as err:
         accepted = f"a readable file of PEM certificates ({err})"
         raise ConfigError("ollama.ca-file", str(target.ca_file), accepted) from err
-
-
-def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
-    """Read a bearer token; without a file it is empty. Raises ConfigError."""
-    if file is None:
-        return ""
-    try:
-        token = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeError) as err:
-        accepted = f"a readable file with a token in ASCII ({type(err).__name__})"
-        raise ConfigError(field, str(file), accepted) from err
-    if not token or not token.isprintable():
-        raise ConfigError(field, str(file), "a file with one token")
-    return token
 
 
 def http_client(

@@ -18,7 +18,8 @@ from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopbac
 from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.net import listen, spelled
 from ollama_exporter.own_address import own_socket
-from ollama_exporter.protocol.client import read_token, tls_context
+from ollama_exporter.protocol.bearer_token import BearerToken
+from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.shim.exchange import Sink
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
@@ -142,17 +143,5 @@ def _frontend_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def _token(file: Path | None, field: str) -> Callable[[], str] | None:
-    """Return a reader of a token. While the file is unreadable it returns the last token."""
-    if file is None:
-        return None
-    last = read_token(file, field=field)
-
-    def token() -> str:
-        nonlocal last
-        try:
-            last = read_token(file, field=field)
-        except ConfigError:
-            return last
-        return last
-
-    return token
+    """Return a reader of the token in a file. Raises ConfigError."""
+    return None if file is None else BearerToken(file, field=field).current

@@ -174,7 +174,7 @@ class Proxy:
             return
         sent = request.noted.get(b"authorization", b"")
         is_equal = hmac.compare_digest(sent[len(BEARER) :], self._client_token)
-        if not (is_equal and sent[: len(BEARER)].lower() == BEARER):
+        if not self._client_token or not (is_equal and sent[: len(BEARER)].lower() == BEARER):
             raise RequestRejected(401, "a valid bearer token is required")
 
     def on_reject(self, request: RequestHead, status: int) -> None:

@@ -15,7 +15,8 @@ import trustme
 from ollama_exporter import __version__
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
-from ollama_exporter.protocol.client import OllamaClient, PsAnswer, read_token, tls_context
+from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.protocol.client import OllamaClient, PsAnswer, tls_context
 from tests.support.faultserver import (
     Behaviour,
     FaultServer,

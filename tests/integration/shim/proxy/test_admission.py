@@ -61,6 +61,21 @@ def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> No
     run(check())
 
 
+@pytest.mark.parametrize("value", ["Bearer ", "Bearer", "", f"Bearer {TOKEN}"])
+def test_nothing_opens_while_the_token_is_void(run: Run, value: str) -> None:
+    async def check() -> None:
+        front = Frontend(token=lambda: "")
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, frontend=front, limits=LIMITS) as proxy,
+            caller(proxy.port) as client,
+        ):
+            assert (await client.ask(bearer(value))).status == 401
+            assert server.links == []
+
+    run(check())
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 @pytest.mark.parametrize("upstream_token", ["", "for-the-server"])
 def test_the_token_opens_and_is_not_passed_on(run: Run, scheme: str, upstream_token: str) -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bearer tokens in files. A token that is rotated or revoked takes effect without a restart."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.files import read_regular
+
+MAX_BYTES: Final = 64 << 10
+# Seconds for which the last token stays valid while the file holds none: a file that is written
+# anew may be empty or missing for a moment.
+GRACE: Final = 30.0
+BOM: Final = b"\xef\xbb\xbf"  # Windows' editors write it
+logger = logging.getLogger(__name__)
+
+
+def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
+    """Read a bearer token; without a file it is empty. Raises ConfigError."""
+    if file is None:
+        return ""
+    try:
+        content = read_regular(file, limit=MAX_BYTES).removeprefix(BOM)
+        token = content.decode("ascii").strip()
+    except (OSError, UnicodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else "not ASCII"
+        accepted = f"a readable file with a token in ASCII ({why})"
+        raise ConfigError(field, str(file), accepted) from err
+    if not token or not token.isprintable() or " " in token:
+        raise ConfigError(field, str(file), "a file with one token on one line")
+    return token
+
+
+class BearerToken:
+    """The token in a file, read again each time it is needed.
+
+    A file without a usable token is logged at once. `GRACE` seconds later the last token is void.
+    """
+
+    def __init__(
+        self, file: Path, *, field: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Raise ConfigError if the file holds no token."""
+        self._file, self._field, self._monotonic = file, field, monotonic
+        self._token = read_token(file, field=field)
+        self._failing_since: float | None = None
+
+    def current(self) -> str:
+        """Return the token; empty if it is void."""
+        values: dict[str, object] = {"setting": self._field, "file": str(self._file)}
+        try:
+            token = read_token(self._file, field=self._field)
+        except ConfigError as err:
+            now = self._monotonic()
+            if self._failing_since is None:
+                self._failing_since = now
+                values |= {"err": str(err), "old_token_valid": f"{GRACE:g}s"}
+                logger.warning("Token file cannot be used", extra=values)
+            elif self._token and now - self._failing_since >= GRACE:
+                self._token = ""
+                logger.warning("Token is void: its file cannot be used", extra=values)
+            return self._token
+        if token != self._token or self._failing_since is not None:
+            logger.info("Token read again", extra=values)
+        self._token, self._failing_since = token, None
+        return token
