@@ -14,8 +14,8 @@ OllamaExporterError
 └── StartError        something that the exporter needs to serve is not to be had: a port in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
-and msgspec's in `config/load.py`, those of recordings in `recordings/format.py`, those of usage in
-`advice/sources.py`.
+and msgspec's in `config/load.py`, those of recordings in `recordings/read_recording.py`, those of
+usage in `advice/bounded_request.py`.
 """
 
 import reprlib

@@ -27,6 +27,9 @@ class KeepAliveAdvice(Protocol):
     def samples(self) -> float:
         """Number of idle gaps behind the advice."""
 
+    def is_surely_better(self, then: float, now: float) -> bool:
+        """Return whether one keep-alive is cheaper than another by more than chance."""
+
 
 class AutopilotRunner:
     """Gives each model of the section a keep_alive. `advice`: yields the current advice."""
@@ -64,6 +67,10 @@ class AutopilotRunner:
         keep_alive = min(max(advice.keep_alive, section.min), section.max)
         before = self._values.get(model)
         if before == keep_alive or (before is None and len(self._values) >= MAX_MODELS):
+            return
+        # The advice moves with each gap, so a change must be worth more than chance explains.
+        allowed = before is not None and section.min <= before <= section.max
+        if before is not None and allowed and not advice.is_surely_better(keep_alive, before):
             return
         self._values[model] = keep_alive
         self._metrics.on_autopilot(model, keep_alive)

@@ -101,6 +101,20 @@ class IdleGapDetector:
             return None if use is None else math.inf
         return None if math.isinf(use.high) else use.keep_alive()
 
+    def bounds(self, model: str) -> tuple[float, float] | None:
+        """Return the bounds of the last keep-alive; both are inf if it never expires."""
+        use = self._uses.get(model)
+        if use is None or (math.isinf(use.high) and not use.pinned):
+            return None
+        return (math.inf, math.inf) if use.pinned else (use.low, use.high)
+
+    def restore(self, model: str, bounds: tuple[float, float]) -> None:
+        """Continue with the keep-alive that an earlier process has found."""
+        use = self._use(model)
+        use.pinned = math.isinf(bounds[0])
+        if not use.pinned:
+            use.low, use.high = bounds
+
     # -- requests --------------------------------------------------------------------------------
 
     def on_request_start(self, model: str, at: float) -> float | None:

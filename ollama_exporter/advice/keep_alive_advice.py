@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keep_alive would have been right for a model, from its idle gaps. Pure.
+"""Computes which keep_alive would have been right for a model, from its idle gaps. Pure.
 
-Each keep_alive T has a cost in seconds of waiting: cold starts (gaps longer than T) times the load
-time, plus idle GB-hours (gap or T, the shorter, times the memory) times their price. Where waiting
-once costs as much as staying loaded lies the break-even time: to keep a model for so long never
-costs more than twice what a clairvoyant would pay (ski rental, Karlin et al. 1994). That is the
-advice until the gaps show, by more than chance, that another T is cheaper. docs/keep-alive.md.
+Each keep_alive T has a cost in seconds of waiting: the cold starts (gaps longer than T) times the
+load time, plus the idle GB-hours (the shorter of gap and T, times the memory) times their price.
+At the break-even time, holding the model costs as much as one load. To keep it for that long never
+costs more than twice the optimum (ski rental, Karlin et al. 1994). This is the advice until the
+gaps show, by more than chance, that another T is cheaper. See docs/keep-alive.md.
 """
 
 import math
@@ -17,24 +17,24 @@ from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 
 GB: Final = 1e9
 HOUR: Final = 3600.0
-PRICE: Final = 2.0  # seconds of waiting that a GB-hour is worth: a rented card and a paid person
+PRICE: Final = 2.0  # seconds of waiting worth one GB-hour: the rent of a card, the pay of a person
 CANDIDATES: Final = (0.0, *map(float, BOUNDS), math.inf)
-LEAST_GAPS: Final = 5  # fewer decide nothing
-DOUBT: Final = 1.64  # standard errors by which a saving must exceed chance: 95 %, one-sided
-PIN: Final = 2 * 86400.0  # what `for ever` counts as where the nearest candidate is looked for
+LEAST_GAPS: Final = 5  # with fewer gaps, the break-even time is the advice
+DOUBT: Final = 1.64  # standard errors by which a saving must exceed 0: 95 %, one-sided
+PIN: Final = 2 * 86400.0  # the value of "never unload" when the nearest candidate is searched
 PROVISIONAL_GAPS: Final = 20
 MEASURED_GAPS: Final = 50
-MEASURED_TIME: Final = 7 * 86400.0  # a week has a rhythm; seconds of idle time that were seen
-# Polls miss gaps below their interval: a keep_alive of that length bridges what was not seen.
+MEASURED_TIME: Final = 7 * 86400.0  # seconds of observed idle time: use has a weekly rhythm
+# Polls miss gaps that are shorter than their interval; such a keep_alive bridges them.
 UNSEEN_FLOOR: Final = 15.0
-MOSTLY: Final = 0.1  # so many of the gaps may be inferred where requests are said to be seen
-# What NVMe disks do, where nothing was measured: seconds, and bytes a second.
+MOSTLY: Final = 0.1  # share of inferred gaps up to which requests count as observed
+# The speed of NVMe disks, for models whose load was not measured: seconds, bytes per second.
 ASSUMED_START: Final = 1.5
 ASSUMED_SPEED: Final = 1.5 * GB
 
 
 class Confidence(StrEnum):
-    """What an advice rests on."""
+    """How much data an advice rests on."""
 
     RULE_OF_THUMB = "rule of thumb"
     PROVISIONAL = "provisional"
@@ -43,19 +43,19 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CostInputs:
-    """How a model is used, and what it costs to load and to hold."""
+    """How a model is used, and what it costs to load it and to hold it."""
 
     gaps: IdleHistogram
     load_seconds: float
     memory_bytes: float
-    seen: bool = True  # gaps come from requests; False: from polls, which miss short ones
+    seen: bool = True  # the gaps come from requests; False: from polls, which miss short gaps
 
 
 @dataclass(frozen=True, slots=True)
 class CostOutcome:
-    """What a keep_alive would have led to over the gaps that were seen."""
+    """What a keep_alive would have cost over the observed gaps."""
 
-    keep_alive: float  # seconds; 0: unload at once, inf: never
+    keep_alive: float  # seconds; 0: unload at once, inf: never unload
     cold_starts: float
     idle_gb_hours: float
     cost: float  # seconds of waiting
@@ -65,20 +65,20 @@ class CostOutcome:
 class Advice:
     """The advised keep_alive, and what it rests on."""
 
-    keep_alive: float  # seconds; 0: unload at once, inf: pin
-    break_even: float  # seconds, inf: memory is free
-    samples: int  # idle gaps
+    keep_alive: float  # seconds; 0: unload at once, inf: never unload
+    break_even: float  # seconds; inf: memory is free
+    samples: int  # number of idle gaps
     confidence: Confidence
-    by_data: bool  # the gaps decided; False: the break-even time did
-    outcomes: tuple[CostOutcome, ...]  # of each candidate, shortest first
+    by_data: bool  # whether the gaps decided, or else the break-even time
+    outcomes: tuple[CostOutcome, ...]  # of all candidates, the shortest first
 
     @property
     def advised(self) -> CostOutcome:
-        """What the advised value would have led to."""
+        """What the advised value would have cost."""
         return self.at(self.keep_alive)
 
     def at(self, keep_alive: float) -> CostOutcome:
-        """Return what any keep_alive would have led to, between two candidates in proportion."""
+        """Return what any keep_alive would have cost, interpolated between two candidates."""
         upper = next(i for i, o in enumerate(self.outcomes) if o.keep_alive >= keep_alive)
         high = self.outcomes[upper]
         if upper == 0 or high.keep_alive == keep_alive or math.isinf(high.keep_alive):
@@ -94,25 +94,25 @@ class Advice:
 
 
 def is_mostly_observed(samples: float, inferred: float) -> bool:
-    """Tell whether gaps come from requests, but for a few that polls alone showed."""
+    """Return whether nearly all gaps come from requests."""
     return inferred <= MOSTLY * samples
 
 
 def assumed_load(memory_bytes: float) -> float:
-    """Return the seconds that a load takes where nobody measured one."""
+    """Return an estimate of the load time in seconds."""
     return ASSUMED_START + memory_bytes / ASSUMED_SPEED
 
 
-def break_even(habits: CostInputs, price: float) -> float:
-    """Return for how long holding the model costs as much as one load, seconds; inf: for ever."""
-    rent = price * habits.memory_bytes / GB / HOUR
-    return habits.load_seconds / rent if rent > 0 else math.inf
+def break_even(inputs: CostInputs, price: float) -> float:
+    """Return for how many seconds holding the model costs as much as one load; inf: for ever."""
+    rent = price * inputs.memory_bytes / GB / HOUR
+    return inputs.load_seconds / rent if rent > 0 else math.inf
 
 
-def advise(habits: CostInputs, *, price: float = PRICE) -> Advice:
-    """Advise a keep_alive. `price`: seconds of waiting that a GB-hour is worth, 0 or more."""
-    sums = _Sums(habits, price)
-    even = break_even(habits, price)
+def advise(inputs: CostInputs, *, price: float = PRICE) -> Advice:
+    """Return the advice. `price`: seconds of waiting that a GB-hour is worth, 0 or more."""
+    sums = _Sums(inputs, price)
+    even = break_even(inputs, price)
     start = nearest(even)
     chosen = start
     if sums.samples >= LEAST_GAPS:
@@ -123,51 +123,51 @@ def advise(habits: CostInputs, *, price: float = PRICE) -> Advice:
         keep_alive=sums.keeps[chosen],
         break_even=even,
         samples=round(sums.samples),
-        confidence=_confidence(sums.samples, habits.gaps.total),
+        confidence=_confidence(sums.samples, inputs.gaps.total),
         by_data=chosen != start,
         outcomes=tuple(sums.outcome(j) for j in range(len(CANDIDATES))),
     )
 
 
-def surely_saved(habits: CostInputs, then: float, now: float, *, price: float = PRICE) -> float:
-    """Return what `then` saves over `now` at least but for chance, seconds of waiting a gap.
+def surely_saved(inputs: CostInputs, then: float, now: float, *, price: float = PRICE) -> float:
+    """Return the least that `then` saves over `now` beyond chance, seconds of waiting per gap.
 
-    Both are taken to the nearest candidate. Negative: it may as well cost more.
+    Both are rounded to the nearest candidate. Not positive: the saving may be chance.
     """
-    sums = _Sums(habits, price)
+    sums = _Sums(inputs, price)
     if sums.samples < LEAST_GAPS:
         return -math.inf
     return -sums.more(nearest(then), than=nearest(now))
 
 
 def nearest(seconds: float) -> int:
-    """Return the index of the candidate nearest to a time, by ratio."""
+    """Return the index of the candidate with the smallest ratio to a time."""
     wanted = math.log(min(max(seconds, 1.0), PIN))
     marks = [math.log(min(max(keep, 1.0), PIN)) for keep in CANDIDATES]
     return min(range(len(marks)), key=lambda j: abs(marks[j] - wanted))
 
 
 class _Sums:
-    """The gaps summed up to each candidate, so that a comparison of two costs no loop.
+    """Sums of the gaps up to each candidate: so two candidates are compared without a loop.
 
-    Gaps of bucket k are longer than candidate k, and candidate k + 1 bridges them. `keeps`: the
-    candidates; where requests were not seen, nothing is known of 0.
+    Gaps in bucket k are longer than candidate k, and candidate k + 1 bridges them. `keeps`: the
+    candidates; without requests, nothing is known about gaps near 0.
     """
 
-    def __init__(self, habits: CostInputs, price: float) -> None:
-        self.keeps = CANDIDATES if habits.seen else (UNSEEN_FLOOR, *CANDIDATES[1:])
-        self._memory = habits.memory_bytes
-        self._rent = price * habits.memory_bytes / GB / HOUR  # seconds of waiting a second idle
-        self._load = habits.load_seconds
+    def __init__(self, inputs: CostInputs, price: float) -> None:
+        self.keeps = CANDIDATES if inputs.seen else (UNSEEN_FLOOR, *CANDIDATES[1:])
+        self._memory = inputs.memory_bytes
+        self._rent = price * inputs.memory_bytes / GB / HOUR  # seconds of waiting a second idle
+        self._load = inputs.load_seconds
         count = seconds = squares = 0.0
         self._bridged = [(count, seconds, squares)]
-        for n, mean in zip(habits.gaps.counts, habits.gaps.means(), strict=True):
+        for n, mean in zip(inputs.gaps.counts, inputs.gaps.means(), strict=True):
             count, seconds, squares = count + n, seconds + n * mean, squares + n * mean * mean
             self._bridged.append((count, seconds, squares))
         self.samples = count
 
     def outcome(self, j: int) -> CostOutcome:
-        """Return what a candidate would have led to."""
+        """Return what a candidate would have cost."""
         bridged, seconds, _ = self._bridged[j]
         cold = self.samples - bridged
         idle = seconds + (cold * self.keeps[j] if cold else 0.0)
@@ -175,12 +175,12 @@ class _Sums:
         return CostOutcome(self.keeps[j], cold, idle / HOUR * self._memory / GB, cost)
 
     def more(self, j: int, *, than: int) -> float:
-        """Return what candidate j costs more for each gap, at most but for chance."""
+        """Return how much more candidate j costs per gap, at most, unless by chance."""
         low, high = min(j, than), max(j, than)
         count, seconds, squares = (
             b - a for a, b in zip(self._bridged[low], self._bridged[high], strict=True)
         )
-        # What only the longer one bridges waits with it, and costs a load and the wait without.
+        # Gaps that only the longer one bridges: it pays the rent for them, the shorter one a load.
         rent, lost = self._rent, self._load + self._rent * self.keeps[low]
         total = rent * seconds - lost * count
         square = rent * rent * squares - 2 * lost * rent * seconds + lost * lost * count

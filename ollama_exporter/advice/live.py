@@ -15,6 +15,7 @@ from ollama_exporter.advice.keep_alive_advice import (
     advise,
     assumed_load,
     is_mostly_observed,
+    surely_saved,
 )
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
@@ -32,6 +33,20 @@ class LabelAdvice:
     label: str
     inputs: CostInputs
     advice: Advice
+
+    @property
+    def keep_alive(self) -> float:
+        """The advised value, seconds; inf: never unload."""
+        return self.advice.keep_alive
+
+    @property
+    def samples(self) -> int:
+        """Number of idle gaps that the advice rests on."""
+        return self.advice.samples
+
+    def is_surely_better(self, then: float, now: float) -> bool:
+        """Return whether the keep-alive `then` is cheaper than `now` by more than chance."""
+        return surely_saved(self.inputs, then, now) > 0
 
 
 class LiveAdvice:
@@ -53,6 +68,7 @@ class LiveAdvice:
         self._counts, self._labels, self._loads = counts, labels, loads
         self._loaded_before: dict[str, tuple[float, int]] = {}  # by an earlier process
         self._memory: dict[str, int] = {}
+        self._since: dict[str, float] = {}  # when counting began, Unix seconds
         self._kept: dict[str, tuple[tuple[float, float, int], LabelAdvice]] = {}
 
     def on_poll(self, poll: Snapshot | PollFailed, _answer: object = None) -> None:
@@ -63,6 +79,7 @@ class LiveAdvice:
             label = self._labels.label(model.name)
             if label != OTHER:
                 self._counts.expect(label)
+                self._since.setdefault(label, poll.started)
                 self._memory[label] = model.size_vram or model.size
         for name, seconds in self.gaps.on_poll(poll):
             label = self._labels.label(name)
@@ -83,9 +100,9 @@ class LiveAdvice:
                 self._kept[label] = kept
             yield kept[1]
 
-    def by_label(self) -> Iterator[tuple[str, Advice]]:
+    def by_label(self) -> Iterator[tuple[str, LabelAdvice]]:
         """Yield each label with its advice."""
-        return ((each.label, each.advice) for each in self.advice())
+        return ((each.label, each) for each in self.advice())
 
     def rows(self) -> Iterator[AdviceRow]:
         """Yield what `/metrics` shows of the advice."""
@@ -97,6 +114,8 @@ class LiveAdvice:
                 each.inputs.load_seconds,
                 each.inputs.memory_bytes,
                 self.gaps.keep_alive(each.label),
+                self._measured(each.label)[1],
+                self._since.get(each.label),
             )
 
     def _load_seconds(self, label: str) -> float | None:
@@ -116,6 +135,8 @@ class LiveAdvice:
                 gaps.inferred,
                 *self._measured(label),
                 memory=self._memory.get(label, 0),
+                keep_alive=self.gaps.bounds(label),
+                since=self._since.get(label),
             )
             for label, gaps in self._counts.items()
         }
@@ -128,3 +149,7 @@ class LiveAdvice:
                 self._loaded_before[name] = (saved.load_seconds, saved.loads)
                 if saved.memory:
                     self._memory[name] = saved.memory
+                if saved.keep_alive is not None:
+                    self.gaps.restore(name, saved.keep_alive)
+                if saved.since is not None:
+                    self._since[name] = saved.since

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metrics of an exporter say of each model's use, whoever was asked for them. Pure."""
+"""The use of each model, from samples of an exporter's metrics, whatever their source. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,10 +9,11 @@ from typing import Final
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import CostInputs, assumed_load, is_mostly_observed
 from ollama_exporter.errors import HistoryError
+from ollama_exporter.foreign_text import clean
 
 GAP: Final = "ollama_model_idle_gap_seconds"
 TRUNCATED: Final = "ollama_model_idle_gap_truncated_seconds_total"
-# Sample names that are read: counters, whose increase counts, and gauges, whose latest value does.
+# The samples that are read: of counters the increase, of gauges the latest value.
 COUNTERS: Final[dict[str, tuple[str, ...]]] = {
     f"{GAP}_bucket": ("model", "le"),
     f"{GAP}_sum": ("model",),
@@ -34,17 +35,19 @@ GAUGES: Final[dict[str, tuple[str, ...]]] = {
     "ollama_model_keep_alive_seconds": ("model",),
     "ollama_model_last_keep_alive_seconds": ("model",),
     "ollama_model_advice_load_seconds": ("model",),
+    "ollama_model_advice_loads": ("model",),
     "ollama_model_advice_memory_bytes": ("model",),
 }
-KEPT: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
-MOST: Final = 1e15  # a petabyte, thirty million years
-OTHER: Final = "other"  # models beyond the limit of labels share it: no habits of any
+KEEP_ALIVES: Final = ("ollama_model_keep_alive_seconds", "ollama_model_last_keep_alive_seconds")
+LONGEST_NAME: Final = 256  # characters of a label that others wrote
+LARGEST: Final = 1e15  # a petabyte, thirty million years
+OTHER: Final = "other"  # the label that several models share
 Values = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReading:
-    """One sample: of a counter its increase over the window, of a gauge its latest value."""
+class UsageSample:
+    """A sample: the increase of a counter, or the latest value of a gauge."""
 
     name: str
     labels: Mapping[str, str]
@@ -52,124 +55,138 @@ class UsageReading:
 
 
 @dataclass(slots=True)
-class Record:
-    """What is known of one model, on one host or on all that were summed."""
+class UsageRecord:
+    """The use of one model, on one host or summed over several."""
 
     model: str
-    group: str  # value of the label that records are kept apart by; empty: none was asked for
+    group: str  # value of the label that keeps hosts apart; empty: there is none
     gaps: IdleHistogram = field(default_factory=IdleHistogram)
-    values: Values = field(default_factory=dict)  # by sample name, those without further labels
-    split: dict[str, Values] = field(default_factory=dict)  # likewise, by their further label
+    values: Values = field(
+        default_factory=dict
+    )  # by sample name, of samples without further labels
+    split: dict[str, Values] = field(
+        default_factory=dict
+    )  # by sample name, then by its further label
 
     @property
     def unloads(self) -> Values:
-        """How often it left memory, by reason."""
+        """Number of unloads by reason."""
         return self.split.get("ollama_model_unloads_total", {})
 
     @property
     def evicted_by(self) -> Values:
-        """How often it was evicted, by the model that took the room."""
+        """Number of evictions by the model that took the memory."""
         return self.split.get("ollama_model_evictions_total", {})
 
     @property
     def keep_alives(self) -> Values:
-        """Requests, by the class of the keep_alive that they carried."""
+        """Number of requests by the class of their keep_alive."""
         return self.split.get("ollama_request_keep_alive_total", {})
 
     @property
     def memory(self) -> float:
-        """Bytes that it takes when it is resident; 0: not known."""
+        """Memory of the resident model in bytes; 0: not known."""
         names = ("advice_memory_bytes", "vram_bytes", "memory_bytes", "disk_bytes")
         found = (self.values.get(f"ollama_model_{name}", 0.0) for name in names)
         return next((value for value in found if value > 0), 0.0)
 
     @property
     def measured_load(self) -> float | None:
-        """Mean of the loads that were measured, seconds; None: none was."""
+        """Mean of all measured loads in seconds; None: no load was measured."""
         count = self.values.get("ollama_model_load_seconds_count", 0.0)
         total = self.values.get("ollama_model_load_seconds_sum", 0.0)
         return total / count if count > 0 else None
 
     @property
+    def load_is_measured(self) -> bool:
+        """Whether a load was measured, by this process of the exporter or by an earlier one."""
+        earlier = self.values.get("ollama_model_advice_loads", 0.0) > 0
+        return earlier or self.measured_load is not None
+
+    @property
     def load(self) -> float:
-        """Seconds of a load: measured, as the exporter reckons, or assumed from the size."""
+        """Load time in seconds: measured, assumed by the exporter, or estimated from the size."""
         reckoned = self.values.get("ollama_model_advice_load_seconds")
         return self.measured_load or reckoned or assumed_load(self.memory)
 
     @property
     def keep_alive(self) -> float | None:
-        """The keep-alive in force, seconds; None: not known."""
+        """Keep-alive in effect in seconds; None: not known."""
         names = ("ollama_model_last_keep_alive_seconds", "ollama_model_keep_alive_seconds")
         found = (self.values.get(name) for name in names)
         return next((round(value, 1) for value in found if value is not None), None)
 
     @property
     def installed(self) -> bool:
-        """It is among the installed models."""
+        """Whether the model is installed."""
         return "ollama_model_disk_bytes" in self.values
 
     @property
     def used(self) -> bool:
-        """It was resident at some time; the others are only installed."""
+        """Whether the model was ever resident."""
         resident = "ollama_model_advice_memory_bytes", "ollama_model_memory_bytes"
         loads = self.values.get("ollama_model_loads_total", 0.0)
         return bool(self.gaps.samples or loads) or any(name in self.values for name in resident)
 
     @property
     def seen(self) -> bool:
-        """Its gaps come from requests."""
+        """Whether the gaps come from requests."""
         inferred = self.values.get("ollama_model_idle_gaps_inferred_total", 0.0)
         return is_mostly_observed(self.gaps.samples, inferred)
 
-    def habits(self) -> CostInputs:
-        """Return what advice rests on."""
+    def cost_inputs(self) -> CostInputs:
+        """Return what advice on the model rests on."""
         return CostInputs(self.gaps, self.load, self.memory, seen=self.seen)
 
 
 @dataclass(frozen=True, slots=True)
 class UsageHistory:
-    """All records of one source, and what it says of itself."""
+    """All records of one source, and what is known about the source."""
 
-    records: tuple[Record, ...]
-    source: str  # where it is from, for people
-    span: float | None = None  # seconds that it reaches back; None: not known
+    records: tuple[UsageRecord, ...]
+    source: str  # for people
+    span: float | None = None  # seconds since its begin; None: not known
     hosts: int = 1
-    covered: float = 1.0  # share of that time for which there are samples
-    remarks: tuple[str, ...] = ()  # what the source had to say
+    covered: float = 1.0  # share of the span with samples
+    remarks: tuple[str, ...] = ()  # warnings of the source
 
 
-def records(readings: Iterable[UsageReading], *, by: str = "") -> tuple[Record, ...]:
-    """Put readings together, by model and, if asked for, by another label.
+def records(samples: Iterable[UsageSample], *, by: str = "") -> tuple[UsageRecord, ...]:
+    """Return a record for each model, or for each model and value of the label `by`.
 
-    Raises HistoryError for idle gaps that were counted on other bounds.
+    Raises HistoryError if idle gaps have other bounds than ours.
     """
-    found: dict[tuple[str, str], Record] = {}
-    for reading in readings:
-        model, group = reading.labels.get("model", ""), reading.labels.get(by, "") if by else ""
-        if model and model != OTHER and (reading.name in COUNTERS or reading.name in GAUGES):
-            record = found.setdefault((group, model), Record(model, group))
-            _take(record, reading)
+    found: dict[tuple[str, str], UsageRecord] = {}
+    for sample in samples:
+        model = clean(sample.labels.get("model", ""), limit=LONGEST_NAME)
+        group = clean(sample.labels.get(by, ""), limit=LONGEST_NAME) if by else ""
+        if model and model != OTHER and (sample.name in COUNTERS or sample.name in GAUGES):
+            record = found.setdefault((group, model), UsageRecord(model, group))
+            _add(record, sample)
     for record in found.values():
         record.gaps = _gaps(record)
     return tuple(found[key] for key in sorted(found))
 
 
-def _take(record: Record, reading: UsageReading) -> None:
-    if not 0 <= reading.value <= MOST and not (reading.name in KEPT and reading.value == math.inf):
-        return  # no exporter counts so: NaN, less than nothing
-    if reading.name in GAUGES:
-        known = record.values.get(reading.name, -math.inf)
-        record.values[reading.name] = max(reading.value, known)
+def _add(record: UsageRecord, sample: UsageSample) -> None:
+    if not 0 <= sample.value <= LARGEST and not (
+        sample.name in KEEP_ALIVES and sample.value == math.inf
+    ):
+        return  # NaN or negative: an exporter never counts so
+    if sample.name in GAUGES:
+        known = record.values.get(sample.name, -math.inf)
+        record.values[sample.name] = max(sample.value, known)
     else:
-        values, key = record.values, reading.name
-        for further in COUNTERS[reading.name][1:]:
-            values, key = record.split.setdefault(key, {}), reading.labels.get(further, "")
+        values, key = record.values, sample.name
+        for further in COUNTERS[sample.name][1:]:
+            values = record.split.setdefault(key, {})
+            key = clean(sample.labels.get(further, ""), limit=LONGEST_NAME)
             key = _le(key) if further == "le" else key
-        values[key] = values.get(key, 0.0) + reading.value
+        values[key] = values.get(key, 0.0) + sample.value
 
 
-def _gaps(record: Record) -> IdleHistogram:
-    """Return gaps from cumulative counts and truncated sums by `le`."""
+def _gaps(record: UsageRecord) -> IdleHistogram:
+    """Return the histogram from cumulative counts and truncated sums by `le`."""
     buckets = record.split.get(f"{GAP}_bucket", {})
     if not any(buckets.values()):
         return IdleHistogram()
@@ -184,7 +201,7 @@ def _gaps(record: Record) -> IdleHistogram:
 
 
 def _le(text: str) -> str:
-    """Return one spelling of a bound: `30`, `30.0` and `3e1` are the same."""
+    """Return one spelling of a bound: `30`, `30.0` and `3e1` are equal."""
     try:
         return f"{float(text):g}"
     except ValueError:
@@ -196,5 +213,5 @@ def _at(model: str, values: Values, bound: float) -> float:
         return values[f"{bound:g}"]
     except KeyError:
         raise HistoryError(
-            f"idle gaps of {model} have no bound {bound:g}: another version counted them"
+            f"The idle gaps of {model} have no bound {bound:g}: another version counted them"
         ) from None

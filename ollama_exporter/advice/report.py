@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be said of a history: each model's advice beside what is in force, and the host. Pure.
+"""Reports on a history: each model's advice beside the keep-alive in effect, and the host. Pure.
 
-Whatever cannot be seen is said: gaps that polls alone showed, loads nobody measured, a short past.
+The report names what the history cannot show: gaps that polls alone showed, loads that were not
+measured, a short past.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
     GB,
+    LEAST_GAPS,
     MEASURED_TIME,
     PRICE,
     Advice,
@@ -20,36 +22,38 @@ from ollama_exporter.advice.keep_alive_advice import (
     advise,
     surely_saved,
 )
-from ollama_exporter.advice.model_usage import Record, UsageHistory
+from ollama_exporter.advice.model_usage import UsageHistory, UsageRecord
 from ollama_exporter.protocol.keepalive import DEFAULT, literal
 
-OFTEN: Final = 3.0  # fewer events are no pattern
-SHARE: Final = 0.2  # of all unloads, from which on something stands in the way of any keep_alive
+OFTEN: Final = 3.0  # unloads for one reason from which on they are a pattern
+SHARE: Final = 0.2  # and their share of all unloads
 WORTH: Final = 0.05  # share of its present cost that a change must save to be named
 COVERED: Final = 0.95
+ROOM: Final = 0.25  # of the evictor's memory: a smaller model makes too little room for it
+NAMED: Final = 3  # models that a warning names
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One model: what is advised, what is in force, what either led or would have led to."""
+    """One model: the keep-alive in effect, the advised one, and what each of them costs."""
 
-    record: Record
-    habits: CostInputs
+    record: UsageRecord
+    inputs: CostInputs
     advice: Advice
     in_force: float  # keep-alive, seconds
     in_force_known: bool
     now: CostOutcome
     then: CostOutcome
-    sure: bool  # the change saves something, but for a chance of one in twenty
+    sure: bool  # the change saves something at a confidence of 95 %
 
     @property
     def model(self) -> str:
-        """Its name."""
+        """Name of the model."""
         return self.record.model
 
     @property
     def title(self) -> str:
-        """Its name, and its host where hosts are kept apart."""
+        """Name of the model, with its host if hosts are kept apart."""
         return f"{self.model} on {self.record.group}" if self.record.group else self.model
 
     @property
@@ -59,18 +63,32 @@ class Finding:
 
     @property
     def changes(self) -> bool:
-        """The advice is another value than what is in force, and saves something worth naming."""
+        """Whether the advised value saves enough over the present one to be named."""
         return self.saved > WORTH * self.now.cost
 
     @property
+    def is_supported(self) -> bool:
+        """Whether the gaps support the change: it saves enough, and more than by chance."""
+        return self.changes and self.sure
+
+    @property
     def requests(self) -> float | None:
-        """Requests that were seen; None: none are."""
+        """Number of observed requests; None: requests are not observed."""
         seen = self.record.values.get("ollama_requests_total", 0.0)
         return seen if seen > 0 else None
 
     @property
+    def cold_starts(self) -> float | None:
+        """Cold starts that were counted, whatever caused them; None: nothing counts them.
+
+        Without requests these are the loads: each of them made a request wait.
+        """
+        name = "ollama_model_loads_total" if self.requests is None else "ollama_cold_starts_total"
+        return self.record.values.get(name)
+
+    @property
     def own_share(self) -> float | None:
-        """Share of requests that carried a keep_alive of their own; None: none were seen."""
+        """Share of requests with a keep_alive of their own; None: requests are not observed."""
         classes = self.record.keep_alives
         total = sum(classes.values())
         return 1 - classes.get("absent", 0.0) / total if total > 0 else None
@@ -78,37 +96,42 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that there is to say."""
+    """Everything that there is to report."""
 
     history: UsageHistory
     price: float
     findings: tuple[Finding, ...]
-    verdicts: tuple[tuple[str, str], ...]  # host (empty: all together) and what is to be said of it
-    for_all: float  # the one value that would cost least for all models together
+    verdicts: tuple[tuple[str, str], ...]  # host (empty: all hosts) and its verdict
+    best: Finding | None  # the supported change that saves most, where nothing stands in its way
+    for_all: float  # the one keep-alive that would cost least for all models together
     warnings: tuple[str, ...]
 
 
 def report(history: UsageHistory, *, price: float = PRICE) -> Report:
-    """Weigh a history. `price`: seconds of waiting that a GB-hour is worth."""
+    """Return the report. `price`: seconds of waiting that a GB-hour is worth."""
     findings = tuple(_finding(r, price) for r in history.records if r.used and r.memory > 0)
+    groups = sorted({f.record.group for f in findings}) or [""]
+    verdicts = [(g, verdict([f for f in findings if f.record.group == g])) for g in groups]
+    best = [found.best for _, found in verdicts if found.best is not None]
     return Report(
         history,
         price,
         findings,
-        _verdicts(findings),
+        tuple((group, found.text) for group, found in verdicts),
+        max(best, key=lambda f: f.saved, default=None),
         _for_all(findings),
         tuple(_warnings(history, findings)),
     )
 
 
-def _finding(record: Record, price: float) -> Finding:
-    habits = record.habits()
-    advice = advise(habits, price=price)
+def _finding(record: UsageRecord, price: float) -> Finding:
+    inputs = record.cost_inputs()
+    advice = advise(inputs, price=price)
     known = record.keep_alive
     in_force = DEFAULT if known is None else known
     now, then = advice.at(in_force), advice.advised
-    sure = surely_saved(habits, advice.keep_alive, in_force, price=price) > 0
-    return Finding(record, habits, advice, in_force, known is not None, now, then, sure)
+    sure = surely_saved(inputs, advice.keep_alive, in_force, price=price) > 0
+    return Finding(record, inputs, advice, in_force, known is not None, now, then, sure)
 
 
 def _for_all(findings: Sequence[Finding]) -> float:
@@ -119,126 +142,175 @@ def _for_all(findings: Sequence[Finding]) -> float:
     return max(f.advice.outcomes[best].keep_alive for f in findings)
 
 
-def _verdicts(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    groups = sorted({f.record.group for f in findings}) or [""]
-    return tuple((g, verdict([f for f in findings if f.record.group == g])) for g in groups)
-
-
 # -- the host --------------------------------------------------------------------------------------
 
 
-def verdict(findings: Sequence[Finding]) -> str:
-    """Say in one sentence what stands in the way, or what would help most."""
+@dataclass(frozen=True, slots=True)
+class HostVerdict:
+    """What stands in the way of a keep-alive, or what would help most, in a sentence or two."""
+
+    text: str
+    best: Finding | None = None  # the change that would help most
+
+
+def verdict(findings: Sequence[Finding]) -> HostVerdict:
+    """Return the verdict on one host, or on all hosts together."""
     unloads = sum(sum(f.record.unloads.values()) for f in findings)
-    for reasons, say in (
-        (("evicted",), _crowded),
-        (("options_changed",), _quarrel),
-        (("crashed", "out_of_memory"), _failing),
-    ):
+    for reasons, explain in _OBSTACLES:
         counts = {f.model: sum(f.record.unloads.get(r, 0.0) for r in reasons) for f in findings}
         total = sum(counts.values())
         if total >= OFTEN and total >= SHARE * unloads:
             worst = max(findings, key=lambda f: counts[f.model])
-            return say(worst, findings, f"{total:.0f} of {unloads:.0f} unloads")
-    known = [f for f in findings if f.advice.samples]
-    if not known:
-        return "Nothing is known of idle times yet: the advice is the break-even time alone."
-    best = max(known, key=lambda f: f.saved)
+            share = f"{total:.0f} of {_plural(unloads, 'unload')}"
+            return HostVerdict(explain(worst, findings, share))
+    gaps = max((f.advice.samples for f in findings), default=0)
+    if not gaps:
+        return HostVerdict(
+            "No idle time has been observed yet: the advice is the break-even time alone."
+        )
+    if gaps < LEAST_GAPS:
+        return HostVerdict(
+            f"Too few idle gaps have been observed so far ({gaps} of one model at most; at least "
+            f"{LEAST_GAPS} are needed): the advice is the break-even time alone."
+        )
     evicted = sum(f.record.unloads.get("evicted", 0.0) for f in findings)
-    fit = f"The models fit (evictions: {evicted:.0f})" if evicted else "Nothing was evicted"
-    if not best.changes:
-        return f"{fit}, and no other keep_alive would save much."
-    return f"{fit}; what would help most: {best.model} with {literal(best.advice.keep_alive)}, " + (
-        difference(best.now, best.then)
-    )
+    fit = f"The models fit ({_plural(evicted, 'eviction')})" if evicted else "Nothing was evicted"
+    best = max((f for f in findings if f.is_supported), key=lambda f: f.saved, default=None)
+    if best is not None:
+        value = literal(best.advice.keep_alive)
+        change = difference(best.now, best.then)
+        return HostVerdict(
+            f"{fit}. What would help most is {best.model} with {value}: {change}", best
+        )
+    if any(f.changes for f in findings):
+        return HostVerdict(
+            f"{fit}, and no change of keep_alive would save more than chance explains."
+        )
+    return HostVerdict(f"{fit}, and no other keep_alive would save much.")
 
 
 def difference(now: CostOutcome, then: CostOutcome) -> str:
-    """Say what a change brings and what it takes."""
+    """Return what a change saves and what it costs."""
     cold, memory = now.cold_starts - then.cold_starts, then.idle_gb_hours - now.idle_gb_hours
-    starts = f"{_count(abs(cold))} cold starts {'fewer' if cold >= 0 else 'more'}"
+    starts = f"{_plural(abs(cold), 'cold start')} {'fewer' if cold >= 0 else 'more'}"
     hours = f"{abs(memory):.1f} GB-hours {'more' if memory >= 0 else 'less'}"
-    return f"{starts}, {hours} held idle."
+    return f"{starts}, {hours} of idle memory."
 
 
 def _crowded(worst: Finding, findings: Sequence[Finding], share: str) -> str:
     by = max(worst.record.evicted_by, key=worst.record.evicted_by.__getitem__, default="")
     other = next((f for f in findings if f.model == by), None)
-    who = f"{worst.model} and {by}" if by else f"{worst.model} and others"
-    together = worst.habits.memory_bytes + (other.habits.memory_bytes if other else 0.0)
+    pair = f"{worst.model} and {by}" if by else f"{worst.model} and others"
+    together = worst.inputs.memory_bytes + (other.inputs.memory_bytes if other else 0.0)
     size = f" ({together / GB:.1f} GB together)" if other else ""
-    least = min(findings, key=_worth)
+    text = (
+        f"The models do not fit together: {share} are evictions, above all {pair}{size}. No "
+        "keep_alive helps: use a smaller quantization or context, fewer models, or more memory."
+    )
+    least = _least_missed(findings)
+    if least is None:
+        return text
     return (
-        f"The models do not fit together: {share} are evictions, above all {who}{size}. No "
-        "keep_alive mends that: a smaller quantization or context, fewer models, or more memory. "
-        f"The shortest keep_alive is evicted first: best {least.model}, which is missed least."
+        f"{text} The model with the shortest keep_alive is evicted first; {least.model} would be "
+        "missed least."
     )
 
 
+def _least_missed(findings: Sequence[Finding]) -> Finding | None:
+    """Return the model whose eviction would cost least; None: that cannot be known.
+
+    Only models that take part in evictions count, with idle gaps that were observed, and with
+    enough memory to make room for the models that need it.
+    """
+    needed = {name for f in findings for name, n in f.record.evicted_by.items() if n > 0}
+    evictors = [f.inputs.memory_bytes for f in findings if f.model in needed]
+    enough = ROOM * max(evictors, default=0.0)
+    candidates = [
+        f
+        for f in findings
+        if (f.model in needed or f.record.unloads.get("evicted", 0.0) > 0)
+        and f.advice.samples >= LEAST_GAPS
+        and f.inputs.memory_bytes >= enough
+    ]
+    if len(candidates) < 2:  # noqa: PLR2004 - there is nothing to choose from
+        return None
+    return min(candidates, key=_worth)
+
+
 def _worth(f: Finding) -> float:
-    """Return what a byte of the model saves in loads: who has least of it should go first."""
-    return f.advice.samples * f.habits.load_seconds / f.habits.memory_bytes
+    """Return the seconds of loading that each byte of the model saves."""
+    return f.advice.samples * f.inputs.load_seconds / f.inputs.memory_bytes
 
 
-def _quarrel(worst: Finding, _: Sequence[Finding], share: str) -> str:
+def _conflicting(worst: Finding, _: Sequence[Finding], share: str) -> str:
     return (
-        f"{worst.model} is loaded again and again because clients ask for different options "
-        f"({share}): the same num_ctx for all would help most."
+        f"{worst.model} is reloaded again and again because clients ask for different options "
+        f"({share}). The same num_ctx for all clients would help most."
     )
 
 
 def _failing(worst: Finding, _: Sequence[Finding], share: str) -> str:
-    return f"{worst.model} crashes or runs out of memory ({share}): no keep_alive mends that."
+    return f"{worst.model} crashes or runs out of memory ({share}). No keep_alive helps."
 
 
-# -- what is not seen ------------------------------------------------------------------------------
+_Explain = Callable[[Finding, Sequence[Finding], str], str]
+_OBSTACLES: Final[tuple[tuple[tuple[str, ...], _Explain], ...]] = (
+    (("evicted",), _crowded),
+    (("options_changed",), _conflicting),
+    (("crashed", "out_of_memory"), _failing),
+)
+
+
+# -- what is not known -----------------------------------------------------------------------------
 
 
 def _warnings(history: UsageHistory, findings: Sequence[Finding]) -> Iterable[str]:
     if history.hosts > 1 and not any(f.record.group for f in findings):
         yield (
-            f"The use of {history.hosts} hosts is summed: right where they are used alike; "
-            "--by instance keeps them apart."
+            f"The use of {history.hosts} hosts is added up, which is right if they are used "
+            "alike; --by instance keeps them apart."
         )
     unseen = [f.title for f in findings if not f.record.seen]
     if unseen:
         yield (
-            f"No requests were seen of {_names(unseen)} (no proxy): idle gaps are inferred from "
-            "deadlines, those below the poll interval are missing, answering counts as idle, and "
-            "which keep_alive clients ask for is not known."
+            f"Requests for {_names(unseen)} are not observed (no proxy). Idle gaps are inferred "
+            "from deadlines: those below the poll interval are missing, the time to answer counts "
+            "as idle, and which keep_alive clients ask for is not known."
         )
-    assumed = [f.title for f in findings if f.record.measured_load is None]
+    assumed = [f.title for f in findings if not f.record.load_is_measured]
     if assumed:
-        yield f"Nobody measured a load of {_names(assumed)}: its time is assumed from the size."
+        yield f"No load of {_names(assumed)} was measured: load times are estimated from the size."
     default = [f.title for f in findings if not f.in_force_known]
     if default:
-        yield f"Which keep_alive is in force for {_names(default)} is not known: 5m is assumed."
+        yield f"The keep_alive in effect for {_names(default)} is not known; 5m is assumed."
     pinned = [f.title for f in findings if math.isinf(f.in_force) and f.requests is None]
     if pinned:
-        yield f"{_names(pinned)}: kept for ever, so that polls show no use of it."
+        never = "never expires" if len(pinned) == 1 else "never expire"
+        yield f"{_names(pinned)} {never}, so polls do not show any use."
     gone = [f.title for f in findings if not f.record.installed]
     if gone and len(gone) < len(findings):
-        yield f"{_names(gone)}: not installed any more, removed or renamed."
+        no_longer = "is" if len(gone) == 1 else "are"
+        yield f"{_names(gone)} {no_longer} no longer installed: removed or renamed."
     if history.span is not None and history.span < MEASURED_TIME:
-        yield (
-            f"The history reaches back {_span(history.span)}: the rhythm of a week is not in it."
-        )
+        yield f"The history covers {_span(history.span)} and so does not show a weekly rhythm."
     if history.covered < COVERED:
         missing = 100 * (1 - history.covered)
-        yield f"For {missing:.0f} % of that time there are no samples: gaps of then are missing."
+        yield f"For {missing:.0f} % of that time there are no samples; its idle gaps are missing."
     yield from history.remarks
 
 
 def _names(models: Sequence[str]) -> str:
-    shown = ", ".join(models[:3])
-    return shown if len(models) <= 3 else f"{shown} and {len(models) - 3} more"  # noqa: PLR2004
+    shown = ", ".join(models[:NAMED])
+    return shown if len(models) <= NAMED else f"{shown} and {len(models) - NAMED} more"
 
 
 def _span(seconds: float) -> str:
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} minutes"
+        return _plural(round(seconds / 60), "minute")
     return f"{seconds / 3600:.0f} hours" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
 
 
-def _count(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"  # noqa: PLR2004
+def _plural(value: float, noun: str) -> str:
+    """Return a number with its noun: `1 gap`, `2 gaps`, `1.5 gaps`."""
+    text = f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"  # noqa: PLR2004 - three digits are enough
+    return f"{text} {noun}" if text == "1" else f"{text} {noun}s"

@@ -15,3 +15,5 @@ class SavedUsage:
     load_seconds: float = 0.0  # of all measured loads
     loads: int = 0  # measured loads
     memory: int = 0  # bytes when the model was last resident
+    keep_alive: tuple[float, float] | None = None  # bounds of the last one, inf: never expires
+    since: float | None = None  # Unix time at which counting began

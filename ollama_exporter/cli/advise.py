@@ -9,9 +9,10 @@ from typing import Final
 
 import click
 
+from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.model_usage import UsageHistory
+from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus, label, window
 from ollama_exporter.advice.report import Finding, Report, report
-from ollama_exporter.advice.sources import Asking, from_exporter, from_prometheus, label, window
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, HistoryError
@@ -77,12 +78,12 @@ def command(
         if by or token_file is not None:
             name = "by" if by else "token-file"
             raise ConfigError(name, by or str(token_file), "only together with --prometheus")
-        with errors.status(f"Asking {url} …"):
+        with errors.status(f"HistoryQuery {url} …"):
             history = from_exporter(_url("URL", url))
     else:
-        asking = Asking(window(past), label(by) if by else "")
+        asking = HistoryQuery(window(past), label(by) if by else "")
         where = _url("prometheus", prometheus)
-        with errors.status(f"Asking {where} …"):
+        with errors.status(f"HistoryQuery {where} …"):
             history = from_prometheus(where, asking, token_file=token_file)
     found = report(history, price=weight)
     if not found.findings:
@@ -123,7 +124,7 @@ def _url(name: str, text: str) -> str:
 
 
 def _nothing(history: UsageHistory) -> str:
-    return f"No model has been resident yet, as far as {history.source} tells: nothing to advise."
+    return f"No model has been resident yet ({history.source}), so there is nothing to advise on."
 
 
 def _chosen(found: Report, name: str) -> tuple[Finding, ...]:
@@ -132,8 +133,8 @@ def _chosen(found: Report, name: str) -> tuple[Finding, ...]:
     by_lower = {each.lower(): each for each in known}
     model = by_lower.get(normalise(name).lower())
     if model is None:
-        close = difflib.get_close_matches(normalise(name), known, n=3, cutoff=0.4) or known[:10]
-        raise ConfigError("explain", name, f"known are: {', '.join(close)}")
+        close = difflib.get_close_matches(normalise(name), known, n=3, cutoff=0.7) or known[:20]
+        raise ConfigError("explain", name, f"known models: {', '.join(close)}")
     return tuple(finding for finding in found.findings if finding.model == model)
 
 

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.report import Report, report
-from ollama_exporter.advice.sources import from_exporter
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story

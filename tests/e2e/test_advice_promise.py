@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
+from ollama_exporter.advice.exporter_source import from_text
 from ollama_exporter.advice.report import Finding, report
-from ollama_exporter.advice.sources import from_text
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot

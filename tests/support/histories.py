@@ -45,9 +45,15 @@ def rendered(registry: CollectorRegistry) -> str:
     return render(registry)[1].decode()
 
 
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
 def _lines(model: str, use: Use) -> list[str]:
     def line(name: str, value: float, **labels: str) -> str:
-        pairs = ",".join(f'{key}="{text}"' for key, text in {"model": model, **labels}.items())
+        pairs = ",".join(
+            f'{key}="{_escaped(text)}"' for key, text in {"model": model, **labels}.items()
+        )
         return f"ollama_{name}{{{pairs}}} {value}"
 
     lines = [line("model_memory_bytes", use.memory), line("model_vram_bytes", use.memory)]

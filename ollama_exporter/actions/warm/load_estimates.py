@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from ollama_exporter.advice.sources import read_exposition
+from ollama_exporter.advice.exporter_source import read_samples
+from ollama_exporter.advice.model_usage import records
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.state_file import StateFile
@@ -19,9 +18,14 @@ TIMEOUT: Final = 1.0
 
 def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
     """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
-    with suppress(HistoryError, ValueError, KeyError, IndexError):
-        return _means(read_exposition(url, names=(SUM, COUNT), timeout=TIMEOUT), names)
-    return {}
+    found: dict[str, float] = {}
+    with suppress(HistoryError):
+        by_model = {x.model: x for x in records(read_samples(url, (SUM, COUNT), timeout=TIMEOUT))}
+        for name in names:
+            record = by_model.get(normalise(name))
+            if record is not None and record.measured_load is not None:
+                found[name] = record.measured_load
+    return found
 
 
 def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
@@ -35,18 +39,3 @@ def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
         for name, each in usage.items()
         if each is not None and each.loads
     }
-
-
-def _means(text: str, names: Sequence[str]) -> dict[str, float]:
-    values: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name in (SUM, COUNT):
-                values[sample.name, sample.labels.get("model", "")] = sample.value
-    found = {}
-    for name in names:
-        model = normalise(name)
-        count = values.get((COUNT, model), 0.0)
-        if count > 0:
-            found[name] = values.get((SUM, model), 0.0) / count
-    return found

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Advice for people: a table or, where the terminal is narrow, a block for each model; the curve.
+"""Shows advice: a table, or a block for each model on narrow terminals; a cost curve; JSON.
 
-Words and letters carry everything, colour only repeats it.
+Words and letters carry the meaning; colour only repeats it.
 """
 
+import json
 import math
+import shlex
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,15 +19,23 @@ from ollama_exporter.advice.keep_alive_advice import GB, Advice, Confidence, Cos
 from ollama_exporter.advice.report import Finding, Report
 from ollama_exporter.protocol.keepalive import compact, literal
 
-WIDE: Final = 100  # columns from which on there is a table
+WIDE: Final = 110  # columns from which on there is a table
+HEADINGS: Final = (
+    *("requests", "gaps", "cold starts", "estimated", "idle GB-hours", "load", "now", "advised"),
+)
+ESTIMATED: Final = (
+    "Cold starts were counted, whatever caused them. The estimate compares the keep_alive in "
+    "effect with the advised one, over the observed idle gaps."
+)
 CURVE: Final = 34  # columns of the longest bar
 BEYOND: Final = 3.0  # times the cheapest: what costs more is cut off
-SECOND: Final = 60.0
+MINUTE: Final = 60.0
+HOUR: Final = 3600.0
 SURE: Final = {Confidence.MEASURED: "green", Confidence.PROVISIONAL: "yellow"}
 
 
 def show(report: Report, *, width: int) -> Iterator[RenderableType]:
-    """Yield what is printed for all models."""
+    """Yield the whole report."""
     yield Text(f"From {report.history.source}.", "dim")
     yield from brief(report, width=width)
     yield from _overriding(report)
@@ -36,15 +46,16 @@ def show(report: Report, *, width: int) -> Iterator[RenderableType]:
 
 
 def brief(report: Report, *, width: int) -> Iterator[RenderableType]:
-    """Yield the values and the verdict alone."""
+    """Yield the values and the verdicts only."""
     yield table(report) if width >= WIDE else blocks(report)
+    yield Text(ESTIMATED, "dim")
     for group, verdict in report.verdicts:
         where = f"On {group}: " if group else "On the whole: "
         yield Text.assemble((where, "bold"), verdict)
 
 
 def price_line(report: Report) -> Text:
-    """Explain the price by an example."""
+    """Return the price, explained by an example."""
     price = report.price
     return Text(
         f"Price: holding a GB for an hour weighs as much as {price:g} s of waiting, so an idle "
@@ -54,21 +65,22 @@ def price_line(report: Report) -> Text:
 
 
 def table(report: Report) -> Table:
-    """Draw the table."""
+    """Return the table."""
     grouped = any(f.record.group for f in report.findings)
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     drawn.add_column("model", overflow="fold")
     if grouped:
         drawn.add_column("host", overflow="fold")
-    for heading in ("requests", "gaps", "cold starts", "idle GB-hours", "load", "now", "advised"):
+    for heading in HEADINGS:
         drawn.add_column(heading, justify="right", no_wrap=True)
     drawn.add_column("how sure")
     for f in report.findings:
         drawn.add_row(
-            f.model,
-            *([f.record.group] if grouped else []),
+            Text(f.model),  # not a string: Rich reads markup in those
+            *([Text(f.record.group)] if grouped else []),
             "not seen" if f.requests is None else f"{f.requests:.0f}",
             str(f.advice.samples),
+            _counted(f),
             _change(f.now.cold_starts, f.then.cold_starts, 0),
             _change(f.now.idle_gb_hours, f.then.idle_gb_hours, 1),
             _load(f),
@@ -80,7 +92,7 @@ def table(report: Report) -> Table:
 
 
 def blocks(report: Report) -> Text:
-    """Write a block for each model."""
+    """Return a block for each model."""
     text = Text()
     for f in report.findings:
         text.append(f"{f.title}\n", "bold")
@@ -88,7 +100,8 @@ def blocks(report: Report) -> Text:
         text.append(f", now {_in_force(f)}\n  sure     ").append_text(_sure(f))
         requests = "not seen" if f.requests is None else f"{f.requests:.0f}"
         text.append(f"\n  requests {requests}, idle gaps {f.advice.samples}, load {_load(f)}\n")
-        text.append(f"  cold     {_change(f.now.cold_starts, f.then.cold_starts, 0)} starts\n")
+        change = _change(f.now.cold_starts, f.then.cold_starts, 0)
+        text.append(f"  cold starts {_counted(f)}, estimated {change}\n")
         text.append(
             f"  idle     {_change(f.now.idle_gb_hours, f.then.idle_gb_hours, 1)} GB-hours\n"
         )
@@ -96,14 +109,15 @@ def blocks(report: Report) -> Text:
 
 
 def curve(finding: Finding, *, width: int) -> Iterator[Text]:
-    """Draw what each keep_alive would have cost, waiting (W) and memory (M)."""
-    advice, load = finding.advice, finding.habits.load_seconds
+    """Yield the lines that show what each keep_alive would have cost."""
+    advice, load = finding.advice, finding.inputs.load_seconds
+    gaps = "1 idle gap" if advice.samples == 1 else f"{advice.samples} idle gaps"
     yield Text(
-        f"{finding.title}: {advice.samples} idle gaps, a load of {_load(finding)}, "
-        f"{finding.habits.memory_bytes / GB:.1f} GB, break-even after {_time(advice.break_even)}"
+        f"{finding.title}: {gaps}, a load of {_load(finding)}, "
+        f"{finding.inputs.memory_bytes / GB:.1f} GB, break-even after {_time(advice.break_even)}"
     )
     if not advice.samples:
-        yield Text("No idle gap is known yet: the advice is the break-even time.")
+        yield Text("No idle gap has been observed yet: the advice is the break-even time.")
         return
     columns = max(10, min(CURVE, width - 46))
     cheapest = min(outcome.cost for outcome in advice.outcomes)
@@ -116,10 +130,9 @@ def curve(finding: Finding, *, width: int) -> Iterator[Text]:
         line.append(f"  {outcome.cold_starts:6.0f} {outcome.idle_gb_hours:9.1f}")
         marks = _marks(advice, outcome, finding.in_force)
         yield line.append(f"  {marks}" if marks else "", "bold")
-    yield Text(
-        f"cost in seconds of waiting, W for loads, M for memory; > beyond {longest:.0f} s", "dim"
-    )
-    why = "the gaps decide" if advice.by_data else "the break-even time, no gap argues against it"
+    cut = f"; > more than {longest:.3g} s" if any(o.cost > longest for o in advice.outcomes) else ""
+    yield Text(f"Cost in seconds of waiting: W for loads, M for memory{cut}.", "dim")
+    why = "decided by the gaps" if advice.by_data else "nearest to the break-even time"
     yield Text.assemble(f"Advised: {literal(advice.keep_alive)} ({why}; ", _sure(finding), ").")
 
 
@@ -138,6 +151,8 @@ def _marks(advice: Advice, outcome: CostOutcome, in_force: float) -> str:
     marks = []
     if outcome.keep_alive == advice.keep_alive:
         marks.append("advised")
+    elif math.isclose(outcome.cost, advice.advised.cost, rel_tol=1e-9, abs_tol=1e-9):
+        marks.append("costs the same")
     if outcome.keep_alive == in_force:
         marks.append("now")
     return "<- " + ", ".join(marks) if marks else ""
@@ -155,22 +170,22 @@ def _overriding(report: Report) -> Iterator[Text]:
 
 
 def _applying(report: Report) -> Iterator[Text]:
-    if not report.findings:
+    best = report.best
+    if best is None or not best.model.isprintable():
         return
-    best = max(report.findings, key=lambda f: f.saved)
-    value, model = literal(best.advice.keep_alive), best.model
+    value, model = literal(best.advice.keep_alive), json.dumps(best.model, ensure_ascii=False)
     flag = "-1s" if value == "-1" else compact(best.advice.keep_alive)  # the flag needs a unit
     yield Text("To apply, for example:", "bold")
     for where, how in (
-        ("a request", f'{{"model": "{model}", "keep_alive": {value}, …}}'),
-        ("ollama-python", f'client.chat(model="{model}", keep_alive={value}, …)'),
-        ("ollama-js", f'ollama.chat({{ model: "{model}", keep_alive: {value}, … }})'),
-        ("LangChain", f'ChatOllama(model="{model}", keep_alive={value})'),
-        ("ollama run", f"ollama run --keepalive {flag} {model}"),
+        ("a request", f'{{"model": {model}, "keep_alive": {value}, …}}'),
+        ("ollama-python", f"client.chat(model={model}, keep_alive={value}, …)"),
+        ("ollama-js", f"ollama.chat({{ model: {model}, keep_alive: {value}, … }})"),
+        ("LangChain", f"ChatOllama(model={model}, keep_alive={value})"),
+        ("ollama run", f"ollama run --keepalive {flag} {shlex.quote(best.model)}"),
         ("the server", f"OLLAMA_KEEP_ALIVE={compact(report.for_all)}, one value for all models"),
         (
             "the proxy",
-            f'defaults: {{"{model}": {{keep-alive: {compact(best.advice.keep_alive)}}}}}',
+            f"defaults: {{{model}: {{keep-alive: {compact(best.advice.keep_alive)}}}}}",
         ),
     ):
         yield Text(f"  {where:<15}{how}")
@@ -179,10 +194,14 @@ def _applying(report: Report) -> Iterator[Text]:
 
 def _sure(finding: Finding) -> Text:
     advice = finding.advice
-    text = Text(f"{advice.confidence}, {advice.samples} gaps", SURE.get(advice.confidence, "dim"))
+    text = Text(advice.confidence.value, SURE.get(advice.confidence, "dim"))
     if finding.changes and advice.samples:
         text.append(", saves surely" if finding.sure else ", may be chance")
     return text
+
+
+def _counted(finding: Finding) -> str:
+    return "not counted" if finding.cold_starts is None else f"{finding.cold_starts:.0f}"
 
 
 def _change(now: float, then: float, digits: int) -> str:
@@ -190,8 +209,8 @@ def _change(now: float, then: float, digits: int) -> str:
 
 
 def _load(finding: Finding) -> str:
-    guessed = "" if finding.record.measured_load is not None else "~"
-    return f"{guessed}{finding.habits.load_seconds:.1f} s"
+    guessed = "" if finding.record.load_is_measured else "~"
+    return f"{guessed}{finding.inputs.load_seconds:.1f} s"
 
 
 def _in_force(finding: Finding) -> str:
@@ -200,14 +219,16 @@ def _in_force(finding: Finding) -> str:
 
 
 def _time(seconds: float) -> str:
-    return "any time" if math.isinf(seconds) else f"{seconds / SECOND:.1f} min"
+    if math.isinf(seconds):
+        return "any time"
+    return compact(float(round(seconds / MINUTE) * MINUTE if seconds >= HOUR else round(seconds)))
 
 
 # -- for programs ----------------------------------------------------------------------------------
 
 
 def document(report: Report) -> dict[str, Any]:
-    """Return what `--json` prints; -1 seconds stand for ever."""
+    """Return the document of `--json`; -1 seconds means never."""
     return {
         "source": report.history.source,
         "span_seconds": report.history.span,
@@ -230,10 +251,11 @@ def _entry(f: Finding) -> dict[str, Any]:
         "gaps": f.advice.samples,
         "gaps_from_requests": f.record.seen,
         "requests": f.requests,
+        "cold_starts_counted": f.cold_starts,
         "requests_with_own_keep_alive": f.own_share,
-        "load_seconds": f.habits.load_seconds,
-        "load_measured": f.record.measured_load is not None,
-        "memory_bytes": f.habits.memory_bytes,
+        "load_seconds": f.inputs.load_seconds,
+        "load_measured": f.record.load_is_measured,
+        "memory_bytes": f.inputs.memory_bytes,
         "break_even_seconds": _seconds(f.advice.break_even),
         "now": _outcome(f.now) | {"known": f.in_force_known},
         "advised": _outcome(f.then),

@@ -27,6 +27,19 @@ POLICY_FAMILIES: Final = (
         MODEL,
     ),
     Family(
+        "ollama_model_advice_loads",
+        "gauge",
+        "Number of measured loads behind ollama_model_advice_load_seconds; 0 if it is an estimate.",
+        MODEL,
+    ),
+    Family(
+        "ollama_model_advice_since_timestamp_seconds",
+        "gauge",
+        "Unix time at which counting the idle gaps behind the advice began, by this process or, "
+        "with a state file, by an earlier one.",
+        MODEL,
+    ),
+    Family(
         "ollama_model_advice_memory_bytes",
         "gauge",
         "Memory in bytes that the advice assumes: what the model took when it was last resident.",

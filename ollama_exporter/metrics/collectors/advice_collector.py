@@ -12,6 +12,8 @@ SAMPLES: Final = "ollama_model_advice_samples"
 LOAD: Final = "ollama_model_advice_load_seconds"
 IN_FORCE: Final = "ollama_model_last_keep_alive_seconds"
 MEMORY: Final = "ollama_model_advice_memory_bytes"
+LOADS: Final = "ollama_model_advice_loads"
+SINCE: Final = "ollama_model_advice_since_timestamp_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class AdviceRow:
     load_seconds: float
     memory_bytes: float
     in_force: float | None  # the last known keep-alive
+    loads: int  # measured loads; 0: the load time is estimated
+    since: float | None  # Unix time at which counting began
 
 
 class AdviceCollector:
@@ -41,5 +45,8 @@ class AdviceCollector:
         yield constant(SAMPLES, [((row.label,), row.samples) for row in rows])
         yield constant(LOAD, [((row.label,), row.load_seconds) for row in rows])
         yield constant(MEMORY, [((row.label,), row.memory_bytes) for row in rows])
+        yield constant(LOADS, [((row.label,), float(row.loads)) for row in rows])
+        begun = [(row.label, row.since) for row in rows]
+        yield constant(SINCE, [((label,), x) for label, x in begun if x is not None])
         known = [(row.label, row.in_force) for row in rows]
         yield constant(IN_FORCE, [((label,), x) for label, x in known if x is not None])

@@ -12,10 +12,11 @@ from typing import Final
 
 import pytest
 
+from ollama_exporter.advice.exporter_source import from_exporter, from_text
 from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus
 from ollama_exporter.advice.report import Report, report
 from ollama_exporter.advice.saved_usage import SavedUsage
-from ollama_exporter.advice.sources import Asking, from_exporter, from_prometheus, from_text
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.simulator import Simulator
@@ -63,7 +64,7 @@ async def _exporter_and_text(tmp_path: Path) -> None:
                 assert f.advice.samples == len(BUSY if f.model == "mistral:latest" else RARE)
             llama, mistral = read.findings
             assert (mistral.advice.keep_alive, llama.advice.keep_alive) == (900.0, 15.0)
-            assert (mistral.habits.load_seconds, llama.record.seen) == (6.0, False)
+            assert (mistral.inputs.load_seconds, llama.record.seen) == (6.0, False)
 
 
 def moments(hosts: dict[str, dict[str, Use]], *, days: float, now: float) -> Iterator[str]:
@@ -122,8 +123,8 @@ def close(one: Report, other: Report) -> None:
         assert a.advice.samples == pytest.approx(b.advice.samples, rel=0.03, abs=1)
         assert a.now.cold_starts == pytest.approx(b.now.cold_starts, rel=0.03)
         assert a.then.idle_gb_hours == pytest.approx(b.then.idle_gb_hours, rel=0.03)
-        assert a.habits.load_seconds == pytest.approx(b.habits.load_seconds)
-        assert a.habits.memory_bytes == pytest.approx(b.habits.memory_bytes)
+        assert a.inputs.load_seconds == pytest.approx(b.inputs.load_seconds)
+        assert a.inputs.memory_bytes == pytest.approx(b.inputs.memory_bytes)
 
 
 def test_prometheus_says_what_the_exporter_said_resets_and_holes_notwithstanding(
@@ -144,10 +145,10 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     await asyncio.to_thread(backfill, tmp_path, moments(hosts, days=3.0, now=now))
     async with prometheus(tmp_path, scraping({})) as prom:
         apart = report(
-            await asyncio.to_thread(from_prometheus, prom.url, Asking(14 * DAY, "instance"))
+            await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(14 * DAY, "instance"))
         )
-        summed = report(await asyncio.to_thread(from_prometheus, prom.url, Asking(14 * DAY)))
-        short = await asyncio.to_thread(from_prometheus, prom.url, Asking(DAY))
+        summed = report(await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(14 * DAY)))
+        short = await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(DAY))
     text = report(from_text(exposition(uses), source="text", now=now))
     first = replace(apart, findings=tuple(f for f in apart.findings if f.record.group[4] == "a"))
     close(first, text)
@@ -156,11 +157,11 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     assert both.advice.keep_alive == one.advice.keep_alive
     assert both.advice.samples == pytest.approx(2 * one.advice.samples, rel=0.03)
     said = " ".join(summed.warnings)
-    assert "The use of 2 hosts is summed" in said
-    assert "reaches back 3.0 days" in said
+    assert "The use of 2 hosts is added up" in said
+    assert "covers 3.0 days" in said
     assert re.search(r"For [6-9] % of that time there are no samples", said)
-    assert "old-name:latest: not installed any more" in said
+    assert "old-name:latest is no longer installed" in said
     assert [group for group, _ in apart.verdicts] == ["gpu-a:11487", "gpu-b:11487"]
-    assert "hosts is summed" not in " ".join(apart.warnings)
+    assert "hosts is added up" not in " ".join(apart.warnings)
     day = {record.model: record.gaps.samples for record in short.records}
     assert day["llama3.2:latest"] == pytest.approx(20, abs=2)

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 
-from ollama_exporter.advice.sources import LARGEST
+from ollama_exporter.advice.bounded_request import LARGEST
 from ollama_exporter.cli.main import cli
 from tests.support.answering import answering
 from tests.support.histories import Use, exposition
@@ -41,7 +41,7 @@ def test_a_running_exporter_is_asked_at_its_metrics() -> None:
     assert plain.output == full.output
     assert [each.split()[:2] for each in asked] == [["GET", "/metrics"]] * 2
     assert '"7m30s"' in plain.output
-    assert "On the whole: Nothing was evicted; what would help most" in plain.output
+    assert "On the whole: Nothing was evicted. What would help most" in plain.output
     assert "OLLAMA_KEEP_ALIVE=" in plain.output
 
 
@@ -71,9 +71,7 @@ def test_explain_draws_the_curve_of_one_model() -> None:
 def test_an_unknown_model_gets_the_closest_names() -> None:
     with answering(exposition(USES).encode()) as (url, _):
         said = refused(url, "--explain", "mistrall")
-    assert said == (
-        "2 Error: explain: 'mistrall' is not accepted; known are: mistral:latest, llama3.2:latest"
-    )
+    assert said == ("2 Error: explain: 'mistrall' is not accepted; known models: mistral:latest")
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf", "cheap", "1e9", ""])
@@ -107,14 +105,14 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("source", [(), ("--prometheus",)])
 def test_nobody_there_is_one_line_and_exit_code_1(source: tuple[str, ...]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert refused(*source, url).startswith(f"1 Error: {url}/")
-    assert "cannot be asked: " in refused(*source, url)
+    assert refused(*source, url).startswith(f"1 Error: Cannot connect to {url}/")
 
 
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"<html>", 200, "does not answer with metrics"),
+        (b"<html>", 200, "serves no metrics of ollama_exporter"),
+        (b"ollama_up{ 1\n", 200, "does not answer with metrics"),
         (b"up 1\n", 200, "serves no metrics of ollama_exporter"),
         (b"no", 404, "answers with HTTP status 404"),
         (b"ollama_up 1\n", 200, "No model has been resident yet"),
@@ -130,16 +128,20 @@ def test_answers_of_an_exporter_that_are_of_no_use(body: bytes, status: int, sai
 
 def test_no_redirect_is_followed() -> None:
     with answering(b"", 302, {"location": "http://elsewhere/metrics"}) as (url, asked):
-        assert "redirects to http://elsewhere/metrics: give that" in refused(url)
+        assert "redirects to http://elsewhere/metrics; use that URL instead" in refused(url)
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"<html>", 200, "is no Prometheus"),
-        (b'{"status":"success","data":{"result":[{"metric":{},"value":[1,"x"]}]}}', 200, "is no P"),
-        (b'{"status":"error","error":"bad_data: no"}', 400, "refuses a query: bad_data: no"),
+        (b"<html>", 200, "does not look like a Prometheus server"),
+        (
+            b'{"status":"success","data":{"result":[{"metric":{},"value":[1,"x"]}]}}',
+            200,
+            "does not look like a P",
+        ),
+        (b'{"status":"error","error":"bad_data: no"}', 400, "rejects a query: bad_data: no"),
         (b"gateway", 502, "answers with HTTP status 502"),
         (NO_SERIES, 200, "has no samples of ollama_exporter in the last 336 h"),
     ],
@@ -160,3 +162,58 @@ def test_a_token_is_sent_to_prometheus_and_never_shown(tmp_path: Path) -> None:
     assert all(each.endswith(" Bearer s3cret") for each in asked)
     assert "s3cret" not in line
     assert "token-file" in refused("--prometheus", url, "--token-file", str(tmp_path / "none"))
+
+
+# -- foreign numbers and foreign texts -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e308", "-1"])
+def test_odd_values_of_prometheus_are_no_traceback(value: str) -> None:
+    series = {"metric": {"model": "m:latest", "le": "30"}, "value": [1, value]}
+    body = json.dumps({"status": "success", "data": {"result": [series]}}).encode()
+    with answering(body) as (url, _):
+        line = refused("--prometheus", url)
+    assert line.startswith("1 Error: ")
+
+
+def test_the_error_of_prometheus_is_printed_without_its_escapes() -> None:
+    body = json.dumps({"status": "error", "error": "\x1b]0;own\x07\u009b no\nsecond line"}).encode()
+    with answering(body, 400) as (url, _):
+        line = refused("--prometheus", url)
+    assert line.isprintable()
+    assert "second line" in line
+
+
+def test_a_redirect_to_escapes_is_printed_without_them() -> None:
+    with answering(b"", 302, {"location": "http://x/\x1b]0;own\x07"}) as (url, _):
+        assert refused(url).isprintable()
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    line = refused(f"http://ops:secret@127.0.0.1:{free_port()}")
+    assert "secret" not in line
+    assert "127.0.0.1" in line
+
+
+@pytest.mark.parametrize("window", ["9" * 5000 + "d", "d" * 5000, "9" * 13 + "y"])
+def test_a_window_of_any_length_is_one_error(window: str) -> None:
+    line = refused("--prometheus", "http://127.0.0.1:1", "--window", window)
+    assert line.startswith("2 Error: window: ")
+    assert len(line) < 200
+
+
+def test_an_answer_that_is_nested_deeply_is_one_error() -> None:
+    with answering(b'{"status":"success","data":' + b"[" * 100_000) as (url, _):
+        assert "does not look like a Prometheus server" in refused("--prometheus", url)
+
+
+def test_names_of_prometheus_are_printed_without_markup_and_escapes() -> None:
+    labels = ",".join(f'l{n}="x"' for n in range(60_000))
+    text = exposition(USES) + f"ollama_model_memory_bytes{{{labels}}} 1\n"
+    text += 'ollama_model_memory_bytes{model="[/red]\x1b[31m:latest"} 9\n'
+    text += 'ollama_model_loads_total{model="[/red]\x1b[31m:latest"} 2\n'
+    with answering(text.encode()) as (url, _):
+        result = advise(url)
+    assert result.exit_code == 0, result.output
+    assert "\x1b[31m" not in result.output
+    assert "[/red]" in result.output

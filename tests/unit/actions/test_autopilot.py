@@ -20,6 +20,11 @@ class Given:
 
     keep_alive: float
     samples: float
+    better: bool = True
+
+    def is_surely_better(self, then: float, now: float) -> bool:
+        assert then != now
+        return self.better
 
 
 class Cockpit:
@@ -91,3 +96,25 @@ def test_off_it_gives_nothing_and_forgets() -> None:
     it.pilot.follow_advice()
     assert it.pilot.value("a:latest") is None
     assert ("ollama_autopilot_keep_alive_seconds", "model=a:latest") not in it.samples()
+
+
+def test_a_change_that_may_be_chance_is_not_followed() -> None:
+    it = Cockpit(Autopilot(min=60.0, max=7200.0))
+    it.advice["a:latest"] = Given(600.0, 50)
+    it.pilot.follow_advice()
+    it.advice["a:latest"] = Given(900.0, 51, better=False)
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") == 600.0
+    it.advice["a:latest"] = Given(900.0, 90)
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") == 900.0
+
+
+def test_a_value_outside_new_limits_is_changed_in_any_case() -> None:
+    it = Cockpit(Autopilot(min=60.0, max=7200.0))
+    it.advice["a:latest"] = Given(3600.0, 50)
+    it.pilot.follow_advice()
+    it.pilot.apply_settings(Autopilot(min=60.0, max=1800.0))
+    it.advice["a:latest"] = Given(3600.0, 51, better=False)
+    it.pilot.follow_advice()
+    assert it.pilot.value("a:latest") == 1800.0

@@ -2,12 +2,16 @@
 """Advice from idle gaps, on examples."""
 
 import math
+import random
 
 import pytest
 
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
+    HOUR,
+    PRICE,
+    PROVISIONAL_GAPS,
     Advice,
     Confidence,
     CostInputs,
@@ -122,3 +126,42 @@ def test_gaps_of_other_bounds_are_refused() -> None:
 def test_the_candidates_are_the_bounds_of_the_histogram_nothing_and_for_ever() -> None:
     assert list(CANDIDATES) == [0.0, *BOUNDS, math.inf]
     assert len(BOUNDS) == 20
+
+
+def changes(seed: int, rate: float, even: float, days: float) -> tuple[int, int]:
+    """Return how often the advice changes, and how often what follows it beyond chance does."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    gaps = IdleHistogram()
+    followed: list[float] = []
+    advised: list[float] = []
+    while gaps.total < days * 24 * HOUR:
+        gaps.add(rng.expovariate(rate / HOUR))
+        inputs = CostInputs(gaps, load_seconds=even * PRICE / HOUR, memory_bytes=GB)
+        if gaps.samples < PROVISIONAL_GAPS:
+            continue
+        value = advise(inputs).keep_alive
+        if not advised or advised[-1] != value:
+            advised.append(value)
+        if not followed or (
+            followed[-1] != value and surely_saved(inputs, value, followed[-1]) > 0
+        ):
+            followed.append(value)
+    return len(advised) - 1, len(followed) - 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "even", "days"), [(4.0, 900.0, 6.5), (1.0, 3600.0, 25.0), (12.0, 300.0, 5.0)]
+)
+def test_random_use_is_no_reason_to_change_again_and_again(
+    rate: float, even: float, days: float
+) -> None:
+    advised, followed = zip(*(changes(seed, rate, even, days) for seed in range(4)), strict=True)
+    assert sum(advised) > 40
+    assert max(followed) <= 2
+
+
+def test_a_clear_change_of_use_is_followed() -> None:
+    gaps = IdleHistogram.of([400.0] * 60)
+    inputs = CostInputs(gaps, load_seconds=20.0, memory_bytes=6 * GB)
+    then = advise(inputs).keep_alive
+    assert surely_saved(inputs, then, 300.0) > 0

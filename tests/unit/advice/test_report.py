@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
+from ollama_exporter.advice.exporter_source import from_text
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import Confidence
-from ollama_exporter.advice.model_usage import UsageHistory, UsageReading, records
+from ollama_exporter.advice.model_usage import UsageHistory, UsageSample, records
 from ollama_exporter.advice.report import Report, report
-from ollama_exporter.advice.sources import from_text
 from ollama_exporter.cli.present.advice_table import curve, document, show
 from ollama_exporter.errors import HistoryError
 from tests.support.histories import Use, exposition
@@ -41,7 +42,7 @@ def test_an_exposition_gives_back_the_gaps_that_were_counted() -> None:
     assert n.record.gaps == IdleHistogram.of(RARE)
     assert (m.record.seen, n.record.seen) == (True, False)
     assert (m.requests, n.requests) == (80, None)
-    assert m.habits.load_seconds == 5.0
+    assert m.inputs.load_seconds == 5.0
 
 
 def test_a_finding_holds_now_and_then_side_by_side() -> None:
@@ -73,16 +74,16 @@ def test_models_that_share_a_label_are_none() -> None:
 
 def test_the_load_is_assumed_where_nobody_measured_it() -> None:
     (f,) = told({"m:latest": Use(OFTEN, load=None)}).findings
-    assert f.habits.load_seconds == pytest.approx(1.5 + 6 / 1.5)
+    assert f.inputs.load_seconds == pytest.approx(1.5 + 6 / 1.5)
 
 
 @pytest.mark.parametrize(
     ("uses", "said"),
     [
-        ({"m:latest": Use()}, "Nothing is known of idle times yet"),
+        ({"m:latest": Use()}, "No idle time has been observed yet"),
         (
             {"m:latest": Use(OFTEN)},
-            'm:latest with "7m30s", 30 cold starts fewer, 8.0 GB-hours more',
+            'm:latest with "7m30s": 30 cold starts fewer, 8.0 GB-hours more of idle memory.',
         ),
         ({"m:latest": Use(RARE, keep_alive=0.0)}, "no other keep_alive would save much"),
         (
@@ -92,8 +93,9 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
             },
             (
                 "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 "
-                "(26.0 GB together). No keep_alive mends that: a smaller quantization or context, "
-                "fewer models, or more memory. The shortest keep_alive is evicted first: best n:1"
+                "(26.0 GB together). No keep_alive helps: use a smaller quantization or context, "
+                "fewer models, or more memory. The model with the shortest keep_alive is evicted "
+                "first; n:1 would be missed least."
             ),
         ),
         (
@@ -102,7 +104,7 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"options_changed": 5, "expired": 1})},
-            "the same num_ctx for all would help most",
+            "The same num_ctx for all clients would help most.",
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"crashed": 3, "out_of_memory": 2})},
@@ -110,7 +112,7 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"evicted": 2, "expired": 50})},
-            "The models fit (evictions: 2)",
+            "The models fit (2 evictions)",
         ),
     ],
 )
@@ -132,12 +134,12 @@ def test_what_is_not_seen_is_said() -> None:
     )
     said = " ".join(found.warnings)
     for expected in (
-        "No requests were seen of a:latest (no proxy)",
-        "Nobody measured a load of a:latest",
-        "in force for a:latest is not known: 5m is assumed",
-        "b:latest: kept for ever, so that polls show no use of it",
-        "b:latest: not installed any more, removed or renamed",
-        "reaches back 3.0 days: the rhythm of a week is not in it",
+        "Requests for a:latest are not observed (no proxy)",
+        "No load of a:latest was measured",
+        "in effect for a:latest is not known; 5m is assumed",
+        "b:latest never expires, so polls do not show any use",
+        "b:latest is no longer installed: removed or renamed",
+        "covers 3.0 days and so does not show a weekly rhythm",
     ):
         assert expected in said
 
@@ -153,7 +155,7 @@ def test_hosts_that_were_summed_and_missing_samples_are_said() -> None:
         UsageHistory(one, "Prometheus", 9e6, hosts=3, covered=0.8, remarks=("look out",))
     )
     said = " ".join(found.warnings)
-    assert "The use of 3 hosts is summed" in said
+    assert "The use of 3 hosts is added up" in said
     assert "For 20 % of that time there are no samples" in said
     assert "look out" in said
 
@@ -165,42 +167,40 @@ def test_one_value_for_all_models_costs_least_together() -> None:
 
 
 def test_records_are_kept_apart_by_a_label() -> None:
-    readings = [
-        UsageReading("ollama_model_memory_bytes", {"model": "m:latest", "instance": host}, 5.0)
+    samples = [
+        UsageSample("ollama_model_memory_bytes", {"model": "m:latest", "instance": host}, 5.0)
         for host in ("b", "a")
     ]
-    assert [r.group for r in records(readings, by="instance")] == ["a", "b"]
-    assert [r.group for r in records(readings)] == [""]
+    assert [r.group for r in records(samples, by="instance")] == ["a", "b"]
+    assert [r.group for r in records(samples)] == [""]
 
 
 def test_gaps_on_other_bounds_are_refused_by_name() -> None:
-    readings = [
-        UsageReading("ollama_model_idle_gap_seconds_bucket", {"model": "m:latest", "le": le}, 3.0)
+    samples = [
+        UsageSample("ollama_model_idle_gap_seconds_bucket", {"model": "m:latest", "le": le}, 3.0)
         for le in ("5.0", "odd", "+Inf")
     ]
     with pytest.raises(HistoryError, match="m:latest have no bound 30: another version"):
-        records(readings)
+        records(samples)
 
 
 def test_increases_that_are_fractions_or_infinite_do_no_harm() -> None:
     labels = {"model": "m:latest"}
-    readings = [
-        UsageReading(
+    samples = [
+        UsageSample(
             "ollama_model_idle_gap_seconds_bucket", {**labels, "le": f"{b:g}"}, 1.5 - 1e-9 * b
         )
         for b in BOUNDS
     ]
-    readings += [
-        UsageReading(
-            "ollama_model_idle_gap_truncated_seconds_total", {**labels, "le": f"{b}"}, 15.0
-        )
+    samples += [
+        UsageSample("ollama_model_idle_gap_truncated_seconds_total", {**labels, "le": f"{b}"}, 15.0)
         for b in BOUNDS
     ]
-    readings += [
-        UsageReading("ollama_model_idle_gap_seconds_bucket", {**labels, "le": "+Inf"}, 1.5),
-        UsageReading("ollama_model_idle_gap_seconds_sum", labels, math.nan),
+    samples += [
+        UsageSample("ollama_model_idle_gap_seconds_bucket", {**labels, "le": "+Inf"}, 1.5),
+        UsageSample("ollama_model_idle_gap_seconds_sum", labels, math.nan),
     ]
-    (record,) = records(readings)
+    (record,) = records(samples)
     assert record.gaps.samples == pytest.approx(1.5)
     assert min(record.gaps.counts) >= 0
 
@@ -240,7 +240,7 @@ def test_a_wide_terminal_gets_a_table() -> None:
     assert "cold starts" in text
     (line,) = [line for line in text.splitlines() if line.startswith("mistral:latest  ")]
     assert " ".join(line.split()) == (
-        'mistral:latest 80 82 42 -> 12 27.7 -> 35.7 5.0 s 5m "7m30s" provisional, 82 gaps, '
+        'mistral:latest 80 82 not counted 42 -> 12 27.7 -> 35.7 5.0 s 5m "7m30s" provisional, '
         "saves surely"
     )
     assert "~5.5 s" in text
@@ -248,10 +248,15 @@ def test_a_wide_terminal_gets_a_table() -> None:
     assert "25 % of requests carry a keep_alive of their own (finite 15, never 5)" in text
 
 
-@pytest.mark.parametrize("width", [40, 80, 99])
+@pytest.mark.parametrize("width", [40, 80, 109])
 def test_a_narrow_terminal_gets_blocks_and_nothing_is_lost(width: int) -> None:
     text = " ".join(drawn(everything(), width).split())
-    for expected in ('advised "7m30s", now 5m', "cold 42 -> 12 starts", "load ~5.5 s", "Price:"):
+    for expected in (
+        'advised "7m30s", now 5m',
+        "cold starts not counted, estimated 42 -> 12",
+        "load ~5.5 s",
+        "Price:",
+    ):
         assert expected in text
     assert max(map(len, drawn(everything(), width).splitlines())) <= width
 
@@ -265,12 +270,14 @@ def test_without_colour_the_letters_tell_waiting_from_memory() -> None:
     assert five.endswith("<- now")
     assert next(line for line in lines if "7m30s" in line).endswith("<- advised")
     assert any(">" in line for line in lines)
-    assert 'Advised: "7m30s" (the gaps decide' in lines[-1]
+    assert 'Advised: "7m30s" (decided by the gaps' in lines[-1]
 
 
 def test_the_curve_of_a_model_without_gaps_says_so() -> None:
     (f,) = told({"m:latest": Use()}).findings
-    assert [line.plain for line in curve(f, width=60)][1].startswith("No idle gap is known yet")
+    assert [line.plain for line in curve(f, width=60)][1].startswith(
+        "No idle gap has been observed yet"
+    )
 
 
 def test_where_nothing_costs_anything_the_curve_is_empty() -> None:
@@ -295,3 +302,98 @@ def test_the_document_is_json_with_minus_one_for_ever() -> None:
         "known": True,
     }
     assert len(mistral["candidates"]) == len(BOUNDS) + 2
+
+
+# -- only what the history supports ----------------------------------------------------------------
+
+
+def test_the_model_missed_least_takes_part_in_evictions_and_makes_room() -> None:
+    found = told(
+        {
+            "chat:latest": Use(OFTEN, unloads={"evicted": 99}, evicted_by={"code:1": 99}),
+            "code:1": Use(RARE, memory=14e9, unloads={"evicted": 98}),
+            "pinned:1": Use(memory=4e9, keep_alive=math.inf),
+            "bystander:1": Use(RARE[:6], memory=9e9),
+            "tiny:1": Use(RARE[:8], memory=3e8, unloads={"evicted": 97}),
+        }
+    )
+    ((_, verdict),) = found.verdicts
+    assert "code:1 would be missed least" in verdict
+    assert found.best is None
+    assert "To apply" not in drawn(found, 140)
+
+
+def test_nothing_is_named_as_missed_least_where_there_is_no_choice() -> None:
+    found = told({"m:1": Use(OFTEN, unloads={"evicted": 9}, evicted_by={"n:1": 9}), "n:1": Use()})
+    assert "missed least" not in found.verdicts[0][1]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([1000.0] * 3, "Too few idle gaps have been observed so far (3 of one model at most"),
+        (
+            [100.0, 60.0, 4000.0, 20.0, 25.0],
+            "no change of keep_alive would save more than chance explains",
+        ),
+    ],
+)
+def test_no_change_is_advised_that_the_gaps_do_not_support(gaps: list[float], said: str) -> None:
+    found = told({"m:latest": Use(gaps, keep_alive=20.0)})
+    assert said in found.verdicts[0][1]
+    text = drawn(found, 140)
+    assert "To apply" not in text
+    assert "1 gaps" not in text
+
+
+def test_cold_starts_that_were_counted_stand_beside_the_estimate() -> None:
+    extra = "".join(
+        f'{name}{{model="m:latest"}} {value}\n'
+        for name, value in (
+            ("ollama_model_loads_total", 101),
+            ("ollama_cold_starts_total", 100),
+        )
+    )
+    seen = told({"m:latest": Use(RARE, requests=200, keep_alive=7200.0)}, extra=extra).findings[0]
+    unseen = told({"m:latest": Use(RARE, inferred=True, keep_alive=7200.0)}, extra=extra)
+    assert (seen.cold_starts, seen.now.cold_starts) == (100.0, 0.0)
+    assert unseen.findings[0].cold_starts == 101.0
+    assert document(unseen)["models"][0]["cold_starts_counted"] == 101.0
+    line = next(x for x in drawn(unseen, 140).splitlines() if x.startswith("m:latest"))
+    assert " 101 " in line
+
+
+def test_candidates_that_cost_the_same_are_marked() -> None:
+    (f,) = told({"m:latest": Use([100.0] * 9)}, price=0.0).findings
+    lines = [line.plain for line in curve(f, width=100)]
+    assert sum(line.endswith("<- costs the same") for line in lines) > 10
+    assert lines[0].startswith("m:latest: 9 idle gaps")
+
+
+def test_a_foreign_name_breaks_neither_terminal_nor_snippet() -> None:
+    name = 'a"]: [/red]\\x\x1b]0;own\x07\n- b'
+    found = told({name: Use(OFTEN, requests=80)})
+    for text in (drawn(found, 200), drawn(found, 60)):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "[/red]" in text
+    line = next(x for x in drawn(found, 200).splitlines() if "the proxy" in x)
+    snippet = yaml.safe_load(line.split("the proxy", 1)[1])
+    assert list(snippet["defaults"].values()) == [{"keep-alive": "7m30s"}]
+
+
+def test_what_an_earlier_process_knew_is_not_denied() -> None:
+    lines = "".join(
+        f'{name}{{model="m:latest"}} {value}\n'
+        for name, value in (
+            ("ollama_model_advice_loads", 4),
+            ("ollama_model_advice_load_seconds", 0.5),
+            ("ollama_model_advice_since_timestamp_seconds", 2e9 - 30 * 86400),
+        )
+    )
+    start = f"process_start_time_seconds {2e9 - 60}\n"
+    found = told({"m:latest": Use(OFTEN, load=None)}, extra=lines + start)
+    said = " ".join(found.warnings)
+    assert "No load of" not in said
+    assert "The history covers" not in said
+    assert found.findings[0].inputs.load_seconds == 0.5

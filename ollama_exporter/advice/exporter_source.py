@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the use of models from the /metrics of a running exporter."""
+
+import re
+import time
+from collections.abc import Collection, Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ollama_exporter.advice.bounded_request import TIMEOUT, fetch, new_client, printable, reason
+from ollama_exporter.advice.model_usage import (
+    COUNTERS,
+    GAUGES,
+    UsageHistory,
+    UsageSample,
+    records,
+)
+from ollama_exporter.errors import HistoryError
+
+STARTED: Final = "process_start_time_seconds"
+UP: Final = "ollama_up"
+HINT: Final = ". Start `ollama-exporter`, or give the URL of a running one."
+SINCE: Final = "ollama_model_advice_since_timestamp_seconds"
+WANTED: Final = frozenset({*COUNTERS, *GAUGES, STARTED, SINCE, UP})
+# The library's parser takes quadratic time for a line with many labels. Ours have at most three,
+# with names of at most 256 characters, each of which an escape may double.
+LONGEST_LINE: Final = 4096
+NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+def from_exporter(url: str) -> UsageHistory:
+    """Return what an exporter has counted since its start. Raises HistoryError."""
+    with new_client() as http:
+        text = fetch(http, "GET", metrics_url(url), hint=HINT).decode(errors="replace")
+    return from_text(text, source=printable(metrics_url(url)), now=time.time())
+
+
+def from_text(text: str, *, source: str, now: float) -> UsageHistory:
+    """Return the same from the text of an exposition; `now`: Unix seconds. Raises HistoryError."""
+    samples = list(samples_of(text, WANTED, source=source))
+    if not any(sample.name == UP for sample in samples):
+        raise HistoryError(f"{source} serves no metrics of ollama_exporter")
+    begun = [x.value for x in samples if x.name in (STARTED, SINCE) and 0 < x.value <= now]
+    span = now - min(begun) if begun else None
+    return UsageHistory(records(samples), f"{source}, counted since its start", span)
+
+
+def read_samples(
+    url: str, names: Collection[str], *, timeout: float = TIMEOUT
+) -> list[UsageSample]:
+    """Return the samples with these names from an exporter. Raises HistoryError."""
+    query = "&".join(f"name[]={name}" for name in sorted(names))
+    with new_client(timeout=timeout) as http:
+        body = fetch(http, "GET", f"{metrics_url(url)}?{query}", timeout=timeout)
+    return list(samples_of(body.decode(errors="replace"), names, source=printable(url)))
+
+
+def metrics_url(url: str) -> str:
+    """Return the URL of the metrics: without a path, that of the default telemetry path."""
+    return f"{url.rstrip('/')}/metrics" if urlsplit(url).path in ("", "/") else url
+
+
+def samples_of(text: str, names: Collection[str], *, source: str) -> Iterator[UsageSample]:
+    """Yield the samples with these names from an exposition. Raises HistoryError."""
+    lines = [line for line in text.split("\n") if _is_wanted(line, names)]
+    try:
+        for family in text_string_to_metric_families("\n".join([*lines, ""])):
+            for sample in family.samples:
+                yield UsageSample(sample.name, sample.labels, float(sample.value))
+    except (ValueError, KeyError, IndexError) as err:
+        raise HistoryError(f"{source} does not answer with metrics: {reason(err)}") from err
+
+
+def _is_wanted(line: str, names: Collection[str]) -> bool:
+    name = NAME.match(line) if len(line) <= LONGEST_LINE else None
+    return name is not None and name.group() in names
