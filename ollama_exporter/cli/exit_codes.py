@@ -10,6 +10,7 @@ NO_ROOM: Final = 4
 TIMEOUT: Final = 5
 BUSY: Final = 6
 CODES: Final = (
-    "Exit codes: 0 done, 1 the server does not answer or a load failed, 2 wrong call, "
-    "3 a model is not installed, 4 no room, 5 timeout, 6 the server is in use."
+    "Exit codes: 0 done, 1 the server does not answer, a load failed, or a model has left again, "
+    "2 wrong call, 3 a model is not installed, 4 no room, 5 timeout, 6 the server is in use, "
+    "130 interrupted, 143 terminated."
 )

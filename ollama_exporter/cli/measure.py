@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`measure`: cold against warm calls, and the keep_alive that follows."""
 
-import asyncio
 import csv
 import io
 import json
@@ -100,7 +99,7 @@ def command(
         values.pop("force"),
     )
     client = server_options.control_client(server_options.server_settings(values))
-    ctx.exit(asyncio.run(_run(client, plan, every, form)))
+    ctx.exit(server_options.run(_run(client, plan, every, form)))
 
 
 def _read_prompt(file: Path) -> str:
@@ -117,13 +116,15 @@ def _read_prompt(file: Path) -> str:
 
 
 async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str | None) -> int:
+    """Measure and print; print what went well also after an error or a signal."""
+    measured = Measurement()
     try:
         missing = find_missing([plan.model], await client.tags())
         if missing:
             echo(server_options.missing_message(missing[0]), err=True)
             return exit_codes.MISSING
         with _steps() as on_step:
-            measured = await measure(client, plan, on_step)
+            await measure(client, plan, measured, on_step)
     except BusyError as err:
         echo(str(err), err=True)
         return exit_codes.BUSY
@@ -134,7 +135,7 @@ async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str
         return exit_codes.TIMEOUT
     finally:
         await client.aclose()
-    _print(plan, measured, every, form)
+        _print(plan, measured, every, form)
     return exit_codes.OK
 
 
@@ -150,6 +151,15 @@ def _steps() -> Iterator[Callable[[str], None]]:
 
 
 def _print(plan: MeasurePlan, measured: Measurement, every: float, form: str | None) -> None:
+    if measured.samples:
+        _print_samples(plan, measured, every, form)
+    for note in measured.notes:
+        echo(f"note: {note}", err=form in ("json", "csv"))
+
+
+def _print_samples(
+    plan: MeasurePlan, measured: Measurement, every: float, form: str | None
+) -> None:
     table, text = rows(measured.samples), verdict(measured.samples, every=every)
     match form:
         case "json":
@@ -168,8 +178,6 @@ def _print(plan: MeasurePlan, measured: Measurement, every: float, form: str | N
                     f"{server_options.gib(measured.size)}, {share:.0%} on the GPU, "
                     f"context {measured.context}. Seconds: medians and their spread."
                 )
-    for note in measured.notes:
-        echo(f"note: {note}", err=form in ("json", "csv"))
 
 
 def _as_json(plan: MeasurePlan, measured: Measurement, text: str) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `warm` and `measure` share: the options that name the server, and how they print numbers."""
 
+import asyncio
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import click
@@ -17,6 +20,10 @@ from ollama_exporter.protocol.keepalive import render
 F = TypeVar("F", bound=Callable[..., Any])
 SERVER_SETTINGS: Final = ("ollama.url", "ollama.ca-file", "ollama.token-file", "ollama.timeout")
 GIB: Final = 1 << 30
+SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+SIGNAL_BASE: Final = 128  # a shell's exit code of a signal, less its number
 
 
 def with_server(*more: str) -> Callable[[F], F]:
@@ -50,6 +57,36 @@ def control_client(settings: Settings) -> ControlClient:
     return ControlClient(settings.target, timeout=settings.ollama_timeout)
 
 
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a command; return its exit code. SIGINT, SIGTERM and SIGHUP cancel it.
+
+    It may then restore what it changed. A second signal ends it at once.
+    """
+    return asyncio.run(_cancellable(main))
+
+
+async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(main)
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+        task.cancel()
+
+    # Windows has no signal handlers on the loop, and only the main thread may set them.
+    with suppress(NotImplementedError, ValueError, RuntimeError):
+        for each in SIGNALS:
+            loop.add_signal_handler(each, on_signal, each)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return SIGNAL_BASE + received[0]
+
+
 def duration(_ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Parse an option's duration, in seconds."""
     return None if value is None else parsers.duration(f"--{param.name}".replace("_", "-"), value)
@@ -62,11 +99,12 @@ def memory_size(_ctx: click.Context, param: click.Parameter, value: str | None) 
 
 def missing_message(missing: MissingModel) -> str:
     """Return why a model cannot be loaded, and similar names."""
+    name = missing.name
     if missing.remote:
-        return f"{missing.name}: runs on another host, so there is nothing to load here"
+        return f"{name}: runs on another host, so there is nothing to load here"
     if missing.suggestions:
-        return f"{missing.name}: not installed; did you mean {' or '.join(missing.suggestions)}?"
-    return f"{missing.name}: not installed"
+        return f"{name}: not installed; did you mean {' or '.join(missing.suggestions)}?"
+    return f"{name}: not installed"
 
 
 def gib(size: int) -> str:

@@ -26,7 +26,7 @@ from ollama_exporter.actions.warm.load_models import (
 )
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
-from ollama_exporter.config.mapping import keep_alive
+from ollama_exporter.config import mapping
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.state_file import StateFile
 
@@ -35,8 +35,12 @@ CODES: Final = {
     WarmOutcome.WARM: exit_codes.OK,
     WarmOutcome.FAILED: exit_codes.FAILED,
     WarmOutcome.NO_ROOM: exit_codes.NO_ROOM,
+    WarmOutcome.EVICTED: exit_codes.NO_ROOM,
+    WarmOutcome.EXPIRED: exit_codes.FAILED,
     WarmOutcome.TIMEOUT: exit_codes.TIMEOUT,
 }
+WAIT: Final = "--wait-for-server"
+DEFAULT_WAIT: Final = "5m"
 BAR_STEP: Final = 0.1  # seconds between two steps of a bar
 
 
@@ -86,7 +90,20 @@ class Bars(WarmProgress):
             self._progress.advance(bar, BAR_STEP)
 
 
-@click.command(epilog=exit_codes.CODES)
+class WarmCommand(click.Command):
+    """Lets a model follow `--wait-for-server`, whose duration may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the option its default duration unless one follows."""
+        given = []
+        for index, arg in enumerate(args):
+            following = args[index + 1] if index + 1 < len(args) else ""
+            alone = arg == WAIT and not following[:1].isdigit()
+            given.append(f"{WAIT}={DEFAULT_WAIT}" if alone else arg)
+        return super().parse_args(ctx, given)
+
+
+@click.command(cls=WarmCommand, epilog=exit_codes.CODES)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
     "--keep-alive",
@@ -95,9 +112,9 @@ class Bars(WarmProgress):
 )
 @click.option("--num-ctx", type=click.IntRange(1), help="Context of models that are not resident.")
 @click.option(
-    "--wait-for-server",
+    WAIT,
     is_flag=False,
-    flag_value="5m",
+    flag_value=DEFAULT_WAIT,
     callback=server_options.duration,
     metavar="[DURATION]",
     help="Wait until the server answers, for 5m unless a time is given.",
@@ -140,7 +157,7 @@ def command(
     """
     asked = values.pop("keep_alive")
     wanted = WarmOptions(
-        keep_alive=None if asked is None else keep_alive("--keep-alive", asked),
+        keep_alive=None if asked is None else mapping.lasting("--keep-alive", asked),
         num_ctx=values.pop("num_ctx"),
         timeout=timeout,
         parallel=values.pop("parallel"),
@@ -158,7 +175,7 @@ def command(
 
     output = Output(as_json, estimates)
     client = server_options.control_client(settings)
-    ctx.exit(asyncio.run(_run(client, names, wanted, wait_for_server, output)))
+    ctx.exit(server_options.run(_run(client, names, wanted, wait_for_server, output)))
 
 
 async def _run(
@@ -194,10 +211,10 @@ async def _run(
 def _progress(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

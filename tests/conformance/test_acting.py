@@ -14,7 +14,7 @@ import pytest
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
-from ollama_exporter.actions.measure.measure_model import MeasurePlan, measure
+from ollama_exporter.actions.measure.measure_model import Measurement, MeasurePlan, measure
 from ollama_exporter.actions.measure.summary import Kind
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.warm.load_models import WarmOptions, WarmOutcome, WarmProgress, warm_up
@@ -203,7 +203,8 @@ def test_a_measurement_leaves_the_model_as_it_was(
     context = resident(ollama, model, share, keep_alive="7m")
     plan = MeasurePlan(model, "Say something.", 2, 1, 4, timeout=60)
     with watched(ollama, model) as watch:
-        measured = act(ollama, lambda client: measure(client, plan, lambda _step: None))
+        measured = Measurement()
+        act(ollama, lambda client: measure(client, plan, measured, lambda _step: None))
     kinds = [sample.kind for sample in measured.samples]
     assert kinds == [Kind.COLD, Kind.WARM, Kind.CACHED, Kind.WARM, Kind.CACHED]
     assert measured.samples[0].load is not None
@@ -217,7 +218,7 @@ def test_a_measurement_leaves_the_model_as_it_was(
 def test_a_measurement_unloads_what_was_not_resident(ollama: Ollama, model: str) -> None:
     """§7.8."""
     plan = MeasurePlan(model, "Say something.", 1, 1, 4, timeout=60)
-    act(ollama, lambda client: measure(client, plan, lambda _step: None))
+    act(ollama, lambda client: measure(client, plan, Measurement(), lambda _step: None))
     ollama.gone(model)
 
 

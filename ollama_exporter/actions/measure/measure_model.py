@@ -4,7 +4,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,8 +23,13 @@ MIN_KEEP_ALIVE: Final = 600.0  # the model must not leave between two calls
 UNLOAD_TIMEOUT: Final = 30.0  # an unload takes moments, or 5 s where the server waits for memory
 POLL_INTERVAL: Final = 0.1
 SEED: Final = 42
+COMPLETION: Final = "completion"  # the capability of models that generate text
 ROUNDING: Final = 0.05
 OnStep = Callable[[str], None]
+
+
+class NotMeasurableError(OllamaExporterError):
+    """The model cannot generate text."""
 
 
 class BusyError(OllamaExporterError):
@@ -68,12 +73,16 @@ class Measurement:
 async def measure(
     client: ControlClient,
     plan: MeasurePlan,
+    measured: Measurement,
     on_step: OnStep,
     *,
     now: Callable[[], float] = time.perf_counter,
-) -> Measurement:
-    """Measure. `on_step` hears each step. Raises BusyError, RequestError, TargetError."""
-    measured = Measurement()
+) -> None:
+    """Measure into `measured`, which keeps what was measured when this raises or is cancelled.
+
+    `on_step` hears each step. Raises BusyError, NotMeasurableError, RequestError, TargetError.
+    """
+    await _check_capability(client, plan.model)
     on_step("checking that the server is idle")
     initial = await _initial_state(client, plan)
     options = _options(plan, initial)
@@ -97,11 +106,20 @@ async def measure(
                 )
     finally:
         on_step("restoring the server's state")
-        await _restore(client, plan, initial, measured.notes)
-    return measured
+        await _to_the_end(_restore(client, plan, initial, measured.notes))
 
 
 # -- before ------------------------------------------------------------------------------------
+
+
+async def _check_capability(client: ControlClient, model: str) -> None:
+    """Raise NotMeasurableError for an embedding model, before anything is unloaded."""
+    capabilities = (await client.details(model)).capabilities
+    if capabilities and COMPLETION not in capabilities:
+        raise NotMeasurableError(
+            f"{model} cannot generate text ({', '.join(sorted(capabilities))}): "
+            "only models that can are measured"
+        )
 
 
 async def _initial_state(client: ControlClient, plan: MeasurePlan) -> InitialState:
@@ -201,6 +219,16 @@ async def _record_size(client: ControlClient, model: str, measured: Measurement)
     if entry is not None:
         measured.size, measured.size_vram = entry.size, entry.size_vram
         measured.context = entry.context
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work, and end it even if the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 # -- after -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import asyncio
 import difflib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -29,8 +29,13 @@ class WarmOutcome(StrEnum):
     LOADED = "loaded"
     WARM = "warm"  # it was resident
     NO_ROOM = "no room"  # a load would evict others, and --evict was not given
+    EVICTED = "evicted"  # it was resident, and another model drove it out before the end
+    EXPIRED = "expired"  # it was resident, and its keep-alive ended before the last look
     FAILED = "failed"
     TIMEOUT = "timeout"
+
+
+RESIDENT: Final = frozenset({WarmOutcome.LOADED, WarmOutcome.WARM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,33 @@ async def warm_up(
         return result
 
     if wanted.parallel:
-        return list(await asyncio.gather(*map(one, names)))
-    return [await one(name) for name in names]
+        results = list(await asyncio.gather(*map(one, names)))
+    else:
+        results = [await one(name) for name in names]
+    return await _look_again(client, results)
+
+
+async def _look_again(client: ControlClient, results: Sequence[WarmResult]) -> list[WarmResult]:
+    """Return the results as a last listing shows them: a later load may have evicted a model."""
+    if not any(result.outcome in RESIDENT for result in results):
+        return list(results)
+    answer = await client.ps()
+    listed = {model.name.lower(): model for model in answer.models}
+    found = []
+    for result in results:
+        name = result.name if result.model is None else result.model.name
+        entry = listed.get(normalise(name).lower())
+        if result.outcome not in RESIDENT:
+            found.append(result)
+        elif entry is not None:
+            left = renew.time_left(answer, entry)
+            found.append(replace(result, model=entry, left=left))
+        else:
+            early = result.model is not None and renew.time_left(answer, result.model) > 0
+            outcome = WarmOutcome.EVICTED if early else WarmOutcome.EXPIRED
+            note = "it has left memory again"
+            found.append(replace(result, outcome=outcome, model=None, left=None, note=note))
+    return found
 
 
 async def _warm_one(client: ControlClient, name: str, wanted: WarmOptions, size: int) -> WarmResult:
@@ -182,8 +212,7 @@ async def _load_or_keep(
         if each.name not in listed and renew.time_left(before, each) > seconds
     )
     left = None if model is None else renew.time_left(after, model)
-    note = "" if model is not None else "it was loaded and has left already"
-    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, evicted, note)
+    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, evicted)
 
 
 async def _keep(
@@ -204,7 +233,7 @@ async def _keep(
             "" if wanted.keep_alive is None else "kept that long or longer already"
         ),
         RenewalOutcome.UNKNOWN_CONTEXT: "the server does not list its context: left as it is",
-        RenewalOutcome.ABSENT: "it left before it could be renewed",
+        RenewalOutcome.ABSENT: "",  # the last look tells
         RenewalOutcome.SET: "",
     }
     note = notes[renewal.outcome]

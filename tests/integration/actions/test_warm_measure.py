@@ -5,6 +5,9 @@ import asyncio
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,7 +202,7 @@ def test_an_embedding_model_and_many_at_once() -> None:
         (["--keep-alive", "soon"], "-1 for ever"),
         (["--timeout", "0"], "--timeout: '0' is not accepted"),
         (["--memory", "much"], "accepted: a size such as 24GiB"),
-        (["--wait-for-server", "x"], "--wait-for-server: 'x'"),
+        (["--wait-for-server=x"], "--wait-for-server: 'x'"),
     ],
 )
 def test_a_wrong_call_is_said_in_one_line(arguments: list[str], said: str) -> None:
@@ -221,6 +224,47 @@ def test_a_server_that_comes_is_waited_for() -> None:
     with serving() as server:
         done = server.run("warm", "mistral", "--wait-for-server")
         assert done.exit_code == 0
+
+
+def test_p9_a_model_that_a_later_one_drives_out_is_not_resident_at_the_last_look() -> None:
+    with serving(replace(HOST, max_loaded=1)) as server:
+        done = server.run("warm", "mistral", "llama3.2")
+        assert done.exit_code == exit_codes.NO_ROOM
+        first, second = done.stdout.splitlines()[1:3]
+        assert first.split()[:2] == ["mistral", "evicted"]
+        assert second.split()[:2] == ["llama3.2", "loaded"]
+        assert "mistral: evicted, it has left memory again\n" in done.stdout
+        (told, other) = json.loads(server.run("warm", "mistral", "llama3.2", "--json").stdout)
+        assert (told["outcome"], told["expires"], told["size_bytes"]) == ("evicted", None, None)
+        assert other["outcome"] == "loaded"
+
+
+def test_p9_a_keep_alive_that_ends_at_once_is_refused_or_told() -> None:
+    with serving() as server:
+        done = server.run("warm", "mistral", "--keep-alive", "0")
+        assert done.exit_code == 2
+        assert "--keep-alive: '0' is not accepted" in done.stderr
+        assert server.listed() == {}
+        done = server.run("warm", "mistral", "--keep-alive", "1ms")
+        assert done.exit_code == exit_codes.FAILED
+        assert "mistral: expired, it has left memory again" in done.stdout
+
+
+def test_a_model_may_follow_wait_for_server() -> None:
+    with serving() as server:
+        done = server.run("warm", "--wait-for-server", "mistral", "--keep-alive", "1h")
+        assert done.exit_code == 0, done.output
+        assert server.keep_alive("mistral:latest") == 3600
+
+
+def test_a_name_with_markup_is_printed_as_it_is() -> None:
+    """D11: rich took `[/red]` for markup."""
+    odd = {"[/red]x:latest": CATALOGUE.manifests["mistral:latest"]}
+    with serving(catalogue=ModelFiles({**CATALOGUE.manifests, **odd})) as server:
+        done = server.run("warm", "[/red]x")
+        assert done.exit_code == 0, done.output
+        assert "[/red]x" in done.stdout
+        assert server.run("warm", "[/red]y").exit_code == exit_codes.MISSING
 
 
 # -- measure -----------------------------------------------------------------------------------
@@ -309,6 +353,41 @@ def test_a_server_in_use_is_not_disturbed_unless_forced() -> None:
         assert forced.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (signal.SIGTERM, "cold call 2 of 2: loading"),
+        (signal.SIGTERM, "warm call 2 of 50"),
+        (signal.SIGTERM, "restoring"),
+        (signal.SIGINT, "warm call 2 of 50"),
+        (signal.SIGHUP, "cold call 2 of 2: unloading"),
+    ],
+)
+def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: str) -> None:
+    with serving(replace(HOST, max_loaded=1)) as server:
+        server.ask("llama3.2", keep_alive="20m")
+        arguments = ["--runs", "50" if step != "restoring" else "1", "--cold-runs", "2"]
+        command = [sys.executable, "-m", "ollama_exporter", "measure", "mistral", *arguments]
+        with subprocess.Popen(
+            [*command, "--num-predict", "2", "--host", server.sim.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert any(step in line for line in process.stderr)
+            process.send_signal(number)
+            output = process.stdout.read()
+            process.stderr.read()
+            assert process.wait(PATIENCE) == 128 + number
+        assert output.splitlines()[1].split()[0] == "cold"  # what was measured is not lost
+        assert "note: llama3.2:latest was evicted and is loaded again" in output
+        (seconds,) = server.listed().values()
+        assert set(server.listed()) == {"llama3.2:latest"}
+        assert 1000 < seconds <= 1201
+
+
 @pytest.mark.parametrize("form", ["--csv", "--markdown", ""])
 def test_each_form_has_every_call(form: str) -> None:
     with serving() as server:
@@ -334,7 +413,8 @@ def test_what_cannot_be_measured_is_said() -> None:
         assert server.run("measure", "lama3.2").exit_code == exit_codes.MISSING
         done = server.run("measure", "nomic-embed-text", "--runs", "1")
         assert done.exit_code == exit_codes.FAILED
-        assert "does not support generate" in done.stderr
+        assert "cannot generate text (embedding)" in done.stderr
+        assert "unloading" not in done.stderr
         done = server.run("measure", "mistral", "--prompt-file", "/nowhere/x")
         assert done.exit_code == 2
         assert "--prompt-file: '/nowhere/x' is not accepted" in done.stderr
