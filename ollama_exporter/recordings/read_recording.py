@@ -34,6 +34,7 @@ from ollama_exporter.residency.facts import (
     LogKind,
     LogSaid,
     PollFailed,
+    ProcessesScanned,
     ProcessesSeen,
     ProcessExited,
     ProcessStarted,
@@ -211,6 +212,8 @@ def _read_process(record: Record) -> tuple[Fact, ...]:
     at, event = _moment("t", record["t"]), str(record["event"])
     if event in VISIBILITY:
         return (ProcessesSeen(at, seen=VISIBILITY[event]),)
+    if event == "scanned":
+        return (ProcessesScanned(at, _moment("began", record["began"])),)
     pid = _whole(record, "pid")
     if pid is None:
         raise KeyError("pid")

@@ -16,6 +16,7 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.recordings.format import FOR_EVER
 from ollama_exporter.residency.facts import (
     LogSaid,
+    ProcessesScanned,
     ProcessesSeen,
     ProcessExited,
     ProcessFact,
@@ -94,6 +95,8 @@ def line_of(fact: ProcessFact | LogSaid) -> dict[str, Any]:
     match fact:
         case ProcessesSeen():
             return line | {"kind": "process", "event": "visible" if fact.seen else "hidden"}
+        case ProcessesScanned():
+            return line | {"kind": "process", "event": "scanned", "began": fact.began}
         case ProcessStarted():
             role = "server" if fact.weights is None else "runner"
             line |= {"kind": "process", "event": "started", "role": role, "pid": fact.pid}

@@ -95,6 +95,17 @@ class ProcessExited:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessesScanned:
+    """A complete scan ended at `at`: every process born before `began` has been reported.
+
+    The absence of a birth proves something only up to that moment: a scan may come late.
+    """
+
+    at: float
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsNamed:
     """`/api/show` says which weights a name stands for now."""
 
@@ -142,5 +153,5 @@ class LogSaid:
 
 
 RequestFact = RequestStarted | RequestAnswered | RequestEnded
-ProcessFact = ProcessesSeen | ProcessStarted | ProcessExited | WeightsNamed
+ProcessFact = ProcessesSeen | ProcessesScanned | ProcessStarted | ProcessExited | WeightsNamed
 Fact = Snapshot | PollFailed | RequestFact | ProcessFact | LogSaid

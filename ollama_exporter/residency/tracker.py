@@ -175,6 +175,7 @@ class Tracker:
                 unload.gap, self._suspected = replace(unload.gap, restart=False), None
             if model is not None and not unload.life.reloaded(model):
                 self._unloads.cancel(unload)
+                self._processes.matching.on_return(unload.life)
                 now = self._lives.get(unload.key)
                 if now is None or now.model.expires_at != model.expires_at:
                     self._lives[unload.key] = unload.life
@@ -278,6 +279,7 @@ class Tracker:
         self._requests.on_unloads(unloads, gap, resident={key[0] for key in {**before, **listed}})
         for unload in unloads:
             self._unloads.add(unload)
+            self._processes.matching.on_unload(unload.life, unload.low, unload.high)
 
     def _load(
         self,

@@ -7,6 +7,7 @@ system allows it; elsewhere the scan reads every tracked process again.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from ollama_exporter.host.processes.pidfd import PidfdWatch
 from ollama_exporter.host.processes.reader import Process, Reader, Usage
 from ollama_exporter.host.processes.table import ProcessTable
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import ProcessesSeen
+from ollama_exporter.residency.facts import ProcessesScanned, ProcessesSeen
 
 SCAN: Final = 1.0  # seconds between two scans
 SOON: Final = 0.05  # seconds from an exit to a scan: the next start is often milliseconds away
+FOLLOWED: Final = 8.0  # seconds after an exit in which the server may start what waited for it
+AFTER_EXIT: Final = 4  # times as many scans in these seconds
 PATIENCE: Final = 5.0  # seconds for which a server may answer before its process is found
 FIRST_PAUSE: Final = 1.0  # seconds after an internal error, doubled each time
 LONGEST_PAUSE: Final = 300.0
@@ -69,6 +72,7 @@ class ProcessWatcher:
         self._wake = asyncio.Event()
         self._visible: bool | None = None  # as reported last; None: not reported yet
         self._missing_since: float | None = None  # the server answers without a visible process
+        self._exit_at = -math.inf  # of the latest exit
         self._logged_why = ""
         self._level = logging.WARNING if address.on_this_machine else logging.INFO
 
@@ -118,9 +122,14 @@ class ProcessWatcher:
             await self._scan(found_at)
             self._pause = FIRST_PAUSE
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
+                async with asyncio.timeout(self._every / self._haste()):
                     await self._wake.wait()
                     await asyncio.sleep(SOON)
+
+    def _haste(self) -> int:
+        """Return how many scans to make in the time of one: more after an exit."""
+        since_exit = self._timeline.now() - self._exit_at
+        return AFTER_EXIT if since_exit < FOLLOWED else 1
 
     # -- the server ------------------------------------------------------------------------------
 
@@ -177,6 +186,7 @@ class ProcessWatcher:
 
     async def _scan(self, found_at: float | None) -> None:
         """Report what changed. The first scan has the moment at which the server was found."""
+        began = self._timeline.now()
         seen = await asyncio.to_thread(self._read) if self._reader.slow else self._read()
         now = self._timeline.now() if found_at is None else found_at
         for pid, process in seen.tracked.items():
@@ -189,6 +199,8 @@ class ProcessWatcher:
                 self._pidfds.close(child.pid)
             elif self._pidfds.is_open(child.pid):
                 self._pidfds.call_on_exit(child.pid, self._on_exit)
+        if self._table.server is not None:
+            self._reporter.fact(ProcessesScanned(max(now, began), began))
 
     def _read(self) -> "_Scan":
         """Read what a scan needs."""
@@ -216,7 +228,8 @@ class ProcessWatcher:
         return process
 
     def _on_exit(self, pid: int) -> None:
-        for fact in self._table.on_exit(self._timeline.now(), pid):
+        self._exit_at = self._timeline.now()
+        for fact in self._table.on_exit(self._exit_at, pid):
             self._reporter.fact(fact)
         self._wake.set()
 

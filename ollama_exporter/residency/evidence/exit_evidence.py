@@ -28,6 +28,7 @@ class ExitEvidence:
     exited: ProcessExit
     now: float
     scanned: float
+    scans: bool  # scans are reported; else a birth is known after a while
     polled: float  # start of the last answered poll
     exits: ProcessExits
     runners: RunnerProcesses
@@ -79,7 +80,8 @@ class ExitEvidence:
 
     def births_known(self, moment: float) -> bool:
         """Return whether all processes that were born by then are known."""
-        return self.scanned >= moment or self.now >= moment + timings.SCAN
+        wait = timings.SCAN_HANGS if self.scans else timings.SCAN
+        return self.scanned >= moment or self.now >= moment + wait
 
     # -- the log ---------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ LOADS: Final = 5  # latest loads of the same weights that tell how long one take
 WIDE: Final = 1.0  # seconds: a load time is known if its bounds are closer than this,
 PRECISE: Final = 0.25  # or than this share of it
 MOST_SHOWN: Final = 1024
+MOST_ENDED: Final = 64
+POLLS: Final = 20  # latest polls that show how busy the host is
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,25 @@ class NextLoad:
 
     name: str | None
     same_weights: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndedByPolls:
+    """An incarnation whose end polls showed before its process was known."""
+
+    key: Key
+    first_seen: float
+    low: float
+    high: float
+
+    def may_be(self, runner: RunnerProcess) -> bool:
+        """Return whether that process can have been its runner."""
+        if runner.born > self.first_seen:
+            return False
+        alive = runner.died if runner.alive is None else runner.alive
+        latest = self.high + timings.KEPT_ALIVE  # the newest servers remove the entry first
+        dead_before = runner.died is not None and runner.died < self.low - timings.EXIT_ERROR
+        return not dead_before and (alive is None or alive <= latest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +78,8 @@ class ProcessMatching:
         self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
         self._missing: dict[Key, float] = {}
         self._suspects: dict[Key, RunnerProcess] = {}  # exited at a moment that is not known
+        self._ended: deque[EndedByPolls] = deque(maxlen=MOST_ENDED)
+        self._took_long: deque[float] = deque(maxlen=POLLS)  # the latest polls
 
     # -- a listing -------------------------------------------------------------------------------
 
@@ -68,6 +91,8 @@ class ProcessMatching:
         living: dict[Key, RunningModel] = {}
         loads: list[Event] = []
         self.dead = {}
+        self._took_long.append(poll.ended - poll.started)
+        self._claim()
         for model in poll.models:
             if self._is_dead(model, poll, seen=seen) or self._outlived(model, poll):
                 continue
@@ -103,10 +128,19 @@ class ProcessMatching:
         if not seen and model.expires_at != exited.life.model.expires_at:
             return False  # the same, as far as can be told
         if poll.started >= exited.at + timings.NOTICED_AT_ONCE:
-            exited.listed_dead, exited.polled = True, poll.started
+            exited.polled = poll.started
             exited.seen_dead = exited.seen_dead or poll.started
+            exited.listed_dead |= poll.started >= self.dead_from(exited)
             self.dead[model.key] = model
         return True
+
+    def dead_from(self, exited: ProcessExit) -> float:
+        """Return from when on a listing that still has the model shows that it crashed.
+
+        A listing that began right after the exit does not: a busy server removes the entry late.
+        """
+        slowest = max(self._took_long, default=0.0)
+        return exited.at + max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
 
     def suspect(self, runner: RunnerProcess) -> None:
         """Note an exit that a scan told: the polls tell when the model left the list.
@@ -131,7 +165,8 @@ class ProcessMatching:
         self, model: RunningModel, life: Incarnation, runner: RunnerProcess, poll: Snapshot
     ) -> None:
         died, polled = runner.died or poll.started, poll.started
-        exited = ProcessExit(life, runner, died, polled, listed_dead=True, seen_dead=polled)
+        exited = ProcessExit(life, runner, died, polled, seen_dead=polled)
+        exited.listed_dead = polled >= self.dead_from(exited)
         self._exits.add(exited)
         self.dead[model.key] = model
 
@@ -139,12 +174,18 @@ class ProcessMatching:
         """Return whether a model that is listed for the first time exited right after its load."""
         if model.key in self._lives:
             return False
-        fitting = [r for r in self.runners.all if r.key is None and self.runners.fits(r, model.key)]
+        fitting = [
+            runner
+            for runner in self.runners.all
+            if runner.key is None and not runner.spent and self.runners.fits(runner, model.key)
+        ]
+        # What exited before the poll that did not list it cannot be what this one lists.
+        since = max(self._exits.server_died or 0.0, self.polled or 0.0)
         dead = [
             runner
             for runner in fitting
             if runner.died is not None
-            and (self._exits.server_died or 0.0) < runner.died < poll.started
+            and since < runner.died < poll.started
             and (runner.unlisted is None or runner.unlisted <= runner.died)
         ]
         if not dead or any(runner.died is None for runner in fitting):
@@ -184,7 +225,7 @@ class ProcessMatching:
         if poll.started - since < timings.KEPT_ALIVE:
             return True
         del self._missing[key]
-        runner.key = None
+        runner.key, runner.spent = None, True
         return False
 
     def reloaded(self, life: Incarnation, model: RunningModel) -> bool:
@@ -200,6 +241,34 @@ class ProcessMatching:
             return False
         self.runners.abandon(runner)
         return True
+
+    def on_unload(self, life: Incarnation, low: float, high: float) -> None:
+        """Note that polls show the end of an incarnation. Its process may become known later."""
+        if self.runners.of(life.key) is None:
+            self._ended.append(EndedByPolls(life.key, life.first_seen, low, high))
+
+    def on_return(self, life: Incarnation) -> None:
+        """Note that an incarnation goes on although polls seemed to show its end."""
+        kept = (x for x in self._ended if (x.key, x.first_seen) != (life.key, life.first_seen))
+        self._ended = deque(kept, maxlen=MOST_ENDED)
+
+    def _claim(self) -> None:
+        """Find the processes of incarnations that polls have ended: no other may end by them."""
+        for ended in list(self._ended):
+            runner = next(
+                (
+                    runner
+                    for runner in self.runners.all
+                    if runner.key is None
+                    and not runner.spent
+                    and self.runners.fits(runner, ended.key)
+                    and ended.may_be(runner)
+                ),
+                None,
+            )
+            if runner is not None:
+                runner.spent = True
+                self._ended.remove(ended)
 
     def begin(self, life: Incarnation, poll: Snapshot) -> RunnerProcess | None:
         """Join a new incarnation to its process, and learn how long its load took."""
@@ -218,6 +287,7 @@ class ProcessMatching:
 
     def end(self, runner: RunnerProcess) -> Incarnation | None:
         """Remove and return the incarnation of a process that exited, if a poll has listed it."""
+        self._claim()
         key = runner.key or self._unbound(runner)
         self._missing.pop(key or ("", ""), None)
         life = None if key is None else self._lives.pop(key, None)
@@ -227,6 +297,8 @@ class ProcessMatching:
 
     def _unbound(self, runner: RunnerProcess) -> Key | None:
         """Return a listed model that this must have been: listed before its birth was known."""
+        if runner.spent:
+            return None
         fitting = (
             key
             for key, life in self._lives.items()
@@ -244,7 +316,7 @@ class ProcessMatching:
         """
         key, took = self.runners.key_of(runner.weights), self._took.get(runner.weights)
         model = self.shown.get(runner.weights)
-        if runner.key is not None or key is None or model is None or not took:
+        if runner.spent or runner.key is not None or key is None or model is None or not took:
             return None
         names = self.runners.names(runner.weights)
         if any(

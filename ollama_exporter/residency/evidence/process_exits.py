@@ -22,8 +22,8 @@ class ProcessExit:
     runner: RunnerProcess
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
-    listed_dead: bool = False  # that poll still listed it
-    seen_dead: float | None = None  # start of the first poll that did
+    seen_dead: float | None = None  # start of the first poll that still listed it
+    listed_dead: bool = False  # a poll that began clearly later did, too
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
     by: str | None = None

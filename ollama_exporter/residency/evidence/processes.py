@@ -5,7 +5,7 @@ An incarnation whose process is known ends with that process; the polls judge ev
 """
 
 import math
-from typing import Final
+from typing import Final, assert_never
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import (
@@ -27,6 +27,8 @@ from ollama_exporter.residency.evidence.requests import SeenRequests
 from ollama_exporter.residency.facts import (
     LogKind,
     LogSaid,
+    ProcessesScanned,
+    ProcessesSeen,
     ProcessExited,
     ProcessFact,
     ProcessStarted,
@@ -63,7 +65,8 @@ class ProcessEvidence:
         self.back_at = -math.inf  # when the server was last back, as its processes showed
         self.requests = ExitRequests(requests, self.matching.runners)
         self._lives, self._room, self._window = lives, room, window
-        self._scanned = 0.0
+        self._scanned = 0.0  # all births up to then are known
+        self._scans = False  # scans are reported
         self._wanted: list[float] = []  # moments at which a poll is wanted
 
     # -- facts -----------------------------------------------------------------------------------
@@ -79,12 +82,20 @@ class ProcessEvidence:
                 events = self._on_start(fact)
             case ProcessExited():
                 events = self._on_exit(fact)
-            case _:
+            case ProcessesScanned():
+                self._scans, self._scanned = (
+                    True,
+                    max(self._scanned, fact.began - timings.SAME_MOMENT),
+                )
+                events = []
+            case ProcessesSeen():
                 self.seen = fact.seen
                 if not fact.seen:
                     self.server = None
                     self.matching.runners.forget()
                 events = []
+            case _:
+                assert_never(fact)
         return [*events, *self.judge(fact.at)]
 
     def _on_start(self, fact: ProcessStarted) -> list[Event]:
@@ -96,12 +107,13 @@ class ProcessEvidence:
         runner = runners.start(fact)
         if runner is None:
             return events
-        self._scanned = max(self._scanned, runner.born)
+        if not self._scans:
+            self._scanned = max(self._scanned, runner.born)
         self._want(fact.at)
         for exited in self.exits.pending:
             newborn = exited.at - timings.SAME_MOMENT < runner.born <= (exited.polled or 0.0)
-            if exited.listed_dead and newborn and runner.weights == exited.runner.weights:
-                exited.listed_dead = False  # the poll listed its successor
+            if exited.seen_dead is not None and newborn and runner.weights == exited.runner.weights:
+                exited.listed_dead, exited.seen_dead = False, None  # its successor was listed
                 self.matching.dead.pop(exited.key, None)
         return events
 
@@ -186,6 +198,9 @@ class ProcessEvidence:
             listed = {life.model.name: life.first_seen for life in lives if life is not None}
             self.log.compare(listed, before, poll.started)
         self._wanted = [moment for moment in self._wanted if moment > poll.started]
+        for exited in self.exits.pending:
+            if exited.seen_dead is not None and not exited.listed_dead and exited.removed is None:
+                self._want(self.matching.dead_from(exited))  # a second look tells a crash
         return sifted
 
     def on_load(
@@ -238,6 +253,7 @@ class ProcessEvidence:
             exited,
             now,
             self._scanned,
+            self._scans,
             self.matching.polled or 0.0,
             self.exits,
             self.matching.runners,

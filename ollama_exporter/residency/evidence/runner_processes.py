@@ -36,6 +36,7 @@ class RunnerProcess:
     unlisted: float | None = None  # start of the last answered poll without it, while it lived
     listed: float | None = None  # start of the first poll that listed it
     orphan: bool = False  # its server is dead
+    spent: bool = False  # the incarnation that it was has ended
 
     def lived(self, moment: float) -> bool:
         """Return whether it surely lived at that moment."""
@@ -152,7 +153,7 @@ class RunnerProcesses:
         earlier ones of its name to which no other digest was joined.
         """
         free = [r for r in self._living.values() if r.key is None and r.born < before]
-        free = [runner for runner in free if not runner.orphan]
+        free = [runner for runner in free if not runner.orphan and not runner.spent]
         if not free:
             return None
         named = self._named.get(key[0], [])

@@ -40,9 +40,11 @@ def decide(case: ExitEvidence) -> Verdict | None:
 
 
 def await_the_listing(case: ExitEvidence) -> Opinion:
-    """No poll has shown yet whether it is listed still."""
-    waits = case.exited.polled is None and case.now < case.exited.at + timings.POLL_HANGS
-    return WAIT if waits else None
+    """No poll that began clearly after the exit has shown yet whether it is listed still."""
+    exited = case.exited
+    looked_once = exited.seen_dead is not None and not exited.listed_dead
+    looking = exited.polled is None or (looked_once and exited.removed is None)
+    return WAIT if looking and case.now < exited.at + timings.POLL_HANGS else None
 
 
 # -- crashed, out of memory ------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
             if isinstance(fact, ProcessStarted):
                 assert fact.pid not in living
                 living.add(fact.pid)
-            else:
+            elif isinstance(fact, ProcessExited):
                 living.remove(fact.pid)
         assert living == set()
         assert len(scene.born()) > 50

@@ -11,7 +11,12 @@ from typing import Any
 from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.watcher import FIRST_PAUSE, PATIENCE, ProcessWatcher
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import ProcessesSeen, ProcessExited, ProcessStarted
+from ollama_exporter.residency.facts import (
+    ProcessesScanned,
+    ProcessesSeen,
+    ProcessExited,
+    ProcessStarted,
+)
 from tests.support.exporting import Records, same_logger, until
 from tests.support.machine import FakeMachine, NoWeights, hexed, process, runner
 from tests.support.timelines import GivenTimeline
@@ -37,6 +42,7 @@ class Scene:
     machine: FakeMachine
     log: Records
     told: list[Any] = field(default_factory=list)
+    scanned: list[ProcessesScanned] = field(default_factory=list)
     now: float = 0.0
     up: bool = True
     lookup: Lookup = field(default_factory=Lookup)
@@ -44,14 +50,21 @@ class Scene:
     clock_reads: int = 0
     watcher: ProcessWatcher | None = None
 
+    def tell(self, fact: Any) -> None:
+        """Keep a fact; completed scans are counted."""
+        if isinstance(fact, ProcessesScanned):
+            self.scanned.append(fact)
+        else:
+            self.told.append(fact)
+
     def facts(self) -> list[Any]:
         """Take what was told since the last time."""
         told, self.told[:] = list(self.told), []
         return told
 
     async def scans(self, times: int = 3) -> list[Any]:
-        """Wait for so many scans; return what was told. A scan reads the clock once or twice."""
-        target = self.clock_reads + 2 * (times + 1)
+        """Wait for so many scans; return what was told. Each reads the clock four times at most."""
+        target = self.clock_reads + 4 * (times + 1)
         await until(lambda: self.clock_reads >= target)
         return self.facts()
 
@@ -76,7 +89,7 @@ async def watching(machine: FakeMachine, **changes: Any) -> AsyncIterator[Scene]
             machine,
             ServerAddress("127.0.0.1", 11434),
             scene.lookup,
-            reporter=Reporter(fact=scene.told.append, error=lambda: defect(scene)),
+            reporter=Reporter(fact=scene.tell, error=lambda: defect(scene)),
             timeline=GivenTimeline(scene.moment),
             up=lambda: scene.up,
             every=0.003,

@@ -6,7 +6,13 @@ from dataclasses import replace
 import pytest
 
 from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Source
-from ollama_exporter.residency.facts import LogKind, ProcessesSeen, ProcessStarted
+from ollama_exporter.residency.facts import (
+    LogKind,
+    ProcessesScanned,
+    ProcessesSeen,
+    ProcessStarted,
+    Snapshot,
+)
 from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from tests.support.story import START, Story, done, model, renamed
 
@@ -142,7 +148,7 @@ def test_an_out_of_memory_condemns_the_others_at_once() -> None:
     story = two_loaded()
     story.death(100, 1)
     story.death(100.01, 2)
-    story.poll(100.2, model("a", 300))
+    story.poll(100.4, model("a", 300))
     for at in (102, 106, 108):
         story.poll(at)
     reasons = {name: reason for name, reason, _ in story.reasons()}
@@ -438,3 +444,85 @@ def test_an_unload_and_a_load_between_two_polls_contradict_nothing() -> None:
     story.log(10.2, LogKind.LOAD_STARTED, "a")
     story.poll(15, model("a", 315), model("b", 310))
     assert story.tracker.view().contradictions == 0
+
+
+# -- what is noticed late --------------------------------------------------------------------------
+
+
+def scan(story: Story, at: float, *, began: float | None = None) -> None:
+    """A complete scan ends."""
+    story.tell(ProcessesScanned(START + at, START + (at if began is None else began)))
+
+
+def test_one_look_right_after_an_exit_is_no_crash() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("a", 300), model("b", 310))  # its removal is still to come
+    assert story.reasons() == []
+    assert story.tracker.poll_wanted_at == START + 100.3
+    for at in (100.4, 101, 107):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_on_a_busy_host_a_second_look_is_later() -> None:
+    story = two_loaded()
+    story.tell(Snapshot(START + 99, START + 99.4, (model("a", 300), model("b", 310))))
+    story.death(100, 1)
+    for at in (100.1, 100.6, 101.9):
+        story.poll(at, model("a", 300), model("b", 310))
+    assert story.reasons() == []
+    story.poll(102.1, model("a", 300), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+
+
+def test_a_birth_that_a_late_scan_notices_was_not_absent() -> None:
+    story = two_loaded()
+    scan(story, 99)
+    story.death(100, 1)
+    for at in (100.1, 105.7, 107.5, 109):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == []  # no scan began late enough to miss a birth
+    story.birth(105, 3, "c", noticed=109.2)
+    scan(story, 109.2, began=109.1)
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_a_complete_scan_that_began_late_enough_shows_that_nothing_was_started() -> None:
+    story = two_loaded()
+    scan(story, 99)
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.poll(105.7, model("b", 310))
+    scan(story, 105.9, began=105.5)
+    assert story.reasons() == []
+    scan(story, 106.1, began=105.9)
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_scans_that_end_are_not_waited_for_for_ever() -> None:
+    story = two_loaded()
+    scan(story, 99)
+    story.death(100, 1)
+    for at in (100.1, 105.7, 118):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+def test_what_polls_have_ended_is_not_ended_again_by_a_name_that_comes_later() -> None:
+    story = Story()
+    story.server(0, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=0)
+    story.poll(0, model("a", 300), model("b", 310))
+    story.death(9.9, 1)
+    story.poll(10, model("b", 310))
+    story.poll(15, model("b", 310), model("c", 320))
+    story.poll(16, model("b", 310), model("c", 320))
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+    story.names("a", "b", "c")
+    story.poll(100, model("b", 310), model("c", 320), model("a", 400))  # its birth is noticed late
+    story.poll(101, model("b", 310), model("c", 320), model("a", 400))
+    story.birth(98, 4, "a", noticed=101.2)
+    story.said += story.tracker.finish(START + 200)
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+    assert story.state("a").resident
