@@ -12,7 +12,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from ollama_exporter.actions.actor import Actor
@@ -33,6 +33,7 @@ from ollama_exporter.poller.poller import Poller, PsClient, Sinks
 from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import OllamaClient, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
+from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.tracker import Tracker, window_for
@@ -141,12 +142,15 @@ class Clients:
 
     polls: PollClient
     actions: ActionClient
+    malformed: MalformedEntries = field(default_factory=MalformedEntries)  # seen by `polls`
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Return the HTTP clients of the settings' server. Raises ConfigError."""
         target, timeout = settings.target, settings.ollama_timeout
-        return cls(OllamaClient(target, timeout=timeout), ControlClient(target, timeout=timeout))
+        malformed = MalformedEntries()
+        polls = OllamaClient(target, timeout=timeout, malformed=malformed.add)
+        return cls(polls, ControlClient(target, timeout=timeout), malformed)
 
 
 class Exporter:
@@ -256,6 +260,7 @@ class Exporter:
             requests=self.recorder,
             advice=advice.rows,
             sight=self._machine,
+            malformed=clients.malformed,
             max_models=settings.max_models,
             runtime=not settings.disable_exporter_metrics,
         )

@@ -28,6 +28,7 @@ from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config import mapping
 from ollama_exporter.protocol.control_client import ControlClient
+from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.state_file import StateFile
 
 CODES: Final = {
@@ -247,7 +248,7 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
             each.outcome.value,
             f"{each.seconds:.1f} s" if loaded else "",
             "" if model is None else server_options.gib(model.size),
-            "" if model is None or not model.size else f"{model.size_vram / model.size:.0%}",
+            "" if model is None else _gpu_share(model),
             "" if model is None or model.context is None else str(model.context),
             server_options.render_left(each.left),
         )
@@ -255,6 +256,12 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
     for each in results:
         if each.note or each.evicted:
             echo(sentence(each))
+
+
+def _gpu_share(model: RunningModel) -> str:
+    if not model.size or model.size_vram is None:
+        return ""
+    return f"{model.size_vram / model.size:.0%}"
 
 
 def _fields(result: WarmResult) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from ollama_exporter.metrics.labels import MOST_MODELS, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
 from ollama_exporter.poller.published import Published
+from ollama_exporter.protocol.malformed_entries import MalformedEntries
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,22 @@ def build(
     requests: Collector | None = None,
     advice: Callable[[], Iterable[AdviceRow]] = tuple,
     sight: Sight | None = None,
+    malformed: MalformedEntries | None = None,
     max_models: int = MOST_MODELS,
     runtime: bool = True,
 ) -> CollectorRegistry:
     """Return the registry of one target and of the exporter itself.
 
     `expected`: returns normalised names. `requests`: collects the families that only requests fill.
-    `sight`: what this machine shows. `runtime`: include the families of process and interpreter.
+    `sight`: what this machine shows. `malformed`: what polls could not read. `runtime`: include the
+    families of process and interpreter.
     """
     labels = instruments.labels
     for name in expected():
         instruments.lifecycle.expect(name)
     collectors: list[Collector] = [
         # With labels of its own: installed models must not use up the labels of resident ones.
-        ServerCollector(ModelLabels(max_models)),
+        ServerCollector(ModelLabels(max_models), malformed or MalformedEntries()),
         ResidencyCollector(timeline, labels, expected),
         instruments.lifecycle,
         requests or UnfilledCollector(),

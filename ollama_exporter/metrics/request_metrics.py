@@ -26,7 +26,7 @@ FINISH: Final = {
     "unload": ("unload",),
 }
 FINISHES: Final = {word: label for label, words in FINISH.items() for word in words}
-KEEP_ALIVES: Final = ("absent", "zero", "finite", "never")
+KEEP_ALIVES: Final = ("absent", "refused", "zero", "finite", "never")
 OPTIONS: Final = ("absent", "num_ctx", "other")
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
 # Families whose samples are made at a scrape.
@@ -193,15 +193,17 @@ class RequestMetrics:
         yield constant("ollama_request_oldest_wait_timestamp_seconds", since)
 
 
-def _keep_alive(asked: RequestFields) -> str:
-    if asked.keep_alive is None:
+def _keep_alive(fields: RequestFields) -> str:
+    if fields.has_rejected_keep_alive:
+        return "refused"
+    if fields.keep_alive is None:
         return "absent"
-    if asked.keep_alive == 0:
+    if fields.keep_alive == 0:
         return "zero"
-    return "never" if asked.keep_alive == math.inf else "finite"
+    return "never" if fields.keep_alive == math.inf else "finite"
 
 
-def _options(asked: RequestFields) -> str:
-    if not asked.has_reload_option:
+def _options(fields: RequestFields) -> str:
+    if not fields.has_reload_option:
         return "absent"
-    return "other" if asked.num_ctx is None else "num_ctx"
+    return "other" if fields.num_ctx is None else "num_ctx"

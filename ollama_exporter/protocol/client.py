@@ -16,8 +16,11 @@ from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.bearer_token import BearerToken
 from ollama_exporter.protocol.wire import (
+    PS,
+    TAGS,
     InstalledModel,
     ModelDetails,
+    OnMalformed,
     RunningModel,
     decode_details,
     decode_ps,
@@ -74,8 +77,14 @@ class OllamaClient:
     """
 
     def __init__(
-        self, target: Target, *, timeout: float = 10.0, ssl_context: ssl.SSLContext | None = None
+        self,
+        target: Target,
+        *,
+        timeout: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
+        malformed: OnMalformed | None = None,
     ) -> None:
+        """`malformed` is called for each entry of a listing with a field that cannot be read."""
         self._target = target
         self._timeout = timeout
         context = ssl_context or tls_context(target)
@@ -84,6 +93,7 @@ class OllamaClient:
         self._token: BearerToken | None = None
         if target.token_file is not None:
             self._token = BearerToken(target.token_file, field="ollama.token-file")
+        self._malformed = malformed
 
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
@@ -93,12 +103,13 @@ class OllamaClient:
             if event == OPENED:
                 opened.append(event)
 
-        response, body = await self._ask(self._polls, "/api/ps", extensions={"trace": trace})
+        response, body = await self._ask(self._polls, PS, extensions={"trace": trace})
         header = response.headers.get("date")
         date = None
         with suppress(ValueError, TypeError, OverflowError):  # a missing header, or not a date
             date = parsedate_to_datetime(header).timestamp()
-        return PsAnswer(decode_ps(body), response.status_code, date, header, bool(opened), body)
+        models = decode_ps(body, self._malformed)
+        return PsAnswer(models, response.status_code, date, header, bool(opened), body)
 
     async def version(self) -> str:
         """Get the server's version."""
@@ -106,7 +117,7 @@ class OllamaClient:
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Get the installed models."""
-        return decode_tags((await self._ask(self._others, "/api/tags"))[1])
+        return decode_tags((await self._ask(self._others, TAGS))[1], self._malformed)
 
     async def show(self, name: str) -> str | None:
         """Get the weights blob of a model, or None if it has none, as cloud models do."""

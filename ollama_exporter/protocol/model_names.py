@@ -22,3 +22,14 @@ def normalise(name: str) -> str:
             break
     last = name.rsplit("/", 1)[-1]
     return name if ":" in last else f"{name}:{DEFAULT_TAG}"
+
+
+def is_cloud_name(name: str) -> bool:
+    """Return whether a name stands for a model in Ollama's cloud, by its tag in any case.
+
+    As parseSourceSuffix does (internal/modelref/modelref.go). A copy of such a model may have any
+    name: `remote_host` in `/api/tags` and in answers tells more.
+    """
+    tag = name.rsplit("/", 1)[-1].rpartition(":")[2] if ":" in name else ""
+    tag = tag.strip().lower()
+    return tag == "cloud" or tag.endswith("-cloud")

@@ -20,17 +20,18 @@ from ollama_exporter.protocol.json_scan import (
     fold_text,
     scan_object,
 )
+from ollama_exporter.protocol.model_names import MAX_LENGTH
 from ollama_exporter.protocol.routes import Route
 
 PEEK: Final = 1 << 20  # bytes of a body that are read; images make bodies of many MB
 LARGEST_INT: Final = 2.0**63  # Go's int64; a larger number becomes negative on amd64
+LONGEST_RAW_NAME: Final = 6 * MAX_LENGTH  # bytes, as each character may be an escape
 # Options whose change makes the server reload the model (`needsReload`, api/types.go).
 FLAGS: Final = frozenset({"use_mmap"})
 RELOADING: Final = FLAGS | {
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict")
 }
-# The server rejects longer names (isValidLen, types/model/name.go). Kept facts hold the name.
-LONGEST_NAME: Final = 1024  # bytes
+
 # The form field `model`, but not the end of `filename="model"`.
 FORM_FIELD: Final = re.compile(rb'(?<![a-z])name=(?:"model"|model(?=[\s;]))', re.IGNORECASE)
 BLANK: Final = b"\r\n\r\n"  # ends the headers of a part
@@ -123,7 +124,7 @@ class _FieldReader:
 
     def on_model(self, raw: bytes) -> None:
         """Set the model; null has no effect on a string."""
-        name = decode_string(raw) if len(raw) <= LONGEST_NAME else None
+        name = decode_string(raw) if len(raw) <= LONGEST_RAW_NAME else None
         if name is not None:
             self.model = name.strip() or None
         elif raw != NULL:
@@ -213,7 +214,7 @@ def _form_model(body: bytes) -> str | None:
         if blank < 0:
             return None
         at = blank + len(BLANK)
-        value = body[at : at + LONGEST_NAME].partition(b"\r")[0].partition(b"\n")[0]
+        value = body[at : at + LONGEST_RAW_NAME].partition(b"\r")[0].partition(b"\n")[0]
         if value:
-            return value.decode("utf-8", "replace") if len(value) < LONGEST_NAME else None
+            return value.decode("utf-8", "replace") if len(value) < LONGEST_RAW_NAME else None
     return None

@@ -1,44 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes the server's answers, typed and tolerant.
 
-Unknown fields are ignored and absent ones have defaults. An answer that is not a listing at all is
-a TargetError. Times become Unix seconds here.
+Unknown fields are ignored and absent ones have defaults. A field with a value that it cannot have
+counts as absent, and an entry without a name is left out: one odd entry must not hide the others.
+An answer that is not a listing at all is a TargetError. Times become Unix seconds here.
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.blobs import weights_of
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import MAX_LENGTH, is_cloud_name, normalise
 
 # With keep_alive -1, `expires_at` is now + 2^63-1 ns: the year 2318.
 LAST_YEAR: Final = 2200
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Go's int64
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+YEAR: Final = re.compile(r"([0-9]{4,6})-")
+LONGEST_TIME: Final = 64  # characters
+LONGEST_TEXT: Final = 64  # characters of a version or a detail; labels show them in each scrape
+LONGEST_DIGEST: Final = 128  # characters
+# The server never writes null here; elsewhere null is the same as absent.
+NEVER_NULL: Final = frozenset({"name", "model", "digest", "expires_at", "size", "size_vram"})
+LARGEST_INT: Final = 2**63  # Go's int64 is below
+LONGEST_VALUE: Final = 4096  # bytes of a field that is decoded
+PS: Final = "/api/ps"
+TAGS: Final = "/api/tags"
 T = TypeVar("T")
+OnMalformed = Callable[[str, Sequence[str]], None]  # path of the listing, unreadable fields
 
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
     """One entry of `/api/ps`.
 
-    `expires_at` is in Unix seconds of the *server's* clock, `math.inf` for never (year > 2200).
-    Sizes are in bytes. `context` is in tokens per slot, None for servers that do not list it.
+    `expires_at` is in Unix seconds of the *server's* clock, `math.inf` for never (year > 2200), 0.0
+    if absent. Sizes are in bytes, `context` in tokens per slot.
     """
 
     name: str  # normalised, with its tag
-    digest: str  # of the manifest, 64 hex characters
+    digest: str  # of the manifest, 64 hex characters; empty if absent
     expires_at: float
-    size: int = 0
-    size_vram: int = 0
-    context: int | None = None
+    size: int = 0  # 0 if absent
+    size_vram: int | None = 0  # None if absent
+    context: int | None = None  # None for servers that do not list it
     family: str = ""
     format: str = ""
     parameter_size: str = ""
@@ -69,39 +80,8 @@ class ModelDetails:
     capabilities: frozenset[str] = frozenset()
 
 
-class _Details(msgspec.Struct):
-    family: str | None = None
-    format: str | None = None
-    parameter_size: str | None = None
-    quantization_level: str | None = None
-
-
-class _Running(msgspec.Struct):
-    name: str = ""
-    model: str = ""
-    digest: str = ""
-    expires_at: str | None = None
-    size: Int64 = 0
-    size_vram: Int64 = 0
-    context_length: Int64 | None = None
-    details: _Details | None = None
-
-
-class _Ps(msgspec.Struct):
-    models: list[_Running] | None
-
-
-class _Installed(msgspec.Struct):
-    name: str = ""
-    model: str = ""
-    digest: str = ""
-    size: Int64 = 0
-    remote_host: str | None = None
-    remote_model: str | None = None
-
-
-class _Tags(msgspec.Struct):
-    models: list[_Installed] | None
+class _Listing(msgspec.Struct):
+    models: list[msgspec.Raw] | None
 
 
 class _Version(msgspec.Struct):
@@ -114,42 +94,25 @@ class _Show(msgspec.Struct):
     capabilities: Any = None
 
 
-_PS: Final = msgspec.json.Decoder(_Ps)
-_TAGS: Final = msgspec.json.Decoder(_Tags)
+_LISTING: Final = msgspec.json.Decoder(_Listing)
+_ENTRY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VERSION: Final = msgspec.json.Decoder(_Version)
 _SHOW: Final = msgspec.json.Decoder(_Show)
-_NO_DETAILS: Final = _Details()
 
 
-def decode_ps(body: bytes) -> tuple[RunningModel, ...]:
+def decode_ps(body: bytes, malformed: OnMalformed | None = None) -> tuple[RunningModel, ...]:
     """Decode an answer of `/api/ps`. Raises TargetError(malformed)."""
-    return _running(_decode(_PS, body).models or ())
+    return _decode_entries(_entries(body), _running, PS, malformed)
 
 
-def models_from(listing: object) -> tuple[RunningModel, ...]:
-    """Convert a parsed answer of `/api/ps`, as recordings keep it."""
-    try:
-        return _running(msgspec.convert(listing, _Ps).models or ())
-    except msgspec.ValidationError as err:
-        raise _malformed(err) from err
-
-
-def decode_tags(body: bytes) -> tuple[InstalledModel, ...]:
+def decode_tags(body: bytes, malformed: OnMalformed | None = None) -> tuple[InstalledModel, ...]:
     """Decode an answer of `/api/tags`. Raises TargetError(malformed)."""
-    return tuple(
-        InstalledModel(
-            normalise(entry.name or entry.model),
-            entry.digest,
-            entry.size,
-            remote=bool(entry.remote_host or entry.remote_model),
-        )
-        for entry in _decode(_TAGS, body).models or ()
-    )
+    return _decode_entries(_entries(body), _installed, TAGS, malformed)
 
 
 def decode_version(body: bytes) -> str:
     """Decode an answer of `/api/version`. Raises TargetError(malformed)."""
-    return _decode(_VERSION, body).version
+    return _decode(_VERSION, body).version[:LONGEST_TEXT]
 
 
 def decode_show(body: bytes) -> str | None:
@@ -180,11 +143,13 @@ def parse_time(text: str | None) -> float:
     """
     if not text or text.startswith("0001-"):
         return 0.0
+    year = YEAR.match(text)
+    if year is None or len(text) > LONGEST_TIME:
+        raise TargetError(FailureReason.MALFORMED, "not a time in RFC 3339")
+    if int(year[1]) > LAST_YEAR:
+        return math.inf
     try:
-        if int(text[:4]) > LAST_YEAR:
-            return math.inf
-        moment = datetime.fromisoformat(text)
-        return (moment - EPOCH).total_seconds()
+        return (datetime.fromisoformat(text) - EPOCH).total_seconds()
     except (ValueError, TypeError, OverflowError) as err:
         raise _malformed(err) from err
 
@@ -196,26 +161,131 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise _malformed(err) from err
 
 
-def _running(entries: Iterable[_Running]) -> tuple[RunningModel, ...]:
-    models: list[RunningModel] = []
-    for entry in entries:
-        details = entry.details or _NO_DETAILS
-        models.append(
-            RunningModel(
-                normalise(entry.name or entry.model),
-                entry.digest,
-                parse_time(entry.expires_at),
-                entry.size,
-                entry.size_vram,
-                entry.context_length,
-                details.family or "",
-                details.format or "",
-                details.parameter_size or "",
-                details.quantization_level or "",
-            )
-        )
-    return tuple(models)
-
-
 def _malformed(err: Exception) -> TargetError:
     return TargetError(FailureReason.MALFORMED, str(err))
+
+
+def _entries(body: bytes) -> Iterable[msgspec.Raw]:
+    # A gateway may cut a text within a character.
+    return _decode(_LISTING, body.decode("utf-8", "replace").encode()).models or ()
+
+
+class _EntryReader:
+    """Reads the fields of one entry and notes those that cannot be read."""
+
+    def __init__(self, raw: bytes | msgspec.Raw) -> None:
+        self.unreadable: list[str] = []
+        try:
+            self._fields: dict[str, msgspec.Raw] = _ENTRY.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._fields = {}
+            self.unreadable.append("entry")
+
+    def name(self) -> str | None:
+        """Return the normalised name, or None without one that a model can have."""
+        name = self.text("name", MAX_LENGTH, cut=False)
+        name = name or self.text("model", MAX_LENGTH, cut=False)
+        if not name and not self.unreadable:
+            self.unreadable.append("name")
+        return normalise(name) if name else None
+
+    def text(self, field: str, longest: int = LONGEST_TEXT, *, cut: bool = True) -> str:
+        """Return a text, empty if it is absent. A longer one is cut or unreadable."""
+        value = self._value(field)
+        if isinstance(value, str) and (cut or len(value) <= longest):
+            return value[:longest]
+        return "" if value is None else self._unreadable(field, "")
+
+    def size(self, field: str) -> int | None:
+        """Return a number of bytes or tokens, or None if it is absent."""
+        value = self._value(field)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST_INT:
+            return value
+        return None if value is None else self._unreadable(field, None)
+
+    def time(self, field: str) -> float:
+        """Return Unix seconds, 0.0 if it is absent."""
+        value = self._value(field)
+        if isinstance(value, str):
+            try:
+                return parse_time(value)
+            except TargetError:
+                pass
+        return 0.0 if value is None else self._unreadable(field, 0.0)
+
+    def inner(self, field: str) -> "_EntryReader":
+        """Return the reader of an object in a field; its unreadable fields count here."""
+        raw = self._fields.get(field)
+        reader = _EntryReader(b"{}" if raw is None or bytes(raw) == b"null" else raw)
+        reader.unreadable = self.unreadable if not reader.unreadable else self._note(field)
+        return reader
+
+    def _note(self, field: str) -> list[str]:
+        self.unreadable.append(field)
+        return self.unreadable
+
+    def _unreadable(self, field: str, default: T) -> T:
+        self.unreadable.append(field)
+        return default
+
+    def _value(self, field: str) -> Any:  # noqa: ANN401 - the caller checks its type
+        raw = self._fields.get(field)
+        if raw is None:
+            return None
+        if bytes(raw) == b"null":
+            if field in NEVER_NULL:
+                self.unreadable.append(field)
+            return None
+        if len(bytes(raw)) <= LONGEST_VALUE:
+            try:
+                return msgspec.json.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass
+        return ...  # not None: the field is there
+
+
+def _decode_entries(
+    entries: Iterable[msgspec.Raw],
+    decode: Callable[[_EntryReader], T | None],
+    path: str,
+    malformed: OnMalformed | None,
+) -> tuple[T, ...]:
+    decoded: list[T] = []
+    for raw in entries:
+        reader = _EntryReader(raw)
+        entry = decode(reader)
+        if entry is not None:
+            decoded.append(entry)
+        if reader.unreadable and malformed is not None:
+            malformed(path, reader.unreadable)
+    return tuple(decoded)
+
+
+def _running(entry: _EntryReader) -> RunningModel | None:
+    name = entry.name()
+    if name is None:
+        return None
+    details = entry.inner("details")
+    return RunningModel(
+        name,
+        entry.text("digest", LONGEST_DIGEST),
+        entry.time("expires_at"),
+        entry.size("size") or 0,
+        entry.size("size_vram"),
+        entry.size("context_length") or None,
+        details.text("family"),
+        details.text("format"),
+        details.text("parameter_size"),
+        details.text("quantization_level"),
+    )
+
+
+def _installed(entry: _EntryReader) -> InstalledModel | None:
+    name = entry.name()
+    if name is None:
+        return None
+    remote = entry.text("remote_host") or entry.text("remote_model") or is_cloud_name(name)
+    digest, size = entry.text("digest", LONGEST_DIGEST), entry.size("size") or 0
+    return InstalledModel(name, digest, size, remote=bool(remote))

@@ -11,10 +11,16 @@ from ollama_exporter.errors import TargetError
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.protocol.wire import decode_ps, decode_tags, decode_version, models_from
+from ollama_exporter.protocol.wire import decode_ps, decode_tags, decode_version
 
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.dictionaries(
@@ -34,10 +40,10 @@ def test_decoding_raises_nothing_but_our_error(body: bytes) -> None:
             decode(body)
 
 
-@given(JSON)
-def test_parsed_listings_raise_nothing_but_our_error(listing: object) -> None:
-    with contextlib.suppress(TargetError):
-        models_from({"models": listing})
+@given(st.lists(JSON))
+def test_no_entry_makes_a_listing_malformed(entries: list[object]) -> None:
+    body = json.dumps({"models": [{"name": "a", "digest": "d"}, *entries]}).encode()
+    assert decode_ps(body)[0].name == decode_tags(body)[0].name == "a:latest"
 
 
 @given(st.floats(min_value=1e-3, max_value=1e7))

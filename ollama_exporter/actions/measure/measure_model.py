@@ -217,7 +217,7 @@ async def _unload(client: ControlClient, model: str) -> None:
 async def _record_size(client: ControlClient, model: str, measured: Measurement) -> None:
     entry = renew.find_entry(await client.ps(), model)
     if entry is not None:
-        measured.size, measured.size_vram = entry.size, entry.size_vram
+        measured.size, measured.size_vram = entry.size, entry.size_vram or 0
         measured.context = entry.context
 
 

@@ -248,4 +248,4 @@ async def _keep(
 
 async def _occupant(client: ControlClient, model: RunningModel, left: float) -> Occupant:
     weights = await client.show(model.name) or ""
-    return Occupant(model.name, model.size_vram, left, weights)
+    return Occupant(model.name, model.size_vram or 0, left, weights)

@@ -159,7 +159,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_keep_alive_total",
         "counter",
-        "Requests by the kind of keep_alive they carried, which overrides the server's default.",
+        "Requests by the kind of keep_alive they carried, which overrides the server's default. "
+        "refused: a form that the server answers with 400.",
         ("model", "class"),
         source=REQUESTS,
     ),

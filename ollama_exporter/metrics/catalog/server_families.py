@@ -30,6 +30,12 @@ SERVER_FAMILIES: Final = (
         "Failed polls of /api/ps by reason.",
         ("reason",),
     ),
+    Family(
+        "ollama_malformed_entries_total",
+        "counter",
+        "Entries of a listing with a field that could not be read, by path of the listing.",
+        ("path",),
+    ),
     Family("ollama_restarts_total", "counter", "Detected restarts of the Ollama server."),
     Family(
         "ollama_address_shared",

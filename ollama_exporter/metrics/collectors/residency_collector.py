@@ -41,7 +41,9 @@ class ResidencyCollector:
         resident = [(label, states) for label, states in groups if _running(states)]
         yield constant("ollama_model_loaded", self._loaded(groups))
         yield constant("ollama_model_info", _info(resident))
-        yield constant("ollama_model_memory_bytes", _sums(resident, lambda model: model.size))
+        yield constant(
+            "ollama_model_memory_bytes", _sums(resident, lambda model: model.size or None)
+        )
         yield constant("ollama_model_vram_bytes", _sums(resident, lambda model: model.size_vram))
         yield constant("ollama_model_context_tokens", _latest(resident, _context))
         yield constant("ollama_model_expires_timestamp_seconds", _latest(resident, _expiry))
@@ -100,11 +102,14 @@ def _info(groups: Groups) -> Samples:
     return list(series.items())
 
 
-def _sums(groups: Groups, size: Callable[[RunningModel], int]) -> Samples:
-    return [
-        ((label,), float(sum(size(model) for model in _running(states))))
-        for label, states in groups
-    ]
+def _sums(groups: Groups, size: Callable[[RunningModel], int | None]) -> Samples:
+    """Return the sum of each label's known sizes; a label without one has no sample."""
+    samples: Samples = []
+    for label, states in groups:
+        known = [value for model in _running(states) if (value := size(model)) is not None]
+        if known:
+            samples.append(((label,), float(sum(known))))
+    return samples
 
 
 def _latest(groups: Groups, read: Callable[[ModelState], float | None]) -> Samples:

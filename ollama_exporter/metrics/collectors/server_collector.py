@@ -9,6 +9,7 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.poller.published import Published
+from ollama_exporter.protocol.malformed_entries import MalformedEntries
 
 
 class ServerCollector:
@@ -16,8 +17,8 @@ class ServerCollector:
 
     name = "server"
 
-    def __init__(self, labels: ModelLabels) -> None:
-        self._labels = labels
+    def __init__(self, labels: ModelLabels, malformed: MalformedEntries) -> None:
+        self._labels, self._malformed = labels, malformed
 
     def collect_published(self, published: Published) -> Iterator[Metric]:
         """Yield the families."""
@@ -32,6 +33,10 @@ class ServerCollector:
         yield constant(
             "ollama_poll_failures_total",
             [((reason.value,), float(server.failures.get(reason, 0))) for reason in FailureReason],
+        )
+        yield constant(
+            "ollama_malformed_entries_total",
+            [((path,), float(count)) for path, count in self._malformed.counts.items()],
         )
         installed = server.installed
         yield constant(

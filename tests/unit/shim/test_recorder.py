@@ -47,21 +47,21 @@ def test_names_that_the_server_does_not_know_share_a_label() -> None:
 
 def test_keep_alives_and_options_are_counted_by_class() -> None:
     bench = Bench()
-    for written in (b"", b',"keep_alive":0', b',"keep_alive":"5m"', b',"keep_alive":-1'):
+    for written in (b"", *(b',"keep_alive":' + form for form in (b"0", b'"5m"', b"-1", b'"300"'))):
         bench.answer(bench.ask(b'{"model":"m","prompt":"p"%b}' % written))
     for options in (b'{"num_ctx":9}', b'{"num_gpu":1}'):
         bench.answer(bench.ask(b'{"model":"m","prompt":"p","options":%b}' % options))
     samples = bench.samples()
     kept = {
         name: samples["ollama_request_keep_alive_total", f"class={name},model=m:latest"]
-        for name in ("absent", "zero", "finite", "never")
+        for name in ("absent", "refused", "zero", "finite", "never")
     }
-    assert kept == {"absent": 3, "zero": 1, "finite": 1, "never": 1}
+    assert kept == {"absent": 3, "refused": 1, "zero": 1, "finite": 1, "never": 1}
     asked = {
         name: samples["ollama_request_options_total", f"class={name},model=m:latest"]
         for name in ("absent", "num_ctx", "other")
     }
-    assert asked == {"absent": 4, "num_ctx": 1, "other": 1}
+    assert asked == {"absent": 5, "num_ctx": 1, "other": 1}
 
 
 class Raising(Polls):
