@@ -251,7 +251,13 @@ class Exporter:
                 on_served=self.actor.defaults.on_request_end,
                 access_log=settings.proxy_access_log,
             )
-            self.proxy = build_proxy(settings, recorder, timeline, rules=self.actor.defaults)
+            self.proxy = build_proxy(
+                settings,
+                recorder,
+                timeline,
+                rules=self.actor.defaults,
+                on_file_error=instruments.exporter.file_failed,
+            )
         self._registry = build(
             instruments,
             timeline,

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -15,17 +15,20 @@ from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.labels import ModelLabels
-from ollama_exporter.reporter import Reporter
+from ollama_exporter.reporter import Reporter, ignore
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim.exchange import call_now
 from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.build import limits_of
+from ollama_exporter.shim.proxy.credentials import WatchedFile
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from tests.support.exporting import Samples, parsed, until
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -70,6 +73,11 @@ class Proxied:
         return parsed(generate_latest(self.registry).decode())
 
 
+def unchanged(value: T) -> WatchedFile[T]:
+    """Return what never changes, as the content of a file."""
+    return WatchedFile("none", lambda: value, now=Clock(), on_error=ignore)
+
+
 def limits_with(**changes: Any) -> Limits:
     """Return the default limits with some changes."""
     return replace(limits_of(Settings()), **changes)
@@ -83,7 +91,7 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
     frontend: Frontend | None = None,
     residence: Residence | None = None,
     tls: ssl.SSLContext | None = None,
-    token: str = "",
+    token: str | WatchedFile[str] = "",
     rules: RewriteRules | None = None,
     max_models: int = 100,
     clock: Clock | None = None,
@@ -110,13 +118,13 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
         limits=limits or limits_with(shutdown_timeout=0.5),
         frontend=frontend,
         tls=tls,
-        token=(lambda: token) if token else None,
+        token=(unchanged(token) if isinstance(token, str) else token) if token else None,
         rules=rules,
         name=name,
         defer=call_now,  # what a test asks for has been recorded
     )
     port = int(listening.getsockname()[1])
-    scheme = "https" if frontend.tls else "http"
+    scheme = "https" if frontend.certificate else "http"
     running = Proxied(port, proxy, registry, scheme, observations, facts, errors, clock)
     await proxy.start([listening])
     try:

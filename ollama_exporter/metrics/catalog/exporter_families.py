@@ -27,6 +27,13 @@ EXPORTER_FAMILIES: Final = (
         "Internal errors of the exporter while it recorded a poll, a request or an event.",
     ),
     Family(
+        "ollama_exporter_credential_read_errors_total",
+        "counter",
+        "Failed reads of a file that holds a token or a certificate, while the proxy runs. Files "
+        "are read once a second.",
+        ("setting",),
+    ),
+    Family(
         "ollama_exporter_log_messages_total",
         "counter",
         "Log lines that the exporter wrote, by level.",

@@ -41,6 +41,7 @@ class ExporterCollector:
         self._targets = targets
         self._log_lines = log_lines
         self.errors = counter("ollama_exporter_recorder_errors_total")
+        self._file_errors = counter("ollama_exporter_credential_read_errors_total")
         self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
         self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
 
@@ -48,6 +49,10 @@ class ExporterCollector:
         """Note a successful reload; `at`: wall-clock Unix seconds."""
         self._reload_ok.set(1)
         self._reload_at.set(at)
+
+    def file_failed(self, setting: str) -> None:
+        """Count a failed read of the file that a setting names."""
+        self._file_errors.labels(setting).inc()
 
     def reload_failed(self) -> None:
         """Note a failed reload."""
@@ -58,7 +63,13 @@ class ExporterCollector:
         labels = (__version__, REVISION, platform.python_version())
         yield constant("ollama_exporter_build_info", [(labels, 1.0)])
         yield constant("ollama_exporter_targets", [((), float(self._targets))])
-        yield from collected(self.errors, self._log_lines.lines, self._reload_ok, self._reload_at)
+        yield from collected(
+            self.errors,
+            self._file_errors,
+            self._log_lines.lines,
+            self._reload_ok,
+            self._reload_at,
+        )
 
 
 class UnfilledCollector:

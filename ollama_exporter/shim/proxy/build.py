@@ -4,23 +4,23 @@
 import gc
 import secrets
 import socket
-import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopback
-from ollama_exporter.errors import ConfigError, StartError
+from ollama_exporter.errors import StartError
 from ollama_exporter.net import listen, spelled
 from ollama_exporter.own_address import own_socket
-from ollama_exporter.protocol.bearer_token import BearerToken
 from ollama_exporter.protocol.client import tls_context
+from ollama_exporter.reporter import ignore
 from ollama_exporter.shim.exchange import Sink
+from ollama_exporter.shim.proxy.credentials import watched_certificate, watched_token
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Frontend, Proxy
@@ -31,17 +31,30 @@ SWITCH_INTERVAL: Final = 0.0001
 
 
 def build_proxy(
-    settings: Settings, sink: Sink, timeline: Timeline, *, rules: RewriteRules | None = None
+    settings: Settings,
+    sink: Sink,
+    timeline: Timeline,
+    *,
+    rules: RewriteRules | None = None,
+    on_file_error: Callable[[str], None] = ignore,
 ) -> Proxy:
-    """Build the proxy. Raises ConfigError for files that cannot be used."""
+    """Build the proxy. Raises ConfigError for files that cannot be used.
+
+    `on_file_error` counts, by setting, the files that cannot be read while the proxy runs.
+    """
     return Proxy(
         settings.ollama_url,
         sink,
         now=timeline.now,
         limits=limits_of(settings),
-        frontend=frontend_of(settings),
+        frontend=frontend_of(settings, now=timeline.now, on_error=on_file_error),
         tls=tls_context(settings.target),
-        token=_token(settings.ollama_token_file, "ollama.token-file"),
+        token=watched_token(
+            settings.ollama_token_file,
+            "ollama.token-file",
+            now=timeline.now,
+            on_error=on_file_error,
+        ),
         rules=rules,
         name=secrets.token_hex(8).encode(),
     )
@@ -79,11 +92,20 @@ async def serving_proxy(
         await proxy.stop()
 
 
-def frontend_of(settings: Settings) -> Frontend:
+def frontend_of(
+    settings: Settings,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    on_error: Callable[[str], None] = ignore,
+) -> Frontend:
     """Return how the proxy's listening side is protected. Raises ConfigError."""
     return Frontend(
-        tls=_frontend_tls(settings.proxy_tls_cert_file, settings.proxy_tls_key_file),
-        token=_token(settings.proxy_token_file, "proxy.token-file"),
+        certificate=watched_certificate(
+            settings.proxy_tls_cert_file, settings.proxy_tls_key_file, now=now, on_error=on_error
+        ),
+        token=watched_token(
+            settings.proxy_token_file, "proxy.token-file", now=now, on_error=on_error
+        ),
         forwarded_for=settings.proxy_set_forwarded_for,
     )
 
@@ -125,23 +147,3 @@ def is_open_to_network(settings: Settings) -> bool:
     """Return whether other machines can use Ollama through the proxy without a token."""
     hosts = (f"http://{address}" for address in proxy_addresses(settings.proxy_addresses))
     return settings.proxy_token_file is None and not all(map(is_loopback, hosts))
-
-
-def _frontend_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if cert is None:
-        if key is not None:
-            raise ConfigError("proxy.tls-key-file", str(key), "proxy.tls-cert-file with it")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as err:
-        accepted = f"a readable PEM certificate chain, and its key ({err})"
-        raise ConfigError("proxy.tls-cert-file", str(cert), accepted) from err
-    return context
-
-
-def _token(file: Path | None, field: str) -> Callable[[], str] | None:
-    """Return a reader of the token in a file. Raises ConfigError."""
-    return None if file is None else BearerToken(file, field=field).current

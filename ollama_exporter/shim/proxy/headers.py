@@ -135,14 +135,15 @@ class OutgoingFields:
         host: bytes,
         prefix: bytes = b"",
         authorization: bytes | None = None,
-        own_token: bool = False,
+        drops_token: bool = False,
         forwarded_for: bool = False,
         name: bytes = b"",
     ) -> None:
         """`host`: authority of the server. `prefix`: path in front of each target.
 
-        `authorization`: for the server. `own_token`: the client's token is for this proxy and is
-        not passed on. `name`: of this proxy, for the field that ends loops.
+        `authorization`: for the server.
+        `drops_token`: the client's is not passed on. `name`: of this proxy, for the field that ends
+        loops.
         """
         self.prefix = prefix
         self.name = name
@@ -150,7 +151,7 @@ class OutgoingFields:
         self.tail = b" HTTP/1.1\r\nHost: " + host
         if authorization is not None:
             self.tail += b"\r\nAuthorization: " + authorization
-        token = {b"authorization"} if own_token or authorization is not None else set()
+        token = {b"authorization"} if drops_token or authorization is not None else set()
         self.replaced = frozenset(token | ({b"x-forwarded-for"} if forwarded_for else set()))
 
 

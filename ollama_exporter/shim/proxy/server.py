@@ -16,6 +16,7 @@ from ollama_exporter.config.target import SCHEME_PORTS
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
+from ollama_exporter.shim.proxy.credentials import WatchedFile, listening_context
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
     OutgoingFields,
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 class Frontend:
     """How the proxy's listening side is protected."""
 
-    tls: ssl.SSLContext | None = None
-    token: Callable[[], str] | None = None  # that clients must send
+    certificate: WatchedFile[ssl.SSLContext] | None = None
+    token: WatchedFile[str] | None = None  # that clients must send
     forwarded_for: bool = False
     any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
@@ -56,7 +57,7 @@ class Proxy:
         limits: Limits,
         frontend: Frontend,
         tls: ssl.SSLContext | None = None,
-        token: Callable[[], str] | None = None,
+        token: WatchedFile[str] | None = None,
         rules: RewriteRules | None = None,
         name: bytes = b"",
         defer: Defer | None = None,
@@ -73,6 +74,8 @@ class Proxy:
         self.limits, self.now = limits, now
         self.coarse_now = now()
         self.is_shutting_down = False
+        shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)
+        self._interval = min(CHECK_INTERVAL, shortest / 4)
         self.pool = UpstreamPool(address, limits, now=now)
         self._sink, self._frontend, self._token, self._rules = sink, frontend, token, rules
         self._url, self._name = url, name
@@ -82,13 +85,14 @@ class Proxy:
         self._servers: list[asyncio.Server] = []
         self._connection_closed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._is_full = False
         self._has_logged_loop = False
         self._deferred = Deferred()
         self._defer = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._client_token = b""
-        self._read_tokens()
+        self._use_tokens()
 
     @property
     def connection_count(self) -> int:
@@ -103,7 +107,8 @@ class Proxy:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on bound sockets."""
         loop = asyncio.get_running_loop()
-        tls = self._frontend.tls
+        certificate = self._frontend.certificate
+        tls = None if certificate is None else listening_context(certificate)
         for listening in sockets:
             server = await loop.create_server(
                 lambda: ClientConnection(self),
@@ -113,6 +118,7 @@ class Proxy:
             )
             self._servers.append(server)
         self._check()
+        self._refreshing = loop.create_task(self._refresh_files())
 
     async def stop(self) -> None:
         """Stop accepting, wait a bounded time for open responses, then abort them."""
@@ -134,6 +140,8 @@ class Proxy:
         self.pool.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
         await asyncio.sleep(0)  # connection_lost of aborted connections runs in the next turn
         self._deferred.finish()
 
@@ -173,8 +181,9 @@ class Proxy:
                 raise RequestRejected(403, "the Host field does not name this machine")
             return
         sent = request.noted.get(b"authorization", b"")
-        is_equal = hmac.compare_digest(sent[len(BEARER) :], self._client_token)
-        if not self._client_token or not (is_equal and sent[: len(BEARER)].lower() == BEARER):
+        token = self._client_token
+        is_equal = bool(token) and hmac.compare_digest(sent[len(BEARER) :], token)
+        if not (is_equal and sent[: len(BEARER)].lower() == BEARER):
             raise RequestRejected(401, "a valid bearer token is required")
 
     def on_reject(self, request: RequestHead, status: int) -> None:
@@ -201,28 +210,34 @@ class Proxy:
             self._routes[method, path] = route  # no more of them than the table has rows
         return route
 
-    def _read_tokens(self) -> None:
-        """Read the tokens: now and then, and not for each request, because they are files."""
-        token = self._token() if self._token is not None else ""
+    async def _refresh_files(self) -> None:
+        """Read tokens and certificate again and again."""
+        frontend = self._frontend
+        files = [each for each in (frontend.certificate, frontend.token, self._token) if each]
+        while files:
+            await asyncio.sleep(self._interval)
+            await asyncio.gather(*(each.refresh() for each in files))
+
+    def _use_tokens(self) -> None:
+        """Use the tokens that were read last. A client token that is not valid lets nobody in."""
+        token = self._token.current() if self._token is not None else None
         own_token = self._frontend.token
-        self._client_token = own_token().encode() if own_token is not None else b""
+        client_token = own_token.current() if own_token is not None else None
+        self._client_token = (client_token or "").encode()
         self.outgoing = OutgoingFields(
             host=self._host,
             prefix=self._prefix,
             authorization=f"Bearer {token}".encode() if token else None,
-            own_token=own_token is not None,
+            drops_token=own_token is not None or self._token is not None,
             forwarded_for=self._frontend.forwarded_for,
             name=self._name,
         )
 
     def _check(self) -> None:
-        """End what takes too long, and read the tokens again."""
-        limits = self.limits
-        shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)
-        interval = min(CHECK_INTERVAL, shortest / 4)
-        self._timer = asyncio.get_running_loop().call_later(interval, self._check)
+        """End what takes too long, and use the tokens that were read last."""
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._check)
         now = self.coarse_now = self.now()
         for connection in list(self._connections):
             connection.check_timeouts(now)
         self.pool.close_stale()
-        self._read_tokens()
+        self._use_tokens()

@@ -9,7 +9,7 @@ import pytest
 from ollama_exporter.shim.observation import Outcome
 from ollama_exporter.shim.proxy.server import Frontend
 from tests.support.loops import Run
-from tests.support.proxying import limits_with, proxied
+from tests.support.proxying import limits_with, proxied, unchanged
 from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET
 
@@ -44,7 +44,7 @@ def bearer(value: str) -> bytes:
 )
 def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> None:
     async def check() -> None:
-        front = Frontend(token=lambda: TOKEN)
+        front = Frontend(token=unchanged(TOKEN))
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url, frontend=front, limits=LIMITS) as proxy,
@@ -64,7 +64,7 @@ def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> No
 @pytest.mark.parametrize("value", ["Bearer ", "Bearer", "", f"Bearer {TOKEN}"])
 def test_nothing_opens_while_the_token_is_void(run: Run, value: str) -> None:
     async def check() -> None:
-        front = Frontend(token=lambda: "")
+        front = Frontend(token=unchanged(""))
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url, frontend=front, limits=LIMITS) as proxy,
@@ -80,7 +80,7 @@ def test_nothing_opens_while_the_token_is_void(run: Run, value: str) -> None:
 @pytest.mark.parametrize("upstream_token", ["", "for-the-server"])
 def test_the_token_opens_and_is_not_passed_on(run: Run, scheme: str, upstream_token: str) -> None:
     async def check() -> None:
-        front = Frontend(token=lambda: TOKEN)
+        front = Frontend(token=unchanged(TOKEN))
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url, frontend=front, token=upstream_token, limits=LIMITS) as proxy,
@@ -153,7 +153,7 @@ def test_a_name_that_is_not_this_machine_s_does_not_become_its_own(
     """Else a page whose name was pointed at 127.0.0.1 would read what the server says."""
 
     async def check() -> None:
-        for front in (Frontend(), Frontend(token=lambda: TOKEN)):
+        for front in (Frontend(), Frontend(token=unchanged(TOKEN))):
             async with (
                 rawserver(answers(OK)) as server,
                 proxied(server.url, frontend=front, limits=LIMITS) as proxy,

@@ -11,7 +11,7 @@ import trustme
 
 from ollama_exporter.shim.proxy.server import Frontend
 from tests.support.loops import Run
-from tests.support.proxying import limits_with, proxied
+from tests.support.proxying import limits_with, proxied, unchanged
 from tests.support.rawserver import OK, Link, answers, caller, once, rawserver
 from tests.support.through import CHUNKED, GET
 
@@ -51,7 +51,7 @@ def test_tls_passes_the_same_bytes(run: Run, authority: trustme.CA) -> None:
             link.send(CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(request.body), request.body))
 
     async def check() -> None:
-        front = Frontend(tls=front_of(authority), any_host=True)
+        front = Frontend(certificate=unchanged(front_of(authority)), any_host=True)
         async with rawserver(echo) as server, proxied(server.url, frontend=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
             for _ in range(2):
@@ -69,7 +69,7 @@ def test_tls_passes_the_same_bytes(run: Run, authority: trustme.CA) -> None:
 
 def test_tls_a_broken_answer_has_no_clean_end(run: Run, authority: trustme.CA) -> None:
     async def check() -> None:
-        front = Frontend(tls=front_of(authority), any_host=True)
+        front = Frontend(certificate=unchanged(front_of(authority)), any_host=True)
         script = once(CHUNKED + b"3\r\nabc\r\n", end="reset")
         async with rawserver(script) as server, proxied(server.url, frontend=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
@@ -84,7 +84,7 @@ def test_tls_a_client_that_leaves_ends_the_server_s_connection(
     run: Run, authority: trustme.CA
 ) -> None:
     async def check() -> None:
-        front = Frontend(tls=front_of(authority), any_host=True)
+        front = Frontend(certificate=unchanged(front_of(authority)), any_host=True)
         async with rawserver(once()) as server, proxied(server.url, frontend=front) as proxy:
             client = await over_tls(proxy.port, trusting(authority))
             client.send(GET)
@@ -100,7 +100,7 @@ def test_plain_text_to_a_tls_port_gets_nothing_and_harms_nobody(
     run: Run, authority: trustme.CA
 ) -> None:
     async def check() -> None:
-        front = Frontend(tls=front_of(authority), any_host=True)
+        front = Frontend(certificate=unchanged(front_of(authority)), any_host=True)
         async with rawserver(answers(OK)) as server, proxied(server.url, frontend=front) as proxy:
             async with caller(proxy.port) as plain:
                 plain.send(GET)
@@ -116,7 +116,7 @@ def test_plain_text_to_a_tls_port_gets_nothing_and_harms_nobody(
 
 def test_a_handshake_that_does_not_come_is_ended(run: Run, authority: trustme.CA) -> None:
     async def check() -> None:
-        front = Frontend(tls=front_of(authority), any_host=True)
+        front = Frontend(certificate=unchanged(front_of(authority)), any_host=True)
         limits = replace(LIMITS, head_timeout=0.3)
         async with (
             rawserver(answers(OK)) as server,
