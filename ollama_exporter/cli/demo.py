@@ -22,12 +22,13 @@ from rich.live import Live
 from rich.text import Text
 
 from ollama_exporter.advice.exporter_source import from_exporter
-from ollama_exporter.advice.report import Report, report
+from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidence
+from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
 from ollama_exporter.cli.present.terminal import TerminalConsole
-from ollama_exporter.cli.present.wait_bars import bar, beside, words
+from ollama_exporter.cli.present.wait_bars import bar, beside, fitting, words
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.residency.events import Event, View
@@ -59,6 +60,7 @@ class Show:
         self._requests: deque[Observation] = deque(maxlen=MOST_REQUESTS)
         self._live: Live | None = None
         self._drawn = False
+        self.is_ending = False  # its clients leave then, which is no failure
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -94,9 +96,11 @@ class Show:
             return
         if seen.outcome is Outcome.ANSWERED:
             line = self.story.line(time.time(), "answered", f"{seen.model} ")
-            line.append_text(bar(seen, longest=max(LONGEST, seen.duration)))
-            self.say(line.append(f" {seen.start.value}, {seen.duration:.1f} s: {words(seen)}"))
-        else:
+            tail = f" {seen.start.value}, {seen.duration:.1f} s: {words(seen)}"
+            width = fitting(self.console.width, line.plain, tail)
+            line.append_text(bar(seen, longest=max(LONGEST, seen.duration), width=width))
+            self.say(line.append(tail))
+        elif not (self.is_ending and seen.outcome is Outcome.CLIENT_GONE):
             text = f"{seen.model}: {seen.outcome.value} after {seen.duration:.1f} s"
             self.say(self.story.line(time.time(), "failed", text))
 
@@ -113,14 +117,23 @@ class Show:
             self.console.print(self.story.table(self._view, time.time()))
         for told in summary(score(self.story.unloads, truth), self.story.start):
             self.say(told)
-        for line in beside(list(self._requests)):
+        for line in beside(list(self._requests), columns=self.console.width):
             self.say(line)
-        if advice is not None and advice.findings:
-            self.say(
-                "Which keep_alive was right, as `ollama-exporter advise` would say after that:"
-            )
+        if advice is not None and any(_is_sure(f) for f in advice.findings):
+            self.say("Which keep_alive is right, as `ollama-exporter advise` says it:")
             for part in brief(advice, width=self.console.width):
                 self.console.print(part)
+        else:
+            self.say("This was too short to advise a keep_alive. `ollama-exporter advise` does so")
+            self.say(
+                f"once a model has {PROVISIONAL_GAPS} pauses between requests, mostly within a day."
+            )
+        self.say("Next: run `ollama-exporter` beside your Ollama, then open")
+        self.say(f"http://127.0.0.1:{PORT}/ in a browser.")
+
+
+def _is_sure(finding: Finding) -> bool:
+    return finding.advice.confidence is not Confidence.RULE_OF_THUMB
 
 
 def free_port(wanted: int) -> int:
@@ -146,7 +159,7 @@ def introduction(url: str, port: int, proxy_port: int) -> list[str]:
         lines.append(f"                  (port {PORT} is taken, so another one)")
     return [
         *lines,
-        "Shorter than in reality: keep-alive 20 s (5 min), loads three times as fast as from disk,",
+        "Shorter than in reality: keep-alive 20 s (5 min), loads in a third of the time,",
         f"a poll every {POLL_INTERVAL:g} s (15 s). Ctrl-C ends it.",
         "Bars: L load, P prompt, A answer, · rest.",
         "",
@@ -201,6 +214,7 @@ async def perform(show: Show, duration: float | None) -> None:
                 [exporter, *others], timeout=duration, return_when=asyncio.FIRST_COMPLETED
             )
         advice = await _advice(port)
+        show.is_ending = True
         stop.set()
         for task in others:
             task.cancel()

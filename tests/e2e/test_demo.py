@@ -66,9 +66,10 @@ def test_it_ends_by_itself_and_sums_up() -> None:
     assert re.search(r"loaded +llama3\.2:latest, \d\.\d GiB, between 0:0\d\.\d and 0:0\d\.\d", out)
     assert re.search(r"llama3\.2:latest +yes +\d+ s +\d\.\d GiB +1", out)
     assert "What left memory, held against" in out
-    advice = out.partition("Which keep_alive was right")[2]
-    assert re.search(r"llama3\.2:latest\s+advised +\S+, now", advice)
-    assert "On the whole: " in advice
+    assert "This was too short to advise a keep_alive." in out  # it rests on a handful of pauses
+    assert out.endswith("http://127.0.0.1:11487/ in a browser.\n")  # what to do next
+    assert "client_gone" not in out.rpartition("What left memory")[2]  # its end is no failure
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_ctrl_c_ends_it_within_two_seconds_without_a_traceback() -> None:

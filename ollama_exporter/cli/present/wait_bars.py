@@ -12,6 +12,7 @@ from rich.text import Text
 from ollama_exporter.shim.observation import Observation, Start
 
 WIDTH: Final = 40  # columns of the longest bar
+NARROW: Final = 8  # columns below which a bar says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,19 @@ def parts(seen: Observation) -> list[Part]:
     ]
 
 
-def bar(seen: Observation, *, longest: float) -> Text:
-    """Draw it; `longest`: seconds that fill the whole width."""
+def fitting(columns: int, *texts: str) -> int:
+    """Return how wide a bar may be, so that it and the texts fit into the columns; 0: no bar."""
+    left = min(WIDTH, columns - sum(map(len, texts)) - len("||"))
+    return left if left >= NARROW else 0
+
+
+def bar(seen: Observation, *, longest: float, width: int = WIDTH) -> Text:
+    """Draw a request as a bar; `longest`: seconds that fill the whole width."""
     drawn, columns = Text("|"), 0.0
     end = 0
     for part in parts(seen):
-        columns += part.seconds / longest * WIDTH
-        length = max(0, min(WIDTH, round(columns)) - end)
+        columns += part.seconds / longest * width
+        length = max(0, min(width, round(columns)) - end)
         drawn.append(part.letter * length, part.style)
         end += length
     return drawn.append("|")
@@ -55,7 +62,7 @@ def words(seen: Observation) -> str:
     return ", ".join(named) or "nothing worth a tenth of a second"
 
 
-def beside(seen: list[Observation]) -> list[Text]:
+def beside(seen: list[Observation], *, columns: int) -> list[Text]:
     """Return a cold call beside a warm one whose answer took as long; empty: there is no pair."""
     taken = [s for s in seen if s.response.eval is not None and s.model is not None]
     pairs = [
@@ -69,8 +76,11 @@ def beside(seen: list[Observation]) -> list[Text]:
     pair = min(pairs, key=lambda p: abs((p[0].response.eval or 0) - (p[1].response.eval or 0)))
     longest = max(seen.duration for seen in pair)
     lines = [Text(f"What the waits of {pair[0].model} were made of:")]
-    for each in pair:
-        line = Text(f"  {each.start.value:<5}{each.duration:5.1f} s ")
-        line.append_text(bar(each, longest=longest))
-        lines.append(line.append(f"  {words(each)}"))
+    heads = [f"  {each.start.value:<5}{each.duration:5.1f} s " for each in pair]
+    tails = [f"  {words(each)}" for each in pair]
+    width = min(fitting(columns, head, tail) for head, tail in zip(heads, tails, strict=True))
+    for each, head, tail in zip(pair, heads, tails, strict=True):
+        line = Text(head)
+        line.append_text(bar(each, longest=longest, width=width))
+        lines.append(line.append(tail))
     return lines

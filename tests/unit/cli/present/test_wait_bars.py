@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from ollama_exporter.cli.present.wait_bars import bar, beside, parts, words
+from ollama_exporter.cli.present.wait_bars import bar, beside, fitting, parts, words
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.shim.observation import Observation, Outcome, Start
@@ -39,9 +39,19 @@ def test_a_cold_request_is_shown_beside_a_warm_one_with_a_similar_answer() -> No
         observation(Start.WARM, 0.0, 2.1),
         observation(Start.WARM, 0.0, 2.0, "other:latest"),
     ]
-    title, cold, warm = (line.plain for line in beside(seen))
+    title, cold, warm = (line.plain for line in beside(seen, columns=100))
     assert title == "What the waits of m:latest were made of:"
     assert cold.startswith("  cold  10.0 s |LLL")
     assert warm.startswith("  warm   3.1 s |PP")
     assert "answer 2.1" in warm
-    assert beside(seen[1:]) == []
+    assert beside(seen[1:], columns=80) == []
+
+
+def test_a_bar_shrinks_so_that_its_line_fits() -> None:
+    assert fitting(200, "answered m:latest ", " cold, 10.0 s") == 40
+    assert fitting(60, "a" * 20, "b" * 20) == 18
+    assert fitting(50, "a" * 20, "b" * 25) == 0  # too narrow to say anything
+    seen = observation(Start.COLD, 7.0, 2.0)
+    assert len(bar(seen, longest=10.0, width=18).plain) == 20
+    pair = [seen, observation(Start.WARM, 0.0, 2.0)]
+    assert all(len(line.plain) <= 72 for line in beside(pair, columns=72))
