@@ -202,6 +202,7 @@ class Exporter:
             sinks,
             timeline=timeline,
             jitter=random.random,
+            url=settings.ollama_url,
         )
         reporter = Reporter(
             fact=poller.on_fact,

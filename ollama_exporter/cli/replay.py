@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ollama_exporter.cli.present.terminal import echo
+from ollama_exporter.foreign_text import clean
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
@@ -120,16 +121,18 @@ def _bounds(event: Loaded | Unloaded) -> dict[str, float]:
 def _text(event: Event | PollUsed) -> str | None:
     match event:
         case Found():
-            return f"{_clock(event.at)}  resident  {event.model.name}  at the first poll"
+            return f"{_clock(event.at)}  resident  {clean(event.model.name)}  at the first poll"
         case Loaded():
-            return f"{_clock(event.not_after)}  loaded    {event.model.name}  {_width(event)}"
+            return (
+                f"{_clock(event.not_after)}  loaded    {clean(event.model.name)}  {_width(event)}"
+            )
         case Restarted():
             return f"{_clock(event.not_after)}  server restarted"
         case Unloaded():
-            by = f" by {event.by}" if event.by else ""
+            by = f" by {clean(event.by)}" if event.by else ""
             evidence = "; ".join(event.evidence)
             return (
-                f"{_clock(event.not_after)}  unloaded  {event.model.name}  "
+                f"{_clock(event.not_after)}  unloaded  {clean(event.model.name)}  "
                 f"{event.reason}{by}  {_width(event)}  ({evidence})"
             )
         case _:

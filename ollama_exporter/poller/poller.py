@@ -9,6 +9,7 @@ from typing import Final, ParamSpec, Protocol
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
@@ -23,6 +24,8 @@ SCRAPE_WAIT: Final = 0.5  # seconds that a scrape waits for a poll, at most
 PUBLISH_DELAY: Final = 0.05  # seconds until a scrape shows a request: requests come by the thousand
 INVENTORY_RETRY: Final = 15.0  # seconds between two requests for the inventory until one succeeds
 INVENTORY_INTERVAL: Final = 600.0  # and from then on: version and installed models rarely change
+LONGEST_VERSION: Final = 64  # characters: it is a label, and on the landing page
+HINT: Final = "Is Ollama running there? Set its address with --ollama.url or OLLAMA_HOST"
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 Poll = Snapshot | PollFailed
@@ -74,7 +77,7 @@ class Sinks:
 
 
 class Poller:
-    """Runs schedule, client and tracker. `jitter`: in [0, 1)."""
+    """Runs schedule, client and tracker. `jitter`: in [0, 1); `url`: of the server, for the log."""
 
     def __init__(
         self,
@@ -85,9 +88,10 @@ class Poller:
         *,
         timeline: Timeline,
         jitter: Callable[[], float],
+        url: str = "",
     ) -> None:
         self._client, self._tracker, self._cadence, self._sinks = client, tracker, cadence, sinks
-        self._timeline, self._jitter = timeline, jitter
+        self._timeline, self._jitter, self._url = timeline, jitter, mask_user_info(url)
         self._failures = 0  # in a row
         self._last_started = timeline.now()
         self._last_ended: float | None = None
@@ -203,9 +207,11 @@ class Poller:
         took = round(poll.ended - poll.started, 6)
         logger.debug("Polled", extra={"up": error is None, "took": took})
         if changed and error is None:
-            logger.info("Server answers")
+            logger.info("Server answers", extra={"url": self._url})
         elif changed and error is not None:
-            values = {"reason": error.reason.value, "err": error.detail}
+            values = {"url": self._url, "reason": error.reason.value, "err": clean(error.detail)}
+            if error.reason is FailureReason.REFUSED:
+                values["hint"] = HINT
             logger.warning("Server does not answer", extra=values)
 
     def _deliver(self, events: tuple[Event, ...]) -> None:
@@ -271,7 +277,7 @@ class Poller:
                     continue
             self._inventory_wanted.clear()
             try:
-                version = await self._client.version()
+                version = clean(await self._client.version(), limit=LONGEST_VERSION)
                 installed = await self._client.tags()
             except TargetError as err:
                 logger.debug("Failed to get version and installed models", extra={"err": str(err)})

@@ -62,6 +62,7 @@ async def record_server(
         sinks,
         timeline=timeline,
         jitter=random.random,
+        url=settings.ollama_url,
     )
     reporter = Reporter(fact=on_fact)
     machine = Machine(settings, client, reporter=reporter, timeline=timeline, up=poller.is_up)

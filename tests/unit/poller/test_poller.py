@@ -327,3 +327,43 @@ def test_a_poll_that_is_cancelled_with_its_poller_ends() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_virtually(main())
+
+
+def test_the_log_says_which_server_does_not_answer_and_masks_its_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        client = Listed(fault=TargetError(FailureReason.REFUSED, "refused \x1b]0;own\x07"))
+        polling = Poller(
+            client,
+            Tracker(window=60.0),
+            lambda: Cadence(10.0),
+            Sinks(),
+            timeline=GivenTimeline(now),
+            jitter=lambda: 0.0,
+            url="http://ops:secret@box:11434",
+        )
+        await polling.poll()
+        client.fault = None
+        await polling.poll()
+
+    with caplog.at_level("INFO"):
+        run_virtually(main())
+    down, up = (r for r in caplog.records if r.getMessage().startswith("Server "))
+    said = vars(down)
+    assert (said["url"], said["reason"]) == ("http://***@box:11434", "refused")
+    assert "--ollama.url" in said["hint"]
+    assert said["err"].isprintable()
+    assert vars(up)["url"] == "http://***@box:11434"
+
+
+def test_a_version_of_any_length_is_a_short_label() -> None:
+    async def main() -> None:
+        polling = poller(Listed(known_version="9\x1b[31m" * 30_000))
+        await for_a_while(polling, 1)
+        version = polling.published().server.version
+        assert version is not None
+        assert len(version) < 200
+        assert version.isprintable()
+
+    run_virtually(main())

@@ -82,3 +82,18 @@ def test_replay_lays_a_log_beside_a_recording() -> None:
     without = CliRunner().invoke(cli, ["replay", str(recording)])
     assert "the log" not in without.output
     assert Evidence.LISTED_AFTER_EXIT in without.output
+
+
+def test_a_name_of_somebody_else_forges_no_line_and_no_escape(tmp_path: Path) -> None:
+    name = "\x1b]0;own\x07a\n2026-01-01 00:00:00  unloaded  forged:latest  crashed\u009b"
+    model = {"name": name, "digest": "d", "expires_at": "2030-01-01T00:00:00Z", "size": 1}
+    polls = [
+        POLL | {"t": 1000.0, "body": {"models": [model]}},
+        POLL | {"t": 1020.0, "new_connection": False},
+        POLL | {"t": 1200.0, "new_connection": False},
+    ]
+    shown = CliRunner().invoke(cli, ["replay", str(write_records(tmp_path, *polls))])
+    assert shown.exit_code == 0, shown.output
+    assert all(line.isprintable() for line in shown.output.splitlines())
+    assert not any(line.startswith("2026-01-01") for line in shown.output.splitlines())
+    assert shown.output.count("\n") == 3

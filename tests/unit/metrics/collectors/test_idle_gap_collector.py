@@ -106,6 +106,30 @@ def test_loads_of_an_earlier_process_count_with_those_of_this_one() -> None:
     assert load == 15.0
 
 
+def test_a_restart_with_a_state_file_changes_nothing_that_the_advice_rests_on() -> None:
+    before = metered(loads=lambda: {NAME: (2.0, 4)})
+    for each in (poll(0, 250), poll(15, 250), poll(30, 325)):
+        before.advice.on_poll(each)
+    state = SavedState(Saved(None, (), ()), before.advice.saved())
+    after = metered()
+    after.advice.restore(SavedState.of(json.loads(json.dumps(state.document()))).usage)
+    was, now = parsed(text(before)), parsed(text(after))
+    for name in ("last_keep_alive_seconds", "advice_loads", "advice_load_seconds"):
+        key = f"ollama_model_{name}", f"model={NAME}"
+        assert was[key] == now[key]
+    assert was["ollama_model_last_keep_alive_seconds", f"model={NAME}"] == 300.0
+    since = "ollama_model_advice_since_timestamp_seconds", f"model={NAME}"
+    assert was[since] == now[since] == START
+
+
+def test_a_model_that_never_expires_is_known_to_do_so_after_a_restart() -> None:
+    before, after = metered(), metered()
+    before.advice.on_poll(poll(0, math.inf))
+    after.advice.restore(before.advice.saved())
+    key = "ollama_model_last_keep_alive_seconds", f"model={NAME}"
+    assert parsed(text(after))[key] == math.inf
+
+
 def test_a_state_without_usage_or_with_other_bounds() -> None:
     assert SavedState.of({"last": None, "lives": [], "known": []}).usage == {}
     damaged = {"gaps": {"counts": [1.0], "truncated": [], "total": 5.0}}
