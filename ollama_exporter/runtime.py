@@ -217,6 +217,7 @@ class Exporter:
             timeline=timeline,
             up=poller.is_up,
             runners_at_work=lambda: runners_at_work(poller.published().view),
+            on_slot_use=advice.on_slot_use,
         )
         residence = PolledResidence(poller.published)
         in_flight = InFlight(residence, advice.gaps, cold=settings.proxy_cold_threshold)

@@ -31,6 +31,7 @@ class ModelUse:
     ended: float | None = None  # end of the last use, if it is certain
     deadline: float | None = None  # E that shows the last end once the keep-alive is known
     open: int = 0  # observed requests in progress
+    by_slots: bool = False  # one of them is work that only the slots showed
     seen: float = -math.inf  # end of the last observed request, or of our own last use
     low: float = 0.0  # bounds of the keep-alive
     high: float = math.inf
@@ -131,6 +132,24 @@ class IdleGapDetector:
         use.open, use.seen, use.fresh = max(0, use.open - 1), at, False
         if used:
             use.ended, use.deadline = at, None
+
+    def on_slots_busy(self, model: str, at: float) -> float | None:
+        """Add work that a look at the slots found; return as for a request.
+
+        A request that was observed itself is more exact: its work counts once.
+        """
+        if self._use(model).open:
+            return None
+        gap = self.on_request_start(model, at)
+        self._use(model).by_slots = True
+        return gap
+
+    def on_slots_idle(self, model: str, at: float) -> None:
+        """Note that the slots work no longer."""
+        use = self._use(model)
+        if use.by_slots:
+            use.by_slots = False
+            self.on_request_end(model, at, used=True)
 
     def on_own_use(self, model: str, at: float) -> None:
         """Note that the exporter renewed or loaded the model: this is not a use of it."""

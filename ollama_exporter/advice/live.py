@@ -18,6 +18,7 @@ from ollama_exporter.advice.keep_alive_advice import (
     surely_saved,
 )
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.host.runner.slot_usage import SlotUse
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.residency.facts import PollFailed, Snapshot
@@ -85,6 +86,16 @@ class LiveAdvice:
             label = self._labels.label(name)
             if label != OTHER:
                 self._counts.add(label, seconds, inferred=True)
+
+    def on_slot_use(self, use: SlotUse) -> None:
+        """Process the begin or the end of a stretch of work that the slots of a model showed."""
+        if not use.busy:
+            self.gaps.on_slots_idle(use.model, use.at)
+            return
+        gap = self.gaps.on_slots_busy(use.model, use.at)
+        label = self._labels.label(use.model)
+        if gap is not None and label != OTHER:
+            self._counts.add(label, gap, inferred=False)
 
     def advice(self) -> Iterator[LabelAdvice]:
         """Yield the advice on each model whose size is known."""

@@ -18,7 +18,7 @@ from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader, Usage
 from ollama_exporter.host.processes.watcher import ProcessWatcher
-from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight
+from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight, SlotUse
 from ollama_exporter.host.runner.slot_watcher import SlotWatcher
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
@@ -46,6 +46,7 @@ class Machine:
         timeline: Timeline,
         up: Callable[[], bool],
         runners_at_work: Callable[[], Iterable[tuple[str, int]]] = tuple,
+        on_slot_use: Callable[[SlotUse], None] | None = None,
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models in the last poll
@@ -66,7 +67,10 @@ class Machine:
         self._slots = None
         if self._watcher is not None and settings.collector_runner != "off":
             self._slots = SlotWatcher(
-                now=timeline.now, listed=runners_at_work, runners=self._watcher.by_pid
+                now=timeline.now,
+                listed=runners_at_work,
+                runners=self._watcher.by_pid,
+                on_use=on_slot_use,
             )
         self._log = None
         if settings.ollama_log is not None:

@@ -83,7 +83,7 @@ def build(
     collectors: list[Collector] = [
         # With labels of its own: installed models must not use up the labels of resident ones.
         ServerCollector(ModelLabels(max_models), malformed or MalformedEntries()),
-        ResidencyCollector(timeline, labels, expected),
+        ResidencyCollector(timeline, labels, expected, sight or BLIND),
         instruments.lifecycle,
         requests or UnfilledCollector(),
         MachineCollector(sight or BLIND, timeline, labels),

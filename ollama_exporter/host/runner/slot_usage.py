@@ -52,17 +52,17 @@ class ModelTotals:
     slot_idle_seconds: float = 0.0
     generated_tokens: int = 0  # seen in slots: a lower bound
     context_shifts: int = 0  # a full context lost its oldest part while a request ran
-    last_use: float | None = None  # when a look last found it busy, or the first that did not
+    last_use: float | None = None  # the last look that found it busy, or half a step later
     counters: RunnerCounters | None = None  # exact; None: no runner of it serves them
 
 
 @dataclass(frozen=True, slots=True)
 class SlotUse:
-    """One stretch of work of a model, as its slots show it."""
+    """The begin or the end of a stretch of work. `at`: half-way between the looks around it."""
 
     model: str
     at: float
-    busy: bool  # False: the work is over
+    busy: bool  # False: it ended
 
 
 @dataclass(slots=True)
@@ -112,9 +112,11 @@ class SlotUsage:
             sum(slot.held for slot in looks.slots if not slot.busy),
         )
 
-    def exited(self, runner: tuple[int, float]) -> None:
-        """Forget a runner that exited."""
-        self._runners.pop(runner, None)
+    def exited(self, model: str, runner: tuple[int, float], at: float) -> SlotUse | None:
+        """Forget a runner that exited. Return the end of the work that it was seen at."""
+        looks = self._runners.pop(runner, None)
+        was_busy = looks is not None and any(slot.busy for slot in looks.slots)
+        return SlotUse(model, at, busy=False) if was_busy else None
 
     def look(
         self, model: str, runner: tuple[int, float], at: float, slots: tuple[Slot, ...]
@@ -126,6 +128,7 @@ class SlotUsage:
         totals = self._of(model)
         looks = self._runners.get(runner)
         before = () if looks is None else looks.slots
+        middle = at if looks is None else max((looks.at + at) / 2, at - LONGEST_STEP)
         if looks is None:
             looks = _RunnerLooks(at, slots)
         else:
@@ -137,8 +140,8 @@ class SlotUsage:
         looks.most = max(looks.most, *(slot.held for slot in slots if slot.busy), 0)
         is_busy, was_busy = any(s.busy for s in slots), any(s.busy for s in before)
         if is_busy or was_busy:
-            totals.last_use = at
-        return SlotUse(model, at, is_busy) if is_busy != was_busy else None
+            totals.last_use = at if is_busy else middle
+        return SlotUse(model, middle, is_busy) if is_busy != was_busy else None
 
     def count(self, model: str, runner: tuple[int, float], counters: RunnerCounters) -> None:
         """Add what a runner's own counters gained; those of its successor start at 0 again."""

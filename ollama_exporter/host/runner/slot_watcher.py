@@ -115,8 +115,8 @@ class SlotWatcher:
             if process is not None:
                 wanted[process.pid, process.start] = (model, process)
         for key in self._runners.keys() - wanted.keys():
-            del self._runners[key]
-            self._usage.exited(key)
+            runner = self._runners.pop(key)
+            self._report(self._usage.exited(runner.model, key, self._now()))
         for key, (model, process) in wanted.items():
             if key in self._runners:
                 continue
@@ -144,8 +144,7 @@ class SlotWatcher:
         use = self._usage.look(runner.model, runner.key, ended, slots)
         is_busy = any(slot.busy for slot in slots)
         runner.schedule.answered(ended, busy=is_busy)
-        if use is not None and self._on_use is not None:
-            self._on_use(use)
+        self._report(use)
         if runner.counters is not False and runner.schedule.wants_counters(
             ended, worked=is_busy or use is not None
         ):
@@ -154,6 +153,10 @@ class SlotWatcher:
             runner.slots = True
             runner.build = await self._build(client, runner)
             self._log(runner)
+
+    def _report(self, use: SlotUse | None) -> None:
+        if use is not None and self._on_use is not None:
+            self._on_use(use)
 
     async def _ask_counters(self, client: RunnerClient, runner: _Runner) -> None:
         answer = await client.ask(runner.command.port, "/metrics")

@@ -61,7 +61,8 @@ RESIDENCY_FAMILIES: Final = (
     Family(
         "ollama_model_last_use_timestamp_seconds",
         "gauge",
-        "Unix time at which the last observed request ended. Absent without a proxy or shim.",
+        "Unix time at which the last observed request ended, or a look at the runner last found it "
+        "at work. Absent without proxy and slots.",
         MODEL,
     ),
     Family(

@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.clock import Timeline
+from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.poller.published import Published
@@ -30,9 +31,14 @@ class ResidencyCollector:
     name = "residency"
 
     def __init__(
-        self, timeline: Timeline, labels: ModelLabels, expected: Callable[[], Sequence[str]]
+        self,
+        timeline: Timeline,
+        labels: ModelLabels,
+        expected: Callable[[], Sequence[str]],
+        sight: Sight,
     ) -> None:
         self._timeline, self._labels, self._expected = timeline, labels, expected
+        self._sight = sight
 
     def collect_published(self, published: Published) -> Iterator[Metric]:
         """Yield the families."""
@@ -50,7 +56,14 @@ class ResidencyCollector:
         yield constant("ollama_model_keep_alive_seconds", _latest(resident, _keep_alive))
         since = _latest(resident, lambda state: state.since)
         yield constant("ollama_model_loaded_timestamp_seconds", self._on_the_wall(since))
-        use = _latest(resident, lambda state: state.last_use)
+        at_slots = {name: totals.last_use for name, totals in self._sight.runner_totals()}
+        use = _latest(
+            resident,
+            lambda state: max(
+                (at for at in (state.last_use, at_slots.get(state.name)) if at is not None),
+                default=None,
+            ),
+        )
         yield constant("ollama_model_last_use_timestamp_seconds", self._on_the_wall(use))
         yield constant(
             "ollama_model_expected",

@@ -165,3 +165,28 @@ def test_what_polls_tell_of_days_of_use_is_close_to_the_truth(keep_alive: float,
     assert told.samples > 100
     assert sum(told.counts[5:]) == pytest.approx(sum(real.counts[5:]), rel=0.05)  # above 5 minutes
     assert told.total == pytest.approx(real.total, rel=0.03)
+
+
+def test_work_at_the_slots_is_a_use_without_a_proxy() -> None:
+    gaps = IdleGapDetector()
+    assert gaps.on_slots_busy("m", 100) is None
+    gaps.on_slots_idle("m", 110)
+    assert gaps.on_slots_busy("m", 170) == 60
+
+
+def test_work_that_a_request_showed_already_counts_once() -> None:
+    gaps = IdleGapDetector()
+    gaps.on_request_start("m", 100)
+    assert gaps.on_slots_busy("m", 102) is None
+    gaps.on_request_end("m", 110, used=True)
+    gaps.on_slots_idle("m", 112)  # later, and less exact
+    assert gaps.on_request_start("m", 150) == 40
+
+
+def test_a_request_while_the_slots_work_begins_no_gap() -> None:
+    gaps = IdleGapDetector()
+    gaps.on_slots_busy("m", 100)
+    assert gaps.on_request_start("m", 105) is None
+    gaps.on_slots_idle("m", 107)
+    gaps.on_request_end("m", 109, used=True)
+    assert gaps.on_slots_busy("m", 119) == 10

@@ -33,8 +33,8 @@ def test_time_is_counted_busy_idle_and_half() -> None:
     ]
     totals = totals_of(usage)
     assert (totals.busy_seconds, totals.slot_idle_seconds) == (4.0, 4.0)
-    assert uses == [None, SlotUse("m", 2, busy=True), None, SlotUse("m", 6, busy=False), None]
-    assert totals.last_use == 6
+    assert uses == [None, SlotUse("m", 1, busy=True), None, SlotUse("m", 5, busy=False), None]
+    assert totals.last_use == 5
 
 
 def test_a_gap_without_looks_is_not_counted() -> None:
@@ -85,8 +85,9 @@ def test_what_is_seen_now() -> None:
     assert now is not None
     assert (now.slots, now.busy, now.slot_context) == (2, 1, 4096)
     assert (now.context_used, now.context_most, now.prompt_cache) == (280, 1000, 1100)
-    usage.exited(RUNNER)
+    assert usage.exited("m", RUNNER, 3) == SlotUse("m", 3, busy=False)  # it was at work
     assert usage.now(RUNNER) is None
+    assert usage.exited("m", RUNNER, 4) is None
 
 
 def test_counters_go_on_over_a_reload() -> None:
