@@ -235,7 +235,8 @@ def _who_sends() -> Panel:
     return bars(
         "keep_alive that requests carry",
         "absent: the server's own applies. finite, never: a client overrides the operator. zero: "
-        "the model is unloaded at once. Good: absent, or what you want.",
+        "the model is unloaded at once. refused: Ollama answers 400, mostly because a string has "
+        "no unit. Good: absent, or what you want; never refused.",
         [Ask(events("ollama_request_keep_alive_total", "class"), "{{class}}")],
         Place(8),
         colours=palette.KEEP_ALIVES,

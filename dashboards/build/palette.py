@@ -62,4 +62,5 @@ KEEP_ALIVES: Final = {
     "zero": "red",
     "finite": "blue",
     "never": "dark-purple",
+    "refused": "dark-orange",
 }
