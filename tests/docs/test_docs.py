@@ -169,6 +169,15 @@ def test_every_file_and_folder_that_explains_the_code_exists(page: Path) -> None
     assert [path for path in sorted(named) if not _exists(path)] == []
 
 
+def test_every_log_message_that_an_operator_is_told_to_look_for_exists() -> None:
+    page = (ROOT / "docs" / "when-it-goes-wrong.md").read_text(encoding="utf-8")
+    named = re.findall(r"log\s+(?:has|says)\s+`([^`]+)`", page)
+    package = (ROOT / "ollama_exporter").rglob("*.py")
+    source = "\n".join(file.read_text(encoding="utf-8") for file in package)
+    assert len(named) > 5
+    assert [message for message in named if " ".join(message.split()) not in source] == []
+
+
 def test_every_page_is_listed() -> None:
     index = ROOT / "docs" / "index.md"
     listed = set(LINK.findall(index.read_text(encoding="utf-8")))
