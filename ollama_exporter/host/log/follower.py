@@ -25,7 +25,7 @@ from ollama_exporter.residency.facts import LogKind
 
 JOURNAL: Final = "journal"
 DEFAULT_UNIT: Final = "ollama"
-EVERY: Final = 0.5  # seconds between two reads of a file
+EVERY: Final = 0.25  # seconds between two reads of a file
 FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled each time
 LONGEST_PAUSE: Final = 30.0
 LEVELS: Final = ("debug", "info", "warn", "error", "other")
