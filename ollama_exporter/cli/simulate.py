@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`simulate`: the simulated Ollama server alone, for trying clients, proxies and dashboards."""
+"""`simulate`: a simulated Ollama server, to try clients, proxies and dashboards."""
 
 import asyncio
 import ipaddress
@@ -28,7 +28,7 @@ DEFAULT_LISTEN: Final = "127.0.0.1:11434"
 
 def listen_address(value: str) -> tuple[str, int]:
     """Read HOST:PORT, HOST, :PORT or [IPv6]:PORT, HOST an address. Raises ConfigError."""
-    accepted = "ADDRESS:PORT is accepted, such as 127.0.0.1:0"
+    accepted = "accepted: ADDRESS:PORT, such as 127.0.0.1:0"
     try:
         parts = urlsplit(f"//{value}")
         host, port = parts.hostname or "127.0.0.1", parts.port
@@ -51,15 +51,15 @@ def keep_alive_seconds(value: str) -> float:
         number = re.fullmatch(r"-?\d+", value.strip())
         seconds = parse(int(value) if number else value)
     except KeepAliveError as err:
-        accepted = "a duration such as 5m, seconds, or -1 for ever is accepted"
+        accepted = "accepted: a duration such as 5m, seconds, or -1 for ever"
         raise ConfigError("--keep-alive", value, accepted) from err
     assert seconds is not None  # noqa: S101 - only JSON's null has no value
     return min(seconds, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wishes:
-    """What was asked for on the command line; None: nothing, the workload's own host decides."""
+class _HostOptions:
+    """Options of the command line; None: the workload's host decides."""
 
     generation: Generation | None
     gpu: bool | None
@@ -69,7 +69,7 @@ class _Wishes:
     parallel: int | None
 
     def applied(self, host: Host) -> Host:
-        """Change the host where something was asked for. Raises ConfigError."""
+        """Return the host with these options. Raises ConfigError."""
         wanted: dict[str, Any] = {
             "generation": self.generation,
             "gpu": self.gpu,
@@ -87,14 +87,14 @@ class _Wishes:
     default=DEFAULT_LISTEN,
     show_default=True,
     metavar="HOST:PORT",
-    help="Where it listens; port 0 takes a free one. OLLAMA_HOST is not read: it says where your "
-    "clients look, and a simulator must not take that place by accident.",
+    help="Address to listen on. Port 0: any free port. OLLAMA_HOST is not read, because it names "
+    "the server of your clients.",
 )
 @click.option(
     "--workload",
     type=click.Choice(sorted(WORKLOADS)),
-    help="Clients that ask by themselves, again and again, on a host made for them unless other "
-    "options say otherwise.",
+    help="Simulate clients as well, repeatedly, on the host of this workload unless other options "
+    "change it.",
 )
 @click.option(
     "--generation",
@@ -105,7 +105,7 @@ class _Wishes:
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="Of the GPU, or of the machine with --cpu: 24GiB, 8192MiB.  [default: 24GiB]",
+    help="Memory of the GPU, or of the machine with --cpu: 24GiB, 8192MiB.  [default: 24GiB]",
 )
 @click.option(
     "--keep-alive",
@@ -121,14 +121,16 @@ class _Wishes:
     type=click.FloatRange(0.01, 1000.0),
     help="Models load this many times as fast as from a disk.  [default: 1]",
 )
-@click.option("--faults", is_flag=True, help="Serve /_simulator/fault: it fails on demand.")
+@click.option(
+    "--faults", is_flag=True, help="Serve /_simulator/fault, which makes faults on demand."
+)
 @click.option(
     "--processes",
     is_flag=True,
-    help="The server and its runners are processes whose command lines look like the real ones, "
-    "for trying --collector.processes. Linux only.",
+    help="Run processes with the command lines of a real server and its runners, to try "
+    "--collector.processes. Linux only.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of workload and ids.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the workload and of ids.")
 def command(
     *,
     listen: str,
@@ -137,20 +139,22 @@ def command(
     faults: bool,
     processes: bool,
     seed: int,
-    **wishes: Any,  # noqa: ANN401 - the fields of _Wishes, typed there
+    **host_options: Any,  # noqa: ANN401 - the fields of _HostOptions, typed there
 ) -> None:
-    """Run the simulated Ollama server alone, until Ctrl-C.
+    """Run a simulated Ollama server until Ctrl-C.
 
     It answers the routes of Ollama with made-up text at realistic speeds, and loads, evicts and
     expires models by the rules of the real scheduler. Nothing is downloaded or computed.
     """
     if processes and platform.system() != "Linux":
-        raise ConfigError("--processes", platform.system(), "it needs Linux")
+        raise ConfigError(
+            "--processes", platform.system(), "processes need Linux; leave the option out"
+        )
     script = None if workload is None else WORKLOADS[workload](seed)
     catalogue = default_catalogue() if script is None else script.catalogue
     address, port = listen_address(listen)
     config = Config(
-        host=_Wishes(**wishes).applied(Host() if script is None else script.host),
+        host=_HostOptions(**host_options).applied(Host() if script is None else script.host),
         catalogue=catalogue if load_speed is None else default_catalogue().compressed(load_speed),
         address=address,
         port=port,
@@ -162,16 +166,16 @@ def command(
 
 
 async def _run(config: Config, workload: str | None) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
         async with Simulator(config) as sim:
-            _say_what_to_try(sim)
-            async with asyncio.TaskGroup() as tasks:  # a workload that fails ends it all
-                playing = tasks.create_task(_play_for_ever(sim, workload))
+            _print_hints(sim)
+            async with asyncio.TaskGroup() as tasks:  # a workload that fails ends the command
+                playing = tasks.create_task(_repeat(sim, workload))
                 await stop.wait()
                 playing.cancel()
     except OSError as err:
@@ -179,16 +183,16 @@ async def _run(config: Config, workload: str | None) -> None:
         raise OllamaExporterError(f"cannot listen on {where}: {err.strerror or err}") from err
 
 
-async def _play_for_ever(sim: Simulator, workload: str | None) -> None:
-    """Play the workload again and again, each time with another seed."""
+async def _repeat(sim: Simulator, workload: str | None) -> None:
+    """Play the workload repeatedly, each time with another seed."""
     for seed in itertools.count(sim.config.seed):
         if workload is None:
             return
-        await sim.play(WORKLOADS[workload](seed), on_step=_tell)
+        await sim.play(WORKLOADS[workload](seed), on_step=_print_step)
 
 
-def _tell(played: Played) -> None:
-    """Print one line when a step begins or fails."""
+def _print_step(played: Played) -> None:
+    """Print a line when a step begins or fails."""
     step = played.step
     what = (
         getattr(step, "note", "") or f"{type(step).__name__.lower()} {getattr(step, 'model', '')}"
@@ -199,7 +203,7 @@ def _tell(played: Played) -> None:
         echo(f"{played.at:7.1f}s  {what}: {played.error}")
 
 
-def _say_what_to_try(sim: Simulator) -> None:
+def _print_hints(sim: Simulator) -> None:
     host = sim.config.host
     kind = "GPU" if host.gpu else "CPU, memory"
     keep = "for ever" if host.keep_alive == NEVER else f"{host.keep_alive:g}s"
@@ -212,4 +216,4 @@ def _say_what_to_try(sim: Simulator) -> None:
     echo(f"  ollama-exporter --ollama.url {sim.url}")
     if sim.config.control:
         echo(f"""  curl {sim.url}/_simulator/fault -d '{{"fault":"crash","model":"mistral"}}'""")
-    echo("Ctrl-C ends it.")
+    echo("Press Ctrl-C to stop.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One generation from arrival to the last byte, in whatever voice the route speaks."""
+"""Serves one generation, from its arrival to the last byte. The route decides the format."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,13 +11,13 @@ from ollama_exporter.simulator.calls import ApiError, Call, CallPlan
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.engine import RefusedError, RunnerDiedError, Ticket
 
-PING: Final = 0.0015  # seconds: what a warm request still waits for its runner
-REPEATS: Final = 30  # identical tokens in a row; one more and the generation is aborted
+PING: Final = 0.0015  # seconds that a warm request waits for its runner
+REPEATS: Final = 30  # identical tokens in a row; one more aborts the generation
 
 
 @dataclass(slots=True)
 class TokenCount:
-    """What is known of a generation; durations in seconds."""
+    """Counts and durations (seconds) of a generation."""
 
     plan: CallPlan
     arrived: float
@@ -40,7 +40,7 @@ class TokenCount:
 
 
 class Voice(Protocol):
-    """How one route writes an answer: every `bytes` is one chunk."""
+    """The format of a route's answers. Each `bytes` is one chunk."""
 
     stream_type: str
     whole_type: str
@@ -53,10 +53,10 @@ class Voice(Protocol):
         """Write one token."""
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Write what ends a complete answer."""
+        """Write the end of a complete answer."""
 
     def broken(self, text: str) -> list[bytes]:
-        """Write what ends an answer whose runner died after its first byte."""
+        """Write the end of an answer whose runner died after the first byte."""
 
     def whole(self, tally: TokenCount) -> bytes:
         """Write the answer in one piece."""
@@ -65,30 +65,32 @@ class Voice(Protocol):
         """Write the body of an answer other than 200."""
 
 
-class Die(Protocol):
-    """Kills the runner that is at work."""
+class KillRunner(Protocol):
+    """Kills the runner of this answer."""
 
     def __call__(self, *, of_memory: bool) -> None:
         """Kill it."""
 
 
 class CutError(Exception):
-    """A fault breaks the connection here."""
+    """A fault breaks the connection."""
 
 
-async def tokens(ticket: Ticket, tally: TokenCount, die: Die) -> AsyncGenerator[str, None]:
+async def tokens(
+    ticket: Ticket, tally: TokenCount, kill_runner: KillRunner
+) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
     plan = tally.plan
     await ticket.started()
     await ticket.work(plan.first)
     if plan.out_of_memory:
-        die(of_memory=True)
+        kill_runner(of_memory=True)
         await ticket.work(1.0)
     tally.prompt_seconds = plan.first
     count = REPEATS + 1 if plan.repeats else plan.tokens
     for index in range(count):
         if plan.crash_after == index:
-            die(of_memory=False)
+            kill_runner(of_memory=False)
             await ticket.work(1.0)
         if plan.cut_after == index:
             raise CutError
@@ -100,7 +102,7 @@ async def tokens(ticket: Ticket, tally: TokenCount, die: Die) -> AsyncGenerator[
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done for one request, and how it shall sound."""
+    """What to generate for one request, and in which format."""
 
     call: Call
     plan: CallPlan
@@ -109,8 +111,8 @@ class Job:
 
 
 async def answer(exchange: http.HttpExchange, site: SimulatorContext, job: Job) -> None:
-    """Serve one generation. Raises ApiError as long as nothing was written."""
-    tally = TokenCount(site.faults.bend(job.call.name, job.plan), arrived=site.clock())
+    """Serve one generation. Raises ApiError if nothing was written yet."""
+    tally = TokenCount(site.faults.apply_to(job.call.name, job.plan), arrived=site.clock())
     request = job.call.request(site.host, site.engine.next_id())
     async with site.engine.serve(request) as ticket:
         await acquire(ticket)
@@ -128,16 +130,16 @@ async def answer(exchange: http.HttpExchange, site: SimulatorContext, job: Job) 
 async def _generate(
     exchange: http.HttpExchange, site: SimulatorContext, job: Job, ticket: Ticket, tally: TokenCount
 ) -> None:
-    """Produce every token, and write them where the client wants a stream."""
+    """Produce every token, and write each one if the client wants a stream."""
     weights = job.call.manifest.file.weights
 
-    def die(*, of_memory: bool) -> None:
+    def kill_runner(*, of_memory: bool) -> None:
         if of_memory:
             site.engine.out_of_memory(weights)
         else:
             site.engine.crash(weights)
 
-    async with aclosing(tokens(ticket, tally, die)) as produced:
+    async with aclosing(tokens(ticket, tally, kill_runner)) as produced:
         async for piece in produced:
             tally.prompted = tally.prompted or site.clock()
             if job.stream:
@@ -157,7 +159,7 @@ async def _open(exchange: http.HttpExchange, voice: Voice, tally: TokenCount) ->
 
 
 async def _close(exchange: http.HttpExchange, job: Job, tally: TokenCount) -> None:
-    """Write the end of a complete answer, or all of it."""
+    """Write the end of a streamed answer, or all of a whole one."""
     if not job.stream:
         await exchange.respond(200, job.voice.whole(tally), job.voice.whole_type)
         return
@@ -169,7 +171,7 @@ async def _close(exchange: http.HttpExchange, job: Job, tally: TokenCount) -> No
 
 
 async def _broken(exchange: http.HttpExchange, job: Job, error: ApiError) -> None:
-    """End an answer whose runner died: a status if nothing was written, else the voice's way."""
+    """End an answer whose runner died, with a status if nothing was written yet."""
     if not job.stream:
         raise error
     if exchange.started:

@@ -18,7 +18,7 @@ _ERROR_TYPES: Final = {
     503: "overloaded_error",
 }
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens"}
-_BYTES_PER_TOKEN: Final = 4  # of the estimate
+_BYTES_PER_TOKEN: Final = 4  # in the estimate
 
 
 def error_body(error: ApiError) -> bytes:
@@ -59,7 +59,7 @@ class MessagesVoice:
         } | more
 
     def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
-        """Write the message's start, then its one block's."""
+        """Write the start of the message and of its only block."""
         counts = {"input_tokens": self._estimate, "output_tokens": 0}
         block = {"type": "text", "text": ""}
         return [
@@ -73,7 +73,7 @@ class MessagesVoice:
         return _event({"type": "content_block_delta", "index": 0, "delta": delta})
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Write the block's end, the real counts, the end mark."""
+        """Write the end of the block, the real counts, and the end mark."""
         return [
             _event({"type": "content_block_stop", "index": 0}),
             _event(
@@ -87,7 +87,7 @@ class MessagesVoice:
         ]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """Nothing: the stream ends without a terminal event."""
+        """Return nothing: the stream ends without a terminal event."""
         return []
 
     def whole(self, tally: TokenCount) -> bytes:
@@ -97,7 +97,7 @@ class MessagesVoice:
         return gojson.line(self._message(content, stop_reason=reason, usage=_usage(tally)))
 
     def failed(self, error: ApiError) -> bytes:
-        """Anthropic's form of an error."""
+        """Write an error."""
         return error_body(error)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request's JSON to what the scheduler and the runner need to know of it."""
+"""Reads from a request's JSON what the scheduler and the runner need."""
 
 import math
 import re
@@ -26,12 +26,12 @@ _DIRECTIVE: Final = re.compile(r"\[\[([^\]]{0,200})\]\]")
 
 
 class ApiError(Exception):
-    """An answer other than 200, in the words of the server."""
+    """An answer other than 200, with the server's text."""
 
     def __init__(self, status: int, text: str, **more: str) -> None:
         self.status = status
         self.text = text
-        self.more = more  # further fields of the native form
+        self.more = more  # further fields of the native format
         super().__init__(text)
 
 
@@ -40,14 +40,14 @@ class Call:
     """A request that names an installed model."""
 
     spelling: str  # the model as the client wrote it: answers echo it
-    name: str  # as installed
+    name: str  # the installed name
     manifest: Manifest
     options: dict[str, Any]
     keep_alive: float | None = None  # seconds
     shift: bool = True
 
     def request(self, host: Host, number: int) -> QueuedRequest:
-        """Make what the scheduler is asked."""
+        """Return the request for the scheduler. Raises ApiError."""
         num_ctx = self._integer("num_ctx", self.manifest.num_ctx)
         # A null counts as given here, and as absent for the value (routes.go, FromMap).
         given = "num_ctx" in self.options or self.manifest.num_ctx is not None
@@ -94,20 +94,20 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """What the runner will do for one prompt."""
+    """What the runner does for one prompt."""
 
     prompt_tokens: int
     tokens: int
     reason: str  # done_reason
     first: float  # seconds of prompt processing
     rate: float  # tokens a second
-    crash_after: int | None = None  # tokens; the runner dies then
-    out_of_memory: bool = False  # it dies of a failed allocation, before the first token
-    cut_after: int | None = None  # tokens; the connection breaks then
-    repeats: bool = False  # one token again and again, until the server gives up
+    crash_after: int | None = None  # tokens; then the runner dies
+    out_of_memory: bool = False  # it runs out of memory before the first token
+    cut_after: int | None = None  # tokens; then the connection breaks
+    repeats: bool = False  # one token repeatedly, until the server aborts
 
     def text(self, index: int) -> str:
-        """Give the token's text."""
+        """Return the token's text."""
         return " again" if self.repeats else f" w{index}"
 
 
@@ -152,7 +152,7 @@ def _is_too_large(value: object) -> bool:
 
 
 def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[str, Manifest]:
-    """Find the model that a request names. Raises ApiError, in the words of `missing`."""
+    """Return the model that a request names. Raises ApiError with the text `missing`."""
     if is_cloud(spelling):
         raise ApiError(401, "unauthorized", signin_url="https://ollama.com/connect")
     found = library.find(spelling) if spelling else None
@@ -162,7 +162,7 @@ def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[st
 
 
 def keep_alive_of(value: object) -> float | None:
-    """Read a request's keep_alive: seconds, NEVER for ever, None for none. Raises ApiError."""
+    """Return a request's keep_alive in seconds; None: it has none. Raises ApiError."""
     if _is_too_large(value):
         raise ApiError(400, "json: cannot unmarshal number into Go value of type float64")
     try:
@@ -173,7 +173,7 @@ def keep_alive_of(value: object) -> float | None:
 
 
 def plan(file: ModelFile, prompt: str, num_predict: int | None) -> CallPlan:
-    """Decide length and pace by the prompt, or by the directive in it.
+    """Decide length and pace from the prompt, or from a directive in it.
 
     A directive is `[[key=value …]]` anywhere in the prompt: `n` tokens, `ttft` seconds, `tps`
     tokens a second, `crash=N`, `cut=N` (after N tokens), `oom=1`, `repeat=1`.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop that handles ended requests and expiries, one by one, and waits for freed memory.
+"""The loop that handles ended requests and expiries one by one, and waits for freed memory.
 
-While it waits nothing else is handled: deadlines are written late, removals trail theirs.
+While it waits it handles nothing else, so deadlines are written late and removals are late too.
 """
 
 import math
@@ -12,11 +12,11 @@ from ollama_exporter.simulator.state import Cause, Host, Runner
 
 
 class CompletedLoop:
-    """Queue, wait, and the unload events that the pending loop takes."""
+    """The queue of events, the wait for memory, and the unload events for the pending loop."""
 
     def __init__(self, host: Host, runners: Runners) -> None:
-        self.blocked_until = math.inf  # the wait for freed memory; inf: none
-        self.unloads = 0  # unload events that nobody has taken yet
+        self.blocked_until = math.inf  # until when it waits for freed memory; inf: it does not wait
+        self.unloads = 0  # unload events that the pending loop has not taken yet
         self._host = host
         self._runners = runners
         self._events: deque[Event] = deque()
@@ -25,17 +25,17 @@ class CompletedLoop:
         """Queue an event."""
         self._events.append(event)
 
-    def condemn(self, runner: Runner, cause: Cause) -> None:
-        """Keep-alive 0 and out when idle; the deadline on the list stays as it was."""
+    def unload_when_idle(self, runner: Runner, cause: Cause) -> None:
+        """Set keep-alive 0 and unload when idle. The listed deadline stays as it is."""
         runner.timer = None
         runner.session = 0.0
         if runner.cause is None:
             runner.cause = cause
         if runner.refs == 0 and not runner.loading:
-            self.put(self._runners.doom(runner))
+            self.put(self._runners.begin_expiry(runner))
 
     def step(self, now: float, *, loading: bool) -> bool:
-        """Handle one event; False: there is none, or the loop waits for memory."""
+        """Handle one event; False: no event is left, or the loop waits for memory."""
         if self.blocked_until < math.inf or not self._events:
             return False
         event = self._events.popleft()
@@ -57,13 +57,13 @@ class CompletedLoop:
         self.unloads += 1
 
     def take_unloads(self, most: int) -> int:
-        """Take up to `most` unload events; returns how many there were."""
+        """Remove up to `most` unload events and return how many there were."""
         taken = min(most, self.unloads)
         self.unloads -= taken
         return taken
 
     def _memory_wait(self, gone: Runner, *, loading: bool) -> float:
-        """Full when another runner is there: free memory is then their own account of it."""
+        """Return how long the loop waits: the full time if another runner is loaded."""
         if not self._host.gpu or gone.size_vram == 0:
             return 0.0
         alone = not self._runners.by_key and not loading

@@ -20,7 +20,7 @@ class SimulatorContext:
     clock: Clock  # Unix seconds, never backwards
     version: str
     random: random.Random  # ids, and the order of equal entries
-    zone: tzinfo = UTC  # in which `expires_at` is written
+    zone: tzinfo = UTC  # of `expires_at`
     faults: Faults = field(default_factory=Faults)
 
     @property
@@ -29,9 +29,9 @@ class SimulatorContext:
         return self.engine.host
 
     def server_clock(self) -> float:
-        """Read the clock as the server's answers show it."""
+        """Return the moment that the server's answers show."""
         return self.clock() + self.faults.clock_offset
 
     def ident(self, prefix: str, below: int) -> str:
-        """Make an id as the compatible routes do."""
+        """Return an id in the form of the compatible routes."""
         return f"{prefix}{self.random.randrange(below)}"

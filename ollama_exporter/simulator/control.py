@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/_simulator/…`: faults from outside. No Ollama server has these routes; off unless enabled.
+"""`/_simulator/…`: faults from outside, if enabled. No Ollama server has these routes.
 
 `POST /_simulator/fault` takes an object: `fault` names it, the other fields belong to it.
 
@@ -10,7 +10,7 @@
     {"fault": "out_of_memory", "model": NAME}            its next answer runs out of memory
     {"fault": "load_out_of_memory"}                      the next load runs out of memory
     {"fault": "load_error"}                              the next load fails
-    {"fault": "slow_ps", "seconds": S}                   each /api/ps takes so long
+    {"fault": "slow_ps", "seconds": S}                   each /api/ps takes that long
     {"fault": "hung_ps"}                                 /api/ps does not answer
     {"fault": "clock", "seconds": S}                     Date and expires_at are S ahead
     {"fault": "restart", "signal": "SIGTERM", "down": S, "silent": S}
@@ -25,7 +25,7 @@ from typing import Final, Protocol
 from ollama_exporter.simulator import gojson, http
 from ollama_exporter.simulator.calls import ApiError, body_of, field, resolve
 from ollama_exporter.simulator.context import SimulatorContext
-from ollama_exporter.simulator.faults import Bend
+from ollama_exporter.simulator.faults import AnswerFault
 from ollama_exporter.simulator.state import Signal, TrueReason
 
 FAULT: Final = "/_simulator/fault"
@@ -37,23 +37,23 @@ class RestartFault(Protocol):
     """Restarts the server after this answer is written."""
 
     def __call__(self, *, signal: Signal, down: float, silent: float) -> None:
-        """Go away, stay away for `down` seconds, come back and be silent for `silent`."""
+        """Stop for `down` seconds, then accept connections and be silent for `silent` seconds."""
 
 
 async def truth(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve what really happened, oldest first."""
+    """Serve what really happened, oldest event first."""
     events = [{"event": type(event).__name__} | asdict(event) for event in site.engine.truth]
     await exchange.respond(200, gojson.dumps({"truth": events}))
 
 
 async def fault(site: SimulatorContext, exchange: http.HttpExchange, restart: RestartFault) -> None:
-    """Serve one order."""
+    """Apply one fault."""
     body = body_of(exchange.request.body)
     name = field(body, "fault", str, "")
     if name == "restart":
         signal = _SIGNALS.get(field(body, "signal", str, "SIGTERM"))
         if signal is None:
-            raise ApiError(400, "signal: SIGTERM or SIGKILL is accepted")
+            raise ApiError(400, "signal: accepted are SIGTERM and SIGKILL")
         await exchange.respond(200, b"{}")
         restart(signal=signal, down=_seconds(body, "down"), silent=_seconds(body, "silent"))
         return
@@ -83,7 +83,7 @@ def _apply(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
         case "crash" | "crash_after" | "cut" | "repeat" | "out_of_memory":
             _apply_to_model(site, name, body)
         case _:
-            raise ApiError(400, f"fault: {name!r} is not known")
+            raise ApiError(400, f"fault: {name!r} is unknown")
 
 
 def _apply_to_model(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
@@ -93,10 +93,10 @@ def _apply_to_model(site: SimulatorContext, name: str, body: gojson.GoObject) ->
         case "crash":
             site.engine.crash(manifest.file.weights)
         case "crash_after":
-            site.faults.bend_next(model, Bend(crash_after=tokens))
+            site.faults.fail_next_answer(model, AnswerFault(crash_after=tokens))
         case "cut":
-            site.faults.bend_next(model, Bend(cut_after=tokens))
+            site.faults.fail_next_answer(model, AnswerFault(cut_after=tokens))
         case "repeat":
-            site.faults.bend_next(model, Bend(repeats=True))
+            site.faults.fail_next_answer(model, AnswerFault(repeats=True))
         case _:
-            site.faults.bend_next(model, Bend(out_of_memory=True))
+            site.faults.fail_next_answer(model, AnswerFault(out_of_memory=True))

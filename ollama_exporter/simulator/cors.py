@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pages in a browser may ask: the server's rule for the field `Origin`, without its setting.
+"""Which web pages may send requests: the server's default rule for the header `Origin`.
 
-Facts: `AllowedOrigins` in `envconfig/config.go`; pages of the very server count as its own.
+See `AllowedOrigins` in `envconfig/config.go`. Pages of the server itself are accepted.
 """
 
 from typing import Final
@@ -11,8 +11,11 @@ HERE: Final = frozenset({"localhost", "127.0.0.1", "0.0.0.0"})  # noqa: S104 - a
 DESKTOP: Final = frozenset({"app", "file", "tauri", "vscode-webview", "vscode-file"})
 
 
-def allowed(origin: str, *, host: str) -> bool:
-    """Tell whether a page from there may ask; none named: it is no page. `host`: as addressed."""
+def is_allowed(origin: str, *, host: str) -> bool:
+    """Return whether a page of this origin may send requests; empty: it is not a browser's page.
+
+    `host`: the Host header.
+    """
     if not origin:
         return True
     try:

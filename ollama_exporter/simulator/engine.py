@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the scheduler on a clock and wakes the requests that wait for it."""
+"""Runs the scheduler on a clock, and wakes the requests that wait."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ class RefusedError(Exception):
 
 
 class RunnerDiedError(Exception):
-    """The runner went away in mid-answer."""
+    """The runner died during the answer."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -50,7 +50,7 @@ class RunnerDiedError(Exception):
 
 
 class Ticket:
-    """One request's way through the scheduler."""
+    """One request in the scheduler."""
 
     def __init__(self, request: QueuedRequest) -> None:
         loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ class Ticket:
         self._check()
 
     async def work(self, seconds: float) -> None:
-        """Let the runner compute for so long. Raises RunnerDiedError the moment it dies."""
+        """Let the runner compute for some seconds. Raises RunnerDiedError as soon as it dies."""
         if seconds > 0:
             await asyncio.wait({self._broken}, timeout=seconds)
         self._check()
@@ -80,20 +80,20 @@ class Ticket:
             raise RunnerDiedError(self._broken.result())
 
     def grant(self) -> None:
-        """Note that it has its runner."""
+        """Wake the request: the scheduler granted the runner."""
         _resolve(self._granted)
 
     def start(self) -> None:
-        """Note that it has its slot."""
+        """Wake the request: the runner has a free slot."""
         _resolve(self._started)
 
     def refuse(self, status: int, text: str) -> None:
-        """Note that it gets no runner."""
+        """Fail the request: the scheduler refused a runner."""
         if not self._granted.done():
             self._granted.set_exception(RefusedError(status, text))
 
     def fail(self, text: str) -> None:
-        """Note that its runner died."""
+        """Fail the request: the runner died."""
         if not self._broken.done():
             self._broken.set_result(text)
 
@@ -105,7 +105,7 @@ class Ticket:
 
     @property
     def settled(self) -> bool:
-        """Whether the scheduler gave its answer."""
+        """Whether the scheduler granted or refused."""
         return self._granted.done() and not self._granted.cancelled()
 
 
@@ -115,18 +115,20 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 
 
 class Engine:
-    """The scheduler of a server on the clock `clock` (Unix seconds, never backwards)."""
+    """The scheduler of a server. `clock`: Unix seconds, never backwards."""
 
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host = host
         self._clock = clock
         self._pids = itertools.count(1000)
         self._ids = itertools.count(1)
-        self._past: list[Truth] = []  # of earlier lives
+        self._past: list[Truth] = []  # before the last restart
         self._tickets: dict[int, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._scheduler = Scheduler(host, clock(), pids=self._pids)
-        self.follow: Callable[[Mapping[int, str]], None] | None = None  # who acts the processes
+        self.on_runners: Callable[[Mapping[int, str]], None] | None = (
+            None  # is told which runners there are: weights by pid
+        )
 
     @property
     def host(self) -> Host:
@@ -145,16 +147,16 @@ class Engine:
 
     @property
     def loading(self) -> str | None:
-        """The name whose load is under way."""
+        """The name of the model that is being loaded."""
         return self._scheduler.loading
 
     def next_id(self) -> int:
-        """Give the next request its number."""
+        """Return the number of the next request."""
         return next(self._ids)
 
     @asynccontextmanager
     async def serve(self, request: QueuedRequest) -> AsyncIterator[Ticket]:
-        """Hand the request to the scheduler; the end of the block is the end of the request."""
+        """Give the request to the scheduler. The request ends with the block."""
         ticket = Ticket(request)
         self._tickets[request.id] = ticket
         scheduler = self._scheduler
@@ -164,7 +166,7 @@ class Engine:
             yield ticket
         finally:
             self._tickets.pop(request.id, None)
-            if scheduler is self._scheduler:  # otherwise it was of an earlier life
+            if scheduler is self._scheduler:  # else the server restarted meanwhile
                 if ticket.has_runner:
                     scheduler.finish(self._clock(), request.id)
                 elif not ticket.settled:
@@ -177,19 +179,19 @@ class Engine:
         self._carry_out()
 
     def listed(self) -> list[Listed]:
-        """Take what `/api/ps` shows."""
+        """Return what `/api/ps` shows."""
         models = self._scheduler.listed(self._clock())
         self._carry_out()
         return models
 
     def crash(self, key: str) -> bool:
-        """Kill the runner of these weights; False: there is none."""
+        """Kill the runner of these weights; False: it is not loaded."""
         known = any(listed.file.weights == key for listed in self.listed())
         self._fail(self._scheduler.crash(self._clock(), key), CRASHED)
         return known
 
     def out_of_memory(self, key: str) -> bool:
-        """Kill the runner of these weights by a failed allocation in an answer."""
+        """Let the runner of these weights run out of memory during an answer."""
         failed = self._scheduler.out_of_memory(self._clock(), key)
         self._fail(failed, STOPPED_UNEXPECTEDLY)
         return bool(failed)
@@ -199,18 +201,18 @@ class Engine:
         self._scheduler.failing_loads.append(how)
 
     def shut_down(self, signal: Signal) -> None:
-        """End this life of the server."""
+        """Stop the server."""
         self._scheduler.shut_down(self._clock(), signal)
         self._past.extend(self._scheduler.truth)
         self._scheduler.truth.clear()
         self.close()
 
     def start_again(self) -> None:
-        """Begin the next life, with nothing loaded."""
+        """Start the server again, with nothing loaded."""
         self._scheduler = Scheduler(self._host, self._clock(), pids=self._pids)
 
     def close(self) -> None:
-        """Drop the timer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -226,7 +228,7 @@ class Engine:
         self._carry_out()
 
     def _carry_out(self) -> None:
-        """Wake who waited, and set the alarm for what happens next by itself."""
+        """Wake the waiting requests, and set the timer for what falls due next."""
         effects = self._scheduler.effects[:]
         self._scheduler.effects.clear()
         for effect in effects:
@@ -240,11 +242,11 @@ class Engine:
                     ticket.start()
                 case LoadRefused(status=status, error=text):
                     ticket.refuse(status, text)
-        if self.follow is not None:
-            self.follow(self._scheduler.processes())
+        if self.on_runners is not None:
+            self.on_runners(self._scheduler.processes())
         self.close()
         due = self._scheduler.due()
         if due < math.inf:
             loop = asyncio.get_running_loop()
-            # a timer of 292 years is one too many for the event loop
+            # the event loop takes no timer of 292 years
             self._timer = loop.call_later(min(max(0.0, due - self._clock()), 3600.0), self._tick)

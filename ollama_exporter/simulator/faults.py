@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulated server is told to do wrong.
+"""The faults that the simulated server makes on demand.
 
-In process: the methods and attributes here and `Simulator.restart`. From outside, where it was
-enabled: `POST /_simulator/fault` with an object that names the fault (`control.py`).
+In the same process use the methods and attributes here, and `Simulator.restart`. From outside use
+`POST /_simulator/fault`, if enabled (`control.py`).
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from ollama_exporter.simulator.calls import CallPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Bend:
-    """How the next answer of a model differs from what was asked for."""
+class AnswerFault:
+    """How the next answer of a model goes wrong."""
 
     crash_after: int | None = None  # tokens
     cut_after: int | None = None  # tokens
@@ -25,47 +25,47 @@ class Bend:
 
 @dataclass(slots=True)
 class Faults:
-    """The faults in force, and those that wait for their request."""
+    """The faults in force, and those for the next answer of a model."""
 
-    clock_offset: float = 0.0  # seconds that Date, created_at and expires_at are ahead of the clock
+    clock_offset: float = 0.0  # seconds by which Date, created_at and expires_at are ahead
     slow_ps: float = 0.0  # seconds that each `/api/ps` takes
-    hung_ps: bool = False  # `/api/ps` does not answer until this is cleared
+    ps_hangs: bool = False  # `/api/ps` does not answer until this is cleared
     _cleared: asyncio.Event = field(default_factory=asyncio.Event)
-    _bends: dict[str, deque[Bend]] = field(default_factory=dict)
+    _waiting: dict[str, deque[AnswerFault]] = field(default_factory=dict)
 
-    def bend_next(self, model: str, bend: Bend) -> None:
+    def fail_next_answer(self, model: str, fault: AnswerFault) -> None:
         """Let the next answer of a model go wrong."""
-        self._bends.setdefault(normalise(model), deque(maxlen=64)).append(bend)
+        self._waiting.setdefault(normalise(model), deque(maxlen=64)).append(fault)
 
-    def bend(self, name: str, plan: CallPlan) -> CallPlan:
-        """Apply what waits for the installed name."""
-        waiting = self._bends.get(name)
+    def apply_to(self, name: str, plan: CallPlan) -> CallPlan:
+        """Apply the next fault of a model to its plan."""
+        waiting = self._waiting.get(name)
         if not waiting:
             return plan
-        bend = waiting.popleft()
+        fault = waiting.popleft()
         return replace(
             plan,
-            crash_after=bend.crash_after,
-            cut_after=bend.cut_after,
-            out_of_memory=bend.out_of_memory,
-            repeats=bend.repeats,
+            crash_after=fault.crash_after,
+            cut_after=fault.cut_after,
+            out_of_memory=fault.out_of_memory,
+            repeats=fault.repeats,
         )
 
     async def delay_ps(self) -> None:
-        """Hold `/api/ps` back."""
+        """Delay `/api/ps`."""
         if self.slow_ps > 0:
             await asyncio.sleep(self.slow_ps)
-        if self.hung_ps:
+        if self.ps_hangs:
             await self._cleared.wait()
 
     def hang_ps(self) -> None:
         """Let `/api/ps` hang until `clear`."""
-        self.hung_ps = True
+        self.ps_hangs = True
         self._cleared.clear()
 
     def clear(self) -> None:
-        """End the faults that last; the clock stays where it was put."""
+        """End all faults except the clock's."""
         self.slow_ps = 0.0
-        self.hung_ps = False
+        self.ps_hangs = False
         self._cleared.set()
-        self._bends.clear()
+        self._waiting.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/1.1 as Go's server speaks it: one connection, its requests, and the answers' framing.
+"""HTTP/1.1 as Go's server speaks it: one connection, its requests, and the framing of answers.
 
 h11 parses and frames; what is written when, and in which chunks, is decided here, because shims
 and pollers are tested on exactly that.
@@ -15,7 +15,7 @@ from typing import Final
 import h11
 
 BODY_LIMIT: Final = 32 << 20  # bytes; larger requests are dropped with the connection
-BUFFERED: Final = 2048  # bytes: Go gives a length to bodies up to here, larger ones are chunked
+BUFFERED: Final = 2048  # bytes; Go sends shorter bodies with a length and chunks longer ones
 
 JSON_UTF8: Final = "application/json; charset=utf-8"
 JSON: Final = "application/json"
@@ -47,7 +47,7 @@ class HttpRequest:
 
 
 class HttpExchange:
-    """One request and the answer that is being written to it."""
+    """One request and its answer."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class HttpExchange:
     async def respond(
         self, status: int, body: bytes, content_type: str | None = JSON_UTF8, *, allow: str = ""
     ) -> None:
-        """Answer in one piece, with a length if Go would give one."""
+        """Send a whole answer, with a length where Go sends one."""
         head = self._head(content_type, allow=allow)
         if len(body) <= BUFFERED:
             head.append((b"Content-Length", str(len(body)).encode()))
@@ -89,13 +89,13 @@ class HttpExchange:
         await self._writer.drain()
 
     def cut(self) -> None:
-        """Break the connection, the answer unfinished."""
+        """Break the connection in the middle of the answer."""
         self._writer.transport.abort()
 
     def _head(
         self, content_type: str | None, *, allow: str = "", cache_control: bool = False
     ) -> Headers:
-        """List fields as Go does: the handler's in alphabetical order, then its own."""
+        """Return the fields in Go's order: the handler's alphabetically, then the server's."""
         head: Headers = []
         if allow:
             head.append((b"Allow", allow.encode()))
@@ -122,7 +122,7 @@ Handler = Callable[[HttpExchange], Awaitable[None]]
 
 
 class HttpConnection:
-    """One client's connection, kept open until a side closes it."""
+    """A client's connection, open until one side closes it."""
 
     def __init__(
         self,
@@ -146,12 +146,12 @@ class HttpConnection:
                     return
                 self._conn.start_next_cycle()
         except (ConnectionError, h11.LocalProtocolError):
-            return  # the client broke it off, or the server was told to
+            return  # the client or a fault broke it
         finally:
             self._writer.close()
 
     async def _next_request(self) -> HttpRequest | None:
-        """Read one request; None: there will be no more."""
+        """Read the next request; None: the connection ends."""
         head: h11.Request | None = None
         body = bytearray()
         while True:
@@ -177,7 +177,7 @@ class HttpConnection:
                 return None
 
     async def _refuse(self) -> None:
-        """Answer what is not HTTP the way Go does."""
+        """Answer as Go answers what is not HTTP."""
         text = b"400 Bad Request"
         self._writer.write(
             b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -187,7 +187,7 @@ class HttpConnection:
             await self._writer.drain()
 
     async def _attend(self, exchange: HttpExchange) -> bool:
-        """Run the handler; a client that leaves ends it. False: the client is gone."""
+        """Run the handler until it ends or the client leaves. False: the client left."""
         task = asyncio.ensure_future(self._handler(exchange))
         watch = asyncio.ensure_future(self._reader.read(65536))
         gone = False
@@ -199,20 +199,20 @@ class HttpConnection:
             await asyncio.wait({task})
         finally:
             watch.cancel()
-            await asyncio.wait({watch})  # the next request's reading must not find it in the way
+            await asyncio.wait({watch})  # two reads at once are not possible
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
-        if early := _read_by(watch):  # the next request already, perhaps since this one's last byte
+        if early := _read_by(watch):  # the beginning of the next request
             self._conn.receive_data(early)
         if task.cancelled():
             return False
-        task.result()  # a bug of ours is not hidden
+        task.result()  # do not hide our own errors
         return not gone
 
 
 def _read_by(watch: asyncio.Future[bytes]) -> bytes:
-    """Return what was read; nothing if the client is gone or the reading was called off."""
+    """Return what was read; empty if the client left or the read was cancelled."""
     if watch.cancelled() or isinstance(watch.exception(), ConnectionError):
         return b""
     return watch.result()

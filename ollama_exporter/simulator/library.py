@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that the simulated host knows, and what they stand for now."""
+"""The installed models by name."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ _CLOUD = ("-cloud", ":cloud")
 
 
 class Library:
-    """Installed models. Loaded runners do not care what happens here."""
+    """The installed models. Changes here do not affect loaded runners."""
 
     def __init__(self, catalogue: ModelFiles, at: float) -> None:
         self._manifests = dict(catalogue.manifests)
@@ -19,7 +19,7 @@ class Library:
         self._editions = 0
 
     def find(self, name: str) -> tuple[str, Manifest] | None:
-        """Look a name up, without regard to case; the name as installed comes with it."""
+        """Return the installed name and its manifest, whatever the case of the name."""
         wanted = normalise(name).lower()
         for installed, manifest in self._manifests.items():
             if installed.lower() == wanted:
@@ -27,27 +27,27 @@ class Library:
         return None
 
     def entries(self) -> list[tuple[str, Manifest, float]]:
-        """List names with manifest and time of modification, newest first."""
+        """Return names, manifests and times of modification, newest first."""
         rows = [(name, item, self._modified[name]) for name, item in self._manifests.items()]
         return sorted(rows, key=lambda row: -row[2])
 
     def modified(self, name: str) -> float:
-        """Say when the installed name was last changed."""
+        """Return when an installed name was changed last."""
         return self._modified[name]
 
     def copy(self, source: Manifest, destination: str, at: float) -> None:
-        """Give the same manifest another name: an alias shares weights and runner."""
+        """Add an alias, which shares weights and runner."""
         self._put(destination, source, at)
 
     def delete(self, name: str) -> None:
-        """Forget a name."""
+        """Delete a name."""
         del self._manifests[name]
         del self._modified[name]
 
     def create(
         self, name: str, source: Manifest, at: float, *, num_ctx: int | None, reuse_weights: bool
     ) -> None:
-        """Create or re-create a name: from another's weights, or with weights of its own."""
+        """Create a name, or give it a new model: with the weights of another, or with new ones."""
         self._editions += 1
         if reuse_weights:
             digest = sha256_of(f"{normalise(name)} from {source.digest} with {num_ctx}")
@@ -64,5 +64,5 @@ class Library:
 
 
 def is_cloud(name: str) -> bool:
-    """Tell names that the server sends on to its maker's machines."""
+    """Return whether the server forwards requests for this name to ollama.com."""
     return name.lower().endswith(_CLOUD)

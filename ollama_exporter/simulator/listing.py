@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes that list and change what is installed or loaded; none of them renews a deadline."""
+"""The routes that list or change models. None of them renews a deadline."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async def version(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def status(site: SimulatorContext, exchange: http.HttpExchange) -> None:  # noqa: ARG001 - a route's form
-    """Serve `/api/status`: that models of the cloud are not switched off."""
+    """Serve `/api/status`: cloud models are enabled."""
     cloud = {"disabled": False, "source": "none"}
     await exchange.respond(200, gojson.dumps({"cloud": cloud}))
 
@@ -41,7 +41,7 @@ def _details(file: ModelFile) -> dict[str, object]:
 
 
 async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `/api/ps`: newest deadline first, equal seconds in any order."""
+    """Serve `/api/ps`: the latest deadline first, equal seconds in any order."""
     await site.faults.delay_ps()
     offset = site.faults.clock_offset
     listed = site.engine.listed()
@@ -64,7 +64,7 @@ async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `/api/tags`: newest first, cloud models among them."""
+    """Serve `/api/tags`: the newest model first, cloud models included."""
     models = []
     for name, manifest, modified in site.library.entries():
         remote = (
@@ -92,13 +92,13 @@ async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def show(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `/api/show`: the model file names the weights."""
+    """Serve `/api/show`. The model file names the weights."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     if not spelling:
         raise ApiError(400, "model is required")
     if site.host.generation == "new" and ":" not in spelling:
-        spelling += ":latest"  # so its 404 names it
+        spelling += ":latest"  # the 404 of the new generation names the tag
     name, manifest = _installed(site, spelling)
     file = manifest.file
     parameters = f"num_ctx {manifest.num_ctx}" if manifest.num_ctx else ""
@@ -151,7 +151,7 @@ async def copy(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def delete(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `DELETE /api/delete`: a loaded runner stays loaded and listed."""
+    """Serve `DELETE /api/delete`. A loaded runner stays loaded and listed."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     if not spelling:
@@ -187,7 +187,7 @@ async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def pull(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `/api/pull` for what is installed: nothing is fetched from anywhere."""
+    """Serve `/api/pull` of installed models. Nothing is downloaded."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     found = site.library.find(spelling)

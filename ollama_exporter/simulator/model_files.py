@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model files of the simulated host.
 
-Sizes, layers and rates are those of the published files on a mid-range GPU; load times are for
-weights that come from disk. `compressed` shortens load times for people who watch: the ratio of
-cold to warm stays that of reality, the clock is never bent.
+Sizes, layers and rates are those of the published files on a mid-range GPU. Load times are for
+weights on disk. `compressed` shortens load times for demonstrations; the clock stays real.
 """
 
 import hashlib
@@ -15,15 +14,15 @@ GIB: Final = 1 << 30
 
 
 def sha256_of(text: str) -> str:
-    """64 hex characters that stand for the digest of `text`."""
+    """Return the digest of `text`, 64 hex characters."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One set of weights and what a host does with it."""
+    """One set of weights, and how fast a host loads and runs it."""
 
-    weights: str  # `sha256-HEX`, the blob's file name: what the scheduler knows a runner by
+    weights: str  # `sha256-HEX`, the blob's file name, which identifies a runner
     size: int  # bytes on disk
     family: str
     parameter_size: str
@@ -38,33 +37,33 @@ class ModelFile:
 
     @property
     def embeds(self) -> bool:
-        """It answers with vectors, not with text."""
+        """Whether it answers with vectors instead of text."""
         return "completion" not in self.capabilities
 
     def memory(self, num_ctx: int, parallel: int = 1) -> int:
-        """Bytes that a runner takes: weights, cache of all slots, compute buffers."""
+        """Return the bytes of a runner: weights, cache of all slots, compute buffers."""
         context = min(num_ctx, self.train_context)
         return self.size + self.kv_per_token * context * parallel + self.size // 25 + 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a name stands for: weights, and parameters that the model's author fixed."""
+    """What a name stands for: weights, and parameters of the model file."""
 
     file: ModelFile
     digest: str  # 64 hex characters
     num_ctx: int | None = None  # PARAMETER num_ctx of the model file: counts as explicit
-    remote_host: str = ""  # not empty: a cloud model, listed in tags, never scheduled here
+    remote_host: str = ""  # not empty: a cloud model, listed in tags and never scheduled here
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The host's names, in the order in which they were installed."""
+    """The installed names, in the order of installation."""
 
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
     def compressed(self, factor: float) -> "ModelFiles":
-        """Copy with the same models, loading `factor` times as fast."""
+        """Return a copy that loads `factor` times as fast."""
         return ModelFiles(
             {
                 name: replace(
@@ -81,7 +80,7 @@ def _manifest(name: str, file: ModelFile, *, remote_host: str = "") -> Manifest:
 
 
 def recreated(name: str, manifest: Manifest, edition: int) -> Manifest:
-    """Re-pull or re-create a model: same shape, new weights and digest."""
+    """Return a model that was pulled or created again: same shape, new weights and digest."""
     weights = f"sha256-{sha256_of(f'weights of {name}, edition {edition}')}"
     return replace(
         manifest,
@@ -91,7 +90,7 @@ def recreated(name: str, manifest: Manifest, edition: int) -> Manifest:
 
 
 def default_catalogue() -> ModelFiles:
-    """Five models that people have, an alias's worth of variety, and one that runs elsewhere."""
+    """Return five common models and a cloud model."""
     mistral = ModelFile(
         weights=f"sha256-{sha256_of('weights of mistral')}",
         size=4_372_824_384,

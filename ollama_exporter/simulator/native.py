@@ -24,7 +24,7 @@ NDJSON = "application/x-ndjson"
 
 
 class NativeVoice:
-    """NDJSON records, the last one with counts and durations."""
+    """NDJSON records. The last one has counts and durations."""
 
     stream_type = NDJSON
     whole_type = http.JSON_UTF8
@@ -40,11 +40,11 @@ class NativeVoice:
 
     @property
     def what(self) -> str:
-        """What the route asks of a model."""
+        """The capability that the route needs."""
         return "chat" if self._chat else "generate"
 
     def record(self, text: str, **more: object) -> dict[str, object]:
-        """Make one record as it stands before counts and durations."""
+        """Return a record without counts and durations."""
         body: dict[str, object] = {
             "model": self._call.spelling,
             "created_at": gojson.moment(self._site.server_clock()),
@@ -56,29 +56,29 @@ class NativeVoice:
         return body | more
 
     def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
-        """Nothing comes before the first token."""
+        """Return nothing."""
         return []
 
     def piece(self, text: str) -> bytes:
-        """Write one record, one line, one chunk."""
+        """Write one record, as one line and one chunk."""
         return gojson.line(self.record(text, done=False))
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Write the record with the numbers."""
+        """Write the record with counts and durations."""
         return [gojson.line(self._last("", tally))]
 
     def broken(self, text: str) -> list[bytes]:
-        """Write an error line, though the status was 200."""
+        """Write an error as a line, since the status is sent already."""
         return [gojson.line({"error": text})]
 
     def whole(self, tally: TokenCount) -> bytes:
-        """Write one record with everything; `done` is false if the generation was aborted."""
+        """Write one record; `done` is false if the generation was aborted."""
         if not tally.complete:
             return gojson.dumps(self.record(tally.text, done=False))
         return gojson.dumps(self._last(tally.text, tally))
 
     def failed(self, error: ApiError) -> bytes:
-        """Write the native form of an error."""
+        """Write an error."""
         return error_body(error)
 
     def _last(self, text: str, tally: TokenCount) -> dict[str, object]:
@@ -103,7 +103,7 @@ def error_body(error: ApiError) -> bytes:
 
 
 def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
-    """Read what all native routes share. Raises ApiError."""
+    """Read the fields that all native routes share. Raises ApiError."""
     for value in body.every("keep_alive"):
         keep_alive_of(value)
     keep_alive = keep_alive_of(body.get("keep_alive"))
@@ -143,7 +143,7 @@ async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     call = call_of(site, body)
     messages = objects(body, "messages")
     voice = NativeVoice(site, call, chat=True)
-    # a message without text is a prompt all the same
+    # a message without text counts as a prompt
     prompt = "\n".join(str(message.get("content") or " ") for message in messages)
     if not await _without_prompt(site, exchange, call, voice, prompt=prompt):
         await answer(exchange, site, _job(body, call, voice, prompt))
@@ -157,7 +157,7 @@ async def _without_prompt(
     *,
     prompt: str,
 ) -> bool:
-    """Stop or preload if there is no prompt; False: there is one. Raises ApiError."""
+    """Stop or preload if the prompt is empty; False: it is not. Raises ApiError."""
     if not prompt and call.keep_alive == 0:
         site.engine.stop(call.manifest.file.weights)
         await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="unload")))
@@ -178,13 +178,13 @@ def _job(body: gojson.GoObject, call: Call, voice: NativeVoice, prompt: str) -> 
 
 
 def vector(text: str, length: int) -> list[float]:
-    """Embed a text: numbers that depend on it and on nothing else, not normalised."""
+    """Return a vector that depends on the text only, not normalised."""
     seed = sum(text.encode()) % 97
     return [round(0.1 * ((seed + index) % 19 + 1), 8) for index in range(length)]
 
 
 def normalised(numbers: list[float]) -> list[float]:
-    """Scale a vector to length 1."""
+    """Return the vector scaled to length 1."""
     norm = math.sqrt(sum(number * number for number in numbers))
     return [round(number / norm, 8) for number in numbers]
 
@@ -200,12 +200,12 @@ def texts_of(value: object) -> list[str]:
 async def embedded(
     site: SimulatorContext, call: Call, texts: list[str]
 ) -> tuple[list[list[float]], int, float]:
-    """Embed texts: vectors, tokens, and seconds until the runner was there. Raises ApiError."""
+    """Return vectors, tokens, and seconds until the runner was ready. Raises ApiError."""
     arrived = site.clock()
     async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
         await acquire(ticket)
         waited = site.clock() - arrived
-        words = sum(len(text.split()) + 2 for text in texts)  # with the two marks around each text
+        words = sum(len(text.split()) + 2 for text in texts)  # and two marks around each text
         if texts:
             try:
                 await ticket.started()
@@ -237,7 +237,7 @@ async def embed(site: SimulatorContext, exchange: http.HttpExchange) -> None:
 
 
 async def embeddings(site: SimulatorContext, exchange: http.HttpExchange) -> None:
-    """Serve `/api/embeddings`, the older form: no durations, not normalised."""
+    """Serve `/api/embeddings`, the older route: no durations, not normalised."""
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")

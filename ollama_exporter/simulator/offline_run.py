@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A script on the scheduler alone, in virtual time: an hour's truth in milliseconds."""
+"""Plays a script on the scheduler alone, in virtual time: an hour takes milliseconds."""
 
 import heapq
 import itertools
@@ -33,7 +33,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """A client does not wait any longer."""
+    """A client gives up."""
 
     id: int
     life: int
@@ -41,17 +41,17 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """The server is back."""
+    """The server starts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Somebody looks."""
+    """A poll is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What `/api/ps` showed; None: the server was away."""
+    """What `/api/ps` showed; None: the server was down."""
 
     at: float
     models: tuple[Listed, ...] | None
@@ -59,7 +59,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a request went; moments are None where it did not get so far."""
+    """The outcome of a request. Moments that it did not reach are None."""
 
     step: Ask
     arrived: float
@@ -70,7 +70,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class OfflineRun:
-    """What happened and what could be seen of it."""
+    """What happened, and what polls showed."""
 
     truth: tuple[Truth, ...]
     polls: tuple[Seen, ...]
@@ -81,7 +81,7 @@ _Due = Step | Finish | Leave | Up | Poll
 
 
 class _Stage:
-    """The event queue of one rehearsal."""
+    """The event queue of one run."""
 
     def __init__(self, script: Script, start: float) -> None:
         self.script = script
@@ -95,7 +95,7 @@ class _Stage:
         self._order = itertools.count()
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[Ask, CallPlan, str, float, float | None]] = {}
-        self._starving: set[str] = set()  # models whose next answer runs out of memory
+        self._oom_next: set[str] = set()  # models whose next answer runs out of memory
         self._life = 0
         self.up = True
 
@@ -131,7 +131,7 @@ class _Stage:
             case Ask() | Stop() | Recreate() | Crash() | OutOfMemory() | Restart() if self.up:
                 self._step(at, due)
             case _:
-                pass  # of an earlier life, or while the server is away
+                pass  # of an earlier server, or while the server is down
 
     def _step(self, at: float, step: Step) -> None:
         if isinstance(step, Restart):
@@ -163,7 +163,7 @@ class _Stage:
             case Crash():
                 self._fail(at, self.scheduler.crash(at, manifest.file.weights))
             case OutOfMemory():
-                self._starving.add(name)
+                self._oom_next.add(name)
 
     def _ask(self, at: float, step: Ask, call: Call) -> None:
         number = next(self._ids)
@@ -203,8 +203,8 @@ class _Stage:
 
     def _start(self, at: float, number: int, step: Ask, doing: CallPlan, weights: str) -> None:
         found = self.library.find(step.model)
-        if found is not None and step.tokens and found[0] in self._starving:
-            self._starving.discard(found[0])
+        if found is not None and step.tokens and found[0] in self._oom_next:
+            self._oom_next.discard(found[0])
             self._fail(at, self.scheduler.out_of_memory(at, weights))
         else:
             seconds = doing.first + doing.tokens / doing.rate if step.tokens else 0.0
@@ -216,7 +216,7 @@ def _options(step: Ask) -> dict[str, object]:
 
 
 def rehearse(script: Script, *, start: float = 0.0, polls: Iterable[float] = ()) -> OfflineRun:
-    """Play a script in virtual time; `start` is its first moment, `polls` moments after that."""
+    """Play a script in virtual time from `start` on; `polls`: moments of polls after that."""
     stage = _Stage(script, start)
     for step in script.steps:
         stage.put(start + step.at, step)

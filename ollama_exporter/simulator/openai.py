@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The OpenAI routes `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`.
 
-They cannot set keep_alive or options; they tell token counts and no durations.
+They cannot set keep_alive or options. Answers have token counts and no durations.
 """
 
 from typing import Final
@@ -36,7 +36,7 @@ def error_body(error: ApiError) -> bytes:
 
 
 def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
-    """Read the model; nothing else of the request matters to the scheduler. Raises ApiError."""
+    """Read the model, which is all that the scheduler needs. Raises ApiError."""
     spelling = field(body, "model", str, "")
     name, manifest = resolve(site.library, spelling, missing)
     return Call(spelling=spelling, name=name, manifest=manifest, options={})
@@ -58,7 +58,7 @@ def data(value: object) -> bytes:
 
 
 class _Voice:
-    """What both kinds of completion share."""
+    """What both formats of completions share."""
 
     stream_type = SSE
     whole_type = http.JSON
@@ -70,11 +70,11 @@ class _Voice:
         self._with_usage = with_usage
 
     def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
-        """Nothing comes before the first token."""
+        """Return nothing."""
         return []
 
     def failed(self, error: ApiError) -> bytes:
-        """OpenAI's form of an error."""
+        """Write an error."""
         return error_body(error)
 
 
@@ -106,20 +106,20 @@ class ChatVoice(_Voice):
         return self._record("chat.completion.chunk", choices, spelling)
 
     def piece(self, text: str) -> bytes:
-        """One event; the role comes with the first."""
+        """Write one event. The first one has the role."""
         role = {"role": "assistant"} if self._first else {}
         self._first = False
         return data(self._chunk(role | {"content": text}))
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Finish, usage if it was asked for, and the end mark, in one chunk."""
+        """Write the finish, the usage if the client wants it, and the end mark, in one chunk."""
         last = data(self._chunk({}, tally.reason))
         if self._with_usage:
             last += data(self._chunk(None) | {"usage": usage(tally)})
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """Write an empty event without a model; no finish_reason, no end mark."""
+        """Write an empty event without model, finish_reason or end mark, as the server does."""
         return [data(self._chunk({"content": ""}, model=""))]
 
     def whole(self, tally: TokenCount) -> bytes:
@@ -151,31 +151,31 @@ class CompletionVoice(_Voice):
         return record if counts is None else record | {"usage": counts}
 
     def _chunk(self, text: str, reason: str | None, model: str | None = None) -> bytes:
-        # with usage asked for, all but the last event carry one of zeros
+        # if the client wants usage, all events but the last have one of zeros
         counts = _NO_USAGE if self._with_usage else None
         choice = {"text": text, "index": 0, "finish_reason": reason}
         return data(self._record([choice], counts, model))
 
     def piece(self, text: str) -> bytes:
-        """One event."""
+        """Write one event."""
         return self._chunk(text, None)
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Finish, usage if it was asked for, and the end mark, in one chunk."""
+        """Write the finish, the usage if the client wants it, and the end mark, in one chunk."""
         last = self._chunk("", tally.reason)
         if self._with_usage:
             last += data(self._record([], usage(tally)))
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """Write an empty event without a model; no finish_reason, no end mark."""
+        """Write an empty event without model, finish_reason or end mark, as the server does."""
         return [self._chunk("", None, "")]
 
     def whole(self, tally: TokenCount) -> bytes:
         """Write the whole completion."""
         choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
         record = self._record([choice], None)
-        record["choices"] = record.pop("choices")  # behind the model here, before it in a stream
+        record["choices"] = record.pop("choices")  # after the model here, before it in a stream
         return gojson.line(record | {"usage": usage(tally)})
 
 

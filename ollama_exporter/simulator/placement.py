@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which runner serves, which has to go, and what fits: decisions without state or time."""
+"""Decides which runner serves, which one leaves, and what fits. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +10,7 @@ SERVER_BUSY = "server busy, please try again.  maximum pending requests exceeded
 
 
 def needs_reload(runner: Runner, request: QueuedRequest) -> bool:
-    """Whether the request cannot be served by this runner as it stands."""
+    """Return whether this runner must be reloaded to serve the request."""
     if runner.crashed_at is not None:  # the health ping fails
         return True
     old, new = runner.options, request.options
@@ -18,16 +18,16 @@ def needs_reload(runner: Runner, request: QueuedRequest) -> bool:
         return True
     if new.num_gpu >= 0 and new.num_gpu != old.num_gpu:
         return True
-    # forgiven only if both were automatic; an explicit value equal to the effective one is equal
+    # a difference is allowed only if both are automatic
     both_automatic = old.num_ctx_auto and new.num_ctx_auto
     wanted = min(new.num_ctx, runner.file.train_context)
     return not both_automatic and wanted != old.num_ctx
 
 
 def victim(runners: Iterable[Runner]) -> Runner | None:
-    """Shortest configured keep-alive first, ties by weights; an idle one before a busy one.
+    """Return the idle runner with the shortest keep-alive, ties by weights; else a busy one.
 
-    Not the least recently used, and whatever its size.
+    Neither the last use nor the size matters.
     """
     ordered = sorted(runners, key=lambda runner: (runner.session, runner.file.weights))
     idle = [runner for runner in ordered if runner.refs == 0]
@@ -35,29 +35,29 @@ def victim(runners: Iterable[Runner]) -> Runner | None:
 
 
 def free_memory(host: Host, runners: Iterable[Runner]) -> int:
-    """Bytes of the GPU that no runner holds, never negative."""
+    """Return the free bytes of the GPU, at least 0."""
     return max(0, host.memory - sum(runner.size_vram for runner in runners))
 
 
 def slots(host: Host, request: QueuedRequest) -> int:
-    """Slots of the runner: embedding models get one."""
+    """Return the slots of the runner. Embedding models get one."""
     return 1 if request.file.embeds else host.parallel
 
 
 def effective_context(request: QueuedRequest) -> int:
-    """Tokens per slot that the runner is started with."""
+    """Return the tokens per slot with which the runner starts."""
     return min(request.options.num_ctx, request.file.train_context)
 
 
 def predicted(host: Host, request: QueuedRequest) -> int:
-    """Bytes that the runner is expected to take."""
+    """Return the bytes that the runner is predicted to need."""
     return request.file.memory(effective_context(request), slots(host, request))
 
 
 def fits_beside(host: Host, runners: Iterable[Runner], request: QueuedRequest) -> bool:
-    """Check before a load beside others: at most 80 % of what is free.
+    """Return whether a load fits beside others: in at most 80 % of what is free.
 
-    Skipped without a GPU and for requests that fix how many layers the GPU gets.
+    Always true without a GPU, and for requests that set num_gpu.
     """
     if not host.gpu or request.options.num_gpu >= 0:
         return True
@@ -65,7 +65,7 @@ def fits_beside(host: Host, runners: Iterable[Runner], request: QueuedRequest) -
 
 
 def split(host: Host, runners: Iterable[Runner], request: QueuedRequest) -> tuple[int, int]:
-    """`size` and `size_vram` of the runner: what does not fit the GPU stays in main memory."""
+    """Return `size` and `size_vram`. What does not fit on the GPU stays in main memory."""
     size = predicted(host, request)
     if not host.gpu or request.options.num_gpu == 0:
         return size, 0
@@ -75,7 +75,7 @@ def split(host: Host, runners: Iterable[Runner], request: QueuedRequest) -> tupl
 def new_runner(
     host: Host, runners: Iterable[Runner], request: QueuedRequest, *, pid: int, now: float
 ) -> Runner:
-    """Make the runner that is started for a request."""
+    """Return the runner that starts for a request."""
     size, size_vram = split(host, runners, request)
     return Runner(
         pid=pid,
@@ -92,7 +92,7 @@ def new_runner(
 
 
 def next_lower_context(tokens: int) -> int | None:
-    """Find the automatic context after a load ran out of memory; None: there is no lower one."""
+    """Return the next lower automatic context after an out of memory; None: no lower one."""
     if tokens > 32768:  # noqa: PLR2004 - the server's own steps
         return 32768
     return 4096 if tokens > 4096 else None  # noqa: PLR2004 - the server's own steps

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the simulated server: real ones, for whoever watches processes."""
+"""Real processes for the simulated server and its runners."""
 
 import asyncio
 import json
@@ -13,20 +13,20 @@ from ollama_exporter.simulator import fake_process
 from ollama_exporter.simulator.listing import BLOBS
 from ollama_exporter.simulator.state import Generation, Signal
 
-PATIENCE: Final = 10.0  # seconds for the stand-in to start, and to end
-FIRST_PORT: Final = 34000  # that command lines name; nobody listens there
+PATIENCE: Final = 10.0  # seconds for the process to start, and to end
+FIRST_PORT: Final = 34000  # in command lines; nothing listens there
 
 
 class ProcessManager:
-    """One life of the server: its process, and a child of that for each runner."""
+    """The process of one server, with a child for each runner."""
 
     def __init__(self, process: asyncio.subprocess.Process, generation: Generation) -> None:
         self._process, self._generation = process, generation
         self._runners: frozenset[int] = frozenset()
 
     @classmethod
-    async def hire(cls, listener: int, generation: Generation) -> Self:
-        """Start the server's process; it holds the listening socket as well. Linux only."""
+    async def start(cls, listener: int, generation: Generation) -> Self:
+        """Start the server's process, which also holds the listening socket. Linux only."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -35,25 +35,25 @@ class ProcessManager:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=[listener],
-            start_new_session=True,  # Ctrl-C is for the simulator, which then ends it in order
+            start_new_session=True,  # Ctrl-C goes to the simulator, which ends it in order
         )
-        crew = cls(process, generation)
+        manager = cls(process, generation)
         try:
-            assert process.stdout is not None  # noqa: S101 - it was asked for
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
             async with asyncio.timeout(PATIENCE):
                 await process.stdout.readline()
         except BaseException:
-            await crew.dismiss("SIGKILL")
+            await manager.stop("SIGKILL")
             raise
-        return crew
+        return manager
 
     @property
     def pid(self) -> int:
         """The pid of the server's process."""
         return self._process.pid
 
-    def follow(self, runners: Mapping[int, str]) -> None:
-        """Start and end processes so that these are there: weights by the scheduler's number."""
+    def set_runners(self, runners: Mapping[int, str]) -> None:
+        """Start and end children so that exactly these run: weights by the scheduler's pid."""
         wanted = frozenset(runners)
         for number in self._runners - wanted:
             self._order({"end": str(number)})
@@ -62,8 +62,8 @@ class ProcessManager:
             self._order({"start": str(number), "command": command})
         self._runners = wanted
 
-    async def dismiss(self, how: Signal) -> None:
-        """End it by that signal, its children with it."""
+    async def stop(self, how: Signal) -> None:
+        """End the process and its children with this signal."""
         with suppress(ProcessLookupError):
             self._process.send_signal(getattr(signal, how))
         try:
@@ -74,13 +74,13 @@ class ProcessManager:
             await self._process.wait()
 
     def _order(self, order: Mapping[str, object]) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         if not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
 def runner_command(generation: Generation, weights: str, port: int) -> list[str]:
-    """Return the command line that a runner of that generation has."""
+    """Return the command line of a runner of this generation."""
     model = ["--model", f"{BLOBS}/{weights}", "--port", str(port)]
     if generation == "old":
         return ["/usr/local/bin/ollama", "runner", "--ollama-engine", *model]

@@ -9,7 +9,7 @@ from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.openai import SSE, call_of, error_body, text_of
 
-# the order of the fields of an answer in one piece; those of a stream are sorted
+# fields of a whole answer in their order; those of a stream are sorted
 _CONSTANTS: Final[dict[str, object]] = {
     "tools": [],
     "tool_choice": "auto",
@@ -36,7 +36,7 @@ _TAIL: Final[dict[str, object]] = {
 
 
 def _sorted(value: object) -> object:
-    """Sort the keys of every object, as Go writes a map."""
+    """Return the value with the keys of every object sorted, as Go writes maps."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     if isinstance(value, list):
@@ -90,9 +90,9 @@ class ResponsesVoice:
         }
 
     def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
-        """Four events before the first token."""
+        """Write the four events before the first token."""
         response = self._response([], None)
-        # what a response in progress does not have yet
+        # fields that a response in progress lacks
         item = {"id": self._item, "type": "message", "status": "in_progress", "role": "assistant"}
         return [
             self._event("response.created", response=response),
@@ -108,7 +108,7 @@ class ResponsesVoice:
         ]
 
     def piece(self, text: str) -> bytes:
-        """One delta."""
+        """Write one delta."""
         return self._event(
             "response.output_text.delta",
             item_id=self._item,
@@ -119,7 +119,7 @@ class ResponsesVoice:
         )
 
     def closing(self, tally: TokenCount) -> list[bytes]:
-        """Text, part, item and response end, in this order."""
+        """Write the ends of text, part, item and response, in this order."""
         where = {"item_id": self._item, "output_index": 0, "content_index": 0}
         output = self._output(tally.text)
         response = self._response([output], tally)
@@ -131,7 +131,7 @@ class ResponsesVoice:
         ]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
-        """Nothing: the stream ends without a terminal event."""
+        """Return nothing: the stream ends without a terminal event."""
         return []
 
     def whole(self, tally: TokenCount) -> bytes:
@@ -139,7 +139,7 @@ class ResponsesVoice:
         return gojson.line(self._response([self._output(tally.text)], tally))
 
     def failed(self, error: ApiError) -> bytes:
-        """OpenAI's form of an error."""
+        """Write an error."""
         return error_body(error)
 
 

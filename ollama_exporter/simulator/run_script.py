@@ -14,7 +14,7 @@ Phase = Literal["begins", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What an onlooker is told: a step begins, and how it ended."""
+    """A step of the script, when it begins and when it has ended."""
 
     step: Step
     phase: Phase
@@ -30,22 +30,22 @@ ApplyFault = Callable[[Fault], Awaitable[None]]
 async def play(
     script: Script, url: str, *, apply: ApplyFault | None = None, on_step: OnStep | None = None
 ) -> None:
-    """Do every step at its moment and wait until the script's duration is over.
+    """Run every step at its moment, and return when the script's duration is over.
 
-    Faults need `apply`; without it they are left out, as on a server that is not simulated. What is
-    still under way at the end is cut off, and so is everything if the caller is cancelled.
+    Without `apply`, faults are skipped, as on a real server. At the end, or if the caller is
+    cancelled, unfinished requests are cancelled.
     """
     loop = asyncio.get_running_loop()
     start = loop.time()
-    tell = on_step or _ignore
+    report = on_step or _ignore
     tasks: set[asyncio.Task[None]] = set()
 
     async def do(step: Step) -> None:
         begun = loop.time()
-        tell(Played(step, "begins", begun - start))
+        report(Played(step, "begins", begun - start))
         error = await _do(step, url, apply)
         ended = loop.time()
-        tell(Played(step, "ended", ended - start, ended - begun, error))
+        report(Played(step, "ended", ended - start, ended - begun, error))
 
     try:
         for step in script.steps:
@@ -64,7 +64,7 @@ async def play(
 
 
 async def _do(step: Step, url: str, apply: ApplyFault | None) -> str | None:
-    """Do one step; what went wrong, as its client sees it."""
+    """Run one step and return the error that its client sees."""
     if isinstance(step, Crash | OutOfMemory | Restart):
         if apply is not None:
             await apply(step)

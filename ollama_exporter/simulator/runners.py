@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loaded runners: who holds them, until when, and what ends them."""
+"""The loaded runners: which requests use them, their deadlines, and their ends."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ NO_TIMER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request is over: its runner has one holder less."""
+    """A request of this runner ended."""
 
     runner: Runner
     id: int
@@ -30,7 +30,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A runner is to go as soon as nobody holds it."""
+    """A runner is to be unloaded as soon as it is idle."""
 
     runner: Runner
 
@@ -39,7 +39,7 @@ Event = Ended | Expired
 
 
 class Runners:
-    """What the server's two loops share."""
+    """The state that the server's two loops share."""
 
     def __init__(self, effects: list[Effect], truth: list[Truth]) -> None:
         self.by_key: dict[str, Runner] = {}
@@ -52,7 +52,7 @@ class Runners:
         return request_id in self._holders
 
     def add(self, now: float, runner: Runner) -> None:
-        """List a runner whose load has ended."""
+        """Add a runner whose load has ended."""
         runner.loading = False
         runner.loaded_at = now
         self.by_key[runner.file.weights] = runner
@@ -69,15 +69,15 @@ class Runners:
         )
 
     def grant(self, now: float, runner: Runner, request: QueuedRequest) -> None:
-        """Give the runner to the request: the timer stops, the deadline stays what it was.
+        """Give the runner to a request. The timer stops, and the deadline stays as it was.
 
-        A keep_alive that it carries replaces the runner's, also that of a busy one which was told
-        to go: it then stays until its real expiry, and whoever waits for the room waits too.
+        A keep_alive in the request replaces the runner's, even if a busy runner was to be unloaded:
+        it then stays until its real expiry, and the load that waits for its memory waits too.
         """
         runner.refs += 1
         runner.timer = None
         if request.keep_alive is not None:
-            if request.keep_alive > 0 and not runner.doomed:
+            if request.keep_alive > 0 and not runner.expiring:
                 runner.cause = None
             runner.session = request.keep_alive
         self._holders[request.id] = runner
@@ -89,7 +89,7 @@ class Runners:
             runner.waiting.append(request.id)
 
     def release(self, now: float, request_id: int) -> Runner:
-        """Take the request's slot back and hand it on."""
+        """Free the request's slot and give it to the next waiting request."""
         runner = self._holders.pop(request_id)
         if request_id in runner.waiting:
             runner.waiting.remove(request_id)
@@ -102,7 +102,7 @@ class Runners:
         return runner
 
     def ended(self, now: float, event: Ended) -> Event | None:
-        """Handle the end of a request: the deadline is written when the last one ended."""
+        """Handle the end of a request. The end of the last one sets the deadline."""
         runner = event.runner
         runner.refs -= 1
         if runner.refs > 0:
@@ -111,13 +111,13 @@ class Runners:
             runner.timer = None
             if runner.cause is None:
                 runner.cause = Cause(TrueReason.STOPPED, now)
-            return self.doom(runner)
+            return self.begin_expiry(runner)
         runner.timer = runner.expires_at = now + runner.session
-        # its timer had fired, or it was stopped, before this request took it: it goes all the same
-        return Expired(runner) if runner.doomed else None
+        # if its timer had fired or it was stopped before this request, it is unloaded anyway
+        return Expired(runner) if runner.expiring else None
 
     def expire(self, now: float, runner: Runner) -> bool:
-        """Remove the runner unless it is held or gone already; True: its memory is being freed."""
+        """Remove the runner if it is idle and still listed; True: its memory is being freed."""
         if self.by_key.get(runner.file.weights) is not runner:
             return False
         if runner.refs > 0:
@@ -126,7 +126,7 @@ class Runners:
         return True
 
     def remove(self, now: float, runner: Runner, otherwise: Cause) -> None:
-        """Take it off the list; a crash that nobody noticed was the real end."""
+        """Remove it from the list. If it had crashed before, that is the reason."""
         del self.by_key[runner.file.weights]
         runner.timer = None
         if runner.loading:
@@ -149,7 +149,7 @@ class Runners:
         )
 
     def listed(self, now: float) -> list[Listed]:
-        """Say what is listed now; the deadline of one that was never idle slides."""
+        """Return what is listed. The deadline of a runner that was never idle slides."""
         return [
             Listed(
                 name=runner.name,
@@ -166,24 +166,24 @@ class Runners:
         ]
 
     def processes(self, loading: Runner | None) -> dict[int, str]:
-        """Say which processes there are: weights by pid. A dead one stays listed, but is none."""
+        """Return the weights of each runner process, by pid. A crashed runner has none."""
         runners = [*self.by_key.values(), *(() if loading is None else (loading,))]
         return {each.pid: each.file.weights for each in runners if each.crashed_at is None}
 
     def next_timer(self) -> float:
-        """Find the earliest deadline of an idle runner."""
+        """Return the earliest deadline of an idle runner."""
         timers = (runner.timer for runner in self.by_key.values() if runner.timer is not None)
         return min(timers, default=NO_TIMER)
 
     def fire_timer(self, due: float) -> Expired:
-        """Let the deadline of a runner pass."""
+        """Expire the runner with this deadline."""
         runner = next(runner for runner in self.by_key.values() if runner.timer == due)
         runner.timer = None
         if runner.cause is None:
             runner.cause = Cause(TrueReason.EXPIRED, due)
-        return self.doom(runner)
+        return self.begin_expiry(runner)
 
-    def doom(self, runner: Runner) -> Expired:
-        """Send the runner's expiry on its way: nothing takes it back."""
-        runner.doomed = True
+    def begin_expiry(self, runner: Runner) -> Expired:
+        """Begin the expiry of a runner. It cannot be taken back."""
+        runner.expiring = True
         return Expired(runner)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's scheduler, pure: no I/O, no clock, time is an argument.
+"""The server's scheduler. Pure: no I/O, no clock, time is an argument.
 
-Two loops share the runners, as in the server. The *pending* loop takes one request at a time that
-needs a load, a reload or room, and stands still until it has its runner. The *completed* loop
-handles ended requests and expiries one by one, and stands still while it waits for the memory of
-the runner it has just ended; so a deadline may be written late and a removal trail its deadline.
+As in the server, two loops share the runners. The *pending* loop handles one request at a time that
+needs a load, a reload or memory, and blocks until that request has its runner. The *completed* loop
+handles ended requests and expiries one by one, and blocks while it waits for the memory of the
+runner that it has just unloaded. Therefore deadlines may be written late, and removals may be late.
 
-Callers say what happened (`arrive`, `finish`, `leave`, `stop`, `crash`, `out_of_memory`), let time
-pass (`advance`; `due` tells when), and carry out `effects`. What really happened is in `truth`.
+Callers report what happens (`arrive`, `finish`, `leave`, `stop`, `crash`, `out_of_memory`), let
+time pass (`advance`, `due`), and carry out `effects`. `truth` has what really happened.
 """
 
 import itertools
@@ -42,29 +42,29 @@ LOAD_FAILED = "llama-server process has terminated: exit status 1"
 
 
 class Scheduler:
-    """One life of the server: from its start to its end."""
+    """The scheduler of one server, from its start to its stop."""
 
     def __init__(self, host: Host, at: float, *, pids: Iterator[int] | None = None) -> None:
         self.host = host
         self.effects: list[Effect] = []
         self.truth: list[Truth] = [ServerStarted(at)]
-        self.failing_loads: deque[TrueReason] = deque()  # fault: how the next loads end
+        self.failing_loads: deque[TrueReason] = deque()  # faults of the next loads
         self._now = at
         self._pids = pids or itertools.count(1000)
         self._runners = Runners(self.effects, self.truth)
         self._queue: deque[QueuedRequest] = deque()
-        self._gone: set[int] = set()  # left while queued: skipped when their turn comes
-        self._current: QueuedRequest | None = None  # what the pending loop works on
+        self._gone: set[int] = set()  # requests whose clients left while queued
+        self._current: QueuedRequest | None = None  # the request of the pending loop
         self._loading: Runner | None = None
         self._load_ends = math.inf
         self._load_fails: TrueReason | None = None
-        self._awaited = 0  # unload events that the pending loop waits for
+        self._awaited = 0  # unload events for which the pending loop waits
         self._completed = CompletedLoop(host, self._runners)
 
     # -- what happens ---------------------------------------------------------------------------
 
     def arrive(self, now: float, request: QueuedRequest) -> None:
-        """Take a request: a loaded and compatible runner serves it at once, past the queue."""
+        """Accept a request. A loaded and compatible runner serves it at once, past the queue."""
         self.advance(now)
         runner = self._runners.by_key.get(request.key)
         if runner and not runner.loading and not placement.needs_reload(runner, request):
@@ -76,14 +76,14 @@ class Scheduler:
         self._settle()
 
     def finish(self, now: float, request_id: int) -> None:
-        """End a request that has a runner: answered, failed, or left in mid-answer."""
+        """End a request that has a runner: it was answered, failed, or its client left."""
         self.advance(now)
         runner = self._runners.release(now, request_id)
         self._completed.put(Ended(runner, request_id))
         self._settle()
 
     def leave(self, now: float, request_id: int) -> None:
-        """Let a client go away, wherever its request stands."""
+        """End a request whose client left, in any state."""
         self.advance(now)
         if self._runners.serves(request_id):
             self.finish(now, request_id)
@@ -94,16 +94,16 @@ class Scheduler:
             self._gone.add(request_id)
 
     def stop(self, now: float, key: str) -> None:
-        """Serve an empty request with keep_alive 0: the deadline drops to now, busy or not."""
+        """Serve an empty request with keep_alive 0. The deadline becomes now, even if busy."""
         self.advance(now)
         runner = self._runners.by_key.get(key)
         if runner is not None:
             runner.expires_at = now
-            self._completed.condemn(runner, Cause(TrueReason.STOPPED, now))
+            self._completed.unload_when_idle(runner, Cause(TrueReason.STOPPED, now))
             self._settle()
 
     def crash(self, now: float, key: str) -> list[int]:
-        """Let the runner's process die; it stays listed. Returns the requests that fail."""
+        """Crash the runner, which stays listed. Return the requests that fail."""
         self.advance(now)
         runner = self._runners.by_key.get(key)
         if runner is None or runner.loading or runner.crashed_at is not None:
@@ -112,16 +112,16 @@ class Scheduler:
         return [*runner.active, *runner.waiting]
 
     def out_of_memory(self, now: float, key: str) -> list[int]:
-        """Let a runner die of memory in an answer: the server expires every runner it has."""
+        """Let a runner run out of memory during an answer: the server expires all runners."""
         failed = self.crash(now, key)
         if failed:
             for runner in list(self._runners.by_key.values()):
-                self._completed.condemn(runner, Cause(TrueReason.OUT_OF_MEMORY, now))
+                self._completed.unload_when_idle(runner, Cause(TrueReason.OUT_OF_MEMORY, now))
             self._settle()
         return failed
 
     def shut_down(self, now: float, signal: Signal) -> None:
-        """End the server, its runners with it."""
+        """Stop the server and its runners."""
         self.advance(now)
         for runner in list(self._runners.by_key.values()):
             self._runners.remove(now, runner, Cause(TrueReason.SERVER_RESTARTED, now))
@@ -130,7 +130,7 @@ class Scheduler:
     # -- what can be seen -----------------------------------------------------------------------
 
     def listed(self, now: float) -> list[Listed]:
-        """Say what `/api/ps` shows, without its order."""
+        """Return what `/api/ps` shows, in no order."""
         self.advance(now)
         return self._runners.listed(now)
 
@@ -141,26 +141,26 @@ class Scheduler:
 
     @property
     def loading(self) -> str | None:
-        """The name whose load is under way."""
+        """The name of the model that is being loaded."""
         return None if self._loading is None else self._loading.name
 
     def processes(self) -> dict[int, str]:
-        """Say which runner processes there are: their weights, by pid."""
+        """Return the weights of each runner process, by pid."""
         return self._runners.processes(self._loading)
 
     @property
     def queued(self) -> int:
-        """Requests that wait for the pending loop."""
+        """The number of requests that wait for the pending loop."""
         return len(self._queue)
 
     # -- time -----------------------------------------------------------------------------------
 
     def due(self) -> float:
-        """Find the next moment at which something happens by itself; inf: never."""
+        """Return the next moment at which something falls due; inf: never."""
         return min(self._load_ends, self._completed.blocked_until, self._runners.next_timer())
 
     def advance(self, now: float) -> None:
-        """Let time pass until `now`, doing what falls due on the way, each at its moment."""
+        """Let time pass until `now`, and do what falls due at its moment."""
         self._settle()
         while (due := self.due()) <= now:
             self._now = max(self._now, due)
@@ -174,7 +174,7 @@ class Scheduler:
         self._now = max(self._now, now)
 
     def _settle(self) -> None:
-        """Both loops go as far as they can at this moment."""
+        """Run both loops as far as they can at this moment."""
         while (
             self._completed.step(self._now, loading=self._loading is not None)
             or self._pending_step()
@@ -187,7 +187,7 @@ class Scheduler:
         if self._loading is not None:
             return False
         if self._current is None:
-            return self._take_next()
+            return self._start_next()
         if self._awaited:
             taken = self._completed.take_unloads(self._awaited)
             self._awaited -= taken
@@ -196,8 +196,8 @@ class Scheduler:
         self._place(self._current)
         return True
 
-    def _take_next(self) -> bool:
-        self._completed.unloads = 0  # with nothing pending they are ignored
+    def _start_next(self) -> bool:
+        self._completed.unloads = 0  # ignored while nothing is pending
         if not self._queue:
             return False
         request = self._queue.popleft()
@@ -208,7 +208,7 @@ class Scheduler:
         return True
 
     def _place(self, request: QueuedRequest) -> None:
-        """Serve the request, load for it, or condemn a runner and wait for any unload."""
+        """Serve the request, load for it, or unload a runner and wait for any unload event."""
         by_key = self._runners.by_key
         runner = by_key.get(request.key)
         if runner is not None:
@@ -218,24 +218,24 @@ class Scheduler:
                 return
             crashed = runner.crashed_at is not None
             reason = TrueReason.CRASHED if crashed else TrueReason.OPTIONS_CHANGED
-            self._make_room(runner, Cause(reason, self._now))
+            self._evict(runner, Cause(reason, self._now))
         elif len(by_key) >= self.host.max_loaded or (
             by_key and not placement.fits_beside(self.host, by_key.values(), request)
         ):
             chosen = placement.victim(by_key.values())
             assert chosen is not None  # noqa: S101 - the list is not empty here
             reason = TrueReason.REPLACED if chosen.name == request.name else TrueReason.EVICTED
-            self._make_room(chosen, Cause(reason, self._now, request.name))
+            self._evict(chosen, Cause(reason, self._now, request.name))
         else:
             self._start_load(request)
 
-    def _make_room(self, runner: Runner, cause: Cause) -> None:
-        self._completed.condemn(runner, cause)
+    def _evict(self, runner: Runner, cause: Cause) -> None:
+        self._completed.unload_when_idle(runner, cause)
         self._awaited = 1
 
     def _serve(self, runner: Runner, request: QueuedRequest) -> None:
         self._runners.grant(self._now, runner, request)
-        if request.id in self._gone:  # its client left while room was made
+        if request.id in self._gone:  # its client left meanwhile
             self._gone.discard(request.id)
             self._completed.put(Ended(self._runners.release(self._now, request.id), request.id))
 
@@ -250,13 +250,13 @@ class Scheduler:
             self.host, self._runners.by_key.values(), request, pid=next(self._pids), now=self._now
         )
         self._load_fails = self.failing_loads.popleft() if self.failing_loads else None
-        # one that fails does so when it allocates, on the way
+        # a load fails when it allocates, half-way
         self._load_ends = self._now + request.file.load_seconds * (0.5 if self._load_fails else 1.0)
         if self.host.generation == "old":
             self._runners.by_key[request.key] = self._loading
 
-    def _take_load(self) -> tuple[Runner, QueuedRequest]:
-        """Take what is being loaded and for whom: nothing is, from now on."""
+    def _finish_load(self) -> tuple[Runner, QueuedRequest]:
+        """End the load. Return its runner and its request."""
         runner, request = self._loading, self._current
         assert runner is not None and request is not None  # noqa: S101, PT018 - callers load
         self._loading = self._current = None
@@ -264,8 +264,8 @@ class Scheduler:
         return runner, request
 
     def _abandon_load(self) -> QueuedRequest:
-        """End the loading process; nothing of it stays listed."""
-        _, request = self._take_load()
+        """Abort the load and return its request."""
+        _, request = self._finish_load()
         if self.host.generation == "old":
             del self._runners.by_key[request.key]
         return request
@@ -274,12 +274,12 @@ class Scheduler:
         if self._load_fails is not None:
             self._fail_load(self._load_fails)
             return
-        runner, request = self._take_load()
+        runner, request = self._finish_load()
         self._runners.add(self._now, runner)
         self._runners.grant(self._now, runner, request)
 
     def _fail_load(self, how: TrueReason) -> None:
-        """Out of memory: once more, with all others gone and a lower automatic context."""
+        """Refuse the request, or retry once after an out of memory: alone, with less context."""
         request = self._abandon_load()
         others = list(self._runners.by_key.values())
         if how is not TrueReason.OUT_OF_MEMORY or request.oom_retried:
@@ -297,7 +297,9 @@ class Scheduler:
         request.oom_retried = True
         self._current = request
         for runner in others:
-            self._completed.condemn(runner, Cause(TrueReason.EVICTED, self._now, request.name))
+            self._completed.unload_when_idle(
+                runner, Cause(TrueReason.EVICTED, self._now, request.name)
+            )
         self._awaited = len(others)
 
     def _pending(self, request_id: int) -> bool:

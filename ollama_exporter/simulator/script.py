@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a workload is made of: steps at their moments, as values."""
+"""The steps of a workload, as values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Via = Literal["generate", "chat", "embed", "v1"]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A client's request. `at` is seconds since the script's start."""
+    """A client's request. `at`: seconds since the start of the script."""
 
     at: float
     model: str
@@ -22,11 +22,11 @@ class Ask:
     via: Via = "generate"
     keep_alive: float | str | None = None  # as sent; None: not sent
     num_ctx: int | None = None
-    leave_after: float | None = None  # seconds; the client does not wait longer
+    leave_after: float | None = None  # seconds; then the client gives up
     note: str = ""
 
     def body(self) -> tuple[str, dict[str, Any]]:
-        """Make path and JSON body."""
+        """Return path and JSON body."""
         prompt = f"Tell me [[n={self.tokens} tps={self.rate:g}]]" if self.tokens else ""
         body: dict[str, Any] = {"model": self.model}
         if self.via == "v1":
@@ -54,26 +54,26 @@ class Stop:
     note: str = ""
 
     def body(self) -> tuple[str, dict[str, Any]]:
-        """Make path and JSON body."""
+        """Return path and JSON body."""
         return "/api/generate", {"model": self.model, "keep_alive": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Recreate:
-    """The model's name gets new weights (a re-pull, an `ollama create`)."""
+    """The model's name gets new weights, as by `ollama pull` or `ollama create`."""
 
     at: float
     model: str
     note: str = ""
 
     def body(self) -> tuple[str, dict[str, Any]]:
-        """Make path and JSON body."""
+        """Return path and JSON body."""
         return "/api/create", {"model": self.model, "from": self.model, "stream": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The runner of the model dies, idle or in mid-answer."""
+    """The runner of the model crashes, idle or busy."""
 
     at: float
     model: str
@@ -91,23 +91,23 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The server goes away and comes back."""
+    """The server stops and starts again."""
 
     at: float
     signal: Signal = "SIGTERM"
     down: float = 2.0  # seconds
-    silent: float = 0.0  # seconds in which it accepts and does not answer yet
+    silent: float = 0.0  # seconds after its start in which it accepts and does not answer
     note: str = ""
 
 
-Call = Ask | Stop | Recreate  # what goes over the wire
-Fault = Crash | OutOfMemory | Restart  # what only a simulator can be told
+Call = Ask | Stop | Recreate  # sent as requests
+Fault = Crash | OutOfMemory | Restart  # only a simulator can make them
 Step = Call | Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A workload: steps in order of time, and the stage that it is written for."""
+    """A workload: steps in order of time, and the host and models that it is made for."""
 
     name: str
     steps: tuple[Step, ...]
@@ -116,7 +116,7 @@ class Script:
     catalogue: ModelFiles = field(default_factory=default_catalogue)
 
     def models(self) -> Mapping[str, int]:
-        """Count the requests of each model."""
+        """Return the number of requests for each model."""
         counts: dict[str, int] = {}
         for step in self.steps:
             if isinstance(step, Ask):

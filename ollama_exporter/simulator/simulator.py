@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated server: listens, routes, starts late, goes down and comes back."""
+"""The simulated server: it listens, routes requests, and restarts on demand."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ from ollama_exporter.simulator import (
 from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.engine import Clock, Engine
-from ollama_exporter.simulator.faults import Bend, Faults
+from ollama_exporter.simulator.faults import AnswerFault, Faults
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
 from ollama_exporter.simulator.process_manager import ProcessManager
@@ -61,15 +61,15 @@ _MODEL_PREFIX: Final = "/v1/models/"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is simulated, and where it listens."""
+    """What to simulate, and where to listen."""
 
     host: Host = field(default_factory=Host)
     catalogue: ModelFiles = field(default_factory=default_catalogue)
     address: str = "127.0.0.1"
-    port: int = 0  # 0: any free one
-    version: str | None = None  # None: one that fits the generation
+    port: int = 0  # 0: any free port
+    version: str | None = None  # None: a version of the generation
     zone: tzinfo = UTC
-    silent: float = 0.0  # seconds at each start in which it accepts and says nothing
+    silent: float = 0.0  # seconds after each start in which it accepts and does not answer
     control: bool = False  # whether `/_simulator/…` is served
     processes: bool = False  # whether the server and its runners are real processes; Linux only
     seed: int = 0
@@ -77,14 +77,14 @@ class Config:
 
     @property
     def shown_version(self) -> str:
-        """What `/api/version` answers."""
+        """The version in `/api/version`."""
         if self.version is not None:
             return self.version
         return "0.24.0" if self.host.generation == "old" else "0.33.0"
 
 
 def real_clock() -> Clock:
-    """Make a clock that starts at Unix time and then never steps."""
+    """Return a clock that starts at Unix time and never steps."""
     start = time.time() - time.monotonic()
     return lambda: start + time.monotonic()
 
@@ -101,10 +101,10 @@ class Simulator:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._ready = asyncio.Event()
         self._restarting: asyncio.Future[None] | None = None
-        self._crew: ProcessManager | None = None
+        self._processes: ProcessManager | None = None
 
     async def __aenter__(self) -> Self:
-        """Listen. Raises OSError if it cannot."""
+        """Listen. Raises OSError."""
         await self._listen()
         now = self._clock()
         self._site = SimulatorContext(
@@ -112,15 +112,15 @@ class Simulator:
             library=Library(self.config.catalogue, now),
             clock=self._clock,
             version=self.config.shown_version,
-            random=random.Random(self.config.seed),  # noqa: S311 - ids of answers, no secret
+            random=random.Random(self.config.seed),  # noqa: S311 - ids of answers, not secrets
             zone=self.config.zone,
         )
         try:
-            await self._hire()
+            await self._start_processes()
         except BaseException:
             await self._go_down()
             raise
-        await self._speak(self.config.silent)
+        await self._end_silence(self.config.silent)
         return self
 
     async def __aexit__(
@@ -129,10 +129,10 @@ class Simulator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Drop every connection and stop listening."""
+        """Abort every connection and stop listening."""
         if self._restarting is not None:
             self._restarting.cancel()
-        await self._dismiss("SIGTERM")
+        await self._stop_processes("SIGTERM")
         await self._go_down()
         self.site.engine.close()
 
@@ -145,14 +145,14 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL."""
         host = f"[{self.config.address}]" if ":" in self.config.address else self.config.address
         return f"http://{host}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The pid of the server's process, if there is one beside this."""
-        return None if self._crew is None else self._crew.pid
+        """The pid of the server's own process; None: it has none."""
+        return None if self._processes is None else self._processes.pid
 
     @property
     def faults(self) -> Faults:
@@ -165,33 +165,33 @@ class Simulator:
         return self.site.engine.truth
 
     async def play(self, script: Script, *, on_step: OnStep | None = None) -> None:
-        """Play a workload against this server; returns when its duration is over."""
+        """Play a workload against this server, and return when its duration is over."""
         await play(script, self.url, apply=self.apply, on_step=on_step)
 
     async def apply(self, fault: Fault) -> None:
-        """Do what only a simulator can be told. Raises ApiError for a model that is not there."""
+        """Apply a fault of a script. Raises ApiError if the model is not installed."""
         match fault:
             case Crash(model=model):
                 self.site.engine.crash(resolve(self.site.library, model)[1].file.weights)
             case OutOfMemory(model=model):
-                self.faults.bend_next(model, Bend(out_of_memory=True))
+                self.faults.fail_next_answer(model, AnswerFault(out_of_memory=True))
             case Restart(signal=signal, down=down, silent=silent):
                 await self.restart(signal=signal, down=down, silent=silent)
 
     async def restart(
         self, *, signal: Signal = "SIGTERM", down: float = 0.0, silent: float = 0.0
     ) -> None:
-        """Go away at once, stay away for `down` seconds, come back and be silent for `silent`."""
+        """Stop at once, start after `down` seconds, and be silent for `silent` seconds."""
         self.site.engine.shut_down(signal)
         self._ready.clear()
-        await self._dismiss(signal)
+        await self._stop_processes(signal)
         await self._go_down()
         if down > 0:
             await asyncio.sleep(down)
         self.site.engine.start_again()
         await self._listen()
-        await self._hire()
-        await self._speak(silent)
+        await self._start_processes()
+        await self._end_silence(silent)
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(
@@ -199,20 +199,20 @@ class Simulator:
         )
         self._port = self._listener.sockets[0].getsockname()[1]
 
-    async def _hire(self) -> None:
-        """Let there be processes, if there are to be any."""
+    async def _start_processes(self) -> None:
+        """Start the processes, if enabled."""
         if self.config.processes and self._listener is not None:
             listener = self._listener.sockets[0].fileno()
-            self._crew = await ProcessManager.hire(listener, self.config.host.generation)
-            self.site.engine.follow = self._crew.follow
+            self._processes = await ProcessManager.start(listener, self.config.host.generation)
+            self.site.engine.on_runners = self._processes.set_runners
 
-    async def _dismiss(self, signal: Signal) -> None:
-        self.site.engine.follow = None
-        if self._crew is not None:
-            await self._crew.dismiss(signal)
-            self._crew = None
+    async def _stop_processes(self, signal: Signal) -> None:
+        self.site.engine.on_runners = None
+        if self._processes is not None:
+            await self._processes.stop(signal)
+            self._processes = None
 
-    async def _speak(self, silent: float) -> None:
+    async def _end_silence(self, silent: float) -> None:
         if silent > 0:
             asyncio.get_running_loop().call_later(silent, self._ready.set)
         else:
@@ -237,7 +237,7 @@ class Simulator:
             clock = self.site.server_clock if self._site else self._clock
             await http.HttpConnection(reader, writer, self._handle, clock).run()
         except asyncio.CancelledError:
-            return  # the server goes down: its connections break without a word
+            return  # the server stops: its connections break
         finally:
             del self._connections[task]
 
@@ -245,7 +245,7 @@ class Simulator:
         await self._ready.wait()
         request = exchange.request
         known = host_check.is_accepted(self.config.address, request.host)
-        if not (known and cors.allowed(request.origin, host=request.host)):
+        if not (known and cors.is_allowed(request.origin, host=request.host)):
             await exchange.respond(403, b"", None)
             return
         methods = self._methods(request.path)
@@ -273,14 +273,14 @@ class Simulator:
         await control.fault(site, exchange, self._restart_soon)
 
     def _restart_soon(self, *, signal: Signal, down: float, silent: float) -> None:
-        """Restart in a task of its own: the one that asks is among those that end."""
+        """Restart in a task of its own, because the current one is cancelled by it."""
         self._restarting = asyncio.ensure_future(
             self.restart(signal=signal, down=down, silent=silent)
         )
 
 
 async def _fail(exchange: http.HttpExchange, err: ApiError) -> None:
-    """Write an error in the form of the route's family."""
+    """Write an error in the format of the route."""
     path = exchange.request.path
     if path == "/v1/messages":
         await exchange.respond(err.status, anthropic.error_body(err), http.JSON)

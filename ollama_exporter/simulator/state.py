@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of the scheduler: host, requests, runners, what it orders and what is true.
+"""The values of the scheduler: host, requests, runners, effects and true events.
 
 Moments are Unix seconds on the simulated server's clock, durations seconds, sizes bytes.
 """
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from ollama_exporter.simulator.model_files import GIB, ModelFile
 
-# 2^63-1 ns, the keep-alive that the server puts for every negative one: 292 years.
+# 2^63-1 ns, 292 years: the server replaces every negative keep-alive by it.
 NEVER: Final = (2**63 - 1) / 1e9
 
 Generation = Literal["new", "old"]
@@ -35,20 +35,20 @@ class TrueReason(StrEnum):
 class Host:
     """The machine and the server's settings."""
 
-    memory: int = 24 * GIB  # of the GPU; without a GPU of the machine
+    memory: int = 24 * GIB  # bytes of the GPU; without a GPU, of the machine
     gpu: bool = True
-    keep_alive: float = 300.0  # OLLAMA_KEEP_ALIVE; read when a runner is loaded and never later
+    keep_alive: float = 300.0  # seconds, OLLAMA_KEEP_ALIVE; read when a runner is loaded
     max_loaded: int = 3  # OLLAMA_MAX_LOADED_MODELS; 3 is the automatic value of one GPU or none
     max_queue: int = 512  # OLLAMA_MAX_QUEUE: pending loads and reloads
     parallel: int = 1  # OLLAMA_NUM_PARALLEL: slots of a runner
     context: int | None = None  # OLLAMA_CONTEXT_LENGTH
-    generation: Generation = "new"  # old: listed while loading, as before 0.30
-    recovery: float = 5.0  # the longest wait for freed GPU memory to be reported
-    convergence: float = 0.5  # the same when nothing else is loaded: the report is prompt
+    generation: Generation = "new"  # old: before 0.30, which lists models while they load
+    recovery: float = 5.0  # seconds to wait until freed GPU memory is reported
+    convergence: float = 0.5  # the same if nothing else is loaded
 
     @property
     def automatic_context(self) -> int:
-        """num_ctx of requests that name none: by GPU memory unless the operator fixed it."""
+        """num_ctx of requests without one: by GPU memory, unless the operator set it."""
         if self.context is not None:
             return self.context
         gpu = self.memory if self.gpu else 0
@@ -59,7 +59,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
-    """The options that a runner is started with: a difference means a reload."""
+    """The options with which a runner starts. A different one causes a reload."""
 
     num_ctx: int
     num_ctx_auto: bool = True
@@ -78,21 +78,21 @@ class QueuedRequest:
     file: ModelFile
     options: RunnerOptions
     keep_alive: float | None = None  # seconds; None: the request carries none
-    oom_retried: bool = False  # its load ran out of memory once already
+    oom_retried: bool = False  # its load ran out of memory once
 
     @property
     def key(self) -> str:
-        """What the scheduler knows a runner by."""
+        """The weights, which identify a runner."""
         return self.file.weights
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a runner is going to leave."""
+    """Why a runner is to be unloaded."""
 
     reason: TrueReason
     at: float
-    by: str | None = None  # whose load asked for the room
+    by: str | None = None  # the model whose load needs the memory
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Runner:
     options: RunnerOptions
     size: int
     size_vram: int
-    session: float  # keep-alive in effect
+    session: float  # seconds, the keep-alive in effect
     parallel: int
     started_at: float
     loading: bool = True
@@ -114,7 +114,7 @@ class Runner:
     refs: int = 0
     expires_at: float | None = None  # None until first idle: then it slides
     timer: float | None = None
-    doomed: bool = False  # an expiry is on its way; if busy then, it is tried again every 10 ms
+    expiring: bool = False  # its expiry has begun; while busy it is retried
     crashed_at: float | None = None
     cause: Cause | None = None
     active: list[int] = field(default_factory=list)  # request ids that hold a slot
@@ -136,7 +136,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The request has its runner: what `load_duration` ends with."""
+    """The request has its runner. `load_duration` ends here."""
 
     id: int
     at: float
@@ -178,7 +178,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Truth: the runner left the list at `at`, because of what happened at `decided`."""
+    """Truth: the runner left the list at `at`, for a reason of the moment `decided`."""
 
     at: float
     name: str
@@ -193,14 +193,14 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class ServerStarted:
-    """Truth: the server came up."""
+    """Truth: the server started."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStopped:
-    """Truth: the server went away."""
+    """Truth: the server stopped."""
 
     at: float
     signal: Signal

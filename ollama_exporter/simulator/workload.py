@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads: pure functions of a seed, each with the stage it is written for.
+"""Workloads: pure functions of a seed, each with the host that it is made for.
 
 `demo` is a story told in two minutes; the others go on for as long as they are asked to.
 """
@@ -21,19 +21,18 @@ from ollama_exporter.simulator.script import (
 )
 from ollama_exporter.simulator.state import Host, Signal
 
-_COMPRESSED: Final = 3.0  # loads of the demo: mistral in ten seconds
-_SAME_CONVERSATION: Final = 0.8  # how often a question is followed by another one
+_COMPRESSED: Final = 3.0  # in the demo mistral loads in ten seconds
+_SAME_CONVERSATION: Final = 0.8  # probability that another question follows
 _SIGNALS: Final[tuple[Signal, ...]] = ("SIGTERM", "SIGKILL")
 _AGENT_ROUTES: Final[tuple[Via, ...]] = ("v1", "v1", "chat", "generate")
 
 
 def demo(seed: int = 0, duration: float = 126.0) -> Script:
-    """Tell every reason once, one after the other, none able to be taken for another.
+    """Show every reason once, one after the other, each clearly.
 
-    Deadlines are kept apart from deeds by seconds, so that a poll every few seconds tells them
-    apart.
+    Deadlines and other events are seconds apart, so that polls can distinguish them.
     """
-    del seed, duration  # a story has one order and one length
+    del seed, duration  # the demo has one order and one length
     ctx = 8192
     steps: tuple[Step, ...] = (
         Ask(1, "llama3.2", note="llama3.2: cold, the first slow call"),
@@ -58,8 +57,8 @@ def demo(seed: int = 0, duration: float = 126.0) -> Script:
 
 
 def first_slow_call(seed: int = 0, duration: float = 900.0) -> Script:
-    """Show the problem: a slow call, quick ones, a pause longer than the keep-alive, slow again."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    """Slow call, quick calls, a pause longer than the keep-alive, slow call."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     steps: list[Step] = []
     at = 1.0
     while at < duration:
@@ -69,8 +68,8 @@ def first_slow_call(seed: int = 0, duration: float = 900.0) -> Script:
 
 
 def office(seed: int = 0, duration: float = 1800.0) -> Script:
-    """Five people with think times, each with a model and a client that has its own habits."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    """Five people with think times, each with a model and habits of their own."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     people: list[tuple[str, str | None]] = [
         ("mistral", None),
         ("mistral", "10m"),
@@ -84,15 +83,15 @@ def office(seed: int = 0, duration: float = 1800.0) -> Script:
         while at < duration:
             tokens = rng.randint(40, 300)
             steps.append(Ask(at, model, tokens, via="chat", keep_alive=keep_alive))
-            # turns of a conversation lie close together, conversations far apart
+            # the turns of a conversation are close together, conversations far apart
             goes_on = rng.random() < _SAME_CONVERSATION
             at += rng.expovariate(1 / 40) if goes_on else rng.uniform(300.0, 900.0)
     return _script("office", steps, duration)
 
 
 def agents(seed: int = 0, duration: float = 1800.0) -> Script:
-    """Bursts of parallel requests and long generations, two models at most in memory."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    """Bursts of parallel requests and long generations; memory for two models."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     steps: list[Step] = []
     at = 5.0
     while at < duration:
@@ -108,7 +107,7 @@ def agents(seed: int = 0, duration: float = 1800.0) -> Script:
 
 def batch(seed: int = 0, duration: float = 3600.0) -> Script:
     """Periodic jobs on a machine without a GPU."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     steps: list[Step] = []
     for model, period in (("llama3.2", 600.0), ("qwen2.5:7b", 900.0), ("mistral", 420.0)):
         at = rng.uniform(0.0, period)
@@ -119,8 +118,8 @@ def batch(seed: int = 0, duration: float = 3600.0) -> Script:
 
 
 def thrash(seed: int = 0, duration: float = 600.0) -> Script:
-    """Two clients that differ in num_ctx reload each other's model for ever."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    """Two clients with different num_ctx, which reload each other's model."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     steps: list[Step] = []
     for num_ctx in (None, 8192):
         at = rng.uniform(0.0, 10.0)
@@ -131,8 +130,8 @@ def thrash(seed: int = 0, duration: float = 600.0) -> Script:
 
 
 def faults(seed: int = 0, duration: float = 1200.0) -> Script:
-    """Crashes, out of memory, stops, leaving clients, re-created models, restarts."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    """Crashes, out of memory, stops, clients that leave, new weights, restarts."""
+    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, not a secret
     names = ["mistral", "llama3.2", "qwen2.5:7b"]
     steps: list[Step] = []
     at = 2.0
@@ -171,7 +170,7 @@ class Workload(Protocol):
     """A pure function of its seed; `duration` in seconds."""
 
     def __call__(self, seed: int = 0, duration: float = ...) -> Script:
-        """Write the script."""
+        """Return the script."""
 
 
 WORKLOADS: Final[dict[str, Workload]] = {

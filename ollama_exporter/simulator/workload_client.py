@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small HTTP client with which workloads ask: one connection a request, read to the end."""
+"""The HTTP client of workloads: one connection for each request."""
 
 import asyncio
 import json
@@ -9,23 +9,23 @@ from urllib.parse import urlsplit
 
 import h11
 
-PATIENCE: Final = 600.0  # seconds; a client that waits for a load of minutes
-_KEPT: Final = 65536  # bytes of the end of an answer, where its outcome stands
+PATIENCE: Final = 600.0  # seconds; loads take minutes
+_KEPT: Final = 65536  # bytes of the end of an answer, which has the outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a request went."""
+    """The outcome of a request."""
 
-    status: int | None  # None: no head came
-    error: str | None  # what the answer or the connection says went wrong
+    status: int | None  # None: no answer
+    error: str | None  # as the answer or the connection reports it
     tail: bytes  # the end of the body
 
 
 async def ask(
     url: str, path: str, body: dict[str, Any] | None = None, *, patience: float = PATIENCE
 ) -> Reply:
-    """POST `body` (GET without one) and read the whole answer; never raises for what it gets."""
+    """POST `body`, or GET without one, and read the whole answer. Never raises."""
     try:
         async with asyncio.timeout(patience):
             return await _ask(url, path, body)
@@ -78,7 +78,7 @@ async def _read(conn: h11.Connection, reader: asyncio.StreamReader) -> Reply:
 
 
 def _error_in(status: int | None, tail: bytes) -> str | None:
-    """Read the error of an answer: its status says so, or its last line at status 200."""
+    """Return the error of an answer: by its status, or by its last line at status 200."""
     last = tail.strip().rsplit(b"\n", 1)[-1]
     try:
         value = json.loads(last)

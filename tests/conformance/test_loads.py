@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.conformance.conftest import Subject
-from tests.conformance.talk import Entry, Ollama, expiry, until
+from tests.conformance.talk import BOUND, Entry, Ollama, expiry, until
 
 
 def seen_while_loading(ollama: Ollama, model: str) -> list[tuple[float, Entry]]:
@@ -77,17 +77,19 @@ def test_sampling_options_do_not_reload(ollama: Ollama, model: str) -> None:
     ollama.say(model, keep_alive=100)
     ollama.settled(model)
     missing = []
-    stop = threading.Event()
+    looked, stop = threading.Event(), threading.Event()
 
     def watch() -> None:
         other = Ollama(ollama.url)
         while not stop.is_set():
             missing.append(other.entry(model) is None)
+            looked.set()
             time.sleep(0.01)
         other.http.close()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    assert looked.wait(BOUND)
     ollama.say(model, options={"temperature": 0.1, "seed": 3, "top_k": 5})
     stop.set()
     watcher.join()
@@ -102,17 +104,19 @@ def test_a_victim_is_gone_before_the_newcomer_is_listed(ollama: Ollama, subject:
     ollama.generate(subject.model, keep_alive=-1)
     ollama.settled(subject.model)
     most = [0]
-    done = threading.Event()
+    looked, done = threading.Event(), threading.Event()
 
     def watch() -> None:
         other = Ollama(ollama.url)
         while not done.is_set():
             most.append(len(other.ps()))
+            looked.set()
             time.sleep(0.01)
         other.http.close()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    assert looked.wait(BOUND)
     ollama.say(subject.model2)
     done.set()
     watcher.join()

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from ollama_exporter.cli import exit_codes
 from ollama_exporter.cli.main import cli
-from ollama_exporter.simulator.faults import Bend
+from ollama_exporter.simulator.faults import AnswerFault
 from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load, TrueReason, Unload
@@ -420,7 +420,7 @@ def test_what_cannot_be_measured_is_said() -> None:
         assert "--prompt-file: '/nowhere/x' is not accepted" in done.stderr
         done = server.run("measure", "gemma2:27b", "--runs", "1", "--timeout", "200ms")
         assert done.exit_code == exit_codes.TIMEOUT
-        server.sim.faults.bend_next("mistral:latest", Bend(cut_after=2))
+        server.sim.faults.fail_next_answer("mistral:latest", AnswerFault(cut_after=2))
         done = server.run("measure", "mistral", "--runs", "1")
         assert done.exit_code == exit_codes.FAILED
         assert server.listed() == {}

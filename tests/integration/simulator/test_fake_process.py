@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from ollama_exporter.simulator.fake_process import PADDING, READY, laid_out
+from ollama_exporter.simulator.fake_process import PADDING, READY, padded_command_line
 from ollama_exporter.simulator.process_manager import runner_command
 from tests.support.patience import PATIENCE
 
@@ -110,5 +110,5 @@ def alive(pid: int) -> bool:
 
 
 def test_a_command_line_that_is_too_long_is_cut_and_ends_with_a_nul() -> None:
-    assert laid_out(["abc", "d"], 10) == b"abc\0d\0\0\0\0\0"
-    assert laid_out(["abcdefghijkl"], 6) == b"abcde\0"
+    assert padded_command_line(["abc", "d"], 10) == b"abc\0d\0\0\0\0\0"
+    assert padded_command_line(["abcdefghijkl"], 6) == b"abcde\0"

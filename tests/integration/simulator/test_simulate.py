@@ -33,7 +33,7 @@ def simulate(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
-            told = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+            told = "".join(iter(process.stdout.readline, "Press Ctrl-C to stop.\n"))
             assert ("/_simulator/fault" in told) == ("--faults" in options)
             yield process, first.split()[-1]
         finally:

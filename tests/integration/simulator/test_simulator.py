@@ -157,7 +157,7 @@ def test_a_cloud_model_is_in_tags_and_never_runs_here() -> None:
             "s",
         ),
         ("/v1/responses", {"model": "nomic-embed-text", "input": "a"}, 400, "support"),
-        ("/_simulator/fault", {"fault": "odd"}, 400, "not known"),
+        ("/_simulator/fault", {"fault": "odd"}, 400, "is unknown"),
         ("/_simulator/fault", {"fault": "restart", "signal": "SIGINT"}, 400, "SIGTERM"),
     ],
 )

@@ -43,7 +43,7 @@ def listener() -> Iterator[socket.socket]:
 
 @dataclass(slots=True)
 class Scene:
-    """A watcher on a crew."""
+    """A watcher of real processes."""
 
     watcher: ProcessWatcher
     told: Facts = field(default_factory=list)
@@ -64,12 +64,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def crew(listener: socket.socket) -> AsyncIterator[ProcessManager]:
-    hired = await ProcessManager.hire(listener.fileno(), "new")
+async def processes(listener: socket.socket) -> AsyncIterator[ProcessManager]:
+    manager = await ProcessManager.start(listener.fileno(), "new")
     try:
-        yield hired
+        yield manager
     finally:
-        await hired.dismiss("SIGKILL")
+        await manager.stop("SIGKILL")
 
 
 @asynccontextmanager
@@ -112,16 +112,16 @@ def test_our_own_server_is_found_and_its_runners_live_and_die(
     listener: socket.socket, run: Callable[[Any], None]
 ) -> None:
     async def story() -> None:
-        async with crew(listener) as server, watching(listener) as scene:
+        async with processes(listener) as server, watching(listener) as scene:
             await until(lambda: scene.watcher.is_visible)
             first, second = scene.told[:2]
             assert isinstance(first, ProcessesSeen)
             assert (second.pid, second.weights) == (server.pid, None)
             assert 0 <= second.at - second.born < 10
-            server.follow({1: hexed("a"), 2: hexed("b")})
+            server.set_runners({1: hexed("a"), 2: hexed("b")})
             await until(lambda: len(scene.born()) == 2)
             assert {fact.weights for fact in scene.born()} == {hexed("a"), hexed("b")}
-            server.follow({2: hexed("b")})
+            server.set_runners({2: hexed("b")})
             asked = time.time()
             await until(scene.died)
             (death,) = scene.died()
@@ -138,8 +138,8 @@ def test_a_death_is_known_without_a_scan(
     listener: socket.socket, run: Callable[[Any], None]
 ) -> None:
     async def story() -> None:
-        async with crew(listener) as server:
-            server.follow({1: hexed("a")})
+        async with processes(listener) as server:
+            server.set_runners({1: hexed("a")})
             await asyncio.sleep(0.2)
             async with watching(listener, every=3600.0) as scene:
                 await until(scene.born)
@@ -153,16 +153,16 @@ def test_a_server_that_is_killed_takes_its_runners_with_it_and_the_next_is_found
     listener: socket.socket, run: Callable[[Any], None]
 ) -> None:
     async def story() -> None:
-        server = await ProcessManager.hire(listener.fileno(), "new")
+        server = await ProcessManager.start(listener.fileno(), "new")
         async with watching(listener) as scene:
-            server.follow({1: hexed("a"), 2: hexed("b")})
+            server.set_runners({1: hexed("a"), 2: hexed("b")})
             await until(lambda: len(scene.born()) == 2)
-            await server.dismiss("SIGKILL")
+            await server.stop("SIGKILL")
             await until(lambda: len(scene.died()) == 3)
-            async with crew(listener) as successor:  # within the same second
+            async with processes(listener) as successor:  # within the same second
                 await until(lambda: len(scene.servers()) == 2)
                 assert scene.servers()[1].pid == successor.pid
-                successor.follow({1: hexed("c")})
+                successor.set_runners({1: hexed("c")})
                 await until(lambda: len(scene.born()) == 3)
             await until(lambda: len(scene.died()) == 5)
             assert [x for x in scene.told if isinstance(x, ProcessesSeen)] == scene.told[:1]
@@ -172,8 +172,8 @@ def test_a_server_that_is_killed_takes_its_runners_with_it_and_the_next_is_found
 
 def test_a_zombie_is_dead(listener: socket.socket, run: Callable[[Any], None]) -> None:
     async def story() -> None:
-        async with crew(listener) as server:
-            server.follow({1: hexed("a")})
+        async with processes(listener) as server:
+            server.set_runners({1: hexed("a")})
             async with watching(listener) as scene:
                 await until(scene.born)
                 pid = scene.born()[0].pid
@@ -201,20 +201,22 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
 
     async def story() -> None:
         before = open_descriptors()
-        hired = await ProcessManager.hire(listener.fileno(), "old" if kind == "old" else "new")
+        manager = await ProcessManager.start(listener.fileno(), "old" if kind == "old" else "new")
         async with watching(listener, every=0.005) as scene:
             await until(lambda: scene.watcher.is_visible)
             for number in range(0, 1000, 10):
-                hired.follow({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
+                manager.set_runners({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
                 await asyncio.sleep(0.012)
-            hired.follow({1000: hexed("c")})  # the last: whoever was before it is gone by then
+            manager.set_runners(
+                {1000: hexed("c")}
+            )  # the last: whoever was before it is gone by then
             async with asyncio.timeout(PATIENCE):
                 while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
                     await asyncio.sleep(0.05)
-            hired.follow({})
+            manager.set_runners({})
             await until(lambda: len(scene.born()) == len(scene.died()))
             told = scene.told[2:]
-        await hired.dismiss("SIGTERM")
+        await manager.stop("SIGTERM")
         living: set[int] = set()
         for fact in told:
             if isinstance(fact, ProcessStarted):
@@ -235,10 +237,10 @@ def test_where_no_death_can_be_noticed_at_once_scans_find_it(listener: socket.so
         reader = ProcFs(time.time)
         reader.slow = True
         reader.pidfds = False
-        async with crew(listener) as server, watching(listener, reader=reader) as scene:
-            server.follow({1: hexed("a")})
+        async with processes(listener) as server, watching(listener, reader=reader) as scene:
+            server.set_runners({1: hexed("a")})
             await until(scene.born)
-            server.follow({})
+            server.set_runners({})
             await until(scene.died)
             (death,) = scene.died()
             assert death.alive is not None
@@ -252,8 +254,8 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
 
     async def story() -> None:
         reader = PsutilReader(GivenTimeline(time.time))
-        async with crew(listener) as server, watching(listener, reader=reader) as scene:
-            server.follow({1: hexed("a")})
+        async with processes(listener) as server, watching(listener, reader=reader) as scene:
+            server.set_runners({1: hexed("a")})
             await until(scene.born)
             assert scene.told[1].pid == server.pid
             assert abs(scene.told[1].born - time.time()) < 30
@@ -261,7 +263,7 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
             used = scene.watcher.usage(pid)
             assert used is not None
             assert used.resident > 0
-            server.follow({})
+            server.set_runners({})
             await until(scene.died)
             assert scene.died()[0].pid == pid
             assert scene.watcher.usage(pid) is None
@@ -283,7 +285,7 @@ def test_another_server_is_left_alone(listener: socket.socket) -> None:
 
     async def story() -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as other:
-            async with crew(other), watching(listener) as scene:
+            async with processes(other), watching(listener) as scene:
                 await until(lambda: scene.told)
                 assert scene.told == [ProcessesSeen(scene.told[0].at, seen=False)]
 
