@@ -26,6 +26,7 @@ from ollama_exporter.host.blob_lookup import ShowClient
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.expected_models import ExpectedModels
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
 from ollama_exporter.poller.event_log import log_event
@@ -204,11 +205,12 @@ class Exporter:
             jitter=random.random,
             url=settings.ollama_url,
         )
+        expected = ExpectedModels(instruments.lifecycle.expect)
         reporter = Reporter(
             fact=poller.on_fact,
             error=instruments.exporter.errors.inc,
             own_use=advice.gaps.on_own_use,
-            expect=instruments.lifecycle.expect,
+            expect=expected.expect,
         )
         self._machine = Machine(
             settings,
@@ -236,7 +238,9 @@ class Exporter:
             advice=advice.by_label,
         )
         # The poller's sinks report to it: the one circle, closed where a sink subscribes.
+        sinks.on_listing.append(expected.on_listing)
         sinks.on_listing.append(self._machine.on_listing)
+        sinks.on_installed.append(expected.on_installed)
         sinks.on_installed.append(self._machine.on_installed)
         sinks.on_installed.append(self.actor.on_installed)
         sinks.on_change.append(self.actor.on_change)
@@ -260,11 +264,17 @@ class Exporter:
                 rules=self.actor.defaults,
                 on_file_error=instruments.exporter.file_failed,
             )
+
+        def named() -> tuple[str, ...]:
+            return self.current.expected(timeline.wall(timeline.now()))
+
+        for name in named():
+            expected.expect(name)
         self._registry = build(
             instruments,
             timeline,
             poller.published,
-            expected=lambda: self.current.expected(timeline.wall(timeline.now())),
+            expected=lambda: expected.labels(named()),
             requests=self.recorder,
             advice=advice.rows,
             sight=self._machine,

@@ -109,6 +109,8 @@ class Virtual:
             Reporter(fact=self._observe, error=_never),
             timeline,
         )
+        for name in expected:
+            made.lifecycle.expect(name)
         self._registry = build(
             made,
             timeline,

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.protocol.client import PsAnswer
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.protocol.wire import RunningModel
 
 SLIDE_INTERVAL: Final = 0.06  # seconds between two listings that show whether a deadline slides
@@ -63,7 +63,7 @@ class Renewal:
 
 def find_entry(answer: PsAnswer, name: str) -> RunningModel | None:
     """Return the model's entry; of two, the one with the later deadline."""
-    wanted = normalise(name).lower()
+    wanted = match_key(name)
     mine = [model for model in answer.models if model.name.lower() == wanted]
     return max(mine, key=lambda model: model.expires_at, default=None)
 

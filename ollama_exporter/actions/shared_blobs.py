@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from ollama_exporter.errors import OllamaExporterError
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.protocol.wire import ModelDetails
 
 MAX_NAMES: Final = 512
@@ -38,7 +38,7 @@ class SharedBlobs:
         A name with another size than before was created anew. Size 0 matches any.
         """
         for name, size in names:
-            key = normalise(name).lower()
+            key = match_key(name)
             known = self._known.get(key)
             if (known is not None and size in (0, known[0])) or len(self._known) >= MAX_NAMES:
                 continue
@@ -47,15 +47,15 @@ class SharedBlobs:
 
     def is_resolved(self, model: str) -> bool:
         """Return whether the name's details are known."""
-        return normalise(model).lower() in self._known
+        return match_key(model) in self._known
 
     def max_context(self, model: str) -> int | None:
         """Return the largest num_ctx of a model; the server lowers a larger one. None: unknown."""
-        return self._details(normalise(model).lower()).max_context
+        return self._details(match_key(model)).max_context
 
     def listed_name(self, model: str, resident: Iterable[str]) -> str | None:
         """Return the name under which a model's runner is listed; None: it is not resident."""
-        mine = normalise(model).lower()
+        mine = match_key(model)
         listed = {name.lower(): name for name in resident}
         if mine in listed:
             return listed[mine]

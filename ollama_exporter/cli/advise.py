@@ -16,7 +16,7 @@ from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, HistoryError
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import match_key, normalise
 
 EXPORTER: Final = "http://127.0.0.1:11487"
 PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
@@ -131,7 +131,7 @@ def _chosen(found: Report, name: str) -> tuple[Finding, ...]:
     """Return what is known of a model, on each host. Raises ConfigError for an unknown one."""
     known = sorted({finding.model for finding in found.findings})
     by_lower = {each.lower(): each for each in known}
-    model = by_lower.get(normalise(name).lower())
+    model = by_lower.get(match_key(name))
     if model is None:
         close = difflib.get_close_matches(normalise(name), known, n=3, cutoff=0.7) or known[:20]
         raise ConfigError("explain", name, f"known models: {', '.join(close)}")

@@ -73,13 +73,11 @@ def build(
 ) -> CollectorRegistry:
     """Return the registry of one target and of the exporter itself.
 
-    `expected`: returns normalised names. `requests`: collects the families that only requests fill.
-    `sight`: what this machine shows. `malformed`: what polls could not read. `runtime`: include the
-    families of process and interpreter.
+    `expected`: returns names as the server lists them. `requests`: collects the families that only
+    requests fill. `sight`: what this machine shows. `malformed`: what polls could not read.
+    `runtime`: include the families of process and interpreter.
     """
     labels = instruments.labels
-    for name in expected():
-        instruments.lifecycle.expect(name)
     collectors: list[Collector] = [
         # With labels of its own: installed models must not use up the labels of resident ones.
         ServerCollector(ModelLabels(max_models), malformed or MalformedEntries()),

@@ -17,7 +17,7 @@ def normalise(name: str) -> str:
     Case is kept: the server matches names in any case but lists them as they were created.
     """
     for prefix in IMPLIED:
-        if name.startswith(prefix):
+        if name[: len(prefix)].lower() == prefix:
             name = name[len(prefix) :]
             break
     last = name.rsplit("/", 1)[-1]
@@ -33,3 +33,12 @@ def is_cloud_name(name: str) -> bool:
     tag = name.rsplit("/", 1)[-1].rpartition(":")[2] if ":" in name else ""
     tag = tag.strip().lower()
     return tag == "cloud" or tag.endswith("-cloud")
+
+
+def match_key(name: str) -> str:
+    """Return what two names of one model have in common: Ollama matches names in any case.
+
+    The server compares host, namespace, model and tag without case (`getExistingName` in
+    server/create.go), so there is one model for both spellings.
+    """
+    return normalise(name).lower()

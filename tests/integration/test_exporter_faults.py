@@ -322,3 +322,30 @@ def test_a_client_that_misbehaves_harms_nobody_and_does_not_delay_the_end(sent: 
     begun = time.monotonic()
     with_exporter(use)
     assert time.monotonic() - begun < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("written", "listed"),
+    [
+        ("Llama3.2", "llama3.2:latest"),
+        ("MYMODEL:v1", "MyModel:v1"),
+        (
+            "HF.co/Bartowski/Llama-3.2-1B-Instruct-GGUF",
+            "hf.co/bartowski/Llama-3.2-1B-instruct-GGUF:latest",
+        ),
+        ("Registry.Ollama.ai/library/llama3.2", "llama3.2:latest"),
+    ],
+)
+def test_an_expected_model_is_found_in_any_case(written: str, listed: str) -> None:
+    loaded = "ollama_model_loaded", f"model={listed}"
+
+    async def main() -> None:
+        async with faultserver() as server:
+            server.models = [entry(listed, None)]
+            async with exporting(server.url, expected_models=(written,)) as running:
+                samples = await running.until(lambda s: s.get(loaded) == 1.0)
+                assert [key[1] for key in samples if key[0] == "ollama_model_expected"] == [
+                    f"model={listed}"
+                ]
+
+    asyncio.run(main())

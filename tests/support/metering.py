@@ -47,6 +47,8 @@ def metered(
     instruments = Instruments.new(timeline, LogCounter(), max_models=max_models)
     measured = loads or instruments.loads.totals
     advice = LiveAdvice(instruments.gaps, instruments.labels, measured, ServerClock(), blind=blind)
+    for name in expected:
+        instruments.lifecycle.expect(name)
     registry = build(
         instruments,
         timeline,

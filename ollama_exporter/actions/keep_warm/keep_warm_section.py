@@ -7,7 +7,7 @@ from typing import Final
 from ollama_exporter.actions.keep_warm.weekly_schedule import Schedule, schedule
 from ollama_exporter.config import mapping, parsers
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import match_key, normalise
 
 KEY: Final = "keep-warm"
 KEEP_ALIVE: Final = 1800.0
@@ -65,15 +65,15 @@ def keep_warm(name: str, value: object) -> KeepWarm:
 
 
 def _models(name: str, value: object) -> tuple[WarmModel, ...]:
-    models: dict[str, WarmModel] = {}
+    models: dict[str, WarmModel] = {}  # by match key
     for key, item in mapping.entries(name, value).items():
         model = normalise(key)
-        if model in models:
+        if match_key(key) in models:
             raise ConfigError(name, key, f"one entry for {model}")
         parsed = mapping.section(
             f"{name}.{key}",
             item,
             {"schedule": schedule, "keep-alive": mapping.lasting, "num-ctx": mapping.context},
         )
-        models[model] = WarmModel(model, **parsed)
+        models[match_key(key)] = WarmModel(model, **parsed)
     return tuple(models.values())

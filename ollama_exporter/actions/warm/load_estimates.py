@@ -8,7 +8,7 @@ from typing import Final
 from ollama_exporter.advice.exporter_source import read_samples
 from ollama_exporter.advice.model_usage import records
 from ollama_exporter.errors import HistoryError
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.state_file import StateFile
 
 SUM: Final = "ollama_model_load_seconds_sum"
@@ -20,9 +20,10 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
     """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
     found: dict[str, float] = {}
     with suppress(HistoryError):
-        by_model = {x.model: x for x in records(read_samples(url, (SUM, COUNT), timeout=TIMEOUT))}
+        samples = read_samples(url, (SUM, COUNT), timeout=TIMEOUT)
+        by_key = {match_key(each.model): each for each in records(samples)}
         for name in names:
-            record = by_model.get(normalise(name))
+            record = by_key.get(match_key(name))
             if record is not None and record.measured_load is not None:
                 found[name] = record.measured_load
     return found
@@ -33,7 +34,8 @@ def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:
     saved = file.peek()
     if saved is None:
         return {}
-    usage = {name: saved.usage.get(normalise(name)) for name in names}
+    by_key = {match_key(label): usage for label, usage in saved.usage.items()}
+    usage = {name: by_key.get(match_key(name)) for name in names}
     return {
         name: each.load_seconds / each.loads
         for name, each in usage.items()

@@ -15,7 +15,7 @@ from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.actions.warm.eviction_order import Occupant, victims
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
-from ollama_exporter.protocol.model_names import DEFAULT_TAG, normalise
+from ollama_exporter.protocol.model_names import DEFAULT_TAG, match_key
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 
 DEFAULT_SUFFIX: Final = f":{DEFAULT_TAG}"
@@ -102,11 +102,11 @@ def find_missing(names: Sequence[str], installed: Sequence[InstalledModel]) -> l
     by_name = {model.name.lower(): model for model in installed}
     found = []
     for name in names:
-        model = by_name.get(normalise(name).lower())
+        model = by_name.get(match_key(name))
         if model is None:
             # without the default tag, which would make all names similar
             short = {key.removesuffix(DEFAULT_SUFFIX): each.name for key, each in by_name.items()}
-            wanted = normalise(name).lower().removesuffix(DEFAULT_SUFFIX)
+            wanted = match_key(name).removesuffix(DEFAULT_SUFFIX)
             similar = difflib.get_close_matches(wanted, short, n=MAX_SUGGESTIONS)
             found.append(MissingModel(name, tuple(short[each] for each in similar)))
         elif model.remote:
@@ -127,7 +127,7 @@ async def warm_up(
 
     async def one(name: str) -> WarmResult:
         progress.on_start(name)
-        result = await _warm_one(client, name, wanted, sizes.get(normalise(name).lower(), 0))
+        result = await _warm_one(client, name, wanted, sizes.get(match_key(name), 0))
         progress.on_end(result)
         return result
 
@@ -147,7 +147,7 @@ async def _look_again(client: ControlClient, results: Sequence[WarmResult]) -> l
     found = []
     for result in results:
         name = result.name if result.model is None else result.model.name
-        entry = listed.get(normalise(name).lower())
+        entry = listed.get(match_key(name))
         if result.outcome not in RESIDENT:
             found.append(result)
         elif entry is not None:
@@ -237,7 +237,7 @@ async def _keep(
         RenewalOutcome.SET: "",
     }
     note = notes[renewal.outcome]
-    if entry.name.lower() != normalise(name).lower():
+    if entry.name.lower() != match_key(name):
         note = f"shares the runner of {entry.name}" + (f"; {note}" if note else "")
     if wanted.num_ctx is not None and entry.context != wanted.num_ctx:
         other = f"resident with a context of {entry.context}, which another one would reload"
