@@ -21,6 +21,7 @@ from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
+from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.host.blob_lookup import ShowClient
 from ollama_exporter.host.machine import Machine
@@ -95,6 +96,8 @@ async def run(
 
     `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
     """
+    raise_limit()
+    asyncio.get_running_loop().set_exception_handler(ExhaustionHandler())
     state_file = state_file_of(settings)
     tls_context(settings.target)  # before anything is said: what is wrong here ends it
     read_token(settings.ollama_token_file)

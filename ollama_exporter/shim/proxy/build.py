@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopback
+from ollama_exporter.descriptors import affordable_connections
 from ollama_exporter.errors import StartError
 from ollama_exporter.net import listen, spelled
 from ollama_exporter.own_address import own_socket
@@ -42,11 +44,13 @@ def build_proxy(
 
     `on_file_error` counts, by setting, the files that cannot be read while the proxy runs.
     """
+    limits = limits_of(settings)
+    affordable = affordable_connections(limits.max_connections)
     return Proxy(
         settings.ollama_url,
         sink,
         now=timeline.now,
-        limits=limits_of(settings),
+        limits=replace(limits, max_connections=affordable),
         frontend=frontend_of(settings, now=timeline.now, on_error=on_file_error),
         tls=tls_context(settings.target),
         token=watched_token(

@@ -8,6 +8,7 @@ the server dies, the response breaks off and never looks complete.
 import asyncio
 from typing import Final
 
+from ollama_exporter.descriptors import EXHAUSTED
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import RequestHead, own_response, request_head
 from ollama_exporter.shim.proxy.interfaces import ForwardingContext, ProxyClient
@@ -156,6 +157,9 @@ class Forwarding:
             return
         except OSError as err:
             self._connecting = None
+            if err.errno in EXHAUSTED:
+                self._fail(503, "the proxy has reached its limit of open files")
+                return
             self._fail(502, f"cannot connect to Ollama ({err.strerror or err}); is it running?")
             return
         self._connecting = None

@@ -149,11 +149,12 @@ class Proxy:
 
     def on_connection_open(self, connection: Connection) -> bool:
         """Count a new connection. Return False if there are too many."""
-        is_full = len(self._connections) >= self.limits.max_connections
+        limit, count = self.limits.max_connections, len(self._connections)
+        is_full = count >= limit
         if is_full and not self._is_full:
-            values = {"limit": self.limits.max_connections}
-            logger.warning("Too many proxy connections, answering 503", extra=values)
-        self._is_full = is_full
+            logger.warning("Too many proxy connections, answering 503", extra={"limit": limit})
+        if is_full or count < limit // 2:  # not a line for each time that it is full again
+            self._is_full = is_full
         self._connections.add(connection)
         return not is_full
 
