@@ -190,8 +190,15 @@ class ExitEvidence:
             and other.reason not in OWN_CAUSES
             and timings.SAME_MOMENT < newborn.born - other.at <= timings.MEMORY_WAIT
             and self.exits.memory_wait.usual(newborn.born - other.at)
+            and self._is_next_after(other, newborn)
             for other in self.exits.recent
         )
+
+    def _is_next_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
+        """Return whether nothing else was started between that exit and that birth."""
+        low, high = other.at - timings.SAME_MOMENT, newborn.born
+        own = (other.runner, newborn)
+        return not any(low <= r.born < high and r not in own for r in self.runners.all)
 
     def answers(self, newborn: RunnerProcess) -> bool | None:
         """Return whether that runner was started because of this exit. None: it cannot be known."""
