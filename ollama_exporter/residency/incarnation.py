@@ -29,6 +29,8 @@ class RequestedUnload:
     at: float
     since: float  # when that request began
     evidence: Evidence
+    after_load: bool = False  # the model of that request had just been loaded
+    waits: int = 1  # unloads that may come before: those dropped together leave one by one
 
 
 @dataclass(slots=True)
@@ -191,8 +193,7 @@ def _read(life: Incarnation, poll: Snapshot, *, before: float | None, changed: b
 def _withdraw(life: Incarnation, now: float) -> None:
     """Withdraw a requested unload: a request ended long after it and gave the runner more time."""
     asked = life.requested_unload
-    if asked is not None:
-        dropped = asked.reason is Reason.OUT_OF_MEMORY
-        wait = timings.OUT_OF_MEMORY_QUEUE if dropped else timings.BEHIND_ANOTHER
-        if now > asked.at + wait:
-            life.requested_unload = None
+    if asked is None:
+        return
+    if now > asked.at + max(timings.BEHIND_ANOTHER, asked.waits * timings.MEMORY_WAIT):
+        life.requested_unload = None

@@ -23,7 +23,6 @@ NO_MEMORY_WAIT: Final = 0.5  # between two unloads of a server that does not wai
 BEHIND_ANOTHER: Final = 6.0
 BORN_WITHIN: Final = 6.2  # whatever waited for an unload has its process by then
 LISTED_WITHIN: Final = 10.0  # and is listed by then: two waits for memory, or one and a load
-OUT_OF_MEMORY_QUEUE: Final = 30.0  # models dropped together leave one by one, a wait apart
 
 # -- unloading -------------------------------------------------------------------------------------
 # The server kills the process and removes the entry in one step (sched.go:429-461).

@@ -77,7 +77,7 @@ class RequestEvidence:
             self._changed = fact.at
         life = self._youngest(request.model)
         if fact.failure is Failure.OUT_OF_MEMORY:
-            self._note_out_of_memory(fact.at)
+            self._note_out_of_memory(fact.at, after_load=life is None)
         elif fact.failure is Failure.CRASHED:
             self._note_crash(request.model, life, fact.at)
         if life is not None:
@@ -94,10 +94,10 @@ class RequestEvidence:
                 Reason.STOPPED, fact.at, request.fact.at, Evidence.KEEP_ALIVE_ZERO
             )
 
-    def _note_out_of_memory(self, at: float) -> None:
+    def _note_out_of_memory(self, at: float, *, after_load: bool) -> None:
         """One runner ran out of memory, so the server drops all of them."""
         self._out_of_memory_at = at
-        why = _out_of_memory(at)
+        why = _out_of_memory(at, after_load=after_load, waits=len(self._lives) - 1)
         since = at - timings.EFFECT
         recent = [unload.life for unload in self._unloads.pending if unload.high >= since]
         for life in [*self._lives.values(), *recent]:
@@ -181,7 +181,8 @@ class RequestEvidence:
             life.requested_unload = _stopped(stop)
         oom = self._out_of_memory_at
         if oom is not None and since is not None and since < oom <= poll.ended and not was_listed:
-            life.requested_unload = _out_of_memory(oom)
+            waits = len(self._lives) - 1
+            life.requested_unload = _out_of_memory(oom, after_load=False, waits=waits)
         elif ended and not self.requests.of(name) and life.requested == 0:
             at, began = life.last_use or poll.ended, ended[-1].fact.at
             zero = Evidence.KEEP_ALIVE_ZERO
@@ -202,5 +203,6 @@ def _stopped(at: float) -> RequestedUnload:
     return RequestedUnload(Reason.STOPPED, at, at, Evidence.STOP_CALL)
 
 
-def _out_of_memory(at: float) -> RequestedUnload:
-    return RequestedUnload(Reason.OUT_OF_MEMORY, at, at, Evidence.REQUEST_OUT_OF_MEMORY)
+def _out_of_memory(at: float, *, after_load: bool, waits: int) -> RequestedUnload:
+    evidence = Evidence.REQUEST_OUT_OF_MEMORY
+    return RequestedUnload(Reason.OUT_OF_MEMORY, at, at, evidence, after_load, waits)

@@ -111,8 +111,8 @@ def a_request_unloaded_it(case: PollCase) -> Opinion:
     unload, life, asked = case.unload, case.unload.life, case.unload.life.requested_unload
     if asked is None or asked.at > unload.high + timings.CLOCK_ERROR:
         return None
-    if asked.reason is Reason.OUT_OF_MEMORY and unload.demand and asked.at > unload.low:
-        return None  # it was gone before the others were dropped: a request wanted its room
+    if asked.after_load and unload.demand and asked.at > unload.low:
+        return None  # as that load ended, the waiting request evicted this one before the others
     if asked.reason is Reason.STOPPED and unload.low > asked.at + timings.BEHIND_ANOTHER:
         return None  # it went on: another request held it, and may have changed the keep-alive
     passed = unload.low - timings.BEHIND_ANOTHER <= life.deadline() <= asked.since
