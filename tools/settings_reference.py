@@ -15,12 +15,10 @@ an error.
 
 This page is generated from the program by `make docs`.
 
-| flag | variable | default | meaning |
-|---|---|---|---|
 """
 END: Final = """
-`--config.file` (`OLLAMA_EXPORTER_CONFIG_FILE`) names the file. Its keys are the flags without the dashes. They are flat:
-`poll.interval`, not `interval` below `poll`.
+`--config.file` (`OLLAMA_EXPORTER_CONFIG_FILE`) names the file. Its keys are the flags without the dashes. They are
+flat: `poll.interval`, not `interval` below `poll`.
 
 ```yaml
 ollama.url: http://gpu-box:11434
@@ -99,7 +97,7 @@ eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 
 | path | method | answer |
 |---|---|---|
-| `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` selects families; 503 beyond `--web.max-requests` |
+| `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` selects; 503 beyond `--web.max-requests` |
 | `/` | GET, HEAD | landing page |
 | `/sd` | GET, HEAD | this exporter as a target for `http_sd_configs` of Prometheus |
 | `/-/healthy` | GET, HEAD | 200 while the process serves |
@@ -129,7 +127,15 @@ def _wrapped(page: str) -> str:
 
 def _row(setting: Setting) -> str:
     flag = f"--{setting.name}" + ("" if setting.is_switch else f"={setting.metavar}")
-    flag = flag.replace("|", "\\|")
     default = as_word(setting.default)
-    shown = f"`{default}`" if default else ""
-    return f"| `{flag}` | `{setting.variable}` | {shown} | {setting.help} |\n"
+    shown = f", default `{default}`" if default else ""
+    head = f"* `{flag}`, `{setting.variable}`{shown}:"
+    body = textwrap.fill(
+        setting.help,
+        119,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{head}\n{body}\n"

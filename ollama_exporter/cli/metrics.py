@@ -3,6 +3,7 @@
 
 import json
 import os
+import textwrap
 from dataclasses import asdict
 from typing import Final
 
@@ -12,6 +13,7 @@ from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.metrics.catalog.all_families import SECTIONS
 from ollama_exporter.metrics.catalog.family import Family
 
+COLUMNS: Final = 118  # of the page
 WIDE: Final = 200  # columns where no terminal gives them: whole names, so that grep finds them
 INTRODUCTION: Final = """# Metrics
 
@@ -53,11 +55,21 @@ def markdown() -> str:
     """Return docs/metrics.md."""
     parts = [INTRODUCTION]
     for section, members in SECTIONS.items():
-        parts.append(f"\n## {section}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
-        for family in members:
-            labels = ", ".join(f"`{label}`" for label in family.labels)
-            parts.append(f"| `{family.name}` | {family.kind} | {labels} | {_meaning(family)} |\n")
+        parts.append(f"\n## {section}\n\n")
+        parts += [_item(family) for family in members]
     return "".join(parts)
+
+
+def _item(family: Family) -> str:
+    """Return a family as an item of a list, in lines that can be read in a diff."""
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    kind = f"{family.kind} by {labels}" if labels else family.kind
+    lines = [*_wrapped(f"**`{family.name}`**, {kind}:"), *_wrapped(_meaning(family))]
+    return "* " + "\n  ".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, COLUMNS - 2, break_long_words=False, break_on_hyphens=False)
 
 
 def _meaning(family: Family) -> str:

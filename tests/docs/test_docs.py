@@ -22,10 +22,6 @@ from tests.support.paths import ROOT
 README: Final = ROOT / "README.md"
 USAGE: Final = ROOT / "docs" / "usage.md"
 WIDTH: Final = 120  # columns of a line, so that a diff can be read
-GENERATED: Final = (
-    "docs/metrics.md",
-    "docs/configuration.md",
-)  # their rows are as long as they are
 PLACES: Final = (
     "*.md",
     "docs/**/*.md",
@@ -148,7 +144,7 @@ def test_every_variable_named_belongs_to_a_flag(page: Path) -> None:
     assert named <= real
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in GENERATED], ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_line_can_be_read_in_a_diff(page: Path) -> None:
     lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
     wide = [f"{number}: {line[:60]}" for number, line in lines if len(line) > WIDTH]
