@@ -31,6 +31,7 @@ from ollama_exporter.protocol.wire import (
 from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
+LONGEST_DATE: Final = 64  # characters; one of HTTP has 29
 OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
@@ -105,9 +106,7 @@ class OllamaClient:
 
         response, body = await self._ask(self._polls, PS, extensions={"trace": trace})
         header = response.headers.get("date")
-        date = None
-        with suppress(ValueError, TypeError, OverflowError):  # a missing header, or not a date
-            date = parsedate_to_datetime(header).timestamp()
+        date = server_date(header)
         models = decode_ps(body, self._malformed)
         return PsAnswer(models, response.status_code, date, header, bool(opened), body)
 
@@ -186,6 +185,15 @@ class OllamaClient:
         """Return the headers. Without a valid token the server gets none, and answers 401."""
         token = "" if self._token is None else self._token.current()
         return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def server_date(header: str | None) -> float | None:
+    """Return the Unix seconds of a Date header, or None if there is none or it is not a date."""
+    if header is None or len(header) > LONGEST_DATE:
+        return None
+    with suppress(ValueError, TypeError, OverflowError):
+        return parsedate_to_datetime(header).timestamp()
+    return None
 
 
 def tls_context(target: Target) -> ssl.SSLContext:

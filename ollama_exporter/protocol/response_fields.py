@@ -4,15 +4,20 @@
 Durations become seconds here. An absent one stays None: the server omits zeros too.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from ollama_exporter.protocol.routes import Body
 
 Number = int | float | None
+# A week in nanoseconds and a billion tokens: beyond it, a value is not a measurement, and one such
+# value would make a sum worthless for ever.
+LONGEST_DURATION: Final = 7 * 86_400 * 10**9
+MOST_TOKENS: Final = 10**9
 
 
 class ResponseEnd(StrEnum):
@@ -101,16 +106,34 @@ class _Event(msgspec.Struct):
 
 _RECORD: Final = msgspec.json.Decoder(_Record)
 _EVENT: Final = msgspec.json.Decoder(_Event)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FIELD_DECODERS: Final[dict[str, "msgspec.json.Decoder[Any]"]] = {
+    field.name: msgspec.json.Decoder(field.type) for field in fields(_Record)
+}
 UNREAD: Final = ResponseFields(ResponseEnd.UNREAD)
 UNFINISHED: Final = ResponseFields(ResponseEnd.UNFINISHED)
 
 
 def decode_record(line: bytes) -> _Record | None:
-    """Decode one record, or return None if it is not one."""
+    """Decode one record, or return None if it is not one. An odd field counts as absent."""
     try:
         return _RECORD.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_fields(line)
+
+
+def _decode_fields(line: bytes) -> _Record | None:
+    """Decode a record field by field."""
+    try:
+        raw = _FIELDS.decode(line.decode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError):
         return None
+    found: dict[str, Any] = {}
+    for name, decoder in _FIELD_DECODERS.items():
+        if name in raw:
+            with suppress(msgspec.DecodeError, RecursionError):
+                found[name] = decoder.decode(raw[name])
+    return _Record(**found)
 
 
 def decode_event(line: bytes) -> _Record | None:
@@ -126,17 +149,19 @@ def read_object(body: Body, content: bytes) -> ResponseFields:
     """Read an answer that is one JSON object."""
     found = decode_record(content)
     if found is None:
-        return UNFINISHED if body is not Body.OPAQUE else UNREAD
-    fields = fields_of(found)
-    if fields.ending is ResponseEnd.ERROR:
-        return fields
+        # A beginning of JSON was cut. Anything else is a format that we do not know.
+        is_cut = body is not Body.OPAQUE and content.lstrip()[:1] in (b"", b"{")
+        return UNFINISHED if is_cut else UNREAD
+    read = fields_of(found)
+    if read.ending is ResponseEnd.ERROR:
+        return read
     finished = {
         Body.NATIVE: found.done is True,
         Body.OPENAI: bool(found.choices),
         Body.RESPONSES: found.status in ("completed", "incomplete"),
         Body.ANTHROPIC: found.stop_reason is not None,
     }.get(body, True)
-    return fields if finished else replace(fields, ending=ResponseEnd.UNFINISHED)
+    return read if finished else replace(read, ending=ResponseEnd.UNFINISHED)
 
 
 def fields_of(found: _Record) -> ResponseFields:
@@ -187,8 +212,10 @@ def _error_text(error: object) -> str | None:
 
 
 def _seconds(nanoseconds: Number) -> float | None:
-    return None if nanoseconds is None or nanoseconds < 0 else nanoseconds / 1e9
+    if nanoseconds is None or not 0 <= nanoseconds <= LONGEST_DURATION:
+        return None
+    return nanoseconds / 1e9
 
 
 def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None and count >= 0), None)
+    return next((n for n in counts if n is not None and 0 <= n <= MOST_TOKENS), None)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of the server's routes: method and path -> what a request on it does.
 
-From `server/routes.go` of Ollama 0.9 to 0.33. Any other request is `other`: it passes, and its path
+From `server/routes.go` of Ollama 0.9 to 0.35. Any other request is `other`: it passes, and its path
 never becomes a label.
 """
 
@@ -16,7 +16,7 @@ class Body(Enum):
 
     OPAQUE = auto()  # not parsed
     NATIVE = auto()  # NDJSON or one object; the last record has done:true and durations
-    EMBED = auto()  # one object without `done`
+    OBJECT = auto()  # one object without `done`
     OPENAI = auto()  # chat and text completions; a stream ends with [DONE]
     RESPONSES = auto()  # OpenAI's Responses API; a stream ends with response.completed or similar
     ANTHROPIC = auto()  # Anthropic's Messages API; a stream ends with message_stop
@@ -36,18 +36,21 @@ class Route:
 OTHER: Final = Route("other")
 _GENERATE: Final = Route("/api/generate", Body.NATIVE, runs=True, native=True)
 _CHAT: Final = Route("/api/chat", Body.NATIVE, runs=True, native=True)
+# Image generation of Ollama 0.17 to 0.30, and `systemone` of 0.35 and later.
+_OBJECTS: Final = ("/v1/images/generations", "/v1/images/edits", "/v1/systemone")
 _TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
 
 _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/api/generate"): _GENERATE,
     ("POST", "/api/chat"): _CHAT,
-    ("POST", "/api/embed"): Route("/api/embed", Body.EMBED, runs=True, native=True),
-    ("POST", "/api/embeddings"): Route("/api/embeddings", Body.EMBED, runs=True, native=True),
+    ("POST", "/api/embed"): Route("/api/embed", Body.OBJECT, runs=True, native=True),
+    ("POST", "/api/embeddings"): Route("/api/embeddings", Body.OBJECT, runs=True, native=True),
     ("POST", "/v1/chat/completions"): Route("/v1/chat/completions", Body.OPENAI, runs=True),
     ("POST", "/v1/completions"): Route("/v1/completions", Body.OPENAI, runs=True),
-    ("POST", "/v1/embeddings"): Route("/v1/embeddings", Body.EMBED, runs=True),
+    ("POST", "/v1/embeddings"): Route("/v1/embeddings", Body.OBJECT, runs=True),
     ("POST", "/v1/responses"): Route("/v1/responses", Body.RESPONSES, runs=True),
     ("POST", "/v1/messages"): Route("/v1/messages", Body.ANTHROPIC, runs=True),
+    **{("POST", path): Route(path, Body.OBJECT, runs=True) for path in _OBJECTS},
     ("POST", _TRANSCRIPTIONS): Route(_TRANSCRIPTIONS, runs=True, multipart=True),
 }
 _UNMEASURED: Final = {

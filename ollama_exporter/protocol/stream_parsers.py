@@ -6,8 +6,10 @@ Every chunking of the same bytes gives the same result. A line feed is the only 
 records that can be the last. Its markers contain quotes, which are escaped inside a JSON string.
 """
 
-from typing import Final, Protocol
+import re
+from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from ollama_exporter.protocol import response_fields
@@ -20,14 +22,23 @@ from ollama_exporter.protocol.response_fields import (
 from ollama_exporter.protocol.routes import Body
 
 LONGEST: Final = 8 << 20  # bytes of a record that are kept; `context` lists every token id
-DONE: Final = b'"done":true'
+NDJSON: Final = "application/x-ndjson"
+DONE: Final = b'"done"'
+NOT_DONE: Final = b'"done":false'  # as the server writes it; a router may add blanks
 ERROR: Final = b'"error"'
+# In the records of an image model: steps so far, not output.
+STEPS: Final = b'"completed":'
+CHOICES: Final = re.compile(rb'"choices"\s*+:\s*+\[\s*+\{')
+FINISH_REASON: Final = re.compile(rb'"finish_reason"\s*+:\s*+"')
+OUTPUT: Final = frozenset({"response", "thinking", "message", "image"})
 
 
 class StreamParser(Protocol):
     """Parses the body of one answer."""
 
-    content: bool  # a record with output came; final records and errors are not output
+    @property
+    def content(self) -> bool:
+        """Whether a record with output came. Final records and errors are not output."""
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes of the body, of any length."""
@@ -42,7 +53,7 @@ def parser_for(body: Body, *, content_type: str, content_encoding: str) -> Strea
     if content_encoding.strip().lower() not in ("", "identity"):
         return Unread()
     if kind == "application/json":
-        return Json(body)
+        return JsonOrStream(body)
     return STREAMED.get((body, kind), Unread)()
 
 
@@ -59,26 +70,51 @@ class Unread:
         return UNREAD
 
 
-class Json:
-    """Parses an answer that is one object, at its end."""
-
-    content = False  # the object comes at once, so there is no time to the first token
+class JsonOrStream:
+    """Parses an answer that should be one object, but may be a stream: routers mislabel them."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._parts: list[bytes] = []
         self._size = 0
+        self._stream: StreamParser | None = None
+        self._is_decided = False
+
+    @property
+    def content(self) -> bool:
+        """Whether output came. An object comes at once, so it has no time to the first token."""
+        return self._stream is not None and self._stream.content
 
     def feed(self, data: bytes) -> None:
-        """Keep the bytes, up to the limit."""
+        """Keep the bytes, up to the limit, or parse those of a stream."""
+        if self._stream is not None:
+            self._stream.feed(data)
+            return
         self._size += len(data)
         if self._size <= LONGEST:
             self._parts.append(data)
         else:
             self._parts.clear()
+        if not self._is_decided and b"\n" in data and self._size <= LONGEST:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Parse a stream if the first line is a record of its own."""
+        self._is_decided = True
+        beginning = b"".join(self._parts)
+        line = beginning.lstrip().partition(b"\n")[0]
+        is_events = line.startswith((b"data:", b"event:"))
+        parser = STREAMED.get((self._body, "text/event-stream" if is_events else NDJSON))
+        if parser is None or not (is_events or response_fields.decode_record(line) is not None):
+            return
+        self._stream = parser()
+        self._parts.clear()
+        self._stream.feed(beginning)
 
     def end(self) -> ResponseFields:
         """Decode the object."""
+        if self._stream is not None:
+            return self._stream.end()
         if self._size > LONGEST:
             return UNREAD
         return response_fields.read_object(self._body, b"".join(self._parts))
@@ -140,17 +176,20 @@ class _Lines:
 class Ndjson(_Lines):
     """Parses native streams: one record a line; the last one has done:true."""
 
-    __slots__ = ("_error", "_final", "_trailing")
+    __slots__ = ("_error", "_final", "_is_unreadable", "_trailing")
 
     def __init__(self) -> None:
         super().__init__()
         self._final: ResponseFields | None = None
         self._error: ResponseFields | None = None
         self._trailing = False
+        self._is_unreadable = False  # a line was not a record
 
     def _parse_lines(self, lines: bytes) -> None:
-        if self._final is None and DONE not in lines and ERROR not in lines:
-            self.content = self.content or not lines.isspace()
+        ordinary = lines.count(DONE) == lines.count(NOT_DONE) and ERROR not in lines
+        if ordinary and self._final is None:
+            if not self.content and not lines.isspace():
+                self.content = STEPS not in lines or any(map(_has_output, lines.split(b"\n")))
         else:
             for line in lines.split(b"\n"):
                 if line.strip():
@@ -160,22 +199,38 @@ class Ndjson(_Lines):
         if self._final is not None:
             self._trailing = True
             return
-        found = response_fields.decode_record(line) if DONE in line or ERROR in line else None
-        if found is not None and found.done:
+        found = response_fields.decode_record(line)
+        if found is None:
+            self._is_unreadable = True
+        elif found.done:
             self._final = response_fields.fields_of(found)
-        elif found is not None and found.error:
+        elif found.error:
             self._error = response_fields.fields_of(found)
-        else:
-            self.content = True
+        elif not self.content:
+            self.content = STEPS not in line or _has_output(line)
 
     def end(self) -> ResponseFields:
         """Return the fields of the final record or of an error."""
+        # Records over several lines are unread. A last line without an end was cut.
+        is_unreadable = self._is_unreadable
         self._parse_kept()
         if self._error is not None:
             return self._error
         if self._final is None:
-            return UNREAD if self._overlong else UNFINISHED
+            return UNREAD if self._overlong or is_unreadable else UNFINISHED
         return replace(self._final, ending=ResponseEnd.TRAILING) if self._trailing else self._final
+
+
+def _has_output(line: bytes) -> bool:
+    """Return whether a record has output, and not only the steps of an image model."""
+    try:
+        record = _OBJECT.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return any(record.get(name) for name in OUTPUT)
+
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class _Events(_Lines):
@@ -184,6 +239,7 @@ class _Events(_Lines):
     __slots__ = ("_kept",)
     KEEP: tuple[bytes, ...] = ()  # markers of the lines that are kept
     CONTENT: bytes = b""  # the marker of a line with output
+    COMPACT: bytes = b""  # in lines as the server writes them, where a router's would differ
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,13 +247,24 @@ class _Events(_Lines):
 
     def _parse_lines(self, lines: bytes) -> None:
         if not self.content:
-            self.content = self.CONTENT in lines
+            self.content = self.CONTENT in lines and self._has_content(lines)
         for marker in self.KEEP:
             at = lines.rfind(marker)
             if at >= 0:
                 begin, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
                 line = lines[begin : end if end >= 0 else len(lines)]
-                self._kept[marker] = line.partition(b":")[2].strip()
+                self._keep_line(marker, line.partition(b":")[2].strip())
+        if self.COMPACT not in lines:
+            self._parse_loose(lines)
+
+    def _parse_loose(self, lines: bytes) -> None:
+        """Parse lines that a router may have written with blanks."""
+
+    def _has_content(self, lines: bytes) -> bool:  # noqa: ARG002 - of lines with CONTENT
+        return True
+
+    def _keep_line(self, marker: bytes, line: bytes) -> None:
+        self._kept[marker] = line
 
     def _fields(self, marker: bytes) -> ResponseFields | None:
         found = response_fields.decode_record(self._kept[marker]) if marker in self._kept else None
@@ -216,9 +283,22 @@ class ChatEvents(_Events):
     __slots__ = ()
     USAGE: Final = b'"usage"'  # text completions have zeros in all chunks but the last
     FINISH: Final = b'"finish_reason":"'
-    LAST: Final = b"data: [DONE]"
-    CONTENT = b'"choices":[{'
+    LAST: Final = b"[DONE]"
+    CONTENT = b'"choices"'
     KEEP = (USAGE, FINISH, LAST, ERROR)
+    COMPACT = b'"finish_reason":null'
+
+    def _parse_loose(self, lines: bytes) -> None:
+        for line in lines.split(b"\n"):
+            if FINISH_REASON.search(line):
+                self._kept[self.FINISH] = line.partition(b":")[2].strip()
+
+    def _has_content(self, lines: bytes) -> bool:
+        return CHOICES.search(lines) is not None
+
+    def _keep_line(self, marker: bytes, line: bytes) -> None:
+        if marker != self.LAST or line == self.LAST:  # output may contain the word
+            super()._keep_line(marker, line)
 
     def end(self) -> ResponseFields:
         """Join the chunk with the finish reason and the one with the usage."""
@@ -273,7 +353,7 @@ class MessageEvents(_Events):
 
 
 STREAMED: Final[dict[tuple[Body, str], type[StreamParser]]] = {
-    (Body.NATIVE, "application/x-ndjson"): Ndjson,
+    (Body.NATIVE, NDJSON): Ndjson,
     (Body.OPENAI, "text/event-stream"): ChatEvents,
     (Body.RESPONSES, "text/event-stream"): ResponseEvents,
     (Body.ANTHROPIC, "text/event-stream"): MessageEvents,

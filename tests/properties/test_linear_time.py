@@ -1,16 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that clients choose are read in time that grows with their length alone."""
+"""Bytes that others choose are read in time that grows with their length alone."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol import json_edit
+from ollama_exporter.errors import TargetError
+from ollama_exporter.protocol import json_edit, keepalive
+from ollama_exporter.protocol.client import server_date
+from ollama_exporter.protocol.error_text import classify
+from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.request_body import PEEK, read
-from ollama_exporter.protocol.routes import route_of
+from ollama_exporter.protocol.routes import Body, route_of
+from ollama_exporter.protocol.stream_parsers import parser_for
+from ollama_exporter.protocol.wire import (
+    decode_ps,
+    decode_show,
+    decode_tags,
+    decode_version,
+    parse_time,
+)
 from tests.support.growth import assert_linear
 
 HEAD = b'{"model":"m","messages":[{"content":"'
@@ -108,3 +121,107 @@ def test_a_large_prompt_that_holds_json_still_tells_its_model() -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": rows}]}).encode()
     assert len(body) > PEEK
     assert read(route_of("POST", "/v1/chat/completions"), body[:PEEK], complete=False).model == "m"
+
+
+# -- what the server, or a program in its place, writes --------------------------------------------
+
+ANSWER_PIECES = {
+    "open records": b'{"done":',
+    "done": b'"done":true',
+    "not done": b'"done":false',
+    "records": b'{"done": false}\n',
+    "steps": b'{"completed":1}\n',
+    "errors": b'{"error":"',
+    "blank lines": b"\n",
+    "events": b"data: {\n\n",
+    "choices": b'data: {"choices"   :',
+    "finish reasons": b'"finish_reason"  : ',
+    "usages": b'data: {"usage":{}}\n',
+    "last events": b"data:[DONE]\n",
+    "blanks": b" ",
+    "digits": b"9",
+    "braces": b"{",
+    "backslashes": b"\\",
+}
+FRAMINGS = [
+    (Body.NATIVE, "application/x-ndjson"),
+    (Body.NATIVE, "application/json"),
+    (Body.OPENAI, "text/event-stream"),
+    (Body.OPENAI, "application/json"),
+    (Body.RESPONSES, "text/event-stream"),
+    (Body.ANTHROPIC, "text/event-stream"),
+    (Body.OBJECT, "application/json"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), FRAMINGS)
+@pytest.mark.parametrize("piece", ANSWER_PIECES.values(), ids=ANSWER_PIECES)
+def test_an_answer_is_read_in_linear_time(body: Body, kind: str, piece: bytes) -> None:
+    def work(data: bytes) -> None:
+        parser = parser_for(body, content_type=kind, content_encoding="")
+        for at in range(0, len(data), 1 << 14):
+            parser.feed(data[at : at + (1 << 14)])
+        parser.end()
+
+    assert_linear(work, filled(b'{"done":false}\n', piece))
+
+
+LISTING_PIECES = {
+    "entries": b'{"name":"a"},',
+    "odd entries": b'{"name":null,"size":"x"},',
+    "entries that are no objects": b"1,",
+    "names": b'{"name":"' + b"a" * 300 + b'"},',
+    "times": b'{"name":"a","expires_at":"2026-' + b"0" * 70 + b'"},',
+    "digits": b'{"name":"a","size":' + b"9" * 500 + b"},",
+    "deep details": b'{"name":"a","details":' + b"[" * 50 + b"]" * 50 + b"},",
+}
+
+
+@pytest.mark.parametrize("decode", [decode_ps, decode_tags])
+@pytest.mark.parametrize("piece", LISTING_PIECES.values(), ids=LISTING_PIECES)
+def test_a_listing_is_read_in_linear_time(
+    decode: Callable[[bytes], Sequence[object]], piece: bytes
+) -> None:
+    def body(size: int) -> bytes:
+        return b'{"models":[' + piece * (size // len(piece)) + b'{"name":"last"}]}'
+
+    assert_linear(lambda given: decode(given)[-1], body)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"models":[{"name":"a","size":%b}]}',
+        b'{"models":[{"name":"%b"}]}',
+        b'{"models":[{"name":"a","expires_at":"%b"}]}',
+        b'{"models":[{"name":"a","details":{"family":"%b"}}]}',
+    ],
+)
+def test_one_long_field_is_read_in_linear_time(frame: bytes) -> None:
+    assert_linear(decode_ps, lambda size: frame % (b"9" * size))
+
+
+@pytest.mark.parametrize("piece", ["9", "FROM x\n", "FROM /", "sha256-", "\n", "out of memory"])
+def test_versions_modelfiles_and_errors_are_read_in_linear_time(piece: str) -> None:
+    def text(size: int) -> bytes:
+        return piece.encode() * (size // len(piece))
+
+    def work(given: bytes) -> None:
+        decode_version(json.dumps({"version": given.decode()}).encode())
+        decode_show(json.dumps({"modelfile": given.decode()}).encode())
+        classify(given.decode())
+        normalise(given.decode())
+        server_date(given.decode())
+        with contextlib.suppress(TargetError):
+            parse_time(given.decode())
+
+    assert_linear(work, text)
+
+
+@pytest.mark.parametrize("piece", ["1h", "9", ".", "1", "-", "1.", "µ", "1s1x"])
+def test_a_duration_is_read_in_linear_time(piece: str) -> None:
+    def work(given: bytes) -> None:
+        with contextlib.suppress(keepalive.KeepAliveError):
+            keepalive.parse(given.decode())
+
+    assert_linear(work, lambda size: piece.encode() * (size // len(piece.encode())))

@@ -52,12 +52,7 @@ FAULTS: Final[dict[str, tuple[Behaviour, FailureReason]]] = {
     "HTML": (answer(HTML, headers="Content-Type: text/html\r\n"), FailureReason.MALFORMED),
     "cut JSON": (answer(b'{"models":[{"name":"a'), FailureReason.MALFORMED),
     "other JSON": (answer(b'{"models":{"name":"a"}}'), FailureReason.MALFORMED),
-    "not UTF-8": (answer(b'{"models":[{"name":"\xff"}]}'), FailureReason.MALFORMED),
     "deep JSON": (answer(b'{"x":' + b"[" * 100_000), FailureReason.MALFORMED),
-    "giant number": (
-        answer(b'{"models":[{"name":"a","size":' + b"9" * 400 + b"}]}"),
-        FailureReason.MALFORMED,
-    ),
     "empty": (answer(b""), FailureReason.MALFORMED),
     "huge": (huge, FailureReason.MALFORMED),
     "zipped": (zipped, FailureReason.MALFORMED),

@@ -288,7 +288,7 @@ def test_events_beyond_the_bound_are_dropped() -> None:
 
 
 def test_an_object_beyond_the_bound_is_not_read() -> None:
-    tap = parser_for(Body.EMBED, content_type=JSON, content_encoding="")
+    tap = parser_for(Body.OBJECT, content_type=JSON, content_encoding="")
     assert reading(tap, [b'{"e":[', b"1," * (LONGEST // 2), b"1]}"]).ending is ResponseEnd.UNREAD
 
 
