@@ -19,6 +19,7 @@ from ollama_exporter.residency.poll_schedule import Cadence
 
 SHORTEST_INTERVAL = 0.1
 SHOWN_AS_SECONDS = 0.05
+FEW = 0.5  # share of used polls below which the reason is printed
 
 
 @click.command(
@@ -85,7 +86,10 @@ def command(
             echo(line)
     if not as_json:
         unloads = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        echo(f"{polls} of {len(recording.polls)} polls used; unloads: {unloads or 'none'}")
+        recorded = len(recording.polls)
+        echo(f"{polls} of {recorded} polls used; unloads: {unloads or 'none'}")
+        if polls < FEW * recorded:
+            echo(f"The schedule left most polls out: an --interval below {interval:g} uses more.")
 
 
 def _json(event: Event | PollUsed) -> str | None:

@@ -39,7 +39,7 @@ Collector = PlainCollector | PublishedCollector
 class CollectAll:
     """The one collector that the registry knows.
 
-    All families of a scrape are made from one published state. `besides`: families that the
+    All families of a scrape are made from one published state. `extra`: families that the
     collectors yield and that are not in the catalog.
     """
 
@@ -49,10 +49,10 @@ class CollectAll:
         published: Callable[[], Published],
         *,
         clock: Callable[[], float],
-        besides: Sequence[Metric] = (),
+        extra: Sequence[Metric] = (),
     ) -> None:
         self._collectors, self._published = tuple(collectors), published
-        self._besides = tuple(besides)
+        self._besides = tuple(extra)
         self._clock = clock
         self._failing: set[str] = set()
 

@@ -94,7 +94,7 @@ def build(
     library = RuntimeCollector() if runtime else None
     if library is not None:
         collectors.append(library)
-    besides = () if library is None else tuple(library.collect())
+    extra = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
-    registry.register(CollectAll(collectors, published, clock=time.perf_counter, besides=besides))
+    registry.register(CollectAll(collectors, published, clock=time.perf_counter, extra=extra))
     return registry
