@@ -224,7 +224,7 @@ class Exporter:
             runners_at_work=lambda: runners_at_work(poller.published().view),
             on_slot_use=advice.on_slot_use,
         )
-        residence = PolledResidence(poller.published)
+        residence = PolledResidence(poller.published, weights=self._machine.weights)
         in_flight = InFlight(residence, advice.gaps, cold=settings.proxy_cold_threshold)
         self.actor = Actor(
             settings,
@@ -245,6 +245,7 @@ class Exporter:
         sinks.on_listing.append(self._machine.on_listing)
         sinks.on_installed.append(expected.on_installed)
         sinks.on_installed.append(self._machine.on_installed)
+        sinks.on_installed.append(residence.on_installed)
         sinks.on_installed.append(self.actor.on_installed)
         sinks.on_change.append(self.actor.on_change)
         if onlookers.events is not None:

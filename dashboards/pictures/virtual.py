@@ -24,7 +24,7 @@ from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.routes import route_of
-from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import Fact, PollFailed, Snapshot
 from ollama_exporter.residency.tracker import Tracker
@@ -103,6 +103,9 @@ class Virtual:
         self._queue: list[tuple[float, int, _Do]] = []
         self._machine = Machine(self._done, script)
         residence = PolledResidence(self._now_published)
+        residence.on_installed(
+            InstalledModel(name, "", size, remote=False) for name, size in installed
+        )
         self._recorder = Recorder(
             RequestInstruments(made.labels, made.loads, made.gaps),
             InFlight(residence, self._advising.gaps),

@@ -90,6 +90,10 @@ class BlobLookup:
         known = (self._weights.get(digest) for _, digest in self._resident)
         return frozenset(weights for weights in known if weights is not None)
 
+    def weights(self, digest: str) -> str | None:
+        """Return the weights of a digest: empty if it has none, None if they are not known."""
+        return (self._weights[digest] or "") if digest in self._weights else None
+
     def start(self) -> None:
         """Let `run` begin: something needs the weights."""
         self._started.set()

@@ -72,6 +72,8 @@ class Machine:
                 runners=self._watcher.by_pid,
                 on_use=on_slot_use,
             )
+        if settings.proxy_addresses:
+            self._lookup.start()  # a request may be for another name of a resident model
         self._log = None
         if settings.ollama_log is not None:
             self._log = LogFollower(settings.ollama_log, reporter=reporter, timeline=timeline)
@@ -98,6 +100,10 @@ class Machine:
     def usage(self, pid: int) -> Usage | None:
         """Return what a runner uses; None: it is gone or not visible."""
         return None if self._watcher is None else self._watcher.usage(pid)
+
+    def weights(self, digest: str) -> str | None:
+        """Return the weights of a digest: empty if it has none, None if they are not known."""
+        return self._lookup.weights(digest)
 
     def on_listing(self, models: Sequence[RunningModel]) -> None:
         """Note what a poll lists."""

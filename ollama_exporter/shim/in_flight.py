@@ -6,7 +6,9 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from ollama_exporter.advice.idle_gaps import IdleGapDetector
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.metrics.request_metrics import Waiting
+from ollama_exporter.protocol.model_names import is_cloud_name
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import COLD, SERVED, Observation, Outcome, Start, start_of
@@ -20,8 +22,11 @@ class Residence(Protocol):
     def canonical_name(self, name: str) -> str | None:
         """Return the server's spelling of a model's name, or None if it does not know the model."""
 
+    def is_remote(self, name: str) -> bool:
+        """Return whether the model runs on another host, so that nothing is loaded here."""
+
     def is_resident(self, name: str) -> bool | None:
-        """Return whether the model was listed, or None if that is unknown."""
+        """Return whether the model's runner was listed, or None if that is unknown."""
 
     def loaded_at(self, name: str) -> float | None:
         """Return the time of the first poll that listed the resident incarnation."""
@@ -37,12 +42,16 @@ class Unpolled:
         """Return None: no name is known."""
         return None
 
+    def is_remote(self, name: str) -> bool:
+        """Return whether the name is one of Ollama's cloud."""
+        return is_cloud_name(name)
+
     def is_resident(self, name: str) -> bool | None:  # noqa: ARG002 - the protocol's
-        """Know nothing."""
+        """Return None: nothing is known."""
         return None
 
     def loaded_at(self, name: str) -> float | None:  # noqa: ARG002 - the protocol's
-        """Know nothing."""
+        """Return None: nothing is known."""
         return None
 
     def polled_at(self) -> float:
@@ -56,7 +65,8 @@ class InFlight:
     def __init__(self, residence: Residence, gaps: IdleGapDetector, *, cold: float = COLD) -> None:
         self.residence, self._gaps, self._cold = residence, gaps, cold
         self._open: dict[str, dict[int, Exchange]] = {}
-        self._answered: dict[str, float] = {}  # model -> time of its last answer
+        # model -> time of its last answer
+        self._answered = BoundedDict[str, float](MOST_MODELS)
         self._waiting: dict[int, Exchange] = {}  # their model was not resident
 
     def on_request_read(self, exchange: Exchange) -> float | None:
@@ -68,6 +78,10 @@ class InFlight:
         if model is None:
             return None
         mine = self._open.setdefault(model, {})
+        exchange.is_remote = self.residence.is_remote(model)
+        if exchange.is_remote:
+            mine[exchange.id] = exchange
+            return None
         exchange.waits_alone = not any(map(self.is_waiting, self._waiting.values()))
         exchange.resident = self._resident(model)
         if exchange.resident is False:
@@ -95,7 +109,9 @@ class InFlight:
     def is_waiting(self, exchange: Exchange) -> bool:
         """Return whether a request still waits for a load."""
         model = exchange.model
-        if model is None or exchange.answered_at is not None or exchange.has_ended:
+        if model is None or exchange.is_remote:
+            return False
+        if exchange.answered_at is not None or exchange.has_ended:
             return False
         return exchange.resident is False or self._gone(model, since=exchange.started_at)
 
@@ -107,7 +123,7 @@ class InFlight:
         """Note that its model is loaded."""
         self._waiting.pop(exchange.id, None)
         if exchange.model is not None and exchange.answered_at is not None:
-            self._remember(self._answered, exchange.model, exchange.answered_at)
+            self._answered[exchange.model] = exchange.answered_at
 
     def on_request_end(self, exchange: Exchange, observation: Observation) -> Observation:
         """Remove a request. Return its observation with `start` set."""
@@ -120,10 +136,10 @@ class InFlight:
         if not mine:
             self._open.pop(model, None)
         used = observation.outcome in SERVED and not observation.response.remote
-        if not exchange.request_fields.is_stop:
+        if not exchange.request_fields.is_stop and not exchange.is_remote:
             self._gaps.on_request_end(model, observation.ended, used=used)
-        if observation.response.remote:
-            return observation
+        if observation.response.remote or exchange.is_remote:
+            return replace(observation, start=Start.REMOTE)
         if observation.outcome is not Outcome.ANSWERED and observation.first_content is None:
             return observation
         resident = exchange.resident
@@ -156,9 +172,3 @@ class InFlight:
         """Return the requests that wait for a load; times are on the timeline."""
         every = [e for mine in list(self._open.values()) for e in list(mine.values())]
         return [Waiting(e.model, 1, e.started_at) for e in every if e.model and self.is_waiting(e)]
-
-    def _remember(self, moments: dict[str, float], model: str, at: float) -> None:
-        moments.pop(model, None)
-        moments[model] = at
-        if len(moments) > MOST_MODELS:
-            del moments[next(iter(moments))]

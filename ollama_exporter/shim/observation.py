@@ -49,6 +49,7 @@ class Start(StrEnum):
 
     COLD = "cold"
     WARM = "warm"
+    REMOTE = "remote"  # the model runs on another host
     UNKNOWN = "unknown"  # neither the answer nor a poll tells
 
 

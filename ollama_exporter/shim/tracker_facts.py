@@ -9,22 +9,21 @@ from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import Observation, Outcome
 
 BROKEN: Final = frozenset({Outcome.UPSTREAM_ERROR, Outcome.TRUNCATED})
-CLOUD = (":cloud", "-cloud")  # name endings of cloud models (internal/modelref)
 
 
 def request_started(exchange: Exchange) -> RequestStarted | None:
     """Return the fact that a request needs a runner, or None if it needs none on this server."""
     model = exchange.model
-    if not exchange.route.runs or model is None or model.endswith(CLOUD):
+    if not exchange.route.runs or model is None or exchange.is_remote:
         return None
-    asked = exchange.rewritten_fields or exchange.request_fields  # what the server was asked
+    fields = exchange.rewritten_fields or exchange.request_fields  # what the server was asked
     return RequestStarted(
         exchange.started_at,
         exchange.id,
         model,
-        keep_alive=asked.keep_alive,
-        num_ctx=asked.num_ctx,
-        stop=asked.is_stop,
+        keep_alive=fields.keep_alive,
+        num_ctx=fields.num_ctx,
+        stop=fields.is_stop,
     )
 
 

@@ -39,10 +39,15 @@ class Polls:
     listed: dict[str, float] = field(default_factory=dict)  # -> first poll that listed it
     at: float = 0.0
     up: bool = True
+    remote: set[str] = field(default_factory=set)
 
     def canonical_name(self, name: str) -> str | None:
         """Return a model's own spelling."""
         return self.installed.get(name.lower())
+
+    def is_remote(self, name: str) -> bool:
+        """Return whether a test made the model remote."""
+        return name in self.remote
 
     def is_resident(self, name: str) -> bool | None:
         """Return whether a model is listed."""

@@ -51,6 +51,9 @@ class Listing:
     def canonical_name(self, name: str) -> str | None:
         return name
 
+    def is_remote(self, _: str) -> bool:
+        return False
+
     def is_resident(self, _: str) -> bool | None:
         return self.loaded
 
