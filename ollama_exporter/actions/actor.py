@@ -72,6 +72,7 @@ class Actor:
 
     def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
         """Hear which models are installed."""
+        self._server.blobs.on_installed(models)
         self._keep_warm.on_installed(models)
 
     async def _resolve_names(self) -> None:

@@ -51,9 +51,10 @@ class AutopilotRunner:
     def apply_settings(self, section: Autopilot | None) -> None:
         """Put a section in force: the first one, or that of a reload."""
         self._section = section
-        if section is None:
-            self._values = {}
-            self._metrics.clear_autopilot()
+        for model in list(self._values):
+            if section is None or not section.follows(model):
+                del self._values[model]
+                self._metrics.drop_autopilot(model)
 
     def follow_advice(self) -> None:
         """Give each model the keep_alive that is advised now."""

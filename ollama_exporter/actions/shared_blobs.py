@@ -8,11 +8,12 @@ shorten its life.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.model_names import match_key
-from ollama_exporter.protocol.wire import ModelDetails
+from ollama_exporter.protocol.wire import InstalledModel, ModelDetails
 
 MAX_NAMES: Final = 512
 UNKNOWN: Final = ModelDetails()
@@ -30,23 +31,30 @@ class SharedBlobs:
 
     def __init__(self, server: BlobResolver) -> None:
         self._server = server
-        self._known: dict[str, tuple[int, ModelDetails]] = {}  # lower case -> size on disk, details
+        self._known: dict[str, _Resolved] = {}  # by name in lower case
+        self._digests: dict[str, str] = {}  # of the installed models, by name in lower case
+
+    def on_installed(self, models: Iterable[InstalledModel]) -> None:
+        """Note the digests of all installed models: names with one digest share a runner."""
+        self._digests = {match_key(model.name): model.digest for model in models if model.digest}
 
     async def resolve(self, names: Iterable[tuple[str, int]]) -> None:
         """Ask for the details of names that are not known. Each name comes with its size on disk.
 
-        A name with another size than before was created anew. Size 0 matches any.
+        A name with another size or digest than before was created anew. Size 0 matches any.
         """
         for name, size in names:
             key = match_key(name)
-            known = self._known.get(key)
-            if (known is not None and size in (0, known[0])) or len(self._known) >= MAX_NAMES:
+            known, digest = self._known.get(key), self._digests.get(key)
+            if known is not None and size in (0, known.size) and digest in (None, known.digest):
+                continue
+            if known is None and len(self._known) >= MAX_NAMES:
                 continue
             with suppress(OllamaExporterError):  # a cloud model, or just deleted
-                self._known[key] = (size, await self._server.details(name))
+                self._known[key] = _Resolved(size, digest, await self._server.details(name))
 
     def is_resolved(self, model: str) -> bool:
-        """Return whether the name's details are known."""
+        """Return whether it is known which names share the name's runner."""
         return match_key(model) in self._known
 
     def max_context(self, model: str) -> int | None:
@@ -56,15 +64,26 @@ class SharedBlobs:
     def listed_name(self, model: str, resident: Iterable[str]) -> str | None:
         """Return the name under which a model's runner is listed; None: it is not resident."""
         mine = match_key(model)
-        listed = {name.lower(): name for name in resident}
+        listed = {match_key(name): name for name in resident}
         if mine in listed:
             return listed[mine]
-        blob = self._details(mine).weights
-        if not blob:
-            return None
-        shared = (key for key in listed if self._details(key).weights == blob)
-        found = next(shared, None)
+        found = next((key for key in listed if self._is_shared(mine, key)), None)
         return None if found is None else listed[found]
 
+    def _is_shared(self, one: str, other: str) -> bool:
+        digest, blob = self._digests.get(one), self._details(one).weights
+        if digest is not None and digest == self._digests.get(other):
+            return True
+        return blob is not None and blob == self._details(other).weights
+
     def _details(self, key: str) -> ModelDetails:
-        return self._known[key][1] if key in self._known else UNKNOWN
+        return self._known[key].details if key in self._known else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """What `/api/show` told of a name that had this size on disk, and this digest if installed."""
+
+    size: int
+    digest: str | None
+    details: ModelDetails

@@ -65,9 +65,9 @@ class ActionMetrics:
         self._autopilot[label] = keep_alive
         self._autopilot_changes.labels(label).inc()
 
-    def clear_autopilot(self) -> None:
-        """Show no value of the autopilot any more."""
-        self._autopilot = {}
+    def drop_autopilot(self, model: str) -> None:
+        """Show no value of the autopilot for a model any more."""
+        self._autopilot.pop(self._labels.label(model), None)
 
     def show_held(self, why: Mapping[str, str]) -> None:
         """Show which models are held back. `why`: model -> reason."""

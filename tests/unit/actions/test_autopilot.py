@@ -88,6 +88,16 @@ def test_thin_advice_and_other_models_are_left() -> None:
     assert (it.pilot.value("a:latest"), it.pilot.value("b:latest")) == (None, None)
 
 
+def test_p14_a_model_that_a_reload_takes_out_has_no_value_any_more() -> None:
+    it = Cockpit(Autopilot())
+    it.advice = {"a:latest": Given(600.0, 50), "b:latest": Given(600.0, 50)}
+    it.pilot.follow_advice()
+    it.pilot.apply_settings(Autopilot(models=("b*",)))
+    assert (it.pilot.value("a:latest"), it.pilot.value("b:latest")) == (None, 600.0)
+    shown = [labels for name, labels in it.samples() if name.endswith("keep_alive_seconds")]
+    assert shown == ["model=b:latest"]
+
+
 def test_off_it_gives_nothing_and_forgets() -> None:
     it = Cockpit(Autopilot())
     it.advice["a:latest"] = Given(600.0, 50)

@@ -3,7 +3,7 @@ import asyncio
 
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import FailureReason, TargetError
-from ollama_exporter.protocol.wire import ModelDetails
+from ollama_exporter.protocol.wire import InstalledModel, ModelDetails
 
 
 class Library:
@@ -18,6 +18,26 @@ class Library:
         if short not in self.weights:
             raise TargetError(FailureReason.STATUS, "HTTP status 404")
         return ModelDetails(self.weights[short] or None, 4096)
+
+
+def test_names_with_one_digest_share_a_runner_before_anything_is_asked() -> None:
+    library = Library()
+    blobs = SharedBlobs(library)
+    names = [("A:latest", "1"), ("b:latest", "1"), ("c:latest", "2"), ("d:latest", "")]
+    blobs.on_installed([InstalledModel(name, digest, 5, remote=False) for name, digest in names])
+    assert blobs.listed_name("b", ["A:latest"]) == "A:latest"
+    assert blobs.listed_name("c", ["A:latest"]) is None
+    assert blobs.listed_name("d", ["e:latest"]) is None
+    assert library.asked == 0
+
+
+def test_a_name_with_another_digest_is_asked_for_again() -> None:
+    library = Library(a="sha256-1")
+    blobs = SharedBlobs(library)
+    for digest, asked in (("1", 1), ("1", 1), ("2", 2), ("2", 2)):
+        blobs.on_installed([InstalledModel("a:latest", digest, 5, remote=False)])
+        asyncio.run(blobs.resolve([("a", 0)]))
+        assert library.asked == asked
 
 
 def test_names_of_the_same_weights_are_one_runner() -> None:
