@@ -44,6 +44,7 @@ class Actor:
         self._autopilot = AutopilotRunner(metrics, advice, context.reporter)
         self._keep_warm = KeepWarmRunner(settings.keep_warm, self._server, metrics)
         self.defaults = DefaultsApplier(Rules(()), self._server, in_flight, metrics)
+        self._remote: frozenset[str] = frozenset()  # models that run on another host
         self._settings_changed = asyncio.Event()
         self.apply(settings)
 
@@ -73,6 +74,7 @@ class Actor:
     def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
         """Hear which models are installed."""
         self._server.blobs.on_installed(models)
+        self._remote = frozenset(model.name for model in models if model.remote)
         self._keep_warm.on_installed(models)
 
     async def _resolve_names(self) -> None:
@@ -81,7 +83,8 @@ class Actor:
             installed = self._context.published().server.installed
             if self.defaults.is_active and installed is not None:
                 await self._server.blobs.resolve(installed)
-                self.defaults.log_lowered_contexts(name for name, _ in installed)
+                names = (name for name, _ in installed if name not in self._remote)
+                self.defaults.log_lowered_contexts(names)
             self._settings_changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(

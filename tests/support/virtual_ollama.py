@@ -256,6 +256,7 @@ class VirtualExporter:
         )
         self._timeline = timeline
         self._ids = itertools.count(1)
+        self.sent: dict[str, Any] | None = None  # the last request, as the server received it
 
     def _on_events(self, events: tuple[Event, ...], _view: View) -> None:
         self.events.extend(events)
@@ -277,9 +278,9 @@ class VirtualExporter:
                 raw, header = changed.body, changed.said
                 exchange.rewritten_fields = changed.asked
         exchange.on_request_complete()
-        sent = json.loads(raw)
+        self.sent = sent = json.loads(raw)
         if not route.native:  # the compatible routes cannot carry these
-            sent = {"prompt": sent.get("prompt"), "model": model}
+            self.sent = sent = {"prompt": sent.get("prompt"), "model": model}
         try:
             answer = await self.ollama.ask(**sent)
         except ApiError as err:

@@ -7,7 +7,7 @@ One load at a time, in a task of its own: deadlines of other models are renewed 
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -84,16 +84,19 @@ class KeepWarmRunner:
                     self._server.options.on_loaded(model.name, model.context, event.not_before)
                 case Unloaded():
                     self._server.options.on_unloaded(event.model.name, event.not_after)
-                    self._planner.on_unloaded(
-                        event.model.name,
-                        event.reason,
-                        at=event.not_after,
-                        by=event.by,
-                        resident=resident,
-                    )
+                    self._on_unloaded(event, resident)
                 case _:
                     pass
         self._wake.set()
+
+    def _on_unloaded(self, event: Unloaded, resident: Sequence[str]) -> None:
+        """Record an unload for every model of the section that shared the runner."""
+        name, blobs = event.model.name, self._server.blobs
+        names = {warm.model for warm in self._planner.section.models}
+        for model in {name, *(each for each in names if blobs.listed_name(each, [name]))}:
+            self._planner.on_unloaded(
+                model, event.reason, at=event.not_after, by=event.by, resident=resident
+            )
 
     async def run(self) -> None:
         """Keep models warm until cancelled. An internal error costs one turn."""

@@ -227,6 +227,7 @@ def test_a_server_that_comes_is_waited_for() -> None:
 
 
 def test_p9_a_model_that_a_later_one_drives_out_is_not_resident_at_the_last_look() -> None:
+    """Promise 12."""
     with serving(replace(HOST, max_loaded=1)) as server:
         done = server.run("warm", "mistral", "llama3.2")
         assert done.exit_code == exit_codes.NO_ROOM
@@ -364,6 +365,7 @@ def test_a_server_in_use_is_not_disturbed_unless_forced() -> None:
     ],
 )
 def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: str) -> None:
+    """Promise 13."""
     with serving(replace(HOST, max_loaded=1)) as server:
         server.ask("llama3.2", keep_alive="20m")
         arguments = ["--runs", "50" if step != "restoring" else "1", "--cold-runs", "2"]

@@ -50,6 +50,8 @@ def test_one_renewal_serves_many_requests() -> None:
 
 @pytest.mark.parametrize("gap", [0.1, 1.0, 3.0, 10.0])
 def test_p1_a_runner_that_is_loaded_anew_keeps_the_promise_as_well(gap: float) -> None:
+    """Promise 4."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         assert await exporter.ask(path=V1) == PROMISED
         await asyncio.sleep(3)
@@ -81,6 +83,8 @@ def test_p1_models_that_evict_each_other_keep_their_promises() -> None:
 
 
 def test_p5_the_longest_wish_is_kept_when_requests_end_together() -> None:
+    """Promise 4."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await ollama.ask(keep_alive="5m")
         await asyncio.sleep(3)  # a poll has listed it
@@ -139,6 +143,8 @@ def test_a_stop_withdraws_what_was_promised() -> None:
 
 @pytest.mark.parametrize("longer", ["2h", -1])
 def test_a_longer_keep_alive_is_never_replaced(longer: str | int) -> None:
+    """Promise 2."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await ollama.ask(keep_alive=longer)
         await asyncio.sleep(3)
@@ -153,6 +159,8 @@ def test_a_longer_keep_alive_is_never_replaced(longer: str | int) -> None:
 
 
 def test_p3_a_context_above_the_model_s_maximum_reloads_nothing() -> None:
+    """Promise 6."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         assert await exporter.ask("llama3.2") == "num_ctx=131072"
         await asyncio.sleep(3)
@@ -171,6 +179,8 @@ def test_p3_a_context_above_the_model_s_maximum_reloads_nothing() -> None:
 
 
 def test_p4_a_cap_holds_although_the_model_is_resident_with_another_context() -> None:
+    """Promise 5."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await ollama.ask(options={"num_ctx": 4096})
         await asyncio.sleep(3)
@@ -187,6 +197,8 @@ def test_p4_a_cap_holds_although_the_model_is_resident_with_another_context() ->
 
 
 def test_a_renewal_carries_the_options_of_the_runner_and_not_of_an_earlier_one() -> None:
+    """Promise 1."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await exporter.ask(options={"num_batch": 64}, keep_alive="1m")
         await asyncio.sleep(3)
@@ -203,7 +215,7 @@ def test_a_renewal_carries_the_options_of_the_runner_and_not_of_an_earlier_one()
 
 
 def test_a_busy_model_that_was_told_to_go_is_not_kept() -> None:
-    """The stuck scheduler: a keep_alive that reaches a busy victim keeps it, and all loads wait."""
+    """Promise 3. A keep_alive that reaches a busy victim keeps it, and all loads wait."""
 
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await ollama.ask()

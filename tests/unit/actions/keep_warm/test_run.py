@@ -20,6 +20,7 @@ from tests.support.virtual_ollama import (
     SETTINGS,
     VirtualExporter,
     VirtualOllama,
+    clock,
     virtual_exporter,
 )
 
@@ -45,6 +46,8 @@ def held(exporter: VirtualExporter) -> set[str]:
 
 
 def test_a_stop_is_not_undone_within_the_grace_time() -> None:
+    """Promise 8."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await asyncio.sleep(60)
         assert len(ollama.loads()) == 1
@@ -60,6 +63,8 @@ def test_a_stop_is_not_undone_within_the_grace_time() -> None:
 
 
 def test_two_that_do_not_fit_do_not_thrash_and_the_earlier_one_wins() -> None:
+    """Promise 9."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await asyncio.sleep(120)
         assert ollama.reasons() == [TrueReason.EVICTED]
@@ -74,6 +79,8 @@ def test_two_that_do_not_fit_do_not_thrash_and_the_earlier_one_wins() -> None:
 
 
 def test_p11_a_dry_run_logs_all_that_it_would_do_once_and_does_nothing() -> None:
+    """Promise 10."""
+
     async def main() -> None:
         ollama = VirtualOllama()
         await ollama.ask("llama3.2", keep_alive="5m")
@@ -119,6 +126,8 @@ def test_a_load_that_fails_is_counted_and_repeated_after_a_back_off() -> None:
 
 
 def test_p2_a_client_with_a_shorter_keep_alive_does_not_make_the_model_leave() -> None:
+    """Promise 7."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await asyncio.sleep(60)
         for pause in (20, 6, 30, 7, 300, 6, 6):
@@ -135,6 +144,8 @@ def test_p2_a_client_with_a_shorter_keep_alive_does_not_make_the_model_leave() -
 
 
 def test_a_model_in_use_past_its_deadline_is_renewed_when_it_is_idle() -> None:
+    """Promise 11."""
+
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await asyncio.sleep(60)
         await ollama.ask(keep_alive="20s", prompt="[[n=100 tps=1]]")
@@ -197,7 +208,7 @@ def test_an_operators_spelling_is_matched_as_the_server_matches_it() -> None:
 
 @pytest.mark.parametrize("longer", ["2h", -1])
 def test_a_longer_keep_alive_is_left_as_it_is(longer: str | int) -> None:
-    """No listing shows it: the deadline comes near, the keep-alive is longer."""
+    """Promise 2. No listing shows it: the deadline comes near, the keep-alive is longer."""
 
     async def main() -> None:
         ollama = VirtualOllama()
@@ -222,6 +233,8 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: str | int) -> None:
 def test_p6_a_stop_is_respected_across_a_restart(
     tmp_path: Path, until_restart: float, down: float
 ) -> None:
+    """Promise 8."""
+
     async def main() -> None:
         ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,))
         file = StateFile(tmp_path / "state.json", url=SETTINGS.ollama_url)
@@ -256,6 +269,8 @@ def test_p6_a_stop_while_the_exporter_is_down_is_respected(tmp_path: Path) -> No
 
 
 def test_p6_the_bound_the_back_off_and_conflicts_outlast_a_restart(tmp_path: Path) -> None:
+    """Promise 9."""
+
     async def main() -> None:
         ollama, keep_warm = VirtualOllama(SMALL), KeepWarm((MISTRAL, QWEN), most_per_hour=2)
         file = StateFile(tmp_path / "state.json", url=SETTINGS.ollama_url)
@@ -266,3 +281,21 @@ def test_p6_the_bound_the_back_off_and_conflicts_outlast_a_restart(tmp_path: Pat
         assert ollama.reasons() == [TrueReason.EVICTED]
 
     run_virtually(main())
+
+
+def test_a_stop_under_another_name_of_the_same_weights_is_a_stop() -> None:
+    """Promise 8."""
+
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        found = ollama.library.find("mistral")
+        assert found is not None
+        ollama.library.copy(found[1], "mine", clock())
+        await ollama.ask("mine", keep_alive="1h")  # it is listed as `mine`
+        await asyncio.sleep(60)
+        exporter.reload(replace(exporter.settings, keep_warm=KeepWarm((MISTRAL,))))
+        await asyncio.sleep(60)
+        await ollama.stop("mine")
+        await asyncio.sleep(1500)
+        assert len(ollama.loads()) == 1
+
+    kept(check, KeepWarm())
