@@ -55,8 +55,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def told(answer: Message, status: int) -> str:
-    """Return the error of an answer of the proxy's own."""
+def error_of(answer: Message, status: int) -> str:
+    """Check that the proxy itself answered; return its error."""
     assert answer.status == status, answer
     assert answer.all(b"content-type") == [b"application/json"]
     assert answer.all(b"connection") == [b"close"]

@@ -42,7 +42,7 @@ def bearer(value: str) -> bytes:
         b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: authorization\r\n\r\n",
     ],
 )
-def test_who_does_not_show_the_token_gets_a_401(run: Run, request_: bytes) -> None:
+def test_a_request_without_the_token_gets_a_401(run: Run, request_: bytes) -> None:
     async def check() -> None:
         front = Frontend(token=unchanged(TOKEN))
         async with (
@@ -110,7 +110,7 @@ def test_without_a_token_of_its_own_the_client_s_is_the_server_s(run: Run) -> No
     run(check())
 
 
-def test_the_client_s_address_is_told_if_wanted_and_cannot_be_forged(run: Run) -> None:
+def test_the_client_s_address_is_sent_if_wanted_and_cannot_be_forged(run: Run) -> None:
     async def told(*, wanted: bool) -> list[bytes]:
         async with (
             rawserver(answers(OK)) as server,

@@ -163,7 +163,7 @@ def test_head_has_no_body_whatever_its_fields_say(run: Run, fields: bytes) -> No
     run(through(answers(answer), check))
 
 
-def test_a_body_behind_the_answer_to_head_goes_nowhere(run: Run) -> None:
+def test_a_body_behind_the_answer_to_head_is_dropped(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         for _number in range(2):
             got = await client.ask(GET.replace(b"GET", b"HEAD"))

@@ -84,7 +84,7 @@ def test_a_body_until_close_ends_as_the_server_s_did(
 
 
 @pytest.mark.parametrize("end", ["fin", "reset"])
-def test_a_client_of_1_0_sees_a_reset_where_it_could_not_see_a_lack(run: Run, end: End) -> None:
+def test_a_client_of_1_0_sees_a_reset_where_a_close_would_look_complete(run: Run, end: End) -> None:
     async def check(_: RawServer, __: Proxied, client: Link) -> None:
         client.send(b"GET /a HTTP/1.0\r\n\r\n")
         await client.got(b"abc")
@@ -134,7 +134,7 @@ def test_a_slow_server_is_not_a_silent_one(run: Run) -> None:
     run(through(once(), check, HASTY, clock=Clock()))
 
 
-def test_a_death_costs_nobody_else_anything(run: Run) -> None:
+def test_a_broken_connection_costs_other_clients_nothing(run: Run) -> None:
     async def by_path(link: Link) -> None:
         request = await link.request()
         assert request is not None

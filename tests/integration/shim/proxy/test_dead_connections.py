@@ -19,7 +19,7 @@ from tests.support.rawserver import (
     answers,
     once,
 )
-from tests.support.through import ASK, GET, through, told
+from tests.support.through import ASK, GET, error_of, through
 
 
 def dies_idle(count: int, end: End) -> Script:
@@ -58,7 +58,7 @@ def test_what_the_server_may_have_acted_on_is_not_repeated(run: Run, end: End) -
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         create = SHOW.replace(b"show", b"create")
         assert (await client.ask(create)).raw == OK
-        told(await client.ask(create), 502)
+        error_of(await client.ask(create), 502)
         assert len(server.links) == 1
 
     run(through(dies_idle(1, end), check))
@@ -68,7 +68,7 @@ def test_it_is_repeated_only_once(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         assert (await client.ask(GET)).raw == OK
         server.script = once(end="reset")
-        told(await client.ask(GET), 502)
+        error_of(await client.ask(GET), 502)
         assert len(server.links) == 2
 
     run(through(dies_idle(1, "reset"), check))
@@ -89,7 +89,7 @@ def test_a_connection_that_ended_while_idle_is_not_used(run: Run) -> None:
 def test_nothing_is_repeated_when_an_answer_had_begun(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         assert (await client.ask(GET)).raw == OK
-        told(await client.ask(GET), 502)
+        error_of(await client.ask(GET), 502)
         assert len(server.links) == 1
 
     async def begins(link: Link) -> None:
@@ -109,7 +109,7 @@ def test_a_body_that_was_not_kept_is_not_repeated(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         assert (await client.ask(GET)).raw == OK
         client.send(big)
-        told(await client.answer(), 502)
+        error_of(await client.answer(), 502)
         assert len(server.links) == 1
 
     run(through(dies_idle(1, "reset"), check))

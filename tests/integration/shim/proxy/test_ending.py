@@ -60,7 +60,7 @@ async def streams(link: Link) -> None:
     link.send(CHUNKED + b"5\r\nbegun\r\n")
 
 
-def test_an_open_answer_ends_in_peace(run: Run) -> None:
+def test_an_open_response_may_end_during_the_shutdown(run: Run) -> None:
     async def check() -> None:
         answer, _ = await stopped(replace(LIMITS, shutdown_timeout=60), ends=True)
         assert answer is not None
@@ -69,7 +69,7 @@ def test_an_open_answer_ends_in_peace(run: Run) -> None:
     run(check())
 
 
-def test_an_answer_that_takes_too_long_is_cut_and_looks_it(run: Run) -> None:
+def test_a_response_that_takes_too_long_is_aborted_at_shutdown(run: Run) -> None:
     async def check() -> None:
         answer, so_far = await stopped(LIMITS, ends=False)
         assert answer is None

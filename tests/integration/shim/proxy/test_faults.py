@@ -17,7 +17,7 @@ from tests.support.rawserver import (
     caller,
     once,
 )
-from tests.support.through import ASK, GET, HASTY, through, told
+from tests.support.through import ASK, GET, HASTY, error_of, through
 
 
 @pytest.mark.parametrize("request_", [GET, ASK], ids=["GET", "generate"])
@@ -25,7 +25,7 @@ def test_a_server_that_refuses_is_a_502(run: Run, request_: bytes) -> None:
     async def check() -> None:
         url = f"http://127.0.0.1:{closed_port()}"
         async with proxied(url) as proxy, caller(proxy.port) as client:
-            assert "cannot connect to Ollama" in told(await client.ask(request_), 502)
+            assert "cannot connect to Ollama" in error_of(await client.ask(request_), 502)
             assert await client.gone() == "fin"
             assert proxy.observations[0].outcome is Outcome.UPSTREAM_ERROR
 
@@ -35,7 +35,7 @@ def test_a_server_that_refuses_is_a_502(run: Run, request_: bytes) -> None:
 def test_a_name_that_does_not_resolve_is_a_502(run: Run) -> None:
     async def check() -> None:
         async with proxied("http://nosuch.invalid:1") as proxy, caller(proxy.port) as client:
-            told(await client.ask(GET), 502)
+            error_of(await client.ask(GET), 502)
 
     run(check())
 
@@ -44,7 +44,7 @@ def test_a_name_that_does_not_resolve_is_a_502(run: Run) -> None:
 @pytest.mark.parametrize("so_far", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX-A: b\r\n"])
 def test_an_end_before_the_head_s_is_a_502(run: Run, so_far: bytes, end: End) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
-        told(await client.ask(ASK), 502)
+        error_of(await client.ask(ASK), 502)
         assert len(server.links) == 1  # a fresh connection's death is no reason to ask again
         assert proxy.observations[0].outcome is Outcome.UPSTREAM_ERROR
         assert proxy.observations[0].code == 502
@@ -83,7 +83,7 @@ def test_an_end_before_the_head_s_is_a_502(run: Run, so_far: bytes, end: End) ->
 )
 def test_garbage_is_a_502(run: Run, garbage: bytes) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
-        told(await client.ask(GET), 502)
+        error_of(await client.ask(GET), 502)
         assert client.rest == b""
         await (await server.link()).gone()
 
@@ -94,7 +94,7 @@ def test_garbage_is_a_502(run: Run, garbage: bytes) -> None:
     "first", [b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 408 T\r\nContent-Length: 0\r\n\r\n"]
 )
 @pytest.mark.parametrize("end", ["fin", "reset", None])
-def test_a_server_that_does_not_wait_for_a_request_makes_nobody_wait(
+def test_a_server_that_answers_before_the_request_is_an_error_at_once(
     run: Run, first: bytes, end: End | None
 ) -> None:
     async def hasty(link: Link) -> None:
@@ -115,7 +115,7 @@ def test_a_server_that_does_not_wait_for_a_request_makes_nobody_wait(
 
 def test_a_head_without_end_is_a_504_in_its_time(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
-        told(await client.ask(ASK), 504)
+        error_of(await client.ask(ASK), 504)
         await (await server.link()).gone()
         assert proxy.observations[0].outcome is Outcome.TIMEOUT
 
@@ -137,7 +137,7 @@ def test_a_head_that_trickles_is_a_504_in_its_time(run: Run) -> None:
             await asyncio.sleep(0.02)
 
     async def check(_: RawServer, __: Proxied, client: Link) -> None:
-        told(await client.ask(GET), 504)
+        error_of(await client.ask(GET), 504)
 
     run(through(trickle, check, limits_with(head_timeout=0.3, shutdown_timeout=1)))
 
@@ -165,7 +165,7 @@ def test_a_head_too_long_is_a_502(run: Run, flood: bytes) -> None:
 
 def test_silence_is_a_504_in_its_time(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
-        told(await client.ask(ASK), 504)
+        error_of(await client.ask(ASK), 504)
         await (await server.link()).gone()
         assert proxy.observations[0].outcome is Outcome.TIMEOUT
 

@@ -40,7 +40,7 @@ def test_an_answer_that_says_close_ends_the_server_s_connection_and_not_the_clie
     run(through(answers(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")), check))
 
 
-def test_what_follows_an_answer_unasked_goes_nowhere(run: Run) -> None:
+def test_what_follows_an_answer_unasked_is_dropped(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         for number in range(2):
             assert (await client.ask(GET)).raw == OK

@@ -273,7 +273,7 @@ CASES: Final[dict[str, tuple[float, list[str], str, dict[str, Any], bytes, str]]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_simulated_server_is_told(run: Run, name: str) -> None:
+def test_the_simulated_server_sees_the_client_leave(run: Run, name: str) -> None:
     load, others, prompt, more, seen, phase = CASES[name]
 
     async def check() -> None:

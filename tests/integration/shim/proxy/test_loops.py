@@ -13,7 +13,7 @@ from tests.support.exporting import FAST
 from tests.support.loops import Run
 from tests.support.proxying import proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
-from tests.support.through import GET, told
+from tests.support.through import GET, error_of
 
 
 def free_port() -> int:
@@ -81,7 +81,7 @@ def test_too_many_proxies_are_a_loop(run: Run) -> None:
             caller(proxy.port) as client,
         ):
             via = b"X-Ollama-Exporter-Via: " + b", ".join([b"other"] * 8) + b"\r\n\r\n"
-            told(await client.ask(GET[:-2] + via), 508)
+            error_of(await client.ask(GET[:-2] + via), 508)
             assert server.requests() == []
 
     run(check())

@@ -17,7 +17,7 @@ from tests.support.exporting import until
 from tests.support.loops import Run
 from tests.support.proxying import Proxied
 from tests.support.rawserver import OK, Link, RawServer, Script, answers
-from tests.support.through import HASTY, LAST, Check, chunk, head, through, told
+from tests.support.through import HASTY, LAST, Check, chunk, error_of, head, through
 
 BODY = b'{ "model":"m",\t"prompt" : "\xc3\xa9" }'
 SET = b'{"keep_alive":"10m0s", "model":"m",\t"prompt" : "\xc3\xa9" }'
@@ -104,7 +104,7 @@ def test_what_is_not_changed_is_the_same_to_the_byte(
     run(amended(answers(OK), check))
 
 
-def test_what_is_set_afterwards_is_said_as_well(run: Run) -> None:
+def test_what_is_set_afterwards_is_announced_as_well(run: Run) -> None:
     async def check(server: RawServer, _: Proxied, client: Link) -> None:
         path = b"/v1/chat/completions"
         answer = await client.ask(request(BODY, FIELDS, path))
@@ -192,7 +192,7 @@ def test_a_kept_connection_that_dies_while_a_body_is_waited_for_is_replaced(run:
     run(amended(answers(OK), check))
 
 
-def test_a_client_that_leaves_before_its_body_is_complete_reaches_nobody(run: Run) -> None:
+def test_a_request_whose_client_leaves_before_its_end_is_not_sent(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
         client.send(request(BODY)[:-3])
         await server.link()
@@ -207,7 +207,7 @@ def test_a_client_that_leaves_before_its_body_is_complete_reaches_nobody(run: Ru
 def test_a_body_that_never_ends_is_given_up(run: Run) -> None:
     async def check(_: RawServer, __: Proxied, client: Link) -> None:
         client.send(request(BODY)[:-3])
-        told(await client.answer(), 408)
+        error_of(await client.answer(), 408)
 
     run(amended(answers(OK), check, hasty=True))
 

@@ -149,7 +149,7 @@ def test_a_server_that_goes_away_is_a_502_and_back_again_it_serves() -> None:
     with_session(check, Config(catalogue=CATALOGUE))
 
 
-def test_the_end_lets_answers_end_within_its_time_and_cuts_the_rest() -> None:
+def test_the_shutdown_waits_for_responses_for_a_bounded_time() -> None:
     async def main() -> None:
         async with Simulator(Config(catalogue=CATALOGUE)) as sim:
             changes = PROXY | {"proxy_shutdown_timeout": 3.0}
@@ -178,7 +178,7 @@ def test_the_end_lets_answers_end_within_its_time_and_cuts_the_rest() -> None:
 # -- settings --------------------------------------------------------------------------------------
 
 
-def test_an_address_without_a_host_is_not_the_whole_network() -> None:
+def test_an_address_without_a_host_is_loopback() -> None:
     assert proxy_addresses((":11435", "0.0.0.0:1")) == ("127.0.0.1:11435", "0.0.0.0:1")
     assert not is_open_to_network(Settings(proxy_addresses=(":11435", "[::1]:1", "localhost:2")))
     assert is_open_to_network(Settings(proxy_addresses=("0.0.0.0:1",)))
@@ -187,7 +187,7 @@ def test_an_address_without_a_host_is_not_the_whole_network() -> None:
     )
 
 
-def test_a_proxy_that_leaves_loopback_without_a_token_is_warned_of() -> None:
+def test_a_proxy_beyond_loopback_without_a_token_logs_a_warning() -> None:
     async def main() -> None:
         async with (
             Simulator(Config(catalogue=CATALOGUE)) as sim,

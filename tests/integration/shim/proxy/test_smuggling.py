@@ -29,7 +29,7 @@ async def got(client: Link, server: RawServer, request: bytes, count: int) -> li
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_and_nothing_of_it_is_sent_on(run: Run, name: str) -> None:
+def test_it_is_rejected_and_nothing_of_it_is_sent_on(run: Run, name: str) -> None:
     status, request = REFUSED[name]
 
     async def check() -> None:

@@ -130,7 +130,7 @@ def mood_of(answer: Message | None, number: int) -> str:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nobody_gets_another_s_answer_and_nothing_is_left(run: Run, seed: int) -> None:
+def test_each_client_gets_its_own_answers_and_nothing_is_left(run: Run, seed: int) -> None:
     async def check() -> None:
         chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
         seen: Counter[str] = Counter()

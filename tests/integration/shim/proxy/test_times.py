@@ -83,7 +83,7 @@ def test_a_head_that_trickles_is_a_408_in_its_time(run: Run) -> None:
     run(check())
 
 
-def test_an_idle_connection_is_closed_without_a_word(run: Run) -> None:
+def test_an_idle_connection_is_closed_without_a_response(run: Run) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,

@@ -96,7 +96,7 @@ def test_tls_a_client_that_leaves_ends_the_server_s_connection(
     run(check())
 
 
-def test_plain_text_to_a_tls_port_gets_nothing_and_harms_nobody(
+def test_plain_text_to_a_tls_port_gets_nothing_and_does_no_harm(
     run: Run, authority: trustme.CA
 ) -> None:
     async def check() -> None:

@@ -66,7 +66,7 @@ def test_an_answer_s_fields_of_one_hop_are_dropped(run: Run) -> None:
 
 
 @pytest.mark.parametrize("nominated", [b"transfer-encoding", b"connection", b"content-length"])
-def test_what_frames_an_answer_cannot_be_nominated_away(run: Run, nominated: bytes) -> None:
+def test_connection_cannot_nominate_the_framing_of_an_answer(run: Run, nominated: bytes) -> None:
     async def check(_: RawServer, __: Proxied, client: Link) -> None:
         for _number in range(2):
             assert (await client.ask(GET)).body == b"ok"

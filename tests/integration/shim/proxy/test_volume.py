@@ -124,7 +124,7 @@ def read_stream(proxy: ProxyProcess, stop: threading.Event, found: list[bytes]) 
             found.append(sock.recv(65536))
 
 
-def test_a_client_that_does_not_read_costs_no_memory_and_nobody_time(big: Big) -> None:
+def test_a_client_that_does_not_read_costs_no_memory_and_delays_no_other(big: Big) -> None:
     stop, found = threading.Event(), list[bytes]()
     with proxy_process(big.url) as proxy, ThreadPoolExecutor(1) as threads:
         before = proxy.resident()
