@@ -6,6 +6,7 @@ OllamaExporterError
 │   ├── ConfigFileError     the configuration file cannot be read, or holds an unknown key
 │   └── RestartNeededError  a reload cannot change this setting
 ├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
+├── ServerError       a command cannot use the Ollama server; names it and says what to do
 ├── RequestError      the server refuses what we ask it to do; carries its status and its own words
 ├── RecordingError    a recording cannot be read; carries the line number
 ├── HistoryError      the past use of models cannot be read
@@ -86,6 +87,10 @@ class TargetError(OllamaExporterError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class ServerError(OllamaExporterError):
+    """A command cannot use the Ollama server: names the server, and says what to do."""
 
 
 class RequestError(OllamaExporterError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: builds everything, runs it, ends it in order.
+"""The composition root: builds everything, runs it, and shuts it down in order.
 
-Order of the end, each step bounded: the proxy accepts no more and lets answers end, the web server
-likewise, the poller stops, the state file is written, the client is closed.
+The order of the shutdown, each step bounded: the proxy stops accepting and lets responses end, the
+web server likewise, the poller stops, the state file is written, the client is closed.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Onlookers:
-    """Who else hears of events and of finished requests, each as it is recorded."""
+    """Functions that receive events and finished requests as they are recorded."""
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
@@ -75,7 +75,7 @@ async def serve(
 
     def end() -> None:
         if stop.is_set():
-            os._exit(1)  # asked twice: whatever hangs is not waited for
+            os._exit(1)  # the second signal: do not wait for anything
         stop.set()
 
     with suppress(NotImplementedError):  # Windows has no signal handlers on the loop
@@ -94,12 +94,12 @@ async def run(
 ) -> None:
     """Poll and serve until `stop` is set. Serves before the first poll has ended.
 
-    `reread` returns the settings anew, for a reload. Raises our errors where it cannot start.
+    `reread` reads the settings again, for a reload. Raises OllamaExporterError if it cannot start.
     """
     raise_limit()
     asyncio.get_running_loop().set_exception_handler(ExhaustionHandler())
     state_file = state_file_of(settings)
-    tls_context(settings.target)  # before anything is said: what is wrong here ends it
+    tls_context(settings.target)  # before the first log line: an error here ends the start
     read_token(settings.ollama_token_file)
     exporter = Exporter(
         settings,
@@ -108,7 +108,8 @@ async def run(
         reread=reread,
     )
     sockets, proxied = listen_for_both(settings)
-    logger.info("Starting ollama_exporter", extra={"version": __version__, "revision": REVISION})
+    values = {"version": __version__, "revision": REVISION, "url": settings.ollama_url}
+    logger.info("Starting ollama_exporter", extra=values)
     for socket in sockets:
         logger.info("Listening on", extra={"address": spelled(socket)})
     for socket in proxied:
@@ -128,7 +129,7 @@ async def run(
                 [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
             )
             stopped.cancel()
-            logger.info("Ending")
+            logger.info("Shutting down")
         web.should_exit = True
         await serving
 
@@ -289,23 +290,23 @@ class Exporter:
         instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
 
     def take_up(self, state_file: StateFile) -> None:
-        """Go on where an earlier process ended."""
+        """Continue where an earlier process ended."""
         state, now = state_file.read(), self._timeline.now()
         if state is None:
             return
         saved = state.residency
         if saved.last is not None and saved.last.ended > now:
-            logger.warning("State not taken up: it is of a later time than now")
+            logger.warning("Ignoring state file: it is dated in the future")
         else:
             self._poller.restore(saved)
             self._advice.restore(state.usage)
             self.actor.restore(state.keep_warm)
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._instruments.lifecycle.on_event(Found(life.model, now))
-            logger.info("State taken up", extra={"models": len(saved.lives)})
+            logger.info("State restored", extra={"models": len(saved.lives)})
 
     def parts(self) -> Parts:
-        """Return what the routes work on."""
+        """Return what the routes need."""
         return Parts(
             registry=self._registry,
             refresh=self._poller.refresh,
@@ -318,7 +319,7 @@ class Exporter:
 
     @asynccontextmanager
     async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
-        """Poll meanwhile; in the end write the state and close the client."""
+        """Poll inside the block. At its end, write the state and close the client."""
         self.poll_task = asyncio.create_task(self._poller.run())
         tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
         if state_file is not None:
@@ -336,7 +337,7 @@ class Exporter:
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
 
     def reload(self) -> None:
-        """Take the settings anew: all of them or none. Raises ConfigError."""
+        """Read the settings again and apply all of them or none. Raises ConfigError."""
         try:
             settings = self.current.settings if self._reread is None else self._reread()
             changed = self.current.replace(settings)
@@ -352,7 +353,7 @@ class Exporter:
         logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
 
     def reload_logged(self) -> None:
-        """Reload for a signal, whose sender reads only the log."""
+        """Reload for a signal: errors are logged."""
         try:
             self.reload()
         except OllamaExporterError as err:

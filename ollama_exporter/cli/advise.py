@@ -67,10 +67,10 @@ def command(
     explain: str | None,
     as_json: bool,
 ) -> None:
-    """Say which keep_alive would have been right for each model, and why.
+    """Show which keep_alive would have been right for each model, and why.
 
-    From the counts of a running exporter (URL, by default the one of this machine), or from the
-    history that Prometheus has of a fleet. Exit code 1 if there is no history to be had.
+    Reads the counters of a running exporter (URL; default: the one of this machine), or the history
+    that Prometheus has of a fleet. Exits with 1 if there is no history.
     """
     weight = _price(price)
     errors = TerminalConsole(stderr=True)

@@ -20,9 +20,9 @@ WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noq
 @with_settings(only=("web.listen-address",))
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the flags of the table
-    """Ask a running exporter whether it is healthy: exit 0 or 1.
+    """Check whether a running exporter is healthy: exit 0 or 1.
 
-    Asks on the first listen address of the same configuration.
+    Uses the first listen address of the same configuration.
     """
     host, port = split_address(settings_from(values).listen_addresses[0])
     connection = http.client.HTTPConnection(WILDCARDS.get(host, host), port, timeout=TIMEOUT)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The group of commands, each imported when it is used.
+"""The group of commands. Each is imported when it is used.
 
-`ollama-exporter --version` must not pay for a web server, and a scrape half a second after the
-start leaves no room for what `serve` does not need.
+`ollama-exporter --version` must not load a web server, and `serve` starts faster without the rest.
 """
 
+import difflib
 import importlib
 from typing import Final, cast
 
@@ -16,44 +16,58 @@ from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.version import __version__
 
 DEFAULT_COMMAND: Final = "serve"
-USAGE: Final = 2  # exit code of everything that the user can mend in the call
+WORDS: Final = {"help": "--help", "version": "--version"}  # what people type instead of a flag
+USAGE: Final = 2  # exit code of errors that another call avoids
 
 # name -> (module, help of one line). The line stands here so that --help imports nothing.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "Poll an Ollama server and serve /metrics (the default command)."),
-    "warm": ("warm", "Load models before anybody waits for them."),
+    "warm": ("warm", "Load models before a request has to wait for them."),
     "measure": (
         "measure",
         "Measure what a call costs cold and warm, and what each wait is made of.",
     ),
     "demo": ("demo", "Show the exporter at work on a simulated server."),
-    "advise": ("advise", "Say which keep_alive would have been right for each model."),
+    "advise": ("advise", "Show which keep_alive would have been right for each model."),
     "record": ("record", "Write what the exporter sees to a file."),
     "replay": ("replay", "Run a recording through the tracker: loads and unloads with reasons."),
     "simulate": ("simulate", "Run the simulated Ollama server alone."),
     "dashboards": ("dashboards", "Write the dashboards for Grafana."),
     "rules": ("rules", "Write the alert and recording rules for Prometheus, and their runbooks."),
     "metrics": ("metrics", "Print the catalogue of metrics."),
-    "check-config": ("check_config", "Check flags, environment and configuration file, then end."),
-    "healthcheck": ("healthcheck", "Ask a running exporter whether it is healthy (exit 0 or 1)."),
+    "check-config": ("check_config", "Check flags, environment and configuration file, then exit."),
+    "healthcheck": ("healthcheck", "Check whether a running exporter is healthy (exit 0 or 1)."),
 }
 
 
 class CommandRefused(click.ClickException):
-    """An input that cannot be read: not our failure, and not a wrong flag."""
+    """An input file that cannot be read."""
 
     exit_code = USAGE
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules of their own: `cli/<module>.py`, attribute `command`.
+    """A group whose commands are modules: `cli/<module>.py`, attribute `command`.
 
-    Without a command, or with an option of `serve` first, `serve` runs.
+    Without a command, or if an option of `serve` comes first, `serve` runs.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order in which one meets them."""
+        """Return the names in the order of the help page."""
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. An unknown one gets a suggestion, as click gives for options."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            name = args[0]
+            near = difflib.get_close_matches(name, [*COMMANDS, *WORDS], n=1)
+            said = f"no such command {clean(name)!r}"
+            if near:
+                ctx.fail(f"{said}; did you mean {WORDS.get(near[0], near[0])}?")
+            ctx.fail(f"{said}; `ollama-exporter --help` lists all commands")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import a command."""
@@ -69,7 +83,9 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command in front of its own options."""
-        completing = ctx.resilient_parsing  # then no word yet may become any command
+        completing = (
+            ctx.resilient_parsing
+        )  # during completion, an incomplete word may become any command
         if (not args and not completing) or (
             args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")
         ):
@@ -77,7 +93,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Offer commands, and the options of the default one."""
+        """Complete commands and the options of the default command."""
         found = super().shell_complete(ctx, incomplete)
         default = self.get_command(ctx, DEFAULT_COMMAND)
         if incomplete.startswith("-") and default is not None:
@@ -87,7 +103,7 @@ class LazyGroup(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> object:
-        """Turn our errors into one line: usage errors exit with 2, the rest with 1."""
+        """Turn errors into one line: errors of the call exit with 2, all others with 1."""
         try:
             return super().invoke(ctx)
         except ConfigError as err:

@@ -98,8 +98,11 @@ def command(
         values.pop("num_ctx"),
         values.pop("force"),
     )
-    client = server_options.control_client(server_options.server_settings(values))
-    ctx.exit(server_options.run(_run(client, plan, every, form)))
+    settings = server_options.server_settings(values)
+    client = server_options.control_client(settings)
+    with server_options.named_server(settings):
+        code = server_options.run(_run(client, plan, every, form))
+    ctx.exit(code)
 
 
 def _read_prompt(file: Path) -> str:

@@ -15,17 +15,19 @@ from ollama_exporter.runtime import serve
 
 
 @click.command(
-    epilog="Examples: `ollama-exporter` watches the Ollama of this machine; "
-    "`ollama-exporter --ollama.url=http://gpu-box:11434 --web.listen-address=127.0.0.1:11487` "
-    "another one. Each flag is a variable and a key of the file, too; a flag beats a variable, "
-    "a variable beats the file."
+    epilog="\b\nExamples:\n"
+    "  ollama-exporter                                      Ollama on this machine\n"
+    "  ollama-exporter --ollama.url=http://gpu-box:11434    another machine\n"
+    "\n\n"
+    "Each flag is also a variable and a key of the file. A flag beats a variable, a variable beats "
+    "the file."
 )
 @with_settings()
 def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Poll an Ollama server and serve /metrics for Prometheus.
 
-    Nothing needs to be configured: it watches $OLLAMA_HOST or 127.0.0.1:11434, also while that is
-    down, and says on /metrics what is loaded, until when, what left memory and why.
+    Nothing needs to be configured. It watches $OLLAMA_HOST or 127.0.0.1:11434, also while that is
+    down, and serves what is loaded, until when, what left memory and why.
     """
     settings = settings_from(values)
     counter = LogCounter()
@@ -38,7 +40,7 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's if it is installed: a third less CPU for each chunk that is relayed."""
+    """Return uvloop's loop if it is installed: relayed chunks take a third less CPU with it."""
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:

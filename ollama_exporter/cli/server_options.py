@@ -4,8 +4,8 @@
 import asyncio
 import math
 import signal
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import click
@@ -14,12 +14,14 @@ from ollama_exporter.actions.warm.load_models import MissingModel
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import Settings
+from ollama_exporter.errors import FailureReason, ServerError, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 
 F = TypeVar("F", bound=Callable[..., Any])
 SERVER_SETTINGS: Final = ("ollama.url", "ollama.ca-file", "ollama.token-file", "ollama.timeout")
 GIB: Final = 1 << 30
+HTTPX_REFUSED: Final = "All connection attempts failed"
 SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -50,6 +52,20 @@ def server_settings(values: dict[str, Any]) -> Settings:
     if host is not None:
         values["ollama_url"] = host
     return settings_from(values)
+
+
+@contextmanager
+def named_server(settings: Settings) -> Iterator[None]:
+    """Raise ServerError, which names the server and what to do, in place of TargetError."""
+    try:
+        yield
+    except TargetError as err:
+        url = settings.ollama_url
+        if err.reason is not FailureReason.REFUSED:
+            raise ServerError(f"Ollama at {url}: {err}") from err
+        why = "connection refused" if err.detail == HTTPX_REFUSED else err.detail
+        hint = "is it running? --ollama.url or OLLAMA_HOST names another server"
+        raise ServerError(f"cannot reach Ollama at {url} ({why}); {hint}") from err
 
 
 def control_client(settings: Settings) -> ControlClient:

@@ -176,7 +176,9 @@ def command(
 
     output = Output(as_json, estimates)
     client = server_options.control_client(settings)
-    ctx.exit(server_options.run(_run(client, names, wanted, wait_for_server, output)))
+    with server_options.named_server(settings):
+        code = server_options.run(_run(client, names, wanted, wait_for_server, output))
+    ctx.exit(code)
 
 
 async def _run(

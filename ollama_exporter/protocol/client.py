@@ -14,6 +14,7 @@ import httpx
 
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.protocol.bearer_token import BearerToken
 from ollama_exporter.protocol.wire import (
     PS,
@@ -32,6 +33,7 @@ from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
 LONGEST_DATE: Final = 64  # characters; one of HTTP has 29
+HTML: Final = "a web page instead of JSON: a login page, or another server at this address"
 OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
@@ -150,8 +152,22 @@ class OllamaClient:
 
         response = await self._send(slot, build, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
-            raise TargetError(FailureReason.STATUS, f"HTTP status {response.status_code}")
+            raise TargetError(FailureReason.STATUS, self._explain(response))
+        if response.headers.get("content-type", "").lower().startswith("text/html"):
+            raise TargetError(FailureReason.MALFORMED, HTML)
         return response, bytes(body)
+
+    def _explain(self, response: httpx.Response) -> str:
+        """Return the status of an answer, and what usually causes it."""
+        text = f"HTTP status {response.status_code}"
+        base = self._target.url
+        if response.is_redirect:
+            location = clean(mask_user_info(response.headers.get("location", "")), limit=200)
+            return f"{text}: redirects to {location or 'nowhere'}; set ollama.url to that server"
+        if response.status_code == HTTPStatus.NOT_FOUND and base.endswith(("/v1", "/api")):
+            root = base.rsplit("/", 1)[0]
+            return f"{text}: ollama.url is the server's root, {root}, without /v1 or /api"
+        return text
 
     async def _send(
         self,

@@ -4,15 +4,16 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from ollama_exporter.net import BACKLOG
 
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
+MOST_OPEN: Final = 450  # beyond, the connection that has been idle for longest makes room
 IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come each 15 to 60
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
@@ -21,21 +22,28 @@ LAST_WORDS: Final = 2  # seconds that requests under way have at the end
 class WebConnection(H11Protocol):
     """One connection; aborted when no answer is completed in time.
 
-    uvicorn waits for ever for the rest of half a head, and for a client that does not read: each
-    would hold one of MOST_CONNECTIONS, and 500 of them would end all scrapes.
+    uvicorn waits forever for the rest of half a head, and for a client that does not read: each
+    would hold one of MOST_CONNECTIONS, and 500 of them would end all scrapes. Idle connections
+    would do the same, so they make room for new ones.
     """
 
     first_answer: float = FIRST_ANSWER
+    most_open: int = MOST_OPEN
+    idle_since: float = 0.0
     _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it likewise
         """Begin the time of the first request."""
         super().connection_made(transport)
+        self.idle_since = self.loop.time()
         self._expect_answer(self.first_answer)
+        if len(self.connections) > self.most_open:
+            self._make_room()
 
     def on_response_complete(self) -> None:
-        """Begin the time of the next one: it may idle first."""
+        """Begin the time of the next request, before which the connection may idle."""
         super().on_response_complete()
+        self.idle_since = self.loop.time()
         self._expect_answer(IDLE + self.first_answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -43,6 +51,19 @@ class WebConnection(H11Protocol):
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return cycle is None or cycle.response_complete
+
+    def _make_room(self) -> None:
+        """Abort the connection that has been idle for longest."""
+        others = [each for each in self.connections if isinstance(each, WebConnection)]
+        idle = [each for each in others if each is not self and each.is_idle]
+        if idle:
+            min(idle, key=lambda each: each.idle_since).transport.abort()
 
     def _expect_answer(self, seconds: float) -> None:
         if self._watch is not None:

@@ -47,13 +47,15 @@ async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
 # -- connections -----------------------------------------------------------------------------------
 
 
-async def serving(check: Callable[[str, int], Awaitable[None]]) -> None:
+async def serving(
+    check: Callable[[str, int], Awaitable[None]], connection: type[WebConnection] = Hasty
+) -> None:
     """Serve a big answer at / with hasty connections; run the check with host and port."""
 
     async def big(_request: Request) -> PlainTextResponse:
         return PlainTextResponse("x" * 20_000_000)
 
-    web = server(Starlette(routes=[Route("/", big)]), connection=Hasty)
+    web = server(Starlette(routes=[Route("/", big)]), connection=connection)
     [socket] = sockets = listen(["127.0.0.1:0"], field="web.listen-address")
     task = asyncio.create_task(web.serve(sockets=sockets))
     host, _, port = spelled(socket).rpartition(":")
@@ -83,6 +85,31 @@ def test_a_complete_request_outlives_the_time_of_the_first_answer() -> None:
                 await asyncio.sleep(2 * Hasty.first_answer)
 
     asyncio.run(serving(check))
+
+
+class Few(WebConnection):
+    most_open = 5
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_idle_connections_make_room_for_new_ones(first: bytes) -> None:
+    async def check(host: str, port: int) -> None:
+        idle = []
+        for _ in range(3 * Few.most_open):
+            reader, writer = await asyncio.open_connection(host, port)
+            if first:
+                writer.write(first.replace(b"GET", b"HEAD"))
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            idle.append((reader, writer))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://{host}:{port}/")).status_code == 200
+        for reader, _ in idle[: Few.most_open]:  # those that had been idle for longest are gone
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+        for _, writer in idle:
+            writer.close()
+
+    asyncio.run(serving(check, Few))
 
 
 @pytest.mark.parametrize("host", ["a..b", "nosuch.invalid"])
@@ -315,5 +342,5 @@ def test_a_state_of_a_later_time_is_not_taken_up(
     saved_state(file, at=32_000_000_000.0)
     with caplog.at_level(logging.INFO):
         text = asyncio.run(scrape_with_state(file, caplog))
-    assert "later time than now" in caplog.text
+    assert "dated in the future" in caplog.text
     assert 'model="a:latest"' not in text

@@ -342,3 +342,37 @@ def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
                 await client.aclose()
 
     asyncio.run(main())
+
+
+# -- hints -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "behaviour", "said"),
+    [
+        ("/v1", answer(b"", status="404 Not Found"), "root, http://127.0.0.1:{port}, without /v1"),
+        ("/api", answer(b"", status="404 Not Found"), "without /v1 or /api"),
+        ("", answer(b"", status="404 Not Found"), "HTTP status 404"),
+        (
+            "",
+            answer(b"", status="301 Moved Permanently", headers="Location: https://u:p@new/\r\n"),
+            "redirects to https://***@new/; set ollama.url to that server",
+        ),
+        (
+            "",
+            answer(b"<html>", headers="Content-Type: text/html; charset=utf-8\r\n"),
+            "a web page instead of JSON",
+        ),
+    ],
+)
+def test_what_usually_causes_an_answer_is_said(path: str, behaviour: Behaviour, said: str) -> None:
+    async def main() -> None:
+        async with faultserver() as server:
+            server.behave = behaviour
+            client = OllamaClient(Target("ollama", server.url + path), timeout=1.0)
+            with pytest.raises(TargetError) as caught:
+                await client.ps()
+            await client.aclose()
+            assert said.format(port=server.port) in caught.value.detail
+
+    asyncio.run(main())

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The group of commands: unknown words, one line for each error, plain output in pipes."""
+
+import pytest
+from click.testing import CliRunner
+
+from ollama_exporter.cli.main import cli
+from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from tests.support.faultserver import closed_port
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("wram", "no such command 'wram'; did you mean warm?"),
+        ("dashboard", "did you mean dashboards?"),
+        ("help", "did you mean --help?"),
+        ("version", "did you mean --version?"),
+        ("xyzzy", "`ollama-exporter --help` lists all commands"),
+        ("a\x1b]0;x\x07", "\\u001b"),
+    ],
+)
+def test_an_unknown_command_gets_a_suggestion(word: str, said: str) -> None:
+    done = CliRunner().invoke(cli, [word])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["warm", "measure"])
+def test_a_server_that_is_down_is_named_with_what_to_do(command: str) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    done = CliRunner().invoke(cli, [command, "mistral", "--ollama.url", url])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: cannot reach Ollama at {url} (connection refused); is it running? "
+        "--ollama.url or OLLAMA_HOST names another server"
+    )
+
+
+def test_piped_the_catalog_is_one_line_for_each_metric() -> None:
+    done = CliRunner().invoke(cli, ["metrics"])
+    lines = done.stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == list(FAMILIES)
+    assert {line.count("\t") for line in lines} == {4}
+
+
+def test_on_a_narrow_terminal_no_name_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    cli.main(["metrics"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert all(name in text for name in FAMILIES)
