@@ -33,7 +33,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever has that name
-    # On demand: the commands of this package must not pay for httpx when they need none of it.
+    # On demand: most commands of this package need no httpx.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.shim.{_HOMES[name]}"), name)

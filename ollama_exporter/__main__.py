@@ -5,7 +5,7 @@ from ollama_exporter.cli import cli
 
 
 def main() -> None:
-    """Run the command line; click turns our errors into one line and an exit code."""
+    """Run the command line: an error becomes one line and an exit code."""
     cli.main(prog_name="ollama-exporter")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timeline of all facts: Unix time at the start plus monotonic time since.
+"""The timeline of all facts: Unix time at the start plus the monotonic time since then.
 
-A step of the wall clock moves nothing on it; `wall` brings a moment back to today's wall clock.
+A step of the wall clock moves nothing on it.
 """
 
 import time
@@ -11,7 +11,7 @@ Clock = Callable[[], float]
 
 
 class Timeline:
-    """Reads both clocks together once, at the start."""
+    """Reads both clocks together once, when it is made."""
 
     def __init__(self, *, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
         self._wall, self._monotonic = wall, monotonic

@@ -5,14 +5,14 @@ OllamaExporterError
 ├── ConfigError       a flag, variable or key of the configuration file is not acceptable
 │   ├── ConfigFileError     the configuration file cannot be read, or holds an unknown key
 │   └── RestartNeededError  a reload cannot change this setting
-├── TargetError       a poll got no usable answer; carries the reason counted by `/metrics`
+├── TargetError       a request got no usable answer; `/metrics` counts its reason
 ├── ServerError       a command cannot use the Ollama server; names it and says what to do
-├── RequestError      the server refuses what we ask it to do; carries its status and its own words
+├── RequestError      the server refuses an action; carries its status and its error text
 ├── RecordingError    a recording cannot be read; carries the line number
 ├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
-├── BundleError       dashboards or rules are not there, or cannot be written where they are wanted
-└── StartError        something that the exporter needs to serve is not to be had: a port in use
+├── BundleError       dashboards or rules are missing, or cannot be written
+└── StartError        the exporter cannot serve: a port is in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
 and msgspec's in `config/load.py`, those of recordings in `recordings/read_recording.py`, those of
@@ -33,7 +33,7 @@ _REPR.maxlevel = 3
 
 
 class OllamaExporterError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises itself."""
 
 
 class ConfigError(OllamaExporterError):
@@ -73,7 +73,7 @@ class RestartNeededError(ConfigError):
 class FailureReason(StrEnum):
     """Why a poll failed: the values of `reason` of `ollama_poll_failures_total`."""
 
-    REFUSED = "refused"  # nobody accepts there: refused, no route, name not found
+    REFUSED = "refused"  # no connection: refused, no route, name not found
     TIMEOUT = "timeout"  # no complete answer within the poll's time
     RESET = "reset"  # the connection broke before the answer was complete, TLS failures too
     STATUS = "status"  # an answer other than 200

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets, made before anything is served: what is taken is said at once."""
+"""Listening sockets, opened before anything is served: a port in use is an error at the start."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ BACKLOG: Final = 512
 
 
 def listen(addresses: Sequence[str], *, field: str) -> list[socket.socket]:
-    """Listen on all addresses, or on none. Raises StartError naming the one that is not free."""
+    """Listen on all addresses, or on none. Raises StartError, which names the one in use."""
     sockets: list[socket.socket] = []
     for address in addresses:
         try:
@@ -52,7 +52,7 @@ def _listen(address: str) -> socket.socket:
 
 
 def _has_ipv6() -> bool:
-    """Tell whether the kernel lets us bind IPv6: containers often have it compiled in but off."""
+    """Return whether IPv6 can be bound: containers often have it compiled in but off."""
     try:
         with closing(socket.socket(socket.AF_INET6, socket.SOCK_STREAM)) as probe:
             probe.bind(("::", 0))

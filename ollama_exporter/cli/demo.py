@@ -84,13 +84,13 @@ class Show:
         self.console.print(line, soft_wrap=True)
 
     def exporter_saw(self, events: tuple[Event, ...], view: View) -> None:
-        """Tell what the exporter makes of a poll."""
+        """Print what the exporter concludes from a poll."""
         self._view = view
         for event in events:
             self.say(self.story.tell(event))
 
     def proxy_saw(self, seen: Observation) -> None:
-        """Tell what a request's wait was made of."""
+        """Print the parts of a request's wait."""
         self._requests.append(seen)
         if not seen.route.runs or seen.request_fields.is_empty:
             return
@@ -105,14 +105,14 @@ class Show:
             self.say(self.story.line(time.time(), "failed", text))
 
     def clients_did(self, played: Played) -> None:
-        """Tell what the clients and the faults do."""
+        """Print what the clients and the faults do."""
         step = played.step
         if played.phase == "begins" and step.note:
             who = "server" if isinstance(step, Fault) else "client"
             self.say(self.story.line(time.time(), who, step.note))
 
     def end(self, truth: list[TrueUnload], advice: Report | None) -> None:
-        """Hold what was told against what happened, and say what would have been right."""
+        """Compare the reasons with what happened, and print the advice."""
         if self._view is not None and not self._drawn:
             self.console.print(self.story.table(self._view, time.time()))
         for told in summary(score(self.story.unloads, truth), self.story.start):
@@ -148,7 +148,7 @@ def free_port(wanted: int) -> int:
 
 
 def introduction(url: str, port: int, proxy_port: int) -> list[str]:
-    """Say what is shown, how it differs from reality, and where to look."""
+    """Return the first lines: what is shown, how it differs from reality, where to look."""
     lines = [
         f"simulated Ollama  {url}",
         f"exporter          http://127.0.0.1:{port}/",

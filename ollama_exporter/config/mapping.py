@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A section as YAML gives it, and what its values have in common with each other."""
+"""Parsers for the sections of the configuration file."""
 
 import difflib
 import math
@@ -18,7 +18,7 @@ MOST_MODELS: Final = 1000
 
 
 def section(name: str, value: object, keys: Mapping[str, Parser]) -> dict[str, Any]:
-    """Parse a mapping with known keys; absent ones are left out. Raises ConfigError."""
+    """Parse a mapping with known keys; missing ones are left out. Raises ConfigError."""
     parsed = {}
     for key, item in entries(name, value).items():
         if key not in keys:
@@ -30,7 +30,7 @@ def section(name: str, value: object, keys: Mapping[str, Parser]) -> dict[str, A
 
 
 def entries(name: str, value: object) -> dict[str, Any]:
-    """Accept a mapping whose keys are texts; nothing counts as an empty one. Raises ConfigError."""
+    """Accept a mapping with texts as keys; nothing is an empty mapping. Raises ConfigError."""
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > MOST_MODELS:
@@ -42,9 +42,9 @@ def entries(name: str, value: object) -> dict[str, Any]:
 
 
 def keep_alive(name: str, value: object) -> float:
-    """Accept what the server takes for a keep_alive, and a plain number of seconds as a text.
+    """Accept what the server accepts as keep_alive, and a number of seconds as a text.
 
-    Return seconds, inf for ever. Raises ConfigError.
+    Return seconds, inf for forever. Raises ConfigError.
     """
     plain = isinstance(value, str) and NUMBER.fullmatch(value.strip())
     try:
@@ -57,7 +57,7 @@ def keep_alive(name: str, value: object) -> float:
 
 
 def lasting(name: str, value: object) -> float:
-    """Accept a keep_alive that keeps a model: zero would drop it. Raises ConfigError."""
+    """Accept a keep_alive above zero, which would unload the model. Raises ConfigError."""
     seconds = keep_alive(name, value)
     if seconds <= 0:
         raise ConfigError(name, value, f"{KEEP_ALIVE}; more than 0")

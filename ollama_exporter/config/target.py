@@ -27,7 +27,7 @@ class Target:
 
 
 def base_url(text: str, *, field: str = "ollama.url") -> str:
-    """Return the base URL, without a slash at its end, for any form that OLLAMA_HOST takes.
+    """Return the base URL, without a trailing slash, for any form that OLLAMA_HOST takes.
 
     A wildcard address means this machine. Raises ConfigError.
     """
@@ -49,7 +49,7 @@ def base_url(text: str, *, field: str = "ollama.url") -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a base URL names this machine."""
+    """Return whether a base URL names this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

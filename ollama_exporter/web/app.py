@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes. Everything they need is handed in: they know no global state."""
+"""The routes. Everything they need is passed in."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,12 +27,12 @@ DISCOVERY: Final = "/sd"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work on."""
+    """What the routes need."""
 
     registry: CollectorRegistry
-    refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a hung server
+    refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a server that hangs
     facts: Callable[[], Mapping[str, str]]  # for the landing page
-    reload: Callable[[], None]  # raises our errors; the old configuration stays
+    reload: Callable[[], None]  # raises OllamaExporterError; the old configuration stays
     telemetry_path: str
     max_requests: Callable[[], int]
     lifecycle: Callable[[], bool]
@@ -71,7 +71,7 @@ def application(parts: Parts) -> Starlette:
         return HTMLResponse(text, headers={"content-security-policy": POLICY, **NOSNIFF})
 
     async def discovery(request: Request) -> Response:
-        """Answer Prometheus' http_sd_configs: this exporter, where it was asked."""
+        """Answer http_sd_configs of Prometheus: this exporter, at the address that was asked."""
         labels = {"__scheme__": request.url.scheme, "__metrics_path__": parts.telemetry_path}
         found = [{"targets": [request.url.netloc], "labels": labels}]
         return JSONResponse(found, headers=NOSNIFF)

@@ -10,7 +10,7 @@ from ollama_exporter.residency.events import Reason, Unloaded
 
 @dataclass(frozen=True, slots=True)
 class TrueUnload:
-    """What the simulated server says of one unload: the truth that the story is held against."""
+    """One unload as the simulated server did it: the truth to compare with."""
 
     model: str
     reason: str
@@ -20,7 +20,7 @@ class TrueUnload:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How the settled unloads compare with the truth."""
+    """The settled unloads compared with the truth."""
 
     right: Counter[str]
     unknown: Counter[str]  # honest: counted by the true reason

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people read in the terminal: one line for each event, a table of the models, a summary.
+"""What people read in the terminal: one line for each event, and a table of the models.
 
-Words carry everything, colour only repeats it: NO_COLOR, pipes and logs lose nothing.
+Words carry everything and colour repeats it, so NO_COLOR, pipes and logs lose nothing.
 """
 
 import math
@@ -60,7 +60,7 @@ def remaining(seconds: float) -> str:
 
 @dataclass(slots=True)
 class Story:
-    """What was told so far. `start` is the moment that the lines count from, Unix seconds."""
+    """The events so far. `start`: the moment that lines count from, Unix seconds."""
 
     start: float
     loads: Counter[str] = field(default_factory=Counter)
