@@ -15,10 +15,11 @@ from ollama_exporter.advice.prometheus_source import HistoryQuery, from_promethe
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
+from ollama_exporter.config.schema import WEB_PORT
 from ollama_exporter.errors import ConfigError, HistoryError
 from ollama_exporter.protocol.model_names import match_key, normalise
 
-EXPORTER: Final = "http://127.0.0.1:11487"
+EXPORTER: Final = f"http://127.0.0.1:{WEB_PORT}"
 PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
 HIGHEST_PRICE: Final = 1e6
 

@@ -29,7 +29,7 @@ from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
 from ollama_exporter.cli.present.terminal import TerminalConsole
 from ollama_exporter.cli.present.wait_bars import bar, beside, fitting, words
-from ollama_exporter.config.schema import Settings
+from ollama_exporter.config.schema import WEB_PORT, Settings
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
@@ -40,7 +40,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Unload
 from ollama_exporter.simulator.workload import demo
 
-PORT: Final = 11487
+PORT: Final = WEB_PORT
 PROXY_PORT: Final = 11435
 MOST_REQUESTS: Final = 1000  # that are remembered for the end
 LONGEST: Final = 12.0  # seconds that fill a bar while it runs
@@ -232,7 +232,7 @@ async def perform(show: Show, duration: float | None) -> None:
     "--duration",
     type=click.FloatRange(min=1.0),
     metavar="SECONDS",
-    help="End after so many seconds.  [default: at Ctrl-C]",
+    help="Stop after this many seconds.  [default: at Ctrl-C]",
 )
 def command(duration: float | None) -> None:
     """Show the exporter at work on a simulated server.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit codes of `warm` and `measure`. Every command exits with 2 after a wrong call."""
+"""Exit codes of `warm` and `measure`. Every command exits with 2 after a usage error."""
 
 from typing import Final
 
@@ -11,6 +11,6 @@ TIMEOUT: Final = 5
 BUSY: Final = 6
 CODES: Final = (
     "Exit codes: 0 done, 1 the server does not answer, a load failed, or a model has left again, "
-    "2 wrong call, 3 a model is not installed, 4 no room, 5 timeout, 6 the server is in use, "
+    "2 usage error, 3 a model is not installed, 4 no room, 5 timeout, 6 the server is in use, "
     "130 interrupted, 143 terminated."
 )

@@ -37,17 +37,16 @@ FLAGS = (
     "--duration",
     type=click.FloatRange(min=1.0),
     metavar="SECONDS",
-    help="End after so many seconds.  [default: at Ctrl-C]",
+    help="Stop after this many seconds.  [default: at Ctrl-C]",
 )
 @with_settings(only=FLAGS)
 def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa: ANN401 - the table's
-    """Write what the exporter sees to FILE (gzip when it ends in .gz), until Ctrl-C.
+    """Write what the exporter sees to FILE (gzip if it ends in .gz), until Ctrl-C.
 
-    The recording holds names, sizes and deadlines of models as /api/ps lists them, births and
-    deaths of runners where they can be seen, and of the log what it is understood to say: no
-    prompt, no credential, no line of the log itself. `replay` runs it through the tracker. A short
-    interval sees more than the exporter would: `replay --interval 15` then shows what that would
-    have made of it.
+    A recording holds names, sizes and deadlines of models as /api/ps lists them, starts and exits
+    of runners if they can be seen, and what was understood of the log. It holds no prompt, no
+    credential and no line of the log. `replay` runs it through the tracker. Record at a short
+    interval: `replay --interval 15` then shows what the exporter sees with its default.
     """
     settings = settings_from(values)
     try:

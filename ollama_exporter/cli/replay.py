@@ -38,16 +38,16 @@ FEW = 0.5  # share of used polls below which the reason is printed
     default=True,
     help="Poll around each known expiry as well (the default).",
 )
-@click.option("--without-requests", is_flag=True, help="Leave out what clients recorded.")
-@click.option("--without-processes", is_flag=True, help="Leave out births and deaths of processes.")
+@click.option("--without-requests", is_flag=True, help="Leave out requests.")
+@click.option("--without-processes", is_flag=True, help="Leave out starts and exits of processes.")
 @click.option(
     "--log",
     "log_file",
     metavar="LOGFILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The server's log of that time, laid beside the recording.",
+    help="Log of the server for the same time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 def command(
     file: Path,
     *,
@@ -60,12 +60,12 @@ def command(
 ) -> None:
     """Run a recording through the poll schedule and the tracker.
 
-    FILE is what `ollama-exporter record` wrote. The schedule decides which of the recorded polls
-    are used, so that one recording shows what any interval would have seen. Every load and unload
-    is printed with its reason, the bounds of its moment and the evidence.
+    FILE was written by `ollama-exporter record`. The schedule decides which of the recorded polls
+    are used, so one recording shows what any interval would have seen. Each load and unload is
+    printed with its reason, its time bounds and the evidence.
 
-    LOGFILE is what the server wrote meanwhile, plain or gzip; a journal that mixes it with others
-    will do. At debug level it names every reason.
+    LOGFILE is plain or gzip, also a journal that holds other logs. At debug level it names every
+    reason.
     """
     recording = read_recording(file)
     log = () if log_file is None else read_server_log(log_file)

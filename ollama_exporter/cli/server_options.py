@@ -40,7 +40,7 @@ def with_server(*more: str) -> Callable[[F], F]:
             show_default=True,
             callback=duration,
             metavar="DURATION",
-            help="Longest time for one load or one call.",
+            help="Time limit of each load or call.",
         )(command)
 
     return decorate

@@ -110,7 +110,7 @@ class _HostOptions:
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="OLLAMA_KEEP_ALIVE of the simulated server: 5m, 300, -1 for ever.  [default: 5m]",
+    help="OLLAMA_KEEP_ALIVE of the simulated server: 5m, 300, -1 for forever.  [default: 5m]",
 )
 @click.option(
     "--max-loaded", type=click.IntRange(1), help="OLLAMA_MAX_LOADED_MODELS.  [default: 3]"

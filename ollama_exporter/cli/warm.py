@@ -27,6 +27,7 @@ from ollama_exporter.actions.warm.load_models import (
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config import mapping
+from ollama_exporter.config.schema import WEB_PORT
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.state_file import StateFile
@@ -109,7 +110,7 @@ class WarmCommand(click.Command):
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="10m, 1h30m, or -1 for ever; a longer one stays.  [default: unchanged]",
+    help="10m, 1h30m, or -1 for forever. A longer one is kept.  [default: unchanged]",
 )
 @click.option("--num-ctx", type=click.IntRange(1), help="Context of models that are not resident.")
 @click.option(
@@ -118,7 +119,7 @@ class WarmCommand(click.Command):
     flag_value=DEFAULT_WAIT,
     callback=server_options.duration,
     metavar="[DURATION]",
-    help="Wait until the server answers, for 5m unless a time is given.",
+    help="Wait until the server answers.  [default: 5m]",
 )
 @click.option("--parallel", is_flag=True, help="Load all models at the same time.")
 @click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one.")
@@ -126,16 +127,16 @@ class WarmCommand(click.Command):
     "--memory",
     callback=server_options.memory_size,
     metavar="SIZE",
-    help="GPU memory of the server, which no request reveals. With it, a model that does not fit "
-    "beside the others is not loaded.",
+    help="GPU memory of the server, which its API does not tell. With it, a model that does not "
+    "fit beside the resident ones is not loaded.",
 )
-@click.option("--evict", is_flag=True, help="With --memory: load the model all the same.")
+@click.option("--evict", is_flag=True, help="With --memory: load the model anyway.")
 @click.option(
     "--exporter",
-    default="http://127.0.0.1:11487/metrics",
+    default=f"http://127.0.0.1:{WEB_PORT}/metrics",
     show_default=True,
     metavar="URL",
-    help="Metrics of an exporter, for the durations of earlier loads.",
+    help="Metrics of an exporter, for the load times of earlier loads.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @server_options.with_server("state.file")
@@ -151,10 +152,10 @@ def command(
     as_json: bool,
     **values: Any,  # noqa: ANN401 - fields of WarmOptions, and settings
 ) -> None:
-    """Load MODELs one after another; print the load time, size and deadline of each.
+    """Load MODELs one after another and print load time, size and deadline of each.
 
-    A resident model is not reloaded: its deadline is renewed, and its context stays. Works in an
-    ExecStartPost or an init container: prints plain lines where there is no terminal.
+    A resident model is not reloaded: its deadline is renewed and its context stays. Without a
+    terminal, as in ExecStartPost or an init container, the output is plain lines.
     """
     asked = values.pop("keep_alive")
     wanted = WarmOptions(
@@ -198,7 +199,7 @@ async def _run(
         if missing:
             return exit_codes.MISSING
         console = TerminalConsole(stderr=True)
-        if not console.is_terminal or output.as_json:
+        if not console.is_terminal or console.is_dumb_terminal or output.as_json:
             results = await warm_up(client, names, wanted, installed, LineOutput())
         else:
             estimates = await asyncio.to_thread(output.estimates)

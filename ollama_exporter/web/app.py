@@ -89,7 +89,7 @@ def application(parts: Parts) -> Starlette:
             return _plain(f"{err}\n", HTTPStatus.INTERNAL_SERVER_ERROR)
         return _plain("Reloaded.\n")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
             Route("/", landing),
@@ -97,8 +97,16 @@ def application(parts: Parts) -> Starlette:
             Route(HEALTHY, healthy),
             Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
-        ]
+        ],
+        exception_handlers={HTTPStatus.NOT_FOUND: _not_found},
     )
+    # A redirect to add or drop a slash would go to whatever the Host header names.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    return _plain("Not found. The paths are listed at /\n", HTTPStatus.NOT_FOUND)
 
 
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}

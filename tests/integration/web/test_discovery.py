@@ -42,3 +42,15 @@ def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
     labels = target["labels"]
     assert (labels["instance"], labels["job"]) == (address, "ollama")
     assert (labels["__scheme__"], labels["__metrics_path__"]) == ("http", "/m")
+
+
+def test_no_path_redirects_to_the_host_of_the_request() -> None:
+    async def main() -> None:
+        async with exporting("http://127.0.0.1:9") as exporter:
+            for path in ("/metrics/", "/sd/", "/-/healthy/", "/nowhere"):
+                answer = await exporter.http.get(path, headers={"host": "evil.example"})
+                assert answer.status_code == 404
+                assert answer.text.endswith("\n")
+                assert "evil" not in answer.text + str(answer.headers)
+
+    asyncio.run(main())
