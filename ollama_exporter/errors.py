@@ -12,6 +12,7 @@ OllamaExporterError
 ├── HistoryError      the past use of models cannot be read
 ├── StateError        a state file cannot be read or written
 ├── BundleError       dashboards or rules are missing, or cannot be written
+├── MissingPackageError  an optional package is not installed; says how to go on without it
 └── StartError        the exporter cannot serve: a port is in use
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
@@ -122,6 +123,10 @@ class StateError(OllamaExporterError):
 
 class BundleError(OllamaExporterError):
     """Bundled files that are not there, or that cannot be written where they are wanted."""
+
+
+class MissingPackageError(OllamaExporterError, ImportError):
+    """An optional package is not installed."""
 
 
 class StartError(OllamaExporterError):

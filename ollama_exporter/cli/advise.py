@@ -25,10 +25,10 @@ HIGHEST_PRICE: Final = 1e6
 
 
 @click.command(
-    epilog="Examples: `ollama-exporter advise` asks the exporter of this machine; "
-    "`ollama-exporter advise --prometheus http://prometheus:9090 --window 14d --by instance` a "
-    "fleet's history; `ollama-exporter advise --explain mistral --price latency` draws what each "
-    "value would have cost."
+    epilog="\b\nExamples:\n"
+    "  ollama-exporter advise                       the exporter on this machine\n"
+    "  ollama-exporter advise --explain mistral     what each value would have cost\n"
+    "  ollama-exporter advise --prometheus http://prometheus:9090 --by instance\n"
 )
 @click.argument("url", default=EXPORTER, metavar="[URL]")
 @click.option("--prometheus", metavar="URL", help="Ask Prometheus (or Thanos, Mimir) instead.")

@@ -7,6 +7,7 @@ What the client was built with stays: environment proxies, custom transports, mo
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from ollama_exporter.errors import MissingPackageError
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, OnRequest, origin, server_of
 from ollama_exporter.shim.httpx.recorders import RECORDERS
 from ollama_exporter.shim.httpx.transports import (
@@ -67,7 +68,7 @@ def uninstrument(client: object = None) -> None:
 def _inner_client(client: object) -> tuple[Any, HttpLibrary, bool]:
     """Return the client that has the transports, its library, and whether it is asynchronous."""
     # The module's functions are methods of one client, which has the name of a submodule.
-    found = importlib.import_module("ollama")._client if client is None else client
+    found = _default_client() if client is None else client
     for _ in range(DEEPEST):
         for kind in type(found).__mro__:
             name = kind.__module__.partition(".")[0]
@@ -78,6 +79,17 @@ def _inner_client(client: object) -> tuple[Any, HttpLibrary, bool]:
         f"client: {type(client).__name__} is not accepted; accepted: an ollama, openai or "
         "anthropic client, or one of httpx"
     )
+
+
+def _default_client() -> object:
+    """Return the client of the ollama package's module functions. Raises MissingPackageError."""
+    try:
+        return importlib.import_module("ollama")._client
+    except ModuleNotFoundError as err:
+        raise MissingPackageError(
+            "instrument() without a client needs the package ollama: pip install ollama, or pass "
+            "the client to record: instrument(client)"
+        ) from err
 
 
 def _is_instrumented(transport: object) -> bool:

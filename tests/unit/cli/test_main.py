@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The group of commands: unknown words, one line for each error, plain output in pipes."""
 
+import re
+
 import pytest
 from click.testing import CliRunner
 
-from ollama_exporter.cli.main import cli
+from ollama_exporter.cli.main import COMMANDS, cli
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from tests.support.faultserver import closed_port
 
@@ -53,3 +55,13 @@ def test_on_a_narrow_terminal_no_name_is_broken(
     cli.main(["metrics"], standalone_mode=False)
     text = capsys.readouterr().out
     assert all(name in text for name in FAMILIES)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_into_80_columns_and_breaks_no_flag(command: str) -> None:
+    done = CliRunner().invoke(cli, [*([command] if command else []), "--help"], terminal_width=80)
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    broken = re.compile(r"(?:^|\s)(?:--?[a-z][\w.-]*-|ollama-)$")
+    assert [line for line in lines if broken.search(line)] == []

@@ -372,3 +372,16 @@ def test_the_default_registry_is_the_library_s_own() -> None:
     instrument(client)
     assert REGISTRY.get_sample_value("ollama_exporter_recorder_errors_total") == 0
     client.close()
+
+
+def test_without_the_ollama_package_both_ways_to_go_on_are_named() -> None:
+    code = (
+        "import sys; sys.modules['ollama'] = None\n"
+        "import ollama_exporter\n"
+        "try: ollama_exporter.instrument()\n"
+        "except ImportError as err: print(type(err).__name__, err)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingPackageError ")
+    assert "pip install ollama" in done.stdout
+    assert "instrument(client)" in done.stdout
