@@ -14,7 +14,7 @@ from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, View
-from ollama_exporter.residency.facts import Fact, PollFailed, Snapshot
+from ollama_exporter.residency.facts import Fact, PollFailed, ProcessesScanned, Snapshot
 from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
@@ -156,7 +156,7 @@ class Poller:
         elif wanted is not None and wanted != before and wanted <= self._timeline.now():
             self._publish()
             self._wake.set()
-        elif self._publishing is None:
+        elif self._publishing is None and not isinstance(fact, ProcessesScanned):
             loop = asyncio.get_running_loop()
             self._publishing = loop.call_later(PUBLISH_DELAY, self._publish_requests)
 

@@ -12,7 +12,7 @@ from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polle
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.facts import RequestAnswered, RequestStarted
+from ollama_exporter.residency.facts import ProcessesScanned, RequestAnswered, RequestStarted
 from ollama_exporter.residency.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
@@ -230,6 +230,19 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         assert client.polls == [0, pytest.approx(4 + AFTER_REQUEST)]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_a_scan_that_settles_nothing_publishes_nothing() -> None:
+    async def main() -> None:
+        polling = poller(Listed())
+        await polling.poll()
+        published = polling.published()
+        for _ in range(5):
+            polling.on_fact(ProcessesScanned(now(), now()))
+            await asyncio.sleep(1)
+        assert polling.published() is published
 
     run_virtually(main())
 
