@@ -230,6 +230,7 @@ class Tracker:
             unload = PollUnload(life, life.seen, gap)
             unload.arrivals = Arrivals.of(listed, gap, last.ended) if listed else None
             self._unloads.add(unload)
+            self._processes.matching.on_unload(life, unload.low, unload.high)
         return events
 
     def _confirm_restart(self, now: float) -> list[Event]:
