@@ -117,3 +117,15 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"## [{ollama_exporter.__version__}]" in (ROOT / "CHANGELOG.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_docstrings_begin_with_what_is_done() -> None:
+    """ "Take", "Tell" and "Know" say nothing: a function returns, notes, adds or processes."""
+    stilted = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if (ast.get_docstring(node) or "").startswith(("Take ", "Tell ", "Know ", "Say "))
+    ]
+    assert stilted == []

@@ -26,7 +26,7 @@ class Part:
 
 
 def parts(seen: Observation) -> list[Part]:
-    """Take a request apart, in order of time. What nothing explains is the rest."""
+    """Return the parts of a request in order of time. What nothing explains is the rest."""
     read = seen.response
     load, prompt, answer = seen.load_wait or 0.0, read.prompt_eval or 0.0, read.eval or 0.0
     rest = max(0.0, seen.duration - load - prompt - answer)
