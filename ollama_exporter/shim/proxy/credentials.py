@@ -21,6 +21,8 @@ READ_TIMEOUT: Final = 2.0  # seconds; a file on a server that is gone may never 
 MAX_PEM: Final = 1 << 20  # bytes
 CERTIFICATE: Final = "proxy.tls-cert-file"
 KEY: Final = "proxy.tls-key-file"
+UNUSABLE: Final = "Token file cannot be used"
+UNUSABLE_CERTIFICATE: Final = "Certificate cannot be used, the old one stays"
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -71,9 +73,9 @@ class WatchedFile(Generic[T]):
     def _on_read(self, value: T) -> None:
         values = {"setting": self._setting}
         if self._problem:
-            logger.info("Credential file is usable again", extra=values)
+            logger.info("Token or certificate is usable again", extra=values)
         elif value != self._value:
-            logger.info("Credential file changed", extra=values)
+            logger.info("Token or certificate changed", extra=values)
         self._problem, self._value, self._read_at = "", value, self._now()
 
     def _on_failed_read(self, problem: str) -> None:
@@ -81,8 +83,8 @@ class WatchedFile(Generic[T]):
         if problem != self._problem:
             values: dict[str, object] = {"setting": self._setting, "err": problem}
             if self._grace is not None:
-                values["valid_for"] = self._grace
-            logger.warning("Credential file cannot be used", extra=values)
+                values["old_token_valid"] = f"{self._grace:g}s"
+            logger.warning(UNUSABLE_CERTIFICATE if self._grace is None else UNUSABLE, extra=values)
         self._problem = problem
         if self._grace is None or self._value is None:
             return

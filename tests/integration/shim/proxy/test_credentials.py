@@ -129,9 +129,9 @@ def test_a_token_whose_file_cannot_be_used_loses_its_effect(
     run(check())
     messages = list(dict.fromkeys(record.getMessage() for record in caplog.records))
     assert messages == [
-        "Credential file cannot be used",
+        "Token file cannot be used",
         "Token is void: its file cannot be used",
-        "Credential file is usable again",
+        "Token or certificate is usable again",
     ]
     assert len(caplog.records) < 6  # each once; a file may be seen half written
     assert set(tokens.errors) == {"proxy.token-file"}
@@ -266,5 +266,5 @@ def test_a_damaged_certificate_leaves_the_old_one_in_use(
     caplog.set_level(logging.INFO, "ollama_exporter")
     run(check())
     messages = {record.getMessage() for record in caplog.records}
-    assert messages == {"Credential file cannot be used"}
+    assert messages == {"Certificate cannot be used, the old one stays"}
     assert len(caplog.records) <= 8  # each once; two files may be seen half written
