@@ -73,6 +73,7 @@ def unloads(exporter: Running) -> list[tuple[str, Reason]]:
 def test_a_load_is_seen_while_it_goes_on_and_measured(generation: Generation) -> None:
     async def story() -> None:
         async with scene(generation) as (sim, exporter):
+            begun = time.time()
             loading = asyncio.create_task(load(sim, "gemma2:27b"))  # 2.5 s
             labels = "model=gemma2:27b"
             if generation == "new":
@@ -81,7 +82,7 @@ def test_a_load_is_seen_while_it_goes_on_and_measured(generation: Generation) ->
                 )
                 since = value(samples, "ollama_model_load_started_timestamp_seconds", labels)
                 assert since is not None
-                assert 0 <= time.time() - since < 5
+                assert begun - 1.0 < since <= time.time()  # ticks of a kernel are coarse
                 assert value(samples, "ollama_model_loaded", labels) in (None, 0.0)
             await loading
             samples = await exporter.until(
