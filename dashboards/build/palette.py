@@ -19,7 +19,12 @@ GREY: Final = "#8e8e8e"
 UNKNOWN: Final = "super-light-red"
 COLD: Final = "blue"
 WARM: Final = "orange"
-STARTS: Final[dict[str, str]] = {Start.COLD: COLD, Start.WARM: WARM, Start.UNKNOWN: UNKNOWN}
+STARTS: Final[dict[str, str]] = {
+    Start.COLD: COLD,
+    Start.WARM: WARM,
+    Start.REMOTE: "light-purple",
+    Start.UNKNOWN: UNKNOWN,
+}
 # The parts of a wait, in order of time.
 PARTS: Final = {
     "load": COLD,
