@@ -126,9 +126,8 @@ class Engine:
         self._tickets: dict[int, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._scheduler = Scheduler(host, clock(), pids=self._pids)
-        self.on_runners: Callable[[Mapping[int, str]], None] | None = (
-            None  # is told which runners there are: weights by pid
-        )
+        # Called with the weights of all runners by pid, whenever they may have changed.
+        self.on_runners: Callable[[Mapping[int, str]], None] | None = None
 
     @property
     def host(self) -> Host:

@@ -101,7 +101,7 @@ def test_its_runners_end_with_it(server: subprocess.Popen[str], how: str) -> Non
 
 
 def alive(pid: int) -> bool:
-    """Tell whether it lives; in a container without init nobody takes note of orphans."""
+    """Return whether it lives. In a container without init, orphans stay zombies."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii")
     except (FileNotFoundError, ProcessLookupError):

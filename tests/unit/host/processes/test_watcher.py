@@ -58,7 +58,7 @@ class Scene:
             self.told.append(fact)
 
     def facts(self) -> list[Any]:
-        """Take what was told since the last time."""
+        """Return and clear what was reported since the last call."""
         told, self.told[:] = list(self.told), []
         return told
 
