@@ -28,7 +28,7 @@ from dashboards.build.promql import (
     share,
     total,
     total_of,
-    total_with_births,
+    total_with_new_series,
 )
 from dashboards.build.tables import Column, rows
 from ollama_exporter.residency.events import Reason
@@ -155,7 +155,7 @@ def _evictions() -> Panel:
 
 
 def _by_whom() -> Panel:
-    evictions = total_with_births("ollama_model_evictions_total", "instance", "model", "by")
+    evictions = total_with_new_series("ollama_model_evictions_total", "instance", "model", "by")
     return rows(
         "Evictions by model",
         "Which model evicted which in this time range. Good: empty.",
@@ -170,7 +170,7 @@ def _by_whom() -> Panel:
 
 
 def _ping_pong() -> Panel:
-    there = total_with_births("ollama_model_evictions_total", "instance", "model", "by")
+    there = total_with_new_series("ollama_model_evictions_total", "instance", "model", "by")
     swapped = (
         f'label_replace(label_replace(label_replace({there}, "first", "$1", "model", "(.*)"), '
         '"model", "$1", "by", "(.*)"), "by", "$1", "first", "(.*)")'

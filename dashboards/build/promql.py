@@ -90,7 +90,7 @@ def share(part: str, whole: str) -> str:
     return f"{part} / ({whole} > 0)"
 
 
-def total_with_births(metric: str, *by: str) -> str:
+def total_with_new_series(metric: str, *by: str) -> str:
     """Return the increase over the range of a counter whose series begin with their first event.
 
     There are too many pairs of models to create all of them at 0. A series younger than the range

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what happens to a model to what somebody is told: real Prometheus, real Alertmanager."""
+"""From an event at a model to a notification: real Prometheus, real Alertmanager."""
 
 import asyncio
 import re
@@ -46,8 +46,8 @@ SHORTER: Final = {
 
 
 @dataclass(slots=True)
-class Told:
-    """What the webhook was told, in its order."""
+class Received:
+    """The notifications at the webhook, in order."""
 
     alerts: list[Alert] = field(default_factory=list)
 
@@ -73,7 +73,7 @@ class Scene:
     prom: Prometheus
     alerts: Alertmanager
     client: httpx.AsyncClient
-    told: Told
+    received: Received
 
     async def ask(self, model: str, **more: Any) -> None:
         """Ask a model through the proxy, to the end."""
@@ -90,13 +90,13 @@ STORM: Final = {"[20m]": "[60s]", "[10m]": "[60s]", "offset 10m": "offset 60s"}
 async def scene(
     here: Path, *expected: str, shorter: Mapping[str, str] = SHORTER
 ) -> AsyncIterator[Scene]:
-    told = Told()
+    received = Received()
     async with (
         Simulator(STAGE) as sim,
         exporting(
             sim.url, proxy_addresses=("127.0.0.1:0",), expected_models=expected, ollama_timeout=2.0
         ) as exporter,
-        serving(told.alerts.append) as url,
+        serving(received.alerts.append) as url,
     ):
         proxied = next(r for r in exporter.log.records if r.getMessage() == "Proxy listening on")
         proxy = f"http://{vars(proxied)['address']}"
@@ -111,31 +111,31 @@ async def scene(
                 httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=PATIENCE) as client,
             ):
                 await prom.until("ollama_up == 1")
-                yield Scene(exporter, prom, alerts, client, told)
+                yield Scene(exporter, prom, alerts, client, received)
                 assert await prom.rule_problems() == []
 
 
 @pytest.mark.slow
-def test_what_happens_is_told_with_its_cause_and_taken_back_when_it_is_over(tmp_path: Path) -> None:
+def test_an_alert_names_its_cause_and_resolves_when_it_is_over(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path, "mistral") as it:
             await an_expected_model_is_absent_until_it_is_loaded(it)
             await an_eviction_names_its_evictor(it)
-            await a_stuck_load_is_told_of_until_it_is_freed(it)
+            await a_stuck_load_fires_until_it_is_freed(it)
 
     asyncio.run(main())
 
 
 async def an_expected_model_is_absent_until_it_is_loaded(it: Scene) -> None:
     name, labels = "OllamaExpectedModelAbsent", {"model": "mistral:latest"}
-    alert = await it.told.until(name, "firing", **labels)
+    alert = await it.received.until(name, "firing", **labels)
     assert alert.labels["severity"] == "critical"
     assert alert.text == (
         f"mistral:latest is expected on {it.exporter.address} but is not loaded. It has not been "
         "loaded since the exporter started. The next request waits for a load."
     )
     await it.ask("mistral")
-    await it.told.until(name, "resolved", **labels)
+    await it.received.until(name, "resolved", **labels)
 
 
 async def an_eviction_names_its_evictor(it: Scene) -> None:
@@ -143,7 +143,7 @@ async def an_eviction_names_its_evictor(it: Scene) -> None:
     counter = 'ollama_model_unloads_total{model="mistral:latest",reason="evicted"}'
     await it.prom.until(f"{counter} == 0")
     await it.ask("qwen2.5:7b")
-    alert = await it.told.until("OllamaUnexpectedUnload", "firing", model="mistral:latest")
+    alert = await it.received.until("OllamaUnexpectedUnload", "firing", model="mistral:latest")
     assert {**alert.labels} == {
         "alertname": "OllamaUnexpectedUnload",
         "severity": "warning",
@@ -158,12 +158,12 @@ async def an_eviction_names_its_evictor(it: Scene) -> None:
         "5 min before its deadline."
     )
     assert alert.annotations["runbook_url"].endswith("/OllamaUnexpectedUnload.md")
-    await it.told.until(
+    await it.received.until(
         "OllamaUnexpectedUnload", "resolved", model="mistral:latest", by="qwen2.5:7b"
     )
 
 
-async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
+async def a_stuck_load_fires_until_it_is_freed(it: Scene) -> None:
     """A busy model is to be evicted; a request with a keep-alive reaches it: loads stand still."""
     async with asyncio.TaskGroup() as tasks:
         long = {"prompt": "hi [[n=200 ttft=0.01 tps=100]]"}
@@ -172,7 +172,7 @@ async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
         tasks.create_task(it.ask("llama3.2"))
         await it.prom.until('ollama_requests_waiting_for_load{model="llama3.2:latest"} == 1')
         await it.ask("qwen2.5:7b", keep_alive="10m")
-        alert = await it.told.until("OllamaLoadStuck", "firing", model="llama3.2:latest")
+        alert = await it.received.until("OllamaLoadStuck", "firing", model="llama3.2:latest")
         assert alert.labels["severity"] == "critical"
         assert re.fullmatch(
             rf"1 request has been waiting for llama3\.2:latest on {it.exporter.address}, the "
@@ -182,7 +182,7 @@ async def a_stuck_load_is_told_of_until_it_is_freed(it: Scene) -> None:
             alert.text,
         )
         await it.ask("qwen2.5:7b", prompt="", keep_alive=0)  # as the runbook says: ollama stop
-        await it.told.until("OllamaLoadStuck", "resolved", model="llama3.2:latest")
+        await it.received.until("OllamaLoadStuck", "resolved", model="llama3.2:latest")
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_under_pressure_one_alert_stands_for_all_evictions_of_a_server(tmp_path:
     async def main() -> None:
         async with scene(tmp_path, shorter=STORM) as it, asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(models_evict_each_other(it))
-            storm = await it.told.until("OllamaUnloadStorm", "firing", reason="evicted")
+            storm = await it.received.until("OllamaUnloadStorm", "firing", reason="evicted")
             assert_it_says_how_many_which_and_what_it_cost(it, storm)
             await only_the_storm_is_active(it)
             asking.cancel()

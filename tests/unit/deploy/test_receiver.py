@@ -5,8 +5,8 @@ from starlette.testclient import TestClient
 from deploy.stack.receiver import PATH, Alert, receiver
 
 
-def test_a_notification_is_handed_on_alert_by_alert() -> None:
-    heard: list[Alert] = []
+def test_each_alert_of_a_notification_is_passed_on() -> None:
+    received: list[Alert] = []
     alerts = [
         {
             "status": status,
@@ -16,18 +16,18 @@ def test_a_notification_is_handed_on_alert_by_alert() -> None:
         }
         for status in ("firing", "resolved")
     ]
-    with TestClient(receiver(heard.append)) as client:
+    with TestClient(receiver(received.append)) as client:
         answer = client.post(PATH, json={"version": "4", "alerts": alerts})
     assert answer.status_code == 200
-    assert [(alert.status, alert.name, alert.text) for alert in heard] == [
+    assert [(alert.status, alert.name, alert.text) for alert in received] == [
         ("firing", "OllamaDown", "It is down."),
         ("resolved", "OllamaDown", "It is down."),
     ]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"alerts": [{}]}', b'{"alerts": 1}'])
-def test_what_is_no_notification_is_refused(body: bytes) -> None:
-    heard: list[Alert] = []
-    with TestClient(receiver(heard.append)) as client:
+def test_anything_but_a_notification_is_rejected(body: bytes) -> None:
+    received: list[Alert] = []
+    with TestClient(receiver(received.append)) as client:
         assert client.post(PATH, content=body).status_code == 400
-    assert heard == []
+    assert received == []
