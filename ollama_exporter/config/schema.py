@@ -15,7 +15,7 @@ from ollama_exporter.actions.keep_warm import keep_warm_section
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.config import parsers
 from ollama_exporter.config.setting import rows, section, setting
-from ollama_exporter.config.target import DEFAULT_PORT, Target
+from ollama_exporter.config.target import DEFAULT_PORT, DEFAULT_TIMEOUT, Target
 from ollama_exporter.metrics.labels import MOST_MODELS
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
@@ -55,7 +55,7 @@ class Settings:
     ollama_timeout: float = setting(
         "ollama.timeout",
         parsers.duration,
-        10.0,
+        DEFAULT_TIMEOUT,
         "How long to wait for an answer of the server.",
         metavar="DURATION",
     )

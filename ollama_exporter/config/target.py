@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from ollama_exporter.errors import ConfigError
 
 DEFAULT_PORT: Final = 11434
+DEFAULT_TIMEOUT: Final = 10.0  # seconds for an answer
 SCHEME_PORTS: Final = {"http": 80, "https": 443}  # a scheme that is written out implies its port
 HIGHEST_PORT: Final = 65535
 ACCEPTED: Final = "accepted: HOST, HOST:PORT, http://HOST[:PORT][/PATH] or https://…"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 
-from ollama_exporter.config.target import Target
+from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.protocol.bearer_token import BearerToken
@@ -83,7 +83,7 @@ class OllamaClient:
         self,
         target: Target,
         *,
-        timeout: float = 10.0,
+        timeout: float = DEFAULT_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
         malformed: OnMalformed | None = None,
     ) -> None:

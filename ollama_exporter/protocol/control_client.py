@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from ollama_exporter.config.target import Target
+from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
 from ollama_exporter.protocol.client import ClientSlot, OllamaClient, http_client, tls_context
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
@@ -42,7 +42,7 @@ _ERROR: Final = msgspec.json.Decoder(_Error)
 class ControlClient(OllamaClient):
     """Every method raises TargetError or RequestError and ends within `patience` seconds."""
 
-    def __init__(self, target: Target, *, timeout: float = 10.0) -> None:
+    def __init__(self, target: Target, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         context = tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context)
         self._new_client = lambda: http_client(target, None, context)
