@@ -131,6 +131,7 @@ class Story:
         self.file = StateFile(folder / "state.json", url=SETTINGS.ollama_url)
         self.settings = self.policy()
         self.log: list[str] = []
+        self.held_for_room, self.held_at = 0, 0.0  # log lines of keep-warm, and the last one's time
         self.quiet_since = 0.0  # the exporter has run with these settings since then
 
     def policy(self) -> Settings:
@@ -159,10 +160,9 @@ class Story:
                 await asyncio.sleep(self.dice.choice([0.3, 10, 60]))
                 for _ in range(self.dice.randrange(5, 60)):
                     steps -= 1
-                    unloads, made_way = len(self.ollama.unloads()), makes_way(exporter)
+                    unloads = len(self.ollama.unloads())
                     await self.step(exporter)
-                    if not made_way and not makes_way(exporter):
-                        self.check_expiries(exporter, unloads)
+                    self.check_expiries(exporter, unloads)
                     assert self.ollama.violations == [], "\n".join(self.log[-12:])
                 self.check_counters(exporter, loads, renewals)
             await asyncio.sleep(self.dice.choice([0, 0, 5, 100]))
@@ -265,7 +265,12 @@ class Story:
         """Hold promise 7: no keep-warm model expires while the exporter watches it."""
         names = [warm.model for warm in exporter.settings.keep_warm.models]
         weights = {self.ollama.library.find(name)[1].file.weights for name in names}  # type: ignore[index]  # they are installed
+        held = sum(vars(record).get("why") == "no_room" for record in exporter.log.records)
+        if held != self.held_for_room:  # a later model makes way for an earlier one
+            self.held_for_room, self.held_at = held, clock()
         for unload in self.ollama.unloads()[since:]:
+            if unload.loaded_at <= self.held_at:
+                continue
             if unload.reason is TrueReason.EXPIRED and unload.weights in weights:
                 watched = unload.at - max(self.quiet_since, unload.loaded_at)
                 assert watched < 2 * SETTLED, (unload.name, watched, self.log[-12:])
@@ -286,11 +291,6 @@ class Story:
             await request
         except ApiError as err:
             self.log.append(f"   {err.text[:60]}")
-
-
-def makes_way(exporter: VirtualExporter) -> bool:
-    """Return whether a later keep-warm model may leave for the sake of an earlier one."""
-    return any("why=no_room" in labels for _, labels in exporter.samples())
 
 
 def _full(name: str) -> str:

@@ -296,7 +296,10 @@ class VirtualExporter:
     def reload(self, settings: Settings) -> None:
         """Reload the configuration."""
         self.settings = settings
-        self.exporter.reload()
+        logger = logging.getLogger("ollama_exporter")
+        handlers = logger.handlers
+        self.exporter.reload()  # sets the logging up anew
+        logger.handlers = handlers
 
     def samples(self) -> Samples:
         """Scrape."""
