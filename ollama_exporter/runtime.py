@@ -6,6 +6,7 @@ web server likewise, the poller stops, the state file is written, the client is 
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -36,8 +37,10 @@ from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import OllamaClient, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
+from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, Found, View
+from ollama_exporter.residency.facts import RequestEnded, RequestStarted
 from ollama_exporter.residency.tracker import Tracker, window_for
 from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
@@ -210,7 +213,8 @@ class Exporter:
             url=settings.ollama_url,
         )
         expected = ExpectedModels(instruments.lifecycle.expect)
-        reporter = Reporter(
+        self._announced = itertools.count(1)
+        self._reporter = reporter = Reporter(
             fact=poller.on_fact,
             error=instruments.exporter.errors.inc,
             own_use=advice.gaps.on_own_use,
@@ -289,6 +293,16 @@ class Exporter:
         )
         instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
 
+    def _on_stopping(self, model: str, url: str) -> bool:
+        """Report a stop call that a command of ours is about to send."""
+        if url != self.current.settings.ollama_url:
+            return False
+        now, request_id = self._timeline.now(), ("announced", next(self._announced))
+        name = normalise(model)
+        self._reporter.fact(RequestStarted(now, request_id, name, keep_alive=0.0, stop=True))
+        self._reporter.fact(RequestEnded(now, request_id))
+        return True
+
     def take_up(self, state_file: StateFile) -> None:
         """Continue where an earlier process ended."""
         state, now = state_file.read(), self._timeline.now()
@@ -315,6 +329,7 @@ class Exporter:
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
+            on_stopping=self._on_stopping,
         )
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from ollama_exporter.actions.measure.measure_model import (
 from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
 from ollama_exporter.actions.warm.load_models import find_missing
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.announce import announce_stop
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
@@ -70,6 +71,13 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
 @click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
+@click.option(
+    "--exporter",
+    default="http://127.0.0.1:11487",
+    show_default=True,
+    metavar="URL",
+    help="An exporter on this machine that is told of each stop, which it would call unknown.",
+)
 @server_options.with_server()
 @click.pass_context
 def command(
@@ -80,6 +88,7 @@ def command(
     every: float,
     timeout: float,
     form: str | None,
+    exporter: str,
     **values: Any,  # noqa: ANN401 - fields of MeasurePlan, and settings
 ) -> None:
     """Measure how long calls of MODEL take, cold and warm, and the parts of each wait.
@@ -100,8 +109,13 @@ def command(
     )
     settings = server_options.server_settings(values)
     client = server_options.control_client(settings)
+
+    def on_stop(name: str) -> None:
+        announce_stop(exporter, name, settings.ollama_url)
+
+    announcing = replace(plan, on_stop=on_stop)
     with server_options.named_server(settings):
-        code = server_options.run(_run(client, plan, every, form))
+        code = server_options.run(_run(client, announcing, every, form))
     ctx.exit(code)
 
 

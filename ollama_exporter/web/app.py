@@ -16,6 +16,7 @@ from starlette.routing import Route
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.version import __version__
+from ollama_exporter.web.announcements import STOPPING, stopping
 from ollama_exporter.web.landing import POLICY, page
 
 MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]
@@ -36,6 +37,9 @@ class Parts:
     telemetry_path: str
     max_requests: Callable[[], int]
     lifecycle: Callable[[], bool]
+    # A command on this machine is about to stop a model: its name and the server's URL. Returns
+    # whether this exporter watches that server.
+    on_stopping: Callable[[str, str], bool] = lambda _model, _url: False
 
 
 def application(parts: Parts) -> Starlette:
@@ -97,6 +101,7 @@ def application(parts: Parts) -> Starlette:
             Route(HEALTHY, healthy),
             Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
+            Route(STOPPING, stopping(parts.on_stopping), methods=["POST"]),
         ],
         exception_handlers={HTTPStatus.NOT_FOUND: _not_found},
     )

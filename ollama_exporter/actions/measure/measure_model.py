@@ -48,6 +48,7 @@ class MeasurePlan:
     timeout: float  # seconds for one call
     num_ctx: int | None = None
     force: bool = False
+    on_stop: Callable[[str], None] = lambda _model: None  # called before a stop; may block
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ async def measure(
     try:
         for run in range(plan.cold_runs):
             on_step(f"cold call {run + 1} of {plan.cold_runs}: unloading")
-            await _unload(client, plan.model)
+            await _unload(client, plan)
             on_step(f"cold call {run + 1} of {plan.cold_runs}: loading and answering")
             prompt = _unseen_prompt(plan.prompt, f"cold {run}")
             measured.samples.append(
@@ -201,11 +202,13 @@ async def _call(
     )
 
 
-async def _unload(client: ControlClient, model: str) -> None:
+async def _unload(client: ControlClient, plan: MeasurePlan) -> None:
     """Unload the model and wait until it is gone. Raises RequestError, BusyError."""
-    answer = await client.ps()
-    if renew.find_entry(answer, model) is None:
+    model = plan.model
+    entry = renew.find_entry(await client.ps(), model)
+    if entry is None:
         return
+    await asyncio.to_thread(plan.on_stop, entry.name)
     await client.stop(model, patience=UNLOAD_TIMEOUT)
     for _ in range(round(UNLOAD_TIMEOUT / POLL_INTERVAL)):
         if renew.find_entry(await client.ps(), model) is None:
@@ -240,7 +243,7 @@ async def _restore(
     """Restore the initial state; notes tell what could not be. Never raises."""
     try:
         if initial.target is None:
-            await _unload(client, plan.model)
+            await _unload(client, plan)
         else:
             await _restore_target(client, plan, initial, notes)
         await _reload_evicted(client, plan, initial, notes)
@@ -258,7 +261,7 @@ async def _restore_target(
     same = {} if context is None else {"num_ctx": context}
     entry = renew.find_entry(await client.ps(), plan.model)
     if plan.num_ctx is not None and entry is not None and entry.context != context:
-        await _unload(client, plan.model)
+        await _unload(client, plan)
         entry = None
     if wanted is None:
         notes.append(
