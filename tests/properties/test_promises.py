@@ -43,11 +43,11 @@ CONTEXTS: Final = (None, None, None, 2048, 8192, 32768, 200_000)
 DEEDS: Final = (
     *("ask",) * 5,
     *("past",) * 3,
-    *("stop", "crash", "restart", "reload", "long", "pair", "pair"),
+    *("stop", "crash", "restart", "reload", "long", "pair", "pair", "again", "again"),
     *("rest",) * 4,
 )
 TOLERANCE: Final = 2.0  # seconds
-SETTLED: Final = 25.0  # seconds after which a promise must have come true
+SETTLED: Final = 12.0  # seconds after which a promise must have come true
 
 
 class Witness(VirtualOllama):
@@ -167,6 +167,18 @@ class Story:
                 self.check_counters(exporter, loads, renewals)
             await asyncio.sleep(self.dice.choice([0, 0, 5, 100]))
 
+    async def ask_again(self, exporter: VirtualExporter, model: str) -> None:
+        """Ask twice, and end the runner in between."""
+        await self.ask(exporter, model)
+        match self.dice.choice(["stop", "crash", "context"]):
+            case "stop":
+                await self.ollama.stop(model)
+            case "crash":
+                self.ollama.crash(model)
+            case _:
+                await self.ignore(self.ollama.ask(model, options={"num_ctx": 1024}))
+        await self.ask(exporter, model)
+
     async def step(self, exporter: VirtualExporter) -> None:
         dice, ollama = self.dice, self.ollama
         ollama.grace = exporter.settings.keep_warm.grace
@@ -195,6 +207,8 @@ class Story:
                 exporter.reload(replace(exporter.settings, **_policy_of(self.settings)))
                 ollama.stopped.clear()
                 self.quiet_since = clock()
+            case "again":  # a promise, a disturbance, and a promise to the next runner
+                await self.ask_again(exporter, model)
             case "pair":
                 await asyncio.gather(self.ask(exporter, model), self.ask(exporter, model))
             case "long":
@@ -258,7 +272,7 @@ class Story:
         if num_ctx is None or most is None or num_ctx <= most:
             return
         # Resident with that very context, by a listing that is as old as a poll at most.
-        recent = any(u.at > clock() - 2 * SETTLED for u in self.ollama.unloads())
+        recent = any(u.at > clock() - 50.0 for u in self.ollama.unloads())
         assert recent or context == min(num_ctx, context or 0)
 
     def check_expiries(self, exporter: VirtualExporter, since: int) -> None:
@@ -273,7 +287,7 @@ class Story:
                 continue
             if unload.reason is TrueReason.EXPIRED and unload.weights in weights:
                 watched = unload.at - max(self.quiet_since, unload.loaded_at)
-                assert watched < 2 * SETTLED, (unload.name, watched, self.log[-12:])
+                assert watched < 50.0, (unload.name, watched, self.log[-12:])
 
     def check_counters(self, exporter: VirtualExporter, loads: int, renewals: int) -> None:
         samples = exporter.samples()
