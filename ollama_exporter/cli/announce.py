@@ -13,7 +13,7 @@ TIMEOUT: Final = 1.0
 
 
 def announce_stop(exporter: str, model: str, server: str) -> None:
-    """Tell the exporter at a URL that a model of a server is about to be stopped. Never raises."""
+    """Announce to the exporter at a URL that a model is about to be stopped. Never raises."""
     parts = urlsplit(exporter)
     if parts.scheme != "http" or parts.hostname is None:
         return
