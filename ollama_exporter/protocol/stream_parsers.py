@@ -254,7 +254,7 @@ class _Events(_Lines):
                 begin, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
                 line = lines[begin : end if end >= 0 else len(lines)]
                 self._keep_line(marker, line.partition(b":")[2].strip())
-        if self.COMPACT not in lines:
+        if lines.rfind(self.COMPACT) < 0:  # it stands near the end: twice as fast as `in`
             self._parse_loose(lines)
 
     def _parse_loose(self, lines: bytes) -> None:
