@@ -43,7 +43,7 @@ CONTEXTS: Final = (None, None, None, 2048, 8192, 32768, 200_000)
 DEEDS: Final = (
     *("ask",) * 5,
     *("past",) * 3,
-    *("stop", "crash", "restart", "reload", "long", "pair", "pair", "again", "again"),
+    *("stop", "crash", "restart", "reload", "long", "pair", "pair", "again", "again", "short"),
     *("rest",) * 4,
 )
 TOLERANCE: Final = 2.0  # seconds
@@ -209,6 +209,10 @@ class Story:
                 self.quiet_since = clock()
             case "again":  # a promise, a disturbance, and a promise to the next runner
                 await self.ask_again(exporter, model)
+            case "short":  # a client with a short keep_alive, again and again
+                for pause in (10, 15, 60):
+                    await self.ignore(ollama.ask(model, keep_alive="20s"))
+                    await asyncio.sleep(pause)
             case "pair":
                 await asyncio.gather(self.ask(exporter, model), self.ask(exporter, model))
             case "long":
