@@ -179,7 +179,7 @@ class Story:
                 await self.ignore(self.ollama.ask(model, options={"num_ctx": 1024}))
         await self.ask(exporter, model)
 
-    async def step(self, exporter: VirtualExporter) -> None:
+    async def step(self, exporter: VirtualExporter) -> None:  # noqa: C901 - one deed each
         dice, ollama = self.dice, self.ollama
         ollama.grace = exporter.settings.keep_warm.grace
         model = dice.choice(MODELS)
