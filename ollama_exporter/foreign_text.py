@@ -11,7 +11,7 @@ from typing import Final
 # Categories C (control, format, surrogate, private use, unassigned) and the two separators. The
 # zero-width joiner is one of them: an emoji made with it shows as its parts.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]{1,4096}@")
+_USER_INFO: Final = re.compile(r"(?<=://)[^/\s]{1,4096}@")  # to the last @: a password may have one
 LONGEST: Final = 4096
 
 

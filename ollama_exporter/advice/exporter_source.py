@@ -59,7 +59,11 @@ def read_samples(
 
 def metrics_url(url: str) -> str:
     """Return the URL of the metrics: without a path, that of the default telemetry path."""
-    return f"{url.rstrip('/')}/metrics" if urlsplit(url).path in ("", "/") else url
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # `http://[`: the request will say what is wrong with it
+        return url
+    return f"{url.rstrip('/')}/metrics" if path in ("", "/") else url
 
 
 def samples_of(text: str, names: Collection[str], *, source: str) -> Iterator[UsageSample]:

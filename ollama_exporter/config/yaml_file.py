@@ -42,8 +42,10 @@ def read_yaml(file: Path) -> dict[object, object]:
         mark, problem = err.problem_mark, err.problem or "not YAML"
         where = "" if mark is None else f"line {mark.line + 1}: "
         raise ConfigFileError(file, f"{where}{problem}") from err
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: 2020-13-99
-        problem = "nested too deeply" if isinstance(err, RecursionError) else str(err)
+    except RecursionError as err:
+        raise ConfigFileError(file, "not YAML: nested too deeply") from err
+    except Exception as err:  # PyYAML's constructors raise what Python raises: `!!bool x`, KeyError
+        problem = str(err) if isinstance(err, yaml.YAMLError) else "a value does not fit its tag"
         raise ConfigFileError(file, f"not YAML: {' '.join(problem.split())}") from err
     if loaded is None:
         return {}

@@ -14,6 +14,7 @@ import httpx
 
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.protocol.bearer_token import BearerToken
 from ollama_exporter.protocol.wire import (
@@ -32,6 +33,7 @@ from ollama_exporter.protocol.wire import (
 from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
+LARGEST_CA_FILE: Final = 4 * 2**20  # bytes; the bundle of a browser has a quarter of a MiB
 LONGEST_DATE: Final = 64  # characters; one of HTTP has 29
 HTML: Final = "a web page instead of JSON: a login page, or another server at this address"
 OPENED: Final = "connection.connect_tcp.complete"
@@ -222,8 +224,13 @@ def tls_context(target: Target) -> ssl.SSLContext:
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: load no authorities
         return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=str(target.ca_file))
-    except (OSError, ssl.SSLError) as err:
+        pem = read_regular(target.ca_file, limit=LARGEST_CA_FILE).decode("ascii", "replace")
+        return ssl.create_default_context(cadata=pem)
+    except (
+        OSError,
+        ValueError,
+        ssl.SSLError,
+    ) as err:  # ValueError: an empty file, a NUL in the path
         accepted = f"a readable file of PEM certificates ({err})"
         raise ConfigError("ollama.ca-file", str(target.ca_file), accepted) from err
 

@@ -9,7 +9,7 @@ An answer that is not a listing at all is a TargetError. Times become Unix secon
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -41,7 +41,8 @@ class RunningModel:
     """One entry of `/api/ps`.
 
     `expires_at` is in Unix seconds of the *server's* clock, `math.inf` for never (year > 2200), 0.0
-    if absent. Sizes are in bytes, `context` in tokens per slot.
+    if absent; `announced` is that field as the server wrote it, as also "never" has nine digits of
+    its own. Sizes are in bytes, `context` in tokens per slot.
     """
 
     name: str  # normalised, with its tag
@@ -54,6 +55,7 @@ class RunningModel:
     format: str = ""
     parameter_size: str = ""
     quantization: str = ""
+    announced: str = field(default="", compare=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -215,6 +217,12 @@ class _EntryReader:
                 pass
         return 0.0 if value is None else self._unreadable(field, 0.0)
 
+    def written(self, field: str) -> str:
+        """Return a short text as it is written, empty if there is none."""
+        raw = self._fields.get(field)
+        value = self._value(field) if raw is not None and bytes(raw)[:1] == b'"' else ""
+        return value if isinstance(value, str) and len(value) <= LONGEST_TIME else ""
+
     def inner(self, field: str) -> "_EntryReader":
         """Return the reader of an object in a field; its unreadable fields count here."""
         raw = self._fields.get(field)
@@ -279,6 +287,7 @@ def _running(entry: _EntryReader) -> RunningModel | None:
         details.text("format"),
         details.text("parameter_size"),
         details.text("quantization_level"),
+        announced=entry.written("expires_at"),
     )
 
 

@@ -78,6 +78,8 @@ class Incarnation:
 
         Then it was never unloaded: another server answered, or a listing was cut short.
         """
+        if self.model.announced:  # also "never" has digits of its own
+            return self.model.expires_at > 0 and model.announced == self.model.announced
         expires = self.model.expires_at
         return 0 < expires < math.inf and model.expires_at == expires
 

@@ -29,7 +29,7 @@ class SharedAddress:
 
     def __init__(self) -> None:
         self.is_shared = False
-        self._deadlines: BoundedDict[Key, tuple[float, ...]] = BoundedDict(MOST_DEADLINES)
+        self._deadlines: BoundedDict[Key, tuple[str | float, ...]] = BoundedDict(MOST_DEADLINES)
         self._missing: frozenset[Key] = frozenset()  # known, and not in the listing before
         self._signs: deque[bool] = deque(maxlen=SIGNS_WITHIN)
         self._steps: deque[bool] = deque(maxlen=SIGNS_WITHIN)
@@ -38,7 +38,7 @@ class SharedAddress:
 
     def on_poll(self, models: Iterable[RunningModel], at: float, *, clock_stepped: bool) -> None:
         """Compare a listing with earlier ones."""
-        listed = {model.key: model.expires_at for model in models}
+        listed = {model.key: _deadline(model) for model in models}
         sign = any(self._is_back(key, expires) for key, expires in listed.items())
         self._steps.append(clock_stepped)
         sign |= clock_stepped and sum(self._steps) >= CLOCK_STEPS
@@ -54,9 +54,19 @@ class SharedAddress:
         elif self._quiet >= RECOVERED_AFTER and at - self._signed_at >= RECOVERY:
             self.is_shared = False
 
-    def _is_back(self, key: Key, expires: float) -> bool:
+    def _is_back(self, key: Key, expires: str | float) -> bool:
         """Return whether a model is back with a deadline that it has had before."""
-        if not isfinite(expires) or expires <= 0 or key not in self._deadlines:
+        if not expires or key not in self._deadlines:
             return False
         *earlier, last = self._deadlines[key]
         return expires in earlier or (expires == last and key in self._missing)
+
+
+def _deadline(model: RunningModel) -> str | float:
+    """Return a model's deadline with all its digits; 0.0 if it has none.
+
+    A model without an expiry has one in 2318, with the digits of the moment of its last use.
+    """
+    if model.announced:
+        return "" if model.announced.startswith("0001-") else model.announced
+    return model.expires_at if isfinite(model.expires_at) else 0.0

@@ -42,6 +42,7 @@ def test_long_texts_are_cut() -> None:
     [
         ("cannot reach https://ops:secret@host:1/x", "cannot reach https://***@host:1/x"),
         ("http://token@h and http://plain/a@b", "http://***@h and http://plain/a@b"),
+        ("http://ops:s@secret@127.0.0.1:1/", "http://***@127.0.0.1:1/"),
         ("mail me@example.org", "mail me@example.org"),
     ],
 )

@@ -2,6 +2,7 @@
 """The client against a server with every fault, over real sockets."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -246,6 +247,17 @@ def test_https_with_a_ca_file(authority: trustme.CA, tmp_path: Path) -> None:
             await client.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://127.0.0.1:1"])
+def test_a_ca_file_that_is_a_fifo_or_has_no_end_is_refused_at_once(
+    url: str, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "ca.pem"
+    os.mkfifo(fifo)
+    for file in (fifo, Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigError, match="ca-file"):
+            tls_context(Target("ollama", url, file))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """Several servers behind one address: a model that is missing there was not unloaded."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,9 @@ from tests.support.story import START, Story, model
 
 A = (model("a", 4000.123456789),)
 B = (model("b", 4100.987654321),)
+# keep_alive -1: `expires_at` has the digits of the last use, three centuries later
+PINNED_A = (replace(model("a", math.inf), announced="2318-10-01T12:00:00.001234567Z"),)
+PINNED_B = (replace(model("b", math.inf), announced="2318-10-02T12:00:00.002469134Z"),)
 
 
 def alternate(
@@ -36,6 +40,8 @@ def alternate(
     [
         (A, B),
         (A, ()),
+        (PINNED_A, PINNED_B),
+        (PINNED_A, ()),
         ((*A, model("c", 4200)), (*B, model("c", 4300))),
         ((*A, *B), A),
         ((model("a", 4000.5, context=2048),), A),
@@ -120,3 +126,12 @@ def test_an_eviction_is_reported_after_a_second_look() -> None:
     assert story.unloads == []
     story.poll(20, *B)
     assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
+
+
+def test_models_without_an_expiry_that_are_loaded_anew_are_no_sign() -> None:
+    story = Story()
+    for number in range(12):
+        digits = f"2318-10-01T12:00:{number:02}.001234567Z"
+        listed = (replace(model("a", math.inf), announced=digits),) if number % 2 else ()
+        story.poll(15.0 * number, *listed)
+    assert not story.tracker.view().shared
