@@ -13,6 +13,7 @@ import msgspec
 
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
+from ollama_exporter.foreign_text import clean
 from ollama_exporter.protocol.client import ClientSlot, OllamaClient, http_client, tls_context
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
@@ -96,7 +97,8 @@ class ControlClient(OllamaClient):
         _check(response, bytes(beginning))
         fields = parser.end()
         if fields.ending is not ResponseEnd.COMPLETE:
-            raise RequestError(response.status_code, fields.error or "the answer broke off")
+            text = clean(fields.error or "the answer broke off", limit=LONGEST_TEXT)
+            raise RequestError(response.status_code, text)
         return Generated(fields, None if math.isnan(first) else first, total)
 
     async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
@@ -125,7 +127,9 @@ def _check(response: httpx.Response, body: bytes) -> None:
     text = ""
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = _ERROR.decode(body).error
-    raise RequestError(response.status_code, text[:LONGEST_TEXT] or response.reason_phrase)
+    raise RequestError(
+        response.status_code, clean(text, limit=LONGEST_TEXT) or response.reason_phrase
+    )
 
 
 def _json_keep_alive(seconds: float) -> int | float:
