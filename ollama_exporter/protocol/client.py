@@ -4,9 +4,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -29,12 +27,12 @@ from ollama_exporter.protocol.wire import (
     decode_show,
     decode_tags,
     decode_version,
+    server_date,
 )
 from ollama_exporter.version import __version__
 
 LARGEST_BODY: Final = 16 * 2**20
 LARGEST_CA_FILE: Final = 4 * 2**20  # bytes; the bundle of a browser has a quarter of a MiB
-LONGEST_DATE: Final = 64  # characters; one of HTTP has 29
 HTML: Final = "a web page instead of JSON: a login page, or another server at this address"
 OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
@@ -203,15 +201,6 @@ class OllamaClient:
         """Return the headers. Without a valid token the server gets none, and answers 401."""
         token = "" if self._token is None else self._token.current()
         return {"authorization": f"Bearer {token}"} if token else {}
-
-
-def server_date(header: str | None) -> float | None:
-    """Return the Unix seconds of a Date header, or None if there is none or it is not a date."""
-    if header is None or len(header) > LONGEST_DATE:
-        return None
-    with suppress(ValueError, TypeError, OverflowError):
-        return parsedate_to_datetime(header).timestamp()
-    return None
 
 
 def tls_context(target: Target) -> ssl.SSLContext:

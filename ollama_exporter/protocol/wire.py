@@ -9,8 +9,10 @@ An answer that is not a listing at all is a TargetError. Times become Unix secon
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,6 +25,7 @@ from ollama_exporter.protocol.model_names import MAX_LENGTH, is_cloud_name, norm
 LAST_YEAR: Final = 2200
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR: Final = re.compile(r"([0-9]{4,6})-")
+LONGEST_DATE: Final = 64  # characters; one of HTTP has 29
 LONGEST_TIME: Final = 64  # characters
 LONGEST_TEXT: Final = 64  # characters of a version or a detail; labels show them in each scrape
 LONGEST_DIGEST: Final = 128  # characters
@@ -154,6 +157,15 @@ def parse_time(text: str | None) -> float:
         return (datetime.fromisoformat(text) - EPOCH).total_seconds()
     except (ValueError, TypeError, OverflowError) as err:
         raise _malformed(err) from err
+
+
+def server_date(header: str | None) -> float | None:
+    """Return the Unix seconds of a Date header, or None if there is none or it is not a date."""
+    if header is None or len(header) > LONGEST_DATE:
+        return None
+    with suppress(ValueError, TypeError, OverflowError):
+        return parsedate_to_datetime(header).timestamp()
+    return None
 
 
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:

@@ -9,7 +9,6 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -20,7 +19,7 @@ from ollama_exporter.errors import FailureReason, RecordingError, TargetError
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.error_text import Failure, classify
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.protocol.wire import decode_ps
+from ollama_exporter.protocol.wire import decode_ps, server_date
 from ollama_exporter.recordings.format import (
     FOR_EVER,
     GZIP,
@@ -49,7 +48,6 @@ LONGEST_LINE: Final = 64 * 2**20  # `record` writes bodies of at most 16 MiB
 LATEST: Final = 7_258_118_400.0  # the year 2200: later moments do not fit every calendar function
 LARGEST: Final = 2**63 - 1  # of a pid or a context
 LONGEST_VALUE: Final = 40  # characters of a bad value that an error message repeats
-LONGEST_DATE: Final = 64
 # The failures of polls as other recorders name them: exceptions of httpx.
 FAILURES: Final = {
     "ConnectError": FailureReason.REFUSED,
@@ -170,9 +168,9 @@ def _read_poll(line: bytes) -> tuple[Fact, ...]:
 
 def _date(header: object) -> float | None:
     """Return a Date header as Unix seconds; None: it is not one, and so no evidence."""
-    if isinstance(header, str) and len(header) <= LONGEST_DATE:
-        with suppress(ValueError, TypeError, OverflowError, _FieldError):
-            return _moment("date", parsedate_to_datetime(header).timestamp())
+    date = server_date(header) if isinstance(header, str) else None
+    with suppress(_FieldError):
+        return None if date is None else _moment("date", date)
     return None
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ollama_exporter.errors import TargetError
 from ollama_exporter.protocol import json_edit, keepalive
-from ollama_exporter.protocol.client import server_date
 from ollama_exporter.protocol.error_text import classify
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.request_body import PEEK, read
@@ -23,6 +22,7 @@ from ollama_exporter.protocol.wire import (
     decode_tags,
     decode_version,
     parse_time,
+    server_date,
 )
 from tests.support.growth import assert_linear
 

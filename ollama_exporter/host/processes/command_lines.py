@@ -18,7 +18,7 @@ _MODEL: Final = frozenset({"--model", "-model"})
 
 def is_server(command: Sequence[str]) -> bool:
     """Return whether this is a server, or a forked child of it that has not called exec yet."""
-    return len(command) > 1 and _program(command[0]) == "ollama" and command[1] in _SERVE
+    return len(command) > 1 and program_in(command[0]) == "ollama" and command[1] in _SERVE
 
 
 def weights_in(command: Sequence[str]) -> str | None:
@@ -29,5 +29,6 @@ def weights_in(command: Sequence[str]) -> str | None:
     return None
 
 
-def _program(path: str) -> str:
+def program_in(path: str) -> str:
+    """Return the name of the program at a path, without the ending that it has on Windows."""
     return path.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")

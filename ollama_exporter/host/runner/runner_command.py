@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ollama_exporter.host.processes.command_lines import program_in
+
 LOOPBACK: Final = "127.0.0.1"
 LONGEST_VALUE: Final = 32  # characters of a value that becomes a label
 WRAPPERS: Final = 3  # words in which the program stands: an interpreter or loader may come first
@@ -41,7 +43,7 @@ def runner_command(command: Sequence[str]) -> RunnerCommand | None:
     Whoever may start a child of the server may write anything there. A value that is not plain is
     left out.
     """
-    if not any(_program(word) == "llama-server" for word in command[:WRAPPERS]):
+    if not any(program_in(word) == "llama-server" for word in command[:WRAPPERS]):
         return None
     port = _number(_value(command, "--port"))
     if port is None or port not in _PORTS or _value(command, "--host") not in ("", LOOPBACK):
@@ -59,10 +61,6 @@ def runner_command(command: Sequence[str]) -> RunnerCommand | None:
         "--context-shift" in command,
         not _DRAFTS.isdisjoint(command),
     )
-
-
-def _program(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1].lower().removesuffix(".exe")
 
 
 def _value(command: Sequence[str], *flags: str) -> str:
