@@ -2,6 +2,7 @@
 """An exporter in this process, polling a fault server, and what its `/metrics` says."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -59,12 +60,15 @@ class Running:
         return parsed(answer.text)
 
     async def until(self, wanted: Callable[[Samples], bool]) -> Samples:
-        """Scrape until it says what is wanted."""
+        """Scrape until it says what is wanted. A series that `wanted` reads may not be born yet."""
         end = monotonic() + PATIENCE
-        while not wanted(samples := await self.samples()):
+        while True:
+            samples = await self.samples()
+            with contextlib.suppress(KeyError):
+                if wanted(samples):
+                    return samples
             assert monotonic() < end, samples
             await asyncio.sleep(0.02)
-        return samples
 
 
 def parsed(exposition: str) -> Samples:

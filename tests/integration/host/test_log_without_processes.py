@@ -98,7 +98,7 @@ def test_an_eviction_keeps_who_took_the_room_and_loads_are_measured_once(
             await until(lambda: exporter.log.count("Following log"))
             log = ServerLog(path, sim, old)
             await log.load(MISTRAL, 11)
-            await exporter.until(lambda s: s.get(("ollama_model_loaded", f"model={MISTRAL}")) == 1)
+            await exporter.until(lambda s: s[LOADED, f"model={MISTRAL}"] == 1)
             log.evict(MISTRAL, 11)
             await log.load(LLAMA, 12)
             await until(lambda: any(isinstance(x, Unloaded) for x in exporter.events))
