@@ -88,12 +88,22 @@ def the_log_names_it(case: PollCase) -> Opinion:
     reason, unload, loaded = case.logged.reason, case.unload, case.next_load
     if reason is not Reason.EVICTED:
         return verdict(reason, LOGGED[reason])
-    if loaded is None:  # what took the room is still to be loaded
-        settled = case.over or unload.gap.restart
-        return verdict(reason, LOGGED[reason]) if settled else WAIT
-    if loaded.name == unload.name and not loaded.same_weights:
-        return verdict(Reason.REPLACED, LOGGED[reason], by=unload.name)
-    return verdict(reason, LOGGED[reason], by=loaded.name)
+    name = _next_listed(case) if loaded is None else loaded.name or _next_listed(case)
+    settled = case.over or unload.gap.restart
+    if name is None and not settled:
+        return WAIT  # what took the room is still to be loaded: its name is worth the time
+    if loaded is not None and name == unload.name and not loaded.same_weights:
+        return verdict(Reason.REPLACED, LOGGED[reason], by=name)
+    return verdict(reason, LOGGED[reason], by=name)
+
+
+def _next_listed(case: PollCase) -> str | None:
+    """Return the name of the model that appeared next, where the log began its load unnamed."""
+    arrivals = case.unload.arrivals
+    begun = case.next_load is not None or case.over
+    if arrivals is None or not begun or not case.confirmed:
+        return None
+    return next((key[0] for key in arrivals.models if key in arrivals.fresh), None)
 
 
 # -- what seen requests say about this very runner -------------------------------------------------

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the polls settle together with a log: see docs/unload-reasons.md."""
+
+from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import LogKind
+from tests.support.story import Story, model
+
+
+def evicted_by_the_log() -> Story:
+    """Polls list a; then the debug log says that it leaves to make room, and that b is loaded."""
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(10, model("a", 300))
+    for at, kind in (
+        (10.5, LogKind.EVICTING),
+        (10.6, LogKind.EXPIRING),
+        (10.7, LogKind.KILLED),
+        (10.8, LogKind.REMOVED),
+    ):
+        story.log(at, kind, "a", 1)
+    story.log(10.9, LogKind.LOAD_STARTED, "b")
+    return story
+
+
+def test_a_sure_eviction_waits_for_the_name_of_what_took_the_room() -> None:
+    story = evicted_by_the_log()
+    story.poll(12)
+    assert story.reasons() == []
+    story.poll(14, model("b", 310))
+    story.poll(16, model("b", 310))
+    assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
+
+
+def test_a_line_that_names_the_new_model_settles_it_before_a_listing_does() -> None:
+    story = evicted_by_the_log()
+    story.poll(12)
+    story.log(12.5, LogKind.SET_UP, "b", 2)
+    assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
+
+
+def test_an_eviction_for_a_load_that_fails_is_settled_without_a_name() -> None:
+    story = evicted_by_the_log()
+    story.poll(12)
+    story.poll(73)
+    assert story.reasons() == [("a", Reason.EVICTED, None)]
