@@ -21,7 +21,8 @@ from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.protocol.wire import InstalledModel, ModelDetails, RunningModel
 from ollama_exporter.residency.events import Event, View
-from ollama_exporter.runtime import Clients, Exporter, Onlookers
+from ollama_exporter.runtime import Exporter, Onlookers
+from ollama_exporter.server_parts import Clients
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.simulator.calls import ApiError, Call, keep_alive_of, plan, resolve
 from ollama_exporter.simulator.engine import Engine, RefusedError, RunnerDiedError

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds what belongs to one server, part by part. Each part subscribes to the polls itself."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from ollama_exporter.actions.actor import Actor
+from ollama_exporter.actions.controlled_server import ActionClient, ActionContext
+from ollama_exporter.advice.live import LiveAdvice
+from ollama_exporter.clock import Timeline
+from ollama_exporter.config.reload import CurrentSettings
+from ollama_exporter.config.schema import Settings
+from ollama_exporter.host.blob_lookup import ShowClient
+from ollama_exporter.host.machine import Machine
+from ollama_exporter.metrics.action_metrics import ActionMetrics
+from ollama_exporter.metrics.expected_models import ExpectedModels
+from ollama_exporter.metrics.registry import Instruments
+from ollama_exporter.poller.event_log import log_event
+from ollama_exporter.poller.poller import Poller, PsClient, Sinks
+from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.protocol.control_client import ControlClient
+from ollama_exporter.protocol.malformed_entries import MalformedEntries
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.view import runners_at_work
+from ollama_exporter.shim.in_flight import InFlight
+from ollama_exporter.shim.polled_residence import PolledResidence
+
+
+class PollClient(PsClient, ShowClient, Protocol):
+    """The requests that look at the server."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of one server: one that looks, and one that acts."""
+
+    polls: PollClient
+    actions: ActionClient
+    malformed: MalformedEntries = field(default_factory=MalformedEntries)  # seen by `polls`
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the HTTP clients of the settings' server. Raises ConfigError."""
+        target, timeout = settings.target, settings.ollama_timeout
+        malformed = MalformedEntries()
+        polls = OllamaClient(target, timeout=timeout, malformed=malformed.add)
+        return cls(polls, ControlClient(target, timeout=timeout), malformed)
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """What polls one server, and what learns from the polls."""
+
+    tracker: Tracker
+    advice: LiveAdvice
+    expected: ExpectedModels
+    sinks: Sinks
+    poller: Poller
+    reporter: Reporter
+
+
+def build_polling(
+    current: CurrentSettings, client: PsClient, instruments: Instruments, timeline: Timeline
+) -> Polling:
+    """Return what polls the server. Whatever else learns from the polls subscribes to its sinks."""
+    window = window_for(current.settings.poll_interval)
+    tracker = Tracker(window=window)
+    advice = LiveAdvice(
+        instruments.gaps,
+        instruments.labels,
+        instruments.loads.totals,
+        tracker.clock,
+        blind=window,
+    )
+    expected = ExpectedModels(instruments.lifecycle.expect)
+    sinks = Sinks(
+        on_poll=[advice.on_poll],
+        on_listing=[expected.on_listing],
+        on_installed=[expected.on_installed],
+        on_event=[instruments.lifecycle.on_event, lambda event: log_event(event, timeline)],
+        errors=instruments.exporter.errors.inc,
+    )
+    poller = Poller(
+        client,
+        tracker,
+        current.cadence,
+        sinks,
+        timeline=timeline,
+        jitter=random.random,
+        url=current.settings.ollama_url,
+    )
+    reporter = Reporter(
+        fact=poller.on_fact,
+        error=instruments.exporter.errors.inc,
+        own_use=advice.gaps.on_own_use,
+        expect=expected.expect,
+    )
+    return Polling(tracker, advice, expected, sinks, poller, reporter)
+
+
+def build_machine(
+    settings: Settings, client: ShowClient, polling: Polling, timeline: Timeline
+) -> Machine:
+    """Return what looks at the server's processes and log. It learns from the polls."""
+    poller = polling.poller
+    machine = Machine(
+        settings,
+        client,
+        reporter=polling.reporter,
+        timeline=timeline,
+        up=poller.is_up,
+        runners_at_work=lambda: runners_at_work(poller.published().view),
+        on_slot_use=polling.advice.on_slot_use,
+    )
+    polling.sinks.on_listing.append(machine.on_listing)
+    polling.sinks.on_installed.append(machine.on_installed)
+    return machine
+
+
+def build_in_flight(settings: Settings, polling: Polling, machine: Machine) -> InFlight:
+    """Return the table of proxied requests that have not ended."""
+    residence = PolledResidence(polling.poller.published, weights=machine.weights)
+    polling.sinks.on_installed.append(residence.on_installed)
+    return InFlight(residence, polling.advice.gaps, cold=settings.proxy_cold_threshold)
+
+
+def build_actor(
+    settings: Settings,
+    client: ActionClient,
+    polling: Polling,
+    in_flight: InFlight,
+    *,
+    metrics: ActionMetrics,
+    timeline: Timeline,
+) -> Actor:
+    """Return what acts on the server. It learns from the polls."""
+    context = ActionContext(
+        published=polling.poller.published,
+        poll=polling.poller.poll,
+        is_loading=in_flight.is_any_waiting,
+        timeline=timeline,
+        reporter=polling.reporter,
+    )
+    advice = polling.advice.by_label
+    actor = Actor(settings, metrics, context, client, in_flight=in_flight, advice=advice)
+    polling.sinks.on_installed.append(actor.on_installed)
+    polling.sinks.on_change.append(actor.on_change)
+    return actor
