@@ -6,7 +6,8 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ollama_exporter.metrics.from_catalog import collected, constant, counter
+from ollama_exporter.metrics.fast_instruments import FastCounter
+from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import ModelLabels
 
 KEEP_WARM: Final = "keep_warm"
@@ -21,49 +22,49 @@ class ActionMetrics:
 
     def __init__(self, labels: ModelLabels) -> None:
         self._labels = labels
-        self._warmups = counter("ollama_warmups_total")
-        self._failures = counter("ollama_warmup_failures_total")
-        self._renewals = counter("ollama_keep_alive_renewals_total")
-        self._changes = counter("ollama_request_changes_total")
-        self._autopilot_changes = counter("ollama_autopilot_changes_total")
+        self._warmups = FastCounter("ollama_warmups_total")
+        self._failures = FastCounter("ollama_warmup_failures_total")
+        self._renewals = FastCounter("ollama_keep_alive_renewals_total")
+        self._changes = FastCounter("ollama_request_changes_total")
+        self._autopilot_changes = FastCounter("ollama_autopilot_changes_total")
         self._autopilot: dict[str, float] = {}
         self._held: dict[str, str] = {}
 
     def init_keep_warm(self, model: str) -> None:
         """Create the counters of a keep-warm model at 0."""
         label = self._labels.label(model)
-        self._warmups.labels(label)
-        self._failures.labels(label)
-        self._renewals.labels(label, KEEP_WARM)
+        self._warmups.create(label)
+        self._failures.create(label)
+        self._renewals.create(label, KEEP_WARM)
 
     def init_defaults(self, model: str) -> None:
         """Create the counters of a model with a rule at 0."""
         label = self._labels.label(model)
-        self._renewals.labels(label, DEFAULTS)
+        self._renewals.create(label, DEFAULTS)
         for change in CHANGES:
-            self._changes.labels(label, change)
+            self._changes.create(label, change)
 
     def on_load(self, model: str) -> None:
         """Count a load by keep-warm."""
-        self._warmups.labels(self._labels.label(model)).inc()
+        self._warmups.add(self._labels.label(model))
 
     def on_failure(self, model: str) -> None:
         """Count a failed load or renewal by keep-warm."""
-        self._failures.labels(self._labels.label(model)).inc()
+        self._failures.add(self._labels.label(model))
 
     def on_renewal(self, model: str, by: str) -> None:
         """Count a renewal. `by`: KEEP_WARM or DEFAULTS."""
-        self._renewals.labels(self._labels.label(model), by).inc()
+        self._renewals.add(self._labels.label(model), by)
 
     def on_request_change(self, model: str, change: str) -> None:
         """Count a request that the proxy changed. `change`: one of CHANGES."""
-        self._changes.labels(self._labels.label(model), change).inc()
+        self._changes.add(self._labels.label(model), change)
 
     def on_autopilot(self, model: str, keep_alive: float) -> None:
         """Count and show a new value of the autopilot."""
         label = self._labels.label(model)
         self._autopilot[label] = keep_alive
-        self._autopilot_changes.labels(label).inc()
+        self._autopilot_changes.add(label)
 
     def drop_autopilot(self, model: str) -> None:
         """Show no value of the autopilot for a model any more."""
@@ -75,9 +76,14 @@ class ActionMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the current families."""
-        yield from collected(
-            self._warmups, self._failures, self._renewals, self._changes, self._autopilot_changes
-        )
+        for instrument in (
+            self._warmups,
+            self._failures,
+            self._renewals,
+            self._changes,
+            self._autopilot_changes,
+        ):
+            yield instrument.collect()
         yield constant("ollama_warmup_held", [(pair, 1.0) for pair in self._held.items()])
         values = [((label,), value) for label, value in self._autopilot.items()]
         yield constant("ollama_autopilot_keep_alive_seconds", values)

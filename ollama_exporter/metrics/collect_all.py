@@ -34,6 +34,7 @@ class PublishedCollector(Protocol):
 
 
 Collector = PlainCollector | PublishedCollector
+Collecting = Callable[[Published], Iterable[Metric]]
 
 
 class CollectAll:
@@ -51,7 +52,8 @@ class CollectAll:
         clock: Callable[[], float],
         extra: Sequence[Metric] = (),
     ) -> None:
-        self._collectors, self._published = tuple(collectors), published
+        self._collectors = [(each.name, _collecting(each)) for each in collectors]
+        self._published = published
         self._besides = tuple(extra)
         self._clock = clock
         self._failing: set[str] = set()
@@ -67,29 +69,33 @@ class CollectAll:
         begin = self._clock()
         took: list[tuple[tuple[str, ...], float]] = []
         success: list[tuple[tuple[str, ...], float]] = []
-        for collector in self._collectors:
+        for name, collecting in self._collectors:
             started = self._clock()
-            families = self._try(collector, published)
-            took.append(((collector.name,), self._clock() - started))
-            success.append(((collector.name,), float(families is not None)))
+            families = self._try(name, collecting, published)
+            took.append(((name,), self._clock() - started))
+            success.append(((name,), float(families is not None)))
             yield from families or ()
         yield constant("ollama_scrape_collector_duration_seconds", took)
         yield constant("ollama_scrape_collector_success", success)
         yield constant("ollama_scrape_duration_seconds", [((), self._clock() - begin)])
 
-    def _try(self, collector: Collector, published: Published) -> list[Metric] | None:
+    def _try(self, name: str, collecting: Collecting, published: Published) -> list[Metric] | None:
         """Return the families; None: the collector failed. Logs transitions only."""
         try:
-            if isinstance(collector, PublishedCollector):
-                families = list(collector.collect_published(published))
-            else:
-                families = list(collector.collect())
+            families = list(collecting(published))
         except Exception:
-            if collector.name not in self._failing:
-                self._failing.add(collector.name)
-                logger.exception("Collector failed", extra={"collector": collector.name})
+            if name not in self._failing:
+                self._failing.add(name)
+                logger.exception("Collector failed", extra={"collector": name})
             return None
-        if collector.name in self._failing:
-            self._failing.discard(collector.name)
-            logger.info("Collector succeeds again", extra={"collector": collector.name})
+        if name in self._failing:
+            self._failing.discard(name)
+            logger.info("Collector succeeds again", extra={"collector": name})
         return families
+
+
+def _collecting(collector: Collector) -> Collecting:
+    """Return what collects. Decided once: whether an object follows a protocol takes 10 µs."""
+    if isinstance(collector, PublishedCollector):
+        return collector.collect_published
+    return lambda _published: collector.collect()

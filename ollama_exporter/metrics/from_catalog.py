@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
@@ -40,13 +40,7 @@ def gauge(name: str) -> Gauge:
     return Gauge(family.base, family.help, family.labels, registry=None)
 
 
-def histogram(name: str) -> Histogram:
-    """Return an instrument that is not registered."""
-    family = FAMILIES[name]
-    return Histogram(family.base, family.help, family.labels, buckets=family.buckets, registry=None)
-
-
-def collected(*instruments: Counter | Gauge | Histogram) -> Families:
+def collected(*instruments: Counter | Gauge) -> Families:
     """Yield the families of instruments without the `_created` series of each child.
 
     The library can switch them off as well, but only for the whole process, which may not be ours.

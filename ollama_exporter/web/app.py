@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
+from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.version import __version__
 from ollama_exporter.web.announcements import STOPPING, stopping
 from ollama_exporter.web.landing import POLICY, page
@@ -44,7 +45,7 @@ class Parts:
 
 def application(parts: Parts) -> Starlette:
     """Build the application."""
-    scrapes = 0
+    scrapes, renderer = 0, Renderer()
 
     async def metrics(request: Request) -> Response:
         nonlocal scrapes
@@ -56,6 +57,7 @@ def application(parts: Parts) -> Starlette:
             headers, body = await asyncio.to_thread(
                 render,
                 parts.registry,
+                renderer,
                 accept=request.headers.get("accept", ""),
                 accept_encoding=request.headers.get("accept-encoding", ""),
                 names=request.query_params.getlist("name[]")[:MOST_NAMES],

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from ollama_exporter.advice.gap_counts import ModelGaps
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.metrics.exposition import render
+from ollama_exporter.metrics.rendering import Renderer
 from tests.support.metering import metered
 
 
@@ -42,7 +43,7 @@ def exposition(uses: Mapping[str, Use], *, extra: str = "") -> str:
 
 def rendered(registry: CollectorRegistry) -> str:
     """Return the text format."""
-    return render(registry)[1].decode()
+    return render(registry, Renderer())[1].decode()
 
 
 def _escaped(text: str) -> str:

@@ -22,6 +22,7 @@ from ollama_exporter.metrics.collect_all import CollectAll
 from ollama_exporter.metrics.collectors.machine_collector import Blind, Sight
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
 from ollama_exporter.metrics.labels import OTHER
+from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import RunningModel
@@ -109,7 +110,7 @@ def unloaded(
 
 
 def text_of(built: Metered, **accept: str) -> str:
-    return render(built.registry, **accept)[1].decode()
+    return render(built.registry, Renderer(), **accept)[1].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +316,7 @@ def test_a_raising_collector_costs_only_itself(caplog: pytest.LogCaptureFixture)
     whole = CollectAll(collectors, lambda: nothing, clock=lambda: 0.0)  # type: ignore[arg-type]  # that is the point
     registry.register(whole)
     with caplog.at_level(logging.INFO):
-        first, second, third, _ = (render(registry)[1].decode() for _ in range(4))
+        first, second, third, _ = (render(registry, Renderer())[1].decode() for _ in range(4))
     assert 'ollama_scrape_collector_success{collector="broken"} 0.0' in first
     assert 'ollama_scrape_collector_success{collector="fine"} 1.0' in second
     assert 'ollama_scrape_collector_success{collector="broken"} 1.0' in third
@@ -339,7 +340,7 @@ def test_a_raising_collector_costs_only_itself(caplog: pytest.LogCaptureFixture)
     ],
 )
 def test_the_form_is_negotiated(accept: str, content_type: str) -> None:
-    headers, body = render(STORIES["nothing_loaded"].registry, accept=accept)
+    headers, body = render(STORIES["nothing_loaded"].registry, Renderer(), accept=accept)
     assert headers["content-type"] == content_type
     assert body.endswith(b"# EOF\n") == (content_type == OPENMETRICS)
 
@@ -350,14 +351,14 @@ def test_the_form_is_negotiated(accept: str, content_type: str) -> None:
 )
 def test_gzip_is_given_to_those_who_take_it(header: str, q: float) -> None:
     assert preference(header, "gzip") == q
-    headers, _ = render(STORIES["nothing_loaded"].registry, accept_encoding=header)
+    headers, _ = render(STORIES["nothing_loaded"].registry, Renderer(), accept_encoding=header)
     assert ("content-encoding" in headers) == (q > 0)
 
 
 def test_single_families_can_be_asked_for() -> None:
-    text = render(STORIES["two_models"].registry, names=["ollama_up", "ollama_model_loads_total"])[
-        1
-    ]
+    text = render(
+        STORIES["two_models"].registry, Renderer(), names=["ollama_up", "ollama_model_loads_total"]
+    )[1]
     names = {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
     assert names == {"ollama_up", "ollama_model_loads_total"}
 
@@ -365,7 +366,7 @@ def test_single_families_can_be_asked_for() -> None:
 @pytest.mark.parametrize("runtime", [True, False])
 def test_the_librarys_families_can_be_asked_for_where_they_are_served(*, runtime: bool) -> None:
     built = metered(view=view(), server=UP, runtime=runtime)
-    text = render(built.registry, names=["python_info"])[1].decode()
+    text = render(built.registry, Renderer(), names=["python_info"])[1].decode()
     assert ("python_info{" in text) is runtime
 
 

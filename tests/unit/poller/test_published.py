@@ -8,6 +8,7 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.registry import Instruments, build
+from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
@@ -35,7 +36,7 @@ def test_a_scrape_shows_one_moment_though_the_server_goes_down_meanwhile() -> No
     instruments = Instruments.new(timeline, LogCounter())
     registry = build(instruments, timeline, lambda: next(moments), runtime=False)
     for expected in (1.0, 0.0) * 3:
-        samples = parsed(render(registry)[1].decode())
+        samples = parsed(render(registry, Renderer())[1].decode())
         assert samples["ollama_up", ""] == expected
         assert samples.get(LOADED, 0.0) == expected
 

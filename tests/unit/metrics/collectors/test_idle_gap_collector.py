@@ -13,6 +13,7 @@ from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
+from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
 from ollama_exporter.residency.saved_state import Saved
@@ -32,7 +33,7 @@ def poll(at: float, *deadlines: float, name: str = NAME) -> Snapshot:
 
 
 def text(built: Metered, accept: str = "") -> str:
-    return render(built.registry, accept=accept)[1].decode()
+    return render(built.registry, Renderer(), accept=accept)[1].decode()
 
 
 def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_break_even() -> None:
@@ -176,7 +177,7 @@ def test_a_filter_by_name_finds_kept_families_too(accept: str, kind: str) -> Non
     built = metered()
     built.instruments.gaps.expect(NAME)
     names = ["ollama_model_idle_gap_seconds_count"]
-    headers, body = render(built.registry, accept=accept, names=names)
+    headers, body = render(built.registry, Renderer(), accept=accept, names=names)
     samples = [line for line in body.decode().splitlines() if not line.startswith("#")]
     assert samples == [f'ollama_model_idle_gap_seconds_count{{model="{NAME}"}} 0.0']
     assert headers["content-type"] == kind

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renders families as text: most lines change only in their number.
+
+The client library sorts and escapes the labels of each line in each scrape, which takes 4 to 7 µs a
+line. Here the text of a line up to its value is kept, which leaves about half a microsecond. The
+result is the library's to the byte; what is rare in our exposition is left to the library.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import exposition
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.utils import floatToGoString
+
+# Our names need no escaping, and checking each of them costs half of the library's time.
+UNESCAPED: Final = openmetrics.ALLOWUTF8
+END: Final = b"# EOF\n"
+MOST_HEADS: Final = 60_000  # lines; about 20 MB if all of them are long ones
+KINDS: Final = frozenset({"counter", "gauge", "histogram"})
+PLAIN: Final = 1e6  # below, Python and Go write a number in the same way
+OUTSIDE_OPENMETRICS: Final = ("_created", "_gsum", "_gcount")  # moved to the end in the text format
+
+Head = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class _Listed:
+    """What the library needs from a registry."""
+
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families."""
+        return self._families
+
+
+class Renderer:
+    """Renders families in both formats. Scrapes on several threads may share it."""
+
+    def __init__(self, *, most_heads: int = MOST_HEADS) -> None:
+        self._heads: dict[Head, str] = {}  # name and labels -> the line up to its value
+        self._beginnings: dict[tuple[str, str, str, bool], str] = {}  # one or two for each family
+        self._most_heads = most_heads
+
+    @property
+    def heads(self) -> int:
+        """The number of lines that are kept."""
+        return len(self._heads)
+
+    def render(self, families: Iterable[Metric], *, is_openmetrics: bool) -> bytes:
+        """Return the text of families, without the last line of OpenMetrics."""
+        texts: list[str] = []
+        for family in families:
+            if not self._append(texts, family, is_openmetrics=is_openmetrics):
+                texts.append(_by_library(family, is_openmetrics=is_openmetrics))
+        return "".join(texts).encode()
+
+    def _append(self, texts: list[str], family: Metric, *, is_openmetrics: bool) -> bool:
+        """Append a family; return False, and append nothing, if it is not a plain one."""
+        if family.type not in KINDS or family.unit:
+            return False
+        heads, lines = self._heads, []
+        for sample in family.samples:
+            name, labels, value, timestamp, exemplar, native = sample
+            key = (name, tuple(labels.items()))
+            head = heads.get(key)
+            if head is None:
+                if name.removeprefix(family.name) in OUTSIDE_OPENMETRICS:
+                    return False
+                head = self._keep(key, sample)
+            if timestamp is not None or native is not None:
+                return False
+            number = float(value)
+            text = repr(number) if -PLAIN < number < PLAIN else _number(number)
+            if exemplar is None or not is_openmetrics:
+                lines.append(f"{head}{text}\n")
+            else:
+                lines.append(f"{head}{text}{_exemplar(exemplar)}\n")
+        about = (family.name, family.type, family.documentation, is_openmetrics)
+        beginning = self._beginnings.get(about)
+        if beginning is None:
+            beginning = self._beginnings[about] = _beginning(*about)
+        texts.append(beginning)
+        texts += lines
+        return True
+
+    def _keep(self, key: Head, sample: Sample) -> str:
+        """Return a line up to its value, and keep it."""
+        if len(self._heads) >= self._most_heads:
+            self._heads.clear()  # models come and go; the lines in use return with the next scrape
+        labels = ",".join(
+            f'{name}="{_escaped(sample.labels[name])}"' for name in sorted(sample.labels)
+        )
+        head = f"{sample.name}{{{labels}}} " if labels else f"{sample.name} "
+        self._heads[key] = head
+        return head
+
+
+def _beginning(name: str, kind: str, text: str, is_openmetrics: bool) -> str:  # noqa: FBT001 - a key
+    if is_openmetrics:
+        return f"# HELP {name} {_escaped(text)}\n# TYPE {name} {kind}\n"
+    if kind == "counter":
+        name += "_total"
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def _exemplar(exemplar: Exemplar) -> str:
+    labels = ",".join(f'{k}="{_escaped(v)}"' for k, v in sorted(exemplar.labels.items()))
+    timestamp = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
+    return f" # {{{labels}}} {_number(exemplar.value)}{timestamp}"
+
+
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the library has no types there
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _by_library(family: Metric, *, is_openmetrics: bool) -> str:
+    if not is_openmetrics:
+        return exposition.generate_latest(_Listed(family), UNESCAPED).decode()
+    text: bytes = openmetrics.generate_latest(_Listed(family), UNESCAPED)  # type: ignore[no-untyped-call]  # likewise
+    return text.removesuffix(END).decode()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our renderer writes what the client library writes, to the byte, in both formats."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import exposition
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    StateSetMetricFamily,
+    SummaryMetricFamily,
+    UnknownMetricFamily,
+)
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.samples import Exemplar, Timestamp
+
+from ollama_exporter.metrics.rendering import END, UNESCAPED, Renderer
+
+NUMBERS: Final = st.one_of(
+    st.floats(),  # with infinities, NaN, -0.0
+    st.integers(-(2**63), 2**63),
+    st.sampled_from([0.0, 1.0, -0.0, 1e6, -1e6, 999999.5, 1e-7, 1e21, 1234567.0]),
+)
+TEXTS: Final = st.text(max_size=20) | st.sampled_from(['a"b', "a\\b", "a\nb", "", "é", "llama3:8b"])
+LABELS: Final = st.dictionaries(st.sampled_from(["model", "reason", "a", "z"]), TEXTS, max_size=3)
+
+
+class Families:
+    """A registry of fixed families."""
+
+    def __init__(self, *families: Metric) -> None:
+        self.families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them."""
+        return self.families
+
+
+def by_library(*families: Metric, is_openmetrics: bool) -> bytes:
+    """Return the library's text."""
+    if is_openmetrics:
+        text: bytes = openmetrics.generate_latest(Families(*families), UNESCAPED)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return text.removesuffix(END)
+    return exposition.generate_latest(Families(*families), UNESCAPED)
+
+
+@st.composite
+def families(draw: st.DrawFn) -> Metric:
+    """Draw a family of the kinds that we expose."""
+    kind = draw(st.sampled_from(["counter", "gauge", "histogram"]))
+    metric = Metric("ollama_x", draw(TEXTS), kind)
+    suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
+    for _ in range(draw(st.integers(0, 6))):
+        suffix = draw(st.sampled_from([*suffixes[kind], *(["_created"] * (kind != "gauge"))]))
+        exemplar = None
+        if suffix in {"_total", "_bucket"} and draw(st.booleans()):
+            at = draw(st.none() | st.floats(0, 2e9))
+            exemplar = Exemplar(draw(LABELS), draw(NUMBERS), at)
+        metric.add_sample(f"ollama_x{suffix}", draw(LABELS), draw(NUMBERS), exemplar=exemplar)
+    return metric
+
+
+@given(found=st.lists(families(), max_size=4), is_openmetrics=st.booleans())
+def test_it_is_the_librarys_text_to_the_byte(found: list[Metric], *, is_openmetrics: bool) -> None:
+    renderer = Renderer()
+    for _ in range(2):  # the second time from what was kept
+        text = renderer.render(found, is_openmetrics=is_openmetrics)
+        assert text == by_library(*found, is_openmetrics=is_openmetrics)
+
+
+RARE: Final = [
+    InfoMetricFamily("a", "h", {"x": "y"}),
+    StateSetMetricFamily("a", "h", {"x": True}),
+    SummaryMetricFamily("a", "h", count_value=2, sum_value=3),
+    GaugeHistogramMetricFamily("a", "h", buckets=[("1", 1), ("+Inf", 2)], gsum_value=2),
+    HistogramMetricFamily("a", "h", buckets=[("1", 1), ("+Inf", 2)], sum_value=2),
+    UnknownMetricFamily("a", "h", value=1),
+    GaugeMetricFamily("a_seconds", "h", value=1, unit="seconds"),
+    CounterMetricFamily("a", "h", value=1, created=5),
+]
+
+
+@pytest.mark.parametrize("is_openmetrics", [True, False])
+@pytest.mark.parametrize("family", RARE, ids=[each.type for each in RARE])
+def test_what_is_rare_is_left_to_the_library(family: Metric, *, is_openmetrics: bool) -> None:
+    text = Renderer().render([family], is_openmetrics=is_openmetrics)
+    assert text == by_library(family, is_openmetrics=is_openmetrics)
+
+
+@pytest.mark.parametrize("is_openmetrics", [True, False])
+def test_a_timestamp_is_written(*, is_openmetrics: bool) -> None:
+    family = GaugeMetricFamily("a", "h", labels=["x"])
+    family.add_metric(["y"], 1.0, timestamp=Timestamp(5, 6000))
+    text = Renderer().render([family], is_openmetrics=is_openmetrics)
+    assert text == by_library(family, is_openmetrics=is_openmetrics)
+
+
+def test_the_lines_that_are_kept_are_bounded() -> None:
+    renderer = Renderer(most_heads=100)
+    for number in range(1000):
+        family = GaugeMetricFamily("a", "h", labels=["model"])
+        family.add_metric([f"model-{number}"], number)
+        assert str(number).encode() in renderer.render([family], is_openmetrics=False)
+        assert renderer.heads <= 100
