@@ -23,9 +23,9 @@ from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
-from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted
 from ollama_exporter.server_parts import (
@@ -94,7 +94,7 @@ async def run(
     asyncio.get_running_loop().set_exception_handler(ExhaustionHandler())
     state_file = state_file_of(settings)
     tls_context(settings.target)  # before the first log line: an error here ends the start
-    read_token(settings.ollama_token_file)
+    ServerCredentials(settings.target)
     exporter = Exporter(
         settings,
         onlookers or Onlookers(),

@@ -14,9 +14,9 @@ from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import TABLE, Settings
 from ollama_exporter.config.setting import duration_text, written
-from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.keepalive import compact
+from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.shim.proxy.build import frontend_of
 from ollama_exporter.state_file import state_file_of
 
@@ -27,12 +27,12 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Check flags, environment and configuration file, then exit.
 
     Prints the settings that would be in force, as a configuration file. Exits with 2 and one line
-    if something is not accepted. Reads certificates, the files of tokens and the state file;
-    connects to nothing.
+    if something is not accepted. Reads certificates, the files of credentials and the state file;
+    connects to nothing. Values of header fields are not shown.
     """
     settings = settings_from(values)
     tls_context(settings.target)
-    read_token(settings.ollama_token_file)
+    ServerCredentials(settings.target)
     frontend_of(settings)
     state_file_of(settings)
     for setting in TABLE:

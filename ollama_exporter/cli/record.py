@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ollama_exporter.cli.present.terminal import echo
+from ollama_exporter.cli.server_options import SERVER_SETTINGS
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import StateError
@@ -18,10 +19,7 @@ from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
 
 FLAGS = (
-    "ollama.url",
-    "ollama.ca-file",
-    "ollama.token-file",
-    "ollama.timeout",
+    *SERVER_SETTINGS,
     "ollama.log",
     "collector.processes",
     "poll.interval",

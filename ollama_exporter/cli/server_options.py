@@ -19,7 +19,20 @@ from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
 
 F = TypeVar("F", bound=Callable[..., Any])
-SERVER_SETTINGS: Final = ("ollama.url", "ollama.ca-file", "ollama.token-file", "ollama.timeout")
+SERVER_SETTINGS: Final = (
+    "ollama.url",
+    "ollama.timeout",
+    "ollama.token-file",
+    "ollama.basic-auth-user",
+    "ollama.basic-auth-password-file",
+    "ollama.header",
+    "ollama.header-file",
+    "ollama.ca-file",
+    "ollama.tls-cert-file",
+    "ollama.tls-key-file",
+    "ollama.tls-server-name",
+    "ollama.tls-insecure-skip-verify",
+)
 GIB: Final = 1 << 30
 HTTPX_REFUSED: Final = "All connection attempts failed"
 SIGNALS: Final = tuple(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ollama_exporter.config.target import base_url
+from ollama_exporter.config.target import HIDDEN, HeaderField, base_url
 from ollama_exporter.errors import ConfigError
 
 NUMBER: Final = r"\d{1,12}(?:\.\d{1,12})?"
@@ -24,6 +24,25 @@ FALSE: Final = frozenset({"false", "0", "no", "off"})
 SIZES: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: poll gently
 HIGHEST_PORT: Final = 65535
+FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 5.6.2
+FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]{0,8190}[\x21-\x7e])?")
+# They frame the request or choose how the answer is encoded, which is the client's own business.
+RESERVED_FIELDS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+MOST_FIELDS: Final = 32
 
 
 def url(name: str, value: object) -> str:
@@ -38,6 +57,61 @@ def text(name: str, value: object) -> str:
     if "\0" in value:
         raise ConfigError(name, value, "accepted: a text without NUL")
     return value
+
+
+def user(name: str, value: object) -> str:
+    """Accept the user of a basic authentication, which ends at its first colon."""
+    written = text(name, value)
+    if ":" in written or not written.isprintable():
+        raise ConfigError(name, value, "accepted: a user without a colon")
+    return written
+
+
+def header_fields(name: str, value: object) -> tuple[HeaderField, ...]:
+    """Accept header fields: texts NAME: VALUE, one or a list, or a mapping.
+
+    No error shows a value: it may be a credential.
+    """
+    fields = []
+    for key, content in _pairs(name, value):
+        if not FIELD_VALUE.fullmatch(content):
+            shown = f"{key}: {HIDDEN}"
+            raise ConfigError(name, shown, "accepted: NAME: VALUE, with a value in visible ASCII")
+        fields.append(HeaderField(key, content))
+    return tuple(fields)
+
+
+def header_files(name: str, value: object) -> tuple[HeaderField, ...]:
+    """Accept header fields whose values are in files: NAME: FILE, likewise."""
+    return tuple(HeaderField(key, file=path(name, file)) for key, file in _pairs(name, value))
+
+
+def _pairs(name: str, value: object) -> list[tuple[str, str]]:
+    accepted = "accepted: NAME: VALUE, one or a list of them, or a mapping"
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        lines = value.splitlines() if isinstance(value, str) else value
+        if not isinstance(lines, list | tuple):
+            raise ConfigError(name, type(value).__name__, accepted)
+        split = [line.partition(":") for line in lines if isinstance(line, str)]
+        if len(split) < len(lines) or not all(colon for _, colon, _ in split):
+            raise ConfigError(name, HIDDEN, accepted)
+        pairs = [(key, content) for key, _, content in split]
+    if len(pairs) > MOST_FIELDS:
+        raise ConfigError(name, len(pairs), f"accepted: at most {MOST_FIELDS} header fields")
+    found: dict[str, tuple[str, str]] = {}
+    for key, content in pairs:
+        field = str(key).strip()[:LONGEST]
+        if not FIELD_NAME.fullmatch(field) or field.lower() in RESERVED_FIELDS:
+            shown = field if FIELD_NAME.fullmatch(field) else HIDDEN
+            raise ConfigError(name, shown, "accepted: a field's name, except those of HTTP itself")
+        if field.lower() in found:
+            raise ConfigError(name, field, "accepted: each field once")
+        if not isinstance(content, str | int) or isinstance(content, bool):
+            raise ConfigError(name, f"{field}: {HIDDEN}", accepted)
+        found[field.lower()] = field, str(content).strip()
+    return list(found.values())
 
 
 def _scalar(value: object) -> str:

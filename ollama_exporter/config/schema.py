@@ -15,7 +15,13 @@ from ollama_exporter.actions.keep_warm import keep_warm_section
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.config import parsers
 from ollama_exporter.config.setting import rows, section, setting
-from ollama_exporter.config.target import DEFAULT_PORT, DEFAULT_TIMEOUT, Target
+from ollama_exporter.config.target import (
+    DEFAULT_PORT,
+    DEFAULT_TIMEOUT,
+    HeaderField,
+    Target,
+    checked_basic_auth,
+)
 from ollama_exporter.metrics.labels import MOST_MODELS
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
@@ -51,6 +57,62 @@ class Settings:
         None,
         "File with a bearer token for the server. It is read again when it changes.",
         metavar="FILE",
+    )
+    ollama_basic_auth_user: str | None = setting(
+        "ollama.basic-auth-user",
+        parsers.user,
+        None,
+        "User of the server, for basic authentication.",
+        metavar="NAME",
+    )
+    ollama_basic_auth_password_file: Path | None = setting(
+        "ollama.basic-auth-password-file",
+        parsers.path,
+        None,
+        "File with that user's password. It is read again when it changes.",
+        metavar="FILE",
+    )
+    ollama_headers: tuple[HeaderField, ...] = setting(
+        "ollama.header",
+        parsers.header_fields,
+        (),
+        "Header field for the server. Others on this machine see the command line: "
+        "for secrets, use --ollama.header-file. Repeatable.",
+        metavar="NAME: VALUE",
+    )
+    ollama_header_files: tuple[HeaderField, ...] = setting(
+        "ollama.header-file",
+        parsers.header_files,
+        (),
+        "Header field whose value is in a file. It is read again when it changes. Repeatable.",
+        metavar="NAME: FILE",
+    )
+    ollama_tls_cert_file: Path | None = setting(
+        "ollama.tls-cert-file",
+        parsers.path,
+        None,
+        "Client certificate chain (PEM) for an https server that asks for one.",
+        metavar="FILE",
+    )
+    ollama_tls_key_file: Path | None = setting(
+        "ollama.tls-key-file",
+        parsers.path,
+        None,
+        "Private key (PEM) of the client certificate, unless it is in the same file.",
+        metavar="FILE",
+    )
+    ollama_tls_server_name: str | None = setting(
+        "ollama.tls-server-name",
+        parsers.text,
+        None,
+        "Name in the server's certificate, if it is not the host of the URL.",
+        metavar="NAME",
+    )
+    ollama_tls_insecure_skip_verify: bool = setting(
+        "ollama.tls-insecure-skip-verify",
+        parsers.flag,
+        False,  # noqa: FBT003 - the row's default
+        "Accept any certificate of the server. Whoever is in between can then read the token.",
     )
     ollama_timeout: float = setting(
         "ollama.timeout",
@@ -289,8 +351,23 @@ class Settings:
 
     @property
     def target(self) -> Target:
-        """The server to watch."""
-        return Target("ollama", self.ollama_url, self.ollama_ca_file, self.ollama_token_file)
+        """The server to watch. Raises ConfigError for half of a basic authentication."""
+        user, password_file = self.ollama_basic_auth_user, self.ollama_basic_auth_password_file
+        basic_auth = None
+        if user is not None or password_file is not None:
+            basic_auth = checked_basic_auth(user, password_file)
+        return Target(
+            "ollama",
+            self.ollama_url,
+            self.ollama_ca_file,
+            self.ollama_token_file,
+            basic_auth=basic_auth,
+            headers=(*self.ollama_headers, *self.ollama_header_files),
+            cert_file=self.ollama_tls_cert_file,
+            key_file=self.ollama_tls_key_file,
+            server_name=self.ollama_tls_server_name,
+            insecure_skip_verify=self.ollama_tls_insecure_skip_verify,
+        )
 
 
 ROWS: Final = {row.name: row for row in rows(Settings)}

@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from ollama_exporter.config.target import HeaderField
+
 T = TypeVar("T")
 Parser = Callable[[str, object], T]  # label of the value's source, raw value
 PREFIX: Final = "OLLAMA_EXPORTER_"
@@ -97,7 +99,7 @@ def written(value: object) -> str:
         case Path():
             value = str(value)
         case tuple():
-            value = list(value)
+            value = [str(item) if isinstance(item, HeaderField) else item for item in value]
         case _:
             pass
     text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
@@ -121,7 +123,8 @@ def as_word(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case tuple(values):
-            return ",".join(values)
+            separator = "\n" if isinstance(values[0], HeaderField) else ","
+            return separator.join(map(str, values))
         case str() | Path():
             return str(value)
         case _:

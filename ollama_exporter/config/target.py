@@ -3,7 +3,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,17 +14,81 @@ DEFAULT_PORT: Final = 11434
 DEFAULT_TIMEOUT: Final = 10.0  # seconds for an answer
 SCHEME_PORTS: Final = {"http": 80, "https": 443}  # a scheme that is written out implies its port
 HIGHEST_PORT: Final = 65535
+HIDDEN: Final = "***"
+# A target's keys in the configuration file, and the settings of the only target.
+SINGLE_TARGET_SETTINGS: Final = {
+    "url": "ollama.url",
+    "bearer-token-file": "ollama.token-file",
+    "basic-auth.user": "ollama.basic-auth-user",
+    "basic-auth.password-file": "ollama.basic-auth-password-file",
+    "headers": "ollama.header",
+    "headers.file": "ollama.header-file",
+    "tls.ca-file": "ollama.ca-file",
+    "tls.cert-file": "ollama.tls-cert-file",
+    "tls.key-file": "ollama.tls-key-file",
+}
 ACCEPTED: Final = "accepted: HOST, HOST:PORT, http://HOST[:PORT][/PATH] or https://…"
 
 
 @dataclass(frozen=True, slots=True)
+class BasicAuth:
+    """A user of the server. The password is in a file."""
+
+    user: str
+    password_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """A header field for the server: its value, or the file that holds it.
+
+    A value may be a credential, so no message shows it.
+    """
+
+    name: str
+    value: str = field(default="", repr=False)
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {HIDDEN if self.file is None else self.file}"
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One Ollama server."""
+    """One Ollama server, and what it takes to be let in there.
+
+    `section` is its place in the configuration file, for errors; empty: the flags `--ollama.*`.
+    """
 
     name: str
     url: str  # as `base_url` returns it
     ca_file: Path | None = None
     token_file: Path | None = None
+    _: KW_ONLY
+    basic_auth: BasicAuth | None = None
+    headers: tuple[HeaderField, ...] = ()
+    cert_file: Path | None = None  # of the client
+    key_file: Path | None = None
+    server_name: str | None = None  # in the server's certificate; None: the URL's host
+    insecure_skip_verify: bool = False
+    section: str = field(default="", compare=False)
+
+    def setting(self, key: str) -> str:
+        """Return the name of one of its settings, as errors call it."""
+        return f"{self.section}.{key}" if self.section else SINGLE_TARGET_SETTINGS[key]
+
+
+def checked_basic_auth(
+    user: str | None, password_file: Path | None, *, section: str = ""
+) -> BasicAuth:
+    """Return a user with its password's file. Raises ConfigError if one of them is missing."""
+    names = Target("", "", section=section).setting
+    needed = (names("basic-auth.user"), names("basic-auth.password-file"))
+    if user is None:
+        raise ConfigError(needed[0], user, f"set it together with {needed[1]}")
+    if password_file is None:
+        raise ConfigError(needed[1], password_file, f"set it together with {needed[0]}")
+    return BasicAuth(user, password_file)
 
 
 def base_url(text: str, *, field: str = "ollama.url") -> str:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bearer tokens in files. A token that is rotated or revoked takes effect without a restart."""
+"""Credentials in files. One that is rotated or revoked takes effect without a restart."""
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -34,36 +33,51 @@ def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
     return token
 
 
-class BearerToken:
-    """The token in a file, read again each time it is needed.
+def read_secret(file: Path, *, field: str) -> str:
+    """Read a password or another text on one line. Raises ConfigError."""
+    try:
+        content = read_regular(file, limit=MAX_BYTES).removeprefix(BOM)
+        secret = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else "not UTF-8"
+        raise ConfigError(field, str(file), f"a readable file with one line ({why})") from err
+    except ValueError as err:  # a NUL in the path
+        raise ConfigError(field, str(file), "a readable file with one line") from err
+    if not secret.isprintable() or not secret:
+        raise ConfigError(field, str(file), "a file with one line of text")
+    return secret
 
-    A file without a usable token is logged at once. `GRACE` seconds later the last token is void.
+
+class CredentialFile:
+    """The credential in a file, read again each time it is needed.
+
+    A file without a usable one is logged at once. `GRACE` seconds later the last one is void.
     """
 
     def __init__(
-        self, file: Path, *, field: str, monotonic: Callable[[], float] = time.monotonic
+        self, read: Callable[[], str], *, field: str, monotonic: Callable[[], float]
     ) -> None:
-        """Raise ConfigError if the file holds no token."""
-        self._file, self._field, self._monotonic = file, field, monotonic
-        self._token = read_token(file, field=field)
+        """`read` raises ConfigError, here too, if the file holds no credential."""
+        self._read, self._field, self._monotonic = read, field, monotonic
+        self._token = read()
         self._failing_since: float | None = None
 
     def current(self) -> str:
-        """Return the token; empty if it is void."""
-        values: dict[str, object] = {"setting": self._field, "file": str(self._file)}
+        """Return the credential; empty if it is void."""
+        values: dict[str, object] = {"setting": self._field}
         try:
-            token = read_token(self._file, field=self._field)
+            token = self._read()
         except ConfigError as err:
             now = self._monotonic()
             if self._failing_since is None:
                 self._failing_since = now
-                values |= {"err": str(err), "old_token_valid": f"{GRACE:g}s"}
-                logger.warning("Token file cannot be used", extra=values)
+                values |= {"err": str(err), "old_one_valid": f"{GRACE:g}s"}
+                logger.warning("Credential file cannot be used", extra=values)
             elif self._token and now - self._failing_since >= GRACE:
                 self._token = ""
-                logger.warning("Token is void: its file cannot be used", extra=values)
+                logger.warning("Credential is void: its file cannot be used", extra=values)
             return self._token
         if token != self._token or self._failing_since is not None:
-            logger.info("Token read again", extra=values)
+            logger.info("Credential read again", extra=values)
         self._token, self._failing_since = token, None
         return token

@@ -14,7 +14,7 @@ from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_user_info
-from ollama_exporter.protocol.bearer_token import BearerToken
+from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
     TAGS,
@@ -93,9 +93,9 @@ class OllamaClient:
         context = ssl_context or tls_context(target)
         self._polls = ClientSlot(lambda: http_client(target, timeout, context))
         self._others = ClientSlot(lambda: http_client(target, timeout, context))
-        self._token: BearerToken | None = None
-        if target.token_file is not None:
-            self._token = BearerToken(target.token_file, field="ollama.token-file")
+        self._credentials = ServerCredentials(target)
+        name = target.server_name
+        self._extensions: dict[str, Any] = {} if name is None else {"sni_hostname": name}
         self._malformed = malformed
 
     async def ps(self) -> PsAnswer:
@@ -145,9 +145,12 @@ class OllamaClient:
         method, body = "GET" if json is None else "POST", bytearray()
 
         def build(http: httpx.AsyncClient) -> httpx.Request:
-            headers = self._headers()
             return http.build_request(
-                method, path, json=json, headers=headers, extensions=extensions
+                method,
+                path,
+                json=json,
+                headers=self._headers(),
+                extensions=self._extensions | (extensions or {}),
             )
 
         response = await self._send(slot, build, body.extend, timeout=self._timeout)
@@ -198,9 +201,8 @@ class OllamaClient:
         return response
 
     def _headers(self) -> dict[str, str]:
-        """Return the headers. Without a valid token the server gets none, and answers 401."""
-        token = "" if self._token is None else self._token.current()
-        return {"authorization": f"Bearer {token}"} if token else {}
+        """Return the credentials. Without valid ones the server answers 401."""
+        return self._credentials.fields()
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
@@ -208,9 +210,30 @@ def tls_context(target: Target) -> ssl.SSLContext:
 
     Raises ConfigError.
     """
+    context = _trusting(target)
+    if target.insecure_skip_verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if target.cert_file is None:
+        if target.key_file is not None:
+            names = target.setting("tls.key-file"), target.setting("tls.cert-file")
+            raise ConfigError(names[0], str(target.key_file), f"set it together with {names[1]}")
+        return context
+    try:
+        for file in (target.cert_file, target.key_file):
+            if file is not None:
+                read_regular(file, limit=LARGEST_CA_FILE)  # a FIFO would block
+        # A key with a passphrase is an error: nobody is there to be asked.
+        context.load_cert_chain(target.cert_file, target.key_file, password="")
+    except (OSError, ValueError) as err:  # SSLError is an OSError
+        accepted = f"a readable PEM certificate chain, and its key ({err})"
+        raise ConfigError(target.setting("tls.cert-file"), str(target.cert_file), accepted) from err
+    return context
+
+
+def _trusting(target: Target) -> ssl.SSLContext:
     if target.ca_file is None:
-        if not target.url.startswith("https:"):
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: load no authorities
+        if not target.url.startswith("https:") or target.insecure_skip_verify:
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # load no authorities
         return ssl.create_default_context()
     try:
         pem = read_regular(target.ca_file, limit=LARGEST_CA_FILE).decode("ascii", "replace")
@@ -221,7 +244,7 @@ def tls_context(target: Target) -> ssl.SSLContext:
         ssl.SSLError,
     ) as err:  # ValueError: an empty file, a NUL in the path
         accepted = f"a readable file of PEM certificates ({err})"
-        raise ConfigError("ollama.ca-file", str(target.ca_file), accepted) from err
+        raise ConfigError(target.setting("tls.ca-file"), str(target.ca_file), accepted) from err
 
 
 def http_client(

@@ -113,7 +113,9 @@ class ControlClient(OllamaClient):
         slot = ClientSlot(self._new_client)
 
         def build(http: httpx.AsyncClient) -> httpx.Request:
-            return http.build_request("POST", path, json=dict(body), headers=self._headers())
+            return http.build_request(
+                "POST", path, json=dict(body), headers=self._headers(), extensions=self._extensions
+            )
 
         try:
             return await self._send(slot, build, on_chunk, timeout=patience)

@@ -4,7 +4,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.protocol.server_credentials import AUTHORIZATION, Field
 from ollama_exporter.reporter import Reporter, ignore
 from ollama_exporter.residency.facts import RequestFact
 from ollama_exporter.shim.exchange import call_now
@@ -24,7 +25,7 @@ from ollama_exporter.shim.proxy.build import limits_of
 from ollama_exporter.shim.proxy.credentials import WatchedFile
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.server import Frontend, Proxy
+from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from tests.support.exporting import Samples, parsed, until
 
@@ -83,6 +84,11 @@ def limits_with(**changes: Any) -> Limits:
     return replace(limits_of(Settings()), **changes)
 
 
+def bearer(token: str | WatchedFile[Field]) -> WatchedFile[Field]:
+    """Return the field of a token."""
+    return unchanged((AUTHORIZATION, f"Bearer {token}")) if isinstance(token, str) else token
+
+
 @asynccontextmanager
 async def proxied(  # noqa: PLR0913 - each test sets one or two of them
     url: str,
@@ -91,7 +97,8 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
     frontend: Frontend | None = None,
     residence: Residence | None = None,
     tls: ssl.SSLContext | None = None,
-    token: str | WatchedFile[str] = "",
+    token: str | WatchedFile[Field] = "",
+    fields: Sequence[WatchedFile[Field]] = (),
     rules: RewriteRules | None = None,
     max_models: int = 100,
     clock: Clock | None = None,
@@ -117,8 +124,7 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
         now=clock or timeline.now,
         limits=limits or limits_with(shutdown_timeout=0.5),
         frontend=frontend,
-        tls=tls,
-        token=(unchanged(token) if isinstance(token, str) else token) if token else None,
+        backend=Backend(tls=tls, fields=[bearer(token)] if token else fields),
         rules=rules,
         name=name,
         defer=call_now,  # what a test asks for has been recorded

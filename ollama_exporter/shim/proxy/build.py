@@ -20,12 +20,17 @@ from ollama_exporter.errors import StartError
 from ollama_exporter.net import listen, spelled
 from ollama_exporter.own_address import own_socket
 from ollama_exporter.protocol.client import tls_context
+from ollama_exporter.protocol.server_credentials import static_fields
 from ollama_exporter.reporter import ignore
 from ollama_exporter.shim.exchange import Sink
-from ollama_exporter.shim.proxy.credentials import watched_certificate, watched_token
+from ollama_exporter.shim.proxy.credentials import (
+    watched_certificate,
+    watched_fields,
+    watched_token,
+)
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
-from ollama_exporter.shim.proxy.server import Frontend, Proxy
+from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 
 # A scrape is rendered in a thread, and the loop needs the interpreter for each chunk. With Python's
 # 5 ms a chunk could wait that long.
@@ -44,7 +49,7 @@ def build_proxy(
 
     `on_file_error` counts, by setting, the files that cannot be read while the proxy runs.
     """
-    limits = limits_of(settings)
+    limits, target = limits_of(settings), settings.target
     affordable = affordable_connections(limits.max_connections)
     return Proxy(
         settings.ollama_url,
@@ -52,12 +57,11 @@ def build_proxy(
         now=timeline.now,
         limits=replace(limits, max_connections=affordable),
         frontend=frontend_of(settings, now=timeline.now, on_error=on_file_error),
-        tls=tls_context(settings.target),
-        token=watched_token(
-            settings.ollama_token_file,
-            "ollama.token-file",
-            now=timeline.now,
-            on_error=on_file_error,
+        backend=Backend(
+            tls=tls_context(target),
+            server_name=target.server_name,
+            static_fields=static_fields(target),
+            fields=watched_fields(target, now=timeline.now, on_error=on_file_error),
         ),
         rules=rules,
         name=secrets.token_hex(8).encode(),

@@ -13,15 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import read_regular
 from ollama_exporter.protocol.bearer_token import GRACE, read_token
+from ollama_exporter.protocol.server_credentials import Field, file_fields
 
 READ_TIMEOUT: Final = 2.0  # seconds; a file on a server that is gone may never be read
 MAX_PEM: Final = 1 << 20  # bytes
 CERTIFICATE: Final = "proxy.tls-cert-file"
 KEY: Final = "proxy.tls-key-file"
-UNUSABLE: Final = "Token file cannot be used"
+UNUSABLE: Final = "Credential file cannot be used"
 UNUSABLE_CERTIFICATE: Final = "Certificate cannot be used, the old one stays"
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -83,14 +85,16 @@ class WatchedFile(Generic[T]):
         if problem != self._problem:
             values: dict[str, object] = {"setting": self._setting, "err": problem}
             if self._grace is not None:
-                values["old_token_valid"] = f"{self._grace:g}s"
+                values["old_one_valid"] = f"{self._grace:g}s"
             logger.warning(UNUSABLE_CERTIFICATE if self._grace is None else UNUSABLE, extra=values)
         self._problem = problem
         if self._grace is None or self._value is None:
             return
         if self._now() - self._read_at >= self._grace:
             self._value = None
-            logger.error("Token is void: its file cannot be used", extra={"setting": self._setting})
+            logger.error(
+                "Credential is void: its file cannot be used", extra={"setting": self._setting}
+            )
 
 
 def watched_token(
@@ -104,6 +108,16 @@ def watched_token(
     if file is None:
         return None
     return WatchedFile(setting, lambda: read_token(file, field=setting), now=now, on_error=on_error)
+
+
+def watched_fields(
+    target: Target, *, now: Callable[[], float], on_error: Callable[[str], None]
+) -> tuple[WatchedFile[Field], ...]:
+    """Return the header fields for a server that follow their files. Raises ConfigError."""
+    return tuple(
+        WatchedFile(source.setting, source.field, now=now, on_error=on_error)
+        for source in file_fields(target)
+    )
 
 
 def watched_certificate(

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 import socket
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -134,14 +135,14 @@ class OutgoingFields:
         *,
         host: bytes,
         prefix: bytes = b"",
-        authorization: bytes | None = None,
+        fields: Sequence[tuple[bytes, bytes]] = (),
         drops_token: bool = False,
         forwarded_for: bool = False,
         name: bytes = b"",
     ) -> None:
         """`host`: authority of the server. `prefix`: path in front of each target.
 
-        `authorization`: for the server.
+        `fields`: for the server, in place of the client's own of these names.
         `drops_token`: the client's is not passed on. `name`: of this proxy, for the field that ends
         loops.
         """
@@ -149,10 +150,13 @@ class OutgoingFields:
         self.name = name
         self.forwarded_for = forwarded_for
         self.tail = b" HTTP/1.1\r\nHost: " + host
-        if authorization is not None:
-            self.tail += b"\r\nAuthorization: " + authorization
-        token = {b"authorization"} if drops_token or authorization is not None else set()
-        self.replaced = frozenset(token | ({b"x-forwarded-for"} if forwarded_for else set()))
+        self.tail += b"".join(b"\r\n" + field + b": " + value for field, value in fields)
+        replaced = {field.lower() for field, _ in fields}
+        if drops_token:
+            replaced.add(b"authorization")
+        if forwarded_for:
+            replaced.add(b"x-forwarded-for")
+        self.replaced = frozenset(replaced)
 
 
 def request_head(request: RequestHead, outgoing: OutgoingFields, peer: bytes) -> bytes:

@@ -9,11 +9,12 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.config.target import SCHEME_PORTS
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
+from ollama_exporter.protocol.server_credentials import AUTHORIZATION, Field
 from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
 from ollama_exporter.shim.proxy.credentials import WatchedFile, listening_context
@@ -45,6 +46,16 @@ class Frontend:
     any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """How the server lets us in. The proxy adds the header fields to each request."""
+
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None  # in its certificate; None: the URL's host
+    static_fields: Sequence[Field] = ()
+    fields: Sequence[WatchedFile[Field]] = ()  # whose values are in files
+
+
 class Proxy:
     """Forwards requests to one server. `now` is the timeline of its exchanges."""
 
@@ -56,13 +67,12 @@ class Proxy:
         now: Callable[[], float],
         limits: Limits,
         frontend: Frontend,
-        tls: ssl.SSLContext | None = None,
-        token: WatchedFile[str] | None = None,
+        backend: Backend | None = None,
         rules: RewriteRules | None = None,
         name: bytes = b"",
         defer: Defer | None = None,
     ) -> None:
-        """`url`: the server's base URL. `tls` and `token`: for the server.
+        """`url`: the server's base URL.
 
         `rules`: what they set in requests, while they are active.
         `name`: no other proxy's; requests carry it, so that one that comes back is recognised.
@@ -70,14 +80,17 @@ class Proxy:
         """
         parts = urlsplit(url)
         port = parts.port or SCHEME_PORTS[parts.scheme]
-        address = Address(parts.hostname or "", port, tls if parts.scheme == "https" else None)
+        host = parts.hostname or ""
+        self._backend = backend = backend or Backend()
+        tls = backend.tls if parts.scheme == "https" else None
+        address = Address(host, port, tls, backend.server_name or host)
         self.limits, self.now = limits, now
         self.coarse_now = now()
         self.is_shutting_down = False
         shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)
         self._interval = min(CHECK_INTERVAL, shortest / 4)
         self.pool = UpstreamPool(address, limits, now=now)
-        self._sink, self._frontend, self._token, self._rules = sink, frontend, token, rules
+        self._sink, self._frontend, self._rules = sink, frontend, rules
         self._url, self._name = url, name
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
         self._connections: set[Connection] = set()
@@ -91,6 +104,9 @@ class Proxy:
         self._deferred = Deferred()
         self._defer = self._deferred if defer is None else defer
         self._routes: dict[tuple[bytes, bytes], Route] = {}
+        self._has_own_token = any(
+            field[0] == AUTHORIZATION for each in self._backend.fields if (field := each.current())
+        )
         self._client_token = b""
         self._use_tokens()
 
@@ -214,22 +230,28 @@ class Proxy:
     async def _refresh_files(self) -> None:
         """Read tokens and certificate again and again."""
         frontend = self._frontend
-        files = [each for each in (frontend.certificate, frontend.token, self._token) if each]
+        files: list[WatchedFile[Any]] = list(self._backend.fields)
+        files += [each for each in (frontend.certificate, frontend.token) if each]
         while files:
             await asyncio.sleep(self._interval)
             await asyncio.gather(*(each.refresh() for each in files))
 
     def _use_tokens(self) -> None:
         """Use the tokens that were read last. A client token that is not valid lets nobody in."""
-        token = self._token.current() if self._token is not None else None
+        backend = self._backend
+        read = [field for each in backend.fields if (field := each.current()) is not None]
+        fields = [*backend.static_fields, *read]
         own_token = self._frontend.token
         client_token = own_token.current() if own_token is not None else None
         self._client_token = (client_token or "").encode()
         self.outgoing = OutgoingFields(
             host=self._host,
             prefix=self._prefix,
-            authorization=f"Bearer {token}".encode() if token else None,
-            drops_token=own_token is not None or self._token is not None,
+            fields=tuple(
+                (name.encode(), value.encode())
+                for name, value in (*self._backend.static_fields, *fields)
+            ),
+            drops_token=own_token is not None or self._has_own_token,
             forwarded_for=self._frontend.forwarded_for,
             name=self._name,
         )

@@ -82,6 +82,7 @@ class Address:
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    server_name: str = ""  # in its certificate
 
 
 class UpstreamPool:
@@ -113,7 +114,7 @@ class UpstreamPool:
                 where.host,
                 where.port,
                 ssl=where.tls,
-                server_hostname=where.host if where.tls else None,
+                server_hostname=(where.server_name or where.host) if where.tls else None,
             )
         return upstream
 

@@ -14,10 +14,11 @@ import pytest
 import trustme
 
 from ollama_exporter import __version__
-from ollama_exporter.config.target import Target
-from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.config.target import BasicAuth, HeaderField, Target
+from ollama_exporter.errors import ConfigError, FailureReason, OllamaExporterError, TargetError
 from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer, tls_context
+from ollama_exporter.protocol.control_client import ControlClient
 from tests.support.faultserver import (
     Behaviour,
     FaultServer,
@@ -388,3 +389,73 @@ def test_what_usually_causes_an_answer_is_said(path: str, behaviour: Behaviour, 
             assert said.format(port=server.port) in caught.value.detail
 
     asyncio.run(main())
+
+
+# -- what a gateway asks for -----------------------------------------------------------------------
+
+
+def test_every_request_carries_the_credentials_and_the_clients_certificate(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    authority.cert_pem.write_to_path(str(ca))
+    mine = authority.issue_cert("exporter.test")
+    mine.cert_chain_pems[0].write_to_path(str(cert))
+    mine.private_key_pem.write_to_path(str(key))
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    tls = served_by(authority, "gpu.test")
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+
+    async def main() -> None:
+        async with faultserver(tls=tls) as server:
+            target = Target(
+                "ollama",
+                server.url,
+                ca,
+                basic_auth=BasicAuth("me", secret),
+                headers=(HeaderField("X-Id", "1"), HeaderField("X-Secret", file=secret)),
+                cert_file=cert,
+                key_file=key,
+                server_name="gpu.test",
+            )
+            client, acting = OllamaClient(target, timeout=5.0), ControlClient(target, timeout=5.0)
+            await client.ps()
+            await client.version()
+            await acting.ps()
+            with suppress(OllamaExporterError):
+                await acting.stop("m", patience=5.0)
+            await client.aclose()
+            await acting.aclose()
+            assert [asked.path for asked in server.asked][-1] == "/api/generate"
+            for asked in server.asked:
+                assert asked.headers["authorization"].startswith("Basic ")
+                assert (asked.headers["x-id"], asked.headers["x-secret"]) == ("1", "hidden")
+
+    asyncio.run(main())
+
+
+def test_a_certificate_is_not_looked_at_when_told_so() -> None:
+    async def main() -> None:
+        async with faultserver(tls=served_by(trustme.CA(), "other.test")) as server:
+            target = Target("ollama", server.url, insecure_skip_verify=True)
+            client = OllamaClient(target, timeout=5.0)
+            await client.ps()
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("damage", ["missing", "fifo", "no certificate", "key alone"])
+def test_an_unusable_client_certificate_is_a_config_error(damage: str, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    if damage == "fifo":
+        os.mkfifo(cert)
+    elif damage == "no certificate":
+        cert.write_text("x")
+    target = Target("ollama", "https://127.0.0.1:1", cert_file=cert, key_file=None)
+    if damage == "key alone":
+        target = Target("ollama", "https://127.0.0.1:1", key_file=key)
+    with pytest.raises(ConfigError, match=r"ollama\.tls-"):
+        tls_context(target)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import GRACE, BearerToken, read_token
+from ollama_exporter.protocol.bearer_token import GRACE, CredentialFile, read_token
 
 
 class Scene:
@@ -16,7 +16,11 @@ class Scene:
     def __init__(self, file: Path) -> None:
         self.file, self.now = file, 0.0
         file.write_bytes(b"secret1\n")
-        self.token = BearerToken(file, field="proxy.token-file", monotonic=lambda: self.now)
+        self.token = CredentialFile(
+            lambda: read_token(file, field="proxy.token-file"),
+            field="proxy.token-file",
+            monotonic=lambda: self.now,
+        )
 
     def after(self, seconds: float) -> str:
         self.now += seconds
@@ -54,19 +58,19 @@ def test_a_token_whose_file_cannot_be_used_is_said_at_once_and_void_after_a_whil
     scene = Scene(tmp_path / "t")
     UNUSABLE[kind](scene.file)
     assert scene.after(1) == "secret1"
-    assert [r.getMessage() for r in caplog.records] == ["Token file cannot be used"]
+    assert [r.getMessage() for r in caplog.records] == ["Credential file cannot be used"]
     assert "secret" not in str(vars(caplog.records[0]))
     assert scene.after(GRACE / 2) == "secret1"
     assert scene.after(GRACE) == ""
     assert scene.after(10 * GRACE) == ""
     assert [r.getMessage() for r in caplog.records][1:] == [
-        "Token is void: its file cannot be used"
+        "Credential is void: its file cannot be used"
     ]
     scene.file.unlink(missing_ok=True)
     with caplog.at_level(logging.INFO):
         scene.file.write_bytes(b"secret2")
         assert scene.after(1) == "secret2"
-    assert caplog.records[-1].getMessage() == "Token read again"
+    assert caplog.records[-1].getMessage() == "Credential read again"
 
 
 def test_a_file_that_is_written_anew_may_be_gone_for_a_moment(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Final
 import pytest
 import trustme
 
+from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.protocol.bearer_token import GRACE
 from ollama_exporter.shim.proxy.credentials import (
     WatchedFile,
     watched_certificate,
+    watched_fields,
     watched_token,
 )
 from ollama_exporter.shim.proxy.server import Frontend
@@ -129,8 +131,8 @@ def test_a_token_whose_file_cannot_be_used_loses_its_effect(
     run(check())
     messages = list(dict.fromkeys(record.getMessage() for record in caplog.records))
     assert messages == [
-        "Token file cannot be used",
-        "Token is void: its file cannot be used",
+        "Credential file cannot be used",
+        "Credential is void: its file cannot be used",
         "Token or certificate is usable again",
     ]
     assert len(caplog.records) < 6  # each once; a file may be seen half written
@@ -150,17 +152,19 @@ def test_such_a_file_is_an_error_at_the_start(
 
 def test_a_token_for_the_server_that_cannot_be_used_is_not_sent(run: Run, tmp_path: Path) -> None:
     tokens = Tokens(tmp_path)
+    target = Target("ollama", "http://x:1", None, tokens.file)
+    (field,) = watched_fields(target, now=tokens.clock, on_error=tokens.errors.append)
 
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=BRIEF, clock=tokens.clock, token=tokens.watched) as proxy,
+            proxied(server.url, limits=BRIEF, clock=tokens.clock, token=field) as proxy,
         ):
             assert await status(proxy) == 200
             tokens.file.unlink()
             await until(lambda: tokens.errors)
             await proxy.advance(GRACE)
-            await until(lambda: tokens.watched.current() is None)
+            await until(lambda: field.current() is None)
             await proxy.advance(1.0)
             assert await status(proxy) == 200
             sent = [request.all(b"authorization") for request in server.requests()]
@@ -268,3 +272,34 @@ def test_a_damaged_certificate_leaves_the_old_one_in_use(
     messages = {record.getMessage() for record in caplog.records}
     assert messages == {"Certificate cannot be used, the old one stays"}
     assert len(caplog.records) <= 8  # each once; two files may be seen half written
+
+
+def test_the_server_gets_the_fields_of_the_configuration_in_place_of_the_clients(
+    run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    target = Target(
+        "ollama",
+        "http://x:1",
+        basic_auth=BasicAuth("me", file),
+        headers=(HeaderField("X-Secret", file=file),),
+    )
+
+    async def check() -> None:
+        clock, errors = Clock(), list[str]()
+        fields = watched_fields(target, now=clock, on_error=errors.append)
+        async with (
+            rawserver(answers(OK)) as server,
+            proxied(server.url, fields=fields, limits=BRIEF, clock=clock) as proxy,
+            caller(proxy.port) as link,
+        ):
+            sent = b"Host: x\r\nauthorization: Bearer mine\r\nx-secret: mine\r\nX-Id: mine\r\n"
+            await link.ask(b"GET /api/ps HTTP/1.1\r\n" + sent + b"\r\n")
+            (request,) = server.requests()
+            assert request.all(b"x-secret") == [SECRET.encode()]
+            assert request.all(b"x-id") == [b"mine"]
+            (authorization,) = request.all(b"authorization")
+            assert authorization.startswith(b"Basic ")
+
+    run(check())

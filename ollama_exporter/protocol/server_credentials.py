@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The header fields that a server asks for: token, basic authentication, fields of a gateway."""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ollama_exporter.config.parsers import FIELD_VALUE
+from ollama_exporter.config.target import BasicAuth, Target
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.bearer_token import CredentialFile, read_secret, read_token
+
+Field = tuple[str, str]
+AUTHORIZATION: Final = "authorization"
+
+
+@dataclass(frozen=True, slots=True)
+class FileField:
+    """A header field whose value is read from a file."""
+
+    setting: str  # the one that names the file
+    name: str
+    read: Callable[[], str]  # raises ConfigError
+
+    def field(self) -> Field:
+        """Read the file. Raises ConfigError."""
+        return self.name, self.read()
+
+
+def static_fields(target: Target) -> tuple[Field, ...]:
+    """Return the fields whose values the configuration holds."""
+    return tuple((each.name, each.value) for each in target.headers if each.file is None)
+
+
+def file_fields(target: Target) -> tuple[FileField, ...]:
+    """Return the fields whose values are in files. Raises ConfigError for two of one name."""
+    found = []
+    if target.token_file is not None:
+        setting = target.setting("bearer-token-file")
+        read = partial(_bearer, target.token_file, setting)
+        found.append(FileField(setting, AUTHORIZATION, read))
+    if target.basic_auth is not None:
+        setting = target.setting("basic-auth.password-file")
+        found.append(FileField(setting, AUTHORIZATION, partial(_basic, target.basic_auth, setting)))
+    setting = target.setting("headers.file")
+    found += [
+        FileField(setting, each.name, partial(_value, each.file, setting))
+        for each in target.headers
+        if each.file is not None
+    ]
+    names = [name.lower() for name, _ in static_fields(target)] + [x.name.lower() for x in found]
+    for name in names:
+        if names.count(name) > 1:
+            place = target.setting("headers")
+            raise ConfigError(place, name, "accepted: each field once, a token and a password too")
+    return tuple(found)
+
+
+def _bearer(file: Path, setting: str) -> str:
+    return f"Bearer {read_token(file, field=setting)}"
+
+
+def _basic(auth: BasicAuth, setting: str) -> str:
+    pair = f"{auth.user}:{read_secret(auth.password_file, field=setting)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _value(file: Path, setting: str) -> str:
+    value = read_secret(file, field=setting).strip()
+    if not FIELD_VALUE.fullmatch(value):
+        raise ConfigError(setting, str(file), "accepted: a file with one line of visible ASCII")
+    return value
+
+
+class ServerCredentials:
+    """The fields for one server. Files are read again for each request."""
+
+    def __init__(self, target: Target, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Raise ConfigError if a file cannot be used."""
+        self._static = dict(static_fields(target))
+        self._files = [
+            (each.name, CredentialFile(each.read, field=each.setting, monotonic=monotonic))
+            for each in file_fields(target)
+        ]
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields. One whose file has become unusable is left out after a while."""
+        if not self._files:
+            return self._static
+        read = ((name, file.current()) for name, file in self._files)
+        return self._static | {name: value for name, value in read if value}
