@@ -19,6 +19,7 @@ from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
 from ollama_exporter.errors import OllamaExporterError
+from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
@@ -55,10 +56,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Onlookers:
-    """Functions that receive events and finished requests as they are recorded."""
+    """Functions that receive events, finished requests and looks at slots as they are recorded."""
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
+    looks: Callable[[SlotLook], None] | None = None
 
 
 async def serve(
@@ -155,6 +157,8 @@ class Exporter:
         )
         self._polling = polling = build_polling(self.current, clients.polls, instruments, timeline)
         self._machine = build_machine(settings, clients.polls, polling, timeline)
+        if onlookers.looks is not None:
+            self._machine.on_slot_look.append(onlookers.looks)
         in_flight = build_in_flight(settings, polling, self._machine)
         self.actor = build_actor(
             settings,

@@ -151,6 +151,19 @@ class IdleGapDetector:
             use.by_slots = False
             self.on_request_end(model, at, used=True)
 
+    def on_slots_used(self, model: str, *, after: float, before: float) -> float | None:
+        """Add work that began and ended between two looks; return as for a request.
+
+        A use that ended between the looks is this one, and known more exactly.
+        """
+        use, at = self._use(model), (after + before) / 2
+        end = use.end()
+        if use.open or (end is not None and end >= after):
+            return None
+        gap = self.on_request_start(model, at)
+        self.on_request_end(model, at, used=True)
+        return gap
+
     def on_own_use(self, model: str, at: float) -> None:
         """Note that the exporter renewed or loaded the model: this is not a use of it."""
         use = self._use(model)

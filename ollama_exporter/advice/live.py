@@ -18,7 +18,7 @@ from ollama_exporter.advice.keep_alive_advice import (
     surely_saved,
 )
 from ollama_exporter.advice.saved_usage import SavedUsage
-from ollama_exporter.host.runner.slot_usage import SlotUse
+from ollama_exporter.host.runner.slot_usage import BriefUse, SlotUse
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.residency.facts import PollFailed, Snapshot
@@ -87,12 +87,15 @@ class LiveAdvice:
             if label != OTHER:
                 self._counts.add(label, seconds, inferred=True)
 
-    def on_slot_use(self, use: SlotUse) -> None:
-        """Process the begin or the end of a stretch of work that the slots of a model showed."""
-        if not use.busy:
+    def on_slot_use(self, use: SlotUse | BriefUse) -> None:
+        """Process what the slots of a model showed: work that began, ended, or both."""
+        if isinstance(use, BriefUse):
+            gap = self.gaps.on_slots_used(use.model, after=use.after, before=use.before)
+        elif use.busy:
+            gap = self.gaps.on_slots_busy(use.model, use.at)
+        else:
             self.gaps.on_slots_idle(use.model, use.at)
             return
-        gap = self.gaps.on_slots_busy(use.model, use.at)
         label = self._labels.label(use.model)
         if gap is not None and label != OTHER:
             self._counts.add(label, gap, inferred=False)

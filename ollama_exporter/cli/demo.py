@@ -202,7 +202,9 @@ async def perform(show: Show, duration: float | None) -> None:
             proxy_addresses=(f"127.0.0.1:{proxy_port}",),
             poll_interval=POLL_INTERVAL,
         )
-        onlookers = Onlookers(events=show.exporter_saw, requests=show.proxy_saw)
+        onlookers = Onlookers(
+            events=show.exporter_saw, requests=show.proxy_saw, looks=show.story.on_look
+        )
         exporter = asyncio.create_task(run(settings, stop=stop, onlookers=onlookers))
         others = [
             asyncio.create_task(_play_for_ever(sim, show, f"http://127.0.0.1:{proxy_port}")),

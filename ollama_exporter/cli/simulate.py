@@ -67,6 +67,7 @@ class _HostOptions:
     keep_alive: str | None
     max_loaded: int | None
     parallel: int | None
+    endpoint_metrics: bool
 
     def applied(self, host: Host) -> Host:
         """Return the host with these options. Raises ConfigError."""
@@ -77,6 +78,7 @@ class _HostOptions:
             "keep_alive": None if self.keep_alive is None else keep_alive_seconds(self.keep_alive),
             "max_loaded": self.max_loaded,
             "parallel": self.parallel,
+            "endpoint_metrics": self.endpoint_metrics or None,
         }
         return replace(host, **{key: value for key, value in wanted.items() if value is not None})
 
@@ -129,6 +131,12 @@ class _HostOptions:
     is_flag=True,
     help="Run processes with the command lines of a real server and its runners, to try "
     "--collector.processes. Linux only.",
+)
+@click.option(
+    "--endpoint-metrics",
+    is_flag=True,
+    help="LLAMA_ARG_ENDPOINT_METRICS=1 of the simulated server: with --processes, its runners "
+    "serve exact counters of tokens.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the workload and of ids.")
 def command(

@@ -18,8 +18,8 @@ from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader, Usage
 from ollama_exporter.host.processes.watcher import ProcessWatcher
-from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight, SlotUse
-from ollama_exporter.host.runner.slot_watcher import SlotWatcher
+from ollama_exporter.host.runner.slot_usage import BriefUse, ModelTotals, RunnerSight, SlotUse
+from ollama_exporter.host.runner.slot_watcher import SlotLook, SlotWatcher
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
 
@@ -46,7 +46,7 @@ class Machine:
         timeline: Timeline,
         up: Callable[[], bool],
         runners_at_work: Callable[[], Iterable[tuple[str, int]]] = tuple,
-        on_slot_use: Callable[[SlotUse], None] | None = None,
+        on_slot_use: Callable[[SlotUse | BriefUse], None] | None = None,
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models in the last poll
@@ -64,6 +64,7 @@ class Machine:
                 timeline=timeline,
                 up=up,
             )
+        self.on_slot_look: list[Callable[[SlotLook], None]] = []  # each hears of each look
         self._slots = None
         if self._watcher is not None and settings.collector_runner != "off":
             self._slots = SlotWatcher(
@@ -71,6 +72,7 @@ class Machine:
                 listed=runners_at_work,
                 runners=self._watcher.by_pid,
                 on_use=on_slot_use,
+                on_look=self._tell_look,
             )
         if settings.proxy_addresses:
             self._lookup.start()  # a request may be for another name of a resident model
@@ -113,6 +115,10 @@ class Machine:
     def on_installed(self, models: Sequence[InstalledModel]) -> None:
         """Note which models are installed."""
         self._lookup.on_installed(models)
+
+    def _tell_look(self, look: SlotLook) -> None:
+        for listener in self.on_slot_look:
+            listener(look)
 
     async def run(self) -> None:
         """Watch and follow until cancelled."""

@@ -81,23 +81,26 @@ async def tokens(
 ) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
     plan = tally.plan
-    await ticket.started()
-    await ticket.work(plan.first)
-    if plan.out_of_memory:
-        kill_runner(of_memory=True)
-        await ticket.work(1.0)
-    tally.prompt_seconds = plan.first
-    count = REPEATS + 1 if plan.repeats else plan.tokens
-    for index in range(count):
-        if plan.crash_after == index:
-            kill_runner(of_memory=False)
+    slots = await ticket.started()
+    with slots.working(plan.prompt, plan.prompt_tokens) as work:
+        await ticket.work(plan.first)
+        if plan.out_of_memory:
+            kill_runner(of_memory=True)
             await ticket.work(1.0)
-        if plan.cut_after == index:
-            raise CutError
-        tally.pieces.append(plan.text(index))
-        yield tally.pieces[-1]
-        await ticket.work(1 / plan.rate)
-    tally.complete = not plan.repeats
+        work.read_prompt(plan.first)
+        tally.prompt_seconds = plan.first
+        count = REPEATS + 1 if plan.repeats else plan.tokens
+        for index in range(count):
+            if plan.crash_after == index:
+                kill_runner(of_memory=False)
+                await ticket.work(1.0)
+            if plan.cut_after == index:
+                raise CutError
+            tally.pieces.append(plan.text(index))
+            work.generate(1 / plan.rate)
+            yield tally.pieces[-1]
+            await ticket.work(1 / plan.rate)
+        tally.complete = not plan.repeats
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class CallPlan:
     out_of_memory: bool = False  # it runs out of memory before the first token
     cut_after: int | None = None  # tokens; then the connection breaks
     repeats: bool = False  # one token repeatedly, until the server aborts
+    prompt: str = ""
 
     def text(self, index: int) -> str:
         """Return the token's text."""
@@ -197,6 +198,7 @@ def plan(file: ModelFile, prompt: str, num_predict: int | None) -> CallPlan:
         out_of_memory="oom" in asked,
         cut_after=int(_number(asked, "cut", 0)) if "cut" in asked else None,
         repeats="repeat" in asked,
+        prompt=prompt,
     )
 
 

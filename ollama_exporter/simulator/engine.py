@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ollama_exporter.simulator.runner_slots import RunnerSlots
 from ollama_exporter.simulator.scheduler import Scheduler
 from ollama_exporter.simulator.state import (
     Granted,
@@ -56,18 +57,19 @@ class Ticket:
         loop = asyncio.get_running_loop()
         self.request = request
         self._granted: asyncio.Future[None] = loop.create_future()
-        self._started: asyncio.Future[None] = loop.create_future()
+        self._started: asyncio.Future[RunnerSlots] = loop.create_future()
         self._broken: asyncio.Future[str] = loop.create_future()
 
     async def granted(self) -> None:
         """Wait for the runner. Raises RefusedError."""
         await self._granted
 
-    async def started(self) -> None:
-        """Wait for a slot of the runner. Raises RunnerDiedError."""
+    async def started(self) -> RunnerSlots:
+        """Wait for a free slot of the runner and return its slots. Raises RunnerDiedError."""
         either: set[asyncio.Future[Any]] = {self._started, self._broken}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         self._check()
+        return self._started.result()
 
     async def work(self, seconds: float) -> None:
         """Let the runner compute for some seconds. Raises RunnerDiedError as soon as it dies."""
@@ -81,11 +83,13 @@ class Ticket:
 
     def grant(self) -> None:
         """Wake the request: the scheduler granted the runner."""
-        _resolve(self._granted)
+        if not self._granted.done():
+            self._granted.set_result(None)
 
-    def start(self) -> None:
-        """Wake the request: the runner has a free slot."""
-        _resolve(self._started)
+    def start(self, slots: RunnerSlots) -> None:
+        """Wake the request: one of the runner's slots is free."""
+        if not self._started.done():
+            self._started.set_result(slots)
 
     def refuse(self, status: int, text: str) -> None:
         """Fail the request: the scheduler refused a runner."""
@@ -109,11 +113,6 @@ class Ticket:
         return self._granted.done() and not self._granted.cancelled()
 
 
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 class Engine:
     """The scheduler of a server. `clock`: Unix seconds, never backwards."""
 
@@ -126,8 +125,8 @@ class Engine:
         self._tickets: dict[int, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._scheduler = Scheduler(host, clock(), pids=self._pids)
-        # Called with the weights of all runners by pid, whenever they may have changed.
-        self.on_runners: Callable[[Mapping[int, str]], None] | None = None
+        # Called with all runners that have a process, by pid, whenever they may have changed.
+        self.on_runners: Callable[[Mapping[int, Runner]], None] | None = None
 
     @property
     def host(self) -> Host:
@@ -238,7 +237,9 @@ class Engine:
                 case Granted():
                     ticket.grant()
                 case Started():
-                    ticket.start()
+                    runner = self._scheduler.runner_of(effect.id)
+                    if runner is not None:
+                        ticket.start(runner.slots)
                 case LoadRefused(status=status, error=text):
                     ticket.refuse(status, text)
         if self.on_runners is not None:

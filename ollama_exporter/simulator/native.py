@@ -208,8 +208,10 @@ async def embedded(
         words = sum(len(text.split()) + 2 for text in texts)  # and two marks around each text
         if texts:
             try:
-                await ticket.started()
-                await ticket.work(0.01 + words / call.manifest.file.prompt_rate)
+                slots, seconds = await ticket.started(), words / call.manifest.file.prompt_rate
+                with slots.working(" ".join(texts), words) as work:
+                    await ticket.work(0.01 + seconds)
+                    work.read_prompt(seconds)
             except RunnerDiedError as err:
                 raise ApiError(500, err.text) from err
     length = call.manifest.file.embedding_length

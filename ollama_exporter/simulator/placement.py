@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ollama_exporter.simulator.runner_slots import RunnerSlots
 from ollama_exporter.simulator.state import Host, QueuedRequest, Runner
 
 SERVER_BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -77,17 +78,19 @@ def new_runner(
 ) -> Runner:
     """Return the runner that starts for a request."""
     size, size_vram = split(host, runners, request)
+    context, parallel = effective_context(request), slots(host, request)
     return Runner(
         pid=pid,
         name=request.name,
         digest=request.digest,
         file=request.file,
-        options=replace(request.options, num_ctx=effective_context(request)),
+        options=replace(request.options, num_ctx=context),
         size=size,
         size_vram=size_vram,
         session=host.keep_alive if request.keep_alive is None else request.keep_alive,
-        parallel=slots(host, request),
+        parallel=parallel,
         started_at=now,
+        slots=RunnerSlots(parallel, context, shift=request.options.shift),
     )
 
 

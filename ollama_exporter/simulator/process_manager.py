@@ -5,7 +5,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -14,18 +14,17 @@ from ollama_exporter.simulator.listing import BLOBS
 from ollama_exporter.simulator.state import Generation, Signal
 
 PATIENCE: Final = 10.0  # seconds for the process to start, and to end
-FIRST_PORT: Final = 34000  # in command lines; nothing listens there
 
 
 class ProcessManager:
     """The process of one server, with a child for each runner."""
 
-    def __init__(self, process: asyncio.subprocess.Process, generation: Generation) -> None:
-        self._process, self._generation = process, generation
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
         self._runners: frozenset[int] = frozenset()
 
     @classmethod
-    async def start(cls, listener: int, generation: Generation) -> Self:
+    async def start(cls, listener: int) -> Self:
         """Start the server's process, which also holds the listening socket. Linux only."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -37,7 +36,7 @@ class ProcessManager:
             pass_fds=[listener],
             start_new_session=True,  # Ctrl-C goes to the simulator, which ends it in order
         )
-        manager = cls(process, generation)
+        manager = cls(process)
         try:
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             async with asyncio.timeout(PATIENCE):
@@ -52,14 +51,13 @@ class ProcessManager:
         """The pid of the server's process."""
         return self._process.pid
 
-    def set_runners(self, runners: Mapping[int, str]) -> None:
-        """Start and end children so that exactly these run: weights by the scheduler's pid."""
+    def set_runners(self, runners: Mapping[int, Sequence[str]]) -> None:
+        """Start and end children so that exactly these run: commands by the scheduler's pid."""
         wanted = frozenset(runners)
         for number in self._runners - wanted:
             self._order({"end": str(number)})
         for number in sorted(wanted - self._runners):
-            command = runner_command(self._generation, runners[number], FIRST_PORT + number)
-            self._order({"start": str(number), "command": command})
+            self._order({"start": str(number), "command": list(runners[number])})
         self._runners = wanted
 
     async def stop(self, how: Signal) -> None:
@@ -79,9 +77,14 @@ class ProcessManager:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
-def runner_command(generation: Generation, weights: str, port: int) -> list[str]:
-    """Return the command line of a runner of this generation."""
+def runner_command(
+    generation: Generation, weights: str, port: int, *, slots: int = 1, context: int = 4096
+) -> list[str]:
+    """Return the command line of a runner of this generation. `context`: tokens of one slot."""
     model = ["--model", f"{BLOBS}/{weights}", "--port", str(port)]
     if generation == "old":
         return ["/usr/local/bin/ollama", "runner", "--ollama-engine", *model]
-    return ["/usr/local/lib/ollama/llama-server", *model, "--host", "127.0.0.1", "-np", "1"]
+    program = ["/usr/local/lib/ollama/llama-server", *model, "--host", "127.0.0.1"]
+    room = ["-c", str(context * slots), "-np", str(slots)]
+    more = ["--flash-attn", "auto", "-b", "1024", "-ub", "1024", "--context-shift", "--keep", "4"]
+    return [*program, "--no-webui", "--offline", *room, *more]

@@ -47,6 +47,10 @@ class Runners:
         self._truth = truth
         self._holders: dict[int, Runner] = {}  # request id -> its runner
 
+    def of(self, request_id: int) -> Runner | None:
+        """Return the runner of a request; None: it has none."""
+        return self._holders.get(request_id)
+
     def serves(self, request_id: int) -> bool:
         """Whether the request has a runner."""
         return request_id in self._holders
@@ -165,10 +169,10 @@ class Runners:
             for runner in self.by_key.values()
         ]
 
-    def processes(self, loading: Runner | None) -> dict[int, str]:
-        """Return the weights of each runner process, by pid. A crashed runner has none."""
+    def processes(self, loading: Runner | None) -> dict[int, Runner]:
+        """Return each runner that has a process, by pid. A crashed runner has none."""
         runners = [*self.by_key.values(), *(() if loading is None else (loading,))]
-        return {each.pid: each.file.weights for each in runners if each.crashed_at is None}
+        return {each.pid: each for each in runners if each.crashed_at is None}
 
     def next_timer(self) -> float:
         """Return the earliest deadline of an idle runner."""

@@ -144,9 +144,13 @@ class Scheduler:
         """The name of the model that is being loaded."""
         return None if self._loading is None else self._loading.name
 
-    def processes(self) -> dict[int, str]:
-        """Return the weights of each runner process, by pid."""
+    def processes(self) -> dict[int, Runner]:
+        """Return each runner that has a process, by pid."""
         return self._runners.processes(self._loading)
+
+    def runner_of(self, request_id: int) -> Runner | None:
+        """Return the runner that serves a request; None: none does."""
+        return self._runners.of(request_id)
 
     @property
     def queued(self) -> int:

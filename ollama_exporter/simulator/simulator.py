@@ -4,9 +4,10 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,10 +28,11 @@ from ollama_exporter.simulator.engine import Clock, Engine
 from ollama_exporter.simulator.faults import AnswerFault, Faults
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
-from ollama_exporter.simulator.process_manager import ProcessManager
+from ollama_exporter.simulator.process_manager import ProcessManager, runner_command
 from ollama_exporter.simulator.run_script import OnStep, play
+from ollama_exporter.simulator.runner_ports import RunnerPorts
 from ollama_exporter.simulator.script import Crash, Fault, OutOfMemory, Restart, Script
-from ollama_exporter.simulator.state import Host, Signal, Truth
+from ollama_exporter.simulator.state import Host, Runner, Signal, Truth
 
 Route = Callable[[SimulatorContext, http.HttpExchange], Awaitable[None]]
 
@@ -102,6 +104,7 @@ class Simulator:
         self._ready = asyncio.Event()
         self._restarting: asyncio.Future[None] | None = None
         self._processes: ProcessManager | None = None
+        self._ports: RunnerPorts | None = None
 
     async def __aenter__(self) -> Self:
         """Listen. Raises OSError."""
@@ -203,14 +206,39 @@ class Simulator:
         """Start the processes, if enabled."""
         if self.config.processes and self._listener is not None:
             listener = self._listener.sockets[0].fileno()
-            self._processes = await ProcessManager.start(listener, self.config.host.generation)
-            self.site.engine.on_runners = self._processes.set_runners
+            self._processes = await ProcessManager.start(listener)
+            self._ports = RunnerPorts(self.config.host)
+            self.site.engine.on_runners = partial(
+                self._follow_runners, self._processes, self._ports
+            )
+
+    def _follow_runners(
+        self, processes: ProcessManager, ports: RunnerPorts, runners: Mapping[int, Runner]
+    ) -> None:
+        """Give each runner a process and a port, and take both from those that ended."""
+        generation = self.config.host.generation
+        numbers = ports.follow(runners)
+        processes.set_runners(
+            {
+                pid: runner_command(
+                    generation,
+                    runner.file.weights,
+                    numbers[pid],
+                    slots=runner.parallel,
+                    context=runner.options.num_ctx,
+                )
+                for pid, runner in runners.items()
+            }
+        )
 
     async def _stop_processes(self, signal: Signal) -> None:
         self.site.engine.on_runners = None
         if self._processes is not None:
             await self._processes.stop(signal)
             self._processes = None
+        if self._ports is not None:
+            self._ports.close()
+            self._ports = None
 
     async def _end_silence(self, silent: float) -> None:
         if silent > 0:

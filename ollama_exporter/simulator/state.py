@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from ollama_exporter.simulator.model_files import GIB, ModelFile
+from ollama_exporter.simulator.runner_slots import RunnerSlots
 
 # 2^63-1 ns, 292 years: the server replaces every negative keep-alive by it.
 NEVER: Final = (2**63 - 1) / 1e9
@@ -45,6 +46,8 @@ class Host:
     generation: Generation = "new"  # old: before 0.30, which lists models while they load
     recovery: float = 5.0  # seconds to wait until freed GPU memory is reported
     convergence: float = 0.5  # the same if nothing else is loaded
+    endpoint_metrics: bool = False  # LLAMA_ARG_ENDPOINT_METRICS=1: runners serve /metrics
+    slots_debug: bool = False  # LLAMA_SERVER_SLOTS_DEBUG=1: /slots shows prompts
 
     @property
     def automatic_context(self) -> int:
@@ -109,6 +112,7 @@ class Runner:
     session: float  # seconds, the keep-alive in effect
     parallel: int
     started_at: float
+    slots: RunnerSlots
     loading: bool = True
     loaded_at: float = 0.0
     refs: int = 0

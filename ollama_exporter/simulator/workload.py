@@ -52,7 +52,7 @@ def demo(seed: int = 0, duration: float = 126.0) -> Script:
         OutOfMemory(116, "llama3.2", note="the next answer of llama3.2 finds no memory"),
         Ask(117, "llama3.2", note="llama3.2: out of memory, so the server unloads everything"),
     )
-    host = Host(memory=10 * GIB, keep_alive=20.0)
+    host = Host(memory=10 * GIB, keep_alive=20.0, endpoint_metrics=True)
     return Script("demo", steps, 126.0, host, default_catalogue().compressed(_COMPRESSED))
 
 

@@ -164,8 +164,9 @@ class VirtualOllama:
             try:
                 await ticket.granted()
                 granted = clock()
-                await ticket.started()
-                await ticket.work(seconds)
+                slots = await ticket.started()
+                with slots.working("", 1):
+                    await ticket.work(seconds)
             except RefusedError as err:
                 raise ApiError(err.status, err.text) from err
             except RunnerDiedError as err:

@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ollama_exporter.host.runner.slot_watcher import SlotLook
+from ollama_exporter.host.runner.slots import Slot
 from ollama_exporter.residency.events import (
     Event,
     Found,
@@ -58,6 +60,14 @@ def remaining(seconds: float) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
+def slots_text(slots: tuple[Slot, ...]) -> str:
+    """Write how many slots work, and how full the fullest one's context is: 1/2 40%."""
+    busy = [slot for slot in slots if slot.busy]
+    if not busy:
+        return f"0/{len(slots)}" if slots else ""
+    return f"{len(busy)}/{len(slots)} {max(slot.held / slot.context for slot in busy):.0%}"
+
+
 @dataclass(slots=True)
 class Story:
     """The events so far. `start`: the moment that lines count from, Unix seconds."""
@@ -65,6 +75,12 @@ class Story:
     start: float
     loads: Counter[str] = field(default_factory=Counter)
     unloads: list[Unloaded] = field(default_factory=list)
+    slots: dict[str, tuple[Slot, ...]] = field(default_factory=dict)  # at the last look
+
+    def on_look(self, look: SlotLook) -> None:
+        """Remember what a look at a model's slots showed."""
+        if look.slots:
+            self.slots[look.model] = look.slots
 
     def tell(self, event: Event) -> Text:
         """Remember an event and write its line."""
@@ -81,6 +97,7 @@ class Story:
                 return self.line(event.not_after, "restarted", f"the server, {bounds}")
             case _:
                 self.unloads.append(event)
+                self.slots.pop(event.model.name, None)  # the next runner has others
                 return self._unloaded(event)
 
     def line(self, at: float, what: str, text: str) -> Text:
@@ -115,7 +132,8 @@ class Story:
             pad_edge=False,
             padding=0,
         )
-        for column in ("model", "loaded", "expires in", "memory", "last unload", "loads"):
+        columns = ("model", "loaded", "expires in", "memory", "slots", "last unload", "loads")
+        for column in columns:
             table.add_column(column, justify="right" if column == "loads" else "left", no_wrap=True)
         for state in view.models:
             last = self.last_unload(state.name)
@@ -125,6 +143,7 @@ class Story:
                 _loaded(state),
                 remaining(resident.expires_at - now) if resident else "",
                 memory(resident.size) if resident else "",
+                slots_text(self.slots.get(state.name, ())) if resident else "",
                 f"{moment(last.not_after - self.start)} {last.reason}" if last else "",
                 str(self.loads[state.name]),
             )

@@ -3,7 +3,8 @@
 
 Between two looks a slot counts as busy for all of the time, half of it or none, as both, one or
 none of the looks found it busy. Each change is off by at most half the time between the looks, in
-either direction. A request that begins and ends between two looks is not seen.
+either direction. Of a request that begins and ends between two looks only that is seen: its slot
+has another task, and its tokens may all be its prompt.
 """
 
 from collections.abc import Iterable
@@ -65,6 +66,15 @@ class SlotUse:
     busy: bool  # False: it ended
 
 
+@dataclass(frozen=True, slots=True)
+class BriefUse:
+    """Work that began and ended between two looks at idle slots."""
+
+    model: str
+    after: float
+    before: float
+
+
 @dataclass(slots=True)
 class _Task:
     """What a slot showed of one request."""
@@ -120,15 +130,16 @@ class SlotUsage:
 
     def look(
         self, model: str, runner: tuple[int, float], at: float, slots: tuple[Slot, ...]
-    ) -> SlotUse | None:
-        """Count one look at the slots of a model's runner; return a change between idle and busy.
+    ) -> SlotUse | BriefUse | None:
+        """Count one look at the slots of a model's runner; return what it shows of their use.
 
         `at`: when the look ended, seconds on any clock that only grows.
         """
         totals = self._of(model)
         looks = self._runners.get(runner)
         before = () if looks is None else looks.slots
-        middle = at if looks is None else max((looks.at + at) / 2, at - LONGEST_STEP)
+        earlier = at if looks is None else looks.at
+        middle = max((earlier + at) / 2, at - LONGEST_STEP)
         if looks is None:
             looks = _RunnerLooks(at, slots)
         else:
@@ -139,9 +150,12 @@ class SlotUsage:
         looks.at, looks.slots = at, slots
         looks.most = max(looks.most, *(slot.held for slot in slots if slot.busy), 0)
         is_busy, was_busy = any(s.busy for s in slots), any(s.busy for s in before)
-        if is_busy or was_busy:
+        has_worked = is_busy or was_busy or _has_new_task(before, slots)
+        if has_worked:
             totals.last_use = at if is_busy else middle
-        return SlotUse(model, middle, is_busy) if is_busy != was_busy else None
+        if is_busy != was_busy:
+            return SlotUse(model, middle, is_busy)
+        return BriefUse(model, earlier, at) if has_worked and not is_busy else None
 
     def count(self, model: str, runner: tuple[int, float], counters: RunnerCounters) -> None:
         """Add what a runner's own counters gained; those of its successor start at 0 again."""
@@ -157,6 +171,12 @@ class SlotUsage:
         if totals is None:
             totals = self._totals[model] = ModelTotals()
         return totals
+
+
+def _has_new_task(before: tuple[Slot, ...], after: tuple[Slot, ...]) -> bool:
+    """Return whether a slot began another task since the look before."""
+    was = {slot.id: slot.task for slot in before}
+    return any(slot.id in was and slot.task not in (None, was[slot.id]) for slot in after)
 
 
 def _add_time(

@@ -8,17 +8,24 @@ not asked: its answer would wait for the load.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.host.runner.look_schedule import LOOK_TIMES, LookSchedule, LookTimes
-from ollama_exporter.host.runner.runner_client import RunnerClient
+from ollama_exporter.host.runner.runner_client import RunnerAnswer, RunnerClient
 from ollama_exporter.host.runner.runner_command import RunnerCommand, runner_command
 from ollama_exporter.host.runner.runner_counters import decode_counters
-from ollama_exporter.host.runner.slot_usage import ModelTotals, RunnerSight, SlotUsage, SlotUse
+from ollama_exporter.host.runner.slot_usage import (
+    BriefUse,
+    ModelTotals,
+    RunnerSight,
+    SlotUsage,
+    SlotUse,
+)
 from ollama_exporter.host.runner.slots import Slot, decode_slots
 
 LONGEST_BUILD: Final = 32  # characters
@@ -49,8 +56,9 @@ class _Runner:
 
 @dataclass(frozen=True, slots=True)
 class SlotLook:
-    """One look, for recordings. `slots`: None where the runner did not answer."""
+    """One look, for recordings and screens. `slots`: None where the runner did not answer."""
 
+    model: str
     began: float
     ended: float
     process: Process
@@ -58,12 +66,20 @@ class SlotLook:
     slots: tuple[Slot, ...] | None
 
 
+class RunnerQuestions(Protocol):
+    """Asks runners, one question at a time for each."""
+
+    async def ask(self, port: int, path: str) -> RunnerAnswer | None:
+        """Return the answer; None: none that can be used."""
+        ...
+
+
 class SlotWatcher:
     """Runs until it is cancelled.
 
     `listed`: model and pid of each resident runner that is not loading; `runners`: the living
-    runner processes by pid; `on_look`, `on_use` hear of each look and of each change between idle
-    and busy.
+    runner processes by pid; `on_look`, `on_use` hear of each look, and of what it shows of the
+    use of a model.
     """
 
     def __init__(
@@ -73,10 +89,11 @@ class SlotWatcher:
         listed: Callable[[], Iterable[tuple[str, int]]],
         runners: Callable[[], Mapping[int, Process]],
         on_look: Callable[[SlotLook], None] | None = None,
-        on_use: Callable[[SlotUse], None] | None = None,
+        on_use: Callable[[SlotUse | BriefUse], None] | None = None,
         times: LookTimes = LOOK_TIMES,
+        connect: Callable[[], AbstractAsyncContextManager[RunnerQuestions]] = RunnerClient,
     ) -> None:
-        self._times = times
+        self._times, self._connect = times, connect
         self._now, self._listed, self._processes = now, listed, runners
         self._on_look, self._on_use = on_look, on_use
         self._runners: dict[tuple[int, float], _Runner] = {}
@@ -96,7 +113,7 @@ class SlotWatcher:
 
     async def run(self) -> None:
         """Look at the runners when they are due."""
-        async with RunnerClient() as client, asyncio.TaskGroup() as looks:
+        async with self._connect() as client, asyncio.TaskGroup() as looks:
             while True:
                 self._match()
                 now = self._now()
@@ -124,7 +141,7 @@ class SlotWatcher:
             if command is not None:
                 self._runners[key] = _Runner(model, process, command, LookSchedule(self._times))
 
-    async def _look(self, client: RunnerClient, runner: _Runner) -> None:
+    async def _look(self, client: RunnerQuestions, runner: _Runner) -> None:
         """Ask a runner for its slots, and for its counters where they may have moved."""
         began = self._now()
         answer = await client.ask(runner.command.port, "/slots")
@@ -134,7 +151,7 @@ class SlotWatcher:
         slots = None if answer is None else decode_slots(answer.body)
         status = None if answer is None else answer.status
         if self._on_look is not None:
-            self._on_look(SlotLook(began, ended, runner.process, status, slots))
+            self._on_look(SlotLook(runner.model, began, ended, runner.process, status, slots))
         if slots is None:
             if answer is not None and runner.slots is None:
                 runner.slots = False
@@ -154,11 +171,11 @@ class SlotWatcher:
             runner.build = await self._build(client, runner)
             self._log(runner)
 
-    def _report(self, use: SlotUse | None) -> None:
+    def _report(self, use: SlotUse | BriefUse | None) -> None:
         if use is not None and self._on_use is not None:
             self._on_use(use)
 
-    async def _ask_counters(self, client: RunnerClient, runner: _Runner) -> None:
+    async def _ask_counters(self, client: RunnerQuestions, runner: _Runner) -> None:
         answer = await client.ask(runner.command.port, "/metrics")
         counters = None if answer is None else decode_counters(answer.body)
         if counters is not None:
@@ -167,7 +184,7 @@ class SlotWatcher:
         elif answer is not None and runner.counters is None:
             runner.counters = False
 
-    async def _build(self, client: RunnerClient, runner: _Runner) -> str:
+    async def _build(self, client: RunnerQuestions, runner: _Runner) -> str:
         answer = await client.ask(runner.command.port, "/props")
         try:
             build = msgspec.json.decode(b"{}" if answer is None else answer.body, type=_Props)

@@ -190,3 +190,14 @@ def test_a_request_while_the_slots_work_begins_no_gap() -> None:
     gaps.on_slots_idle("m", 107)
     gaps.on_request_end("m", 109, used=True)
     assert gaps.on_slots_busy("m", 119) == 10
+
+
+def test_work_between_two_looks_is_a_use_and_one_that_is_known_already_counts_once() -> None:
+    gaps = IdleGapDetector()
+    assert gaps.on_slots_used("m", after=100, before=104) is None
+    assert gaps.on_slots_used("m", after=160, before=164) == 60
+    assert gaps.on_request_start("m", 201) == 39
+    gaps.on_request_end("m", 203, used=True)
+    assert gaps.on_slots_used("m", after=200, before=204) is None  # that request
+    assert gaps.on_request_start("m", 213) == 10
+    assert gaps.on_slots_used("m", after=212, before=216) is None  # it still runs

@@ -24,7 +24,7 @@ from ollama_exporter.host.processes.reader import Reader
 from ollama_exporter.host.processes.watcher import ProcessWatcher
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import ProcessesSeen, ProcessExited, ProcessStarted
-from ollama_exporter.simulator.process_manager import ProcessManager
+from ollama_exporter.simulator.process_manager import ProcessManager, runner_command
 from tests.support.exporting import until
 from tests.support.loops import LOOPS, run_on
 from tests.support.machine import NoWeights, hexed
@@ -33,6 +33,11 @@ from tests.support.timelines import GivenTimeline
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 Facts = list[Any]
+
+
+def command(letter: str, generation: Any = "new") -> list[str]:
+    """Return the command line of a runner of these weights."""
+    return runner_command(generation, hexed(letter), 34000)
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ class Scene:
 
 @asynccontextmanager
 async def processes(listener: socket.socket) -> AsyncIterator[ProcessManager]:
-    manager = await ProcessManager.start(listener.fileno(), "new")
+    manager = await ProcessManager.start(listener.fileno())
     try:
         yield manager
     finally:
@@ -137,10 +142,10 @@ def test_our_own_server_is_found_and_its_runners_live_and_die(
             assert isinstance(first, ProcessesSeen)
             assert (second.pid, second.weights) == (server.pid, None)
             assert 0 <= second.at - second.born < 10
-            server.set_runners({1: hexed("a"), 2: hexed("b")})
+            server.set_runners({1: command("a"), 2: command("b")})
             await until(lambda: len(scene.born()) == 2)
             assert {fact.weights for fact in scene.born()} == {hexed("a"), hexed("b")}
-            server.set_runners({2: hexed("b")})
+            server.set_runners({2: command("b")})
             await until(scene.died)
             (death,) = scene.died()
             assert death.pid == next(x.pid for x in scene.born() if x.weights == hexed("a"))
@@ -156,7 +161,7 @@ def test_a_death_is_known_without_a_scan(
 ) -> None:
     async def story() -> None:
         async with processes(listener) as server:
-            server.set_runners({1: hexed("a")})
+            server.set_runners({1: command("a")})
             procfs = ProcFs(time.time)  # the only scan must find the runner
             await until(lambda: runs_a_model(procfs, server.pid))
             async with watching(listener, every=3600.0) as scene:
@@ -171,16 +176,16 @@ def test_a_server_that_is_killed_takes_its_runners_with_it_and_the_next_is_found
     listener: socket.socket, run: Callable[[Any], None]
 ) -> None:
     async def story() -> None:
-        server = await ProcessManager.start(listener.fileno(), "new")
+        server = await ProcessManager.start(listener.fileno())
         async with watching(listener) as scene:
-            server.set_runners({1: hexed("a"), 2: hexed("b")})
+            server.set_runners({1: command("a"), 2: command("b")})
             await until(lambda: len(scene.born()) == 2)
             await server.stop("SIGKILL")
             await until(lambda: len(scene.died()) == 3)
             async with processes(listener) as successor:  # within the same second
                 await until(lambda: len(scene.servers()) == 2)
                 assert scene.servers()[1].pid == successor.pid
-                successor.set_runners({1: hexed("c")})
+                successor.set_runners({1: command("c")})
                 await until(lambda: len(scene.born()) == 3)
             await until(lambda: len(scene.died()) == 5)
             assert [x for x in scene.told if isinstance(x, ProcessesSeen)] == scene.told[:1]
@@ -191,7 +196,7 @@ def test_a_server_that_is_killed_takes_its_runners_with_it_and_the_next_is_found
 def test_a_zombie_is_dead(listener: socket.socket, run: Callable[[Any], None]) -> None:
     async def story() -> None:
         async with processes(listener) as server:
-            server.set_runners({1: hexed("a")})
+            server.set_runners({1: command("a")})
             async with watching(listener) as scene:
                 await until(scene.born)
                 pid = scene.born()[0].pid
@@ -219,14 +224,16 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
 
     async def story() -> None:
         before = open_descriptors()
-        manager = await ProcessManager.start(listener.fileno(), "old" if kind == "old" else "new")
+        manager = await ProcessManager.start(listener.fileno())
         async with watching(listener, every=0.005) as scene:
             await until(lambda: scene.watcher.is_visible)
             for number in range(0, 1000, 10):
-                manager.set_runners({n: hexed("ab"[n % 2]) for n in range(number, number + 10)})
+                manager.set_runners(
+                    {n: command("ab"[n % 2], kind) for n in range(number, number + 10)}
+                )
                 await asyncio.sleep(0.012)
             manager.set_runners(
-                {1000: hexed("c")}
+                {1000: command("c")}
             )  # the last: whoever was before it is gone by then
             async with asyncio.timeout(PATIENCE):
                 while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
@@ -256,7 +263,7 @@ def test_where_no_death_can_be_noticed_at_once_scans_find_it(listener: socket.so
         reader.slow = True
         reader.pidfds = False
         async with processes(listener) as server, watching(listener, reader=reader) as scene:
-            server.set_runners({1: hexed("a")})
+            server.set_runners({1: command("a")})
             await until(scene.born)
             server.set_runners({})
             await until(scene.died)
@@ -273,7 +280,7 @@ def test_psutil_tells_the_same(listener: socket.socket) -> None:
     async def story() -> None:
         reader = PsutilReader(GivenTimeline(time.time))
         async with processes(listener) as server, watching(listener, reader=reader) as scene:
-            server.set_runners({1: hexed("a")})
+            server.set_runners({1: command("a")})
             await until(scene.born)
             assert scene.told[1].pid == server.pid
             assert abs(scene.told[1].born - time.time()) < 30

@@ -13,7 +13,7 @@ import pytest
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.host.runner.look_schedule import LookTimes
 from ollama_exporter.host.runner.runner_client import LARGEST
-from ollama_exporter.host.runner.slot_usage import SlotUse
+from ollama_exporter.host.runner.slot_usage import BriefUse, SlotUse
 from ollama_exporter.host.runner.slot_watcher import SlotLook, SlotWatcher
 from tests.support.exporting import until
 from tests.support.paths import DATA
@@ -65,7 +65,7 @@ class Watched:
     runners: list[FakeRunner]
     processes: dict[int, Process]
     looks: list[SlotLook]
-    uses: list[SlotUse]
+    uses: list[SlotUse | BriefUse]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         await until(condition)
@@ -86,7 +86,7 @@ async def watching(*runners: FakeRunner) -> AsyncIterator[Watched]:
         servers.append(server)
         processes[number] = process(number, runner.port)
     looks: list[SlotLook] = []
-    uses: list[SlotUse] = []
+    uses: list[SlotUse | BriefUse] = []
     watcher = SlotWatcher(
         now=loop.time,
         listed=lambda: [(f"m{pid}", pid) for pid in processes],
@@ -125,7 +125,9 @@ async def _a_busy_runner() -> None:
         assert totals.generated_tokens == 957
         assert totals.counters is not None
         assert totals.counters.generated_tokens == 200
-        assert seen.uses == [SlotUse("m1", seen.uses[0].at, busy=True)]
+        assert [(use.model, use.busy) for use in seen.uses if isinstance(use, SlotUse)] == [
+            ("m1", True)
+        ]
         assert seen.runners[0].connections == 1  # kept between the looks, and for all questions
         assert seen.runners[0].asked.count("/props") == 1
         seen.processes.clear()  # it exits

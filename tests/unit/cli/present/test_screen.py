@@ -11,6 +11,9 @@ from ollama_exporter.cli.present.screen import (
     moment,
     remaining,
 )
+from ollama_exporter.host.processes.reader import Process
+from ollama_exporter.host.runner.slot_watcher import SlotLook
+from ollama_exporter.host.runner.slots import Slot
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import (
     Evidence,
@@ -84,6 +87,17 @@ def test_each_event_has_its_line() -> None:
     assert story.unloads == []
 
 
+def look(name: str, *slots: Slot) -> SlotLook:
+    return SlotLook(name, START, START, Process(1, 0.0, 0.0, 1, ()), 200, slots)
+
+
+def test_slots_are_forgotten_with_their_runner() -> None:
+    story = Story(START)
+    story.on_look(look("mistral:latest", Slot(0, 4096, busy=False)))
+    story.tell(unloaded(Reason.EXPIRED, 30.0, "mistral:latest"))
+    assert story.slots == {}
+
+
 def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
     story = Story(START)
     story.tell(Loaded(model(), START, START + 1, START + 1))
@@ -100,11 +114,14 @@ def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
         last_early=None,
         last_seen=None,
     )
+    working = Slot(0, 4096, busy=True, task=1, held=1024, decoded=900)
+    story.on_look(look("mistral:latest", working, Slot(1, 4096, busy=False)))
+    story.on_look(look("dead:latest", Slot(0, 4096, busy=False)))
     out = StringIO()
     Console(file=out, width=80, color_system=None).print(story.table(view, START + 12))
     rows = [line.split() for line in out.getvalue().splitlines()]
     assert ["llama3.2:latest", "no", "0:30.0", "expired", "0"] in rows
-    assert ["mistral:latest", "yes", "8", "s", "5.0", "GiB", "1"] in rows
-    assert ["dead:latest", "dead", "8", "s", "5.0", "GiB", "0"] in rows
+    assert ["mistral:latest", "yes", "8", "s", "5.0", "GiB", "1/2", "25%", "1"] in rows
+    assert ["dead:latest", "dead", "8", "s", "5.0", "GiB", "0/1", "0"] in rows
     assert ["new:latest", "loading", "0"] in rows
     assert "1 unload not settled yet" in out.getvalue()

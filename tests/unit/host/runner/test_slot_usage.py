@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_exporter.host.runner.runner_counters import RunnerCounters
-from ollama_exporter.host.runner.slot_usage import LONGEST_STEP, ModelTotals, SlotUsage, SlotUse
+from ollama_exporter.host.runner.slot_usage import (
+    LONGEST_STEP,
+    BriefUse,
+    ModelTotals,
+    SlotUsage,
+    SlotUse,
+)
 from ollama_exporter.host.runner.slots import Slot
 
 RUNNER = (7, 100.0)
@@ -52,6 +58,17 @@ def test_tokens_are_counted_once_and_to_the_end_of_the_request() -> None:
     assert totals_of(usage).generated_tokens == 199
     usage.look("m", RUNNER, 8, (done(299),))
     assert totals_of(usage).generated_tokens == 199
+
+
+def test_a_request_between_two_looks_is_a_use() -> None:
+    usage = SlotUsage()
+    assert usage.look("m", RUNNER, 0, (done(90, task=3),)) is None  # of a time before the looks
+    assert totals_of(usage).last_use is None
+    assert usage.look("m", RUNNER, 5, (done(90, task=3),)) is None
+    assert usage.look("m", RUNNER, 10, (done(120, task=4),)) == BriefUse("m", 5, 10)
+    assert totals_of(usage).last_use == 7.5
+    assert totals_of(usage).generated_tokens == 0
+    assert usage.look("m", RUNNER, 12, (working(9, task=5),)) == SlotUse("m", 11, busy=True)
 
 
 def test_what_a_slot_holds_of_a_request_that_was_not_seen_at_work_may_be_its_prompt() -> None:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exporter beside simulated runners that answer on ports of their own."""
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from ollama_exporter.simulator.model_files import default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Generation, Host
+from ollama_exporter.simulator.workload_client import ask
+from tests.support.exporting import Running, Samples, exporting
+
+pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
+MODEL: Final = "model=mistral:latest"
+PROMPT: Final = "a prompt that nobody else may read"
+TOKENS: Final = 60
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+@asynccontextmanager
+async def scene(
+    *, generation: Generation = "new", endpoint_metrics: bool = True, **changes: Any
+) -> AsyncIterator[tuple[Simulator, Running]]:
+    host = Host(
+        generation=generation,
+        parallel=2,
+        endpoint_metrics=endpoint_metrics,
+        slots_debug=True,
+        recovery=0.1,
+        convergence=0.1,
+    )
+    catalogue = default_catalogue().compressed(300.0)
+    config = Config(host=host, catalogue=catalogue, processes=True)
+    async with Simulator(config) as sim, exporting(sim.url, **changes) as exporter:
+        await exporter.until(lambda s: ("ollama_server_start_time_seconds", "") in s)
+        yield sim, exporter
+
+
+async def chat(sim: Simulator) -> None:
+    body = {"model": "mistral", "prompt": f"{PROMPT} [[n={TOKENS} tps=100 ttft=0]]"}
+    reply = await ask(sim.url, "/api/generate", body, patience=20)
+    assert reply.error is None
+
+
+def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
+    async def story() -> None:
+        async with scene() as (sim, exporter):
+            await asyncio.gather(chat(sim), chat(sim))
+            samples = await exporter.until(
+                lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 2 * TOKENS
+            )
+            assert samples["ollama_model_slots", MODEL] == 2.0
+            assert samples["ollama_model_slots_busy", MODEL] == 0.0
+            assert samples["ollama_model_slot_context_tokens", MODEL] == 32768.0
+            prompts = 2 * (len(PROMPT.split()) + 3)
+            read = samples["ollama_runner_prompt_tokens_total", MODEL]
+            assert read + samples["ollama_runner_cached_prompt_tokens_total", MODEL] == prompts
+            assert samples["ollama_model_prompt_cache_tokens", MODEL] > TOKENS
+            assert exporter.log.count("Runner found") == 1
+            whole = (await exporter.http.get("/metrics")).text
+            assert PROMPT not in whole
+            assert PROMPT not in repr([record.__dict__ for record in exporter.log.records])
+            found = sim.site.library.find("mistral")
+            assert found is not None
+            assert sim.site.engine.crash(found[1].file.weights)  # the next runner starts at 0
+            await chat(sim)
+            await exporter.until(
+                lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 3 * TOKENS
+            )
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("scenery", "wanted", "absent"),
+    [
+        ({"endpoint_metrics": False}, "ollama_model_slots", "ollama_runner_prompt_tokens_total"),
+        ({"generation": "old"}, "ollama_model_runner_up", "ollama_model_slots"),
+        ({"collector_runner": "off"}, "ollama_model_runner_up", "ollama_model_slots"),
+    ],
+    ids=["no counters", "before 0.30", "switched off"],
+)
+def test_what_a_runner_does_not_offer_is_absent(
+    scenery: dict[str, Any], wanted: str, absent: str
+) -> None:
+    async def story() -> None:
+        async with scene(**scenery) as (sim, exporter):
+            await chat(sim)
+            samples: Samples = await exporter.until(lambda s: (wanted, MODEL) in s)
+            assert (absent, MODEL) not in samples
+
+    run(story)
