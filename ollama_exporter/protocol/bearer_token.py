@@ -8,11 +8,9 @@ from typing import Final
 
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import read_regular
+from ollama_exporter.watched_file import GRACE
 
 MAX_BYTES: Final = 64 << 10
-# Seconds for which the last token stays valid while the file holds none: a file that is written
-# anew may be empty or missing for a moment.
-GRACE: Final = 30.0
 BOM: Final = b"\xef\xbb\xbf"  # Windows' editors write it
 logger = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from ollama_exporter.shim.exchange import call_now
 from ollama_exporter.shim.in_flight import InFlight, Residence, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.build import limits_of
-from ollama_exporter.shim.proxy.credentials import WatchedFile
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
+from ollama_exporter.watched_file import WatchedFile
 from tests.support.exporting import Samples, parsed, until
 
 T = TypeVar("T")

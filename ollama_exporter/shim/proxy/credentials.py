@@ -6,95 +6,21 @@ effect after GRACE seconds, so emptying its file revokes it. A certificate stays
 files hold another one.
 """
 
-import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import read_regular
-from ollama_exporter.protocol.bearer_token import GRACE, read_token
+from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.server_credentials import Field, file_fields
+from ollama_exporter.watched_file import WatchedFile
 
-READ_TIMEOUT: Final = 2.0  # seconds; a file on a server that is gone may never be read
 MAX_PEM: Final = 1 << 20  # bytes
 CERTIFICATE: Final = "proxy.tls-cert-file"
 KEY: Final = "proxy.tls-key-file"
-UNUSABLE: Final = "Credential file cannot be used"
-UNUSABLE_CERTIFICATE: Final = "Certificate cannot be used, the old one stays"
-T = TypeVar("T")
-logger = logging.getLogger(__name__)
-
-
-class WatchedFile(Generic[T]):
-    """The content of a file that is read again and again. It is read in a thread."""
-
-    def __init__(
-        self,
-        setting: str,
-        load: Callable[[], T],
-        *,
-        now: Callable[[], float],
-        on_error: Callable[[str], None],
-        grace: float | None = GRACE,
-    ) -> None:
-        """`load` reads the file and raises ConfigError; here, it is read for the first time.
-
-        `on_error` counts failed reads by setting. `grace`: None if the last content stays in use.
-        """
-        self._setting, self._load, self._now = setting, load, now
-        self._on_error, self._grace = on_error, grace
-        self._value: T | None = load()
-        self._read_at = now()
-        self._problem = ""
-        self._reading: asyncio.Task[T] | None = None
-
-    def current(self) -> T | None:
-        """Return the content in use; None if the file has been unusable for longer than GRACE."""
-        return self._value
-
-    async def refresh(self) -> None:
-        """Read the file again."""
-        if self._reading is None:
-            self._reading = asyncio.create_task(asyncio.to_thread(self._load))
-        done, _ = await asyncio.wait({self._reading}, timeout=READ_TIMEOUT)
-        if not done:
-            self._on_failed_read(f"the file cannot be read within {READ_TIMEOUT:g} s")
-            return
-        reading, self._reading = self._reading, None
-        try:
-            value = reading.result()
-        except ConfigError as err:
-            self._on_failed_read(str(err))
-        else:
-            self._on_read(value)
-
-    def _on_read(self, value: T) -> None:
-        values = {"setting": self._setting}
-        if self._problem:
-            logger.info("Token or certificate is usable again", extra=values)
-        elif value != self._value:
-            logger.info("Token or certificate changed", extra=values)
-        self._problem, self._value, self._read_at = "", value, self._now()
-
-    def _on_failed_read(self, problem: str) -> None:
-        self._on_error(self._setting)
-        if problem != self._problem:
-            values: dict[str, object] = {"setting": self._setting, "err": problem}
-            if self._grace is not None:
-                values["old_one_valid"] = f"{self._grace:g}s"
-            logger.warning(UNUSABLE_CERTIFICATE if self._grace is None else UNUSABLE, extra=values)
-        self._problem = problem
-        if self._grace is None or self._value is None:
-            return
-        if self._now() - self._read_at >= self._grace:
-            self._value = None
-            logger.error(
-                "Credential is void: its file cannot be used", extra={"setting": self._setting}
-            )
 
 
 def watched_token(
@@ -160,21 +86,6 @@ class CertificateLoader:
             accepted = f"a readable PEM certificate chain, and its key ({_reason(err)})"
             raise ConfigError(CERTIFICATE, str(self._cert), accepted) from err
         return self._context
-
-
-def listening_context(certificate: WatchedFile[ssl.SSLContext]) -> ssl.SSLContext:
-    """Return a context that takes the certificate in use anew for each handshake.
-
-    Changing the certificate of a context that is in use could leave it without its key.
-    """
-    context = certificate.current()
-    assert context is not None  # noqa: S101 - it has no grace, so there is always one
-
-    def choose(connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
-        connection.context = certificate.current() or context
-
-    context.sni_callback = choose  # called without SNI as well
-    return context
 
 
 def _reason(err: Exception) -> str:

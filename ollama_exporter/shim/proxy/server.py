@@ -17,7 +17,6 @@ from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.protocol.server_credentials import AUTHORIZATION, Field
 from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
-from ollama_exporter.shim.proxy.credentials import WatchedFile, listening_context
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
     OutgoingFields,
@@ -29,6 +28,7 @@ from ollama_exporter.shim.proxy.headers import (
 from ollama_exporter.shim.proxy.interfaces import Connection, RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
+from ollama_exporter.watched_file import WatchedFile, listening_context
 
 CHECK_INTERVAL: Final = 1.0  # seconds between two checks of all timeouts
 BEARER: Final = b"bearer "

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import GRACE, CredentialFile, read_token
+from ollama_exporter.protocol.bearer_token import CredentialFile, read_token
+from ollama_exporter.watched_file import GRACE
 
 
 class Scene:

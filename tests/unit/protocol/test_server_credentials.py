@@ -9,8 +9,8 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.setting import written
 from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import GRACE
 from ollama_exporter.protocol.server_credentials import ServerCredentials
+from ollama_exporter.watched_file import GRACE
 from tests.support.proxying import Clock
 
 SECRET = "s3cret"  # noqa: S105 - of these tests alone

@@ -14,14 +14,13 @@ import trustme
 
 from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import GRACE
 from ollama_exporter.shim.proxy.credentials import (
-    WatchedFile,
     watched_certificate,
     watched_fields,
     watched_token,
 )
 from ollama_exporter.shim.proxy.server import Frontend
+from ollama_exporter.watched_file import GRACE, WatchedFile
 from tests.support.exporting import until
 from tests.support.loops import Run
 from tests.support.proxying import Clock, Proxied, limits_with, proxied

@@ -4,8 +4,7 @@
 import asyncio
 import threading
 
-from ollama_exporter.protocol.bearer_token import GRACE
-from ollama_exporter.shim.proxy.credentials import WatchedFile
+from ollama_exporter.watched_file import GRACE, WatchedFile
 from tests.support.patience import PATIENCE
 from tests.support.proxying import Clock
 
