@@ -16,6 +16,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import StartError
 from ollama_exporter.host.log import patterns
 from ollama_exporter.host.log.container import PROGRAMS, follow_container
+from ollama_exporter.host.log.flood import LineBudget, is_noise
 from ollama_exporter.host.log.journald import follow_unit
 from ollama_exporter.host.log.lines import LineSplitter
 from ollama_exporter.host.log.tail import CHUNK, LogTail
@@ -31,6 +32,7 @@ LONGEST_PAUSE: Final = 30.0
 LEVELS: Final = ("debug", "info", "warn", "error", "other")
 NOT_UNDERSTOOD: Final = 100  # lines in a row that look like a server's and cannot be read
 LONGEST_LOAD: Final = 600.0  # seconds; the server itself gives up earlier
+SLICE: Final = 64  # lines that are read without a pause: requests pass through the same loop
 logger = logging.getLogger(__name__)
 
 
@@ -54,8 +56,14 @@ class LogFollower:
         self._unread = 0  # lines since the last one that was understood
         self._load_started: float | None = None
         self._has_failed = False
+        self._budget, self._is_flooded = LineBudget(), False
         self.counts: Counter[str] = Counter(dict.fromkeys(LEVELS, 0))
         self.is_understood: bool | None = None  # None: no line of a server was seen yet
+
+    @property
+    def is_following(self) -> bool:
+        """Whether the source can be read."""
+        return self._working is True
 
     def is_loading(self) -> bool:
         """Return whether a load began, and its end is not logged yet."""
@@ -64,19 +72,21 @@ class LogFollower:
 
     async def run(self) -> None:
         """Follow until cancelled. Log a failure once, and try again."""
-        while True:
-            try:
-                async with aclosing(self._chunks()) as chunks:
-                    async for chunk in chunks:
-                        self._on_success()
-                        for line in self._lines.feed(chunk):
-                            self._on_line(line)
-            except (OSError, StartError) as err:
-                self._on_failure(err)
-            self._lines.reset()
-            self._unwrapper.reset()
-            await asyncio.sleep(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        try:
+            while True:
+                try:
+                    async with aclosing(self._chunks()) as chunks:
+                        async for chunk in chunks:
+                            self._on_success()
+                            await self._on_chunk(chunk)
+                except (OSError, StartError) as err:
+                    self._on_failure(err)
+                self._lines.reset()
+                self._unwrapper.reset()
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        finally:
+            self._file.close()
 
     def _chunks(self) -> AsyncGenerator[bytes, None]:
         kind, _, name = self._source.partition(":")
@@ -85,6 +95,36 @@ class LogFollower:
         if kind in PROGRAMS and name:
             return follow_container(kind, name, since=self._last_read)
         return _file_chunks(self._file)
+
+    async def _on_chunk(self, chunk: bytes) -> None:
+        """Read the lines that a chunk completes. Those within it are skipped if none can matter.
+
+        The first line and the last one may have their other parts in the chunks beside it.
+        """
+        first, last = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
+        await self._read(chunk[:first])
+        within, now = chunk.count(b"\n", first), self._timeline.now()
+        if is_noise(chunk[first:last]) and not self._unwrapper.is_in_line:
+            self.counts["other"] += within
+            await self._read(chunk[last:])
+        elif self._budget.grant(within, now):
+            await self._read(chunk[first:])
+        else:
+            self.counts["other"] += within
+            self._unwrapper.reset()
+            await self._read(chunk[last:])
+        if self._is_flooded != self._budget.is_flooded(now):
+            self._is_flooded = not self._is_flooded
+            if self._is_flooded:
+                logger.warning("Log floods: skipping lines", extra={"source": self._source})
+            else:
+                logger.info("Log is read in full again", extra={"source": self._source})
+
+    async def _read(self, data: bytes) -> None:
+        for number, line in enumerate(self._lines.feed(data), 1):
+            self._on_line(line)
+            if number % SLICE == 0:
+                await asyncio.sleep(0.0)
 
     def _on_line(self, wrapped: bytes) -> None:
         """Count a line and report what it says. Most lines are a runner's and are only counted."""
@@ -96,8 +136,8 @@ class LogFollower:
             if b"level=" in text:
                 line = patterns.read(text[: patterns.LONGEST_LINE].decode(errors="replace"))
                 self._note_understood(line)
-            elif b'"level"' in text and b'"msg"' in text:  # of a format that is not read
-                self._note_understood(None)
+            elif b'"msg"' in text and (b'"level"' in text or b'"severity"' in text):
+                self._note_understood(None)  # of a format that is not read
         except Exception as err:  # noqa: BLE001 - one odd line must not end the work
             self._on_error(err)
         self.counts["other" if line is None or line.level not in LEVELS else line.level] += 1
@@ -148,10 +188,7 @@ class LogFollower:
 
 async def _file_chunks(file: LogTail) -> AsyncGenerator[bytes, None]:
     """Yield what is appended to a file. Raises OSError."""
-    try:
-        while True:
-            chunk = file.read()
-            yield chunk
-            await asyncio.sleep(0.0 if len(chunk) == CHUNK else EVERY)
-    finally:
-        file.close()
+    while True:
+        chunk = file.read()
+        yield chunk
+        await asyncio.sleep(0.0 if len(chunk) >= CHUNK else EVERY)

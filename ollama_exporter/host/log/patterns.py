@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ollama_exporter.host.log.unwrap import skip_decorations
+from ollama_exporter.host.log.decorations import skip_decorations
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -78,12 +78,14 @@ BROKEN_ANSWER: Final = re.compile(
     re.IGNORECASE,
 )
 SLOG: Final = re.compile(
-    r'time=(\S{1,64}) level=([A-Z]{1,16})\S{0,16} (?:source=\S{1,128} )?msg=("(?:[^"\\]|\\.)*"|\S+)'
+    r"(?:time|ts)=(\S{1,64}) level=([A-Za-z]{1,16})\S{0,16} (?:source=\S{1,128} )?"
+    r'msg=("(?:[^"\\]|\\.)*"|\S+)'
 )
 PAIR: Final = re.compile(r'([^\s="]{1,64})=("(?:[^"\\]|\\.)*"?|\S*)')
 BY_THE_SERVER: Final = 'error="signal: killed"'
 WEIGHTS: Final = re.compile(r"\bsha256[-:]([0-9a-f]{64})\b")
 SECONDS: Final = re.compile(r"started in (\d{1,9}(?:\.\d{1,9})?) seconds")
+LEVELS: Final = {"warning": "warn", "err": "error"}  # as collectors write them
 MOST_DIGITS: Final = 12  # of a number; a longer one says nothing
 LONGEST_DURATION: Final = 64  # characters
 
@@ -128,7 +130,7 @@ def read(text: str) -> LogLine | None:
     if found is None:
         return None
     moment, level, message = found.groups()
-    line = LogLine(level.lower(), _moment(moment))
+    line = LogLine(LEVELS.get(level.lower(), level.lower()), _moment(moment.strip('"')))
     message = message.strip('"')
     rest = text[found.end() :]
     pattern = next((known for known in PATTERNS if message.startswith(known.message)), None)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follows a log file by its name, through renaming, truncation and re-creation.
 
-The first file is read from its end. A file that appears later is read from its beginning.
+The first file is read from its end. A file that appears later is read from its beginning. A line
+that the old file or the text before a truncation left without its end gets one.
 """
 
 import os
@@ -27,9 +28,13 @@ class LogTail:
         self._position = 0
         self._first = True  # the first file is read from its end
         self._renamed = False  # another file has the name; read the old one once more
+        self._in_line = False  # what was read last has no newline at its end
 
     def read(self) -> bytes:
-        """Return what was appended, at most one chunk. Raises OSError."""
+        """Return what was appended, at most one chunk. Raises OSError.
+
+        The old file stays open until another one is: so no other gets its inode.
+        """
         if self._file is None:
             self._file = self._open()
         data = self._read_on(self._file)
@@ -38,7 +43,9 @@ class LogTail:
         elif not self._renamed:  # the writer may write to it until it opens the new one
             self._renamed = True
         else:
-            self.close()
+            old, self._file = self._file, self._open()
+            self._renamed = False
+            os.close(old)
         if not HOLDS:
             self.close()
         return data
@@ -69,8 +76,12 @@ class LogTail:
             self._position = 0
         os.lseek(file, self._position, os.SEEK_SET)
         data = os.read(file, CHUNK)
+        if not data:
+            return data
+        begins, cut = self._position == 0, self._in_line
         self._position += len(data)
-        return data
+        self._in_line = not data.endswith(b"\n")
+        return b"\n" + data if begins and cut else data
 
     def _is_replaced(self) -> bool:
         """Return whether the name leads to another file. Without a file, wait for one."""

@@ -2,102 +2,41 @@
 r"""Takes the server's lines out of what containers, journals and collectors wrap around them. Pure.
 
 Read are Docker's json-file (`{"log":"…\n","stream":"stderr","time":"…"}`) and other JSON with the
-line in one field, the CRI format of Kubernetes (`2026-…Z stderr F …`), and text in UTF-16. Both
-container formats write a long line in parts.
+line in one field, JSON with the parts of the line as its fields, the CRI format of Kubernetes
+(`2026-…Z stderr F …`), and text in UTF-16. Both container formats write a long line in parts.
 
-What stands before a line in text is skipped by `skip_decorations`. Only known decorations are
-skipped: the output of a runner may contain anything, and must not pass for a line of the server.
+What stands before a line in text is skipped by `decorations.py`.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.host.log.decorations import LONGEST_DECORATION, STARTS, is_decoration
 
 LONGEST_WRAPPED: Final = 128 * 1024  # bytes; Docker splits at 16 KiB and may escape each byte
 LONGEST_JOINED: Final = 64 * 1024  # bytes of a line in parts; the rest is dropped
-LAYERS: Final = 4  # wraps within wraps
+LAYERS: Final = 6  # wraps within wraps
 STREAMS: Final = 8  # whose incomplete lines are kept
+MOST_FIELDS: Final = 64  # of a line that is written as JSON
 CRI: Final = re.compile(
     rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([PF])\S* "
 )
-FIELDS: Final = ("log", "message", "MESSAGE", "msg", "line")  # of JSON that hold the line
-CUT: Final = re.compile(rb'\{ ?"(?:log|message|MESSAGE)" ?: ?"((?:[^"\\]|\\.)*)', re.DOTALL)
+# of JSON that hold the line, or an object that does
+FIELDS: Final = ("log", "message", "MESSAGE", "msg", "line", "textPayload", "jsonPayload", "_entry")
+FIELDS_OF_OBJECTS: Final = ("body", "Body", "stringValue", "content", "event", "original")
+TIMES: Final = ("time", "ts", "timestamp", "@timestamp")
+LEVELS: Final = ("level", "severity", "lvl")
+OBJECT: Final = re.compile(rb'\{ ?"')
+CUT: Final = re.compile(
+    rb'\{ ?"(?:log|message|MESSAGE|textPayload)" ?: ?"((?:[^"\\]|\\.)*)', re.DOTALL
+)
 _JSON: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
-
-_TIME: Final = r"\d\d?:\d\d(?::\d\d)?(?:[.,]\d{1,9})?"
-_DATE: Final = r"(?:\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4})"
-_ZONE: Final = r"(?: ?(?:Z|[A-Z]{2,5}|[+-]\d\d:?\d\d))?"
-_NAME: Final = r"[\w.@:/-]{1,256}"  # of a host, pod or container
-_POD: Final = r"[a-z0-9.-]{1,128}"
-_WORD: Final = r"[^\W\d]{1,12}\.?"  # of a weekday or month, in any language
-_YEAR: Final = r"(?: \d{4})?"
-_STAMP: Final = "|".join(
-    (
-        rf"{_DATE}[T ]{_TIME}{_ZONE}",
-        rf"{_WORD} {_DATE} {_TIME}{_ZONE}",  # journalctl -o short-full
-        rf"(?:{_WORD},? )?{_WORD} {{1,2}}\d\d?\.?,?{_YEAR} {_TIME}{_ZONE}{_YEAR}",
-        rf"(?:{_WORD},? )?\d\d?\.? ?{_WORD}(?: {{1,2}}\d\d?\w?)?{_YEAR} {_TIME}{_ZONE}",
-        r"\d{9,19}(?:\.\d{1,9})?",  # Unix seconds, milliseconds …
-        r"@[0-9a-f]{16,24}",  # TAI64N
-        _TIME,
-    )
-)
-STAMP: Final = re.compile(rf"(?:\[ ?(?:{_STAMP}) ?\]|(?:{_STAMP})(?=[ \t:|]))[ \t:|]{{1,3}}")
-BEFORE: Final = re.compile(
-    "|".join(
-        (
-            r"\s",
-            r"\ufeff",
-            r"<\d{1,3}>(?:1 (?=\d))?",  # syslog's priority, and the version of RFC 5424
-            rf"\[{_NAME}\][ \t]{{1,3}}",  # kubectl logs --prefix
-            rf"{_NAME}(?: +{_NAME})? *\|[ \t]{{0,3}}",  # compose, swarm, pm2
-            rf"{_POD}-{_POD} {_POD} (?=time=)",  # stern: pod and container
-            r"(?:stdout|stderr)(?: [FP])?[ \t|:]{1,3}",
-            r"[\w.-]{1,64}\[\d{1,10}\]: ",  # program and pid
-            r"[\w.-]{0,32}ollama[\w.-]{0,32}: ",  # the program alone
-        )
-    )
-)
-AFTER_STAMP: Final = re.compile(
-    "|".join(
-        (
-            rf"{_NAME} [\w./-]{{1,64}}(?:\[\d{{1,10}}\])?: ",  # host, program and perhaps pid
-            # RFC 5424: host, program, pid, message id, structured data
-            rf"{_NAME} [\w./-]{{1,64}} (?:\d{{1,10}}|-) [\w-]{{1,32}} (?:-|\[[^\]]{{0,256}}\]) ",
-        )
-    )
-)
-COLOUR: Final = re.compile(r"\x1b\[[\d;]{0,16}m")
-LONGEST_DECORATION: Final = 512  # characters
-MOST_DECORATIONS: Final = 8
-START: Final = "time="
-
-
-def skip_decorations(text: str) -> str:
-    """Return a line of the server without what stands before it; other lines as they are."""
-    head = text[: LONGEST_DECORATION + len(START)]
-    if START not in head or head.startswith(START):
-        return text
-    if "\x1b" in head:
-        text = COLOUR.sub("", head) + text[len(head) :]
-    position, stamped = 0, False
-    for _ in range(MOST_DECORATIONS):
-        found = STAMP.match(text, position, LONGEST_DECORATION)
-        if found is not None:
-            stamped = True
-        elif stamped:
-            found = AFTER_STAMP.match(text, position, LONGEST_DECORATION)
-        found = found or BEFORE.match(text, position, LONGEST_DECORATION + len(START))
-        if found is None:
-            return text
-        position = found.end()
-        if text.startswith(START, position):
-            return text[position:]
-    return text
+_BYTES: Final = msgspec.json.Decoder(list[int])  # as journalctl writes what is not text
 
 
 class LineUnwrapper:
@@ -111,6 +50,7 @@ class LineUnwrapper:
         if b"\0" in line:  # UTF-16, as PowerShell redirects
             line = line.replace(b"\0", b"").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff")
         for _ in range(LAYERS):
+            line = _from_first_brace(line)
             start = line[:1]
             if start == b"{":
                 inner = _from_json(line)
@@ -129,6 +69,11 @@ class LineUnwrapper:
             line = whole
         return line
 
+    @property
+    def is_in_line(self) -> bool:
+        """Whether the rest of a line is still to come."""
+        return bool(self._parts)
+
     def reset(self) -> None:
         """Drop incomplete lines."""
         self._parts.clear()
@@ -145,21 +90,36 @@ class LineUnwrapper:
         return None
 
 
+def _from_first_brace(line: bytes) -> bytes:
+    """Return a line that is JSON without what stands before it; other lines as they are."""
+    if line[:1] in (b"{", b"t"):
+        return line
+    found = OBJECT.search(line, 0, LONGEST_DECORATION)
+    if found is None or found.start() == 0 or CRI.match(line):
+        return line
+    before = line[: found.start()].decode(errors="replace")
+    return line[found.start() :] if is_decoration(before) else line
+
+
 def _from_json(line: bytes) -> tuple[bytes, bytes | None] | None:
     """Return the line in a JSON object, and the stream if the format may split lines."""
     try:
         found = _JSON.decode(line)
     except (msgspec.DecodeError, RecursionError):
         return _from_cut_json(line)
-    for name in FIELDS:
+    for name in (*FIELDS, *FIELDS_OF_OBJECTS):
         if name not in found:
             continue
-        text = _text(found[name])
+        raw = bytes(found[name])
+        if raw[:1] == b"{":
+            return raw, None
+        text = _text(raw)
         docker = name == "log" and "stream" in found and "time" in found
-        if text is not None and (docker or START in text):
+        if text is not None and (docker or text[:1] == "{" or any(x in text for x in STARTS)):
             stream = bytes(found["stream"]) if docker else None
             return text.encode("utf-8", "surrogatepass"), stream
-    return None
+    written = _from_fields(found)
+    return None if written is None else (written, None)
 
 
 def _from_cut_json(line: bytes) -> tuple[bytes, None] | None:
@@ -169,9 +129,53 @@ def _from_cut_json(line: bytes) -> tuple[bytes, None] | None:
     return None if text is None else (text.encode("utf-8", "surrogatepass"), None)
 
 
+def _from_fields(found: Mapping[str, msgspec.Raw]) -> bytes | None:
+    """Return the line of which each part is a field, as it stands in a text log."""
+    moment, level = _first(found, TIMES), _first(found, LEVELS)
+    message = _first(found, ("msg", "message"))
+    if not (moment and level and message):
+        return None
+    pairs = [f"time={moment.replace(' ', 'T')} level={level.upper()} msg={_quoted(message)}"]
+    for name, value in _flat(found):
+        if name not in (*TIMES, *LEVELS, "msg", "message", "source") and "=" not in name:
+            pairs.append(f"{name}={_quoted(value)}")
+    return " ".join(pairs[:MOST_FIELDS]).encode("utf-8", "surrogatepass")
+
+
+def _first(found: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> str | None:
+    """Return the text of the first of these fields that has one."""
+    texts = (_text(found[name]) for name in names if name in found)
+    return next((text for text in texts if text), None)
+
+
+def _flat(found: Mapping[str, msgspec.Raw], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the fields that are texts or numbers, and those of objects with both names."""
+    for name, value in found.items():
+        raw = bytes(value)
+        if raw[:1] == b"{" and not above:
+            try:
+                yield from _flat(_JSON.decode(raw), f"{name}.")
+            except (msgspec.DecodeError, RecursionError):
+                continue
+        else:
+            text = _text(raw) if raw[:1] == b'"' else raw.decode(errors="replace")
+            if text is not None and raw[:1] not in b"{[":
+                yield above + name, text
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text.encode(errors="replace").decode()).decode()
+
+
 def _text(raw: bytes | msgspec.Raw) -> str | None:
-    """Return a JSON string, with bytes replaced that are not UTF-8; None: it is not a string."""
+    """Return a JSON string, with bytes replaced that are not UTF-8; None: it is not a string.
+
+    journalctl writes a message that is not UTF-8 as an array of its bytes.
+    """
+    raw = bytes(raw)
     try:
-        return _TEXT.decode(bytes(raw).decode(errors="replace"))
-    except msgspec.DecodeError:
+        if raw[:1] == b"[":
+            return bytes(_BYTES.decode(raw)).decode(errors="replace")
+        return _TEXT.decode(raw.decode(errors="replace"))
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from ollama_exporter.host.log.flood import BURST, CALM
 from ollama_exporter.host.log.follower import LogFollower
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -38,10 +39,10 @@ class Scene:
 
 
 @asynccontextmanager
-async def following(source: str) -> AsyncIterator[Scene]:
+async def following(source: str, *, now: Callable[[], float] = time.time) -> AsyncIterator[Scene]:
     told: list[LogSaid] = []
     watch = LogFollower(
-        source, reporter=Reporter(fact=cast("Any", told.append)), timeline=GivenTimeline(time.time)
+        source, reporter=Reporter(fact=cast("Any", told.append)), timeline=GivenTimeline(now)
     )
     with same_logger() as logger:
         log = Records()
@@ -330,5 +331,86 @@ def test_why_a_container_cannot_be_followed_is_said_without_its_lines(path_with:
             await until(lambda: scene.log.count("Failed to follow log"))
             (record,) = scene.log.records
             assert "the container has stopped" in vars(record)["err"]
+
+    run(story)
+
+
+def test_a_flood_of_server_lines_is_said_once_and_read_in_full_when_it_is_over(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        clock = [time.time()]
+        async with following(str(path), now=lambda: clock[0]) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            lines = 3 * int(BURST)
+            append(path, "time=x level=INFO \n" * lines + "x" * 2**20 + " level=INFO")
+            await until(lambda: sum(scene.watch.counts.values()) == lines)
+            append(path, "\n")
+            await until(lambda: sum(scene.watch.counts.values()) == lines + 1)
+            clock[0] += CALM
+            await until(lambda: scene.log.count("Log is read in full again"))
+            append(path, STARTED)
+            await until(lambda: scene.told)
+            assert scene.log.count("Log floods: skipping lines") == 1
+            assert understood(scene) is True
+
+    run(story)
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+REPLACEMENTS: Final[dict[str, Callable[[Path], object]]] = {
+    "fifo": fifo,
+    "directory": Path.mkdir,
+    "link to itself": lambda path: path.symlink_to(path),
+    "link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "link to nothing": lambda path: path.symlink_to(path.with_name("nothing")),
+}
+
+
+@pytest.mark.parametrize("kind", REPLACEMENTS)
+def test_what_replaces_a_log_and_is_none_is_said_once_until_a_log_is_back(
+    tmp_path: Path, kind: str
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, STARTED)
+            await until(lambda: len(scene.told) == 1)
+            path.unlink()
+            REPLACEMENTS[kind](path)
+            if kind != "link to nothing":  # a name without a file is one that is being rotated
+                await until(lambda: scene.log.count("Failed to follow log"))
+            path.rmdir() if kind == "directory" else path.unlink()
+            append(path, STARTED)
+            await until(lambda: len(scene.told) == 2)
+            assert scene.log.count("Failed to follow log") == (kind != "link to nothing")
+
+    run(story)
+
+
+def test_a_line_that_a_rotation_or_truncation_left_open_takes_no_other_with_it(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, STARTED + STARTED + STARTED[:40])
+            await until(lambda: len(scene.told) == 2)
+            os.truncate(path, 0)
+            append(path, STARTED)
+            await until(lambda: len(scene.told) == 3)
+            append(path, STARTED[:40])
+            path.rename(tmp_path / "server.log.1")
+            append(path, STARTED)
+            await until(lambda: len(scene.told) == 4)
 
     run(story)

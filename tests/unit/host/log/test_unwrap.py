@@ -8,12 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.host.log.unwrap import (
-    LONGEST_JOINED,
-    STREAMS,
-    LineUnwrapper,
-    skip_decorations,
-)
+from ollama_exporter.host.log.decorations import skip_decorations
+from ollama_exporter.host.log.unwrap import LONGEST_JOINED, STREAMS, LineUnwrapper
 from tests.support.growth import assert_linear
 
 LINE = 'time=2026-11-23T20:04:20.331Z level=INFO source=x.go:1 msg="Listening on [::]:11434"'
@@ -69,7 +65,25 @@ def test_known_decorations_are_skipped(decoration: str) -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["prompt: ", "say ", "the user wrote ", "> ", '"', "msg=", "x" * 1000 + " ", "a: b: c: "],
+    [
+        "prompt: ",
+        "say ",
+        "the user wrote ",
+        "> ",
+        '"',
+        "msg=",
+        "x" * 1000 + " ",
+        "a: b: c: ",
+        "at 19:00 ",
+        "at 19:00 I saw: ",
+        "I have 2 cats ",
+        "2026-11-23 19:00 I saw ",
+        "the user wrote this on 2026-11-23: ",
+        "10. the log says: ",
+        "Please explain my ollama log: ",
+        "prompt = 20:03 ",
+        "why does llama.cpp print ",
+    ],
 )
 def test_text_of_a_runner_is_no_decoration(before: str) -> None:
     assert skip_decorations(before + LINE) == before + LINE
@@ -160,6 +174,12 @@ def test_of_a_cut_json_line_its_beginning_is_read() -> None:
         b'{"log":5}',
         b'{"log":"\xff"}',
         b'{"log":"' + b"\\" * 1001,
+        b'{"MESSAGE":[1,2,999]}',
+        b'{"MESSAGE":[' + b"1," * 60_000 + b"1]}",
+        b'{"MESSAGE":[[[]]]}',
+        b'{"body":' * 10_000 + b"1" + b"}" * 10_000,
+        b'{"time":"\\u0000 x","level":"=","msg":"\\n time=1 level=INFO"}',
+        b'{"time":1,"level":2,"msg":3}',
         b"\0" * 1000,
         b"2026-11-23T20:04:20Z stderr P",
         b"",
@@ -182,6 +202,15 @@ def test_odd_lines_are_no_errors(line: bytes) -> None:
         b"\\",
         b"\0l",
         b'time="',
+        b" time=",
+        b"1:1 ",
+        b"a ",
+        b"\x1b[",
+        b"\x1b[0m",
+        b"[a=",
+        b'a 1 {"',
+        b'{"body":',
+        b'{"msg":"a","level":"b","time":"c","d":{"e":"f"}}',
     ],
 )
 def test_time_grows_linearly(unit: bytes) -> None:
