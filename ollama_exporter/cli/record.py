@@ -22,6 +22,7 @@ FLAGS = (
     *SERVER_SETTINGS,
     "ollama.log",
     "collector.processes",
+    "collector.runner",
     "poll.interval",
     "poll.aligned",
 )
@@ -42,9 +43,10 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
     """Write what the exporter sees to FILE (gzip if it ends in .gz), until Ctrl-C.
 
     A recording holds names, sizes and deadlines of models as /api/ps lists them, starts and exits
-    of runners if they can be seen, and what was understood of the log. It holds no prompt, no
-    credential and no line of the log. `replay` runs it through the tracker. Record at a short
-    interval: `replay --interval 15` then shows what the exporter sees with its default.
+    of runners and numbers of their slots if they can be seen, and what was understood of the log.
+    It holds no prompt, no credential and no line of the log. `replay` runs it through the tracker.
+    Record at a short interval: `replay --interval 15` then shows what the exporter sees with its
+    default.
     """
     settings = settings_from(values)
     try:

@@ -14,6 +14,7 @@ from ollama_exporter.foreign_text import clean
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
+from ollama_exporter.recordings.slot_summary import slot_summary
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 from ollama_exporter.residency.poll_schedule import Cadence
 
@@ -64,6 +65,8 @@ def command(
     are used, so one recording shows what any interval would have seen. Each load and unload is
     printed with its reason, its time bounds and the evidence.
 
+    Looks at slots are summed up for each model at the end.
+
     LOGFILE is plain or gzip, also a journal that holds other logs. At debug level it names every
     reason.
     """
@@ -88,6 +91,12 @@ def command(
         unloads = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         recorded = len(recording.polls)
         echo(f"{polls} of {recorded} polls used; unloads: {unloads or 'none'}")
+        for slots in slot_summary(recording):
+            echo(
+                f"{clean(slots.model)}: {slots.looks} looks at its slots, busy for "
+                f"{slots.busy_seconds:.1f} s, at least {slots.generated_tokens} tokens generated, "
+                f"context at most {slots.fill:.0%} full"
+            )
         if polls < FEW * recorded:
             echo(f"The schedule left most polls out: an --interval below {interval:g} uses more.")
 

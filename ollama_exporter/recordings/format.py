@@ -4,12 +4,24 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ollama_exporter.host.runner.slots import Slot
 from ollama_exporter.residency.facts import Fact, PollFailed, ProcessStarted, Snapshot
 
 GZIP: Final = b"\x1f\x8b"
 VISIBILITY: Final = {"visible": True, "hidden": False}
 FOR_EVER: Final = -1  # JSON has no infinity; Ollama writes the same
 Poll = Snapshot | PollFailed
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedLook:
+    """A look at the slots of a runner. `at`: its end. `slots`: None where it did not answer."""
+
+    at: float
+    began: float
+    pid: int
+    weights: str  # `sha256-HEX`; empty: not known
+    slots: tuple[Slot, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,7 @@ class Recording:
     requests: tuple[Fact, ...]
     processes: tuple[Fact, ...]
     log: tuple[Fact, ...] = ()
+    looks: tuple[RecordedLook, ...] = ()
 
     @property
     def has_processes(self) -> bool:

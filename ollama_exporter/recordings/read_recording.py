@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from ollama_exporter.errors import FailureReason, RecordingError, TargetError
+from ollama_exporter.host.runner.slots import decode_slots
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.error_text import Failure, classify
 from ollama_exporter.protocol.model_names import normalise
@@ -25,6 +26,7 @@ from ollama_exporter.recordings.format import (
     GZIP,
     VISIBILITY,
     Poll,
+    RecordedLook,
     Recording,
     moment_of,
 )
@@ -78,6 +80,16 @@ class _PollLine(msgspec.Struct):
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _SlotsLine(msgspec.Struct):
+    """A look at slots. `slots` stays undecoded, likewise."""
+
+    t: float
+    took: float
+    pid: Any
+    blob: Any = None
+    slots: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 class _FieldError(Exception):
     """A field that does not hold what it should."""
 
@@ -88,13 +100,16 @@ def read_recording(path: Path) -> Recording:
     requests: list[Fact] = []
     processes: list[Fact] = []
     log: list[Fact] = []
+    looks: list[RecordedLook] = []
     number = 0
     try:
         with path.open("rb") as raw, _unpacked(raw) as file:
             while line := file.readline(LONGEST_LINE):
                 number += 1
                 for fact in _facts(path, number, line):
-                    if isinstance(fact, Snapshot | PollFailed):
+                    if isinstance(fact, RecordedLook):
+                        looks.append(fact)
+                    elif isinstance(fact, Snapshot | PollFailed):
                         polls.append(fact)
                     elif isinstance(fact, RequestStarted | RequestAnswered | RequestEnded):
                         requests.append(fact)
@@ -113,6 +128,7 @@ def read_recording(path: Path) -> Recording:
         tuple(sorted(requests, key=moment_of)),
         tuple(sorted(processes, key=moment_of)),
         tuple(sorted(log, key=moment_of)),
+        tuple(sorted(looks, key=lambda look: look.at)),
     )
 
 
@@ -121,7 +137,7 @@ def _unpacked(raw: BufferedReader) -> BinaryIO:
     return cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
-def _facts(path: Path, number: int, line: bytes) -> tuple[Fact, ...]:
+def _facts(path: Path, number: int, line: bytes) -> tuple[Fact | RecordedLook, ...]:
     if not line.strip():
         return ()
     try:
@@ -141,6 +157,17 @@ def _facts(path: Path, number: int, line: bytes) -> tuple[Fact, ...]:
         raise RecordingError(path, number, f"{first}not JSON: {err}") from err
     except RecursionError as err:
         raise RecordingError(path, number, "nested too deeply") from err
+
+
+def _read_slots(line: bytes) -> tuple[RecordedLook, ...]:
+    record = msgspec.json.decode(line, type=_SlotsLine)
+    began, fields = _moment("t", record.t), {"pid": record.pid, "blob": record.blob}
+    pid = _whole(fields, "pid")
+    if pid is None:
+        raise KeyError("pid")
+    slots = None if record.slots is msgspec.UNSET else decode_slots(bytes(record.slots))
+    at = _moment("took", began + _positive("took", record.took))
+    return (RecordedLook(at, began, pid, _weights(fields), slots),)
 
 
 def _decoded(read: Callable[[Record], tuple[Fact, ...]]) -> Callable[[bytes], tuple[Fact, ...]]:
@@ -249,8 +276,9 @@ def _read_log(record: Record) -> tuple[Fact, ...]:
     )
 
 
-READERS: Final[Mapping[str, Callable[[bytes], tuple[Fact, ...]]]] = {
+READERS: Final[Mapping[str, Callable[[bytes], tuple[Fact | RecordedLook, ...]]]] = {
     "poll": _read_poll,
+    "slots": _read_slots,
     "request_start": _decoded(_read_request_start),
     "request_end": _decoded(_read_request_end),
     "process": _decoded(_read_process),

@@ -17,6 +17,7 @@ from ollama_exporter.residency.events import Event
 from ollama_exporter.residency.facts import Fact, LogSaid, PollFailed, ProcessFact
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.view import runners_at_work
 
 
 async def record_server(
@@ -65,7 +66,15 @@ async def record_server(
         url=settings.ollama_url,
     )
     reporter = Reporter(fact=on_fact)
-    machine = Machine(settings, client, reporter=reporter, timeline=timeline, up=poller.is_up)
+    machine = Machine(
+        settings,
+        client,
+        reporter=reporter,
+        timeline=timeline,
+        up=poller.is_up,
+        runners_at_work=lambda: runners_at_work(poller.published().view),
+    )
+    machine.on_slot_look.append(lambda look: write(partial(writer.write_look, look)))
     sinks.on_listing.append(machine.on_listing)
     sinks.on_installed.append(machine.on_installed)
     running = [asyncio.create_task(poller.run()), asyncio.create_task(machine.run())]

@@ -8,11 +8,14 @@ import gzip
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.host.processes.command_lines import weights_in
+from ollama_exporter.host.runner.slot_watcher import SlotLook
+from ollama_exporter.host.runner.slots import Slot
 from ollama_exporter.recordings.format import FOR_EVER
 from ollama_exporter.residency.facts import (
     LogSaid,
@@ -23,6 +26,8 @@ from ollama_exporter.residency.facts import (
     ProcessStarted,
     WeightsNamed,
 )
+
+UNANSWERED: Final = "unanswered"  # in time, and in the bounds of an answer
 
 
 class RecordingWriter:
@@ -70,6 +75,16 @@ class RecordingWriter:
         """Write what the server's machine showed."""
         self._write(line_of(fact))
 
+    def write_look(self, look: SlotLook) -> None:
+        """Write a look at the slots of a runner: numbers only."""
+        took = round(look.ended - look.began, 6)
+        line: dict[str, Any] = {"t": look.began, "kind": "slots", "took": took}
+        line |= {"pid": look.process.pid, "blob": weights_in(look.process.command)}
+        if look.slots is None:
+            self._write(line | {"error": UNANSWERED if look.status is None else "status"})
+        else:
+            self._write(line | {"status": look.status, "slots": list(map(_slot, look.slots))})
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -78,6 +93,21 @@ class RecordingWriter:
     def _write(self, record: Mapping[str, Any]) -> None:
         self._file.write(msgspec.json.encode(record) + b"\n")
         self._file.flush()
+
+
+def _slot(slot: Slot) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": slot.id,
+        "n_ctx": slot.context,
+        "is_processing": slot.busy,
+    }
+    if slot.task is not None:
+        found |= {
+            "id_task": slot.task,
+            "n_prompt_tokens": slot.held,
+            "n_decoded": slot.decoded,
+        }
+    return found
 
 
 def _on_one_line(body: bytes) -> bytes:

@@ -31,6 +31,7 @@ class _Slot(msgspec.Struct):
     id_task: Any = None
     n_prompt_tokens: Any = 0
     next_token: Any = None
+    n_decoded: Any = None  # in recordings, which hold no `next_token`
 
 
 _SLOTS: Final = msgspec.json.Decoder(list[_Slot])
@@ -56,7 +57,7 @@ def _slot(raw: _Slot) -> Slot | None:
         raw.is_processing,
         _count(raw.id_task),
         _count(raw.n_prompt_tokens) or 0,
-        _decoded(raw.next_token),
+        _decoded(raw.next_token) or _count(raw.n_decoded) or 0,
     )
 
 

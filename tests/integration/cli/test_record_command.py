@@ -23,6 +23,7 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Host
 from tests.support.exporting import until
 from tests.support.patience import PATIENCE
 
@@ -149,3 +150,31 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
     assert [x.seconds for x in recording.log if isinstance(x, LogSaid)] == [0.3]
     reasons = [x.reason for x in replay(recording, Cadence(1.0)) if isinstance(x, Unloaded)]
     assert reasons == ["stopped"]
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
+def test_slots_are_recorded_without_the_prompts_that_a_runner_shows(tmp_path: Path) -> None:
+    file, prompt = tmp_path / "r.jsonl", "a prompt that nobody else may read"
+
+    async def story() -> bytes:
+        host = Host(slots_debug=True, endpoint_metrics=True)
+        catalogue = default_catalogue().compressed(300.0)
+        config = Config(host=host, catalogue=catalogue, processes=True)
+        async with Simulator(config) as sim, httpx.AsyncClient() as client:
+            process = await start(str(file), "--ollama.url", sim.url, "--poll.interval=1s")
+            assert process.stderr is not None
+            await process.stderr.readline()
+            ask = {"model": "mistral", "prompt": f"{prompt} [[n=50 tps=50]]"}
+            await client.post(f"{sim.url}/api/generate", json=ask, timeout=PATIENCE)
+            await until(lambda: file.read_bytes().count(b'"n_prompt_tokens":') >= 1)
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+            assert await process.wait() == 0
+            return out + err
+
+    said = asyncio.run(story())
+    assert prompt.encode() not in file.read_bytes() + said
+    looks = [look for look in read_recording(file).looks if look.slots]
+    assert looks[-1].slots is not None
+    assert looks[-1].slots[0].held >= len(prompt.split())
+    assert looks[-1].weights.startswith("sha256-")

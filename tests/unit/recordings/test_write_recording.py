@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import math
 from pathlib import Path
 from typing import Any, cast
@@ -6,7 +7,10 @@ from typing import Any, cast
 import pytest
 
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.recordings.format import moment_of
+from ollama_exporter.host.processes.reader import Process
+from ollama_exporter.host.runner.slot_watcher import SlotLook
+from ollama_exporter.host.runner.slots import Slot
+from ollama_exporter.recordings.format import RecordedLook, moment_of
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.write_recording import RecordingWriter, line_of
 from ollama_exporter.residency.facts import (
@@ -19,6 +23,7 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
+from tests.support.machine import hexed
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz"])
@@ -79,3 +84,25 @@ def test_a_pretty_printed_body_with_foreign_bytes_is_read_back(tmp_path: Path) -
     (poll,) = read_recording(tmp_path / "r.jsonl").polls
     assert isinstance(poll, Snapshot)
     assert [(model.name, model.size) for model in poll.models] == [("a:latest", 7)]
+
+
+def test_looks_at_slots_are_read_back_and_hold_numbers_only(tmp_path: Path) -> None:
+    command = ("llama-server", "--model", f"/b/{hexed('a')}", "--port", "1")
+    process = Process(7, 1.0, 1.0, 1, command)
+    used = Slot(0, 4096, busy=True, task=3, held=985, decoded=957)
+    slots = (used, Slot(1, 4096, busy=False))
+    file = tmp_path / "r.jsonl"
+    writer = RecordingWriter(file)
+    writer.write_failed_poll(started=1.0, ended=1.5, reason=FailureReason.TIMEOUT)
+    writer.write_look(SlotLook("m", 10.0, 10.25, process, 200, slots))
+    writer.write_look(SlotLook("m", 12.0, 12.3, process, None, None))
+    writer.write_look(SlotLook("m", 14.0, 14.1, process, 501, None))
+    writer.close()
+    assert read_recording(file).looks == (
+        RecordedLook(10.25, 10.0, 7, hexed("a"), slots),
+        RecordedLook(12.3, 12.0, 7, hexed("a"), None),
+        RecordedLook(14.1, 14.0, 7, hexed("a"), None),
+    )
+    assert [json.loads(line).get("error") for line in file.read_text().splitlines()] == [
+        "timeout", None, "unanswered", "status"
+    ]  # fmt: skip
