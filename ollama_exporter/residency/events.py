@@ -68,6 +68,8 @@ class Evidence(StrEnum):
     OTHERS_LEFT_WITH_IT = "its process ended by itself, and others were unloaded at that moment"
     ANOTHER_ENDED_BY_ITSELF = "the process of another model ended by itself at that moment"
     ANOTHER_OUT_OF_MEMORY = "another model had just run out of memory"
+    OTHERS_DUE_WITH_IT = "as its process ended, others were told to leave though they were busy"
+    LEFT_TOGETHER = "its process ended together with another's, which no unload does"
     BUSY_AT_OUT_OF_MEMORY = "it was busy when another model ran out of memory"
     OTHER_MODEL_STARTED = "another model was loaded as soon as its memory was free"
     SAME_WEIGHTS_STARTED = "the same weights were loaded again as soon as their memory was free"
@@ -76,6 +78,8 @@ class Evidence(StrEnum):
     SAME_WEIGHTS_UNUSUAL = "the same weights were loaded again, but not at the usual moment"
     STARTED_UNUSUAL = "another model was loaded soon after, but not at the usual moment"
     FIRST_OF_SEVERAL = "it was the first of several models that made room for one"
+    CONDEMNED_WHILE_BUSY = "it was told to leave, though busy, as another load ended"
+    ANOTHER_CONDEMNED = "its process ended while another was to make room"
     AT_LOAD_END = "its process ended just as another load finished, as the next victim does"
     NOTHING_STARTED = "its process ended before its deadline, and nothing was loaded in its place"
     # the server

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
+from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import incarnation, timings
 from ollama_exporter.residency.connection import ConnectionEnds
@@ -82,6 +83,8 @@ class Tracker:
                 self._requests.on_response(fact)
             case RequestEnded():
                 self._requests.on_end(fact)
+                if fact.failure is Failure.OUT_OF_MEMORY:
+                    self._processes.exits.on_out_of_memory(fact.at)
             case LogSaid():
                 self._processes.on_log_line(fact)
                 return self.advance(fact.at)

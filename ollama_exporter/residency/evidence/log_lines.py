@@ -203,16 +203,18 @@ class LogEvidence:
         *,
         model: str | None = None,
         weights: str | None = None,
+        pid: int | None = None,
         context: int | None = None,
     ) -> LoggedUnload | None:
         """Return the first unload of a model, or of weights, within these bounds.
 
-        `context`: of several, the one that had this context is meant.
+        `pid`: only of this process. `context`: of several, the one that had this context is meant.
         """
         found = [
             unload
             for unload in self._unloads
             if low <= unload.at <= high
+            and pid in (None, unload.runner.pid)
             and (unload.weights == weights if weights is not None else unload.model == model)
         ]
         meant = (unload for unload in found if unload.runner.num_ctx == context)

@@ -38,6 +38,15 @@ class MemoryWait:
         return len(self._gaps) >= FEW and at_once > len(self._gaps) / 2
 
     @property
+    def typical(self) -> float:
+        """The time between two unloads of one queue, as it usually is here."""
+        low, high = timings.MEMORY_WAIT_TIMED_OUT
+        timed_out = sorted(gap for gap in self._gaps if low <= gap <= high)
+        if self.none:
+            return 0.0
+        return timed_out[len(timed_out) // 2] if timed_out else timings.MEMORY_WAIT_USUAL
+
+    @property
     def longest(self) -> float:
         """The longest time between two unloads of one queue."""
         return timings.NO_MEMORY_WAIT if self.none else timings.MEMORY_WAIT

@@ -58,6 +58,11 @@ class ProcessExits:
         self.pending.append(exited)
         self.listed[exited.key] = exited
 
+    def on_out_of_memory(self, at: float) -> None:
+        """Note that a runner ran out of memory. Each of its requests tells the same."""
+        if all(abs(at - known) > timings.SAME_MOMENT for known in self.out_of_memory):
+            self.out_of_memory.append(at)
+
     def settle(self, exited: ProcessExit, reason: Reason, by: str | None) -> None:
         """Note its reason."""
         exited.reason, exited.by = reason, by

@@ -185,7 +185,7 @@ class ProcessEvidence:
         """Read a line of the log."""
         self.log.observe(line)
         if line.kind is LogKind.OUT_OF_MEMORY:
-            self.exits.out_of_memory.append(line.written)
+            self.exits.on_out_of_memory(line.written)
         if line.kind in LIST_CHANGES:
             self._want(line.at)
 
@@ -268,8 +268,9 @@ class ProcessEvidence:
     def _settle(self, exited: ProcessExit, found: Verdict, now: float) -> Unloaded:
         self.exits.settle(exited, found.reason, found.by)
         logged = self.log.followed  # then its line has told the moment
-        if found.reason is Reason.OUT_OF_MEMORY and exited.listed_dead and not logged:
-            self.exits.out_of_memory.append(exited.at)
+        ran_out = exited.listed_dead or Evidence.OTHERS_DUE_WITH_IT in found.evidence
+        if found.reason is Reason.OUT_OF_MEMORY and ran_out and not logged:
+            self.exits.on_out_of_memory(exited.at)
         if found.reason not in NOT_WAITED_FOR:
             latest = exited.at + timings.BEHIND_ANOTHER
             births = self._case(exited, now).births(exited.at - timings.SAME_MOMENT, latest)

@@ -53,7 +53,7 @@ def the_log_tells_of_its_end(case: ExitEvidence) -> Opinion:
     ran_out = case.logged(LogKind.OUT_OF_MEMORY, timings.LOGGED_WITHIN)
     if any(line.weights == exited.runner.weights for line in ran_out):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.LOG_OUT_OF_MEMORY)
-    if case.logged(LogKind.RUNNER_DIED, timings.LOGGED_WITH) and not ran_out:
+    if case.logged_death and not ran_out:
         return verdict(Reason.CRASHED, Evidence.LOG_RUNNER_DIED)
     return None
 

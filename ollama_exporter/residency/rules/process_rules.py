@@ -69,6 +69,8 @@ def listed_after_its_exit(case: ExitEvidence) -> Opinion:
         return WAIT
     if any(case.dropped_with(other, exited) for other in case.exits.recent):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_LEFT_WITH_IT)
+    if case.others_due:
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
     return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT)
 
 
@@ -84,6 +86,10 @@ def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
         latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
         if case.born < moment <= latest and case.queue_start <= moment + timings.PROMPT * 2:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
+    if case.left_together and not case.log.followed:
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
+    if case.others_due and not case.log.followed:
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
     for other in () if case.log.followed else case.exits.recent:
         if other.listed_dead and other is not exited:
             dropped = case.dropped_with(exited, other)
@@ -100,7 +106,8 @@ def busy_at_out_of_memory(case: ExitEvidence) -> Opinion:
     for moment in case.exits.out_of_memory:
         untouched = life.changed_at is None or life.changed_at < moment
         recent = at - moment < timings.BUSY_AT_OUT_OF_MEMORY
-        if case.born < moment < at and untouched and recent:
+        loaded = case.born < moment and (case.exited.runner.unlisted or 0.0) < moment
+        if loaded and moment < at and untouched and recent:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.BUSY_AT_OUT_OF_MEMORY)
     return None
 
@@ -194,6 +201,31 @@ def await_what_follows(case: ExitEvidence) -> Opinion:
     return WAIT if case.another_is_due and not case.over else None
 
 
+def condemned_while_busy(case: ExitEvidence) -> Opinion:
+    """It became due as a load ended, though busy: the next load wants its room."""
+    life = case.exited.life
+    if not case.condemned(life):
+        return None
+    due = (life.due_after or case.exited.at) - timings.SAME_MOMENT
+    newborn = next(iter(case.births(due, case.now)), None)
+    if newborn is None:
+        return verdict(Reason.EVICTED, Evidence.CONDEMNED_WHILE_BUSY) if case.over else WAIT
+    names = case.runners.names(newborn.weights)
+    if newborn.weights == case.exited.runner.weights:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.CONDEMNED_WHILE_BUSY)
+    if not names and not case.over:
+        return WAIT
+    by = names[0] if names else None
+    return verdict(Reason.EVICTED, Evidence.CONDEMNED_WHILE_BUSY, by=by)
+
+
+def another_was_condemned(case: ExitEvidence) -> Opinion:
+    """The next load was to have the room of a busy model, so it did not ask for this one's."""
+    if case.another_condemned and not case.exited.life.at_now:
+        return verdict(Reason.STOPPED, Evidence.ANOTHER_CONDEMNED)
+    return None
+
+
 def one_of_several(case: ExitEvidence) -> Opinion:
     """The next unload made room for a model that is not known to fit into this one's room.
 
@@ -218,6 +250,8 @@ def a_runner_was_started(case: ExitEvidence) -> Opinion:
         return None
     answers, waited = case.answers(newborn), case.requests.waited(newborn, exited.at)
     complete = case.requests.complete
+    if complete and case.demand and case.demand.model == exited.name:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
     if waited is False and complete:
         answers = False
     elif waited and (complete or not case.occupied(newborn)):
@@ -298,6 +332,8 @@ RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
     a_request_stopped_it,
     room_was_wanted,
     due_while_another_loaded,
+    condemned_while_busy,
+    another_was_condemned,
     await_what_follows,
     one_of_several,
     a_runner_was_started,

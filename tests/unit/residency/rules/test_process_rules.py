@@ -155,6 +155,66 @@ def test_an_out_of_memory_condemns_the_others_at_once() -> None:
     assert reasons == {"a": Reason.OUT_OF_MEMORY, "b": Reason.OUT_OF_MEMORY}
 
 
+def test_what_an_out_of_memory_drops_leaves_in_turn_whatever_is_loaded_meanwhile() -> None:
+    story = two_loaded()
+    story.birth(-30, 3, "c", noticed=0)
+    story.poll(1, model("a", 300), model("b", 310), model("c", 320))
+    story.death(100, 3)  # it makes room for d
+    story.death(100.1, 1)  # and this ran out of memory
+    story.poll(100.7, model("a", 300), model("b", 310))
+    story.birth(105, 4, "d")
+    story.death(105, 2)  # dropped with it, and removed at the end of the wait
+    story.poll(105.5, model("a", 300))
+    story.birth(110, 5, "a")  # it is loaded again
+    for at in (112, 118, 124):
+        story.poll(at, model("d", 405))
+    reasons = {name: reason for name, reason, _ in story.reasons()}
+    assert reasons["b"] is Reason.OUT_OF_MEMORY
+
+
+def test_busy_models_that_become_due_together_show_an_out_of_memory() -> None:
+    story = Story()
+    story.names("a", "b", "c")
+    story.server(0, 9, born=-100)
+    for number, name in enumerate("abc", start=1):
+        story.birth(-50 + number, number, name, noticed=0)
+    for at in (0.0, 10.0, 99.7):  # all are busy since they were loaded: their deadlines slide
+        story.poll(at, *(model(name, at + 300) for name in "abc"))
+    story.death(100, 1)
+    for at in (100.2, 102, 107):
+        story.poll(at, model("b", at), model("c", at))
+    assert story.reasons() == [("a", Reason.OUT_OF_MEMORY, None)]
+    story.death(130, 2)
+    story.poll(130.2, model("c", 130.2))
+    assert story.reasons()[1] == ("b", Reason.OUT_OF_MEMORY, None)
+
+
+def test_a_busy_model_that_became_due_as_a_load_ended_makes_room_for_the_next() -> None:
+    story = two_loaded()
+    story.poll(99, model("a", 399), model("b", 310))  # busy since its load
+    story.birth(99.2, 3, "c")
+    for at in (99.5, 100.0):
+        story.poll(at, model("a", at + 300), model("b", 310))
+    for at in (100.5, 101, 105):
+        story.poll(at, model("a", at), model("b", 310), model("c", 500))
+    story.death(110, 1)
+    story.poll(110.2, model("b", 310), model("c", 500))
+    assert story.reasons() == []
+    story.names("d")
+    story.birth(110.01, 4, "d", noticed=110.4)
+    assert story.reasons() == [("a", Reason.EVICTED, "d:latest")]
+
+
+def test_a_server_that_waits_for_memory_ends_no_two_runners_at_one_moment() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.death(100.005, 2)
+    story.birth(100.3, 3, "c")
+    for at in (100.4, 102, 108):
+        story.poll(at)
+    assert {reason for _, reason, _ in story.reasons()} == {Reason.OUT_OF_MEMORY}
+
+
 def test_a_successor_that_is_listed_before_its_birth_is_known_is_no_crash() -> None:
     story = two_loaded()
     story.death(100, 1)
