@@ -2,7 +2,7 @@
 """One exit and all that is known around it at the moment of judging."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -18,7 +18,6 @@ from ollama_exporter.residency.facts import LogKind, LogSaid
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Room
 
-MOST_DROPPED: Final = 4  # that leave one after the other
 OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})  # nothing waited for its room
 
 
@@ -53,9 +52,10 @@ class ExitEvidence:
     @cached_property
     def queue_start(self) -> float:
         """Since when one unload followed the other without a pause."""
-        return self._queue_start(self.exited)
+        return self.queue_start_of(self.exited)
 
-    def _queue_start(self, exited: ProcessExit) -> float:
+    def queue_start_of(self, exited: ProcessExit) -> float:
+        """Return the same for another exit."""
         return self.exits.queue_start(exited, [runner.born for runner in self.runners.all])
 
     @property
@@ -272,137 +272,3 @@ class ExitEvidence:
             loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
             return None if loading else False
         return not self._fits(newcomer, beside_this=False)
-
-    # -- busy runners that became due --------------------------------------------------------------
-
-    @cached_property
-    def others_due(self) -> bool:
-        """Whether busy ones became due as it exited: an out-of-memory does that to all of them.
-
-        The scheduler condemns one at a time, and none while it loads or waits for memory.
-        """
-        at, others = self.exited.at, [*self.lives.values(), *(x.life for x in self.exits.recent)]
-        due = {
-            id(life): life
-            for life in others
-            if life is not self.exited.life and life.slid and _became_due(life, at)
-        }
-        if len(due) > 1:
-            return True
-        if self.exited.listed_dead:
-            return any(not self._at_a_load_end(life) for life in due.values())
-        return any(
-            self.runners.loading_through(life.due_after or 0.0, life.due_at or 0.0)
-            for life in due.values()
-        )
-
-    def condemned(self, life: Incarnation) -> bool:
-        """Return whether it became due, though busy, as a load ended: to make room for the next."""
-        return life.slid and life.at_now and self._at_a_load_end(life)
-
-    def _at_a_load_end(self, life: Incarnation) -> bool:
-        """Return whether a load can have ended as this became due, as far as polls can tell."""
-        low, high = life.due_after, life.due_at
-        return (
-            low is not None
-            and high is not None
-            and any(
-                runner.unlisted < high and low < ended
-                for runner in self.runners.all
-                if runner.unlisted is not None
-                and (ended := runner.listed or runner.died) is not None
-            )
-        )
-
-    @property
-    def another_condemned(self) -> bool:
-        """Return whether a busy one was to make room for the next load: no other does so then."""
-        at = self.exited.at
-        gone = (x.life for x in self.exits.recent if x.at > at)
-        return any(
-            life is not self.exited.life and self.condemned(life) and (life.due_at or at) < at
-            for life in (*self.lives.values(), *gone)
-        )
-
-    # -- out of memory ---------------------------------------------------------------------------
-
-    @property
-    def left_together(self) -> bool:
-        """Whether another exited at that very moment: a server that waits unloads one at a time."""
-        at, error = self.exited.at, timings.SAME_DECISION
-        wait = self.exits.memory_wait
-        return not wait.none and any(
-            x is not self.exited and abs(x.at - at) <= error and not x.listed_dead
-            for x in self.exits.recent
-        )
-
-    def dropped_with(self, exited: ProcessExit, crash: ProcessExit) -> bool | None:
-        """Return whether an out-of-memory of that other runner can have dropped this one.
-
-        All that were loaded leave then, one after the other without a pause, each with its wait for
-        memory, and none has a reason of its own. None: it is not known yet.
-        """
-        if exited is crash or exited.listed_dead or exited.polled is None:
-            return False
-        gap, longest = exited.at - crash.at, self.exits.memory_wait.longest
-        start, same = self._queue_start(exited), timings.SAME_MOMENT
-        in_turn = gap > same and self._in_turn(exited, crash)
-        loaded = exited.runner.born < crash.at and (exited.runner.unlisted or 0.0) < crash.at
-        followed = gap >= -timings.SAME_DECISION and (gap <= longest or in_turn)
-        if not (loaded and followed) or self._has_own_reason(exited, start) or self._crashed(crash):
-            return False
-        if gap <= timings.DROPPED_TOGETHER and start > crash.at - same:
-            return not self._answered(exited, -same, same)
-        between = any(
-            crash.at + same < x.at < exited.at - same
-            and not x.listed_dead
-            and x.reason is not Reason.OUT_OF_MEMORY
-            for x in self.exits.recent
-        )
-        if between or (start > crash.at + same and not in_turn):
-            return False
-        if not self.births_known(exited.at + timings.MEMORY_WAIT):
-            return None
-        return not self._answered(exited, same, timings.MEMORY_WAIT, but=crash)
-
-    def _in_turn(self, exited: ProcessExit, crash: ProcessExit) -> bool:
-        """Return whether it exited whole waits for memory after that crash, or after the queue."""
-        wait = self.exits.memory_wait.typical
-        before = (
-            x.at for x in self.exits.recent if not x.listed_dead and 0 < crash.at - x.at < wait
-        )
-        start = max(before, default=None)
-        passed = exited.at - (crash.at if start is None else start)
-        turns = round(passed / wait) if wait else 0
-        error = timings.SAME_MOMENT
-        return 0 < turns <= MOST_DROPPED and abs(passed - turns * wait) <= error
-
-    def _has_own_reason(self, exited: ProcessExit, start: float) -> bool:
-        """Return whether its deadline came, or a stop was seen. `start`: of the queue."""
-        life = exited.life
-        earliest, latest = start - timings.PROMPT, exited.at + timings.DEADLINE_ERROR
-        due = earliest <= life.expires <= latest and not life.at_now
-        return due or life.stopped_at is not None
-
-    def _crashed(self, exited: ProcessExit) -> bool:
-        """Return whether a request says that this was a crash, not an out-of-memory."""
-        cause = self.requests.cause(exited, queue_start=self._queue_start(exited))
-        return cause is not None and cause[0] is Reason.CRASHED
-
-    def _answered(
-        self, exited: ProcessExit, low: float, high: float, *, but: ProcessExit | None = None
-    ) -> bool:
-        """Return whether something was started for its room. `but`: a runner loaded again."""
-        other = replace(self, exited=exited)
-        return any(
-            other.answers(r)
-            for r in other.births(exited.at + low, exited.at + high)
-            if but is None or r.weights != but.runner.weights
-        )
-
-
-def _became_due(life: Incarnation, moment: float) -> bool:
-    """Return whether it became due between the polls around that moment."""
-    low, high = life.due_after, life.due_at
-    near = timings.LOAD_POLLS
-    return low is not None and high is not None and low <= moment <= high <= low + near

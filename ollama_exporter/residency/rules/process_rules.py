@@ -17,6 +17,13 @@ from typing import Final
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
+from ollama_exporter.residency.evidence.out_of_memory import (
+    another_condemned,
+    condemned,
+    dropped_with,
+    left_together,
+    others_due,
+)
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.rules.log_rules import (
     room_was_wanted,
@@ -67,9 +74,9 @@ def listed_after_its_exit(case: ExitEvidence) -> Opinion:
     wait = 2 * case.exits.memory_wait.longest if queued else timings.SCAN
     if case.now < exited.at + wait + timings.SAME_MOMENT or not known:
         return WAIT
-    if any(case.dropped_with(other, exited) for other in case.exits.recent):
+    if any(dropped_with(case, other, exited) for other in case.exits.recent):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_LEFT_WITH_IT)
-    if case.others_due:
+    if others_due(case):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
     return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT)
 
@@ -86,13 +93,13 @@ def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
         latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
         if case.born < moment <= latest and case.queue_start <= moment + timings.PROMPT * 2:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
-    if case.left_together and not case.log.followed:
+    if left_together(case) and not case.log.followed:
         return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
-    if case.others_due and not case.log.followed:
+    if others_due(case) and not case.log.followed:
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
     for other in () if case.log.followed else case.exits.recent:
         if other.listed_dead and other is not exited:
-            dropped = case.dropped_with(exited, other)
+            dropped = dropped_with(case, exited, other)
             if dropped is None:
                 return WAIT
             if dropped:
@@ -204,7 +211,7 @@ def await_what_follows(case: ExitEvidence) -> Opinion:
 def condemned_while_busy(case: ExitEvidence) -> Opinion:
     """It became due as a load ended, though busy: the next load wants its room."""
     life = case.exited.life
-    if not case.condemned(life):
+    if not condemned(case, life):
         return None
     due = (life.due_after or case.exited.at) - timings.SAME_MOMENT
     newborn = next(iter(case.births(due, case.now)), None)
@@ -221,7 +228,7 @@ def condemned_while_busy(case: ExitEvidence) -> Opinion:
 
 def another_was_condemned(case: ExitEvidence) -> Opinion:
     """The next load was to have the room of a busy model, so it did not ask for this one's."""
-    if case.another_condemned and not case.exited.life.at_now:
+    if another_condemned(case) and not case.exited.life.at_now:
         return verdict(Reason.STOPPED, Evidence.ANOTHER_CONDEMNED)
     return None
 

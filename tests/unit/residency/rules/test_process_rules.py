@@ -197,12 +197,17 @@ def test_a_busy_model_that_became_due_as_a_load_ended_makes_room_for_the_next() 
         story.poll(at, model("a", at + 300), model("b", 310))
     for at in (100.5, 101, 105):
         story.poll(at, model("a", at), model("b", 310), model("c", 500))
-    story.death(110, 1)
-    story.poll(110.2, model("b", 310), model("c", 500))
-    assert story.reasons() == []
     story.names("d")
-    story.birth(110.01, 4, "d", noticed=110.4)
-    assert story.reasons() == [("a", Reason.EVICTED, "d:latest")]
+    story.death(108, 2)  # stopped: its room is enough for the load that had condemned a
+    story.poll(108.2, model("a", 108.2), model("c", 500))
+    story.death(113, 1)
+    story.birth(113, 4, "d", noticed=113.4)
+    story.poll(113.5, model("c", 500))
+    story.poll(119, model("c", 500))
+    assert sorted(story.reasons()) == [
+        ("a", Reason.EVICTED, "d:latest"),
+        ("b", Reason.STOPPED, None),
+    ]
 
 
 def test_a_server_that_waits_for_memory_ends_no_two_runners_at_one_moment() -> None:
