@@ -21,12 +21,9 @@ def set_member(body: bytes, path: Path, value: bytes) -> bytes | None:
     return _set(body, path, value, is_struct=True)
 
 
-def values_at(body: bytes, path: Path) -> list[bytes]:
-    """Return the raw values at a path of keys, in order."""
-    found = _values(body, path[0], is_struct=True)
-    for key in path[1:]:
-        found = [inner for each in found for inner in _values(each, key, is_struct=False)]
-    return found
+def member(path: Path, value: bytes) -> bytes:
+    """Return a member that sets the value at a path of keys."""
+    return b"%b:%b" % (json.dumps(path[0]).encode(), _nested(path[1:], value))
 
 
 def _set(body: bytes, path: Path, value: bytes, *, is_struct: bool) -> bytes | None:
@@ -37,11 +34,11 @@ def _set(body: bytes, path: Path, value: bytes, *, is_struct: bool) -> bytes | N
     there = _members(scanned, key, is_struct=is_struct)
     if not there:
         at = scanned.first
-        new = b"%b:%b" % (json.dumps(key).encode(), _nested(rest, value))
+        new = member(path, value)
         return body[:at] + new + (b"," if scanned.members else b"") + body[at:]
     parts, at = [], 0  # joined once, or each of many equal keys would copy the body
-    for member in there:
-        old = body[member.begin : member.end]
+    for each in there:
+        old = body[each.begin : each.end]
         if not rest:
             new_value: bytes | None = value
         elif old == b"null":
@@ -50,8 +47,8 @@ def _set(body: bytes, path: Path, value: bytes, *, is_struct: bool) -> bytes | N
             new_value = _set(old, rest, value, is_struct=False)
         if new_value is None:
             return None
-        parts += [body[at : member.begin], new_value]
-        at = member.end
+        parts += [body[at : each.begin], new_value]
+        at = each.end
     return b"".join([*parts, body[at:]])
 
 
@@ -59,13 +56,6 @@ def _nested(path: Path, value: bytes) -> bytes:
     for key in reversed(path):
         value = b"{%b:%b}" % (json.dumps(key).encode(), value)
     return value
-
-
-def _values(body: bytes, key: str, *, is_struct: bool) -> list[bytes]:
-    scanned = scan_object(body)
-    if scanned is None:
-        return []
-    return [body[m.begin : m.end] for m in _members(scanned, key, is_struct=is_struct)]
 
 
 def _members(scanned: JsonObject, key: str, *, is_struct: bool) -> list[Member]:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads model, keep_alive and options from the beginning of a request's body.
+"""Reads model, keep_alive and options from a request's body.
 
 It reads what the server's decoder would: Go's encoding/json into the request structs of
-api/types.go, then `Options.FromMap`. The body passes unchanged. Its beginning is kept until it has
-been read, and no longer.
+api/types.go, then `Options.FromMap`. A short body is kept until it is complete. A longer one is
+scanned as it passes, in constant space.
 """
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -18,13 +19,14 @@ from ollama_exporter.protocol.json_scan import (
     decode_string,
     fold,
     fold_text,
-    scan_object,
 )
+from ollama_exporter.protocol.json_stream import ObjectScanner
 from ollama_exporter.protocol.model_names import MAX_LENGTH
 from ollama_exporter.protocol.routes import Route
 
-PEEK: Final = 1 << 20  # bytes of a body that are read; images make bodies of many MB
+KEPT: Final = 64 << 10  # bytes of a body that are kept; images make bodies of many MB
 LARGEST_INT: Final = 2.0**63  # Go's int64; a larger number becomes negative on amd64
+ENDLESS_OPTION: Final = 2**63 - 1
 LONGEST_RAW_NAME: Final = 6 * MAX_LENGTH  # bytes, as each character may be an escape
 # Options whose change makes the server reload the model (`needsReload`, api/types.go).
 FLAGS: Final = frozenset({"use_mmap"})
@@ -32,13 +34,16 @@ RELOADING: Final = FLAGS | {
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict")
 }
 
+OPTIONS: Final = ("options",)
 # The form field `model`, but not the end of `filename="model"`.
 FORM_FIELD: Final = re.compile(rb'(?<![a-z])name=(?:"model"|model(?=[\s;]))', re.IGNORECASE)
 BLANK: Final = b"\r\n\r\n"  # ends the headers of a part
+LONGEST_FIELD: Final = 16  # bytes of FORM_FIELD, and one before it
 NULL: Final = b"null"
 # The beginnings of escapes of ASCII letters and of the underscore.
 ESCAPE: Final = b"\\u00"
 ESCAPED_LETTERS: Final = (b"\\u004", b"\\u005", b"\\u006", b"\\u007")
+FormScan = Callable[[bytes, int], int]
 NO_MESSAGES: Final = re.compile(rb"null|\[[ \t\r\n]*+\]")
 
 
@@ -53,6 +58,7 @@ class RequestFields(msgspec.Struct, frozen=True):
     is_empty: bool = False  # no prompt or messages: a preload, or with keep_alive 0 a stop
     stream: bool | None = None  # None if absent: the route's default applies
     has_rejected_keep_alive: bool = False  # in a form that the server answers with 400
+    has_odd_num_ctx: bool = False  # given, and not a number above 0
 
     @property
     def is_stop(self) -> bool:
@@ -70,24 +76,80 @@ def read(route: Route, body: bytes, *, complete: bool) -> RequestFields:
     Time is linear in the length, whatever the bytes. What follows the object is ignored, as the
     server does.
     """
-    if route.multipart:
-        return RequestFields(_form_model(body))
-    values: list[tuple[str, bytes]] | None = _distinct_values(body) if complete else None
-    is_closed = values is not None
-    if values is None:
-        scanned = scan_object(body)
-        if scanned is None:
-            return NOTHING
-        is_closed = scanned.is_closed
-        values = [(fold(key), body[begin:end]) for key, begin, end in scanned.members]
-    reader = _FieldReader()
-    for name, value in values:
-        set_field = FIELDS.get(name)
-        if set_field is not None:
-            set_field(reader, value)
-    if not route.native or (complete and not is_closed):  # the server answers 400
-        return RequestFields(reader.model, stream=reader.stream)
-    return reader.fields(route, is_whole=complete)
+    reader = BodyReader(route)
+    if complete:
+        return reader.read_whole(body)
+    reader.feed(body)
+    return reader.fields(complete=False)
+
+
+class BodyReader:
+    """Reads a request's body that comes in pieces."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._parts: list[bytes] | None = []  # None: the body is scanned as it comes
+        self._size = 0
+        self._form = FormReader() if route.multipart else None
+        self._found = FieldReader()
+        self._scanner = ObjectScanner(self._found)
+
+    def feed(self, data: bytes) -> int | None:
+        """Read the next piece.
+
+        Return the position in it of the brace that ends the object, if the body is scanned.
+        """
+        if self._parts is None:
+            return self._scan(data)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > KEPT:
+            self.scan()
+        return None
+
+    def scan(self) -> bytes:
+        """Keep the body no longer, but scan it from here on. Return what was kept."""
+        kept, self._parts = b"".join(self._parts or ()), None
+        self._scan(kept)
+        return kept
+
+    def _scan(self, data: bytes) -> int | None:
+        if self._form is not None:
+            self._form.feed(data)
+            return None
+        return self._scanner.feed(data)
+
+    @property
+    def has_members(self) -> bool:
+        """Whether the scanned object has a member."""
+        return self._scanner.has_members
+
+    def fields(self, *, complete: bool) -> RequestFields:
+        """Return what the body asks for, as far as it came; `complete` if it came to its end."""
+        if self._parts is not None:
+            if complete:
+                return self.read_whole(b"".join(self._parts))
+            self.scan()
+        if self._form is not None:
+            return RequestFields(self._form.end())
+        found = self._found
+        if not self._route.native or (complete and not self._scanner.is_closed):  # 400
+            return RequestFields(found.model, stream=found.stream)
+        return found.fields(self._route, is_whole=complete)
+
+    def read_whole(self, body: bytes) -> RequestFields:
+        """Return what a complete body asks for. Nothing else of it was fed."""
+        self._parts = None
+        values = None if self._route.multipart else _distinct_values(body)
+        if values is None:
+            self._scan(body)
+            return self.fields(complete=True)
+        found = self._found
+        for name, value in values:
+            FIELDS[name](found, value)
+        if not self._route.native:
+            return RequestFields(found.model, stream=found.stream)
+        return found.fields(self._route, is_whole=True)
 
 
 def _distinct_values(body: bytes) -> list[tuple[str, bytes]] | None:
@@ -111,7 +173,7 @@ def _distinct_values(body: bytes) -> list[tuple[str, bytes]] | None:
     return [(name, bytes(value)) for name, _, value in fields]
 
 
-class _FieldReader:
+class FieldReader:
     """Takes the values of a request's fields in order, as Go's decoder sets those of its struct."""
 
     def __init__(self) -> None:
@@ -120,7 +182,34 @@ class _FieldReader:
         self.keep_alive: float | None = None
         self.has_rejected_keep_alive = False
         self.options: dict[str, Any] = {}
+        self.has_rejected_options = False
         self.has_prompt = self.has_messages = False
+
+    # -- for ObjectScanner -----------------------------------------------------------------------
+
+    def has_field(self, path: tuple[str, ...], key: bytes) -> bool:
+        """Return whether the value of a raw key is wanted."""
+        return decode_string(key) in RELOADING if path else fold(key) in FIELDS
+
+    def is_map(self, key: bytes) -> bool:
+        """Return whether the members of an object are wanted one by one: those of `options`."""
+        return fold(key) == OPTIONS[0]
+
+    def on_value(self, path: tuple[str, ...], key: bytes, raw: bytes, *, is_cut: bool) -> None:
+        """Take a value. One that is too long to be kept counts as above every limit."""
+        if path:
+            name = decode_string(key) or ""
+            self.options[name] = ENDLESS_OPTION if is_cut else _option(name, raw)
+            return
+        name = fold(key)
+        if is_cut and name == "keep_alive":
+            self.keep_alive = math.inf
+        elif is_cut and name == "model":
+            self.model = None  # longer than any name
+        else:
+            FIELDS[name](self, raw)
+
+    # -- by field --------------------------------------------------------------------------------
 
     def on_model(self, raw: bytes) -> None:
         """Set the model; null has no effect on a string."""
@@ -143,15 +232,12 @@ class _FieldReader:
             self.has_rejected_keep_alive = True
 
     def on_options(self, raw: bytes) -> None:
-        """Add to the map; null makes it nil."""
-        scanned = scan_object(raw)
-        if scanned is None:
+        """Add to the map; null makes it nil. Anything else is rejected."""
+        if raw[:1] == b"{":
+            ObjectScanner(self, path=OPTIONS).feed(raw)
+        else:
             self.options = {}
-            return
-        for key, begin, end in scanned.members:
-            name = decode_string(key)
-            if name in RELOADING:
-                self.options[name] = _option(name, raw[begin:end])
+            self.has_rejected_options = raw != NULL
 
     def on_prompt(self, raw: bytes) -> None:
         """Set the prompt; null has no effect on a string."""
@@ -176,16 +262,18 @@ class _FieldReader:
             is_empty=is_whole and not content.get(route.label, True),
             stream=self.stream,
             has_rejected_keep_alive=self.has_rejected_keep_alive,
+            has_odd_num_ctx=self.has_rejected_options
+            or (context is not None and not (isinstance(context, int) and context > 0)),
         )
 
 
 FIELDS: Final = {
-    "model": _FieldReader.on_model,
-    "stream": _FieldReader.on_stream,
-    "keep_alive": _FieldReader.on_keep_alive,
-    "options": _FieldReader.on_options,
-    "prompt": _FieldReader.on_prompt,
-    "messages": _FieldReader.on_messages,
+    "model": FieldReader.on_model,
+    "stream": FieldReader.on_stream,
+    "keep_alive": FieldReader.on_keep_alive,
+    "options": FieldReader.on_options,
+    "prompt": FieldReader.on_prompt,
+    "messages": FieldReader.on_messages,
 }
 
 
@@ -206,15 +294,52 @@ def _option(name: str, raw: bytes) -> int | bool | _Rejected | None:
     return _Rejected()
 
 
-def _form_model(body: bytes) -> str | None:
-    """Return the first value of the form field `model`. Each byte is searched once."""
-    at = 0
-    while field := FORM_FIELD.search(body, at):
-        blank = body.find(BLANK, field.end())
+class FormReader:
+    """Finds the first value of the form field `model`. Each byte is searched once."""
+
+    def __init__(self) -> None:
+        self._model: str | None = None
+        self._scan: FormScan | None = self._find_field  # None: it was found
+        self._carry = b""  # what the next piece may complete
+
+    def feed(self, data: bytes) -> None:
+        """Search the next piece."""
+        text, self._carry, at = self._carry + data, b"", 0
+        while at < len(text) and self._scan is not None:
+            at = self._scan(text, at)
+
+    def end(self) -> str | None:
+        """Return the value, also if the form was cut behind its beginning."""
+        if self._scan == self._read_value:
+            self._set(self._carry)
+        return self._model
+
+    def _set(self, value: bytes) -> None:
+        self._scan = None if value else self._find_field
+        if value and len(value) < LONGEST_RAW_NAME:
+            self._model = value.decode("utf-8", "replace")
+
+    def _find_field(self, text: bytes, at: int) -> int:
+        field = FORM_FIELD.search(text, at)
+        if field is None:
+            self._carry = text[max(at, len(text) - LONGEST_FIELD) :]
+            return len(text)
+        self._scan = self._find_blank
+        return field.end()
+
+    def _find_blank(self, text: bytes, at: int) -> int:
+        blank = text.find(BLANK, at)
         if blank < 0:
-            return None
-        at = blank + len(BLANK)
-        value = body[at : at + LONGEST_RAW_NAME].partition(b"\r")[0].partition(b"\n")[0]
-        if value:
-            return value.decode("utf-8", "replace") if len(value) < LONGEST_RAW_NAME else None
-    return None
+            self._carry = text[max(at, len(text) - len(BLANK) + 1) :]
+            return len(text)
+        self._scan = self._read_value
+        return blank + len(BLANK)
+
+    def _read_value(self, text: bytes, at: int) -> int:
+        left = text[at : at + LONGEST_RAW_NAME]
+        value = left.partition(b"\r")[0].partition(b"\n")[0]
+        if len(value) == len(left) < LONGEST_RAW_NAME:
+            self._carry = left
+            return len(text)
+        self._set(value)
+        return at + len(value)

@@ -12,10 +12,9 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from ollama_exporter.protocol import request_body
 from ollama_exporter.protocol.error_text import Failure, classify
 from ollama_exporter.protocol.model_names import MAX_LENGTH, normalise
-from ollama_exporter.protocol.request_body import NOTHING, PEEK, RequestFields
+from ollama_exporter.protocol.request_body import NOTHING, BodyReader, RequestFields
 from ollama_exporter.protocol.response_fields import UNREAD, ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body, Route
 from ollama_exporter.protocol.stream_parsers import StreamParser, Unread, parser_for
@@ -79,7 +78,7 @@ class Exchange:
     response_bytes = 0  # of the body
     has_ended = False
     on_request: Callable[[Observation], None] | None = None  # also receives the observation
-    _request_parts: list[bytes] | None = None
+    _body_reader: BodyReader | None = None
     _complete = False  # the whole request was sent
     _upload = 0.0
     _parser: StreamParser | None = None
@@ -102,7 +101,7 @@ class Exchange:
         self._traceparent = traceparent
         self.started_at = now()
         if route.runs:
-            self._request_parts = []
+            self._body_reader = BodyReader(route)
         sink.on_request_start(self)
 
     # -- the request -----------------------------------------------------------------------------
@@ -110,30 +109,29 @@ class Exchange:
     def on_request_body(self, data: bytes) -> None:
         """Record bytes of the request's body, without its framing."""
         self.request_bytes += len(data)
-        if self._request_parts is not None:
-            self._request_parts.append(data)
-            if self.request_bytes >= PEEK:
-                self._read_request(complete=False)
+        if self._body_reader is not None:
+            try:
+                self._body_reader.feed(data)
+            except Exception:  # noqa: BLE001 - an internal error must not cost the request
+                self._body_reader = None
+                self._sink.failed("Request could not be read")
 
     def on_request_complete(self) -> None:
         """Record that the whole request was sent."""
-        if self._request_parts is not None:
+        if self._body_reader is not None:
             self._upload = self._now() - self.started_at
             self._complete = True
             self._defer(self._ensure_request_read)
 
     def _ensure_request_read(self) -> None:
         """Read the request's body, unless that was done before."""
-        if self._request_parts is not None:
-            self._read_request(complete=self._complete)
-
-    def _read_request(self, *, complete: bool) -> None:
-        parts, self._request_parts = self._request_parts, None
+        reader, self._body_reader = self._body_reader, None
+        if reader is None:
+            return
         try:
-            beginning = b"".join(parts or ())
-            self.request_fields = request_body.read(self.route, beginning[:PEEK], complete=complete)
+            self.request_fields = reader.fields(complete=self._complete)
             self.model = _model_name(self.request_fields.model)
-        except Exception:  # noqa: BLE001 - an internal error must not cost the request
+        except Exception:  # noqa: BLE001 - as above
             self._sink.failed("Request could not be read")
         self._sink.on_request_read(self)
 

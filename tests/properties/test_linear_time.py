@@ -13,7 +13,7 @@ from ollama_exporter.errors import TargetError
 from ollama_exporter.protocol import json_edit, keepalive
 from ollama_exporter.protocol.error_text import classify
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.protocol.request_body import PEEK, read
+from ollama_exporter.protocol.request_body import BodyReader, read
 from ollama_exporter.protocol.routes import Body, route_of
 from ollama_exporter.protocol.stream_parsers import parser_for
 from ollama_exporter.protocol.wire import (
@@ -76,6 +76,32 @@ def test_a_form_is_read_in_linear_time(piece: bytes) -> None:
     assert_linear(lambda body: read(route, body, complete=False), filled(b"", piece))
 
 
+MEMBER_PIECES = {
+    "brackets": b"[",
+    "pairs": b"[[]],",
+    "strings": b'"",',
+    "members": b'0],"m":1,"a":[',
+    "empty arrays": b'0],"m":[],"a":[',
+    "nested arrays": b'0],"m":[[]],"a":[',
+    "deep arrays": b"[" * 40 + b"]" * 40 + b",",
+    "long keys": b'0],"' + b"k" * 300 + b'":1,"a":[',
+    "options": b'0],"options":{"n":1},"a":[',
+    "blanks": b" " * 100,
+}
+
+
+@pytest.mark.parametrize("chunk", [1000, 1 << 16])
+@pytest.mark.parametrize("piece", MEMBER_PIECES.values(), ids=MEMBER_PIECES)
+def test_a_body_is_scanned_in_linear_time(piece: bytes, chunk: int) -> None:
+    def scan(body: bytes) -> None:
+        reader = BodyReader(route_of("POST", "/api/chat"))
+        for at in range(0, len(body), chunk):
+            reader.feed(body[at : at + chunk])
+        reader.fields(complete=True)
+
+    assert_linear(scan, filled(b'{"a":[', piece))
+
+
 @pytest.mark.parametrize("prompt", ['"', "\\", "[", "{", ",", ":", " ", "\n"])
 def test_a_member_is_set_in_linear_time(prompt: str) -> None:
     def body(size: int) -> bytes:
@@ -119,8 +145,10 @@ def test_a_body_cut_anywhere_gives_what_stood_before_the_cut(cut: int) -> None:
 def test_a_large_prompt_that_holds_json_still_tells_its_model() -> None:
     rows = '{"id": 1, "name": "x"}\n' * 60_000
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": rows}]}).encode()
-    assert len(body) > PEEK
-    assert read(route_of("POST", "/v1/chat/completions"), body[:PEEK], complete=False).model == "m"
+    assert len(body) > 1 << 20
+    assert (
+        read(route_of("POST", "/v1/chat/completions"), body[: 1 << 20], complete=False).model == "m"
+    )
 
 
 # -- what the server, or a program in its place, writes --------------------------------------------

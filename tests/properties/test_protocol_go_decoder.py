@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol.json_edit import set_member
-from ollama_exporter.protocol.request_body import RequestFields, read
+from ollama_exporter.protocol.json_edit import member, set_member
+from ollama_exporter.protocol.request_body import BodyReader, RequestFields, read
 from ollama_exporter.protocol.routes import route_of
 from tests.support.godecoder import Decoded, decoded_bodies
 
@@ -78,6 +78,42 @@ def test_what_we_set_is_what_the_server_decodes(body: bytes, server: Decoded) ->
     assert edited is not None
     found = decoded(read(GENERATE, edited, complete=True))
     assert found == Decoded(server.model, 61.0, 77, server.is_empty, server.stream)
+
+
+@pytest.mark.parametrize(("body", "server"), ACCEPTED)
+def test_what_we_append_is_what_the_server_decodes(body: bytes, server: Decoded) -> None:
+    """Checked with Go 1.26: of equal keys the last one counts, and maps are merged."""
+    found = decoded(read(GENERATE, appended(body), complete=True))
+    assert found == Decoded(server.model, 61.0, 77, server.is_empty, server.stream)
+
+
+def appended(body: bytes) -> bytes:
+    reader = BodyReader(GENERATE)
+    reader.scan()
+    end = reader.feed(body)
+    assert end is not None
+    new = member(("keep_alive",), b'"61s"') + b"," + member(("options", "num_ctx"), b"77")
+    return body[:end] + (b"," if reader.has_members else b"") + new + body[end:]
+
+
+def scanned(pieces: list[bytes]) -> tuple[RequestFields, int | None]:
+    """Return what a scan finds in the pieces of a body, and where its object ends."""
+    reader, before, end = BodyReader(GENERATE), 0, None
+    reader.scan()
+    for piece in pieces:
+        found = reader.feed(piece)
+        end = before + found if found is not None else end
+        before += len(piece)
+    return reader.fields(complete=True), end
+
+
+@given(st.one_of(OBJECTS.map(str.encode), st.sampled_from([body for body, _ in BODIES])), st.data())
+def test_every_cutting_of_a_body_gives_the_same(body: bytes, data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([1, 2, 3, 7, 64]))
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    whole = scanned([body])
+    assert scanned(pieces) == whole
+    assert whole[0] == read(GENERATE, body, complete=True)
 
 
 @given(OBJECTS)

@@ -3,13 +3,19 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from ollama_exporter.actions.controlled_server import ControlledServer
-from ollama_exporter.actions.defaults.rewrite_rules import Changed, ResidentRunner, Rules, change
+from ollama_exporter.actions.defaults.rewrite_rules import (
+    Changed,
+    ResidentRunner,
+    Rules,
+    append,
+    change,
+)
 from ollama_exporter.actions.renew import Renewal
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.bounded import BoundedDict
@@ -17,6 +23,7 @@ from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import DEFAULTS, ActionMetrics
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.in_flight import InFlight
@@ -30,6 +37,8 @@ DEADLINE_DELAY: Final = 6.0  # seconds by which the server may write a deadline 
 MAX_ERRORS: Final = 3  # in a row, then the keep-alive is given up
 MAX_RENEWALS: Final = 16  # models that are renewed at the same time
 MAX_MODELS: Final = 1024
+FindRunner = Callable[[str], ResidentRunner | None]
+FindContext = Callable[[str], int | None]
 logger = logging.getLogger(__name__)
 
 
@@ -84,9 +93,19 @@ class DefaultsApplier:
 
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Return the rewritten body of a request; None: it stays as it is."""
+        return self._counted(lambda: change(route, body, *self._knowledge))
+
+    def append(self, route: Route, asked: RequestFields) -> Changed | None:
+        """Return the members to append to a request that asks for this; None: none."""
+        return self._counted(lambda: append(route, asked, *self._knowledge))
+
+    @property
+    def _knowledge(self) -> tuple[Rules, FindRunner, FindContext]:
+        return self._rules, self._resident_runner, self._server.blobs.max_context
+
+    def _counted(self, decide: Callable[[], Changed | None]) -> Changed | None:
         try:
-            blobs = self._server.blobs
-            changed = change(route, body, self._rules, self._resident_runner, blobs.max_context)
+            changed = decide()
             if changed is not None and changed.asked.model is not None:
                 model = self._name(changed.asked.model)
                 if self._canonical_name(model) is not None:  # clients may send any name

@@ -105,31 +105,71 @@ def change(
     largest num_ctx of a model, to which the server lowers a larger one.
     """
     asked = reading.read(route, body, complete=True)
-    if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
+    edits = _edits(route, asked, rules, resident, max_context)
+    if not edits:
         return None
+    new: bytes | None = body
+    for edit in edits:
+        new = None if new is None else json_edit.set_member(new, edit.path, edit.value)
+    if new is None:  # too many members or brackets to set them in their place
+        new = _with_appended(route, body, edits)
+    return None if new is None else _changed(new, asked, edits)
+
+
+def append(
+    route: Route,
+    asked: RequestFields,
+    rules: Rules,
+    resident: Callable[[str], ResidentRunner | None],
+    max_context: Callable[[str], int | None] = lambda _model: None,
+) -> Changed | None:
+    """Return the members to append to a request that asks for this, in `body`; None: none."""
+    edits = _edits(route, asked, rules, resident, max_context)
+    return _changed(_members(edits), asked, edits) if edits else None
+
+
+def _edits(
+    route: Route,
+    asked: RequestFields,
+    rules: Rules,
+    resident: Callable[[str], ResidentRunner | None],
+    max_context: Callable[[str], int | None],
+) -> Sequence["_Edit"]:
+    if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
+        return ()
     model = normalise(asked.model)
     limits = rules.limits(model)
     if limits is None:
-        return None
+        return ()
     found = resident(model)
-    edits = [
-        *_keep_alive(body, asked, limits, found),
-        *_num_ctx(body, asked, limits.lowered_to(max_context(model)), found),
-    ]
-    new = body
-    for edit in edits:
-        spliced = json_edit.set_member(new, edit.path, edit.value)
-        if spliced is None:  # options that are not an object: the server rejects the request
-            return None
-        new = spliced
-    if not edits:
-        return None
+    return (
+        *_keep_alive(asked, limits, found),
+        *_num_ctx(asked, limits.lowered_to(max_context(model)), found),
+    )
+
+
+def _changed(body: bytes, asked: RequestFields, edits: Sequence["_Edit"]) -> Changed:
     return Changed(
-        new,
+        body,
         msgspec.structs.replace(asked, **{edit.path[-1]: edit.parsed for edit in edits}),
         tuple(edit.change for edit in edits),
         ", ".join(edit.header for edit in edits),
     )
+
+
+def _with_appended(route: Route, body: bytes, edits: Sequence["_Edit"]) -> bytes | None:
+    """Return a body with members behind its own; None if it is not a complete object."""
+    reader = reading.BodyReader(route)
+    reader.scan()
+    end = reader.feed(body)
+    if end is None:
+        return None
+    comma = b"," if reader.has_members else b""
+    return body[:end] + comma + _members(edits) + body[end:]
+
+
+def _members(edits: Sequence["_Edit"]) -> bytes:
+    return b",".join(json_edit.member(edit.path, edit.value) for edit in edits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +182,15 @@ class _Edit:
 
 
 def _keep_alive(
-    body: bytes, asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
+    asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
 ) -> Sequence[_Edit]:
-    given = [value for value in json_edit.values_at(body, KEEP_ALIVE) if value != NULL]
-    if not given and asked.keep_alive is None:
+    if asked.keep_alive is None and not asked.has_rejected_keep_alive:
         if limits.keep_alive is None or resident is not None:
             return ()
         return (_set_keep_alive(limits.keep_alive, "keep_alive_default"),)
     cap = limits.max_keep_alive
     if cap is None or asked.keep_alive is None or asked.keep_alive <= cap:
-        return ()  # None: a form that the server rejects
+        return ()  # None: the server rejects it
     if resident is None:
         return (_set_keep_alive(cap, "keep_alive_cap"),)
     return (_Edit(KEEP_ALIVE, NULL, None, "keep_alive_cap", f"keep_alive<={render(cap)}"),)
@@ -163,15 +202,14 @@ def _set_keep_alive(seconds: float, change: str) -> _Edit:
 
 
 def _num_ctx(
-    body: bytes, asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
+    asked: RequestFields, limits: RuleLimits, resident: ResidentRunner | None
 ) -> Sequence[_Edit]:
     """Return the edit of num_ctx, if any.
 
     A default is set if it does not reload the model. A value above the cap passes only if the model
     is resident with that very value: any other one would reload it in any case.
     """
-    given = [value for value in json_edit.values_at(body, NUM_CTX) if value != NULL]
-    if not given:
+    if asked.num_ctx is None and not asked.has_odd_num_ctx:
         wanted, change = limits.num_ctx, "num_ctx_default"
         if wanted is None or (resident is not None and resident.context != wanted):
             return ()

@@ -50,7 +50,9 @@ class Forwarding:
         self.request, self._exchange = request, exchange
         # The request
         rules = context.rewrite_rules
-        self._rewrite = None if rules is None else RequestRewrite(rules, request, exchange)
+        self._rewrite = (
+            None if rules is None else RequestRewrite(rules, request, exchange, context.held)
+        )
         self._out: list[bytes] = []  # not yet sent
         self._resend: list[bytes] | None = None  # what was sent, while it may be sent again
         self._sent = 0  # bytes
@@ -85,10 +87,13 @@ class Forwarding:
         """Forward or hold a piece of the body."""
         self._exchange.on_request_body(data)
         rewrite = self._rewrite
-        if rewrite is None or not rewrite.is_holding:
+        if rewrite is None:
             self._send_body(data)
+        elif not rewrite.is_holding:
+            self._send_body(rewrite.pass_on(data))
         elif not rewrite.hold(data):
-            self._send_held(rewrite.release())
+            self._send_held(rewrite.pass_held())
+            self._send_body(rewrite.pass_on(data))
 
     def on_request_end(self) -> None:
         """Send what was held, and end the body."""
@@ -302,6 +307,7 @@ class Forwarding:
             else:
                 upstream.receiver = None
                 upstream.transport.abort()
+        self._drop_held()
         self._exchange.on_response_complete()
         if self.is_upstream_full:
             self.is_upstream_full = False
@@ -352,7 +358,12 @@ class Forwarding:
         self._client.transport.write(own_response(status, text, method=self.request.method))
         self._client.on_response_end(keep_alive=False)
 
+    def _drop_held(self) -> None:
+        if self._rewrite is not None and self._rewrite.is_holding:
+            self._rewrite.release()
+
     def _drop_upstream(self) -> None:
+        self._drop_held()
         self._response.drop_parser()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

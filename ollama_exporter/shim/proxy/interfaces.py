@@ -8,7 +8,7 @@ from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import OutgoingFields, RequestHead
-from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
 from ollama_exporter.shim.proxy.upstream_pool import UpstreamPool
 
 
@@ -37,6 +37,12 @@ class RewriteRules(Protocol):
 
     def change(self, route: Route, body: bytes) -> RewrittenBody | None:
         """Return the changed body; None: it stays as it is."""
+
+    def append(self, route: Route, asked: RequestFields) -> RewrittenBody | None:
+        """Return members to put behind those of a body that asks for this; None: none.
+
+        They are joined by commas, with none at either end.
+        """
 
     def afterwards(self, exchange: Exchange) -> str:
         """Return what is set once the request is over, for the response header; empty: nothing."""
@@ -70,6 +76,7 @@ class ForwardingContext(Protocol):
     """The proxy, as the forwarding of a request needs it."""
 
     limits: Limits
+    held: HeldBytes
     pool: UpstreamPool
     outgoing: OutgoingFields
 

@@ -9,6 +9,10 @@ from typing import Final
 HIGH_WATER: Final = 256 << 10
 MAX_QUEUED: Final = 64 << 10  # bytes of pipelined requests, or of a body before there is a server
 MAX_RESENT: Final = 64 << 10  # bytes of a request that are kept for a second attempt
+# Bytes of a request that rules may change which are held until it is complete: of one request, and
+# of all together. What is longer, or comes when all is taken, is changed while it passes.
+MAX_HELD: Final = 1 << 20
+MAX_HELD_BY_ALL: Final = 64 << 20
 MAX_IDLE: Final = 64  # idle connections to the server
 
 
@@ -30,3 +34,24 @@ class Limits:
     def max_raw_head_bytes(self) -> int:
         """The longest head on the wire: names and values, the request line and all separators."""
         return self.max_head_bytes + self.max_url_bytes + 4 * self.max_head_fields + 64
+
+
+class HeldBytes:
+    """What all connections hold together, within a bound."""
+
+    __slots__ = ("_limit", "size")
+
+    def __init__(self, limit: int = MAX_HELD_BY_ALL) -> None:
+        self._limit = limit
+        self.size = 0
+
+    def take(self, size: int) -> bool:
+        """Take some bytes. Return False, and take none, if there are not so many."""
+        if self.size + size > self._limit:
+            return False
+        self.size += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give bytes back."""
+        self.size -= size

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request that rules may change: its head is held back until its body is complete.
+"""One request that rules may change.
 
-Larger bodies than the proxy reads anyway (PEEK) go on unchanged, as they come.
+Its head is held back until its body is complete, and then changed in its place. A body that is too
+large for that goes on as it comes: what the rules set is put in front of the brace that ends it,
+where it counts because the server's decoder lets the last of equal keys win.
 """
 
 import re
 from typing import Final
 
-from ollama_exporter.protocol.request_body import PEEK
+from ollama_exporter.protocol.request_body import BodyReader
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import RequestHead
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
+from ollama_exporter.shim.proxy.limits import MAX_HELD, HeldBytes
 
 HEADER: Final = b"X-Ollama-Exporter-Set: "
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -21,20 +24,18 @@ class RequestRewrite:
     """Holds a body, lets the rules change it, and reports the change in the response."""
 
     __slots__ = (
-        "_exchange",
-        "_parts",
-        "_request",
-        "_rules",
-        "_said",
-        "_size",
-        "interim",
-        "is_holding",
+        *("_exchange", "_held", "_parts", "_reader", "_request", "_rules", "_said", "_size"),
+        *("interim", "is_holding"),
     )
 
-    def __init__(self, rules: RewriteRules, request: RequestHead, exchange: Exchange) -> None:
+    def __init__(
+        self, rules: RewriteRules, request: RequestHead, exchange: Exchange, held: HeldBytes
+    ) -> None:
         self._rules, self._request, self._exchange = rules, request, exchange
+        self._held = held
         self._parts: list[bytes] = []
         self._size = 0
+        self._reader: BodyReader | None = None  # of a body that is changed while it passes
         self._said = ""
         self.is_holding = exchange.route.native
         self.interim = b""  # what the client is sent before its body can come
@@ -45,16 +46,45 @@ class RequestRewrite:
             self.interim = CONTINUE if request.is_http11 else b""
 
     def hold(self, data: bytes) -> bool:
-        """Hold a piece of the body. Return False if the body is too large to be held."""
+        """Hold a piece of the body. Return False if it is not held: call `pass_held`."""
+        if self._size + len(data) > MAX_HELD or not self._held.take(len(data)):
+            return False
         self._parts.append(data)
         self._size += len(data)
-        return self._size <= PEEK
+        return True
+
+    def pass_held(self) -> bytes:
+        """Hold nothing any longer: return what was held, and scan the body as it passes."""
+        reader = self._reader = BodyReader(self._exchange.route)
+        reader.scan()
+        request = self._request
+        if request.noted.pop(b"content-length", None) is not None:  # the length may change
+            request.is_chunked = True
+        return self.pass_on(self.release())
+
+    def pass_on(self, data: bytes) -> bytes:
+        """Return the next piece of the body as the rules change it."""
+        reader = self._reader
+        if reader is None:
+            return data
+        end = reader.feed(data)
+        if end is None:
+            return data
+        self._reader = None
+        changed = self._rules.append(self._exchange.route, reader.fields(complete=True))
+        if changed is None:
+            return data
+        self._exchange.rewritten_fields, self._said = changed.asked, changed.said
+        comma = b"," if reader.has_members else b""
+        return data[:end] + comma + changed.body + data[end:]
 
     def release(self) -> bytes:
         """Return the body as it came, and hold nothing any longer."""
         self.is_holding = False
         body = b"".join(self._parts)
         self._parts.clear()
+        self._held.give_back(self._size)
+        self._size = 0
         return body
 
     def apply(self) -> bytes:

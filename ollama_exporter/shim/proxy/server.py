@@ -26,7 +26,7 @@ from ollama_exporter.shim.proxy.headers import (
     is_this_machine,
 )
 from ollama_exporter.shim.proxy.interfaces import Connection, RewriteRules
-from ollama_exporter.shim.proxy.limits import Limits
+from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
 from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 from ollama_exporter.watched_file import WatchedFile, listening_context
 
@@ -85,6 +85,7 @@ class Proxy:
         tls = backend.tls if parts.scheme == "https" else None
         address = Address(host, port, tls, backend.server_name or host)
         self.limits, self.now = limits, now
+        self.held = HeldBytes()
         self.coarse_now = now()
         self.is_shutting_down = False
         shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)

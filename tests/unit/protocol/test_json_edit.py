@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_exporter.protocol.json_edit import set_member, values_at
+from ollama_exporter.protocol.json_edit import member, set_member
+from ollama_exporter.protocol.json_scan import fold, scan_object
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -61,15 +62,16 @@ def test_any_object_keeps_all_its_other_members(
     assert spliced is not None
     rest = {k: v for k, v in json.loads(spliced).items() if k.lower() != "keep_alive"}
     assert rest == {k: v for k, v in body.items() if k.lower() != "keep_alive"}
-    assert {b"61"} == set(values_at(spliced, ("keep_alive",)))
+    scanned = scan_object(spliced)
+    assert scanned is not None
+    given = [m for m in scanned.members if fold(m.key) == "keep_alive"]
+    assert {spliced[m.begin : m.end] for m in given} == {b"61"}
     if raw == b"{}":
         assert spliced == b'{"keep_alive":61}'
     elif not any(key.lower() == "keep_alive" for key in body):
         assert spliced == raw[:1] + b'"keep_alive":61,' + raw[1:]
 
 
-def test_values_at_a_path() -> None:
-    body = b'{"options":{"num_ctx": 5,"x":1},"OPTIONS":{"num_ctx":null},"keep_alive":"5m"}'
-    assert values_at(body, ("options", "num_ctx")) == [b"5", b"null"]
-    assert values_at(body, ("keep_alive",)) == [b'"5m"']
-    assert values_at(body, ("prompt",)) == []
+def test_a_member_alone() -> None:
+    assert member(("keep_alive",), b"-1") == b'"keep_alive":-1'
+    assert member(("options", "num_ctx"), b"8") == b'"options":{"num_ctx":8}'

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
+import tracemalloc
 
 import pytest
 
@@ -18,6 +20,23 @@ def test_a_slow_upload_is_not_a_wait_for_a_runner() -> None:
     seen = bench.answer(exchange, load=5.1)
     assert seen.load_wait == pytest.approx(0.1)
     assert seen.start is Start.WARM
+
+
+def test_what_stands_behind_megabytes_of_a_body_is_read_and_the_megabytes_are_not_kept() -> None:
+    bench = Bench()
+    exchange = Exchange(bench.recorder, GENERATE, method=b"POST", id=1, now=lambda: bench.now)
+    tracemalloc.start()
+    exchange.on_request_body(b'{"images":["')
+    for _ in range(64):
+        exchange.on_request_body(b"A" * (64 << 10))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    exchange.on_request_body(b'"],"keep_alive":-1,"options":{"num_ctx":9},"model":"m"}')
+    exchange.on_request_complete()
+    seen = bench.answer(exchange, load=0.1)
+    asked = seen.request_fields
+    assert (asked.model, asked.keep_alive, asked.num_ctx) == ("m", math.inf, 9)
+    assert kept < 200 << 10
 
 
 def test_a_preload_measures_the_load_by_its_own_time() -> None:

@@ -98,6 +98,45 @@ def test_a_request_that_loads_its_model_gets_the_default() -> None:
     with_rules(check, Rule("*", keep_alive=600.0))
 
 
+LARGE = b"x" * (1 << 20)
+# Bodies that ask for more than a cap allows, and how each might get past it.
+PAST_A_CAP = {
+    "a megabyte before the cap": b'{"x":"%b","keep_alive":-1,"options":%b,"model":"mistral"}',
+    "a megabyte behind it": b'{"model":"mistral","keep_alive":-1,"options":%.0b%b,"x":"%b"}',
+    "members": b'{"model":"mistral",%b"keep_alive":-1,"options":%b}',
+    "members behind it": b'{"model":"mistral","keep_alive":-1,"options":%.0b%b,%b"x":1}',
+    "brackets": b'{"model":"mistral","x":[%b1],"keep_alive":-1,"options":%b}',
+    "options": b'{"model":"mistral","keep_alive":-1,"options":{%b"num_ctx":65536}}%.0b',
+    "twice": b'{"model":"mistral","x":"%b","KEEP_ALIVE":"1h","Options":%b,"keep_alive":-1}',
+    "escaped": b'{"model":"mistral","x":"%b","keep_\\u0061live":-1,"\\u006fptions":%b}',
+    "something behind the object": b'{"model":"mistral","x":"%b","keep_alive":-1,"options":%b} {}',
+}
+FILLINGS = {
+    "members": b'"m":1,' * 17_000,
+    "members behind it": b'"m":1,' * 17_000,
+    "brackets": b"[[1]]," * 140_000,
+    "options": b'"n":1,' * 17_000,
+}
+
+
+@pytest.mark.parametrize("name", PAST_A_CAP)
+def test_no_size_and_no_number_of_members_gets_past_a_cap(name: str) -> None:
+    filling, options = FILLINGS.get(name, LARGE), b'{"num_ctx":65536}'
+    form = PAST_A_CAP[name]
+    behind = (b"", options, filling)
+    body = form % (behind if b"%.0b%b" in form else (filling, options))
+    body = b'{"prompt":"[[n=1]]","stream":false,' + body[1:]
+
+    async def check(it: Session) -> None:
+        answer = await it.through.post("/api/generate", content=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers[HEADER] == "keep_alive=1m0s, num_ctx=8192"
+        assert it.runner().session == 60.0
+        assert it.runner().options.num_ctx == 8192
+
+    with_rules(check, Rule("*", max_keep_alive=60.0, max_num_ctx=8192))
+
+
 def test_a_request_of_the_compatible_api_is_renewed_when_it_is_over() -> None:
     async def check(it: Session) -> None:
         answer = await it.chat()
@@ -185,17 +224,18 @@ def test_a_stop_stays_a_stop_and_what_no_rule_is_for_stays_as_it_is() -> None:
     with_rules(check, Rule("mistral", keep_alive=600.0))
 
 
-def test_a_body_that_is_too_long_to_be_looked_into_passes_as_it_is() -> None:
+def test_a_large_body_gets_the_default_as_well() -> None:
     async def check(it: Session) -> None:
         answer = await it.ask(images=["x" * (1 << 20)])
-        assert HEADER not in answer.headers
+        assert answer.headers[HEADER] == "num_ctx=2048"
+        assert it.runner().options.num_ctx == 2048
         answer = await it.through.post(
             "/api/generate",
             content=b'{"model":"mistral","prompt":"[[n=1]]"}',
             headers={"expect": "100-continue"},
         )
         assert answer.status_code == 200
-        assert HEADER not in answer.headers or "afterwards" in answer.headers[HEADER]
+        assert it.loads() == 1
 
     with_rules(check, Rule("*", num_ctx=2048))
 

@@ -3,20 +3,22 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
-from ollama_exporter.actions.defaults.rewrite_rules import Changed, Rules, change
-from ollama_exporter.protocol.request_body import PEEK
+from ollama_exporter.actions.defaults.rewrite_rules import Changed, Rules, append, change
+from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.residency.facts import RequestStarted
 from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.proxy.limits import MAX_HELD, HeldBytes
 from tests.support.exporting import until
 from tests.support.loops import Run
 from tests.support.proxying import Proxied
-from tests.support.rawserver import OK, Link, RawServer, Script, answers
+from tests.support.rawserver import OK, Link, RawServer, Script, answers, caller
 from tests.support.through import HASTY, LAST, Check, chunk, error_of, head, through
 
 BODY = b'{ "model":"m",\t"prompt" : "\xc3\xa9" }'
@@ -34,6 +36,10 @@ class TenMinutes:
     def change(self, route: Route, body: bytes) -> Changed | None:
         """Set them."""
         return change(route, body, Rules((Rule("*", keep_alive=600.0),)), lambda _model: None)
+
+    def append(self, route: Route, asked: RequestFields) -> Changed | None:
+        """Set them behind what a large body holds."""
+        return append(route, asked, Rules((Rule("*", keep_alive=600.0),)), lambda _model: None)
 
     def afterwards(self, exchange: Exchange) -> str:
         """Say nothing."""
@@ -156,12 +162,59 @@ def test_an_encoded_body_passes_as_it_is(run: Run) -> None:
     run(amended(answers(OK), check))
 
 
-def test_a_body_beyond_the_bound_goes_on_as_it_came(run: Run) -> None:
-    long = BODY[:-2] + b" " * PEEK + b"}"
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_body_beyond_the_bound_is_changed_while_it_passes(run: Run, *, is_chunked: bool) -> None:
+    long = BODY[:-2] + b" " * MAX_HELD + b"}"
 
-    async def check(server: RawServer, _: Proxied, client: Link) -> None:
-        assert (await client.ask(request(long))).raw == OK
-        assert server.received == sent_on(server, long)
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        raw = request(long)
+        if is_chunked:
+            first = b"POST /api/generate HTTP/1.1\r\nHost: x\r\n%b" % FIELDS
+            raw = first + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(long) + LAST
+        answer = await client.ask(raw)
+        assert answer.all(b"x-ollama-exporter-set") == [b"keep_alive=10m0s"]
+        first = server.received.partition(b"\r\n\r\n")[0].lower()
+        assert b"transfer-encoding: chunked" in first
+        assert b"content-length" not in first
+        (asked,) = server.requests()
+        assert asked.body == long[:-1] + b',"keep_alive":"10m0s"}'
+        assert proxy.proxy.held.size == 0
+
+    run(amended(answers(OK), check))
+
+
+def test_many_slow_uploads_hold_no_more_than_the_bound_together(run: Run) -> None:
+    """The rules apply to those that find no room as well: they are changed while they pass."""
+    uploads = 9
+
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        del client
+        proxy.proxy.held = HeldBytes(2 * MAX_HELD)
+        body = BODY[:-2] + b" " * (MAX_HELD - 1000) + b"}"
+        opened = AsyncExitStack()
+        links = [await opened.enter_async_context(caller(proxy.port)) for _ in range(uploads)]
+        for link in links:
+            link.send(request(body)[:-1])
+        await until(lambda: len(server.links) == uploads)
+        await until(lambda: len(server.received) > (uploads - 2) * (MAX_HELD - 2000))
+        assert 0 < proxy.proxy.held.size <= 2 * MAX_HELD
+        for link in links:
+            link.send(b"}")
+        for link in links:
+            answer = await link.answer()
+            assert answer.all(b"x-ollama-exporter-set") == [b"keep_alive=10m0s"]
+        assert proxy.proxy.held.size == 0
+        await opened.aclose()
+
+    run(amended(answers(OK), check))
+
+
+def test_a_client_that_leaves_gives_back_what_was_held(run: Run) -> None:
+    async def check(_: RawServer, proxy: Proxied, client: Link) -> None:
+        client.send(request(BODY)[:-3])
+        await until(lambda: proxy.proxy.held.size > 0)
+        client.close()
+        await until(lambda: proxy.proxy.held.size == 0)
 
     run(amended(answers(OK), check))
 
