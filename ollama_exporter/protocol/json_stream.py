@@ -46,7 +46,7 @@ class MemberSink(Protocol):
         """Return whether the members of an object are wanted one by one. `key`: its raw key."""
 
     def on_value(self, path: tuple[str, ...], key: bytes, raw: bytes, *, is_cut: bool) -> None:
-        """Take a wanted value.
+        """Handle a wanted value.
 
         Of an array or object only whether it is empty: b"[]", b"{}", or with one member. `is_cut`:
         it is longer than what is kept.

@@ -196,7 +196,7 @@ class FieldReader:
         return fold(key) == OPTIONS[0]
 
     def on_value(self, path: tuple[str, ...], key: bytes, raw: bytes, *, is_cut: bool) -> None:
-        """Take a value. One that is too long to be kept counts as above every limit."""
+        """Set a field. A value that is too long to be kept counts as above every limit."""
         if path:
             name = decode_string(key) or ""
             self.options[name] = ENDLESS_OPTION if is_cut else _option(name, raw)

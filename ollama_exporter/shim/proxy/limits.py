@@ -46,7 +46,7 @@ class HeldBytes:
         self.size = 0
 
     def take(self, size: int) -> bool:
-        """Take some bytes. Return False, and take none, if there are not so many."""
+        """Count bytes as held. Return False, and count none, beyond the bound."""
         if self.size + size > self._limit:
             return False
         self.size += size
