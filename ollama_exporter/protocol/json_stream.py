@@ -53,7 +53,7 @@ class MemberSink(Protocol):
         """
 
 
-class Phase(Enum):
+class ScanPhase(Enum):
     """What comes next."""
 
     BEGIN = auto()  # the opening brace
@@ -69,7 +69,7 @@ class Phase(Enum):
     BROKEN = auto()  # the server's decoder rejects this
 
 
-ENDED: Final = frozenset({Phase.CLOSED, Phase.BROKEN})
+ENDED: Final = frozenset({ScanPhase.CLOSED, ScanPhase.BROKEN})
 
 
 class ObjectScanner:
@@ -78,7 +78,7 @@ class ObjectScanner:
     def __init__(self, sink: MemberSink, *, path: tuple[str, ...] = ()) -> None:
         """`path`: where the object stands."""
         self._sink = sink
-        self._phase = Phase.BEGIN
+        self._phase = ScanPhase.BEGIN
         self._outer = self._path = path
         self._carry = b""  # the beginning of a token
         self._key = b""
@@ -94,7 +94,7 @@ class ObjectScanner:
     @property
     def is_closed(self) -> bool:
         """Whether the object's end was found."""
-        return self._phase is Phase.CLOSED
+        return self._phase is ScanPhase.CLOSED
 
     def feed(self, data: bytes) -> int | None:
         """Scan a piece. Return the position in it of the brace that closes the object, if any."""
@@ -114,7 +114,7 @@ class ObjectScanner:
         begin = _after_blanks(text, at)
         if begin == len(text):
             return begin
-        self._phase = Phase.FIRST if text[begin : begin + 1] == b"{" else Phase.BROKEN
+        self._phase = ScanPhase.FIRST if text[begin : begin + 1] == b"{" else ScanPhase.BROKEN
         return begin + 1
 
     def _scan_key(self, text: bytes, at: int) -> int:
@@ -123,30 +123,30 @@ class ObjectScanner:
             self.has_members = True
             self._key, scalar, mark = member.groups()
             if scalar is None:
-                self._phase = Phase.VALUE
+                self._phase = ScanPhase.VALUE
                 return member.end()
             if self._sink.has_field(self._path, self._key):
                 self._emit(scalar[:LONGEST_VALUE], is_cut=len(scalar) > LONGEST_VALUE)
-            self._phase = Phase.KEY
+            self._phase = ScanPhase.KEY
             if mark == b"}":
                 self._close()
             return member.end()
         key = KEY.match(text, at)
         if key is not None:
-            self._key, self._phase = key[1], Phase.COLON
+            self._key, self._phase = key[1], ScanPhase.COLON
             return key.end()
         begin = _after_blanks(text, at)
         first = text[begin : begin + 1]
-        if first == b"}" and self._phase is Phase.FIRST:
+        if first == b"}" and self._phase is ScanPhase.FIRST:
             self._close()
         elif first == b'"' and len(text) - begin > LONGEST_KEY:
             self._key, self._is_key, self._is_wanted = NO_KEY, True, False
-            self._phase = Phase.STRING
+            self._phase = ScanPhase.STRING
         elif first == b'"':
             self._carry = text[begin:]
             return len(text)
         elif first:
-            self._phase = Phase.BROKEN
+            self._phase = ScanPhase.BROKEN
         return begin + len(first)
 
     def _scan_colon(self, text: bytes, at: int) -> int:
@@ -154,7 +154,7 @@ class ObjectScanner:
         if begin == len(text):
             return begin
         self.has_members = True
-        self._phase = Phase.VALUE if text[begin : begin + 1] == b":" else Phase.BROKEN
+        self._phase = ScanPhase.VALUE if text[begin : begin + 1] == b":" else ScanPhase.BROKEN
         return begin + 1
 
     def _scan_value(self, text: bytes, at: int) -> int:
@@ -166,17 +166,17 @@ class ObjectScanner:
         self._kept, self._kept_size = [], 0
         if first == b'"':
             self._keep(first)
-            self._is_key, self._phase = False, Phase.STRING
+            self._is_key, self._phase = False, ScanPhase.STRING
         elif first == b"{" and self._path == self._outer == () and self._sink.is_map(self._key):
-            self._path, self._phase = (fold(self._key),), Phase.FIRST
+            self._path, self._phase = (fold(self._key),), ScanPhase.FIRST
         elif first in (b"{", b"["):
             self._keep(first)
             self._depth, self._is_in_string, self._is_at_opening = 1, False, True
-            self._phase = Phase.SKIP
+            self._phase = ScanPhase.SKIP
         elif first in (b"}", b"]", b":", b","):
-            self._phase = Phase.BROKEN
+            self._phase = ScanPhase.BROKEN
         else:
-            self._phase = Phase.LITERAL
+            self._phase = ScanPhase.LITERAL
             return begin
         return begin + 1
 
@@ -189,7 +189,7 @@ class ObjectScanner:
         if text[end : end + 1] == b"\\":
             self._carry = b"\\"
         elif self._is_key:
-            self._phase = Phase.COLON
+            self._phase = ScanPhase.COLON
         else:
             self._keep(b'"')
             self._end_value()
@@ -210,7 +210,7 @@ class ObjectScanner:
         if mark == b"}":
             self._close()
         else:
-            self._phase = Phase.KEY if mark == b"," else Phase.BROKEN
+            self._phase = ScanPhase.KEY if mark == b"," else ScanPhase.BROKEN
         return begin + 1
 
     def _scan_skipped(self, text: bytes, at: int) -> int:
@@ -236,7 +236,7 @@ class ObjectScanner:
             self._end_value()
             return closing + 1
         if self._depth >= DEEPEST:
-            self._phase = Phase.BROKEN
+            self._phase = ScanPhase.BROKEN
         self._is_in_string = end < stop  # a string begins that does not end in this block
         return end + self._is_in_string
 
@@ -286,25 +286,25 @@ class ObjectScanner:
     def _end_value(self) -> None:
         if self._is_wanted:
             self._emit(b"".join(self._kept), is_cut=self._kept_size > LONGEST_VALUE)
-        self._kept, self._phase = [], Phase.COMMA
+        self._kept, self._phase = [], ScanPhase.COMMA
 
     def _emit(self, raw: bytes, *, is_cut: bool) -> None:
         self._sink.on_value(self._path, self._key, raw, is_cut=is_cut)
 
     def _close(self) -> None:
-        self._phase = Phase.CLOSED if self._path == self._outer else Phase.COMMA
+        self._phase = ScanPhase.CLOSED if self._path == self._outer else ScanPhase.COMMA
         self._path = self._outer
 
     _SCANS: ClassVar = {
-        Phase.BEGIN: _scan_begin,
-        Phase.FIRST: _scan_key,
-        Phase.KEY: _scan_key,
-        Phase.COLON: _scan_colon,
-        Phase.VALUE: _scan_value,
-        Phase.STRING: _scan_string,
-        Phase.LITERAL: _scan_literal,
-        Phase.SKIP: _scan_skipped,
-        Phase.COMMA: _scan_comma,
+        ScanPhase.BEGIN: _scan_begin,
+        ScanPhase.FIRST: _scan_key,
+        ScanPhase.KEY: _scan_key,
+        ScanPhase.COLON: _scan_colon,
+        ScanPhase.VALUE: _scan_value,
+        ScanPhase.STRING: _scan_string,
+        ScanPhase.LITERAL: _scan_literal,
+        ScanPhase.SKIP: _scan_skipped,
+        ScanPhase.COMMA: _scan_comma,
     }
 
 
