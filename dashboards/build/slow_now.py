@@ -121,9 +121,9 @@ def waiting() -> Panel:
     begun = largest_of(f"time() - {pick('ollama_model_load_started_timestamp_seconds')}", *EACH)
     return rows(
         "Waiting for a load, by model",
-        "Requests that wait, and how long the model has been loading (seen if the exporter runs "
-        "beside Ollama). Good: empty. A wait that grows without a load: stuck, or queued behind "
-        "another load.",
+        "Requests that wait, for how long the model has been loading and how much of it is read "
+        "(seen if the exporter runs beside Ollama). Good: empty. A wait that grows without a load: "
+        "stuck, or queued behind another load.",
         {"instance": "Server", "model": "Model"},
         [
             Column(
@@ -139,6 +139,12 @@ def waiting() -> Panel:
                 steps=((None, palette.GOOD), (60, palette.WARN), (STUCK, palette.BAD)),
             ),
             Column("Loading for", begun, SECONDS, decimals=0),
+            Column(
+                "Read",
+                largest_of(pick("ollama_model_load_progress_ratio"), *EACH),
+                SHARE,
+                decimals=0,
+            ),
         ],
         Place(8),
         links={"Model": address("ollama-model", instance="Server", model="Model")},

@@ -88,6 +88,10 @@ class Machine:
         """Whether the lines of the log can be read."""
         return True
 
+    def load_progress(self, model: str, pid: int) -> float | None:  # noqa: ARG002 - the protocol's
+        """Return nothing: the rehearsal reads no files."""
+        return None
+
     def runners(self) -> Iterable[RunnerSight]:
         """Return nothing: the rehearsal has no slots."""
         return ()

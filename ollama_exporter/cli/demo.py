@@ -191,7 +191,9 @@ async def perform(show: Show, duration: float | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
             loop.add_signal_handler(number, stop.set)
-    config = Config(host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES)
+    config = Config(
+        host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES, reads_weights=True
+    )
     async with Simulator(config) as sim:
         port, proxy_port = free_port(PORT), free_port(PROXY_PORT)
         for line in introduction(sim.url, port, proxy_port):

@@ -168,6 +168,7 @@ def command(
         port=port,
         control=faults,
         processes=processes,
+        reads_weights=True,
         seed=seed,
     )
     asyncio.run(_run(config, workload))

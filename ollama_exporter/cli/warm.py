@@ -4,8 +4,10 @@
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
@@ -13,7 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
+from ollama_exporter.actions.warm.load_estimates import (
+    earlier_loads,
+    loads_in_progress,
+    saved_loads,
+)
 from ollama_exporter.actions.warm.load_models import (
     MissingModel,
     WarmOptions,
@@ -44,6 +50,7 @@ CODES: Final = {
 WAIT: Final = "--wait-for-server"
 DEFAULT_WAIT: Final = "5m"
 BAR_STEP: Final = 0.1  # seconds between two steps of a bar
+SHARES_EVERY: Final = 1.0  # seconds between two questions to an exporter how far loads are
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Output:
 
     as_json: bool
     estimates: Callable[[], dict[str, float]]  # name -> seconds of earlier loads
+    shares: Callable[[], dict[str, float] | None]  # name -> share of it that is loaded
 
 
 class LineOutput(WarmProgress):
@@ -67,10 +75,19 @@ class LineOutput(WarmProgress):
 
 
 class Bars(WarmProgress):
-    """Draws a bar for each model, scaled by its earlier loads where they are known."""
+    """Draws a bar for each model.
 
-    def __init__(self, progress: Progress, estimates: dict[str, float]) -> None:
-        self._progress, self._estimates = progress, estimates
+    It shows the share that an exporter sees read (`shares`), else the time that passed, scaled by
+    earlier loads where they are known.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        estimates: dict[str, float],
+        shares: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._progress, self._estimates, self._shares = progress, estimates, shares
         self._tasks: dict[str, tuple[Any, asyncio.Task[None]]] = {}
 
     def on_start(self, name: str) -> None:
@@ -78,7 +95,7 @@ class Bars(WarmProgress):
         estimate = self._estimates.get(name)
         note = "" if estimate is None else f"about {estimate:.0f} s"
         bar = self._progress.add_task(name, total=estimate, note=note)
-        self._tasks[name] = (bar, asyncio.get_running_loop().create_task(self._move(bar)))
+        self._tasks[name] = (bar, asyncio.get_running_loop().create_task(self._move(name, bar)))
 
     def on_end(self, result: WarmResult) -> None:
         """Fill the bar."""
@@ -86,10 +103,26 @@ class Bars(WarmProgress):
         moving.cancel()
         self._progress.update(bar, total=1, completed=1, note=result.outcome.value)
 
-    async def _move(self, bar: Any) -> None:  # noqa: ANN401 - rich's own
+    async def _move(self, name: str, bar: Any) -> None:  # noqa: ANN401 - rich's own
         while True:
             await asyncio.sleep(BAR_STEP)
-            self._progress.advance(bar, BAR_STEP)
+            share = self._shares.get(name)
+            if share is None:
+                self._progress.advance(bar, BAR_STEP)
+            else:
+                self._progress.update(bar, total=1, completed=share, note=f"{share:.0%} read")
+
+
+async def follow_loads(
+    ask: Callable[[], dict[str, float] | None], shares: dict[str, float]
+) -> None:
+    """Keep `shares` at what `ask` returns, once a second, until it returns None.
+
+    A load that is no longer seen keeps its last share.
+    """
+    while (found := await asyncio.to_thread(ask)) is not None:
+        shares.update(found)
+        await asyncio.sleep(SHARES_EVERY)
 
 
 class WarmCommand(click.Command):
@@ -136,7 +169,7 @@ class WarmCommand(click.Command):
     default=f"http://127.0.0.1:{WEB_PORT}/metrics",
     show_default=True,
     metavar="URL",
-    help="Metrics of an exporter, for the load times of earlier loads.",
+    help="Metrics of an exporter, for the times of earlier loads and the progress of this one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @server_options.with_server("state.file")
@@ -175,7 +208,7 @@ def command(
         saved = saved_loads(StateFile(file, url=settings.ollama_url), names) if file else {}
         return saved | earlier_loads(exporter, names)
 
-    output = Output(as_json, estimates)
+    output = Output(as_json, estimates, partial(loads_in_progress, exporter, names))
     client = server_options.control_client(settings)
     with server_options.named_server(settings):
         code = server_options.run(_run(client, names, wanted, wait_for_server, output))
@@ -203,9 +236,12 @@ async def _run(
             results = await warm_up(client, names, wanted, installed, LineOutput())
         else:
             estimates = await asyncio.to_thread(output.estimates)
+            shares: dict[str, float] = {}
+            following = asyncio.create_task(follow_loads(output.shares, shares))
             with _progress(console) as progress:
-                bars = Bars(progress, estimates)
+                bars = Bars(progress, estimates, shares)
                 results = await warm_up(client, names, wanted, installed, bars)
+            following.cancel()
     finally:
         await client.aclose()
     _print(results, as_json=output.as_json)

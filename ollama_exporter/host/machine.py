@@ -15,6 +15,7 @@ from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
 from ollama_exporter.host.log.follower import LogFollower
 from ollama_exporter.host.processes.find_server import ServerAddress
+from ollama_exporter.host.processes.load_progress import load_progress
 from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.processes.reader import Reader, Usage
 from ollama_exporter.host.processes.watcher import ProcessWatcher
@@ -50,6 +51,7 @@ class Machine:
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models in the last poll
+        self._sizes: dict[str, int] = {}  # of the installed models, bytes on disk
         self._why_not = why_not_watched(settings)
         self._lookup = BlobLookup(
             client, reporter=reporter, timeline=timeline, loading=self._is_loading
@@ -103,6 +105,11 @@ class Machine:
         """Return what a runner uses; None: it is gone or not visible."""
         return None if self._watcher is None else self._watcher.usage(pid)
 
+    def load_progress(self, model: str, pid: int) -> float | None:
+        """Return the share of a model that its runner has read; None: not visible."""
+        size, used = self._sizes.get(model), self.usage(pid)
+        return load_progress(used, size) if size and used is not None else None
+
     def weights(self, digest: str) -> str | None:
         """Return the weights of a digest: empty if it has none, None if they are not known."""
         return self._lookup.weights(digest)
@@ -114,6 +121,7 @@ class Machine:
 
     def on_installed(self, models: Sequence[InstalledModel]) -> None:
         """Note which models are installed."""
+        self._sizes = {each.name: each.size for each in models if not each.remote}
         self._lookup.on_installed(models)
 
     def _tell_look(self, look: SlotLook) -> None:

@@ -4,8 +4,10 @@
 `process_manager.py` runs it as a module, with the server's listening socket open. It only exists.
 Lines of JSON on its standard input start and end the children:
 
-    {"start": KEY, "command": ["llama-server", "--model", …]}
+    {"start": KEY, "command": ["llama-server", "--model", …], "reads": BYTES, "seconds": SECONDS}
     {"end": KEY}
+
+A child reads so many bytes in so many seconds, as a load does, from a device that gives zeros.
 
 A command line is overwritten in place, as setproctitle(3) does it, so that nothing needs to be
 installed under that name. Linux only.
@@ -16,14 +18,18 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 READY: Final = "ready"
 PADDING: Final = 1024  # bytes of its own command line that another may overwrite
 PR_SET_PDEATHSIG: Final = 1
+PIECE: Final = 1 << 18  # bytes that are read at a time: they stay in the processor's cache
+PAUSE: Final = 0.05  # seconds between two steps
 SERVER: Final = ("/usr/local/bin/ollama", "serve")
 
 
@@ -41,17 +47,38 @@ def change_command_line(command: Sequence[str]) -> None:
     Path("/proc/self/comm").write_text(Path(command[0]).name[:15], encoding="ascii")
 
 
-def start_as(command: Sequence[str]) -> int:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How many bytes a child reads after its start, and in how many seconds."""
+
+    total: int = 0
+    seconds: float = 0.0
+
+    def carry_out(self) -> None:
+        """Read at an even pace."""
+        buffer, done, begun = bytearray(PIECE), 0, time.monotonic()
+        with open("/dev/zero", "rb", buffering=0) as zeros:  # noqa: PTH123 - no Path.open is cheaper
+            while done < self.total:
+                passed = time.monotonic() - begun
+                wanted = (
+                    self.total if passed >= self.seconds else self.total * passed / self.seconds
+                )
+                while done < wanted:
+                    done += zeros.readinto(buffer) or PIECE
+                time.sleep(PAUSE)
+
+
+def start_as(command: Sequence[str], reading: Reading = Reading()) -> int:
     """Start a child with this command line and return its pid. It dies with its parent."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _stay_as(command, parent)
+        _stay_as(command, parent, reading)
     return pid
 
 
 def _stay_as(
-    command: Sequence[str], parent: int
+    command: Sequence[str], parent: int, reading: Reading
 ) -> NoReturn:  # pragma: no cover - killed, not ended
     """Wait until killed. A runner holds no descriptor of its server."""
     for number in (signal.SIGTERM, signal.SIGCHLD):
@@ -59,6 +86,7 @@ def _stay_as(
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.closerange(0, os.sysconf("SC_OPEN_MAX"))
     change_command_line(command)
+    reading.carry_out()
     while parent == os.getppid():
         signal.pause()
     os._exit(0)
@@ -89,7 +117,8 @@ class FakeProcess:
         if "start" in order:
             command = order["command"]
             assert isinstance(command, list)  # noqa: S101 - the parent wrote it
-            pid = start_as(command)
+            reading = Reading(int(str(order.get("reads", 0))), float(str(order.get("seconds", 0))))
+            pid = start_as(command, reading)
             self._dead.discard(pid)  # of an earlier child
             self._runners[str(order["start"])] = pid
         else:

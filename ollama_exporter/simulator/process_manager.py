@@ -51,13 +51,22 @@ class ProcessManager:
         """The pid of the server's process."""
         return self._process.pid
 
-    def set_runners(self, runners: Mapping[int, Sequence[str]]) -> None:
-        """Start and end children so that exactly these run: commands by the scheduler's pid."""
+    def set_runners(
+        self,
+        runners: Mapping[int, Sequence[str]],
+        reading: Mapping[int, fake_process.Reading] | None = None,
+    ) -> None:
+        """Start and end children so that exactly these run: commands by the scheduler's pid.
+
+        `reading`: what those that start read first.
+        """
         wanted = frozenset(runners)
         for number in self._runners - wanted:
             self._order({"end": str(number)})
         for number in sorted(wanted - self._runners):
-            self._order({"start": str(number), "command": list(runners[number])})
+            reads = (reading or {}).get(number, fake_process.Reading())
+            order = {"start": str(number), "command": list(runners[number])}
+            self._order(order | {"reads": reads.total, "seconds": reads.seconds})
         self._runners = wanted
 
     async def stop(self, how: Signal) -> None:

@@ -25,6 +25,7 @@ from ollama_exporter.simulator import (
 from ollama_exporter.simulator.calls import ApiError, resolve
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.engine import Clock, Engine
+from ollama_exporter.simulator.fake_process import Reading
 from ollama_exporter.simulator.faults import AnswerFault, Faults
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
@@ -74,6 +75,7 @@ class Config:
     silent: float = 0.0  # seconds after each start in which it accepts and does not answer
     control: bool = False  # whether `/_simulator/…` is served
     processes: bool = False  # whether the server and its runners are real processes; Linux only
+    reads_weights: bool = False  # whether their processes read as many bytes as a load does
     seed: int = 0
     clock: Clock | None = None  # Unix seconds; None: real time
 
@@ -228,7 +230,12 @@ class Simulator:
                     context=runner.options.num_ctx,
                 )
                 for pid, runner in runners.items()
-            }
+            },
+            {
+                pid: Reading(runner.file.size, runner.file.load_seconds)
+                for pid, runner in runners.items()
+                if self.config.reads_weights
+            },
         )
 
     async def _stop_processes(self, signal: Signal) -> None:

@@ -13,6 +13,7 @@ from ollama_exporter.state_file import StateFile
 
 SUM: Final = "ollama_model_load_seconds_sum"
 COUNT: Final = "ollama_model_load_seconds_count"
+PROGRESS: Final = "ollama_model_load_progress_ratio"
 TIMEOUT: Final = 1.0
 
 
@@ -27,6 +28,16 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
             if record is not None and record.measured_load is not None:
                 found[name] = record.measured_load
     return found
+
+
+def loads_in_progress(url: str, names: Sequence[str]) -> dict[str, float] | None:
+    """Return how far the exporter sees loads in progress, by name; None: it does not answer."""
+    try:
+        samples = read_samples(url, (PROGRESS,), timeout=TIMEOUT)
+    except HistoryError:
+        return None
+    by_key = {match_key(each.labels.get("model", "")): each.value for each in samples}
+    return {name: by_key[match_key(name)] for name in names if match_key(name) in by_key}
 
 
 def saved_loads(file: StateFile, names: Sequence[str]) -> dict[str, float]:

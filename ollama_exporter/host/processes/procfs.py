@@ -89,7 +89,8 @@ class ProcFs:
         stat = self._stat(process.pid)
         if stat is None or stat.state in DEAD or stat.start != process.start:
             return None
-        return Usage(stat.pages * self._page, stat.ticks / self._tick)
+        read = self._bytes_read(process.pid)
+        return Usage(stat.pages * self._page, stat.ticks / self._tick, read)
 
     def is_listening(self, pid: int, host: str, port: int) -> bool | None:
         """Return whether a process listens there, in its own network namespace."""
@@ -116,6 +117,14 @@ class ProcFs:
         if namespace is not None and namespace != FIRST_NAMESPACE:
             return "the exporter runs in a PID namespace of its own, as in a container"
         return None
+
+    def _bytes_read(self, pid: int) -> int:
+        """Return the bytes of all read(2) calls; 0: not permitted to know."""
+        for line in (self._read(f"{pid}/io") or b"").splitlines():
+            name, _, value = line.partition(b": ")
+            if name == b"rchar" and value.isdigit():
+                return int(value)
+        return 0
 
     # -- files -----------------------------------------------------------------------------------
 

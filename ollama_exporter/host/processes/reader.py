@@ -23,10 +23,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process uses: bytes of memory now, seconds of CPU since its start."""
+    """What a process uses: bytes of memory now, seconds of CPU and bytes read since its start."""
 
     resident: int
     cpu: float
+    read: int = 0  # 0: only its own user and root may know
 
 
 class Reader(Protocol):

@@ -35,6 +35,14 @@ MACHINE_FAMILIES: Final = (
         source=PROCESSES,
     ),
     Family(
+        "ollama_model_load_progress_ratio",
+        "gauge",
+        "Share of the model's files that the runner of the load in progress has read, at least: "
+        "from the bytes that it read, or its memory. Absent if the model is not being loaded.",
+        MODEL,
+        source=PROCESSES,
+    ),
+    Family(
         "ollama_runner_resident_memory_bytes",
         "gauge",
         "System memory used by the model's runner process in bytes; GPU memory is not included.",

@@ -45,6 +45,10 @@ class Sight(Protocol):
         """Return what a runner uses; None: it exited or is not visible."""
         ...
 
+    def load_progress(self, model: str, pid: int) -> float | None:
+        """Return the share of a model that its loading runner has read; None: not visible."""
+        ...
+
     def runners(self) -> Iterable[RunnerSight]:
         """Return what each resident runner's own port shows."""
         ...
@@ -61,6 +65,10 @@ class Blind:
     log_understood: bool | None = None
 
     def usage(self, pid: int) -> ProcessUsage | None:  # noqa: ARG002 - the protocol's
+        """Return None."""
+        return None
+
+    def load_progress(self, model: str, pid: int) -> float | None:  # noqa: ARG002 - the protocol's
         """Return None."""
         return None
 
@@ -99,6 +107,7 @@ class MachineCollector:
         self._births = {at: self._births.get(at) or self._timeline.wall(at) for at in births}
         since = [((label,), self._births[at]) for label, at in started.items()]
         yield constant("ollama_model_load_started_timestamp_seconds", since)
+        yield constant("ollama_model_load_progress_ratio", self._load_progress(view))
         memory, cpu = self._usage(view)
         yield constant("ollama_runner_resident_memory_bytes", memory)
         yield constant("ollama_runner_cpu_seconds_total", cpu)
@@ -130,6 +139,18 @@ class MachineCollector:
                 label = self._labels.label(state.name)
                 started[label] = min(started.get(label, state.loading_since), state.loading_since)
         return started
+
+    def _load_progress(self, view: View) -> Samples:
+        """Return how far the loads in progress are: of models that share a label, the least."""
+        values: dict[str, float] = {}
+        for state in view.models:
+            if state.loading_since is None or not state.pids:
+                continue
+            share = self._sight.load_progress(state.name, state.pids[-1])
+            if share is not None:
+                label = self._labels.label(state.name)
+                values[label] = min(values.get(label, 1.0), share)
+        return [((label,), value) for label, value in values.items()]
 
     def _is_loading(self, view: View, started: Mapping[str, float]) -> Samples:
         """Return 1 for each label that is loading; and 0 for others if the server is visible."""

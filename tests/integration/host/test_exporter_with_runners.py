@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from ollama_exporter.actions.warm.load_estimates import loads_in_progress
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
@@ -75,6 +76,33 @@ def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
             await exporter.until(
                 lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 3 * TOKENS
             )
+
+    run(story)
+
+
+def test_how_far_a_load_is_grows_and_vanishes_when_the_model_is_listed() -> None:
+    async def story() -> None:
+        catalogue = default_catalogue().compressed(60.0)  # gemma2 loads in 1.3 s
+        config = Config(catalogue=catalogue, processes=True, reads_weights=True)
+        async with Simulator(config) as sim, exporting(sim.url) as exporter:
+            await exporter.until(lambda s: ("ollama_server_start_time_seconds", "") in s)
+            await exporter.until(lambda s: ("ollama_models_installed", "") in s)
+            body = {"model": "gemma2:27b", "prompt": "[[n=1]]"}
+            asking = asyncio.create_task(ask(sim.url, "/api/generate", body, patience=20))
+            labels, seen = "model=gemma2:27b", list[float]()
+            name = "ollama_model_load_progress_ratio"
+            for _ in range(3):
+                samples = await exporter.until(lambda s: s[name, labels] not in seen)
+                seen.append(samples[name, labels])
+            assert seen == sorted(seen)
+            assert all(0 <= share <= 1 for share in seen)
+            url = f"http://{exporter.address}/metrics"
+            found = await asyncio.to_thread(loads_in_progress, url, ["gemma2:27b", "mistral"])
+            assert found is not None
+            assert found.keys() <= {"gemma2:27b"}
+            assert (await asking).error is None
+            await exporter.until(lambda s: s["ollama_model_loaded", labels] == 1.0)
+            await exporter.until(lambda s: (name, labels) not in s)
 
     run(story)
 

@@ -39,7 +39,7 @@ MADE_OF: Final = {
     "s": re.compile(r"_seconds|time\(\)"),
     "bytes": re.compile(r"_bytes"),
     "binBps": re.compile(r"rate\(\w+_bytes_total"),
-    "percentunit": re.compile(r" / "),
+    "percentunit": re.compile(r" / |_ratio\b"),
     "dateTimeFromNow": re.compile(r"1000 \* .*_timestamp_seconds|1000 \* .*_start_time_seconds"),
     "reqps": re.compile(r"rate\("),
     "suffix: tokens/s": re.compile(r"_tokens_total"),

@@ -10,11 +10,15 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from ollama_exporter.actions.warm.load_estimates import earlier_loads, saved_loads
+from ollama_exporter.actions.warm.load_estimates import (
+    earlier_loads,
+    loads_in_progress,
+    saved_loads,
+)
 from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmResult
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
-from ollama_exporter.cli.warm import Bars
+from ollama_exporter.cli.warm import Bars, follow_loads
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -61,7 +65,36 @@ def test_a_state_file_tells_it_as_well_and_is_left_alone(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("url", ["https://box/metrics", "nonsense", "http://127.0.0.1:%d/metrics"])
 def test_without_one_there_is_no_estimate(url: str) -> None:
-    assert earlier_loads(url.replace("%d", str(closed_port())), ["mistral"]) == {}
+    closed = url.replace("%d", str(closed_port()))
+    assert earlier_loads(closed, ["mistral"]) == {}
+    assert loads_in_progress(closed, ["mistral"]) is None
+
+
+def test_a_bar_shows_what_an_exporter_sees_read_until_it_answers_no_more() -> None:
+    progress = Progress(
+        TextColumn("{task.description} {task.fields[note]}"),
+        console=Console(file=io.StringIO(), force_terminal=True, width=80),
+        auto_refresh=False,
+    )
+    answers: list[dict[str, float] | None] = [{}, {"mistral": 0.25}, {"mistral": 0.5}, {}, None]
+
+    async def main() -> None:
+        shares: dict[str, float] = {}
+        bars = Bars(progress, {"mistral": 4.0}, shares)
+        bars.on_start("mistral")
+        (bar,) = progress.tasks
+        following = asyncio.create_task(follow_loads(lambda: answers.pop(0), shares))
+        await asyncio.sleep(0.55)
+        assert bar.total == 4.0
+        assert bar.completed == pytest.approx(0.5)
+        await asyncio.sleep(1)
+        assert (bar.total, bar.completed, bar.fields["note"]) == (1, 0.25, "25% read")
+        await following
+        assert (bar.completed, answers) == (0.5, [])
+        bars.on_end(WarmResult("mistral", WarmOutcome.LOADED))
+        assert bar.finished
+
+    run_virtually(main())
 
 
 def test_a_bar_moves_along_the_estimate_and_ends_with_the_outcome() -> None:

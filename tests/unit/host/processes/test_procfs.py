@@ -90,6 +90,23 @@ def test_what_a_pid_has_used_is_not_what_the_one_before_it_used(proc: Proc, read
     assert reader.usage(before) is None
 
 
+def test_what_it_read_is_known_where_the_kernel_permits(proc: Proc, reader: Reader) -> None:
+    proc.process(7, ("llama-server", "--model", "/b/sha256-0"))
+    process = reader.process(7)
+    assert process is not None
+    without = reader.usage(process)
+    assert without is not None
+    assert without.read == 0
+    (proc.root / "7/io").write_text("rchar: 4096\nwchar: 3\nread_bytes: 512\n", "ascii")
+    used = reader.usage(process)
+    assert used is not None
+    assert used.read == 4096
+    (proc.root / "7/io").write_text("rchar: nonsense\n", "ascii")
+    used = reader.usage(process)
+    assert used is not None
+    assert used.read == 0
+
+
 def test_who_is_gone_or_hidden_is_not_there(reader: Reader) -> None:
     assert reader.process(7) is None
     assert reader.children(7) is None
