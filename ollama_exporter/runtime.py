@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from ollama_exporter.clock import Timeline
@@ -49,6 +49,7 @@ from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_
 from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.landing import facts_of
+from ollama_exporter.web.locks.locks import Locks
 from ollama_exporter.web.uvicorn_server import server
 
 logger = logging.getLogger(__name__)
@@ -103,11 +104,13 @@ async def run(
         log_lines=log_lines or LogCounter(),
         reread=reread,
     )
+    locks = exporter.locks()
     sockets, proxied = listen_for_both(settings)
     values = {"version": __version__, "revision": REVISION, "url": settings.ollama_url}
     logger.info("Starting ollama_exporter", extra=values)
     for socket in sockets:
-        logger.info("Listening on", extra={"address": spelled(socket)})
+        tls = {"tls": True} if locks is not None and locks.is_tls else {}
+        logger.info("Listening on", extra={"address": spelled(socket), **tls})
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
     if is_open_to_network(settings):
@@ -116,9 +119,9 @@ async def run(
         exporter.take_up(state_file)
     with suppress(NotImplementedError, ValueError, RuntimeError):  # no SIGHUP there
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, exporter.reload_logged)
-    web = server(application(exporter.parts()))
+    web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    async with exporter.polling(state_file):
+    async with exporter.polling(state_file), nullcontext() if locks is None else locks.following():
         async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait(
@@ -239,6 +242,13 @@ class Exporter:
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._instruments.lifecycle.on_event(Found(life.model, now))
             logger.info("State restored", extra={"models": len(saved.lives)})
+
+    def locks(self) -> Locks | None:
+        """Return the locks of our own port; None without their file. Raises ConfigError."""
+        file = self.current.settings.web_config_file
+        if file is None:
+            return None
+        return Locks(file, metrics=self._instruments.exporter, now=self._timeline.now)
 
     def parts(self) -> Parts:
         """Return what the routes need."""

@@ -19,6 +19,8 @@ from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.shim.proxy.build import frontend_of
 from ollama_exporter.state_file import state_file_of
+from ollama_exporter.web.locks.server_tls import TlsMaterial
+from ollama_exporter.web.locks.web_config import read_web_config
 
 
 @click.command()
@@ -35,6 +37,10 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     ServerCredentials(settings.target)
     frontend_of(settings)
     state_file_of(settings)
+    if settings.web_config_file is not None:
+        tls = read_web_config(settings.web_config_file).tls
+        if tls is not None:
+            TlsMaterial(tls).context()
     for setting in TABLE:
         value = getattr(settings, setting.field)
         unset = value is None or value == ()

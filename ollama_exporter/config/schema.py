@@ -173,6 +173,14 @@ class Settings:
         "Address to serve metrics on. An empty host means all interfaces. Repeatable.",
         metavar="HOST:PORT",
     )
+    web_config_file: Path | None = setting(
+        "web.config.file",
+        parsers.path,
+        None,
+        "File with TLS, users, header fields and a rate limit for this port, in the format of "
+        "Prometheus' exporter-toolkit. It is read again when it changes.",
+        metavar="FILE",
+    )
     telemetry_path: str = setting(
         "web.telemetry-path",
         parsers.telemetry_path,

@@ -25,6 +25,7 @@ HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"
 RELOAD: Final = "/-/reload"
 DISCOVERY: Final = "/sd"
+OPEN_PATHS: Final = frozenset({HEALTHY, READY})  # orchestrators ask without a password
 
 
 @dataclass(frozen=True, slots=True)

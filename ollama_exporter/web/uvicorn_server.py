@@ -2,7 +2,7 @@
 """The uvicorn server on sockets that are listening already."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from ollama_exporter.net import BACKLOG
+from ollama_exporter.web.app import OPEN_PATHS
+from ollama_exporter.web.locks.locks import Locks
 
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
 MOST_OPEN: Final = 450  # beyond, the connection that has been idle for longest makes room
@@ -27,6 +29,7 @@ class WebConnection(H11Protocol):
     would do the same, so they make room for new ones.
     """
 
+    is_allowed: Callable[[Mapping[str, object] | None], bool]  # a client by its certificate
     first_answer: float = FIRST_ANSWER
     most_open: int = MOST_OPEN
     idle_since: float = 0.0
@@ -35,6 +38,9 @@ class WebConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it likewise
         """Begin the time of the first request."""
         super().connection_made(transport)
+        if not self.is_allowed(transport.get_extra_info("peercert")):
+            transport.abort()
+            return
         self.idle_since = self.loop.time()
         self._expect_answer(self.first_answer)
         if len(self.connections) > self.most_open:
@@ -80,22 +86,39 @@ class WebServer(uvicorn.Server):
         yield
 
 
-def server(application: Starlette, *, connection: type[WebConnection] = WebConnection) -> WebServer:
+def server(
+    application: Starlette,
+    *,
+    locks: Locks | None = None,
+    connection: type[WebConnection] = WebConnection,
+) -> WebServer:
     """Return a server for sockets that are listening already."""
-    return WebServer(
-        uvicorn.Config(
-            application,
-            http=connection,
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            backlog=BACKLOG,
-            timeout_keep_alive=IDLE,
-            timeout_graceful_shutdown=LAST_WORDS,
-        )
+    guarded = application if locks is None else locks.guard(application, open_paths=OPEN_PATHS)
+    config = uvicorn.Config(
+        guarded,
+        http=_with_locks(connection, locks),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=LAST_WORDS,
     )
+    config.load()  # uvicorn would make a TLS context of its own, from files
+    config.ssl = None if locks is None else locks.context()
+    return WebServer(config)
+
+
+def _with_locks(connection: type[WebConnection], locks: Locks | None) -> type[WebConnection]:
+    """Return the class of connections that only allowed clients open. uvicorn makes them itself."""
+    allow = (lambda _certificate: True) if locks is None else locks.is_peer_allowed
+
+    class LockedConnection(connection):  # type: ignore[misc, valid-type]  # the base is an argument
+        is_allowed = staticmethod(allow)
+
+    return LockedConnection

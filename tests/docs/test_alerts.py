@@ -84,8 +84,10 @@ def test_an_alert_is_tested_to_fire_and_to_stay_silent(name: str) -> None:
 # Their tests hold series that come near, beside those for which they fire.
 FIRES_FOR_SOME_ONLY: Final = {
     "OllamaColdStartShareHigh",
+    "OllamaExporterCertificateExpires",
     "OllamaExporterCollectorFailed",
     "OllamaExporterLabelOverflow",
+    "OllamaExporterLoginsRefused",
     "OllamaExporterRecorderErrors",
     "OllamaExporterReloadFailed",
     "OllamaFirstTokenSlow",

@@ -34,6 +34,22 @@ EXPORTER_FAMILIES: Final = (
         ("setting",),
     ),
     Family(
+        "ollama_exporter_logins_refused_total",
+        "counter",
+        "Requests to the exporter's own port with an unknown user or a wrong password.",
+    ),
+    Family(
+        "ollama_exporter_requests_limited_total",
+        "counter",
+        "Requests to the exporter's own port that were refused because of the rate limit, or "
+        "because too many logins were waiting.",
+    ),
+    Family(
+        "ollama_exporter_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "Unix time at which the TLS certificate of the exporter's own port expires.",
+    ),
+    Family(
         "ollama_exporter_log_messages_total",
         "counter",
         "Log lines that the exporter wrote, by level.",

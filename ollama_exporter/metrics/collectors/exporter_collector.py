@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.fast_instruments import FastCounter, FastGauge
 from ollama_exporter.metrics.from_catalog import collected, constant, counter, empty, gauge
 from ollama_exporter.version import REVISION, __version__
 
@@ -42,6 +43,11 @@ class ExporterCollector:
         self._log_lines = log_lines
         self.errors = counter("ollama_exporter_recorder_errors_total")
         self._file_errors = counter("ollama_exporter_credential_read_errors_total")
+        self._logins_refused = FastCounter("ollama_exporter_logins_refused_total")
+        self._requests_limited = FastCounter("ollama_exporter_requests_limited_total")
+        self._certificate = FastGauge("ollama_exporter_certificate_expiry_timestamp_seconds")
+        self._logins_refused.create()
+        self._requests_limited.create()
         self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
         self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
 
@@ -54,6 +60,18 @@ class ExporterCollector:
         """Count a failed read of the file that a setting names."""
         self._file_errors.labels(setting).inc()
 
+    def login_refused(self) -> None:
+        """Count a login with an unknown user or a wrong password."""
+        self._logins_refused.add()
+
+    def request_limited(self) -> None:
+        """Count a request above the rate limit, or a login while too many wait."""
+        self._requests_limited.add()
+
+    def certificate_expires(self, at: float | None) -> None:
+        """Show when the certificate of our port expires; `at`: Unix seconds, None if unknown."""
+        self._certificate.set(value=float("nan") if at is None else at)
+
     def reload_failed(self) -> None:
         """Note a failed reload."""
         self._reload_ok.set(0)
@@ -63,6 +81,9 @@ class ExporterCollector:
         labels = (__version__, REVISION, platform.python_version())
         yield constant("ollama_exporter_build_info", [(labels, 1.0)])
         yield constant("ollama_exporter_targets", [((), float(self._targets))])
+        yield self._logins_refused.collect()
+        yield self._requests_limited.collect()
+        yield self._certificate.collect()
         yield from collected(
             self.errors,
             self._file_errors,

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS, passwords, header fields and a rate limit on our own port.
+
+The file of `--web.config.file` has the format of Prometheus' exporter-toolkit, so one file serves
+every exporter of a host. web_config.py reads it, server_tls.py and passwords.py apply it,
+guard.py stands before the routes, file_watch.py follows changes.
+"""

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The locks of our own port, which follow their file while the exporter runs.
+
+A user who was taken out is refused within seconds. A file that cannot be read leaves the old locks
+in place for GRACE seconds; then every request is answered with 503. A certificate stays in use
+until its files hold another one.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from starlette.types import ASGIApp
+
+from ollama_exporter.config.yaml_file import LARGEST_FILE
+from ollama_exporter.errors import ConfigError
+from ollama_exporter.files import read_regular
+from ollama_exporter.watched_file import WatchedFile, listening_context
+from ollama_exporter.web.locks.guard import Guard, GuardMetrics
+from ollama_exporter.web.locks.server_tls import TlsMaterial, is_allowed
+from ollama_exporter.web.locks.web_config import SETTING, WebConfig, read_web_config
+
+INTERVAL: Final = 1.0  # seconds between two looks at the files
+logger = logging.getLogger(__name__)
+
+
+class LockMetrics(GuardMetrics, Protocol):
+    """What the locks count."""
+
+    def certificate_expires(self, at: float | None) -> None:
+        """Show when the certificate in use expires, in Unix seconds."""
+
+    def file_failed(self, setting: str) -> None:
+        """Count a failed read of a file."""
+
+
+class Locks:
+    """What a web configuration file asks for."""
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        metrics: LockMetrics,
+        now: Callable[[], float],
+        interval: float = INTERVAL,
+    ) -> None:
+        """Read the file. Raises ConfigError."""
+        self._metrics, self._now, self._interval = metrics, now, interval
+        self._config = WatchedFile(
+            SETTING, _ConfigLoader(file), now=now, on_error=metrics.file_failed
+        )
+        self._tls: WatchedFile[ssl.SSLContext] | None = None
+        self._is_restart_logged = False
+        config = self._config.current()
+        if config is not None and config.tls is not None:
+            loader = _ContextLoader(self._config.current, metrics.certificate_expires)
+            self._tls = WatchedFile(
+                SETTING, loader, now=now, on_error=metrics.file_failed, grace=None
+            )
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self._tls is not None
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the context to listen with; None without TLS."""
+        return None if self._tls is None else listening_context(self._tls)
+
+    def is_peer_allowed(self, certificate: Mapping[str, object] | None) -> bool:
+        """Return whether a client may connect. `certificate`: as `getpeercert` returns it."""
+        config = self._config.current()
+        if config is None or config.tls is None:
+            return True
+        return is_allowed(certificate, config.tls.client_allowed_sans)
+
+    def guard(self, app: ASGIApp, *, open_paths: frozenset[str] = frozenset()) -> Guard:
+        """Return an application that guards another one. `open_paths` need no password."""
+        return Guard(
+            app, self._config.current, metrics=self._metrics, now=self._now, open_paths=open_paths
+        )
+
+    async def refresh(self) -> None:
+        """Read all files again."""
+        await self._config.refresh()
+        if self._tls is not None:
+            await self._tls.refresh()
+        config = self._config.current()
+        if config is not None and config.tls is not None and not self.is_tls:
+            if not self._is_restart_logged:
+                logger.warning("TLS begins with the next restart", extra={"setting": SETTING})
+            self._is_restart_logged = True
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the files inside the block."""
+        task = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.refresh()
+
+
+class _ConfigLoader:
+    """Reads the file, and parses it only if it has changed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._content: bytes | None = None
+        self._config = WebConfig()
+
+    def __call__(self) -> WebConfig:
+        """Return what the file says. Raises ConfigError."""
+        try:
+            content = read_regular(self._file, limit=LARGEST_FILE)
+        except (OSError, ValueError) as err:
+            why = (err.strerror if isinstance(err, OSError) else None) or str(err)
+            raise ConfigError(SETTING, str(self._file), f"a readable file ({why})") from err
+        if content != self._content:
+            self._config, self._content = read_web_config(self._file), content
+        return self._config
+
+
+class _ContextLoader:
+    """Makes the TLS context, a new one when the configuration or one of its files has changed."""
+
+    def __init__(
+        self, config: Callable[[], WebConfig | None], on_expiry: Callable[[float | None], None]
+    ) -> None:
+        self._config, self._on_expiry = config, on_expiry
+        self._material: TlsMaterial | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        """Return the context. Raises ConfigError."""
+        config = self._config()
+        if config is None and self._context is not None:
+            return self._context
+        if config is None or config.tls is None:
+            accepted = "needed until the exporter starts again: its port speaks TLS"
+            raise ConfigError(f"{SETTING}.tls_server_config", "", accepted)
+        material = TlsMaterial(config.tls)
+        if self._context is None or material != self._material:
+            self._context, self._material = material.context(), material
+            self._on_expiry(material.expires())
+        return self._context

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks user names and passwords against bcrypt hashes, off the event loop."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import bcrypt
+
+from ollama_exporter.bounded import BoundedDict
+
+REMEMBERED: Final = 100  # results, right and wrong ones
+MOST_WAITING: Final = 50  # logins; each takes some 70 ms at cost 10, and one runs at a time
+SIGNIFICANT: Final = 72  # bytes of a password that bcrypt looks at
+SCHEME: Final = b"basic "
+# Of a random password that was thrown away. An unknown user costs as much time as a known one.
+NOBODY: Final = "$2b$10$5PntHxrk6/AwVlDvipyDI.eOGpRl1/SCHcJGyYhPXd95B6IwJsT0q"
+
+
+class TooManyLoginsError(Exception):
+    """More logins are waiting to be checked than MOST_WAITING."""
+
+
+class Passwords:
+    """Checks logins. One hash is computed at a time, and results are remembered."""
+
+    def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
+        """`check` compares a password with a hash; it takes its time and runs in a thread."""
+        self._check = check
+        self._results: BoundedDict[bytes, bool] = BoundedDict(REMEMBERED)
+        self._one_at_a_time = asyncio.Lock()
+        self._waiting = 0
+
+    async def is_valid(self, users: Mapping[str, str], authorization: bytes) -> bool:
+        """Return whether an Authorization field holds a user and the user's password.
+
+        Raises TooManyLoginsError.
+        """
+        login = credentials(authorization)
+        if login is None:
+            return False
+        user, password = login
+        hashed = users.get(user)
+        # The key is no password, and tells nothing of it but to who knows it already.
+        key = hashlib.sha256(repr((user, hashed, password)).encode()).digest()
+        if key in self._results:
+            return self._results[key]
+        if self._waiting >= MOST_WAITING:
+            raise TooManyLoginsError
+        self._waiting += 1
+        try:
+            async with self._one_at_a_time:
+                if key not in self._results:
+                    is_equal = await asyncio.to_thread(self._compare, password, hashed or NOBODY)
+                    self._results[key] = is_equal and hashed is not None
+                return self._results[key]
+        finally:
+            self._waiting -= 1
+
+    def _compare(self, password: bytes, hashed: str) -> bool:
+        try:
+            return self._check(password[:SIGNIFICANT], hashed.encode())
+        except ValueError:  # a NUL in the password, for older versions of the library
+            return False
+
+
+def credentials(authorization: bytes) -> tuple[str, bytes] | None:
+    """Return user and password of an Authorization field; None if it holds none (RFC 7617)."""
+    if not hmac.compare_digest(authorization[: len(SCHEME)].lower(), SCHEME):
+        return None
+    try:
+        decoded = base64.b64decode(authorization[len(SCHEME) :].strip(), validate=True)
+        user, colon, password = decoded.partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
