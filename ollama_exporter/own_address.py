@@ -14,7 +14,8 @@ def own_socket(host: str, port: int, listening: Sequence[socket.socket]) -> sock
     Resolves the name only if the port is one of theirs. An address behind a port mapping or a
     proxy cannot be recognised.
     """
-    candidates = [each for each in listening if each.getsockname()[1] == port]
+    inet = [each for each in listening if each.family in {socket.AF_INET, socket.AF_INET6}]
+    candidates = [each for each in inet if each.getsockname()[1] == port]
     if not candidates:
         return None
     for address in _resolve(host, port):

@@ -2,6 +2,7 @@
 """`healthcheck`: for containers, which have no curl."""
 
 import http.client
+import socket
 import ssl
 from http import HTTPStatus
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
-from ollama_exporter.config.parsers import split_address
+from ollama_exporter.config.parsers import split_address, unix_path
 from ollama_exporter.web.locks.web_config import read_web_config
 
 TIMEOUT: Final = 3.0
@@ -29,8 +30,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the
     names the exporter for others. Where clients need a certificate, the check fails.
     """
     settings = settings_from(values)
-    host, port = split_address(settings.listen_addresses[0])
-    connection = _connection(WILDCARDS.get(host, host), port, settings.web_config_file)
+    connection = _connection(settings.listen_addresses[0], settings.web_config_file)
     try:
         connection.request("GET", PATH)
         status = connection.getresponse().status
@@ -45,9 +45,35 @@ def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the
     echo("healthy")
 
 
-def _connection(host: str, port: int, file: Path | None) -> http.client.HTTPConnection:
-    if file is None or read_web_config(file).tls is None:
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+def _connection(address: str, file: Path | None) -> http.client.HTTPConnection:
+    is_tls = file is not None and read_web_config(file).tls is not None
+    path = unix_path(address)
+    if path is not None:
+        return _UnixConnection(path, is_tls=is_tls)
+    host, port = split_address(address)
+    host = WILDCARDS.get(host, host)
+    if is_tls:
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=_unverified())
+    return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: Path, *, is_tls: bool) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path, self._is_tls = path, is_tls
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(str(self._path))
+        if self._is_tls:
+            self.sock = _unverified().wrap_socket(self.sock)
+
+
+def _unverified() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
+    return context

@@ -23,6 +23,8 @@ TRUE: Final = frozenset({"true", "1", "yes", "on"})
 FALSE: Final = frozenset({"false", "0", "no", "off"})
 SIZES: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: poll gently
+UNIX: Final = "unix:"
+LONGEST_UNIX_PATH: Final = 107  # bytes; the kernel's field has 108 with the NUL
 HIGHEST_PORT: Final = 65535
 FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 5.6.2
 FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]{0,8190}[\x21-\x7e])?")
@@ -182,6 +184,25 @@ def addresses(name: str, value: object) -> tuple[str, ...]:
     if not addresses:
         raise ConfigError(name, value, "accepted: at least one HOST:PORT")
     return addresses
+
+
+def web_addresses(name: str, value: object) -> tuple[str, ...]:
+    """Accept listen addresses, of Unix sockets too."""
+    given = texts(name, value)
+    inet = tuple(each for each in given if unix_path(each) is None)
+    for each in given:
+        path = unix_path(each)
+        if path is not None and (not path.is_absolute() or len(bytes(path)) > LONGEST_UNIX_PATH):
+            accepted = f"accepted: unix: and a path from / on, of {LONGEST_UNIX_PATH} bytes at most"
+            raise ConfigError(name, each, accepted)
+    if inet or not given:
+        addresses(name, inet)
+    return given
+
+
+def unix_path(address: str) -> Path | None:
+    """Return the path of the Unix socket that a listen address means; None: it means a port."""
+    return Path(address.removeprefix(UNIX)) if address.startswith(UNIX) else None
 
 
 def telemetry_path(name: str, value: object) -> str:

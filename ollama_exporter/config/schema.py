@@ -168,10 +168,16 @@ class Settings:
     )
     listen_addresses: tuple[str, ...] = setting(
         "web.listen-address",
-        parsers.addresses,
+        parsers.web_addresses,
         (f":{WEB_PORT}",),
         "Address to serve metrics on. An empty host means all interfaces. Repeatable.",
-        metavar="HOST:PORT",
+        metavar="HOST:PORT|unix:PATH",
+    )
+    systemd_socket: bool = setting(
+        "web.systemd-socket",
+        parsers.flag,
+        False,  # noqa: FBT003 - the row's default
+        "Serve metrics on the sockets that systemd hands over, instead of on addresses.",
     )
     web_config_file: Path | None = setting(
         "web.config.file",

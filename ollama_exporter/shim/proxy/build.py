@@ -2,6 +2,7 @@
 """Builds the proxy from the settings, and runs it beside the rest of the exporter."""
 
 import gc
+import os
 import secrets
 import socket
 import sys
@@ -17,7 +18,7 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopback
 from ollama_exporter.descriptors import affordable_connections
 from ollama_exporter.errors import StartError
-from ollama_exporter.net import listen, spelled
+from ollama_exporter.net import inherited, listen, spelled
 from ollama_exporter.own_address import own_socket
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.server_credentials import static_fields
@@ -127,7 +128,10 @@ def listen_for_both(settings: Settings) -> tuple[list[socket.socket], list[socke
     """Listen for scrapes and for the proxy's clients: for both or not at all. Raises StartError."""
     web, proxied = "web.listen-address", "proxy.listen-address"
     with ExitStack() as opened:
-        sockets = listen(settings.listen_addresses, field=web)
+        if settings.systemd_socket:
+            sockets = inherited(os.environ, os.getpid())
+        else:
+            sockets = listen(settings.listen_addresses, field=web)
         for each in sockets:
             opened.enter_context(each)
         _check_target(settings, sockets, field=web)

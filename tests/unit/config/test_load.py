@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from ollama_exporter.config.load import load
-from ollama_exporter.config.parsers import split_address
+from ollama_exporter.config.parsers import split_address, web_addresses
 from ollama_exporter.config.schema import ROWS, TABLE, Settings
 from ollama_exporter.config.setting import Setting, as_word, written
 from ollama_exporter.config.target import Target, base_url, is_loopback
@@ -326,6 +326,13 @@ def test_what_is_no_server_is_refused(text: str) -> None:
 )
 def test_loopback_is_recognised(url: str, *, here: bool) -> None:
     assert is_loopback(url) is here
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix:relative.sock", "unix:/" + "x" * 107])
+def test_the_path_of_a_unix_socket_is_absolute_and_fits(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"web\.listen-address"):
+        web_addresses("web.listen-address", [address])
+    assert web_addresses("web.listen-address", ["unix:/run/x.sock"]) == ("unix:/run/x.sock",)
 
 
 @pytest.mark.parametrize(
