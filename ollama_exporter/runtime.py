@@ -48,8 +48,8 @@ from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.web.app import Parts, application
-from ollama_exporter.web.landing import facts_of
 from ollama_exporter.web.locks.locks import Locks
+from ollama_exporter.web.page.telling import Telling, Told
 from ollama_exporter.web.uvicorn_server import server
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ async def run(
             )
             stopped.cancel()
             logger.info("Shutting down")
+        exporter.telling.feed.close()  # streams would never end by themselves
         web.should_exit = True
         await serving
 
@@ -171,6 +172,19 @@ class Exporter:
             metrics=instruments.acts,
             timeline=timeline,
         )
+        self.telling = telling = Telling(
+            Told(
+                settings=settings,
+                published=polling.poller.published,
+                machine=self._machine,
+                in_flight=in_flight,
+                advice=polling.advice,
+                labels=instruments.labels,
+                timeline=timeline,
+                reporter=polling.reporter,
+            )
+        )
+        polling.sinks.on_change.append(telling.on_change)
         if onlookers.events is not None:
             polling.sinks.on_change.append(onlookers.events)
         self.recorder, self.proxy = None, None
@@ -194,7 +208,7 @@ class Exporter:
             advice=polling.advice.rows,
             sight=self._machine,
             malformed=clients.malformed,
-            max_models=settings.max_models,
+            ranks=telling.ranks,
             runtime=not settings.disable_exporter_metrics,
         )
         instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
@@ -207,7 +221,7 @@ class Exporter:
             self._polling.reporter,
             self._timeline,
             on_request=onlookers.requests,
-            on_served=self.actor.defaults.on_request_end,
+            on_served=[self.actor.defaults.on_request_end, self.telling.on_request],
             access_log=settings.proxy_access_log,
         )
 
@@ -239,6 +253,7 @@ class Exporter:
             self._polling.poller.restore(saved)
             self._polling.advice.restore(state.usage)
             self.actor.restore(state.keep_warm)
+            self.telling.restore(state.past)
             for life in saved.lives:  # their counters must stand at 0 before the first unload
                 self._instruments.lifecycle.on_event(Found(life.model, now))
             logger.info("State restored", extra={"models": len(saved.lives)})
@@ -255,9 +270,7 @@ class Exporter:
         return Parts(
             registry=self._registry,
             refresh=self._polling.poller.refresh,
-            facts=lambda: facts_of(
-                self.current.settings.ollama_url, self._polling.poller.published()
-            ),
+            feed=self.telling.feed,
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
@@ -314,5 +327,8 @@ class Exporter:
 
     def _state(self) -> SavedState:
         return SavedState(
-            self._polling.tracker.dump(), self._polling.advice.saved(), self.actor.saved()
+            self._polling.tracker.dump(),
+            self._polling.advice.saved(),
+            self.actor.saved(),
+            self.telling.saved(),
         )

@@ -23,6 +23,7 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import create_exclusive, read_regular
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
+from ollama_exporter.story.past import SavedPast
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
@@ -39,6 +40,7 @@ class SavedState:
     residency: Saved
     usage: dict[str, SavedUsage] = field(default_factory=dict)  # by label
     keep_warm: SavedKeepWarm = field(default_factory=SavedKeepWarm)
+    past: SavedPast = field(default_factory=SavedPast)
 
     def document(self) -> dict[str, Any]:
         """Return the state as it stands in the file."""
@@ -46,6 +48,7 @@ class SavedState:
             **to_builtins(self.residency),
             "habits": msgspec.to_builtins(self.usage),
             "keep_warm": msgspec.to_builtins(self.keep_warm),
+            "past": msgspec.to_builtins(self.past),
         }
 
     @classmethod
@@ -53,7 +56,8 @@ class SavedState:
         """Return a state that was read from a file. Raises what `DAMAGED` lists."""
         usage = msgspec.convert(document.get("habits", {}), dict[str, SavedUsage])
         keep_warm = msgspec.convert(document.get("keep_warm", {}), SavedKeepWarm)
-        return cls(from_builtins(document), usage, keep_warm)
+        past = msgspec.convert(document.get("past", {}), SavedPast)
+        return cls(from_builtins(document), usage, keep_warm, past)
 
 
 class StateFile:

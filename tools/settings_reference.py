@@ -98,7 +98,10 @@ eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 | path | method | answer |
 |---|---|---|
 | `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` selects; 503 beyond `--web.max-requests` |
-| `/` | GET, HEAD | landing page |
+| `/` | GET, HEAD | [the live page](page.md) |
+| `/api/v1/status` | GET, HEAD | what the page shows, as JSON; `seconds=` says how far back |
+| `/events` | GET, HEAD | what changes, as server-sent events; 503 beyond 100 readers |
+| `/page/{name}` | GET, HEAD | style, script and icon of the page |
 | `/sd` | GET, HEAD | this exporter as a target for `http_sd_configs` of Prometheus |
 | `/-/healthy` | GET, HEAD | 200 while the process serves |
 | `/-/ready` | GET, HEAD | 200 after the start, even if Ollama is down |

@@ -208,9 +208,9 @@ def unix_path(address: str) -> Path | None:
 def telemetry_path(name: str, value: object) -> str:
     """Accept the path of the metrics."""
     written = text(name, value)
-    taken = written == "/sd" or written.startswith("/-/")
+    taken = written in ("/sd", "/events") or written.startswith(("/-/", "/api/", "/page/"))
     if taken or not re.fullmatch(r"(/[\w\-.~]+)+", written):
-        accepted = "accepted: a path that begins with a slash, not /, /sd or /-/…"
+        accepted = "accepted: a path that begins with a slash, not one of the exporter's own"
         raise ConfigError(name, value, accepted)
     return written
 

@@ -84,6 +84,16 @@ class Machine:
             self._lookup.start()  # the log names weights, and not always models
 
     @property
+    def why_not(self) -> str:
+        """Why processes are not watched; empty: they are."""
+        return self._why_not
+
+    @property
+    def is_asking_runners(self) -> bool:
+        """Whether runners are asked for their slots."""
+        return self._slots is not None
+
+    @property
     def log_lines(self) -> Mapping[str, int] | None:
         """Lines of the log by level; None: no log is followed."""
         return None if self._log is None else self._log.counts

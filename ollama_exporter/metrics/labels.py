@@ -13,14 +13,14 @@ class ModelLabels:
     """Gives the first `limit` names labels of their own; all others share the label `other`."""
 
     def __init__(self, limit: int = MOST_MODELS) -> None:
-        self._limit = limit
+        self.limit = limit
         self._names: set[str] = set()
 
     def label(self, name: str) -> str:
         """Return the label of a model's name."""
         if name in self._names:
             return name
-        if len(self._names) >= self._limit or len(name) > MAX_LENGTH:
+        if len(self._names) >= self.limit or len(name) > MAX_LENGTH:
             return OTHER
         self._names.add(name)
         return name

@@ -2,7 +2,7 @@
 """Builds the metrics of one exporter: first the instruments, then the registry around them."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,20 +68,21 @@ def build(
     advice: Callable[[], Iterable[AdviceRow]] = tuple,
     sight: Sight | None = None,
     malformed: MalformedEntries | None = None,
-    max_models: int = MOST_MODELS,
+    ranks: Callable[[], Mapping[str, int]] = dict,
     runtime: bool = True,
 ) -> CollectorRegistry:
     """Return the registry of one target and of the exporter itself.
 
     `expected`: returns names as the server lists them. `requests`: collects the families that only
     requests fill. `sight`: what this machine shows. `malformed`: what polls could not read.
+    `ranks`: returns the resident models by name, 1 for the first to be evicted.
     `runtime`: include the families of process and interpreter.
     """
     labels = instruments.labels
     collectors: list[Collector] = [
         # With labels of its own: installed models must not use up the labels of resident ones.
-        ServerCollector(ModelLabels(max_models), malformed or MalformedEntries()),
-        ResidencyCollector(timeline, labels, expected, sight or BLIND),
+        ServerCollector(ModelLabels(labels.limit), malformed or MalformedEntries()),
+        ResidencyCollector(timeline, labels, expected, sight or BLIND, ranks),
         instruments.lifecycle,
         requests or UnfilledCollector(),
         MachineCollector(sight or BLIND, timeline, labels),

@@ -154,6 +154,10 @@ class InFlight:
         exchanges = list(self._open.get(model, {}).values())
         return [each.rewritten_fields or each.request_fields for each in exchanges]
 
+    def count(self, model: str) -> int:
+        """Return how many requests to a model are in flight."""
+        return len(self._open.get(model, ()))
+
     def is_any_waiting(self) -> bool:
         """Return whether requests wait for a load."""
         return bool(self.waiting())

@@ -2,7 +2,7 @@
 """Records exchanges: in the families of the section Requests, as facts, and in the access log."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ollama_exporter.advice.gap_counts import GapCounts
@@ -14,7 +14,7 @@ from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes, Span
 from ollama_exporter.metrics.request_metrics import RequestMetrics
 from ollama_exporter.protocol.response_fields import ResponseFields
-from ollama_exporter.reporter import Reporter, ignore
+from ollama_exporter.reporter import Reporter
 from ollama_exporter.shim import tracker_facts
 from ollama_exporter.shim.access_log import AccessLog
 from ollama_exporter.shim.exchange import Exchange
@@ -48,7 +48,7 @@ class Recorder:
         timeline: Timeline,
         *,
         on_request: Callable[[Observation], None] | None = None,
-        on_served: Callable[[Observation], None] = ignore,
+        on_served: Sequence[Callable[[Observation], None]] = (),
         access_log: bool = False,
     ) -> None:
         """`on_request` and `on_served` receive the observation of each finished request.
@@ -125,7 +125,8 @@ class Recorder:
                 with self._lock:
                     seen = self._count(exchange, seen)
                 self._reporter.fact(tracker_facts.request_ended(seen))
-                self._on_served(seen)
+                for on_served in self._on_served:
+                    on_served(seen)
             if self._access_log.is_enabled():
                 self._access_log.write(seen, self._labels.label(seen.model))
             if on_request is not None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP side: metrics, landing page, lifecycle. Starlette routes on a uvicorn server."""
+"""The HTTP side: metrics, live page, lifecycle. Starlette routes on a uvicorn server."""

@@ -2,7 +2,7 @@
 """The routes. Everything they need is passed in."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -10,15 +10,15 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
-from ollama_exporter.version import __version__
 from ollama_exporter.web.announcements import STOPPING, stopping
-from ollama_exporter.web.landing import POLICY, page
+from ollama_exporter.web.page.live_feed import LiveFeed
+from ollama_exporter.web.page.page_routes import STATUS, PageParts, page_routes
 
 MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]
 HEALTHY: Final = "/-/healthy"
@@ -34,7 +34,7 @@ class Parts:
 
     registry: CollectorRegistry
     refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a server that hangs
-    facts: Callable[[], Mapping[str, str]]  # for the landing page
+    feed: LiveFeed  # what the page shows
     reload: Callable[[], None]  # raises OllamaExporterError; the old configuration stays
     telemetry_path: str
     max_requests: Callable[[], int]
@@ -67,15 +67,13 @@ def application(parts: Parts) -> Starlette:
             scrapes -= 1
         return Response(body, headers=headers)
 
-    async def landing(_request: Request) -> Response:
-        links = {
-            parts.telemetry_path: "metrics",
-            DISCOVERY: "service discovery for Prometheus",
-            HEALTHY: "200 while this process serves",
-            READY: "200 when it has started",
-        }
-        text = page(version=__version__, links=links, facts=parts.facts())
-        return HTMLResponse(text, headers={"content-security-policy": POLICY, **NOSNIFF})
+    links = {
+        parts.telemetry_path: "metrics",
+        STATUS: "this page as JSON",
+        DISCOVERY: "service discovery for Prometheus",
+        HEALTHY: "200 while this process serves",
+        READY: "200 when it has started",
+    }
 
     async def discovery(request: Request) -> Response:
         """Answer http_sd_configs of Prometheus: this exporter, at the address that was asked."""
@@ -99,7 +97,7 @@ def application(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
-            Route("/", landing),
+            *page_routes(PageParts(parts.feed, links)),
             Route(DISCOVERY, discovery),
             Route(HEALTHY, healthy),
             Route(READY, healthy),

@@ -19,6 +19,8 @@ MOST_OPEN: Final = 450  # beyond, the connection that has been idle for longest 
 IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come each 15 to 60
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
+STREAM_WAIT: Final = 60  # seconds in which a stream must send something and get rid of it
+STILL_OPEN: Final = "still_open"  # in the state of a request: what a stream calls as it goes on
 
 
 class WebConnection(H11Protocol):
@@ -41,10 +43,15 @@ class WebConnection(H11Protocol):
         if not self.is_allowed(transport.get_extra_info("peercert")):
             transport.abort()
             return
+        self.app_state = {**self.app_state, STILL_OPEN: self._on_stream_progress}
         self.idle_since = self.loop.time()
         self._expect_answer(self.first_answer)
         if len(self.connections) > self.most_open:
             self._make_room()
+
+    def _on_stream_progress(self) -> None:
+        """Begin the time of the next message: a stream's answer is complete only at its end."""
+        self._expect_answer(STREAM_WAIT)
 
     def on_response_complete(self) -> None:
         """Begin the time of the next request, before which the connection may idle."""

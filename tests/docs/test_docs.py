@@ -193,7 +193,7 @@ def test_the_page_on_usage_lists_every_path_that_is_served() -> None:
         Parts(
             registry=CollectorRegistry(),
             refresh=_nothing,
-            facts=dict,
+            feed=feed_of_nothing(),
             reload=lambda: None,
             telemetry_path=Settings().telemetry_path,
             max_requests=lambda: 1,

@@ -56,7 +56,6 @@ def metered(
         expected=lambda: expected,
         advice=advice.rows,
         sight=sight,
-        max_models=max_models,
         runtime=runtime,
     )
     return Metered(instruments, registry, advice)

@@ -66,6 +66,14 @@ RESIDENCY_FAMILIES: Final = (
         MODEL,
     ),
     Family(
+        "ollama_model_eviction_rank",
+        "gauge",
+        "Order in which the server evicts resident models when another one needs the room: 1 is "
+        "the first to go. Idle models come first, then the shortest keep-alive. Where no "
+        "keep-alive is known, 5 minutes or the time left until the deadline is assumed.",
+        MODEL,
+    ),
+    Family(
         "ollama_model_expected",
         "gauge",
         "1 for each model that the configuration expects to be resident.",

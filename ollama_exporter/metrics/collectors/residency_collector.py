@@ -6,7 +6,7 @@ loaded while the server is down.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -36,9 +36,10 @@ class ResidencyCollector:
         labels: ModelLabels,
         expected: Callable[[], Sequence[str]],
         sight: Sight,
+        ranks: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._timeline, self._labels, self._expected = timeline, labels, expected
-        self._sight = sight
+        self._sight, self._ranks = sight, ranks
 
     def collect_published(self, published: Published) -> Iterator[Metric]:
         """Yield the families."""
@@ -65,6 +66,7 @@ class ResidencyCollector:
             ),
         )
         yield constant("ollama_model_last_use_timestamp_seconds", self._on_the_wall(use))
+        yield constant("ollama_model_eviction_rank", self._ranked())
         yield constant(
             "ollama_model_expected",
             [
@@ -85,6 +87,14 @@ class ResidencyCollector:
         values = {self._labels.label(name): 0.0 for name in self._expected()}
         values |= {label: float(bool(_running(states))) for label, states in groups}
         return [((label,), value) for label, value in sorted(values.items())]
+
+    def _ranked(self) -> Samples:
+        """Return the first rank of each label."""
+        first: dict[str, int] = {}
+        for name, rank in self._ranks().items():
+            label = self._labels.label(name)
+            first[label] = min(rank, first.get(label, rank))
+        return [((label,), float(rank)) for label, rank in sorted(first.items())]
 
     def _on_the_wall(self, samples: Samples) -> Samples:
         return [(labels, self._timeline.wall(moment)) for labels, moment in samples]

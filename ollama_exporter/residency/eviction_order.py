@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which models the server would evict to fit another one. Pure.
 
-The scheduler evicts the shortest configured keep-alive first, ties by the name of the weights, not
-the least recently used model. `/api/ps` lists deadlines, not keep-alives: the time until the
-deadline is a lower bound of the keep-alive.
+The scheduler takes the first idle model, or the first of all if none is idle; the shortest
+configured keep-alive comes first, ties by the name of the weights, not the least recently used
+model. `/api/ps` lists deadlines, not keep-alives: the time until the deadline is a lower bound of
+the keep-alive.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ class Occupant:
     vram: int
     keep_alive: float
     weights: str = ""
+    busy: bool = False  # a request runs: idle models go first
 
 
 def eviction_order(resident: Sequence[Occupant]) -> list[Occupant]:
     """Return the models in the order in which the server evicts them."""
-    return sorted(resident, key=lambda model: (model.keep_alive, model.weights))
+    return sorted(resident, key=lambda model: (model.busy, model.keep_alive, model.weights))
 
 
 def victims(need: int, memory: int, resident: Sequence[Occupant]) -> list[Occupant] | None:

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps what happened for a day, within bounds. Pure: moments are arguments.
+
+Stays begin and end as listings show it; the event that explains an end comes later, when its
+reason is settled.
+"""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec.structs import replace
+
+from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.poller.published import Published
+from ollama_exporter.residency.events import Event, Found, Loaded, ModelState, Restarted, Unloaded
+from ollama_exporter.shim.observation import Observation, Outcome, Start
+from ollama_exporter.story.bounded_log import BoundedLog
+from ollama_exporter.story.past import (
+    DAY,
+    Outage,
+    Past,
+    PastEvent,
+    PastRecord,
+    PastRequest,
+    RequestMinute,
+    SavedPast,
+    Stay,
+)
+from ollama_exporter.story.phrases import shown, unload_in_words
+
+# Together 2 MB: events have most to say.
+MOST_EVENTS: Final = 5_000
+EVENT_BYTES: Final = 1_000_000
+MOST_STAYS: Final = 5_000
+STAY_BYTES: Final = 400_000
+MOST_REQUESTS: Final = 500
+REQUEST_BYTES: Final = 150_000
+MOST_MINUTES: Final = 6_000
+MINUTE_BYTES: Final = 400_000
+MOST_OUTAGES: Final = 500
+OUTAGE_BYTES: Final = 50_000
+MOST_OPEN: Final = 1_000  # models in memory, and models whose end has no reason yet
+MOST_CHANGES: Final = 2_000  # that one who follows may be behind
+MINUTE: Final = 60.0
+PART: Final = 0.0005  # seconds: less is no part of a wait
+NO_ANSWER: Final = "the server did not answer"
+NOT_RUNNING: Final = "the exporter did not run"
+FAILED: Final = frozenset(Outcome) - {Outcome.ANSWERED, Outcome.CLIENT_GONE}
+Key = tuple[str, float]  # name, and begin of the stay
+
+
+class History:
+    """Listens to events, listings and requests; tells the past, and what changed in it."""
+
+    def __init__(self) -> None:
+        self._events = BoundedLog[PastEvent](MOST_EVENTS, EVENT_BYTES)
+        self._stays = BoundedLog[Stay](MOST_STAYS, STAY_BYTES)
+        self._requests = BoundedLog[PastRequest](MOST_REQUESTS, REQUEST_BYTES)
+        self._minutes = BoundedLog[RequestMinute](MOST_MINUTES, MINUTE_BYTES)
+        self._outages = BoundedLog[Outage](MOST_OUTAGES, OUTAGE_BYTES)
+        self._open = BoundedDict[Key, Stay](MOST_OPEN)
+        self._leaving = BoundedDict[Key, Stay](MOST_OPEN)
+        self._this_minute = BoundedDict[str, RequestMinute](MOST_OPEN)
+        self._speeds = BoundedDict[str, float](MOST_OPEN)
+        self._outage: Outage | None = None
+        self._numbers = itertools.count(1)
+        self._changes: deque[PastRecord] = deque(maxlen=MOST_CHANGES)
+        self.revision = 0  # number of changes so far
+        self.most = 0  # bytes that were in memory at one time
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that is kept, as JSON."""
+        logs = (self._events, self._stays, self._requests, self._minutes, self._outages)
+        return sum(log.bytes for log in logs)
+
+    # -- listening -------------------------------------------------------------------------------
+
+    def on_change(self, events: Iterable[Event], published: Published, now: float) -> None:
+        """Process the events that a poll or another fact has settled, and what is listed now."""
+        self._forget(now - DAY)
+        self._note_outage(published, now)
+        if published.is_listed:
+            self._note_listing(published.view.models, now)
+        for event in events:
+            self._note_event(event)
+
+    def on_request(self, seen: Observation, model: str) -> None:
+        """Add a finished request. `model`: its name or, if it is not a known one, `other`."""
+        if seen.start is Start.REMOTE or seen.request_fields.is_stop:
+            return
+        name, failed = shown(model), seen.outcome in FAILED
+        record = PastRequest(
+            id=next(self._numbers),
+            model=name,
+            at=seen.began,
+            took=seen.duration,
+            start=seen.start.value,
+            outcome=seen.outcome.value,
+            failed=failed,
+            parts=tuple(parts_of(seen)),
+        )
+        self._requests.put(record)
+        self._changed(record)
+        minute = seen.began - seen.began % MINUTE
+        known = self._this_minute.get(name)
+        if known is None or known.at != minute:
+            known = RequestMinute(id=next(self._numbers), model=name, at=minute)
+        cold = not failed and seen.start is Start.COLD
+        known = replace(
+            known,
+            cold=known.cold + cold,
+            warm=known.warm + (not failed and not cold),
+            failed=known.failed + failed,
+        )
+        self._this_minute[name] = known
+        self._minutes.put(known)
+        self._changed(known)
+        tokens, seconds = seen.response.output_tokens, seen.response.eval
+        if tokens and seconds:
+            self._speeds[name] = tokens / seconds
+
+    def _note_outage(self, published: Published, now: float) -> None:
+        if self._outage is None and not published.server.up:
+            since = published.view.last_seen
+            start = now if since is None else max(since, now - DAY)
+            self._outage = Outage(id=next(self._numbers), start=start, text=NO_ANSWER)
+        elif self._outage is not None and published.server.up:
+            self._outage = replace(self._outage, end=now)
+        else:
+            return
+        self._put_outage(self._outage)
+        if self._outage.end is not None:
+            self._outage = None
+
+    def _put_outage(self, outage: Outage) -> None:
+        self._outages.put(outage)
+        self._changed(outage)
+
+    def _note_listing(self, models: Iterable[ModelState], now: float) -> None:
+        listed = {_key(state): state for state in models if state.resident}
+        self.most = max(
+            self.most, sum(model.size for state in listed.values() for model in state.resident)
+        )
+        for key in [key for key in self._open if key not in listed]:
+            stay = replace(self._open.pop(key), end=now)
+            if stay.dead:  # no event will come: its unload was the crash
+                self._close(stay)
+            else:
+                self._leaving[key] = stay
+                self._changed(stay)
+        for key, state in listed.items():
+            if key in self._open:
+                continue
+            if key in self._leaving:  # it was never gone
+                stay = self._leaving.pop(key)
+            else:
+                dead = state.since is None
+                start = now if state.since is None else state.since
+                name = shown(state.name)
+                stay = Stay(id=next(self._numbers), model=name, start=start, dead=dead)
+            self._open[key] = replace(stay, end=None)
+            self._changed(self._open[key])
+
+    def _note_event(self, event: Event) -> None:
+        record = self._record(event)
+        self._events.put(record)
+        self._changed(record)
+        match event:
+            case Loaded(load_seconds=seconds) if seconds is not None:
+                for key in [key for key in self._open if key[0] == event.model.name]:
+                    stay = self._open[key]
+                    if stay.loading is None and event.not_before <= stay.start <= event.settled_at:
+                        begun = max(0.0, event.not_after - seconds)
+                        self._open[key] = replace(stay, loading=begun)
+                        self._changed(self._open[key])
+            case Unloaded():
+                key = (event.model.name, event.resident_since)
+                start = event.resident_since
+                # It came and went between two listings, unless it is known.
+                new = Stay(id=next(self._numbers), model=record.model, start=start)
+                stay = self._leaving.pop(key, self._open.pop(key, new))
+                end = max(stay.start, event.not_after)
+                self._close(replace(stay, end=end, why=record.text, event=record.id))
+            case _:
+                pass
+
+    def _close(self, stay: Stay) -> None:
+        self._stays.put(stay)
+        self._changed(stay)
+
+    def _record(self, event: Event) -> PastEvent:
+        number = next(self._numbers)
+        match event:
+            case Found(model=model, at=at):
+                return PastEvent(
+                    id=number,
+                    kind="found",
+                    at=at,
+                    low=at,
+                    text="in memory at the start",
+                    model=shown(model.name),
+                )
+            case Loaded(model=model):
+                return PastEvent(
+                    id=number,
+                    kind="loaded",
+                    at=event.not_after,
+                    low=event.not_before,
+                    text="loaded",
+                    model=shown(model.name),
+                    load_seconds=event.load_seconds,
+                    settled=event.settled_at,
+                )
+            case Restarted():
+                return PastEvent(
+                    id=number,
+                    kind="restarted",
+                    at=event.not_after,
+                    low=event.not_before,
+                    text="the server restarted",
+                )
+            case Unloaded(model=model):
+                early = event.early
+                return PastEvent(
+                    id=number,
+                    kind="unloaded",
+                    at=event.not_after,
+                    low=event.not_before,
+                    text=unload_in_words(event),
+                    model=shown(model.name),
+                    reason=event.reason.value,
+                    by="" if event.by is None else shown(event.by),
+                    evidence=tuple(event.evidence),
+                    since=event.resident_since,
+                    early=-1.0 if early is not None and math.isinf(early) else early,
+                    settled=event.settled_at,
+                )
+
+    def _forget(self, before: float) -> None:
+        self._events.drop_while(lambda event: event.at < before)
+        self._stays.drop_while(lambda stay: (stay.end or math.inf) < before)
+        self._requests.drop_while(lambda request: request.at < before)
+        self._minutes.drop_while(lambda minute: minute.at < before)
+        self._outages.drop_while(lambda outage: (outage.end or math.inf) < before)
+        for key in [key for key, stay in self._leaving.items() if (stay.end or 0.0) < before]:
+            del self._leaving[key]
+
+    def _changed(self, record: PastRecord) -> None:
+        self._changes.append(record)
+        self.revision += 1
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def speed(self, model: str) -> float | None:
+        """Return the tokens per second of a model's last answer. `model`: its shown name."""
+        return self._speeds.get(model)
+
+    def past(self, *, since: float) -> Past:
+        """Return the records that reach into the time after `since`."""
+        stays = (*self._stays, *list(self._leaving.values()), *list(self._open.values()))
+        return Past(
+            events=tuple(each for each in self._events if each.at >= since),
+            stays=tuple(each for each in stays if each.end is None or each.end >= since),
+            requests=tuple(each for each in self._requests if each.at >= since),
+            minutes=tuple(each for each in self._minutes if each.at + MINUTE >= since),
+            outages=tuple(x for x in self._outages if x.end is None or x.end >= since),
+        )
+
+    def changes_after(self, revision: int) -> Past | None:
+        """Return what changed after a revision; None: too much, so ask for the past anew."""
+        behind = self.revision - revision
+        if not 0 <= behind <= len(self._changes):
+            return None
+        newest = list(self._changes)[len(self._changes) - behind :] if behind else []
+        latest = {record.id: record for record in newest}.values()
+        return Past(
+            events=tuple(each for each in latest if isinstance(each, PastEvent)),
+            stays=tuple(each for each in latest if isinstance(each, Stay)),
+            requests=tuple(each for each in latest if isinstance(each, PastRequest)),
+            minutes=tuple(each for each in latest if isinstance(each, RequestMinute)),
+            outages=tuple(each for each in latest if isinstance(each, Outage)),
+        )
+
+    # -- the state file --------------------------------------------------------------------------
+
+    def saved(self, now: float) -> SavedPast:
+        """Return what a later process continues from."""
+        return SavedPast(at=now, past=self.past(since=now - DAY), most=self.most)
+
+    def restore(self, saved: SavedPast, now: float) -> None:
+        """Continue the past of an earlier process. Call it before the first poll."""
+        past, self.most = saved.past, saved.most
+        for event in past.events:
+            self._events.put(event)
+        for request in past.requests:
+            self._requests.put(request)
+        for minute in past.minutes:
+            self._minutes.put(minute)
+        for outage in past.outages:
+            self._outages.put(replace(outage, end=saved.at if outage.end is None else outage.end))
+        for stay in past.stays:
+            if stay.end is None and not stay.dead:
+                self._open[stay.model, stay.start] = stay
+            else:
+                self._stays.put(replace(stay, end=saved.at if stay.end is None else stay.end))
+        every: list[PastRecord] = [*past.events, *past.requests, *past.minutes, *past.outages]
+        every += past.stays
+        self._numbers = itertools.count(1 + max((each.id for each in every), default=0))
+        if saved.at < now:
+            number = next(self._numbers)
+            self._outages.put(Outage(id=number, start=saved.at, end=now, text=NOT_RUNNING))
+        self._forget(now - DAY)
+
+
+def parts_of(seen: Observation) -> Iterator[tuple[str, float]]:
+    """Yield what the time of a request was made of, in order of time."""
+    read, left = seen.response, seen.duration
+    named = [
+        ("load", seen.load_wait),
+        ("queue", seen.unaccounted),
+        ("prompt", read.prompt_eval),
+        ("answer", read.eval),
+    ]
+    if read.eval is None and read.total is None and seen.time_to_first_token is not None:
+        # OpenAI's and Anthropic's formats have no durations: only the first word is seen.
+        named = [("first word", seen.time_to_first_token), ("answer", math.inf)]
+    for name, seconds in named:
+        part = min(left, seconds or 0.0)
+        if part >= PART:
+            yield name, part
+            left -= part
+    if left >= PART:
+        yield "other", left
+
+
+def _key(state: ModelState) -> Key:
+    """Return a key of the stay; one whose process died has no begin of its own."""
+    return state.name, -1.0 if state.since is None else state.since

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of the page. All of them only look."""
+
+import asyncio
+import gzip
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from ollama_exporter.metrics.exposition import GZIP_LEVEL, preference
+from ollama_exporter.version import __version__
+from ollama_exporter.web.page.html_page import html_page
+from ollama_exporter.web.page.live_feed import HOUR, FeedReader, LiveFeed
+from ollama_exporter.web.uvicorn_server import STILL_OPEN
+
+STATUS: Final = "/api/v1/status"
+EVENTS: Final = "/events"
+ASSETS: Final[Mapping[str, str]] = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+# The page runs its own script and style and asks its own server. It is in no frame, and its script
+# cannot turn text into HTML.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+SAFE: Final = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+SMALL: Final = 1024  # bytes: compressing less saves nothing
+LONGEST_SPAN: Final = 12  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class PageParts:
+    """What the page needs."""
+
+    feed: LiveFeed
+    links: Mapping[str, str]  # path -> what is there
+
+
+def page_routes(parts: PageParts) -> list[Route]:
+    """Return the routes."""
+
+    async def page(request: Request) -> Response:
+        parts.feed.document()
+        body = html_page(
+            parts.feed.status(),
+            document=parts.feed.document(),
+            version=__version__,
+            links=parts.links,
+        )
+        return _answer(request, body, "text/html; charset=utf-8", POLICY)
+
+    async def status(request: Request) -> Response:
+        body = parts.feed.document(_span(request.query_params.get("seconds", "")))
+        return _answer(request, body, "application/json")
+
+    async def asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        content_type = ASSETS.get(name)
+        if content_type is None:
+            return PlainTextResponse("Not found.\n", HTTPStatus.NOT_FOUND, headers=SAFE)
+        body = await asyncio.to_thread(Path(__file__).with_name(name).read_bytes)
+        return _answer(request, body, content_type)
+
+    async def events(request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=STREAM)
+        reader = parts.feed.join()
+        if reader is None:
+            text = "Too many pages are open.\n"
+            return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, headers=SAFE)
+        still_open = request.scope.get("state", {}).get(STILL_OPEN, _nothing)
+        return EventStream(reader, parts.feed.leave, still_open)
+
+    return [
+        Route("/", page),
+        Route(STATUS, status),
+        Route(EVENTS, events),
+        Route("/page/{name}", asset),
+    ]
+
+
+def _nothing() -> None:
+    """Do nothing: this server watches no connections."""
+
+
+def _span(text: str) -> float:
+    """Return how far back, in seconds; an hour unless it is asked for."""
+    return float(text) if text.isdecimal() and len(text) <= LONGEST_SPAN else HOUR
+
+
+def _answer(request: Request, body: bytes, content_type: str, policy: str = "") -> Response:
+    headers = {**SAFE, "cache-control": "no-cache", "content-type": content_type}
+    headers["vary"] = "Accept-Encoding"
+    if policy:
+        headers["content-security-policy"] = policy
+    if len(body) > SMALL and preference(request.headers.get("accept-encoding", ""), "gzip") > 0:
+        headers["content-encoding"] = "gzip"
+        body = gzip.compress(body, compresslevel=GZIP_LEVEL, mtime=0)
+    return Response(body, headers=headers)
+
+
+STREAM: Final = {
+    **SAFE,
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # nginx would hold the messages back
+}
+
+
+class EventStream(Response):
+    """Sends a reader its messages until it leaves or the stream ends."""
+
+    def __init__(
+        self,
+        reader: FeedReader,
+        leave: Callable[[FeedReader], None],
+        still_open: Callable[[], None],
+    ) -> None:
+        super().__init__(headers=STREAM)
+        del self.headers["content-length"]
+        self._reader, self._leave, self._still_open = reader, leave, still_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the protocol's
+        """Answer."""
+        gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(lambda _: self._reader.close())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while (message := await self._reader.next()) is not None:
+                self._still_open()
+                await send({"type": "http.response.body", "body": message, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+            self._leave(self._reader)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connects the story of one server with the parts of the exporter that know it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ollama_exporter.advice.live import LiveAdvice
+from ollama_exporter.clock import Timeline
+from ollama_exporter.config.schema import Settings
+from ollama_exporter.host.machine import Machine
+from ollama_exporter.metrics.labels import OTHER, ModelLabels
+from ollama_exporter.poller.published import Published
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.events import Event, View
+from ollama_exporter.shim.in_flight import InFlight
+from ollama_exporter.shim.observation import Observation
+from ollama_exporter.story.history import History
+from ollama_exporter.story.narrator import Known, Narrator
+from ollama_exporter.story.past import SavedPast
+from ollama_exporter.story.status import SourceNow
+from ollama_exporter.web.page.live_feed import LiveFeed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The parts that know the server."""
+
+    settings: Settings
+    published: Callable[[], Published]
+    machine: Machine
+    in_flight: InFlight
+    advice: LiveAdvice
+    labels: ModelLabels
+    timeline: Timeline
+    reporter: Reporter
+
+
+class Telling:
+    """History, narrator and feed of one server. Give it events and finished requests."""
+
+    def __init__(self, told: Told) -> None:
+        self._told, self._history = told, History()
+        machine, advice = told.machine, told.advice
+        known = Known(
+            url=told.settings.ollama_url,
+            published=told.published,
+            weights=machine.weights,
+            keep_alive=advice.gaps.keep_alive,
+            in_flight=told.in_flight.count,
+            waiting=told.in_flight.waiting,
+            runners=machine.runners,
+            advice=advice.advice,
+            sources=lambda: sources(told.settings, machine),
+            label=self._label,
+        )
+        self._narrator = Narrator(known, self._history)
+        self.feed = LiveFeed(self._narrator, self._history, told.timeline, told.reporter)
+
+    def on_change(self, events: tuple[Event, ...], _view: View) -> None:
+        """Process what a poll or another fact has settled."""
+        self._history.on_change(events, self._told.published(), self._told.timeline.now())
+        self.feed.on_event()
+
+    def on_request(self, seen: Observation) -> None:
+        """Add a finished request. An error here costs the request nothing."""
+        try:
+            if seen.model is not None:
+                self._history.on_request(seen, self._label(seen.model))
+        except Exception:  # noqa: BLE001 - as said above
+            self._told.reporter.error_once("Request could not be added to the page")
+
+    def ranks(self) -> Mapping[str, int]:
+        """Return the resident models; 1 is the first to go if another one needs its room."""
+        return self._narrator.ranks(self._told.timeline.now())
+
+    def saved(self) -> SavedPast:
+        """Return what a later process continues from."""
+        return self._history.saved(self._told.timeline.now())
+
+    def restore(self, saved: SavedPast) -> None:
+        """Continue the past of an earlier process."""
+        self._history.restore(saved, self._told.timeline.now())
+
+    def _label(self, name: str) -> str:
+        """Return a name that the server knows; clients make up others."""
+        return name if self._told.labels.has(name) else OTHER
+
+
+def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
+    """Yield the sources besides polls, each with the flag that turns it on."""
+    why_not = machine.why_not
+    yield SourceNow(
+        name="Processes",
+        on=not why_not,
+        detail=f"Not watched: {why_not}." if why_not else "An exit is seen at once.",
+        line="--collector.processes=on" if why_not else "",
+    )
+    asking = machine.is_asking_runners
+    seen = sum(1 for sight in machine.runners() if sight.now is not None)
+    yield SourceNow(
+        name="Slots",
+        on=asking,
+        detail=f"{seen} runners are seen." if asking else "Runners are not asked.",
+        line="" if asking else "--collector.processes=on --collector.runner=on",
+    )
+    understood = machine.log_understood
+    followed = {
+        None: "Followed; no line was read yet.",
+        True: "Followed.",
+        False: "Followed, but its lines cannot be read.",
+    }
+    log = "Not followed." if settings.ollama_log is None else followed[understood]
+    yield SourceNow(
+        name="Log",
+        on=settings.ollama_log is not None and understood is not False,
+        detail=log,
+        line="" if settings.ollama_log is not None else "--ollama.log=journal",
+    )
+    proxy = ", ".join(settings.proxy_addresses)
+    yield SourceNow(
+        name="Requests",
+        on=bool(proxy),
+        detail=f"The proxy at {proxy} sees them." if proxy else "Waits are not seen.",
+        line="" if proxy else "--proxy.listen-address=127.0.0.1:11435",
+    )
+    file = settings.state_file
+    yield SourceNow(
+        name="State file",
+        on=file is not None,
+        detail="The past outlives a restart." if file else "The past ends with the exporter.",
+        line="" if file else "--state.file=/var/lib/ollama-exporter/state.json",
+    )
