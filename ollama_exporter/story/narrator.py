@@ -248,7 +248,7 @@ class Narrator:
         return SourceNow(
             name="Polls",
             on=server.up,
-            detail=f"{said}. {failures} polls have failed." if failures else f"{said}.",
+            detail=f"{said}. Failed polls: {failures}." if failures else f"{said}.",
             line="" if server.up else "--ollama.url=http://127.0.0.1:11434",
         )
 

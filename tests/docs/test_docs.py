@@ -18,6 +18,7 @@ from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.web.app import Parts, application
 from tests.support.paths import ROOT
+from tests.support.storytelling import MadeUp
 
 README: Final = ROOT / "README.md"
 USAGE: Final = ROOT / "docs" / "usage.md"
@@ -193,7 +194,7 @@ def test_the_page_on_usage_lists_every_path_that_is_served() -> None:
         Parts(
             registry=CollectorRegistry(),
             refresh=_nothing,
-            feed=feed_of_nothing(),
+            feed=MadeUp().feed(),
             reload=lambda: None,
             telemetry_path=Settings().telemetry_path,
             max_requests=lambda: 1,

@@ -94,7 +94,7 @@ class LiveFeed:
         return self._narrator.status(now, skew=self._timeline.wall(now) - now)
 
     def on_event(self) -> None:
-        """Tell the readers soon: something happened that they wait for."""
+        """Send a message soon: something happened that readers wait for."""
         self._wake.set()
 
     def document(self, span: float = HOUR) -> bytes:
@@ -106,7 +106,6 @@ class LiveFeed:
         now = self._timeline.now()
         if now - self._made_at >= PAUSE or self._status is None:
             self._tell_changes()
-            self._documents.clear()
             self._made_at = now
         if span not in self._documents:
             if len(self._documents) >= KEPT:
@@ -171,6 +170,7 @@ class LiveFeed:
     def _tell_changes(self) -> None:
         """Make the status anew; send what differs."""
         old, self._status = self._status, self.status()
+        self._documents.clear()  # a reader that asks after a message must not get what was before
         changes = self._history.changes_after(self._revision)
         self._revision = self._history.revision
         if not self._readers or old is None:

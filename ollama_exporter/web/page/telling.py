@@ -100,7 +100,7 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
     yield SourceNow(
         name="Slots",
         on=asking,
-        detail=f"{seen} runners are seen." if asking else "Runners are not asked.",
+        detail=f"Runners that answer: {seen}." if asking else "Runners are not asked.",
         line="" if asking else "--collector.processes=on --collector.runner=on",
     )
     understood = machine.log_understood

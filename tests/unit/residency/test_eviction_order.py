@@ -19,6 +19,11 @@ def test_the_shortest_keep_alive_goes_first_and_ties_by_weights() -> None:
     ]
 
 
+def test_idle_models_go_before_busy_ones() -> None:
+    busy = Occupant("busy", 4 * GIB, 60.0, "sha256-a", busy=True)
+    assert [m.name for m in eviction_order([busy, PINNED, SMALL])] == ["small", "pinned", "busy"]
+
+
 @pytest.mark.parametrize(
     ("need", "names"),
     [(9, []), (10, ["twin"]), (13, ["twin", "small"]), (17, ["twin", "small", "pinned"])],

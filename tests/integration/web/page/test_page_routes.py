@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page, its JSON and its stream over real sockets."""
+
+import asyncio
+import gzip
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+from typing import Any, Final
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ollama_exporter.net import listen
+from ollama_exporter.web.app import Parts, application
+from ollama_exporter.web.page.live_feed import MOST_READERS
+from ollama_exporter.web.uvicorn_server import WebConnection, server
+from tests.support.exporting import exporting, until
+from tests.support.patience import PATIENCE
+from tests.support.storytelling import MadeUp, listing, resident, unloaded
+
+EVIL: Final = '<img src=x onerror="alert(1)">'
+ABSENT: Final = "http://127.0.0.1:9"  # nobody listens there
+
+
+@asynccontextmanager
+async def serving(
+    made: MadeUp, *, tick: float = 0.02, connection: type[WebConnection] = WebConnection
+) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
+    """Serve a made-up story; yield a client and the feed."""
+    feed = made.feed(tick=tick)
+    parts = Parts(
+        registry=CollectorRegistry(),
+        refresh=_nothing,
+        feed=feed,
+        reload=lambda: None,
+        telemetry_path="/metrics",
+        max_requests=lambda: 1,
+        lifecycle=lambda: False,
+    )
+    web = server(application(parts), connection=connection)
+    sockets = listen(["127.0.0.1:0"], field="web.listen-address")
+    port = sockets[0].getsockname()[1]
+    task = asyncio.create_task(web.serve(sockets=sockets))
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE
+        ) as client:
+            yield client, feed
+    finally:
+        feed.close()
+        web.should_exit = True
+        await task
+
+
+async def _nothing() -> None:
+    pass
+
+
+class Tags(HTMLParser):
+    """Collects elements with their attributes, and the text of the page's JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self.data = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.found[-1] if self.found else ("", {})
+        if tag == "td":
+            self.cells.append(data)
+        if attributes.get("id") == "document" and not self.data:
+            self.data = data
+
+
+def told() -> MadeUp:
+    made = MadeUp(published=listing(resident(EVIL, 1.0), resident("b:latest", 1.0)))
+    made.history.on_change((unloaded(EVIL, since=-9.0, at=-5.0),), made.published, 0.0)
+    return made
+
+
+def test_without_a_script_the_page_is_a_readable_table() -> None:
+    async def main() -> None:
+        async with serving(told()) as (http, _):
+            page = Tags((await http.get("/")).text)
+            assert [cell for cell in page.cells if cell in (EVIL, "b:latest")] == [
+                EVIL,
+                "b:latest",
+                EVIL,
+            ]
+            assert "keep-alive ran out" in page.cells
+            assert "img" not in [tag for tag, _ in page.found]
+            links = [attributes.get("href") for tag, attributes in page.found if tag == "a"]
+            assert {"/metrics", "/sd", "/api/v1/status", "/-/healthy"} <= set(links)
+
+    asyncio.run(main())
+
+
+def test_the_page_carries_the_whole_status_and_runs_nothing_but_its_own_script() -> None:
+    async def main() -> None:
+        async with serving(told()) as (http, _):
+            answer = await http.get("/")
+            page = Tags(answer.text)
+            document = json.loads(page.data)
+            assert [model["name"] for model in document["status"]["models"]] == [EVIL, "b:latest"]
+            scripts = [attributes for tag, attributes in page.found if tag == "script"]
+            assert [(x.get("src"), x.get("type")) for x in scripts] == [
+                ("page/page.js", "module"),
+                (None, "application/json"),
+            ]
+            inline = [a for _, x in page.found for a in x if a.startswith("on") or a == "style"]
+            assert inline == []
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "*" not in policy
+
+    asyncio.run(main())
+
+
+def test_assets_are_small_and_name_no_other_place() -> None:
+    async def main() -> None:
+        async with serving(MadeUp()) as (http, _):
+            total = 0
+            for path in ("/", "/page/page.css", "/page/page.js"):
+                answer = await http.get(path)
+                total += len(answer.content)
+                named = set(re.findall(r"https?://[\w.]+", answer.text))
+                assert named <= {"http://www.w3.org", "http://127.0.0.1"}
+                assert answer.headers["x-content-type-options"] == "nosniff"
+            assert total < 60_000
+            for path in ("/page/page.html", "/page/live_feed.py", "/page/..%2fapp.py", "/page/"):
+                assert (await http.get(path)).status_code == 404
+
+    asyncio.run(main())
+
+
+def test_the_status_is_compressed_for_those_who_can_read_that() -> None:
+    async def main() -> None:
+        async with serving(told()) as (http, _):
+            path = "/api/v1/status?seconds=600"
+            plain = await http.get(path, headers={"accept-encoding": "identity"})
+            assert plain.json()["span"] == 600
+            async with http.stream("GET", path, headers={"accept-encoding": "gzip"}) as answer:
+                raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+            assert json.loads(gzip.decompress(raw))["boot"] == plain.json()["boot"]
+            for odd in ("-1", "nan", "9" * 40, "x", "²"):
+                answer = await http.get("/api/v1/status", params={"seconds": odd})
+                assert answer.json()["span"] == 3600
+
+    asyncio.run(main())
+
+
+def test_the_stream_tells_what_changes_for_longer_than_an_answer_may_take() -> None:
+    class Hasty(WebConnection):
+        """Aborts answers that are not complete soon."""
+
+        first_answer = 1  # second
+
+    async def main() -> None:
+        made = told()
+        async with serving(made, connection=Hasty) as (http, feed):
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            async with http.stream("GET", "/events") as answer:
+                assert answer.headers["content-type"] == "text/event-stream"
+                seen = 0
+                async for line in answer.aiter_lines():
+                    if not line.startswith("event: "):
+                        continue
+                    seen += 1
+                    made.published = listing(resident(f"m{seen}:latest", 1.0))
+                    feed.on_event()
+                    if loop.time() - begun > 1.5 and seen > 3:
+                        break
+            await until(lambda: feed.readers == 0)
+
+    asyncio.run(main())
+
+
+def test_there_are_only_so_many_readers_and_a_head_request_is_none() -> None:
+    async def main() -> None:
+        async with serving(MadeUp()) as (http, feed):
+            head = await http.head("/events")
+            assert (head.status_code, feed.readers) == (200, 0)
+            readers = [feed.join() for _ in range(MOST_READERS)]
+            assert (await http.get("/events")).status_code == 503
+            feed.leave(readers[0])
+            async with http.stream("GET", "/events") as answer:
+                assert answer.status_code == 200
+
+    asyncio.run(main())
+
+
+def test_a_shutdown_ends_open_streams_in_order() -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+            async with exporting(ABSENT) as exporter:
+                url = f"http://{exporter.address}/events"
+                stream = await http.send(http.build_request("GET", url), stream=True)
+                lines = stream.aiter_lines()
+                assert await anext(lines) == "event: hello"
+            rest = [line async for line in lines]  # a stream that is cut raises here
+            assert rest[0].startswith("data: ")
+            assert [r for r in exporter.log.records if r.levelname == "ERROR"] == []
+            await stream.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_the_page_only_looks(method: str) -> None:
+    async def main() -> None:
+        async with serving(MadeUp()) as (http, _):
+            for path in ("/", "/api/v1/status", "/events", "/page/page.js"):
+                assert (await http.request(method, path)).status_code == 405
+
+    asyncio.run(main())
