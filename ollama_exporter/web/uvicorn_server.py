@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from ollama_exporter.net import BACKLOG
 from ollama_exporter.web.app import OPEN_PATHS
 from ollama_exporter.web.locks.locks import Locks
+from ollama_exporter.web.page.live_feed import STILL_OPEN
 
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
 MOST_OPEN: Final = 450  # beyond, the connection that has been idle for longest makes room
@@ -20,7 +21,6 @@ IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come 
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
 STREAM_WAIT: Final = 60  # seconds in which a stream must send something and get rid of it
-STILL_OPEN: Final = "still_open"  # in the state of a request: what a stream calls as it goes on
 
 
 class WebConnection(H11Protocol):

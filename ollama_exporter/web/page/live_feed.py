@@ -28,6 +28,7 @@ BEAT: Final = 10.0  # seconds without a change after which readers are told that
 MOST_READERS: Final = 100
 MOST_BEHIND: Final = 32  # messages that a reader may be behind
 MOST_REQUESTS: Final = 50  # told one by one in a message; the minutes count all
+STILL_OPEN: Final = "still_open"  # in the state of a request: what a stream calls as it goes on
 KEPT: Final = 8  # documents that are kept for the same moment, one for each time span
 _ENCODER: Final = msgspec.json.Encoder()
 

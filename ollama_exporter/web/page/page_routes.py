@@ -17,8 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ollama_exporter.metrics.exposition import GZIP_LEVEL, preference
 from ollama_exporter.version import __version__
 from ollama_exporter.web.page.html_page import html_page
-from ollama_exporter.web.page.live_feed import HOUR, FeedReader, LiveFeed
-from ollama_exporter.web.uvicorn_server import STILL_OPEN
+from ollama_exporter.web.page.live_feed import HOUR, STILL_OPEN, FeedReader, LiveFeed
 
 STATUS: Final = "/api/v1/status"
 EVENTS: Final = "/events"
