@@ -20,6 +20,7 @@ from dashboards.build.one_model_requests import (
     waits,
     warm,
 )
+from dashboards.build.one_model_runner import cache_hits, fill, generated, held_for_nothing, slots
 from dashboards.build.panels import (
     COUNT,
     MOMENT,
@@ -62,6 +63,7 @@ def one_model() -> model.Dashboard:
             ("In memory", [_states(), _countdown(), _keep_alive(), _unloads()]),
             ("Cold against warm", [cold(), warm(), waits(), first_tokens()]),
             ("Speed and queue", [speed(), tokens(), queue(), context()]),
+            ("Its runner", [slots(), fill(), generated(), cache_hits(), held_for_nothing()]),
             ("What clients send", [_who_sends(), _options(), _finishes()]),
             ("Model details", [what(), lifetimes(), memory(), processor()]),
         ],
@@ -72,6 +74,8 @@ def one_model() -> model.Dashboard:
             "Wait for a load": "OllamaLoadTimeRegressed",
             "Speed of generation": "OllamaFellToCPU",
             "Context": "OllamaReloadThrash",
+            "Slots": "OllamaSlotsBusy",
+            "Context used": "OllamaContextFull",
             "keep_alive that requests carry": "OllamaKeepAliveOverridden",
         },
         marks=("Unexpected unloads", "Reloads and restarts", "Expired and stopped"),
