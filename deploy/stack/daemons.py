@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-START: Final = 20.0  # seconds until a start has failed
+START: Final = 60.0  # seconds until a start has failed
 END: Final = 5.0  # seconds between SIGTERM and SIGKILL
 
 

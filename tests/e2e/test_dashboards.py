@@ -19,7 +19,8 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support.eventful import EXPECTED, SCRIPT
 from tests.support.exporting import same_logger
 from tests.support.paths import ROOT
-from tests.support.prometheus import Prometheus, free_port, prometheus, quick_rules, scraping
+from tests.support.ports import free_port
+from tests.support.prometheus import Prometheus, prometheus, quick_rules, scraping
 from tests.support.queries import Query, filled, of_dashboard, of_page, of_rules
 
 DASHBOARDS: Final = sorted(ROOT.glob("dashboards/grafana/*.json"))

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +45,9 @@ def test_it_says_which_url_shows_what_and_ends_without_a_trace(tmp_path: Path) -
                 for what, base, path in found:  # what is named is there
                     assert what == "proxy" or http.get(f"{base}{path}").status_code == 200, what
             process.send_signal(signal.SIGINT)
-            asked = time.monotonic()
             out, err = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-    assert time.monotonic() - asked < 15
     assert (process.returncode, err) == (0, "")
     assert out.endswith("No alert fired.\nShutting down\n")
     assert list(tmp_path.iterdir()) == []
@@ -88,7 +85,7 @@ def test_make_installs_what_the_stack_needs_and_nothing_for_tests() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     ).stdout
     assert ".ci/setup run " in shown

@@ -29,6 +29,7 @@ from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
 from ollama_exporter.web.uvicorn_server import WebConnection, server
+from tests.support.patience import PATIENCE
 from tests.support.timelines import GivenTimeline
 
 NOBODY: Final = "http://127.0.0.1:9"
@@ -71,7 +72,7 @@ def test_half_a_head_does_not_hold_a_connection_for_ever() -> None:
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET / HTT")
         with suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
     asyncio.run(serving(check))
@@ -105,7 +106,7 @@ def test_idle_connections_make_room_for_new_ones(first: bytes) -> None:
             assert (await client.get(f"http://{host}:{port}/")).status_code == 200
         for reader, _ in idle[: Few.most_open]:  # those that had been idle for longest are gone
             with suppress(ConnectionResetError):
-                assert await asyncio.wait_for(reader.read(), 5) == b""
+                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         for _, writer in idle:
             writer.close()
 

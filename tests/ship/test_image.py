@@ -2,7 +2,6 @@
 """The image of the Dockerfile, built and run: hardened, beside a simulated server in another
 one."""
 
-import socket
 import time
 import urllib.request
 
@@ -11,6 +10,7 @@ import pytest
 import ollama_exporter
 from tests.support.containers import Images, build
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 BASE = "localhost/python:3.13-slim"
 LARGEST = 60 << 20  # bytes that the image adds to its base
@@ -19,11 +19,6 @@ LARGEST = 60 << 20  # bytes that the image adds to its base
 @pytest.fixture(scope="session")
 def images() -> Images:
     return build()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def get(url: str, body: bytes | None = None) -> str:

@@ -22,11 +22,10 @@ import httpx
 import yaml
 
 from deploy.stack.configuration import prometheus_config
-from deploy.stack.daemons import free_port, running
+from deploy.stack.daemons import running
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.programs import program
-
-__all__ = ["free_port"]  # for those who start what is scraped
 
 INTERVAL: Final = "250ms"  # of scrapes and of rules
 Vector = list[tuple[dict[str, str], float]]  # labels and value of each series

@@ -12,11 +12,36 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, OnRequest, server_of
 from ollama_exporter.shim.httpx.streams import AsyncReceived, AsyncSent, Received, Sent
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+
+class _Sending:
+    """A block in which a request is sent: its body is recorded, and so is an error."""
+
+    __slots__ = ("_body", "_exchange", "_hooks", "_request", "_sent")
+
+    def __init__(
+        self,
+        request: Any,  # noqa: ANN401 - of any library
+        exchange: Exchange,
+        hooks: HttpxHooks,
+        sent: type[Sent | AsyncSent],
+    ) -> None:
+        self._request, self._exchange, self._hooks, self._sent = request, exchange, hooks, sent
+        self._body = request.stream
+
+    def __enter__(self) -> None:
+        self._request.stream = self._sent(self._body, self._exchange, self._hooks)
+
+    def __exit__(self, _: object, err: BaseException | None, __: object) -> None:
+        self._request.stream = self._body
+        if err is not None:
+            self._hooks.on_error(self._exchange, err)
 
 
 class RecordingTransport:
@@ -33,15 +58,8 @@ class RecordingTransport:
         exchange = self._hooks.on_request_start(request)
         if exchange is None:
             return self.inner.handle_request(request)
-        body = request.stream
-        request.stream = self.library.sent(body, exchange, self._hooks)
-        try:
+        with _Sending(request, exchange, self._hooks, self.library.sent):
             response = self.inner.handle_request(request)
-        except BaseException as err:
-            self._hooks.on_error(exchange, err)
-            raise
-        finally:
-            request.stream = body
         if self._hooks.on_response_start(exchange, request, response):
             response.stream = self.library.received(response.stream, exchange, self._hooks)
         return response
@@ -72,15 +90,8 @@ class AsyncRecordingTransport:
         exchange = self._hooks.on_request_start(request)
         if exchange is None:
             return await self.inner.handle_async_request(request)
-        body = request.stream
-        request.stream = self.library.async_sent(body, exchange, self._hooks)
-        try:
+        with _Sending(request, exchange, self._hooks, self.library.async_sent):
             response = await self.inner.handle_async_request(request)
-        except BaseException as err:
-            self._hooks.on_error(exchange, err)
-            raise
-        finally:
-            request.stream = body
         if self._hooks.on_response_start(exchange, request, response):
             response.stream = self.library.async_received(response.stream, exchange, self._hooks)
         return response

@@ -50,7 +50,7 @@ class Server:
             now = self.sim.site.clock()
             return {each.name: each.expires_at - now for each in self.sim.site.engine.listed()}
 
-        return asyncio.run_coroutine_threadsafe(look(), self.loop).result(5)
+        return asyncio.run_coroutine_threadsafe(look(), self.loop).result(PATIENCE)
 
     def keep_alive(self, name: str) -> float:
         runners = self.sim.site.engine.runners
@@ -81,7 +81,7 @@ def serving(host: Host = HOST, catalogue: ModelFiles = CATALOGUE) -> Iterator[Se
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(PATIENCE)
     try:
         yield held[0]
     finally:

@@ -112,7 +112,7 @@ def backfill(folder: Path, lines: Iterator[str]) -> None:
             file.write("\n".join(by_series) + "\n")
         file.write("# EOF\n")
     command = [program("promtool"), "tsdb", "create-blocks-from", "openmetrics"]
-    subprocess.run([*command, source, folder / "tsdb"], check=True, capture_output=True, timeout=50)
+    subprocess.run([*command, source, folder / "tsdb"], check=True, capture_output=True)
 
 
 def close(one: Report, other: Report) -> None:

@@ -12,7 +12,7 @@ from ollama_exporter.advice.bounded_request import LARGEST
 from ollama_exporter.cli.main import cli
 from tests.support.answering import answering
 from tests.support.histories import Use, exposition
-from tests.support.prometheus import free_port
+from tests.support.ports import free_port
 
 USES: Final = {
     "mistral:latest": Use([100.0] * 40 + [400.0] * 30 + [7200.0] * 12, requests=90),

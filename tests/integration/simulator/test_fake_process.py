@@ -96,7 +96,7 @@ def test_its_runners_end_with_it(server: subprocess.Popen[str], how: str) -> Non
         server.stdin.close()
     else:
         server.send_signal(getattr(signal, how))
-    assert server.wait(10) == (-9 if how == "SIGKILL" else 0)
+    assert server.wait(PATIENCE) == (-9 if how == "SIGKILL" else 0)
     until(lambda: not any(map(alive, runners)))
 
 

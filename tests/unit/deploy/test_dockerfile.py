@@ -8,6 +8,7 @@ from typing import Final
 
 from ollama_exporter.version import REVISION
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 
 COMMIT: Final = "245ba05b245ba05b245ba05b245ba05b245ba05b"
 STEP: Final = re.compile(r"^RUN (sed -i .*?)\n(?![ \t])", re.MULTILINE | re.DOTALL)
@@ -22,7 +23,7 @@ def test_the_build_writes_its_revision_into_the_program(tmp_path: Path) -> None:
     assert "/src/ollama_exporter/version.py" in step
     command = step.replace("/src/ollama_exporter/version.py", str(copy))
     environment = {"REVISION": COMMIT, "PATH": "/usr/bin:/bin"}
-    subprocess.run(["/bin/sh", "-c", command], env=environment, check=True, timeout=30)
+    subprocess.run(["/bin/sh", "-c", command], env=environment, check=True, timeout=PATIENCE)
     names: dict[str, object] = {}
     exec(copy.read_text(encoding="utf-8"), names)  # noqa: S102 - our own module
     assert names["REVISION"] == COMMIT

@@ -359,7 +359,7 @@ def test_importing_the_package_brings_no_server_along() -> None:
         "print('imported')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout == "imported\n"
     assert set(ollama_exporter.__all__) <= {*dir(ollama_exporter), *ollama_exporter.__all__}

@@ -11,15 +11,10 @@ from ollama_exporter.errors import StartError
 from ollama_exporter.runtime import run
 from tests.support.exporting import FAST
 from tests.support.loops import Run
+from tests.support.ports import free_port
 from tests.support.proxying import proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET, error_of
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.1"])  # noqa: S104

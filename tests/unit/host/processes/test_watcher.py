@@ -241,7 +241,7 @@ def test_of_several_servers_the_names_of_weights_tell() -> None:
         machine.add(SERVER, process(200), process(201, runner("b"), parent=200))
         async with watching(machine) as scene:
             assert scene.watcher is not None
-            await asyncio.wait_for(scene.lookup.started.wait(), 5)
+            await asyncio.wait_for(scene.lookup.started.wait(), PATIENCE)
             assert not scene.watcher.is_visible
             scene.lookup.weights = frozenset({hexed("b")})
             scene.now = 10.0
