@@ -17,6 +17,8 @@ BLANKS: Final = rb"[ \t\r\n]*+"
 STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 LITERAL: Final = rb'[^ \t\r\n{}\[\],:"]++'
 FLAT: Final = rb'[^"{}\[\]]*+(?:' + STRING + rb'[^"{}\[\]]*+)*+'  # no brackets outside strings
+# Blanks, and what some write around a record: the separator of RFC 7464, a byte order mark.
+SEPARATORS: Final = b" \t\r\n\x1e\xef\xbb\xbf"
 OPENING: Final = re.compile(BLANKS + rb"\{(" + BLANKS + rb"\})?")
 # A key, and if its value is a scalar also that and what follows it.
 MEMBER: Final = re.compile(
@@ -103,6 +105,18 @@ def _end_of_container(body: bytes, begin: int, stop: int) -> int | None:
         if depth >= DEEPEST:  # with the object around it; the innermost bracket is not counted
             return None
     return None
+
+
+def objects_in(text: bytes) -> list[bytes]:
+    """Return the objects that stand one behind another in a text, up to what is not one."""
+    found, at = [], 0
+    while (begin := text.find(b"{", at)) >= 0 and not text[at:begin].strip(SEPARATORS):
+        end = _end_of_container(text, begin, len(text))
+        if end is None:
+            break
+        found.append(text[begin:end])
+        at = end
+    return found
 
 
 def fold(key: bytes) -> str:

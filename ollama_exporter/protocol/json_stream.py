@@ -53,6 +53,28 @@ class MemberSink(Protocol):
         """
 
 
+class NoMembers:
+    """Wants no member."""
+
+    def has_field(self, _path: tuple[str, ...], _key: bytes) -> bool:
+        """Return False."""
+        return False
+
+    def is_map(self, _key: bytes) -> bool:
+        """Return False."""
+        return False
+
+    def on_value(self, path: tuple[str, ...], key: bytes, raw: bytes, *, is_cut: bool) -> None:
+        """Do nothing."""
+
+
+def is_beginning(text: bytes) -> bool:
+    """Return whether a text is a JSON object that was cut, or nothing at all."""
+    scanner = ObjectScanner(NoMembers())
+    scanner.feed(text)
+    return scanner.is_open
+
+
 class ScanPhase(Enum):
     """What comes next."""
 
@@ -95,6 +117,11 @@ class ObjectScanner:
     def is_closed(self) -> bool:
         """Whether the object's end was found."""
         return self._phase is ScanPhase.CLOSED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more of the object must come: what came is neither all of it nor malformed."""
+        return self._phase not in ENDED
 
     def feed(self, data: bytes) -> int | None:
         """Scan a piece. Return the position in it of the brace that closes the object, if any."""

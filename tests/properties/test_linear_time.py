@@ -138,7 +138,7 @@ def test_a_body_cut_anywhere_gives_what_stood_before_the_cut(cut: int) -> None:
     ).encode()
     found = read(route_of("POST", "/api/chat"), whole[:cut], complete=False)
     assert found.model == ("m" if cut > whole.index(b', "options"') else None)
-    assert found.num_ctx == (8192 if cut > whole.index(b', "keep_alive"') else None)
+    assert found.num_ctx == (8192 if cut >= whole.index(b', "keep_alive"') else None)
     assert found.keep_alive == (300 if cut > whole.index(b', "messages"') else None)
 
 

@@ -106,6 +106,105 @@ def test_done_that_a_model_says_is_not_the_end() -> None:
     assert parsed(Body.OPENAI, SSE, events + b"data:[DONE]\n\n")[0].ending is ResponseEnd.COMPLETE
 
 
+# -- records in other clothes ----------------------------------------------------------------------
+
+BOM, RS = b"\xef\xbb\xbf", b"\x1e"
+FINAL_TOKENS = 7
+TOKEN = b'{"model":"m","response":" w","done":false}'
+END = b'{"model":"m","response":"","done":true,"done_reason":"stop","eval_count":7}'
+READ_NATIVE = {
+    "a number for done": TOKEN + b"\n" + END.replace(b"true", b"1") + b"\n",
+    "a text for done": TOKEN + b"\n" + END.replace(b"true", b'"true"') + b"\n",
+    "names in another case": TOKEN + b"\n" + END.replace(b'"done"', b'"Done"') + b"\n",
+    "all names in upper case": (TOKEN + b"\n" + END + b"\n")
+    .upper()
+    .replace(b"TRUE", b"true")
+    .replace(b"FALSE", b"false"),
+    "a float for a count": TOKEN + b"\n" + END.replace(b":7}", b":7.0}") + b"\n",
+    "an exponent for a count": TOKEN + b"\n" + END.replace(b":7}", b":7e0}") + b"\n",
+    "two records on one line": TOKEN + END + b"\n",
+    "all records on one line": TOKEN * 3 + END,
+    "records apart by blanks": TOKEN + b" " + TOKEN + b"  " + END,
+    "a byte order mark": BOM + TOKEN + b"\n" + END + b"\n",
+    "a byte order mark before the only record": BOM + END + b"\n",
+    "record separators": RS + TOKEN + b"\n" + RS + END + b"\n",
+    "record separators alone": RS + TOKEN + RS + END,
+    "blank lines": b"\n\n" + TOKEN + b"\n\n\n" + END + b"\n\n",
+    "CRLF": TOKEN + b"\r\n" + END + b"\r\n",
+    "CR": TOKEN + b"\r" + TOKEN + b"\r" + END + b"\r",
+    "no end of the last line": TOKEN + b"\n" + END,
+    "a line behind the end that is no record": TOKEN + b"\n" + END + b"\n[DONE]\n",
+    "an odd field": TOKEN + b"\n" + END.replace(b'"stop"', b"[1]") + b"\n",
+}
+KINDS = [NDJSON, JSON, "text/plain; charset=utf-8", "application/json-seq", "application/jsonl", ""]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", READ_NATIVE)
+def test_a_native_stream_in_other_clothes_is_read(name: str, kind: str, size: int) -> None:
+    found, _ = parsed(Body.NATIVE, kind, READ_NATIVE[name], size=size)
+    assert (found.ending, found.output_tokens) == (ResponseEnd.COMPLETE, FINAL_TOKENS)
+
+
+UNREAD_NATIVE = {
+    "no word of an end": b'{"response":"a"}\n{"response":"b"}\n',
+    "another API": b'{"choices":[{"finish_reason":"stop"}]}\n',
+    "events": b"data: " + TOKEN + b"\n\ndata: " + END + b"\n\n",
+    "text": b"hello\nworld\n",
+    "UTF-16": (TOKEN + b"\n" + END + b"\n").decode().encode("utf-16"),
+    "an array": b"[" + TOKEN + b",\n" + END + b"]\n",
+}
+
+
+@pytest.mark.parametrize("kind", [NDJSON, "text/plain", JSON])
+@pytest.mark.parametrize("name", UNREAD_NATIVE)
+def test_what_is_not_understood_of_an_answer_is_no_failure(name: str, kind: str) -> None:
+    assert parsed(Body.NATIVE, kind, UNREAD_NATIVE[name])[0].ending is ResponseEnd.UNREAD
+
+
+CHUNK = b'{"choices":[{"delta":{"content":" w"},"finish_reason":null}]}'
+STOP = b'{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"completion_tokens":7}}'
+READ_CHAT = {
+    "no [DONE]": b"data: " + CHUNK + b"\n\ndata: " + STOP + b"\n\n",
+    "a [DONE] in quotes": b"data: " + STOP + b'\n\ndata: "[DONE]"\n\n',
+    "comments": b": hi\n\ndata: " + CHUNK + b"\n\n: ping\n\ndata: " + STOP + b"\n\n: bye\n\n",
+    "ids and events": b"id: 1\nevent: chunk\ndata: " + STOP + b"\n\ndata: [DONE]\n\n",
+    "names in another case": b"data: " + STOP.replace(b"finish_r", b"Finish_R") + b"\n\n",
+    "a float for a count": b"data: " + STOP.replace(b":7}", b":7.0}") + b"\n\n",
+    "CR": (b"data: " + CHUNK + b"\n\ndata: " + STOP + b"\n\ndata: [DONE]\n\n").replace(
+        b"\n", b"\r"
+    ),
+    "a byte order mark": BOM + b"data: " + STOP + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("kind", [SSE, "text/plain"])
+@pytest.mark.parametrize("name", READ_CHAT)
+def test_events_in_other_clothes_are_read(name: str, kind: str, size: int) -> None:
+    found, _ = parsed(Body.OPENAI, kind, READ_CHAT[name], size=size)
+    assert found.ending in (ResponseEnd.COMPLETE, ResponseEnd.UNREAD)
+    if kind == SSE:
+        assert (found.ending, found.output_tokens) == (ResponseEnd.COMPLETE, FINAL_TOKENS)
+
+
+@pytest.mark.parametrize("body", [Body.OPENAI, Body.RESPONSES, Body.ANTHROPIC])
+@pytest.mark.parametrize(
+    "events", [b'data: {"text":"a"}\n\n', b": ping\n\n: ping\n\n", b'{"a":1}\n{"b":2}\n']
+)
+def test_events_of_another_kind_are_no_failure(body: Body, events: bytes) -> None:
+    found = parsed(body, SSE, events)[0].ending
+    assert found is ResponseEnd.UNREAD
+
+
+def test_an_odd_count_costs_itself_alone() -> None:
+    usage = b'{"prompt_tokens":"x","completion_tokens":7}'
+    odd = b'{"choices":[{"finish_reason":"stop"}],"usage":%b}' % usage
+    found, _ = parsed(Body.OPENAI, JSON, odd)
+    assert (found.finish, found.prompt_tokens, found.output_tokens) == ("stop", None, 7)
+
+
 # -- image models ----------------------------------------------------------------------------------
 
 

@@ -210,11 +210,18 @@ def test_an_answer_that_says_done_false_as_a_whole_is_unfinished() -> None:
     [
         (Body.OPENAI, {"choices": []}),
         (Body.RESPONSES, {"status": "in_progress"}),
-        (Body.ANTHROPIC, {"content": []}),
+        (Body.NATIVE, {"done": False}),
     ],
 )
-def test_an_object_without_its_end_is_unfinished(body: Body, unfinished: object) -> None:
+def test_an_object_that_says_it_is_not_the_end_is_unfinished(
+    body: Body, unfinished: object
+) -> None:
     assert whole(body, unfinished).ending is ResponseEnd.UNFINISHED
+
+
+@pytest.mark.parametrize("body", [Body.NATIVE, Body.OPENAI, Body.RESPONSES, Body.ANTHROPIC])
+def test_an_object_without_the_words_for_its_end_is_unread(body: Body) -> None:
+    assert whole(body, {"content": [], "error": ""}).ending is ResponseEnd.UNREAD
 
 
 def test_what_is_no_json_is_unfinished_or_not_looked_into() -> None:
@@ -236,10 +243,17 @@ def test_an_error_event_is_an_error(body: Body) -> None:
     assert (found.ending, found.error) == (ResponseEnd.ERROR, "CUDA error")
 
 
-@pytest.mark.parametrize("body", [Body.OPENAI, Body.RESPONSES, Body.ANTHROPIC])
-def test_events_without_an_end_are_unfinished(body: Body) -> None:
-    assert sse(body, '{"choices":[{"delta":{}}]}').ending is ResponseEnd.UNFINISHED
-    assert sse(body, '{"error":null}').ending is ResponseEnd.UNFINISHED
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (Body.OPENAI, '{"choices":[{"delta":{}}]}'),
+        (Body.RESPONSES, '{"type":"response.output_text.delta"}'),
+        (Body.ANTHROPIC, '{"type":"content_block_delta"}'),
+    ],
+)
+def test_events_without_an_end_are_unfinished(body: Body, event: str) -> None:
+    assert sse(body, event).ending is ResponseEnd.UNFINISHED
+    assert sse(body, '{"error":null}').ending is ResponseEnd.UNREAD
 
 
 def test_a_response_that_failed_says_so() -> None:
@@ -255,7 +269,7 @@ def test_a_message_whose_start_was_missed_has_no_model() -> None:
 
 def test_an_error_of_an_unknown_shape_is_still_one() -> None:
     assert whole(Body.NATIVE, {"error": 7}).error == "error"
-    assert whole(Body.NATIVE, {"error": ""}).ending is ResponseEnd.UNFINISHED
+    assert whole(Body.NATIVE, {"error": ""}).ending is ResponseEnd.UNREAD
 
 
 def test_a_remote_model_is_told() -> None:
@@ -305,9 +319,14 @@ def test_fields_are_compared_without_case_and_parameters() -> None:
         assert reading(tap, [json.dumps(FINAL).encode()]).ending is ResponseEnd.COMPLETE
 
 
-def test_a_type_that_does_not_belong_to_a_route_is_not_looked_into() -> None:
-    assert isinstance(parser_for(Body.NATIVE, content_type=SSE, content_encoding=""), Unread)
-    assert isinstance(parser_for(Body.OPENAI, content_type=NDJSON, content_encoding=""), Unread)
+def test_a_type_that_does_not_belong_to_a_route_is_unread() -> None:
+    for body, kind, data in (
+        (Body.NATIVE, SSE, b'data: {"done":true}\n\n'),
+        (Body.OPENAI, NDJSON, b'{"choices":[]}\n{"choices":[{"finish_reason":"stop"}]}\n'),
+        (Body.NATIVE, "text/html", b"<html>" + b"x" * 100),
+    ):
+        parser = parser_for(body, content_type=kind, content_encoding="")
+        assert reading(parser, [data]).ending is ResponseEnd.UNREAD
     assert isinstance(
         parser_for(Body.OPAQUE, content_type="text/plain", content_encoding=""), Unread
     )
