@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from ollama_exporter.protocol.line_parsers import LONGEST
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
-from ollama_exporter.protocol.stream_parsers import LONGEST, StreamParser, Unread, parser_for
+from ollama_exporter.protocol.stream_parsers import StreamParser, Unread, parser_for
 from tests.support.answers import Recorded, recorded
 
 ANSWERS = recorded()
