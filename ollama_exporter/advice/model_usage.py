@@ -25,6 +25,7 @@ COUNTERS: Final[dict[str, tuple[str, ...]]] = {
     "ollama_model_unloads_total": ("model", "reason"),
     "ollama_model_evictions_total": ("model", "by"),
     "ollama_requests_total": ("model",),
+    "ollama_model_busy_seconds_total": ("model",),
     "ollama_cold_starts_total": ("model",),
     "ollama_request_keep_alive_total": ("model", "class"),
 }
@@ -130,9 +131,15 @@ class UsageRecord:
 
     @property
     def seen(self) -> bool:
-        """Whether the gaps come from requests."""
+        """Whether the gaps come from requests, or from looks at slots."""
         inferred = self.values.get("ollama_model_idle_gaps_inferred_total", 0.0)
         return is_mostly_observed(self.gaps.samples, inferred)
+
+    @property
+    def by_slots(self) -> bool:
+        """Whether the gaps come from the runner's slots alone, and not from requests."""
+        busy = self.values.get("ollama_model_busy_seconds_total", 0.0) > 0
+        return busy and self.seen and not self.values.get("ollama_requests_total", 0.0)
 
     def cost_inputs(self) -> CostInputs:
         """Return what advice on the model rests on."""

@@ -277,6 +277,12 @@ def _warnings(history: UsageHistory, findings: Sequence[Finding]) -> Iterable[st
             "from deadlines: those below the poll interval are missing, the time to answer counts "
             "as idle, and which keep_alive clients ask for is not known."
         )
+    measured = [f.title for f in findings if f.record.by_slots]
+    if measured:
+        yield (
+            f"Idle gaps of {_names(measured)} are measured by slots, each within 5 s; which "
+            "keep_alive clients ask for is not known."
+        )
     assumed = [f.title for f in findings if not f.record.load_is_measured]
     if assumed:
         yield f"No load of {_names(assumed)} was measured: load times are estimated from the size."

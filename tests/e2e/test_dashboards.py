@@ -5,6 +5,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,8 @@ async def watched(tmp_path: Path) -> list[str]:
     log = tmp_path / "server.log"
     log.touch()
     # On Linux alone there are processes to be seen, and there alone this runs.
-    config = Config(host=SCRIPT.host, catalogue=SCRIPT.catalogue, processes=True)
+    host = replace(SCRIPT.host, endpoint_metrics=True)
+    config = Config(host=host, catalogue=SCRIPT.catalogue, processes=True)
     async with Simulator(config) as sim:
         settings = Settings(
             ollama_url=sim.url,

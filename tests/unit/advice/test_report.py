@@ -144,6 +144,17 @@ def test_what_is_not_seen_is_said() -> None:
         assert expected in said
 
 
+@pytest.mark.parametrize(
+    ("use", "is_said"),
+    [(Use(OFTEN), True), (Use(OFTEN, requests=50), False), (Use(RARE, inferred=True), False)],
+    ids=["slots alone", "requests", "deadlines"],
+)
+def test_gaps_that_slots_measured_are_said_to_be(use: Use, *, is_said: bool) -> None:
+    found = told({"a:latest": use}, extra='ollama_model_busy_seconds_total{model="a:latest"} 70\n')
+    said = "Idle gaps of a:latest are measured by slots, each within 5 s"
+    assert (said in " ".join(found.warnings)) == is_said
+
+
 def test_many_names_are_not_all_listed() -> None:
     found = told({f"m{n}:latest": Use(load=None) for n in range(5)})
     assert "m0:latest, m1:latest, m2:latest and 2 more" in " ".join(found.warnings)
