@@ -9,6 +9,7 @@
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
+#   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
@@ -29,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: help demo stack test image lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
-.PHONY: run-env dev-env monitoring programs clients dashboards dashboard-schemas dashboard-pictures dashboard-units
+.PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -48,6 +49,7 @@ monitoring: run-env
 
 programs: monitoring
 	@.ci/get-program "$(VENV)/bin" nginx -v nginx=/usr/sbin/nginx
+	@.ci/get-chromium
 
 clients: dev-env
 	@.ci/get-clients "$(VENV)/clients"
@@ -115,10 +117,13 @@ dashboard-units: $(PAGE)/node_modules
 	@echo "make: $(SCHEMAS)/units.json written"
 
 dashboard-pictures: dev-env programs $(PAGE)/node_modules
-	@$(PY) -m pip install --quiet --group pictures
 	@cd $(PAGE) && node_modules/.bin/esbuild main.jsx --bundle --outfile=out/main.js --loader:.js=jsx \
 		--loader:.ttf=empty --define:process.env.NODE_ENV='"production"' --log-level=error
 	@$(WITH_PATH) $(PY) -m dashboards.pictures
+
+pictures: dev-env
+	@.ci/get-chromium
+	@$(PY) -m dashboards.pictures.live_page
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)

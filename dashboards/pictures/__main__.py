@@ -88,9 +88,14 @@ def draw(page: Page, pages: str, prometheus: str, file: Path, *, mode: str, now:
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture = IMAGES / f"{file.stem}-{mode}.png"
     page.screenshot(path=picture)
-    if shrink := shutil.which("pngquant"):
+    shrink(picture)
+
+
+def shrink(picture: Path) -> None:
+    """Make a picture smaller, where pngquant is, and say how large it is."""
+    if quantize := shutil.which("pngquant"):
         command = [
-            shrink,
+            quantize,
             "--force",
             "--skip-if-larger",
             "--output",

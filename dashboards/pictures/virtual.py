@@ -36,6 +36,9 @@ from ollama_exporter.simulator.calls import CallPlan, plan
 from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse
 from ollama_exporter.simulator.script import Ask, Script
 from ollama_exporter.simulator.state import Listed
+from ollama_exporter.story.history import History
+from ollama_exporter.story.narrator import Known, Narrator
+from ollama_exporter.story.status import SourceNow
 
 POLL: Final = 5.0  # seconds; the schedule's denser polls stand in for its aligned ones
 WINDOW: Final = 60.0
@@ -49,6 +52,13 @@ QUEUE_FULL: Final = 503
 FAILED: Final = 500
 # What the server says when a runner dies; the rehearsal says no more than that it did.
 DIED: Final = "llama runner process has terminated: exit status 2"
+SOURCES: Final = (
+    SourceNow(name="Processes", on=True, detail="An exit is seen at once."),
+    SourceNow(name="Slots", on=False, detail="Not asked.", line="--collector.runner=on"),
+    SourceNow(name="Log", on=False, detail="Not followed.", line="--ollama.log=journal"),
+    SourceNow(name="Requests", on=True, detail="The proxy at 127.0.0.1:11435 sees them."),
+    SourceNow(name="State file", on=True, detail="The past outlives a restart."),
+)
 _Do = Callable[[], None]
 
 
@@ -106,11 +116,15 @@ class Virtual:
         residence.on_installed(
             InstalledModel(name, "", size, remote=False) for name, size in installed
         )
+        in_flight = InFlight(residence, self._advising.gaps)
+        self.history = History()
+        self.narrator = Narrator(self._known(in_flight), self.history)
         self._recorder = Recorder(
             RequestInstruments(made.labels, made.loads, made.gaps),
-            InFlight(residence, self._advising.gaps),
+            in_flight,
             Reporter(fact=self._observe, error=_never),
             timeline,
+            on_served=[lambda seen: self.history.on_request(seen, seen.model or "")],
         )
         for name in expected:
             made.lifecycle.expect(name)
@@ -159,10 +173,26 @@ class Virtual:
     def _now_published(self) -> Published:
         return Published(self._server, self._view)
 
+    def _known(self, in_flight: InFlight) -> Known:
+        return Known(
+            url="http://127.0.0.1:11434",
+            published=self._now_published,
+            weights=lambda digest: digest,
+            keep_alive=self._advising.gaps.keep_alive,
+            in_flight=in_flight.count,
+            waiting=in_flight.waiting,
+            runners=self._machine.runners,
+            advice=self._advising.advice,
+            sources=lambda: SOURCES,
+            label=str,
+        )
+
     def _observe(self, fact: Fact) -> None:
-        for event in self._tracker.observe(fact):
+        events = self._tracker.observe(fact)
+        for event in events:
             self._instruments.lifecycle.on_event(event)
         self._view = self._tracker.view()
+        self.history.on_change(events, self._now_published(), self.now)
 
     def _poll(self, seen: Seen) -> None:
         ended = seen.at + ANSWERING
@@ -172,9 +202,9 @@ class Virtual:
         else:
             models, new = tuple(map(_running, seen.models)), not self._server.up
             poll = Snapshot(seen.at, ended, models, date=seen.at, new_connection=new)
+        self._server = self._server.after(poll, at=ended)
         self._observe(poll)
         self._advising.on_poll(poll)
-        self._server = self._server.after(poll, at=ended)
 
     # -- a request -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ reason is settled.
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -63,6 +63,7 @@ class History:
         self._outages = BoundedLog[Outage](MOST_OUTAGES, OUTAGE_BYTES)
         self._open = BoundedDict[Key, Stay](MOST_OPEN)
         self._leaving = BoundedDict[Key, Stay](MOST_OPEN)
+        self._loading: dict[str, float] = {}  # since when models load that are not listed yet
         self._this_minute = BoundedDict[str, RequestMinute](MOST_OPEN)
         self._speeds = BoundedDict[str, float](MOST_OPEN)
         self._outage: Outage | None = None
@@ -140,7 +141,7 @@ class History:
         self._outages.put(outage)
         self._changed(outage)
 
-    def _note_listing(self, models: Iterable[ModelState], now: float) -> None:
+    def _note_listing(self, models: Sequence[ModelState], now: float) -> None:
         listed = {_key(state): state for state in models if state.resident}
         self.most = max(
             self.most, sum(model.size for state in listed.values() for model in state.resident)
@@ -161,9 +162,15 @@ class History:
                 dead = state.since is None
                 start = now if state.since is None else state.since
                 name = shown(state.name)
-                stay = Stay(id=next(self._numbers), model=name, start=start, dead=dead)
+                begun = None if dead else self._loading.get(state.name)
+                stay = Stay(
+                    id=next(self._numbers), model=name, start=start, loading=begun, dead=dead
+                )
             self._open[key] = replace(stay, end=None)
             self._changed(self._open[key])
+        self._loading = {
+            state.name: state.loading_since for state in models if state.loading_since is not None
+        }
 
     def _note_event(self, event: Event) -> None:
         record = self._record(event)

@@ -8,7 +8,7 @@ connects again and asks for the whole status.
 import asyncio
 import secrets
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -16,7 +16,6 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.story.differences import difference_of
 from ollama_exporter.story.history import History
-from ollama_exporter.story.narrator import Narrator
 from ollama_exporter.story.past import DAY, Past
 from ollama_exporter.story.status import Status
 
@@ -58,19 +57,27 @@ class FeedReader:
         return await self._messages.get()
 
 
+class Teller(Protocol):
+    """Tells the status of one server: a narrator."""
+
+    def status(self, now: float, *, skew: float = 0.0) -> Status:
+        """Return the status. `now`: the moment on the timeline; `skew`: see `Status`."""
+        ...
+
+
 class LiveFeed:
     """One server's status for any number of readers."""
 
     def __init__(
         self,
-        narrator: Narrator,
+        teller: Teller,
         history: History,
         timeline: Timeline,
         reporter: Reporter,
         *,
         tick: float = TICK,
     ) -> None:
-        self._narrator, self._history, self._timeline = narrator, history, timeline
+        self._teller, self._history, self._timeline = teller, history, timeline
         self._reporter, self._tick = reporter, tick
         self._boot = secrets.token_hex(4)  # another one tells readers that all they have is old
         self._number = 0  # of the last message
@@ -92,7 +99,7 @@ class LiveFeed:
     def status(self) -> Status:
         """Return the status of this moment."""
         now = self._timeline.now()
-        return self._narrator.status(now, skew=self._timeline.wall(now) - now)
+        return self._teller.status(now, skew=self._timeline.wall(now) - now)
 
     def on_event(self) -> None:
         """Send a message soon: something happened that readers wait for."""

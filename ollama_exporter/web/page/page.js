@@ -289,7 +289,7 @@ function memory() {
       h("p", { class: "soft" }, `${gigabytes(room.used)} in memory, ${percent(room.used ? vram / room.used : 0)} of it on the GPU. ${gigabytes(most)} are known to fit.`),
       s("svg", { class: "memory", role: "img", "aria-label": text, height: 22 }, s("rect", { class: "rail", width: "100%", height: 22 }), parts),
       h("table", { class: "cards" },
-        h("thead", {}, h("tr", {}, ["Model", "Leaves in", "If room is needed", "Memory", "Slots", "Context"].map((each) => h("th", { scope: "col" }, each)))),
+        h("thead", {}, h("tr", {}, ["Model", "Leaves in", "If room is needed", "Memory", "Work", "Context"].map((each) => h("th", { scope: "col" }, each)))),
         h("tbody", {}, [...resident, ...models.filter((m) => !m.rank)].map((model, i) => row(model, i)))),
     ];
   });
@@ -305,7 +305,7 @@ function row(model, i) {
     cell("If room is needed", model.rank ? h("span", { class: model.rank === 1 ? "tag first" : "tag" }, ORDER[model.rank - 1] ?? `${model.rank}th`) : "",
       model.rank && !model.rank_known ? h("small", {}, "if its keep-alive is as assumed") : ""),
     cell("Memory", h("span", { class: "num" }, gigabytes(model.size)), vram === null || !model.size ? "" : h("small", {}, vram >= model.size ? "all on the GPU" : vram ? `${percent(vram / model.size)} on the GPU` : "on the CPU")),
-    cell("Slots", model.slots ? [h("span", { class: "num" }, `${model.slots_busy} of ${model.slots} busy`)] : model.requests ? count(model.requests, "request") : "",
+    cell("Work", model.slots ? [h("span", { class: "num" }, `${model.slots_busy} of ${model.slots} busy`)] : model.requests ? count(model.requests, "request") : "",
       model.tokens_per_second ? h("small", {}, `${model.tokens_per_second} tokens/s`) : ""),
     cell("Context", model.context ? h("span", { class: "num" }, model.context_used ? `${percent(model.context_used / model.context)} full` : `${model.context} tokens`) : "",
       model.context_used ? h("small", {}, `of ${model.context} tokens`) : ""));
@@ -350,7 +350,7 @@ function bar(name, stays, x, begin, now) {
     parts.push(s("path", { class: "mark", d: `M${right} 2v22l-5 -4v-14z` }, s("title", {}, stay.why || "reason not known yet")));
     const text = stay.why || "reason not known yet", long = text.length * 6.6 + 6, next = stays[i + 1] ? x(stays[i + 1].loading ?? stays[i + 1].start) : width;
     if (right + long < next) words.push(s("text", { x: right + 4, y: 18 }, text));
-    else if (right - long > (stays[i - 1]?.end ? x(stays[i - 1].end) : 0) && next - right < 2) return;
+    else if (right - left > long + 4) words.push(s("text", { class: "inside", x: right - 8, y: 18, "text-anchor": "end" }, text));
   });
   const model = state.status.models.find((each) => each.name === name);
   if (model?.loading_since && !model.resident) {

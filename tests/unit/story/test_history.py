@@ -110,6 +110,14 @@ def test_a_measured_load_is_the_beginning_of_its_stay() -> None:
     assert [(event.kind, event.load_seconds) for event in past.events] == [("loaded", 7.0)]
 
 
+def test_a_load_that_listings_saw_begin_is_told_where_nothing_measured_it() -> None:
+    history = History()
+    loading = replace(resident(A, 0.0), resident=(), since=None, loading_since=80.0)
+    history.on_change((), listing(loading), 90.0)
+    history.on_change((), listing(resident(A, 100.0)), 101.0)
+    assert [(x.loading, x.start) for x in history.past(since=0.0).stays] == [(80.0, 100.0)]
+
+
 def test_an_outage_is_no_unload() -> None:
     history = History()
     history.on_change((), listing(resident(A, 100.0)), 101.0)

@@ -5,59 +5,21 @@ import asyncio
 import gzip
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from html.parser import HTMLParser
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 
-from ollama_exporter.net import listen
-from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.page.live_feed import MOST_READERS
-from ollama_exporter.web.uvicorn_server import WebConnection, server
+from ollama_exporter.web.uvicorn_server import WebConnection
 from tests.support.exporting import exporting, until
+from tests.support.page_server import serving
 from tests.support.patience import PATIENCE
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
 
 EVIL: Final = '<img src=x onerror="alert(1)">'
 ABSENT: Final = "http://127.0.0.1:9"  # nobody listens there
-
-
-@asynccontextmanager
-async def serving(
-    made: MadeUp, *, tick: float = 0.02, connection: type[WebConnection] = WebConnection
-) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
-    """Serve a made-up story; yield a client and the feed."""
-    feed = made.feed(tick=tick)
-    parts = Parts(
-        registry=CollectorRegistry(),
-        refresh=_nothing,
-        feed=feed,
-        reload=lambda: None,
-        telemetry_path="/metrics",
-        max_requests=lambda: 1,
-        lifecycle=lambda: False,
-    )
-    web = server(application(parts), connection=connection)
-    sockets = listen(["127.0.0.1:0"], field="web.listen-address")
-    port = sockets[0].getsockname()[1]
-    task = asyncio.create_task(web.serve(sockets=sockets))
-    try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE
-        ) as client:
-            yield client, feed
-    finally:
-        feed.close()
-        web.should_exit = True
-        await task
-
-
-async def _nothing() -> None:
-    pass
 
 
 class Tags(HTMLParser):
@@ -193,7 +155,9 @@ def test_there_are_only_so_many_readers_and_a_head_request_is_none() -> None:
             assert (head.status_code, feed.readers) == (200, 0)
             readers = [feed.join() for _ in range(MOST_READERS)]
             assert (await http.get("/events")).status_code == 503
-            feed.leave(readers[0])
+            first = readers[0]
+            assert first is not None
+            feed.leave(first)
             async with http.stream("GET", "/events") as answer:
                 assert answer.status_code == 200
 

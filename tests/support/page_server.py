@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web server with a made-up story."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from ollama_exporter.net import listen
+from ollama_exporter.web.app import Parts, application
+from ollama_exporter.web.page.live_feed import LiveFeed
+from ollama_exporter.web.uvicorn_server import WebConnection, server
+from tests.support.patience import PATIENCE
+from tests.support.storytelling import MadeUp
+
+
+@asynccontextmanager
+async def serving(
+    made: MadeUp,
+    *,
+    port: int = 0,
+    tick: float = 0.02,
+    connection: type[WebConnection] = WebConnection,
+) -> AsyncIterator[tuple[httpx.AsyncClient, LiveFeed]]:
+    """Serve a made-up story; yield a client and the feed."""
+    feed = made.feed(tick=tick)
+    parts = Parts(
+        registry=CollectorRegistry(),
+        refresh=_nothing,
+        feed=feed,
+        reload=lambda: None,
+        telemetry_path="/metrics",
+        max_requests=lambda: 1,
+        lifecycle=lambda: False,
+    )
+    web = server(application(parts), connection=connection)
+    sockets = listen([f"127.0.0.1:{port}"], field="web.listen-address")
+    port = sockets[0].getsockname()[1]
+    task = asyncio.create_task(web.serve(sockets=sockets))
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE
+        ) as client:
+            yield client, feed
+    finally:
+        feed.close()
+        web.should_exit = True
+        await task
+
+
+async def _nothing() -> None:
+    pass
