@@ -23,7 +23,7 @@ from tests.support.browser import Chromium, Scheme, launched, opened
 from tests.support.exporting import exporting, until
 from tests.support.page_server import serving
 from tests.support.patience import PATIENCE
-from tests.support.prometheus import free_port
+from tests.support.ports import free_port
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
 
 AXE: Final = Path(sys.prefix) / "clients/axe/node_modules/axe-core/axe.min.js"
