@@ -165,8 +165,9 @@ class VirtualOllama:
                 await ticket.granted()
                 granted = clock()
                 slots = await ticket.started()
-                with slots.working("", 1):
-                    await ticket.work(seconds)
+                if seconds:  # an empty request does not reach the runner
+                    with slots.working("", 1):
+                        await ticket.work(seconds)
             except RefusedError as err:
                 raise ApiError(err.status, err.text) from err
             except RunnerDiedError as err:

@@ -129,17 +129,28 @@ class SlotUsage:
         return SlotUse(model, at, busy=False) if was_busy else None
 
     def look(
-        self, model: str, runner: tuple[int, float], at: float, slots: tuple[Slot, ...]
+        self,
+        model: str,
+        runner: tuple[int, float],
+        at: float,
+        slots: tuple[Slot, ...],
+        *,
+        born: float | None = None,
     ) -> SlotUse | BriefUse | None:
         """Count one look at the slots of a model's runner; return what it shows of their use.
 
-        `at`: when the look ended, seconds on any clock that only grows.
+        `at`: when the look ended, seconds on any clock that only grows. `born`: when the process
+        started; None: before its looks could have begun.
         """
         totals = self._of(model)
         looks = self._runners.get(runner)
-        before = () if looks is None else looks.slots
-        earlier = at if looks is None else looks.at
-        middle = max((earlier + at) / 2, at - LONGEST_STEP)
+        before, earlier = () if looks is None else looks.slots, at
+        if looks is not None:
+            earlier = looks.at
+        elif born is not None:  # the request that it was loaded for may have ended by now
+            before, earlier = tuple(Slot(x.id, x.context, busy=False) for x in slots), born
+        earlier = max(earlier, at - LONGEST_STEP)
+        middle = (earlier + at) / 2
         if looks is None:
             looks = _RunnerLooks(at, slots)
         else:

@@ -29,6 +29,8 @@ from ollama_exporter.host.runner.slot_usage import (
 from ollama_exporter.host.runner.slots import Slot, decode_slots
 
 LONGEST_BUILD: Final = 32  # characters
+GIVEN_UP: Final = 3  # looks without an answer after which a runner is said to give none
+ANSWERS: Final = {True: "yes", False: "no", None: "no answer"}
 logger = logging.getLogger(__name__)
 
 
@@ -97,7 +99,7 @@ class SlotWatcher:
         self._now, self._listed, self._processes = now, listed, runners
         self._on_look, self._on_use = on_look, on_use
         self._runners: dict[tuple[int, float], _Runner] = {}
-        self._usage = SlotUsage()
+        self._usage, self._begun = SlotUsage(), now()
         self._logged: tuple[bool | None, bool | None] | None = None
 
     def totals(self) -> Iterable[tuple[str, ModelTotals]]:
@@ -157,8 +159,11 @@ class SlotWatcher:
                 runner.slots = False
                 self._log(runner)
             runner.schedule.was_late(ended)
+            if runner.slots is None and runner.schedule.late == GIVEN_UP:
+                self._log(runner)
             return
-        use = self._usage.look(runner.model, runner.key, ended, slots)
+        born = runner.process.born if runner.process.born >= self._begun else None
+        use = self._usage.look(runner.model, runner.key, ended, slots, born=born)
         is_busy = any(slot.busy for slot in slots)
         runner.schedule.answered(ended, busy=is_busy)
         self._report(use)
@@ -205,7 +210,7 @@ class SlotWatcher:
                 "model": runner.model,
                 "pid": runner.process.pid,
                 "port": runner.command.port,
-                "slots": "yes" if runner.slots else "no",
+                "slots": ANSWERS[runner.slots],
                 "counters": "yes" if runner.counters else "no, set LLAMA_ARG_ENDPOINT_METRICS=1",
             },
         )

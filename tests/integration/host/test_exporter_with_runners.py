@@ -3,6 +3,7 @@
 
 import asyncio
 import platform
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from ollama_exporter.actions.warm.load_estimates import loads_in_progress
+from ollama_exporter.host.runner.look_schedule import LOOK_TIMES
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
@@ -55,6 +57,7 @@ def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
     async def story() -> None:
         async with scene() as (sim, exporter):
             await asyncio.gather(chat(sim), chat(sim))
+            ended = time.time()
             samples = await exporter.until(
                 lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 2 * TOKENS
             )
@@ -65,6 +68,8 @@ def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
             read = samples["ollama_runner_prompt_tokens_total", MODEL]
             assert read + samples["ollama_runner_cached_prompt_tokens_total", MODEL] == prompts
             assert samples["ollama_model_prompt_cache_tokens", MODEL] > TOKENS
+            used = samples["ollama_model_last_use_timestamp_seconds", MODEL]  # without a proxy
+            assert ended - 2 * LOOK_TIMES.idle <= used <= time.time()
             assert exporter.log.count("Runner found") == 1
             whole = (await exporter.http.get("/metrics")).text
             assert PROMPT not in whole

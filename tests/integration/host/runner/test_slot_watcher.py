@@ -2,6 +2,7 @@
 """The watcher of slots against servers on real sockets that answer as runners do, or worse."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -67,7 +68,7 @@ class Watched:
     looks: list[SlotLook]
     uses: list[SlotUse | BriefUse]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         await until(condition)
 
 
@@ -196,6 +197,62 @@ def test_an_answer_without_end_is_cut() -> None:
             assert dict(seen.watcher.totals()) == {}
 
     asyncio.run(main())
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+FLOODS = {
+    "endless body": (OK + b"\r\n", b"x" * 65536),
+    "endless chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 8192),
+    "endless head": (OK, b"X-A: " + b"y" * 65000 + b"\r\n"),
+    "endless promises": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4096),
+    "one gigabyte": (OK + b"Content-Length: 1073741824\r\n\r\n", b"x" * 65536),
+    "packed zeros": (OK + b"Content-Encoding: gzip\r\n\r\n", b"\x1f\x8b" + b"\0" * 65536),
+    "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", b"\0" * 65536),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_another_program_behind_the_port_costs_little_and_one_line(
+    flood: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever listens there may send without end: it is cut, asked more rarely, and said once."""
+    begin, more = flood
+    sent = [0]
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(begin)
+            while True:
+                writer.write(more)
+                await writer.drain()
+                sent[-1] += len(more)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.append(0)
+        await answer(reader, writer)
+        writer.close()
+
+    async def main() -> None:
+        other = FakeRunner({"/slots": raw("slots-never-used.json")})
+        async with watching(FakeRunner({}), other) as seen:
+            hostile = await asyncio.start_server(connected, "127.0.0.1", 0)
+            port = hostile.sockets[0].getsockname()[1]
+            seen.processes[3] = process(3, port)
+            await seen.until(said)
+            await seen.until(lambda: other.asked.count("/slots") >= 2)  # others are looked at
+            assert [look.slots for look in seen.looks if look.process.pid == 3] != []
+            assert all(look.slots is None for look in seen.looks if look.process.pid == 3)
+            assert [sight.now for sight in seen.watcher.sights() if sight.model == "m3"] == [None]
+            hostile.close()
+
+    def said() -> list[str]:
+        return [r.getMessage() for r in caplog.records if getattr(r, "pid", None) == 3]
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+    assert said() == ["Runner found"]
+    # what the kernel buffers on both sides comes on top of what is read
+    assert max(sent) < LARGEST + (16 << 20)
 
 
 def test_no_prompt_is_kept_or_logged(caplog: pytest.LogCaptureFixture) -> None:

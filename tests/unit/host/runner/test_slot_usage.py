@@ -71,6 +71,17 @@ def test_a_request_between_two_looks_is_a_use() -> None:
     assert usage.look("m", RUNNER, 12, (working(9, task=5),)) == SlotUse("m", 11, busy=True)
 
 
+def test_a_request_before_the_first_look_at_a_new_runner_is_a_use() -> None:
+    usage = SlotUsage()
+    assert usage.look("m", RUNNER, 10, (done(90, task=0),), born=4) == BriefUse("m", 4, 10)
+    assert totals_of(usage).last_use == 7
+    assert totals_of(usage).slot_idle_seconds == 0  # nobody looked
+    loaded = usage.look("n", (8, 1.0), 100, (Slot(0, 4096, busy=False),), born=40)
+    assert (loaded, totals_of(usage, "n").last_use) == (None, None)
+    slow = usage.look("o", (9, 1.0), 100, (working(5),), born=40)
+    assert slow == SlotUse("o", 100 - LONGEST_STEP / 2, busy=True)
+
+
 def test_what_a_slot_holds_of_a_request_that_was_not_seen_at_work_may_be_its_prompt() -> None:
     usage = SlotUsage()
     usage.look("m", RUNNER, 0, (IDLE,))
