@@ -5,6 +5,7 @@ Dead models are taken out of it, living ones are joined to their processes, and 
 model's yet is one that loads.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
@@ -73,6 +74,7 @@ class ProcessMatching:
         self.shown: BoundedDict[str, RunningModel] = BoundedDict(MOST_SHOWN)
         self.dead: dict[Key, RunningModel] = {}  # listed, though their processes are dead
         self.polled: float | None = None  # start of the last answered poll
+        self.scanned: float | None = None  # what lived then is known; None: scans are not reported
         self._lives, self._exits, self._log = lives, exits, log
         # weights -> bounds of the latest load times
         self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
@@ -130,17 +132,26 @@ class ProcessMatching:
         if poll.started >= exited.at + timings.NOTICED_AT_ONCE:
             exited.polled = poll.started
             exited.seen_dead = exited.seen_dead or poll.started
-            exited.listed_dead |= poll.started >= self.dead_from(exited)
+            if exited.dead_at is None and poll.started >= self.dead_from(exited):
+                exited.dead_at = poll.started
             self.dead[model.key] = model
         return True
 
     def dead_from(self, exited: ProcessExit) -> float:
         """Return from when on a listing that still has the model shows that it crashed.
 
-        A listing that began right after the exit does not: a busy server removes the entry late.
+        A listing that began right after the exit does not: a busy server removes the entry late. A
+        listing alone may show a successor that lives between two scans. So a scan must have found
+        none after the first listing that has the model, and a later listing must have it still.
         """
         slowest = max(self._took_long, default=0.0)
-        return exited.at + max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
+        late = exited.at + max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
+        first = exited.seen_dead
+        if self.scanned is None or first is None:
+            return late
+        if self.scanned < first:
+            return math.inf
+        return max(late, self.scanned + timings.REMOVED_AFTER_EXIT)
 
     def suspect(self, runner: RunnerProcess) -> None:
         """Note an exit that a scan told: the polls tell when the model left the list.
@@ -166,7 +177,7 @@ class ProcessMatching:
     ) -> None:
         died, polled = runner.died or poll.started, poll.started
         exited = ProcessExit(life, runner, died, polled, seen_dead=polled)
-        exited.listed_dead = polled >= self.dead_from(exited)
+        exited.dead_at = polled if polled >= self.dead_from(exited) else None
         self._exits.add(exited)
         self.dead[model.key] = model
 

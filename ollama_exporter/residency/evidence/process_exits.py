@@ -23,10 +23,15 @@ class ProcessExit:
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     seen_dead: float | None = None  # start of the first poll that still listed it
-    listed_dead: bool = False  # a poll that began clearly later did, too
+    dead_at: float | None = None  # start of a poll that did, too, and began clearly later
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
     by: str | None = None
+
+    @property
+    def listed_dead(self) -> bool:
+        """Whether it was listed clearly after its exit: the server did not end it."""
+        return self.dead_at is not None
 
     @property
     def key(self) -> Key:

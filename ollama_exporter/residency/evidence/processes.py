@@ -83,10 +83,10 @@ class ProcessEvidence:
             case ProcessExited():
                 events = self._on_exit(fact)
             case ProcessesScanned():
-                self._scans, self._scanned = (
-                    True,
-                    max(self._scanned, fact.began - timings.SAME_MOMENT),
-                )
+                self._scans = True
+                self._scanned = max(self._scanned, fact.began - timings.SAME_MOMENT)
+                self.matching.scanned = max(self.matching.scanned or 0.0, fact.began)
+                self._look_again()
                 events = []
             case ProcessesSeen():
                 self.seen = fact.seen
@@ -113,7 +113,7 @@ class ProcessEvidence:
         for exited in self.exits.pending:
             newborn = exited.at - timings.SAME_MOMENT < runner.born <= (exited.polled or 0.0)
             if exited.seen_dead is not None and newborn and runner.weights == exited.runner.weights:
-                exited.listed_dead, exited.seen_dead = False, None  # its successor was listed
+                exited.dead_at, exited.seen_dead = None, None  # its successor was listed
                 self.matching.dead.pop(exited.key, None)
         return events
 
@@ -198,10 +198,16 @@ class ProcessEvidence:
             listed = {life.model.name: life.first_seen for life in lives if life is not None}
             self.log.compare(listed, before, poll.started)
         self._wanted = [moment for moment in self._wanted if moment > poll.started]
+        self._look_again()
+        return sifted
+
+    def _look_again(self) -> None:
+        """Want a second look at what was listed once after its exit: it tells a crash."""
         for exited in self.exits.pending:
             if exited.seen_dead is not None and not exited.listed_dead and exited.removed is None:
-                self._want(self.matching.dead_from(exited))  # a second look tells a crash
-        return sifted
+                moment = self.matching.dead_from(exited)
+                if moment < math.inf:
+                    self._want(moment)
 
     def on_load(
         self,

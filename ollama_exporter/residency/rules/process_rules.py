@@ -67,7 +67,8 @@ def listed_after_its_exit(case: ExitEvidence) -> Opinion:
     exited = case.exited
     if not exited.listed_dead:
         return None
-    known = case.births_known(exited.seen_dead or exited.at)
+    looked = exited.dead_at if case.scans else exited.seen_dead
+    known = case.births_known(looked or exited.at)
     if case.log.followed:  # it would have an out-of-memory
         return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT) if known else WAIT
     queued = case.queue_start < exited.at

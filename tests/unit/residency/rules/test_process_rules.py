@@ -541,6 +541,20 @@ def test_on_a_busy_host_a_second_look_is_later() -> None:
     assert story.reasons() == [("a", Reason.CRASHED, None)]
 
 
+def test_a_successor_that_lives_between_two_scans_is_no_crash() -> None:
+    story = two_loaded()
+    scans = [ProcessesScanned(START + at + 0.01, START + at) for at in (100, 101, 106, 107, 111)]
+    story.tell(scans[0])
+    story.death(100, 1)
+    story.tell(scans[1])
+    story.poll(105.6, model("a", 400), model("b", 310))  # born at 105.1, dead at 105.9
+    story.tell(scans[2])
+    story.poll(106.4, model("b", 310))
+    story.tell(*scans[3:])
+    story.poll(112, model("b", 310))
+    assert [reason for _, reason, _ in story.reasons()] == [Reason.STOPPED]
+
+
 def test_a_birth_that_a_late_scan_notices_was_not_absent() -> None:
     story = two_loaded()
     scan(story, 99)
