@@ -241,9 +241,11 @@ class Poller:
             logger.info("One server answers at this address again")
 
     def _publish_requests(self) -> None:
-        asked = self._published.view.asked
+        before = self._published.view.poll_requested_at
         self._publish()
-        if self._published.view.asked != asked:  # a waiting request asks for a poll later
+        if (
+            self._published.view.poll_requested_at != before
+        ):  # a waiting request asks for a poll later
             self._wake.set()
 
     async def _wait_until_due(self) -> None:

@@ -186,7 +186,7 @@ class View:
     deadlines: tuple[float, ...]  # known deadlines of resident models, on our timeline
     last_early: float | None  # when the last early unload was settled; polls are denser after it
     last_seen: float | None  # end of the last answered poll; None: none yet
-    asked: float | None = None  # since when a request has asked for a poll
+    poll_requested_at: float | None = None  # by a request that waits
     complete: bool = False  # the requests seen cover (nearly) all loads
     urgent: float | None = None  # when a birth, an exit or a load under way wants a poll
     server_started: float | None = None  # birth of the server's process; None: not seen

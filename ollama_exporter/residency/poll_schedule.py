@@ -52,8 +52,8 @@ def next_poll(
     due = last_started + step * (1 - JITTER * jitter)
     if cadence.aligned:
         due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])
-    if view.asked is not None:
-        due = min(due, max(view.asked + AFTER_REQUEST, last_started + LEAST_GAP))
+    if view.poll_requested_at is not None:
+        due = min(due, max(view.poll_requested_at + AFTER_REQUEST, last_started + LEAST_GAP))
     if view.urgent is not None:
         due = min(due, max(view.urgent + AFTER_EXIT, last_started + LEAST_URGENT_GAP))
     return due

@@ -369,7 +369,7 @@ class Tracker:
     @property
     def poll_wanted_at(self) -> float | None:
         """When a fact newer than the last poll wants the next one."""
-        both = (self._requests.asked, self._urgent())
+        both = (self._requests.poll_requested_at, self._urgent())
         return min((moment for moment in both if moment is not None), default=None)
 
     def _urgent(self) -> float | None:
@@ -389,7 +389,7 @@ class Tracker:
             deadlines=tuple(sorted(life.expires for life in lives)),
             last_early=self._early_at,
             last_seen=None if self._last is None else self._last.ended,
-            asked=self._requests.asked,
+            poll_requested_at=self._requests.poll_requested_at,
             complete=self._requests.requests.complete,
             contradictions=self._processes.log.contradictions,
             server_started=None if server is None else server.born,

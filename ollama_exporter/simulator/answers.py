@@ -16,7 +16,7 @@ REPEATS: Final = 30  # identical tokens in a row; one more aborts the generation
 
 
 @dataclass(slots=True)
-class TokenCount:
+class GeneratedAnswer:
     """Counts and durations (seconds) of a generation."""
 
     plan: CallPlan
@@ -46,19 +46,19 @@ class Voice(Protocol):
     whole_type: str
     cache_control: bool
 
-    def opening(self, tally: TokenCount) -> list[bytes]:
+    def opening(self, result: GeneratedAnswer) -> list[bytes]:
         """Write what comes before the first token."""
 
     def piece(self, text: str) -> bytes:
         """Write one token."""
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the end of a complete answer."""
 
     def broken(self, text: str) -> list[bytes]:
         """Write the end of an answer whose runner died after the first byte."""
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write the answer in one piece."""
 
     def failed(self, error: ApiError) -> bytes:
@@ -77,10 +77,10 @@ class CutError(Exception):
 
 
 async def tokens(
-    ticket: Ticket, tally: TokenCount, kill_runner: KillRunner
+    ticket: Ticket, result: GeneratedAnswer, kill_runner: KillRunner
 ) -> AsyncGenerator[str, None]:
     """Produce the tokens at the plan's pace. Raises RunnerDiedError, CutError."""
-    plan = tally.plan
+    plan = result.plan
     slots = await ticket.started()
     with slots.working(plan.prompt, plan.prompt_tokens) as work:
         await ticket.work(plan.first)
@@ -88,7 +88,7 @@ async def tokens(
             kill_runner(of_memory=True)
             await ticket.work(1.0)
         work.read_prompt(plan.first)
-        tally.prompt_seconds = plan.first
+        result.prompt_seconds = plan.first
         count = REPEATS + 1 if plan.repeats else plan.tokens
         for index in range(count):
             if plan.crash_after == index:
@@ -96,11 +96,11 @@ async def tokens(
                 await ticket.work(1.0)
             if plan.cut_after == index:
                 raise CutError
-            tally.pieces.append(plan.text(index))
+            result.pieces.append(plan.text(index))
             work.generate(1 / plan.rate)
-            yield tally.pieces[-1]
+            yield result.pieces[-1]
             await ticket.work(1 / plan.rate)
-        tally.complete = not plan.repeats
+        result.complete = not plan.repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,62 +113,68 @@ class Job:
     stream: bool
 
 
-async def answer(exchange: http.HttpExchange, site: SimulatorContext, job: Job) -> None:
+async def answer(exchange: http.HttpExchange, server: SimulatorContext, job: Job) -> None:
     """Serve one generation. Raises ApiError if nothing was written yet."""
-    tally = TokenCount(site.faults.apply_to(job.call.name, job.plan), arrived=site.clock())
-    request = job.call.request(site.host, site.engine.next_id())
-    async with site.engine.serve(request) as ticket:
+    result = GeneratedAnswer(
+        server.faults.apply_to(job.call.name, job.plan), arrived=server.clock()
+    )
+    request = job.call.request(server.host, server.engine.next_id())
+    async with server.engine.serve(request) as ticket:
         await acquire(ticket)
-        tally.granted = site.clock()
+        result.granted = server.clock()
         try:
-            await _generate(exchange, site, job, ticket, tally)
+            await _generate(exchange, server, job, ticket, result)
         except RunnerDiedError as err:
             await _broken(exchange, job, ApiError(500, err.text))
         except CutError:
             exchange.cut()
         else:
-            await _close(exchange, job, tally)
+            await _close(exchange, job, result)
 
 
 async def _generate(
-    exchange: http.HttpExchange, site: SimulatorContext, job: Job, ticket: Ticket, tally: TokenCount
+    exchange: http.HttpExchange,
+    server: SimulatorContext,
+    job: Job,
+    ticket: Ticket,
+    result: GeneratedAnswer,
 ) -> None:
     """Produce every token, and write each one if the client wants a stream."""
     weights = job.call.manifest.file.weights
 
     def kill_runner(*, of_memory: bool) -> None:
         if of_memory:
-            site.engine.out_of_memory(weights)
+            server.engine.out_of_memory(weights)
         else:
-            site.engine.crash(weights)
+            server.engine.crash(weights)
 
-    async with aclosing(tokens(ticket, tally, kill_runner)) as produced:
+    async with aclosing(tokens(ticket, result, kill_runner)) as produced:
         async for piece in produced:
-            tally.prompted = tally.prompted or site.clock()
+            result.prompted = result.prompted or server.clock()
             if job.stream:
-                await _open(exchange, job.voice, tally)
+                await _open(exchange, job.voice, result)
                 await exchange.write(job.voice.piece(piece))
-    tally.ended = site.clock()
-    tally.prompted = tally.prompted or tally.ended
+    result.ended = server.clock()
+    result.prompted = result.prompted or result.ended
 
 
-async def _open(exchange: http.HttpExchange, voice: Voice, tally: TokenCount) -> None:
+async def _open(exchange: http.HttpExchange, voice: Voice, result: GeneratedAnswer) -> None:
     """Write what comes before the first token, once."""
     if exchange.started:
         return
     await exchange.begin(200, voice.stream_type, cache_control=voice.cache_control)
-    for chunk in voice.opening(tally):
+    for chunk in voice.opening(result):
         await exchange.write(chunk)
 
 
-async def _close(exchange: http.HttpExchange, job: Job, tally: TokenCount) -> None:
+async def _close(exchange: http.HttpExchange, job: Job, result: GeneratedAnswer) -> None:
     """Write the end of a streamed answer, or all of a whole one."""
     if not job.stream:
-        await exchange.respond(200, job.voice.whole(tally), job.voice.whole_type)
+        await exchange.respond(200, job.voice.whole(result), job.voice.whole_type)
         return
-    await _open(exchange, job.voice, tally)
-    if tally.complete:
-        for chunk in job.voice.closing(tally):
+    await _open(exchange, job.voice, result)
+    if result.complete:
+        for chunk in job.voice.closing(result):
             await exchange.write(chunk)
     await exchange.end()
 

@@ -4,7 +4,7 @@
 from typing import Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, TokenCount, answer
+from ollama_exporter.simulator.answers import GeneratedAnswer, Job, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, objects, plan
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.model_files import sha256_of
@@ -44,9 +44,9 @@ class MessagesVoice:
     whole_type = http.JSON
     cache_control = True
 
-    def __init__(self, site: SimulatorContext, call: Call, prompt: str) -> None:
+    def __init__(self, server: SimulatorContext, call: Call, prompt: str) -> None:
         self._call = call
-        self._id = f"msg_{site.random.getrandbits(96):024x}"
+        self._id = f"msg_{server.random.getrandbits(96):024x}"
         self._estimate = max(1, len(prompt) // _BYTES_PER_TOKEN)
 
     def _message(self, content: list[object], **more: object) -> dict[str, object]:
@@ -58,7 +58,7 @@ class MessagesVoice:
             "content": content,
         } | more
 
-    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
+    def opening(self, result: GeneratedAnswer) -> list[bytes]:  # noqa: ARG002 - the estimate needs no result
         """Write the start of the message and of its only block."""
         counts = {"input_tokens": self._estimate, "output_tokens": 0}
         block = {"type": "text", "text": ""}
@@ -72,15 +72,15 @@ class MessagesVoice:
         delta = {"type": "text_delta", "text": text}
         return _event({"type": "content_block_delta", "index": 0, "delta": delta})
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the end of the block, the real counts, and the end mark."""
         return [
             _event({"type": "content_block_stop", "index": 0}),
             _event(
                 {
                     "type": "message_delta",
-                    "delta": {"stop_reason": _STOP_REASONS[tally.reason]},
-                    "usage": _usage(tally),
+                    "delta": {"stop_reason": _STOP_REASONS[result.reason]},
+                    "usage": _usage(result),
                 }
             ),
             _event({"type": "message_stop"}),
@@ -90,22 +90,22 @@ class MessagesVoice:
         """Return nothing: the stream ends without a terminal event."""
         return []
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write the whole message."""
-        content: list[object] = [{"type": "text", "text": tally.text}]
-        reason = _STOP_REASONS.get(tally.reason)
-        return gojson.line(self._message(content, stop_reason=reason, usage=_usage(tally)))
+        content: list[object] = [{"type": "text", "text": result.text}]
+        reason = _STOP_REASONS.get(result.reason)
+        return gojson.line(self._message(content, stop_reason=reason, usage=_usage(result)))
 
     def failed(self, error: ApiError) -> bytes:
         """Write an error."""
         return error_body(error)
 
 
-def _usage(tally: TokenCount) -> dict[str, int]:
-    return {"input_tokens": tally.plan.prompt_tokens, "output_tokens": len(tally.pieces)}
+def _usage(result: GeneratedAnswer) -> dict[str, int]:
+    return {"input_tokens": result.plan.prompt_tokens, "output_tokens": len(result.pieces)}
 
 
-async def messages(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def messages(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/messages`."""
     body = body_of(exchange.request.body)
     limit = field(body, "max_tokens", int, 0)
@@ -116,11 +116,11 @@ async def messages(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     said = objects(body, "messages")
     if not said:
         raise ApiError(400, "messages is required")
-    call = call_of(site, body)
+    call = call_of(server, body)
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in said)
     doing = plan(call.manifest.file, prompt, limit)
-    voice = MessagesVoice(site, call, prompt)
+    voice = MessagesVoice(server, call, prompt)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, doing, voice, stream))

@@ -40,13 +40,15 @@ class RestartFault(Protocol):
         """Stop for `down` seconds, then accept connections and be silent for `silent` seconds."""
 
 
-async def truth(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def truth(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve what really happened, oldest event first."""
-    events = [{"event": type(event).__name__} | asdict(event) for event in site.engine.truth]
+    events = [{"event": type(event).__name__} | asdict(event) for event in server.engine.truth]
     await exchange.respond(200, gojson.dumps({"truth": events}))
 
 
-async def fault(site: SimulatorContext, exchange: http.HttpExchange, restart: RestartFault) -> None:
+async def fault(
+    server: SimulatorContext, exchange: http.HttpExchange, restart: RestartFault
+) -> None:
     """Apply one fault."""
     body = body_of(exchange.request.body)
     name = field(body, "fault", str, "")
@@ -57,7 +59,7 @@ async def fault(site: SimulatorContext, exchange: http.HttpExchange, restart: Re
         await exchange.respond(200, b"{}")
         restart(signal=signal, down=_seconds(body, "down"), silent=_seconds(body, "silent"))
         return
-    _apply(site, name, body)
+    _apply(server, name, body)
     await exchange.respond(200, b"{}")
 
 
@@ -65,8 +67,8 @@ def _seconds(body: gojson.GoObject, name: str) -> float:
     return float(field(body, name, (int, float), 0.0))
 
 
-def _apply(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
-    faults, engine = site.faults, site.engine
+def _apply(server: SimulatorContext, name: str, body: gojson.GoObject) -> None:
+    faults, engine = server.faults, server.engine
     match name:
         case "none":
             faults.clear()
@@ -81,22 +83,22 @@ def _apply(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
         case "load_error":
             engine.fail_next_load(TrueReason.CRASHED)
         case "crash" | "crash_after" | "cut" | "repeat" | "out_of_memory":
-            _apply_to_model(site, name, body)
+            _apply_to_model(server, name, body)
         case _:
             raise ApiError(400, f"fault: {name!r} is unknown")
 
 
-def _apply_to_model(site: SimulatorContext, name: str, body: gojson.GoObject) -> None:
-    model, manifest = resolve(site.library, field(body, "model", str, ""))
+def _apply_to_model(server: SimulatorContext, name: str, body: gojson.GoObject) -> None:
+    model, manifest = resolve(server.library, field(body, "model", str, ""))
     tokens = int(_seconds(body, "tokens"))
     match name:
         case "crash":
-            site.engine.crash(manifest.file.weights)
+            server.engine.crash(manifest.file.weights)
         case "crash_after":
-            site.faults.fail_next_answer(model, AnswerFault(crash_after=tokens))
+            server.faults.fail_next_answer(model, AnswerFault(crash_after=tokens))
         case "cut":
-            site.faults.fail_next_answer(model, AnswerFault(cut_after=tokens))
+            server.faults.fail_next_answer(model, AnswerFault(cut_after=tokens))
         case "repeat":
-            site.faults.fail_next_answer(model, AnswerFault(repeats=True))
+            server.faults.fail_next_answer(model, AnswerFault(repeats=True))
         case _:
-            site.faults.fail_next_answer(model, AnswerFault(out_of_memory=True))
+            server.faults.fail_next_answer(model, AnswerFault(out_of_memory=True))

@@ -12,18 +12,18 @@ from ollama_exporter.simulator.model_files import Manifest, ModelFile
 BLOBS = "/var/lib/ollama/models/blobs"
 
 
-async def root(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def root(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/`."""
-    del site
+    del server
     await exchange.respond(200, b"Ollama is running", "text/plain; charset=utf-8")
 
 
-async def version(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def version(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/version`."""
-    await exchange.respond(200, gojson.dumps({"version": site.version}))
+    await exchange.respond(200, gojson.dumps({"version": server.version}))
 
 
-async def status(site: SimulatorContext, exchange: http.HttpExchange) -> None:  # noqa: ARG001 - a route's form
+async def status(server: SimulatorContext, exchange: http.HttpExchange) -> None:  # noqa: ARG001 - a route's form
     """Serve `/api/status`: cloud models are enabled."""
     cloud = {"disabled": False, "source": "none"}
     await exchange.respond(200, gojson.dumps({"cloud": cloud}))
@@ -40,12 +40,12 @@ def _details(file: ModelFile) -> dict[str, object]:
     }
 
 
-async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def ps(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/ps`: the latest deadline first, equal seconds in any order."""
-    await site.faults.delay_ps()
-    offset = site.faults.clock_offset
-    listed = site.engine.listed()
-    site.random.shuffle(listed)  # a Go map has no order
+    await server.faults.delay_ps()
+    offset = server.faults.clock_offset
+    listed = server.engine.listed()
+    server.random.shuffle(listed)  # a Go map has no order
     listed.sort(key=lambda entry: -int(entry.expires_at + offset))
     models = [
         {
@@ -54,7 +54,7 @@ async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
             "size": entry.size,
             "digest": entry.digest,
             "details": _details(entry.file),
-            "expires_at": gojson.moment(entry.expires_at + offset, site.zone),
+            "expires_at": gojson.moment(entry.expires_at + offset, server.zone),
             "size_vram": entry.size_vram,
             "context_length": entry.context,
         }
@@ -63,10 +63,10 @@ async def ps(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     await exchange.respond(200, gojson.dumps({"models": models}))
 
 
-async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def tags(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/tags`: the newest model first, cloud models included."""
     models = []
-    for name, manifest, modified in site.library.entries():
+    for name, manifest, modified in server.library.entries():
         remote = (
             {"remote_model": name.removesuffix("-cloud"), "remote_host": manifest.remote_host}
             if manifest.remote_host
@@ -77,7 +77,7 @@ async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
             {"name": name, "model": name}
             | remote
             | {
-                "modified_at": gojson.moment(modified, site.zone),
+                "modified_at": gojson.moment(modified, server.zone),
                 "size": file.size,
                 "digest": manifest.digest,
                 "details": _details(file)
@@ -91,15 +91,15 @@ async def tags(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     await exchange.respond(200, gojson.dumps({"models": models}))
 
 
-async def show(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def show(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/show`. The model file names the weights."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     if not spelling:
         raise ApiError(400, "model is required")
-    if site.host.generation == "new" and ":" not in spelling:
+    if server.host.generation == "new" and ":" not in spelling:
         spelling += ":latest"  # the 404 of the new generation names the tag
-    name, manifest = _installed(site, spelling)
+    name, manifest = _installed(server, spelling)
     file = manifest.file
     parameters = f"num_ctx {manifest.num_ctx}" if manifest.num_ctx else ""
     reply: dict[str, object] = {"modelfile": _modelfile(name, manifest)}
@@ -114,7 +114,7 @@ async def show(site: SimulatorContext, exchange: http.HttpExchange) -> None:
             f"{file.family}.embedding_length": file.embedding_length,
         },
         "capabilities": list(file.capabilities),
-        "modified_at": gojson.moment(site.library.modified(name), site.zone),
+        "modified_at": gojson.moment(server.library.modified(name), server.zone),
     }
     await exchange.respond(200, gojson.dumps(reply))
 
@@ -129,38 +129,38 @@ def _modelfile(name: str, manifest: Manifest) -> str:
     )
 
 
-def _installed(site: SimulatorContext, spelling: str) -> tuple[str, Manifest]:
-    found = site.library.find(spelling)
+def _installed(server: SimulatorContext, spelling: str) -> tuple[str, Manifest]:
+    found = server.library.find(spelling)
     if found is None:
         raise ApiError(404, f"model '{spelling}' not found")
     return found
 
 
-async def copy(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def copy(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/copy`."""
     body = body_of(exchange.request.body)
     source, destination = field(body, "source", str, ""), field(body, "destination", str, "")
     for what, value in (("source", source), ("destination", destination)):
         if not value:
             raise ApiError(400, f'{what} "" is invalid')
-    found = site.library.find(source)
+    found = server.library.find(source)
     if found is None:
         raise ApiError(404, f'model "{source}" not found')
-    site.library.copy(found[1], destination, site.clock())
+    server.library.copy(found[1], destination, server.clock())
     await exchange.respond(200, b"", None)
 
 
-async def delete(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def delete(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `DELETE /api/delete`. A loaded runner stays loaded and listed."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
     if not spelling:
         raise ApiError(400, 'name "" is invalid')
-    site.library.delete(_installed(site, spelling)[0])
+    server.library.delete(_installed(server, spelling)[0])
     await exchange.respond(200, b"", None)
 
 
-async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def create(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/create` from an installed model.
 
     A name made from itself gets new weights, which is what a re-pull or a re-import does to it;
@@ -173,12 +173,12 @@ async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
         raise ApiError(400, 'name "" is invalid')
     if not source:
         raise ApiError(400, "neither 'from' or 'files' was specified")
-    origin, manifest = _installed(site, source)
+    origin, manifest = _installed(server, source)
     parameters: dict[str, Any] = field(body, "parameters", dict, {})
-    site.library.create(
+    server.library.create(
         name,
         manifest,
-        site.clock(),
+        server.clock(),
         num_ctx=parameters.get("num_ctx"),
         reuse_weights=origin != normalise(name),
     )
@@ -186,11 +186,11 @@ async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
     await _progress(exchange, [{"status": line} for line in lines], body)
 
 
-async def pull(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def pull(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/pull` of installed models. Nothing is downloaded."""
     body = body_of(exchange.request.body)
     spelling = field(body, "model", str, "") or field(body, "name", str, "")
-    found = site.library.find(spelling)
+    found = server.library.find(spelling)
     if found is None:
         failed = [
             {"status": "pulling manifest"},

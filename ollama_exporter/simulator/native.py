@@ -4,7 +4,7 @@
 import math
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, TokenCount, acquire, answer
+from ollama_exporter.simulator.answers import GeneratedAnswer, Job, acquire, answer
 from ollama_exporter.simulator.calls import (
     MISSING,
     MISSING_EMBED,
@@ -31,9 +31,9 @@ class NativeVoice:
     cache_control = False
 
     def __init__(
-        self, site: SimulatorContext, call: Call, *, chat: bool, context: bool = False
+        self, server: SimulatorContext, call: Call, *, chat: bool, context: bool = False
     ) -> None:
-        self._site = site
+        self._server = server
         self._call = call
         self._chat = chat
         self._context = context  # generate ends with all token ids, unless raw
@@ -47,7 +47,7 @@ class NativeVoice:
         """Return a record without counts and durations."""
         body: dict[str, object] = {
             "model": self._call.spelling,
-            "created_at": gojson.moment(self._site.server_clock()),
+            "created_at": gojson.moment(self._server.server_clock()),
         }
         if self._chat:
             body["message"] = {"role": "assistant", "content": text}
@@ -55,7 +55,7 @@ class NativeVoice:
             body["response"] = text
         return body | more
 
-    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, result: GeneratedAnswer) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Return nothing."""
         return []
 
@@ -63,36 +63,36 @@ class NativeVoice:
         """Write one record, as one line and one chunk."""
         return gojson.line(self.record(text, done=False))
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the record with counts and durations."""
-        return [gojson.line(self._last("", tally))]
+        return [gojson.line(self._last("", result))]
 
     def broken(self, text: str) -> list[bytes]:
         """Write an error as a line, since the status is sent already."""
         return [gojson.line({"error": text})]
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write one record; `done` is false if the generation was aborted."""
-        if not tally.complete:
-            return gojson.dumps(self.record(tally.text, done=False))
-        return gojson.dumps(self._last(tally.text, tally))
+        if not result.complete:
+            return gojson.dumps(self.record(result.text, done=False))
+        return gojson.dumps(self._last(result.text, result))
 
     def failed(self, error: ApiError) -> bytes:
         """Write an error."""
         return error_body(error)
 
-    def _last(self, text: str, tally: TokenCount) -> dict[str, object]:
-        body = self.record(text, done=True, done_reason=tally.reason)
+    def _last(self, text: str, result: GeneratedAnswer) -> dict[str, object]:
+        body = self.record(text, done=True, done_reason=result.reason)
         if self._context:
-            body["context"] = list(range(tally.plan.prompt_tokens + tally.plan.tokens + 1))
+            body["context"] = list(range(result.plan.prompt_tokens + result.plan.tokens + 1))
         return body | gojson.without_zeros(
             {
-                "total_duration": gojson.nanoseconds(tally.ended - tally.arrived),
-                "load_duration": gojson.nanoseconds(tally.granted - tally.arrived),
-                "prompt_eval_count": tally.plan.prompt_tokens,
-                "prompt_eval_duration": gojson.nanoseconds(tally.prompt_seconds),
-                "eval_count": len(tally.pieces),
-                "eval_duration": max(gojson.nanoseconds(tally.ended - tally.prompted), 1000),
+                "total_duration": gojson.nanoseconds(result.ended - result.arrived),
+                "load_duration": gojson.nanoseconds(result.granted - result.arrived),
+                "prompt_eval_count": result.plan.prompt_tokens,
+                "prompt_eval_duration": gojson.nanoseconds(result.prompt_seconds),
+                "eval_count": len(result.pieces),
+                "eval_duration": max(gojson.nanoseconds(result.ended - result.prompted), 1000),
             }
         )
 
@@ -102,13 +102,13 @@ def error_body(error: ApiError) -> bytes:
     return gojson.dumps({"error": error.text, **error.more})
 
 
-def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
+def call_of(server: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
     """Read the fields that all native routes share. Raises ApiError."""
     for value in body.every("keep_alive"):
         keep_alive_of(value)
     keep_alive = keep_alive_of(body.get("keep_alive"))
     spelling = field(body, "model", str, "")
-    name, manifest = resolve(site.library, spelling, missing)
+    name, manifest = resolve(server.library, spelling, missing)
     return Call(
         spelling=spelling,
         name=name,
@@ -124,33 +124,33 @@ def _num_predict(call: Call) -> int | None:
     return int(value) if isinstance(value, int | float) else None
 
 
-async def generate(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def generate(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/generate`."""
     body = body_of(exchange.request.body)
-    call = call_of(site, body)
+    call = call_of(server, body)
     prompt = field(body, "prompt", str, "")
     raw = field(body, "raw", bool, default=False)
-    voice = NativeVoice(site, call, chat=False, context=not raw)
-    if not await _without_prompt(site, exchange, call, voice, prompt=prompt):
-        await answer(exchange, site, _job(body, call, voice, prompt))
+    voice = NativeVoice(server, call, chat=False, context=not raw)
+    if not await _without_prompt(server, exchange, call, voice, prompt=prompt):
+        await answer(exchange, server, _job(body, call, voice, prompt))
 
 
-async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def chat(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/chat`."""
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")
-    call = call_of(site, body)
+    call = call_of(server, body)
     messages = objects(body, "messages")
-    voice = NativeVoice(site, call, chat=True)
+    voice = NativeVoice(server, call, chat=True)
     # a message without text counts as a prompt
     prompt = "\n".join(str(message.get("content") or " ") for message in messages)
-    if not await _without_prompt(site, exchange, call, voice, prompt=prompt):
-        await answer(exchange, site, _job(body, call, voice, prompt))
+    if not await _without_prompt(server, exchange, call, voice, prompt=prompt):
+        await answer(exchange, server, _job(body, call, voice, prompt))
 
 
 async def _without_prompt(
-    site: SimulatorContext,
+    server: SimulatorContext,
     exchange: http.HttpExchange,
     call: Call,
     voice: NativeVoice,
@@ -159,14 +159,14 @@ async def _without_prompt(
 ) -> bool:
     """Stop or preload if the prompt is empty; False: it is not. Raises ApiError."""
     if not prompt and call.keep_alive == 0:
-        site.engine.stop(call.manifest.file.weights)
+        server.engine.stop(call.manifest.file.weights)
         await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="unload")))
         return True
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support {voice.what}')
     if prompt:
         return False
-    async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
+    async with server.engine.serve(call.request(server.host, server.engine.next_id())) as ticket:
         await acquire(ticket)
     await exchange.respond(200, gojson.dumps(voice.record("", done=True, done_reason="load")))
     return True
@@ -198,13 +198,13 @@ def texts_of(value: object) -> list[str]:
 
 
 async def embedded(
-    site: SimulatorContext, call: Call, texts: list[str]
+    server: SimulatorContext, call: Call, texts: list[str]
 ) -> tuple[list[list[float]], int, float]:
     """Return vectors, tokens, and seconds until the runner was ready. Raises ApiError."""
-    arrived = site.clock()
-    async with site.engine.serve(call.request(site.host, site.engine.next_id())) as ticket:
+    arrived = server.clock()
+    async with server.engine.serve(call.request(server.host, server.engine.next_id())) as ticket:
         await acquire(ticket)
-        waited = site.clock() - arrived
+        waited = server.clock() - arrived
         words = sum(len(text.split()) + 2 for text in texts)  # and two marks around each text
         if texts:
             try:
@@ -218,32 +218,32 @@ async def embedded(
     return [vector(text, length) for text in texts], words, waited
 
 
-async def embed(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def embed(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/embed`."""
-    arrived = site.clock()
+    arrived = server.clock()
     body = body_of(exchange.request.body)
-    call = call_of(site, body, MISSING_EMBED)
+    call = call_of(server, body, MISSING_EMBED)
     texts = texts_of(body.get("input"))
-    vectors, words, waited = await embedded(site, call, texts)
+    vectors, words, waited = await embedded(server, call, texts)
     reply: dict[str, object] = {
         "model": call.spelling,
         "embeddings": [normalised(numbers) for numbers in vectors],
     }
     if texts:
         reply |= {
-            "total_duration": gojson.nanoseconds(site.clock() - arrived),
+            "total_duration": gojson.nanoseconds(server.clock() - arrived),
             "load_duration": gojson.nanoseconds(waited),
             "prompt_eval_count": words,
         }
     await exchange.respond(200, gojson.dumps(reply))
 
 
-async def embeddings(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def embeddings(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/api/embeddings`, the older route: no durations, not normalised."""
     body = body_of(exchange.request.body)
     if not field(body, "model", str, ""):
         raise ApiError(400, "model is required")
-    call = call_of(site, body, MISSING_EMBED)
+    call = call_of(server, body, MISSING_EMBED)
     prompt = field(body, "prompt", str, "")
-    vectors, _, _ = await embedded(site, call, [prompt] if prompt else [])
+    vectors, _, _ = await embedded(server, call, [prompt] if prompt else [])
     await exchange.respond(200, gojson.dumps({"embedding": vectors[0] if vectors else []}))

@@ -7,7 +7,7 @@ They cannot set keep_alive or options. Answers have token counts and no duration
 from typing import Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, TokenCount, answer
+from ollama_exporter.simulator.answers import GeneratedAnswer, Job, answer
 from ollama_exporter.simulator.calls import (
     MISSING,
     MISSING_EMBED,
@@ -35,16 +35,16 @@ def error_body(error: ApiError) -> bytes:
     return gojson.line({"error": body})
 
 
-def call_of(site: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
+def call_of(server: SimulatorContext, body: gojson.GoObject, missing: str = MISSING) -> Call:
     """Read the model, which is all that the scheduler needs. Raises ApiError."""
     spelling = field(body, "model", str, "")
-    name, manifest = resolve(site.library, spelling, missing)
+    name, manifest = resolve(server.library, spelling, missing)
     return Call(spelling=spelling, name=name, manifest=manifest, options={})
 
 
-def usage(tally: TokenCount) -> dict[str, int]:
+def usage(result: GeneratedAnswer) -> dict[str, int]:
     """Count the tokens of an answer."""
-    prompt, completion = tally.plan.prompt_tokens, len(tally.pieces)
+    prompt, completion = result.plan.prompt_tokens, len(result.pieces)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -64,12 +64,12 @@ class _Voice:
     whole_type = http.JSON
     cache_control = False
 
-    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
+    def __init__(self, server: SimulatorContext, call: Call, *, with_usage: bool) -> None:
         self._call = call
-        self._created = int(site.server_clock())
+        self._created = int(server.server_clock())
         self._with_usage = with_usage
 
-    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, result: GeneratedAnswer) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Return nothing."""
         return []
 
@@ -81,9 +81,9 @@ class _Voice:
 class ChatVoice(_Voice):
     """`/v1/chat/completions`."""
 
-    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
-        super().__init__(site, call, with_usage=with_usage)
-        self._id = site.ident("chatcmpl-", 1000)
+    def __init__(self, server: SimulatorContext, call: Call, *, with_usage: bool) -> None:
+        super().__init__(server, call, with_usage=with_usage)
+        self._id = server.ident("chatcmpl-", 1000)
         self._first = True
 
     def _record(self, kind: str, choices: list[object], model: str) -> dict[str, object]:
@@ -111,31 +111,31 @@ class ChatVoice(_Voice):
         self._first = False
         return data(self._chunk(role | {"content": text}))
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the finish, the usage if the client wants it, and the end mark, in one chunk."""
-        last = data(self._chunk({}, tally.reason))
+        last = data(self._chunk({}, result.reason))
         if self._with_usage:
-            last += data(self._chunk(None) | {"usage": usage(tally)})
+            last += data(self._chunk(None) | {"usage": usage(result)})
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
         """Write an empty event without model, finish_reason or end mark, as the server does."""
         return [data(self._chunk({"content": ""}, model=""))]
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write the whole completion."""
-        message = {"role": "assistant", "content": tally.text}
-        choice = {"index": 0, "message": message, "finish_reason": tally.reason or None}
+        message = {"role": "assistant", "content": result.text}
+        choice = {"index": 0, "message": message, "finish_reason": result.reason or None}
         record = self._record("chat.completion", [choice], self._call.spelling)
-        return gojson.line(record | {"usage": usage(tally)})
+        return gojson.line(record | {"usage": usage(result)})
 
 
 class CompletionVoice(_Voice):
     """`/v1/completions`."""
 
-    def __init__(self, site: SimulatorContext, call: Call, *, with_usage: bool) -> None:
-        super().__init__(site, call, with_usage=with_usage)
-        self._id = site.ident("cmpl-", 1000)
+    def __init__(self, server: SimulatorContext, call: Call, *, with_usage: bool) -> None:
+        super().__init__(server, call, with_usage=with_usage)
+        self._id = server.ident("cmpl-", 1000)
 
     def _record(
         self, choices: list[object], counts: dict[str, int] | None, model: str | None = None
@@ -160,23 +160,23 @@ class CompletionVoice(_Voice):
         """Write one event."""
         return self._chunk(text, None)
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the finish, the usage if the client wants it, and the end mark, in one chunk."""
-        last = self._chunk("", tally.reason)
+        last = self._chunk("", result.reason)
         if self._with_usage:
-            last += data(self._record([], usage(tally)))
+            last += data(self._record([], usage(result)))
         return [last + b"data: [DONE]\n\n"]
 
     def broken(self, text: str) -> list[bytes]:  # noqa: ARG002 - the server swallows it
         """Write an empty event without model, finish_reason or end mark, as the server does."""
         return [self._chunk("", None, "")]
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write the whole completion."""
-        choice = {"text": tally.text, "index": 0, "finish_reason": tally.reason or None}
+        choice = {"text": result.text, "index": 0, "finish_reason": result.reason or None}
         record = self._record([choice], None)
         record["choices"] = record.pop("choices")  # after the model here, before it in a stream
-        return gojson.line(record | {"usage": usage(tally)})
+        return gojson.line(record | {"usage": usage(result)})
 
 
 def _wants_usage(body: gojson.GoObject) -> bool:
@@ -196,43 +196,43 @@ def text_of(content: object) -> str:
     return str(content or "")
 
 
-async def chat(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def chat(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/chat/completions`."""
     body = body_of(exchange.request.body)
     messages = objects(body, "messages")
     if not messages:
         raise ApiError(400, "[] is too short - 'messages'")
-    call = call_of(site, body)
+    call = call_of(server, body)
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in messages)
     doing = plan(call.manifest.file, prompt, _limit(body))
-    voice = ChatVoice(site, call, with_usage=_wants_usage(body))
+    voice = ChatVoice(server, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, doing, voice, stream))
 
 
-async def completions(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def completions(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/completions`."""
     body = body_of(exchange.request.body)
-    call = call_of(site, body)
+    call = call_of(server, body)
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support generate')
     prompt = text_of(body.get("prompt"))
     doing = plan(call.manifest.file, prompt, _limit(body))
-    voice = CompletionVoice(site, call, with_usage=_wants_usage(body))
+    voice = CompletionVoice(server, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, doing, voice, stream))
 
 
-async def embeddings(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def embeddings(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/embeddings`."""
     body = body_of(exchange.request.body)
     texts = texts_of(body.get("input"))
     if not texts:
         raise ApiError(400, "invalid input")
-    call = call_of(site, body, MISSING_EMBED)
-    vectors, words, _ = await embedded(site, call, texts)
+    call = call_of(server, body, MISSING_EMBED)
+    vectors, words, _ = await embedded(server, call, texts)
     rows = [
         {"object": "embedding", "embedding": normalised(numbers), "index": index}
         for index, numbers in enumerate(vectors)
@@ -246,17 +246,17 @@ def _entry(name: str, modified: float) -> dict[str, object]:
     return {"id": name, "object": "model", "created": int(modified), "owned_by": "library"}
 
 
-async def models(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def models(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/models`."""
-    rows = [_entry(name, modified) for name, _, modified in site.library.entries()]
+    rows = [_entry(name, modified) for name, _, modified in server.library.entries()]
     await exchange.respond(200, gojson.line({"object": "list", "data": rows}), http.JSON)
 
 
-async def model(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def model(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/models/NAME`."""
     spelling = exchange.request.path.removeprefix("/v1/models/")
-    found = site.library.find(spelling)
+    found = server.library.find(spelling)
     if found is None:
         raise ApiError(404, f"model '{spelling}' not found")
-    entry = _entry(spelling, site.library.modified(found[0]))
+    entry = _entry(spelling, server.library.modified(found[0]))
     await exchange.respond(200, gojson.line(entry), http.JSON)

@@ -4,7 +4,7 @@
 from typing import Final
 
 from ollama_exporter.simulator import gojson, http
-from ollama_exporter.simulator.answers import Job, TokenCount, answer
+from ollama_exporter.simulator.answers import GeneratedAnswer, Job, answer
 from ollama_exporter.simulator.calls import ApiError, Call, body_of, field, plan
 from ollama_exporter.simulator.context import SimulatorContext
 from ollama_exporter.simulator.openai import SSE, call_of, error_body, text_of
@@ -51,12 +51,12 @@ class ResponsesVoice:
     whole_type = http.JSON
     cache_control = True
 
-    def __init__(self, site: SimulatorContext, call: Call) -> None:
-        self._site = site
+    def __init__(self, server: SimulatorContext, call: Call) -> None:
+        self._server = server
         self._call = call
-        self._created = int(site.server_clock())
-        self._id = site.ident("resp_", 1_000_000)
-        self._item = site.ident("msg_", 100_000)
+        self._created = int(server.server_clock())
+        self._id = server.ident("resp_", 1_000_000)
+        self._item = server.ident("msg_", 100_000)
         self._number = 0
 
     def _event(self, kind: str, **more: object) -> bytes:
@@ -64,13 +64,13 @@ class ResponsesVoice:
         self._number += 1
         return b"event: " + kind.encode() + b"\ndata: " + gojson.dumps(value) + b"\n\n"
 
-    def _response(self, output: list[object], tally: TokenCount | None) -> dict[str, object]:
+    def _response(self, output: list[object], result: GeneratedAnswer | None) -> dict[str, object]:
         head: dict[str, object] = {
             "id": self._id,
             "object": "response",
             "created_at": self._created,
-            "completed_at": int(self._site.server_clock()) if tally else None,
-            "status": "completed" if tally else "in_progress",
+            "completed_at": int(self._server.server_clock()) if result else None,
+            "status": "completed" if result else "in_progress",
             "incomplete_details": None,
             "model": self._call.spelling,
             "previous_response_id": None,
@@ -78,7 +78,7 @@ class ResponsesVoice:
             "output": output,
             "error": None,
         }
-        return head | _CONSTANTS | {"usage": _usage(tally) if tally else None} | _TAIL
+        return head | _CONSTANTS | {"usage": _usage(result) if result else None} | _TAIL
 
     def _output(self, text: str) -> dict[str, object]:
         return {
@@ -89,7 +89,7 @@ class ResponsesVoice:
             "content": [_part(text)],
         }
 
-    def opening(self, tally: TokenCount) -> list[bytes]:  # noqa: ARG002 - other voices need it
+    def opening(self, result: GeneratedAnswer) -> list[bytes]:  # noqa: ARG002 - other voices need it
         """Write the four events before the first token."""
         response = self._response([], None)
         # fields that a response in progress lacks
@@ -118,14 +118,14 @@ class ResponsesVoice:
             logprobs=[],
         )
 
-    def closing(self, tally: TokenCount) -> list[bytes]:
+    def closing(self, result: GeneratedAnswer) -> list[bytes]:
         """Write the ends of text, part, item and response, in this order."""
         where = {"item_id": self._item, "output_index": 0, "content_index": 0}
-        output = self._output(tally.text)
-        response = self._response([output], tally)
+        output = self._output(result.text)
+        response = self._response([output], result)
         return [
-            self._event("response.output_text.done", **where, text=tally.text, logprobs=[]),
-            self._event("response.content_part.done", **where, part=_part(tally.text)),
+            self._event("response.output_text.done", **where, text=result.text, logprobs=[]),
+            self._event("response.content_part.done", **where, part=_part(result.text)),
             self._event("response.output_item.done", output_index=0, item=output),
             self._event("response.completed", response=response),
         ]
@@ -134,9 +134,9 @@ class ResponsesVoice:
         """Return nothing: the stream ends without a terminal event."""
         return []
 
-    def whole(self, tally: TokenCount) -> bytes:
+    def whole(self, result: GeneratedAnswer) -> bytes:
         """Write the whole response."""
-        return gojson.line(self._response([self._output(tally.text)], tally))
+        return gojson.line(self._response([self._output(result.text)], result))
 
     def failed(self, error: ApiError) -> bytes:
         """Write an error."""
@@ -147,8 +147,8 @@ def _part(text: str) -> dict[str, object]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _usage(tally: TokenCount) -> dict[str, object]:
-    prompt, completion = tally.plan.prompt_tokens, len(tally.pieces)
+def _usage(result: GeneratedAnswer) -> dict[str, object]:
+    prompt, completion = result.plan.prompt_tokens, len(result.pieces)
     return {
         "input_tokens": prompt,
         "output_tokens": completion,
@@ -158,10 +158,10 @@ def _usage(tally: TokenCount) -> dict[str, object]:
     }
 
 
-async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
+async def create(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     """Serve `/v1/responses`."""
     body = body_of(exchange.request.body)
-    call = call_of(site, body)
+    call = call_of(server, body)
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     given = body.get("input")
@@ -169,6 +169,6 @@ async def create(site: SimulatorContext, exchange: http.HttpExchange) -> None:
         given = "\n".join(text_of(item.get("content")) for item in given if isinstance(item, dict))
     limit = field(body, "max_output_tokens", int, None)
     doing = plan(call.manifest.file, str(given or ""), limit)
-    voice = ResponsesVoice(site, call)
+    voice = ResponsesVoice(server, call)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, site, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, doing, voice, stream))

@@ -99,7 +99,7 @@ class Simulator:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self._clock = self.config.clock or real_clock()
-        self._site: SimulatorContext | None = None
+        self._server: SimulatorContext | None = None
         self._listener: asyncio.Server | None = None
         self._port = self.config.port
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -112,7 +112,7 @@ class Simulator:
         """Listen. Raises OSError."""
         await self._listen()
         now = self._clock()
-        self._site = SimulatorContext(
+        self._server = SimulatorContext(
             engine=Engine(self.config.host, self._clock),
             library=Library(self.config.catalogue, now),
             clock=self._clock,
@@ -139,14 +139,14 @@ class Simulator:
             self._restarting.cancel()
         await self._stop_processes("SIGTERM")
         await self._go_down()
-        self.site.engine.close()
+        self.server.engine.close()
 
     @property
-    def site(self) -> SimulatorContext:
+    def server(self) -> SimulatorContext:
         """What the routes share."""
-        if self._site is None:
+        if self._server is None:
             raise RuntimeError("the simulator is used outside its `async with`")
-        return self._site
+        return self._server
 
     @property
     def url(self) -> str:
@@ -162,12 +162,12 @@ class Simulator:
     @property
     def faults(self) -> Faults:
         """The faults in force."""
-        return self.site.faults
+        return self.server.faults
 
     @property
     def truth(self) -> list[Truth]:
         """What really happened, oldest first: loads, unloads with reasons, starts and stops."""
-        return self.site.engine.truth
+        return self.server.engine.truth
 
     async def play(self, script: Script, *, on_step: OnStep | None = None) -> None:
         """Play a workload against this server, and return when its duration is over."""
@@ -177,7 +177,7 @@ class Simulator:
         """Apply a fault of a script. Raises ApiError if the model is not installed."""
         match fault:
             case Crash(model=model):
-                self.site.engine.crash(resolve(self.site.library, model)[1].file.weights)
+                self.server.engine.crash(resolve(self.server.library, model)[1].file.weights)
             case OutOfMemory(model=model):
                 self.faults.fail_next_answer(model, AnswerFault(out_of_memory=True))
             case Restart(signal=signal, down=down, silent=silent):
@@ -187,13 +187,13 @@ class Simulator:
         self, *, signal: Signal = "SIGTERM", down: float = 0.0, silent: float = 0.0
     ) -> None:
         """Stop at once, start after `down` seconds, and be silent for `silent` seconds."""
-        self.site.engine.shut_down(signal)
+        self.server.engine.shut_down(signal)
         self._ready.clear()
         await self._stop_processes(signal)
         await self._go_down()
         if down > 0:
             await asyncio.sleep(down)
-        self.site.engine.start_again()
+        self.server.engine.start_again()
         await self._listen()
         await self._start_processes()
         await self._end_silence(silent)
@@ -210,7 +210,7 @@ class Simulator:
             listener = self._listener.sockets[0].fileno()
             self._processes = await ProcessManager.start(listener)
             self._ports = RunnerPorts(self.config.host)
-            self.site.engine.on_runners = partial(
+            self.server.engine.on_runners = partial(
                 self._follow_runners, self._processes, self._ports
             )
 
@@ -239,7 +239,7 @@ class Simulator:
         )
 
     async def _stop_processes(self, signal: Signal) -> None:
-        self.site.engine.on_runners = None
+        self.server.engine.on_runners = None
         if self._processes is not None:
             await self._processes.stop(signal)
             self._processes = None
@@ -269,7 +269,7 @@ class Simulator:
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._connections[task] = writer
         try:
-            clock = self.site.server_clock if self._site else self._clock
+            clock = self.server.server_clock if self._server else self._clock
             await http.HttpConnection(reader, writer, self._handle, clock).run()
         except asyncio.CancelledError:
             return  # the server stops: its connections break
@@ -291,7 +291,7 @@ class Simulator:
             await exchange.respond(405, b"405 method not allowed", http.TEXT, allow=allow)
         else:
             try:
-                await methods[request.method](self.site, exchange)
+                await methods[request.method](self.server, exchange)
             except ApiError as err:
                 await _fail(exchange, err)
 
@@ -304,8 +304,8 @@ class Simulator:
             return {"GET": openai.model}
         return ROUTES.get(path)
 
-    async def _fault(self, site: SimulatorContext, exchange: http.HttpExchange) -> None:
-        await control.fault(site, exchange, self._restart_soon)
+    async def _fault(self, server: SimulatorContext, exchange: http.HttpExchange) -> None:
+        await control.fault(server, exchange, self._restart_soon)
 
     def _restart_soon(self, *, signal: Signal, down: float, silent: float) -> None:
         """Restart in a task of its own, because the current one is cancelled by it."""

@@ -31,7 +31,7 @@ class RequestEvidence:
         self._out_of_memory_at: float | None = None
 
     @property
-    def asked(self) -> float | None:
+    def poll_requested_at(self) -> float | None:
         """When a request wants the next poll; it may lie ahead.
 
         A request that waits for a listed model as long as for a load may be waiting for one: the

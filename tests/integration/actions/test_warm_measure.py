@@ -47,13 +47,13 @@ class Server:
         """Return each resident model and the seconds that it has."""
 
         async def look() -> dict[str, float]:
-            now = self.sim.site.clock()
-            return {each.name: each.expires_at - now for each in self.sim.site.engine.listed()}
+            now = self.sim.server.clock()
+            return {each.name: each.expires_at - now for each in self.sim.server.engine.listed()}
 
         return asyncio.run_coroutine_threadsafe(look(), self.loop).result(PATIENCE)
 
     def keep_alive(self, name: str) -> float:
-        runners = self.sim.site.engine.runners
+        runners = self.sim.server.engine.runners
         return next(runner.session for runner in runners if runner.name == name)
 
     def loads(self, name: str) -> int:
@@ -164,7 +164,9 @@ def test_a_timeout_and_a_failed_load_have_codes_of_their_own() -> None:
         assert done.exit_code == exit_codes.TIMEOUT
         assert "no answer in 0.3 s" in done.stdout
     with serving() as server:
-        server.loop.call_soon_threadsafe(server.sim.site.engine.fail_next_load, TrueReason.CRASHED)
+        server.loop.call_soon_threadsafe(
+            server.sim.server.engine.fail_next_load, TrueReason.CRASHED
+        )
         done = server.run("warm", "mistral", "llama3.2")
         assert done.exit_code == exit_codes.FAILED
         assert "mistral: failed" in done.stdout

@@ -60,9 +60,9 @@ async def load(sim: Simulator, model: str = "mistral", **more: Any) -> None:
 
 
 def kill(sim: Simulator, model: str = "mistral:latest") -> None:
-    found = sim.site.library.find(model)
+    found = sim.server.library.find(model)
     assert found is not None
-    assert sim.site.engine.crash(found[1].file.weights)
+    assert sim.server.engine.crash(found[1].file.weights)
 
 
 def unloads(exporter: Running) -> list[tuple[str, Reason]]:

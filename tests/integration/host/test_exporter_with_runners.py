@@ -74,9 +74,9 @@ def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
             whole = (await exporter.http.get("/metrics")).text
             assert PROMPT not in whole
             assert PROMPT not in repr([record.__dict__ for record in exporter.log.records])
-            found = sim.site.library.find("mistral")
+            found = sim.server.library.find("mistral")
             assert found is not None
-            assert sim.site.engine.crash(found[1].file.weights)  # the next runner starts at 0
+            assert sim.server.engine.crash(found[1].file.weights)  # the next runner starts at 0
             await chat(sim)
             await exporter.until(
                 lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 3 * TOKENS

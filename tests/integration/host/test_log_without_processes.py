@@ -40,7 +40,7 @@ class ServerLog:
             file.write(f'time={now} level={level} source=x.go:1 msg="{message}" {rest}\n')
 
     def weights(self, name: str) -> str:
-        found = self.sim.site.library.find(name)
+        found = self.sim.server.library.find(name)
         assert found is not None
         return f"/models/blobs/{found[1].file.weights}"
 

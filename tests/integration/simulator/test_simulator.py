@@ -442,4 +442,4 @@ def test_a_script_is_played_and_told() -> None:
 
 def test_it_is_used_inside_its_block_only() -> None:
     with pytest.raises(RuntimeError, match="async with"):
-        _ = Simulator().site
+        _ = Simulator().server

@@ -9,8 +9,8 @@ from ollama_exporter.residency.poll_schedule import JITTER, Cadence, next_poll
 CADENCE = Cadence(interval=15.0)
 
 
-def view(*deadlines: float, last_early: float | None = None, asked: float | None = None) -> View:
-    return View((), 0, deadlines, last_early, 1000.0, asked)
+def view(*deadlines: float, last_early: float | None = None, poll_requested_at: float | None = None) -> View:
+    return View((), 0, deadlines, last_early, 1000.0, poll_requested_at)
 
 
 def due(seen: View, *, cadence: Cadence = CADENCE, failures: int = 0, jitter: float = 0.0) -> float:
@@ -43,8 +43,8 @@ def test_after_an_early_unload_polls_are_denser_for_ten_minutes() -> None:
 
 
 def test_a_fact_asks_at_once_but_at_most_once_a_second() -> None:
-    assert due(view(asked=1007.0)) == pytest.approx(7.05)
-    assert due(view(asked=1000.2)) == 1.0
+    assert due(view(poll_requested_at=1007.0)) == pytest.approx(7.05)
+    assert due(view(poll_requested_at=1000.2)) == 1.0
 
 
 @pytest.mark.parametrize(

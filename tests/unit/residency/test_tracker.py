@@ -187,10 +187,10 @@ def test_a_seen_stop_call_settles_it_at_once() -> None:
     story = Story()
     story.poll(0, model("a", 300))
     story.request(1, "a", 3, stop=True, keep_alive=0)
-    assert story.tracker.view().asked == START + 3
+    assert story.tracker.view().poll_requested_at == START + 3
     story.poll(4)
     assert story.reasons() == [("a", Reason.STOPPED, None)]
-    assert story.tracker.view().asked is None
+    assert story.tracker.view().poll_requested_at is None
 
 
 def test_a_stop_call_that_overtakes_the_first_listing_is_a_stop() -> None:

@@ -47,7 +47,7 @@ class Session:
         return answer
 
     def runner(self) -> Runner:
-        return self.sim.site.engine.runners[0]
+        return self.sim.server.engine.runners[0]
 
     def loads(self) -> int:
         return sum(isinstance(event, Load) for event in self.sim.truth)
@@ -255,8 +255,8 @@ def test_a_pin_by_the_operator_is_for_ever() -> None:
     async def check(it: Session) -> None:
         await it.chat()
         await it.exporter.until(lambda s: s.get(RENEWALS) == 1)
-        (listed,) = it.sim.site.engine.listed()
-        assert listed.expires_at - it.sim.site.clock() > 1e9
+        (listed,) = it.sim.server.engine.listed()
+        assert listed.expires_at - it.sim.server.clock() > 1e9
 
     with_rules(check, Rule("*", keep_alive=math.inf))
 

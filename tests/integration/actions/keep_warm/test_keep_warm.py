@@ -60,8 +60,8 @@ def test_a_missing_model_is_warmed_counted_and_expected(generation: Generation) 
         assert samples["ollama_model_expected", MISTRAL] == 1
         assert samples["ollama_warmup_failures_total", MISTRAL] == 0
         assert samples["ollama_exporter_recorder_errors_total", ""] == 0
-        (runner,) = sim.site.engine.listed()
-        assert 590 < runner.expires_at - sim.site.clock() <= 600
+        (runner,) = sim.server.engine.listed()
+        assert 590 < runner.expires_at - sim.server.clock() <= 600
         assert exporter.log.count("Model warmed") == 1
         assert len(loads(sim)) == 1
 
@@ -79,8 +79,8 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
         assert samples["ollama_warmups_total", MISTRAL] == 0
         assert len(loads(sim)) == 1
         assert unloads(sim) == []
-        (runner,) = sim.site.engine.listed()
-        assert 3500 < runner.expires_at - sim.site.clock() <= 3600
+        (runner,) = sim.server.engine.listed()
+        assert 3500 < runner.expires_at - sim.server.clock() <= 3600
         await client.post("/api/generate", json={"model": "mistral", "prompt": "[[n=1]]"} | options)
         assert len(loads(sim)) == 1  # clients' own options still fit
 
@@ -155,7 +155,7 @@ def test_another_name_of_a_resident_model_needs_no_load() -> None:
                 samples = await exporter.samples()
                 assert samples["ollama_warmups_total", "model=mine:latest"] == 0
             assert len(loads(sim)) == 1
-            (runner,) = sim.site.engine.listed()
-            assert runner.expires_at - sim.site.clock() > 3500
+            (runner,) = sim.server.engine.listed()
+            assert runner.expires_at - sim.server.clock() > 3500
 
     asyncio.run(main())

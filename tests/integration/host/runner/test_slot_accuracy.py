@@ -15,7 +15,7 @@ from ollama_exporter.host.runner.look_schedule import LOOK_TIMES
 from ollama_exporter.host.runner.runner_client import RunnerAnswer
 from ollama_exporter.host.runner.slot_usage import BriefUse, ModelTotals, SlotUse
 from ollama_exporter.host.runner.slot_watcher import SlotLook, SlotWatcher
-from ollama_exporter.simulator.answers import TokenCount, tokens
+from ollama_exporter.simulator.answers import GeneratedAnswer, tokens
 from ollama_exporter.simulator.calls import Call, plan, resolve
 from ollama_exporter.simulator.process_manager import runner_command
 from ollama_exporter.simulator.runner_answers import metrics_answer, props_answer, slots_answer
@@ -129,7 +129,7 @@ class Scene:
             async with engine.serve(call.request(engine.host, engine.next_id())) as ticket:
                 await ticket.granted()
                 begun = now()
-                count = TokenCount(todo, now())
+                count = GeneratedAnswer(todo, now())
                 async with aclosing(tokens(ticket, count, lambda **_: None)) as produced:
                     async for _ in produced:
                         pass
