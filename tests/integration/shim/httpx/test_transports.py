@@ -261,8 +261,9 @@ def test_errors_of_the_network_go_through_and_are_told_apart() -> None:
         async with faultserver(stall) as server:
             slow = App(server.url)
             async with slow.aio() as aio:
+                brief = httpx.Timeout(PATIENCE, read=0.05)
                 with pytest.raises(httpx.ReadTimeout):
-                    await aio.post("/api/generate", content=b"", timeout=0.05)
+                    await aio.post("/api/generate", content=b"", timeout=brief)
             assert [s.outcome for s in slow.seen] == [Outcome.TIMEOUT]
         async with faultserver(cut) as server:
             broken = App(server.url)
