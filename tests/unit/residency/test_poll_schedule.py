@@ -9,7 +9,9 @@ from ollama_exporter.residency.poll_schedule import JITTER, Cadence, next_poll
 CADENCE = Cadence(interval=15.0)
 
 
-def view(*deadlines: float, last_early: float | None = None, poll_requested_at: float | None = None) -> View:
+def view(
+    *deadlines: float, last_early: float | None = None, poll_requested_at: float | None = None
+) -> View:
     return View((), 0, deadlines, last_early, 1000.0, poll_requested_at)
 
 
