@@ -11,6 +11,7 @@
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
 #   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
+#   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -29,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test image lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
+.PHONY: help demo stack test image chart lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
 
 help:
@@ -90,6 +91,7 @@ docs: dev-env
 	@$(PY) -m ollama_exporter metrics --format markdown > docs/metrics.md
 	@$(PY) -c "from tools.settings_reference import configuration as c; print(c(), end='')" > docs/configuration.md
 	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
+	@$(PY) -m tools.chart_reference
 	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
 
 dashboards: dev-env
@@ -139,7 +141,12 @@ conformance: dev-env
 # Without a daemon and without a registry of images: deploy/image/build.
 image: dev-env
 	@deploy/image/build --tools
-	@CI=true $(PY) -m pytest tests/ship $(ARGS)
+	@CI=true $(PY) -m pytest tests/ship/test_image.py $(ARGS)
+
+chart: dev-env
+	@.ci/get-helm "$(VENV)/bin"
+	@$(PY) -m pip install --quiet --group ship
+	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_chart.py $(ARGS)
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)
