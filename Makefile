@@ -12,6 +12,9 @@
 #   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
+#   make site                        build the documentation as a site into build/site (some 20 s)
+#   make release-check               build wheel and source package, install them, check what PyPI and a BOM need
+#   make ship-check                  image, chart, site and release-check
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -30,8 +33,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
-.PHONY: help demo stack test image chart lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
+.PHONY: help demo stack test image chart site release-check ship-check lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -92,6 +95,7 @@ docs: dev-env
 	@$(PY) -c "from tools.settings_reference import configuration as c; print(c(), end='')" > docs/configuration.md
 	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
 	@$(PY) -m tools.chart_reference
+	@$(PY) -m tools.command_reference
 	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
 
 dashboards: dev-env
@@ -142,6 +146,20 @@ conformance: dev-env
 image: dev-env
 	@deploy/image/build --tools
 	@CI=true $(PY) -m pytest tests/ship/test_image.py $(ARGS)
+
+release-check: dev-env
+	@$(PY) -m pip install --quiet --group release
+	@$(PY) -m pytest tests/ship/test_release.py $(ARGS)
+
+ship-check: release-check site chart image
+
+site: dev-env
+	@$(PY) -m pip install --quiet --group site
+	@rm -rf build/site build/site-source
+	@$(PY) -m tools.site build/site-source
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@$(PY) -m pytest tests/ship/test_site.py $(ARGS)
+	@echo "make: python3 -m http.server --directory build/site"
 
 chart: dev-env
 	@.ci/get-helm "$(VENV)/bin"

@@ -19,6 +19,7 @@ from tests.support.programs import program
 
 CHART: Final = ROOT / "deploy" / "helm" / "ollama-exporter"
 KUBERNETES: Final = ("1.27", "1.33")
+VERSION: Final = f"--kube-version={KUBERNETES[-1]}.0"
 MONITORING: Final = "monitoring.coreos.com"
 LOCKS: Final = {
     "tls_server_config": {"cert_file": "/certs/tls.crt", "key_file": "/certs/tls.key"},
@@ -93,7 +94,7 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
 
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
-    text = helm("template", "release", str(CHART), "--namespace=ml", values=values)
+    text = helm("template", "release", str(CHART), "--namespace=ml", VERSION, values=values)
     return [each for each in yaml.safe_load_all(text) if each]
 
 
@@ -143,20 +144,20 @@ def close(schema: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "named"),
     [
-        {"mode": "sidecar"},
-        {"unknown": 1},
-        {"image": {"tagg": "x"}},
-        {"service": {"port": 70000}},
-        {"serviceMonitor": {"interval": "soon"}},
-        {"prometheusRule": {"exclude": ["nothing"]}},
-        {"probe": {"enabled": True}},
+        ({"mode": "sidecar"}, "mode"),
+        ({"unknown": 1}, "unknown"),
+        ({"image": {"tagg": "x"}}, "tagg"),
+        ({"service": {"port": 70000}}, "port"),
+        ({"serviceMonitor": {"interval": "soon"}}, "interval"),
+        ({"prometheusRule": {"exclude": ["nothing"]}}, "exclude"),
+        ({"probe": {"enabled": True}}, "probe.targets"),
     ],
 )
-def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
+def test_wrong_values_are_refused(values: dict[str, Any], named: str) -> None:
     done = subprocess.run(
-        [program("helm"), "template", "release", str(CHART), "--values", "-"],
+        [program("helm"), "template", "release", str(CHART), VERSION, "--values", "-"],
         input=json.dumps(values),
         capture_output=True,
         text=True,
@@ -164,6 +165,7 @@ def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
         check=False,
     )
     assert done.returncode != 0
+    assert named in done.stderr
 
 
 def test_the_pod_is_as_restricted_as_pod_security_wants() -> None:
@@ -240,9 +242,8 @@ def test_the_dashboards_are_whole() -> None:
 def test_it_is_packaged_with_rules_and_dashboards(tmp_path: Path) -> None:
     helm("package", str(CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.glob("*.tgz")
-    text = helm(
-        "template", "r", str(package), "--set=prometheusRule.enabled=true,dashboards.enabled=true"
-    )
+    parts = "--set=prometheusRule.enabled=true,dashboards.enabled=true"
+    text = helm("template", "r", str(package), VERSION, parts)
     kinds = [each["kind"] for each in yaml.safe_load_all(text) if each]
     assert kinds.count("PrometheusRule") == 1
     assert kinds.count("ConfigMap") == len(list((ROOT / "dashboards" / "grafana").glob("*.json")))
