@@ -34,6 +34,7 @@ class WebConnection(H11Protocol):
     is_allowed: Callable[[Mapping[str, object] | None], bool]  # a client by its certificate
     first_answer: float = FIRST_ANSWER
     most_open: int = MOST_OPEN
+    stream_wait: float = STREAM_WAIT
     idle_since: float = 0.0
     _watch: asyncio.TimerHandle | None = None
 
@@ -51,7 +52,7 @@ class WebConnection(H11Protocol):
 
     def _on_stream_progress(self) -> None:
         """Begin the time of the next message: a stream's answer is complete only at its end."""
-        self._expect_answer(STREAM_WAIT)
+        self._expect_answer(self.stream_wait)
 
     def on_response_complete(self) -> None:
         """Begin the time of the next request, before which the connection may idle."""

@@ -2,6 +2,7 @@
 """The web server with a made-up story."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ async def serving(
     *,
     port: int = 0,
     tick: float = 0.02,
+    send_buffer: int | None = None,
     connection: type[WebConnection] = WebConnection,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, LiveFeed]]:
     """Serve a made-up story; yield a client and the feed."""
@@ -37,6 +39,8 @@ async def serving(
     )
     web = server(application(parts), connection=connection)
     sockets = listen([f"127.0.0.1:{port}"], field="web.listen-address")
+    if send_buffer is not None:  # accepted sockets inherit it
+        sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = sockets[0].getsockname()[1]
     task = asyncio.create_task(web.serve(sockets=sockets))
     try:

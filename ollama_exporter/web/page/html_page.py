@@ -22,13 +22,14 @@ class _Document(msgspec.Struct):
     """What of the JSON the tables need."""
 
     now: float
+    status: Status
     past: Past
 
 
 _DOCUMENT: Final = msgspec.json.Decoder(_Document)
 
 
-def html_page(status: Status, *, document: bytes, version: str, links: Mapping[str, str]) -> bytes:
+def html_page(document: bytes, *, version: str, links: Mapping[str, str]) -> bytes:
     """Return the page. `document`: the JSON of everything; `links`: path -> what is there."""
     told = _DOCUMENT.decode(document)
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
@@ -38,8 +39,8 @@ def html_page(status: Status, *, document: bytes, version: str, links: Mapping[s
     )
     page = template.substitute(
         version=escape(version),
-        server=escape(_server(status)),
-        models=_models(status, told.now),
+        server=escape(_server(told.status)),
+        models=_models(told.status, told.now),
         events=_events(told.past.events),
         links=items,
         # A script of the type JSON is not run; "<" alone could end it.

@@ -339,7 +339,23 @@ const lastIds = () => Object.values(past).map((known) => { let last; for (last o
 
 function bar(name, stays, x, begin, now) {
   const parts = [s("rect", { class: "rail", x: 0, y: 4, width, height: 18 })], words = [], told = [];
-  const piece = (kind, from, to, title) => to > from && parts.push(s("rect", { class: kind, x: from, y: 4, width: Math.max(1.5, to - from), height: 18 }, s("title", {}, title)));
+  const drawn = {}; // the last piece of each kind: what is closer than a pixel joins it, so that pixels bound the elements
+  const piece = (kind, from, to, title) => {
+    const last = drawn[kind];
+    if (last && from - last.to < 1 && to - last.from < 3) {
+      last.to = Math.max(last.to, to);
+      last.element.setAttribute("width", Math.max(1.5, last.to - last.from));
+    } else if (to > from) {
+      const element = s("rect", { class: kind, x: from, y: 4, width: Math.max(1.5, to - from), height: 18 }, s("title", {}, title));
+      drawn[kind] = { from, to, element };
+      parts.push(element);
+    }
+  };
+  const apart = (kind, at) => { // whether a mark would be seen beside the last one
+    if (at - (drawn[kind] ?? -9) < 3) return false;
+    drawn[kind] = at;
+    return true;
+  };
   stays.sort((a, b) => a.start - b.start);
   stays.forEach((stay, i) => {
     const end = stay.end ?? now, left = x(stay.start), right = x(end), from = CLOCK.format(wall(stay.start)), to = stay.end ? CLOCK.format(wall(stay.end)) : "now";
@@ -347,6 +363,7 @@ function bar(name, stays, x, begin, now) {
     piece(stay.dead ? "gone" : "stay", left, right, `${stay.dead ? "dead" : "in memory"} from ${from} to ${to}`);
     told.push(`${stay.dead ? "dead" : "in memory"} from ${from} to ${to}${stay.why ? `, ${stay.why}` : ""}`);
     if (!stay.end || stay.dead || end < begin) return;
+    if (!apart("mark", right)) return;
     parts.push(s("path", { class: "mark", d: `M${right} 2v22l-5 -4v-14z` }, s("title", {}, stay.why || "reason not known yet")));
     const text = stay.why || "reason not known yet", long = text.length * 6.6 + 6, next = stays[i + 1] ? x(stays[i + 1].loading ?? stays[i + 1].start) : width;
     if (right + long < next) words.push(s("text", { x: right + 4, y: 18 }, text));
@@ -360,11 +377,10 @@ function bar(name, stays, x, begin, now) {
   for (const outage of past.outages.values()) piece("blind", x(outage.start), x(outage.end ?? now), outage.text);
   const tally = { cold: 0, warm: 0, failed: 0 };
   const exact = [...past.requests.values()], oldest = exact.length ? Math.min(...exact.map((each) => each.at)) : Infinity;
-  const tick = (moment, kind) => parts.push(kind === "failed"
+  const tick = (moment, kind) => apart(`tick-${kind}`, x(moment)) && parts.push(kind === "failed"
     ? s("path", { class: "tick-failed", d: `M${x(moment) - 3} 26l6 7m0 -7l-6 7` })
     : s("path", { class: `tick-${kind}`, d: `M${x(moment)} ${kind === "cold" ? 24 : 27}V33` }));
   const kind = (each) => (each.failed ? "failed" : each.start === "cold" ? "cold" : "warm");
-  for (const each of exact) if (each.model === name && each.at >= begin) tick(each.at, kind(each));
   for (const minute of past.minutes.values()) {
     if (minute.model !== name || minute.at + 60 < begin) continue;
     for (const each of ["warm", "cold", "failed"]) {
@@ -372,6 +388,8 @@ function bar(name, stays, x, begin, now) {
       if (minute[each] && minute.at + 60 < oldest) tick(minute.at + 30, each);
     }
   }
+  exact.sort((a, b) => a.at - b.at); // after the minutes, which are older
+  for (const each of exact) if (each.model === name && each.at >= begin) tick(each.at, kind(each));
   const requests = tally.cold + tally.warm + tally.failed;
   if (requests) told.push(`${count(requests, "request")}: ${tally.cold} cold, ${tally.warm} warm, ${tally.failed} failed`);
   return s("svg", { role: "img", "aria-label": `${name}: ${told.join("; ") || "not in memory"}`, height: 34, viewBox: `0 0 ${width} 34`, preserveAspectRatio: "none" }, parts, words);

@@ -54,13 +54,7 @@ def page_routes(parts: PageParts) -> list[Route]:
     """Return the routes."""
 
     async def page(request: Request) -> Response:
-        parts.feed.document()
-        body = html_page(
-            parts.feed.status(),
-            document=parts.feed.document(),
-            version=__version__,
-            links=parts.links,
-        )
+        body = html_page(parts.feed.document(), version=__version__, links=parts.links)
         return _answer(request, body, "text/html; charset=utf-8", POLICY)
 
     async def status(request: Request) -> Response:

@@ -5,8 +5,10 @@ import asyncio
 import gzip
 import json
 import re
+import socket
 from html.parser import HTMLParser
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from ollama_exporter.web.page.live_feed import MOST_READERS
 from ollama_exporter.web.uvicorn_server import WebConnection
 from tests.support.exporting import exporting, until
+from tests.support.faultserver import entry, faultserver
 from tests.support.page_server import serving
 from tests.support.patience import PATIENCE
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
@@ -148,6 +151,30 @@ def test_the_stream_tells_what_changes_for_longer_than_an_answer_may_take() -> N
     asyncio.run(main())
 
 
+def test_a_reader_that_does_not_read_is_disconnected() -> None:
+    class Hasty(WebConnection):
+        """Gives a stream little time."""
+
+        stream_wait = 0.5
+
+    async def main() -> None:
+        made = told()
+        async with serving(made, connection=Hasty, send_buffer=4096) as (http, feed):
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                deaf.connect(("127.0.0.1", http.base_url.port))
+                deaf.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+                await until(lambda: feed.readers == 1)
+                for n in range(3):  # what the system and the server do not buffer
+                    names = [f"{n}{'x' * 200}{m}:latest" for m in range(200)]
+                    made.published = listing(*(resident(name, 1.0) for name in names))
+                    feed.on_event()
+                    await asyncio.sleep(0.3)
+                await until(lambda: feed.readers == 0)
+
+    asyncio.run(main())
+
+
 def test_there_are_only_so_many_readers_and_a_head_request_is_none() -> None:
     async def main() -> None:
         async with serving(MadeUp()) as (http, feed):
@@ -176,6 +203,24 @@ def test_a_shutdown_ends_open_streams_in_order() -> None:
             assert rest[0].startswith("data: ")
             assert [r for r in exporter.log.records if r.levelname == "ERROR"] == []
             await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_the_past_outlives_a_restart_of_the_exporter(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings: dict[str, Any] = {"state_file": tmp_path / "state.json"}
+        async with faultserver() as ollama:
+            ollama.models = [entry("a:latest", 2e9)]
+            async with exporting(ollama.url, **settings) as exporter:
+                await until(lambda: exporter.events)
+                before = (await exporter.http.get("/api/v1/status")).json()["past"]
+            async with exporting(ollama.url, **settings) as exporter:
+                after = (await exporter.http.get("/api/v1/status")).json()["past"]
+            assert after["events"] == before["events"]
+            assert [event["kind"] for event in after["events"]] == ["found"]
+            assert [stay["start"] for stay in after["stays"]] == [before["stays"][0]["start"]]
+            assert [x["text"] for x in after["outages"]] == ["the exporter did not run"]
 
     asyncio.run(main())
 
