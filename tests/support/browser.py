@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
@@ -46,6 +46,7 @@ class Watched:
 async def launched() -> AsyncIterator[Browser]:
     """Start the browser; without one, the test is skipped, and fails in CI."""
     path = shutil.which("chromium") or program("chromium-headless-shell")
+    expect.set_options(timeout=PATIENCE * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

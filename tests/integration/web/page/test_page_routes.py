@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import socket
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
@@ -221,6 +222,23 @@ def test_the_past_outlives_a_restart_of_the_exporter(tmp_path: Path) -> None:
             assert [event["kind"] for event in after["events"]] == ["found"]
             assert [stay["start"] for stay in after["stays"]] == [before["stays"][0]["start"]]
             assert [x["text"] for x in after["outages"]] == ["the exporter did not run"]
+
+    asyncio.run(main())
+
+
+def test_the_order_on_the_page_is_a_metric_too() -> None:
+    async def main() -> None:
+        async with faultserver() as ollama:
+            now = time.time()
+            ollama.models = [entry("long:latest", now + 9000), entry("short:latest", now + 900)]
+            async with exporting(ollama.url) as exporter:
+                name = "ollama_model_eviction_rank"
+                samples = await exporter.until(lambda found: (name, "model=long:latest") in found)
+                ranks = {labels: value for (n, labels), value in samples.items() if n == name}
+                assert ranks == {"model=short:latest": 1.0, "model=long:latest": 2.0}
+                status = (await exporter.http.get("/api/v1/status")).json()["status"]
+                shown = {model["name"]: model["rank"] for model in status["models"]}
+                assert shown == {"short:latest": 1, "long:latest": 2}
 
     asyncio.run(main())
 
