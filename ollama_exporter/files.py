@@ -2,13 +2,16 @@
 """Reads files that a setting names. A FIFO or a device must not block the event loop."""
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 # Windows has none of these, and no FIFOs in its file system.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+MOST_ASIDE: Final = 9  # files that are moved aside for one path
 
 
 def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
@@ -27,19 +30,48 @@ def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
     return content
 
 
-def create_exclusive(path: Path) -> int:
-    """Create a file that only its owner may read; return its descriptor. Raises OSError.
+def create_beside(path: Path, *, beginning: bytes) -> tuple[Path, int]:
+    """Create a file beside another that only its owner may read; return it and its descriptor.
 
-    A regular file of that name that an earlier attempt left is removed. A link, a FIFO or
-    somebody else's file is not.
+    Its name is that of the other and `.tmp`. What an earlier attempt left there is removed: a file
+    with this beginning. Anything else stays, and the new file gets a name of its own. Raises
+    OSError.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW
-    try:
-        return os.open(path, flags, 0o600)
-    except FileExistsError:
-        found = path.lstat()
-        mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-        if not (stat.S_ISREG(found.st_mode) and mine):
-            raise
+    usual = path.with_name(f"{path.name}.tmp")
+    if _begins_with(usual, beginning):
+        usual.unlink()
+    with suppress(FileExistsError):
+        return usual, os.open(usual, flags, 0o600)
+    own = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    return own, os.open(own, flags, 0o600)
+
+
+def move_aside(path: Path, *, suffix: str) -> Path | None:
+    """Rename a file by a suffix that no other file has; return its new path.
+
+    Returns None if too many were moved aside before. Raises OSError.
+    """
+    for number in range(1, MOST_ASIDE + 1):
+        aside = path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'.{number}'}")
+        try:
+            os.link(path, aside, follow_symlinks=False)  # unlike a rename, it never overwrites
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            if os.path.lexists(aside):
+                continue
+            return path.rename(aside)
         path.unlink()
-    return os.open(path, flags, 0o600)
+        return aside
+    return None
+
+
+def _begins_with(path: Path, beginning: bytes) -> bool:
+    flags = os.O_RDONLY | _NONBLOCK | _NOFOLLOW
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return is_regular and file.read(len(beginning)) == beginning
+    except OSError:
+        return False

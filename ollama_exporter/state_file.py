@@ -21,14 +21,16 @@ from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.files import create_exclusive, read_regular
+from ollama_exporter.files import create_beside, move_aside, read_regular
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
 from ollama_exporter.story.past import SavedPast
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LARGEST: Final = 16 * 2**20
-OURS: Final = b'{"version": '  # how each file begins that this program wrote
+WRITER: Final = {"written_by": "ollama_exporter"}
+OURS: Final = json.dumps(WRITER)[:-1].encode() + b","  # how each file begins that we write
+EARLIER: Final = {"version": int, "url": str, "state": dict}  # all that files had before
 DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError)
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class StateFile:
         except OSError as err:
             why = "a symbolic link" if err.errno == errno.ELOOP else err.strerror
             raise self._refused(f"accepted: a regular file ({why})") from err
-        if content and not content.startswith(OURS):
+        if content and not is_ours(content):
             raise self._refused("it exists and no exporter wrote it; remove it or name another")
         return content
 
@@ -107,7 +109,8 @@ class StateFile:
     def read(self) -> SavedState | None:
         """Return what was saved. Raises ConfigError.
 
-        A damaged state, or one of another server or version, is moved to FILE.bad.
+        A damaged state, or one of another server or version, is moved to FILE.bad, or FILE.bad.2
+        and so on if there is one.
         """
         content = self._content()
         if not content:
@@ -124,16 +127,15 @@ class StateFile:
 
     def write(self, state: SavedState) -> None:
         """Write if something changed: a new file, then renamed, so that no file is half written."""
-        document: dict[str, Any] = {"version": VERSION, "url": self._url}
+        document: dict[str, Any] = {**WRITER, "version": VERSION, "url": self._url}
         text = json.dumps(document | {"state": state.document()})
         with self._one_at_a_time:
             if text != self._written:
                 self._replace(text)
 
     def _replace(self, text: str) -> None:
-        beside = self._path.with_name(f"{self._path.name}.tmp")
         try:
-            descriptor = create_exclusive(beside)
+            beside, descriptor = create_beside(self._path, beginning=OURS)
         except OSError as err:
             self._fail(err)
             return
@@ -159,13 +161,28 @@ class StateFile:
         self._failing = True
 
     def _set_aside(self, why: str) -> None:
-        aside = self._path.with_name(f"{self._path.name}.bad")
+        aside: Path | None = None
         with suppress(OSError):
-            self._path.replace(aside)
+            aside = move_aside(self._path, suffix=".bad")
+        where = "nowhere: it is replaced" if aside is None else str(aside)
         logger.warning(
-            "State file set aside",
-            extra={"file": str(self._path), "aside": str(aside), "err": why},
+            "State file set aside", extra={"file": str(self._path), "aside": where, "err": why}
         )
+
+
+def is_ours(content: bytes) -> bool:
+    """Return whether an exporter wrote this, also if it is damaged."""
+    if content.startswith(OURS):
+        return True
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(document, dict)
+        and document.keys() == EARLIER.keys()
+        and all(isinstance(document[key], kind) for key, kind in EARLIER.items())
+    )
 
 
 def state_file_of(settings: Settings) -> StateFile | None:

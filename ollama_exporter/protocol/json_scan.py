@@ -31,6 +31,10 @@ BRACKET: Final = re.compile(
     rb'(?:[^"{}\[\]]++|%b|\{%b\}|\[%b\])*+([{}\[\]])' % (STRING, FLAT, FLAT), re.DOTALL
 )
 NEXT: Final = re.compile(BLANKS + rb"([,}])")
+BLANK: Final = re.compile(BLANKS)
+ITEM: Final = re.compile(BLANKS + rb"(%b|%b)%b([,\]])" % (STRING, LITERAL, BLANKS), re.DOTALL)
+NEXT_ITEM: Final = re.compile(BLANKS + rb"([,\]])")
+EMPTY_ARRAY: Final = re.compile(rb"\[%b\]" % BLANKS)
 ESCAPE: Final = re.compile(
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
     r'|u([0-9a-fA-F]{4})|(["\\/bfnrt]))'
@@ -104,6 +108,33 @@ def _end_of_container(body: bytes, begin: int, stop: int) -> int | None:
             return at
         if depth >= DEEPEST:  # with the object around it; the innermost bracket is not counted
             return None
+    return None
+
+
+def items_in(array: bytes) -> list[bytes] | None:
+    """Return the raw values of an array; None if it is not a complete one.
+
+    Values are not validated beyond their brackets.
+    """
+    found: list[bytes] = []
+    if EMPTY_ARRAY.fullmatch(array):
+        return found
+    at = 1 if array[:1] == b"[" else len(array)
+    while at < len(array):
+        scalar = ITEM.match(array, at)
+        if scalar is not None:
+            found.append(scalar[1])
+            mark, at = scalar[2], scalar.end()
+        else:
+            begin = BLANK.match(array, at).end()  # type: ignore[union-attr]  # it matches nothing as well
+            end = _end_of_container(array, begin, len(array))
+            following = None if end is None else NEXT_ITEM.match(array, end)
+            if following is None:
+                break
+            found.append(array[begin:end])
+            mark, at = following[1], following.end()
+        if mark == b"]":
+            return found
     return None
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.blobs import weights_of
+from ollama_exporter.protocol.json_scan import SEPARATORS, decode_string, items_in, scan_object
 from ollama_exporter.protocol.model_names import MAX_LENGTH, is_cloud_name, normalise
 
 # With keep_alive -1, `expires_at` is now + 2^63-1 ns: the year 2318.
@@ -35,6 +36,7 @@ LARGEST_INT: Final = 2**63  # Go's int64 is below
 LONGEST_VALUE: Final = 4096  # bytes of a field that is decoded
 PS: Final = "/api/ps"
 TAGS: Final = "/api/tags"
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 OnMalformed = Callable[[str, Sequence[str]], None]  # path of the listing, unreadable fields
 
@@ -171,8 +173,32 @@ def server_date(header: str | None) -> float | None:
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+    except UNREADABLE as err:
+        fields = _loose_fields(body)
+        if fields is None:
+            raise _malformed(err) from err
+        kept = {name: value for name, value in fields.items() if _is_strict(value)}
+    try:
+        return decoder.decode(msgspec.json.encode({k: msgspec.Raw(v) for k, v in kept.items()}))
+    except UNREADABLE as err:
         raise _malformed(err) from err
+
+
+def _loose_fields(text: bytes) -> dict[str, bytes] | None:
+    """Return the raw fields of a complete object of which msgspec rejects a value, such as NaN."""
+    scanned = scan_object(text.strip(SEPARATORS))
+    if scanned is None or not scanned.is_closed:
+        return None
+    text = text.strip(SEPARATORS)
+    return {decode_string(m.key) or "": text[m.begin : m.end] for m in scanned.members}
+
+
+def _is_strict(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _malformed(err: Exception) -> TargetError:
@@ -181,7 +207,15 @@ def _malformed(err: Exception) -> TargetError:
 
 def _entries(body: bytes) -> Iterable[msgspec.Raw]:
     # A gateway may cut a text within a character.
-    return _decode(_LISTING, body.decode("utf-8", "replace").encode()).models or ()
+    text = body.decode("utf-8", "replace").encode()
+    try:
+        return _LISTING.decode(text).models or ()
+    except UNREADABLE as err:
+        fields = _loose_fields(text) or {}
+        items = None if fields.get("models") == b"null" else items_in(fields.get("models", b""))
+        if "models" not in fields or (items is None and fields["models"] != b"null"):
+            raise _malformed(err) from err
+        return [msgspec.Raw(item) for item in items or ()]
 
 
 class _EntryReader:
@@ -191,9 +225,11 @@ class _EntryReader:
         self.unreadable: list[str] = []
         try:
             self._fields: dict[str, msgspec.Raw] = _ENTRY.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._fields = {}
-            self.unreadable.append("entry")
+        except UNREADABLE:
+            fields = _loose_fields(bytes(raw))
+            self._fields = {name: msgspec.Raw(value) for name, value in (fields or {}).items()}
+            if fields is None:
+                self.unreadable.append("entry")
 
     def name(self) -> str | None:
         """Return the normalised name, or None without one that a model can have."""
@@ -261,8 +297,9 @@ class _EntryReader:
         if len(bytes(raw)) <= LONGEST_VALUE:
             try:
                 return msgspec.json.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass
+            except UNREADABLE:
+                text = decode_string(bytes(raw))  # it may hold half of a character, as cut texts do
+                return ... if text is None else text
         return ...  # not None: the field is there
 
 

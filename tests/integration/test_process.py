@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from ollama_exporter.cli.main import cli
+from ollama_exporter.state_file import OURS
 from tests.support.exporting import same_logger
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
@@ -276,11 +277,11 @@ def test_a_state_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"version": ',
+        OURS,
         b'{"version": 99, "url": "http://127.0.0.1:1", "state": {}}',
         b'{"version": 1, "url": "http://another:11434", "state": {}}',
         b'{"version": 1, "url": "http://127.0.0.1:1", "state": {"lives": 3}}',
-        b'{"version": ' + b"[" * 100_000,
+        OURS + b' "version": ' + b"[" * 100_000,
     ],
 )
 def test_a_damaged_or_foreign_state_file_is_set_aside_with_a_warning(

@@ -76,6 +76,16 @@ def test_a_form_is_read_in_linear_time(piece: bytes) -> None:
     assert_linear(lambda body: read(route, body, complete=False), filled(b"", piece))
 
 
+@pytest.mark.parametrize("piece", [b"1,", b"[],", b"[[]],", b'{"name":NaN},', b" ", b'"",', b"{"])
+def test_a_listing_with_odd_values_is_read_in_linear_time(piece: bytes) -> None:
+    def decode(body: bytes) -> None:
+        with contextlib.suppress(TargetError):
+            decode_ps(body)
+
+    make = filled(b'{"x":NaN,"models":[', piece)
+    assert_linear(decode, lambda size: make(size - 4) + b"0]}")
+
+
 MEMBER_PIECES = {
     "brackets": b"[",
     "pairs": b"[[]],",

@@ -10,7 +10,7 @@ from ollama_exporter.errors import ConfigError
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.tracker import Tracker
-from ollama_exporter.state_file import SavedState, StateFile
+from ollama_exporter.state_file import OURS, SavedState, StateFile
 
 URL = "http://127.0.0.1:11434"
 
@@ -46,9 +46,10 @@ def test_no_file_is_no_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"version": ', b'{"version": 1}', b'{"version": 99, "url": "u", "state": {}}',
+    [OURS, OURS + b' "version": 1}', OURS + b' "version": 99, "url": "u", "state": {}}',
+     b'{"version": 99, "url": "u", "state": {}}',
      b'{"version": 1, "url": "http://127.0.0.1:11434", "state": {"last": 5}}',
-     b'{"version": 1, "a": ' + b"[" * 100_000],
+     OURS + b' "version": 1, "a": ' + b"[" * 100_000],
 )  # fmt: skip
 def test_a_damaged_state_or_one_of_another_version_is_set_aside(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -87,7 +88,27 @@ def test_a_place_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> 
         StateFile(tmp_path, url=URL).read()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[mysqld]\nport=1\n", b"x" * 100])
+def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    (tmp_path / "state.bad").write_bytes(b"precious")
+    for number in range(2, 12):
+        file.write_bytes(OURS + b"%d" % number)
+        assert StateFile(file, url=URL).read() is None
+    assert (tmp_path / "state.bad").read_bytes() == b"precious"
+    assert (tmp_path / "state.bad.2").read_bytes() == OURS + b"2"
+    assert (tmp_path / "state.bad.9").read_bytes() == OURS + b"9"
+    assert file.read_bytes() == OURS + b"11"  # too many: it stays, until it is replaced
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff\xfe", b"[mysqld]\nport=1\n", b"x" * 100,
+     b'{"version": ', b'{"version": 3, "packages": {}}', b'{"version": 1}',
+     b'{"version": "1", "url": "http://127.0.0.1:11434", "state": {}}',
+     b'{"version": 1, "url": "x", "state": {}, "serial": 4}',
+     b'{"version": 1, "url": "http://127.0.0.1:11434", "state": {',
+     b'{"version": ' + b"[" * 100_000],
+)  # fmt: skip
 def test_a_file_of_another_program_is_refused_and_never_touched(
     content: bytes, tmp_path: Path
 ) -> None:
@@ -151,15 +172,26 @@ def test_what_stands_in_the_place_of_the_new_file_is_neither_followed_nor_waited
     file, victim = tmp_path / "state", tmp_path / "victim"
     victim.write_text("precious", encoding="utf-8")
     special(kind, tmp_path / "state.tmp")
+    before = (tmp_path / "state.tmp").lstat()
     StateFile(file, url=URL).write(saved())
     assert victim.read_text(encoding="utf-8") == "precious"
-    assert not file.exists()
-    assert [r.getMessage() for r in caplog.records] == ["State file cannot be written"]
+    assert (tmp_path / "state.tmp").lstat() == before
+    assert StateFile(file, url=URL).read() == saved()
+    assert not caplog.records
+
+
+def test_a_file_of_another_program_in_the_place_of_the_new_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    (tmp_path / "state.tmp").write_bytes(b'{"version": 1, "lock": true}')
+    StateFile(file, url=URL).write(saved())
+    assert (tmp_path / "state.tmp").read_bytes() == b'{"version": 1, "lock": true}'
+    assert StateFile(file, url=URL).read() == saved()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_a_killed_exporter_left_half_written_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "state"
-    (tmp_path / "state.tmp").write_bytes(b"half")
+    (tmp_path / "state.tmp").write_bytes(OURS + b"half")
     StateFile(file, url=URL).write(saved())
     assert StateFile(file, url=URL).read() == saved()
     assert list(tmp_path.iterdir()) == [file]

@@ -52,5 +52,31 @@ def test_one_odd_entry_costs_itself_and_not_the_listing(changes: dict[str, Any])
     assert exporter.log.count("Ignoring fields of a listing that cannot be read") == len(paths)
 
 
+RAW_VALUES = ["NaN", "-Infinity", "1e999", "0x10", "01", "undefined", "[" * 3000 + "]" * 3000]
+
+
+@pytest.mark.parametrize("raw", RAW_VALUES, ids=lambda raw: raw[:10])
+def test_a_value_that_is_no_json_costs_itself_and_not_the_listing(raw: str) -> None:
+    odd = json.dumps({**entry("odd:latest", None, digest="cd" * 32), "size": "HERE"})
+    entries = f"{odd.replace(json.dumps('HERE'), raw)}, {json.dumps(GOOD)}"
+    listing = f'{{"models": [{entries}], "other": {raw}}}'.encode()
+
+    async def behave(server: FaultServer, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        listed = asked.path in ("/api/ps", "/api/tags")
+        await (answer(listing) if listed else good)(server, asked, writer)
+
+    async def main() -> None:
+        async with faultserver(behave) as server, exporting(server.url) as exporter:
+            samples = await exporter.until(
+                lambda s: s["ollama_malformed_entries_total", "path=/api/ps"] > 0
+            )
+            assert samples["ollama_up", ""] == 1
+            assert samples["ollama_poll_failures_total", "reason=malformed"] == 0
+            assert samples["ollama_model_memory_bytes", "model=good:latest"] == GOOD["size"]
+            assert is_listed(samples, "odd:latest")
+
+    asyncio.run(main())
+
+
 def is_listed(samples: Samples, model: str) -> bool:
     return samples.get(("ollama_model_loaded", f"model={model}")) == 1

@@ -216,3 +216,23 @@ def test_a_remote_model_is_known_by_its_host_or_its_tag(
 ) -> None:
     (model,) = decode_tags(listing(fields))
     assert model.remote is remote
+
+
+@pytest.mark.parametrize(
+    "cut", ['{"models":[{"name":"a"},{"name":"b","size":NaN}', '{"models":[{"name":"a","x":NaN}]']
+)
+def test_a_listing_that_was_cut_is_no_listing(cut: str) -> None:
+    with pytest.raises(TargetError):
+        decode_ps(cut.encode())
+
+
+def test_half_a_character_in_a_name_is_replaced() -> None:
+    (found,) = decode_ps(b'{"models":[{"name":"a\\ud83d"}]}')
+    assert found.name == "a\ufffd:latest"
+
+
+def test_values_that_are_no_json_cost_themselves_in_other_answers_too() -> None:
+    assert decode_version(b'{"version":"0.33.0","commit":NaN}') == "0.33.0"
+    weights = b"sha256-" + b"a" * 64
+    shown = b'{"modelfile":"FROM /blobs/' + weights + b'","model_info":{"x":Infinity}}'
+    assert decode_show(shown) == weights.decode()
