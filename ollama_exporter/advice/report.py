@@ -88,8 +88,11 @@ class Finding:
 
     @property
     def own_share(self) -> float | None:
-        """Share of requests with a keep_alive of their own; None: requests are not observed."""
-        classes = self.record.keep_alives
+        """Share of requests with a keep_alive of their own; None: requests are not observed.
+
+        Those whose keep_alive the server refuses are left out: they reach no runner.
+        """
+        classes = {c: n for c, n in self.record.keep_alives.items() if c != "refused"}
         total = sum(classes.values())
         return 1 - classes.get("absent", 0.0) / total if total > 0 else None
 

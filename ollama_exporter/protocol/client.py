@@ -2,6 +2,7 @@
 """The HTTP client of one Ollama server. It translates httpx's errors to TargetError."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ from ollama_exporter.version import __version__
 LARGEST_BODY: Final = 16 * 2**20
 LARGEST_CA_FILE: Final = 4 * 2**20  # bytes; the bundle of a browser has a quarter of a MiB
 HTML: Final = "a web page instead of JSON: a login page, or another server at this address"
+PAGES: Final = ("text/html", "application/xhtml+xml")
+PAGE: Final = re.compile(rb"[\s\xef\xbb\xbf]{0,64}<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+LONGEST_LOCATION: Final = 200  # characters
+NOT_HTTP: Final = "illegal"  # in what h11 says of a head that is not valid HTTP
+BAD_LOCATION: Final = "location header"  # in what httpx says of a redirect that it cannot parse
+NOWHERE: Final = "redirects to an address that is no URL; set ollama.url to Ollama's own address"
 OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
@@ -155,22 +162,12 @@ class OllamaClient:
 
         response = await self._send(slot, build, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
-            raise TargetError(FailureReason.STATUS, self._explain(response))
-        if response.headers.get("content-type", "").lower().startswith("text/html"):
+            text = f"HTTP status {response.status_code}"
+            advice = status_advice(response, body, base=self._target.url)
+            raise TargetError(FailureReason.STATUS, f"{text}: {advice}" if advice else text)
+        if is_web_page(response, body):
             raise TargetError(FailureReason.MALFORMED, HTML)
         return response, bytes(body)
-
-    def _explain(self, response: httpx.Response) -> str:
-        """Return the status of an answer, and what usually causes it."""
-        text = f"HTTP status {response.status_code}"
-        base = self._target.url
-        if response.is_redirect:
-            location = clean(mask_user_info(response.headers.get("location", "")), limit=200)
-            return f"{text}: redirects to {location or 'nowhere'}; set ollama.url to that server"
-        if response.status_code == HTTPStatus.NOT_FOUND and base.endswith(("/v1", "/api")):
-            root = base.rsplit("/", 1)[0]
-            return f"{text}: ollama.url is the server's root, {root}, without /v1 or /api"
-        return text
 
     async def _send(
         self,
@@ -203,6 +200,32 @@ class OllamaClient:
     def _headers(self) -> dict[str, str]:
         """Return the credentials. Without valid ones the server answers 401."""
         return self._credentials.fields()
+
+
+def is_web_page(response: httpx.Response, body: bytes | bytearray) -> bool:
+    """Return whether an answer is a web page, by its content type or its beginning."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in PAGES or PAGE.match(body) is not None
+
+
+def status_advice(response: httpx.Response, body: bytes | bytearray, *, base: str) -> str:
+    """Return what usually causes a status other than 200, and what helps; empty if unknown.
+
+    `base`: the server's base URL.
+    """
+    if response.is_redirect:
+        written = response.headers.get("location", "")
+        location = "".join(char for char in written if char.isprintable() and char != " ")
+        target = mask_user_info(location)[:LONGEST_LOCATION] or "nowhere"
+        return f"redirects to {target}; set ollama.url to that server"
+    if response.status_code == HTTPStatus.NOT_FOUND and base.endswith(("/v1", "/api")):
+        root = base.rsplit("/", 1)[0]
+        return f"ollama.url is the server's root, {root}, without /v1 or /api"
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "it wants credentials; set ollama.token-file"
+    if response.status_code == HTTPStatus.LOOP_DETECTED:
+        return "ollama.url leads to this exporter's own proxy; set it to the address of Ollama"
+    return HTML if is_web_page(response, body) else ""
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
@@ -280,6 +303,10 @@ def _translate(err: httpx.HTTPError) -> TargetError:
     if isinstance(err, httpx.ConnectError):
         reason = FailureReason.RESET if _is_tls_error(err) else FailureReason.REFUSED
         return TargetError(reason, detail)
+    if isinstance(err, httpx.RemoteProtocolError) and BAD_LOCATION in detail:
+        return TargetError(FailureReason.STATUS, NOWHERE)
+    if isinstance(err, httpx.RemoteProtocolError) and NOT_HTTP in detail:
+        return TargetError(FailureReason.MALFORMED, f"not valid HTTP ({clean(detail, limit=100)})")
     for kind, reason in REASONS:
         if isinstance(err, kind):
             return TargetError(reason, detail)

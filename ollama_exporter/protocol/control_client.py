@@ -14,7 +14,15 @@ import msgspec
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
 from ollama_exporter.foreign_text import clean
-from ollama_exporter.protocol.client import ClientSlot, OllamaClient, http_client, tls_context
+from ollama_exporter.protocol.client import (
+    HTML,
+    ClientSlot,
+    OllamaClient,
+    http_client,
+    is_web_page,
+    status_advice,
+    tls_context,
+)
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
 from ollama_exporter.protocol.stream_parsers import StreamParser, parser_for
@@ -94,7 +102,7 @@ class ControlClient(OllamaClient):
 
         response = await self._call("/api/generate", {**body, "stream": True}, on_chunk, patience)
         total = now() - began
-        _check(response, bytes(beginning))
+        self._check(response, bytes(beginning))
         fields = parser.end()
         if fields.ending is not ResponseEnd.COMPLETE:
             text = clean(fields.error or "the answer broke off", limit=LONGEST_TEXT)
@@ -104,7 +112,7 @@ class ControlClient(OllamaClient):
     async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
         answer = bytearray()
         response = await self._call(path, body, answer.extend, patience)
-        _check(response, bytes(answer))
+        self._check(response, bytes(answer))
 
     async def _call(
         self, path: str, body: Mapping[str, Any], on_chunk: Callable[[bytes], None], patience: float
@@ -122,16 +130,18 @@ class ControlClient(OllamaClient):
         finally:
             await slot.http.aclose()
 
-
-def _check(response: httpx.Response, body: bytes) -> None:
-    if response.status_code == HTTPStatus.OK:
-        return
-    text = ""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = _ERROR.decode(body).error
-    raise RequestError(
-        response.status_code, clean(text, limit=LONGEST_TEXT) or response.reason_phrase
-    )
+    def _check(self, response: httpx.Response, body: bytes) -> None:
+        """Raise RequestError unless the server did what it was asked."""
+        if response.status_code == HTTPStatus.OK:
+            if is_web_page(response, body):
+                raise RequestError(response.status_code, HTML)
+            return
+        text = ""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            text = _ERROR.decode(body).error
+        said = clean(text, limit=LONGEST_TEXT)
+        advice = status_advice(response, body, base=self._target.url)
+        raise RequestError(response.status_code, said or advice or response.reason_phrase)
 
 
 def _json_keep_alive(seconds: float) -> int | float:

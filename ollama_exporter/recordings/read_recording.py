@@ -4,14 +4,12 @@
 Unknown kinds and fields are skipped, so that recordings of later versions stay readable.
 """
 
-import gzip
 import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -23,13 +21,13 @@ from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.wire import decode_ps, server_date
 from ollama_exporter.recordings.format import (
     FOR_EVER,
-    GZIP,
     VISIBILITY,
     Poll,
     RecordedLook,
     Recording,
     moment_of,
 )
+from ollama_exporter.recordings.unpack import lines_of, unpacked
 from ollama_exporter.residency.facts import (
     Fact,
     LogKind,
@@ -103,9 +101,9 @@ def read_recording(path: Path) -> Recording:
     looks: list[RecordedLook] = []
     number = 0
     try:
-        with path.open("rb") as raw, _unpacked(raw) as file:
-            while line := file.readline(LONGEST_LINE):
-                number += 1
+        size = path.stat().st_size
+        with path.open("rb") as raw, unpacked(raw, size=size) as file:
+            for number, line in enumerate(lines_of(path, file, longest=LONGEST_LINE), 1):
                 for fact in _facts(path, number, line):
                     if isinstance(fact, RecordedLook):
                         looks.append(fact)
@@ -130,11 +128,6 @@ def read_recording(path: Path) -> Recording:
         tuple(sorted(log, key=moment_of)),
         tuple(sorted(looks, key=lambda look: look.at)),
     )
-
-
-def _unpacked(raw: BufferedReader) -> BinaryIO:
-    packed = raw.peek(2)[:2] == GZIP
-    return cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 def _facts(path: Path, number: int, line: bytes) -> tuple[Fact | RecordedLook, ...]:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the server's log from a file, to replay it together with a recording."""
 
-import gzip
 import zlib
 from pathlib import Path
 
 from ollama_exporter.errors import RecordingError
 from ollama_exporter.host.log.patterns import LONGEST_LINE, read
 from ollama_exporter.host.log.unwrap import LONGEST_WRAPPED, LineUnwrapper
-from ollama_exporter.recordings.format import GZIP
+from ollama_exporter.recordings.unpack import lines_of, unpacked
 from ollama_exporter.residency.facts import LogSaid
 
 
@@ -21,12 +20,10 @@ def read_server_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
     facts: list[LogSaid] = []
     number, unwrapper = 0, LineUnwrapper()
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == GZIP
-            raw.seek(0)
-            file = gzip.GzipFile(fileobj=raw) if packed else raw
-            while wrapped := file.readline(LONGEST_WRAPPED):
-                number += 1
+        size = path.stat().st_size
+        with path.open("rb") as raw, unpacked(raw, size=size) as file:
+            lines = lines_of(path, file, longest=LONGEST_WRAPPED)
+            for number, wrapped in enumerate(lines, 1):  # noqa: B007 - errors name it
                 text = unwrapper.feed(wrapped.rstrip(b"\r\n")) or b""
                 line = read(text[:LONGEST_LINE].decode("utf-8", "replace"))
                 if line is None or line.written is None or (line.level == "debug" and not debug):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
+from ollama_exporter.protocol.model_names import is_cloud_name
 from ollama_exporter.simulator import gojson
-from ollama_exporter.simulator.library import Library, is_cloud
+from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import Manifest, ModelFile
 from ollama_exporter.simulator.state import NEVER, Host, QueuedRequest, RunnerOptions
 
@@ -154,7 +155,7 @@ def _is_too_large(value: object) -> bool:
 
 def resolve(library: Library, spelling: str, missing: str = MISSING) -> tuple[str, Manifest]:
     """Return the model that a request names. Raises ApiError with the text `missing`."""
-    if is_cloud(spelling):
+    if is_cloud_name(spelling):
         raise ApiError(401, "unauthorized", signin_url="https://ollama.com/connect")
     found = library.find(spelling) if spelling else None
     if found is None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
+from urllib.parse import unquote
 
 import h11
 
@@ -222,8 +223,15 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
     fields = {name.decode(): value.decode("latin-1") for name, value in head.headers}
     return HttpRequest(
         method=head.method.decode(),
-        path=head.target.decode("latin-1").split("?", 1)[0],
+        path=_path(head.target.decode("latin-1")),
         host=fields.get("host", ""),
         body=body,
         origin=fields.get("origin", ""),
     )
+
+
+def _path(target: str) -> str:
+    """Return the decoded path of a target, which may be a whole URL, as Go does."""
+    if not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return unquote(target.partition("?")[0])

@@ -6,8 +6,6 @@ from dataclasses import replace
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.simulator.model_files import Manifest, ModelFiles, recreated, sha256_of
 
-_CLOUD = ("-cloud", ":cloud")
-
 
 class Library:
     """The installed models. Changes here do not affect loaded runners."""
@@ -61,8 +59,3 @@ class Library:
         installed = found[0] if found else normalise(name)
         self._manifests[installed] = manifest
         self._modified[installed] = at
-
-
-def is_cloud(name: str) -> bool:
-    """Return whether the server forwards requests for this name to ollama.com."""
-    return name.lower().endswith(_CLOUD)

@@ -371,9 +371,22 @@ def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
         ),
         (
             "",
+            answer(b"", status="302 Found", headers="Location: https://u:p\u00a0q@new/\r\n"),
+            "redirects to https://***@new/; set ollama.url",
+        ),
+        ("", answer(b"", status="302 Found", headers="Location: /\x01\r\n"), "is no URL; set"),
+        ("", answer(b"", status="302 Found", headers="Location: //a:b@\x7f\r\n"), "is no URL; set"),
+        ("", answer(b"", headers="Bad Field: x\r\n"), "not valid HTTP"),
+        (
+            "",
             answer(b"<html>", headers="Content-Type: text/html; charset=utf-8\r\n"),
             "a web page instead of JSON",
         ),
+        ("", answer(b"\n<!DOCTYPE html><title>Log in</title>"), "a web page instead of JSON"),
+        ("", answer(b"<html>", status="200 OK", headers="Content-Type: text/plain\r\n"), "login"),
+        ("", answer(b"<html>Log in</html>", status="503 Busy"), "a web page instead of JSON"),
+        ("", answer(b"", status="401 Unauthorized"), "it wants credentials"),
+        ("", answer(b"", status="508 Loop Detected"), "this exporter's own proxy"),
     ],
 )
 def test_what_usually_causes_an_answer_is_said(path: str, behaviour: Behaviour, said: str) -> None:

@@ -50,6 +50,13 @@ def test_a_signal_ends_it_without_a_word_on_stderr(number: signal.Signals) -> No
         assert err == ""
 
 
+@pytest.mark.parametrize("path", ["/api/%76ersion", "/%61pi/version?x=%2F", "/api%2Fversion"])
+def test_a_percent_encoded_path_is_the_path_that_it_stands_for(path: str) -> None:
+    with simulate() as (_, url):
+        answer = urllib.request.urlopen(f"{url}{path}", timeout=PATIENCE).read()  # noqa: S310 - ours
+        assert json.loads(answer) == {"version": "0.33.0"}
+
+
 def test_a_port_in_use_is_one_line_and_exit_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ollama_exporter.protocol.model_names import is_cloud_name
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.run_script import Played, play
 from ollama_exporter.simulator.script import (
@@ -116,6 +117,17 @@ def test_a_deleted_model_stays_loaded() -> None:
         assert (await generate(sim, "mistral")).status == 404
 
     with_simulator(check)
+
+
+@pytest.mark.parametrize(
+    "name", ["x:cloud", "x:7B-Cloud", "x-cloud", "host/y-cloud/x", "x:cloudy", "x", "a:b/x-cloud"]
+)
+def test_the_simulated_server_and_the_exporter_have_one_rule_for_cloud_names(name: str) -> None:
+    async def main() -> None:
+        async with Simulator(Config()) as sim:
+            assert ((await generate(sim, name)).status == 401) == is_cloud_name(name)
+
+    asyncio.run(main())
 
 
 def test_a_cloud_model_is_in_tags_and_never_runs_here() -> None:

@@ -124,6 +124,16 @@ def test_the_verdict_names_what_stands_in_the_way_or_helps_most(
     assert said in verdict
 
 
+def test_a_keep_alive_that_the_server_refuses_is_none_of_the_client_s_own() -> None:
+    counts = {"absent": 10, "refused": 80, "finite": 10}
+    extra = "".join(
+        f'ollama_request_keep_alive_total{{model="a:latest",class="{name}"}} {count}\n'
+        for name, count in counts.items()
+    )
+    (found,) = told({"a:latest": Use(OFTEN)}, extra=extra).findings
+    assert found.own_share == 0.5
+
+
 def test_what_is_not_seen_is_said() -> None:
     found = told(
         {

@@ -10,6 +10,7 @@ from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.protocol.wire import (
     RunningModel,
+    decode_details,
     decode_ps,
     decode_tags,
     decode_version,
@@ -235,4 +236,4 @@ def test_values_that_are_no_json_cost_themselves_in_other_answers_too() -> None:
     assert decode_version(b'{"version":"0.33.0","commit":NaN}') == "0.33.0"
     weights = b"sha256-" + b"a" * 64
     shown = b'{"modelfile":"FROM /blobs/' + weights + b'","model_info":{"x":Infinity}}'
-    assert decode_show(shown) == weights.decode()
+    assert decode_details(shown).weights == weights.decode()

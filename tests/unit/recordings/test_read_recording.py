@@ -13,6 +13,7 @@ from ollama_exporter.cli import cli
 from ollama_exporter.errors import FailureReason, RecordingError
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.recordings.read_recording import read_recording
+from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.residency.facts import (
     LogKind,
     LogSaid,
@@ -112,6 +113,24 @@ def test_cut_and_damaged_gzip_is_said(tmp_path: Path) -> None:
     file.write_bytes(whole[:2000] + bytes(500) + whole[2500:])
     with pytest.raises(RecordingError):
         read_recording(file)
+
+
+BOMBS = {
+    "blank lines": b"\n" * (20 << 20),
+    "blank lines behind a poll": json.dumps(POLL).encode() + b"\n" * (20 << 20),
+    "one long line": json.dumps(POLL).encode() + b"\n" + b" " * (20 << 20),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_unpacks_to_far_more_than_a_recording_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl.gz"
+    file.write_bytes(gzip.compress(BOMBS[name], 9))
+    assert file.stat().st_size < 200_000
+    with pytest.raises(RecordingError, match=r"unpacks to more than 16 MiB|10000 blank lines"):
+        read_recording(file)
+    with pytest.raises(RecordingError, match=r"unpacks to more than 16 MiB|10000 blank lines"):
+        read_server_log(file)
 
 
 def test_gzip_is_recognised_by_its_content(tmp_path: Path) -> None:
