@@ -58,7 +58,7 @@ class Evidence(StrEnum):
     NEWCOMER_NOT_NEW = "the next model to appear was listed before and after it left"
     BACK_WITH_OTHER_CONTEXT = "the same model came back with another context or size"
     BACK_BESIDE_NEWCOMER = "it came back with another context, together with another model"
-    BACK_UNCHANGED = "the same model came back unchanged, and no other appeared"
+    BACK_UNCHANGED = "the same model came back unchanged"
     BACK_SOON = "the same model came back"
     CONTEXT_KEEPS_CHANGING = "its context changed at least twice within ten minutes"
     OTHER_DIGEST = "its name came back with another digest"
@@ -190,6 +190,7 @@ class View:
     complete: bool = False  # the requests seen cover (nearly) all loads
     urgent: float | None = None  # when a birth, an exit or a load under way wants a poll
     server_started: float | None = None  # birth of the server's process; None: not seen
-    shared: bool = False  # several servers seem to answer at this address
+    shared: bool = False  # several servers seem to answer at this address,
+    suspected: bool = False  # or may answer; their versions would tell
     reconnects: bool = False  # connections end on this path by habit
     contradictions: int = 0  # lines of the log that polls have contradicted, since the start

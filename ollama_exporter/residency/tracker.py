@@ -7,7 +7,6 @@ once.
 """
 
 import math
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -28,10 +27,11 @@ from ollama_exporter.residency.facts import (
     RequestStarted,
     Snapshot,
 )
+from ollama_exporter.residency.held_models import held, is_early, take_back
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.known_models import KnownModels
 from ollama_exporter.residency.poll_unloads import Arrivals, Gap, PollUnload, PollUnloads
-from ollama_exporter.residency.rules.poll_rules import PollCase, decide
+from ollama_exporter.residency.rules.poll_rules import PollCase, decide, rests_on_polls
 from ollama_exporter.residency.rules.verdict import Verdict
 from ollama_exporter.residency.saved_state import Saved, save
 from ollama_exporter.residency.server_clock import ServerClock
@@ -97,8 +97,11 @@ class Tracker:
         events: list[Event] = []
         events += self._confirm_restart(now)
         for unload in self._unloads.pending:
-            found = decide(self._case(unload, now))
+            case = self._case(unload, now)
+            found = decide(case)
             if isinstance(found, Verdict):
+                if self._address.is_suspected and rests_on_polls(case, found):
+                    continue  # the next listings tell whether another server had answered
                 self._unloads.settle(unload, expired=found.reason is Reason.EXPIRED)
                 events.append(self._unloaded(unload, found, now))
             elif found.look_again and unload.gap.restart:
@@ -119,15 +122,19 @@ class Tracker:
         return self.advance(poll.ended)
 
     def _on_poll(self, poll: Snapshot) -> tuple[Event, ...]:
-        last, epoch = self._last, self._clock.epoch
+        last = self._last
         if poll.date is not None:
             self._clock.observe(poll.date, started=poll.started, ended=poll.ended)
-        self._address.on_poll(poll.models, poll.started, clock_stepped=self._clock.epoch != epoch)
+        self._address.on_poll(poll)
+        if self._address.is_shared:
+            self._suspected = None
+            take_back(self._unloads, self._lives, self._processes)
         sifted = self._processes.sift(poll)
         listed = sifted.living
         self._cancel_returned(listed)
         before = {key: life.model for key, life in self._lives.items()}
-        held = self._held(poll, before.keys() - listed.keys())
+        missing, shared = before.keys() - listed.keys(), self._address.is_shared
+        kept = held(self._lives, missing, poll, self._processes, shared=shared)
         lost = last is not None and self._connection.is_lost(poll)
         restart = lost and last is not None and self._is_restart(poll, last, listed)
         arrived = {
@@ -138,7 +145,7 @@ class Tracker:
         events = list(sifted.loads)
         if restart and last is not None:
             events += self._on_restart(poll, last, listed)
-        self._unload(poll, listed, arrived, held)
+        self._unload(poll, listed, arrived, kept)
         for key, model in listed.items():
             if key in arrived:
                 events.append(self._load(poll, model, last, was_listed=key in before))
@@ -183,19 +190,9 @@ class Tracker:
                 if now is None or now.model.expires_at != model.expires_at:
                     self._lives[unload.key] = unload.life
 
-    def _held(self, poll: Snapshot, missing: Collection[Key]) -> set[Key]:
-        """Return the models that go on although this poll does not list them.
-
-        Their processes live, or another server behind the same address has them.
-        """
-        held = {key for key in missing if self._processes.holds(key, poll)}
-        if self._address.is_shared:
-            for key in set(missing) - held:
-                if poll.started - self._lives[key].seen < timings.SHARED_ENTRY:
-                    held.add(key)
-                else:
-                    del self._lives[key]
-        return held
+    def on_version(self, version: str, at: float) -> None:
+        """Note the version that the server says: two that take turns are two servers."""
+        self._address.on_version(version, at)
 
     def _is_restart(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
         """Return whether the server was restarted when its connection was lost."""
@@ -211,19 +208,14 @@ class Tracker:
             return True
         if self._connection.habitual or self._address.is_shared:
             return False
-        return self._is_early(last.started, poll.ended)
-
-    def _is_early(self, low: float, high: float) -> bool:
-        """Return whether the deadline of a resident model did not come within these bounds."""
-        low, high = low - timings.BEHIND_ANOTHER, high + timings.CLOCK_ERROR
-        return any(not low <= life.deadline() <= high for life in self._lives.values())
+        return is_early(self._lives.values(), last.started, poll.ended)
 
     def _on_restart(
         self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]
     ) -> list[Event]:
         """End every incarnation, once a second listing confirms that they are gone."""
         high = self._connection.failed_at or poll.ended
-        early = self._is_early(last.started, high)
+        early = is_early(self._lives.values(), last.started, high)
         gap = Gap(high, restart=True, others_early=early)
         events = self._processes.on_server_back(poll.ended)
         if self._processes.back_at < last.started:
@@ -316,7 +308,7 @@ class Tracker:
 
     def _case(self, unload: PollUnload, now: float) -> PollCase:
         model, log = unload.life.model, self._processes.log
-        over = now >= unload.high + self._window
+        over = now >= unload.high + self._window * (2 if self._address.is_suspected else 1)
         latest = unload.high + timings.LOGGED_WITHIN
         logged = log.unload(unload.low, latest, model=model.name, context=model.context)
         return PollCase(
@@ -395,5 +387,6 @@ class Tracker:
             server_started=None if server is None else server.born,
             urgent=self._urgent(),
             shared=self._address.is_shared,
+            suspected=self._address.is_suspected,
             reconnects=self._connection.habitual,
         )

@@ -63,6 +63,13 @@ def decide(case: PollCase) -> Verdict | Wait:
     return unknown(Evidence.NOTHING_DECISIVE) if case.over else WAIT
 
 
+def rests_on_polls(case: PollCase, found: Verdict) -> bool:
+    """Return whether the next listings may still show that another server had answered."""
+    unload = case.unload
+    seen = case.logged or unload.demand or unload.served or unload.life.requested_unload
+    return not (case.over or seen or found.reason is Reason.EXPIRED)
+
+
 def the_server_restarted(case: PollCase) -> Opinion:
     """The connection was lost, and a second listing still lacks what was resident."""
     unload = case.unload

@@ -94,3 +94,23 @@ def test_servers_that_answer_in_turn_unload_nothing() -> None:
 
     asyncio.run(main(close=False))
     asyncio.run(main(close=True))
+
+
+def test_busy_servers_that_answer_in_turn_unload_nothing() -> None:
+    def listings() -> Iterator[list[dict[str, object]]]:
+        for name in cycle("ab"):
+            yield [entry(f"{name}:latest", time() + 300, digest=name * 64)]
+
+    async def main() -> None:
+        async with (
+            faultserver(balanced(listings())) as server,
+            exporting(server.url) as exporter,
+        ):
+            await exporter.until(lambda found: found["ollama_address_shared", ""] == 1)
+            before = len(server.asked)
+            samples = await exporter.until(lambda _: len(server.asked) > before + POLLS)
+            assert samples["ollama_address_shared", ""] == 1
+            assert ends(exporter) == []
+            assert server.count("/api/version") > 1  # they may differ
+
+    asyncio.run(main())

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several busy servers behind one address: no deadline is ever repeated."""
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import chain, cycle, repeat
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.recordings.read_recording import read_recording
+from ollama_exporter.residency.address_signs import ClockTurns, VersionTurns
+from ollama_exporter.residency.events import Restarted
+from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.shared_address import SharedAddress
+from tests.support.paths import DATA
+from tests.support.story import GIB, START, Story, model
+
+Server = Callable[[float], tuple[RunningModel, ...]]
+RECORDINGS: Final = sorted((DATA / "polls").glob("*.jsonl.gz"))
+
+
+def busy(number: int, *, replica: bool = False) -> Server:
+    """Return a server whose model is used all the time. A replica has another context."""
+    name, context = ("a", 4096 << number) if replica else ("abcde"[number], 4096)
+
+    def listing(at: float) -> tuple[RunningModel, ...]:
+        ended = at - (at * 7.3 + number * 3) % 11  # of the latest request
+        return (model(name, ended + 300 + number / 9, context=context),)
+
+    return listing
+
+
+def idle(at: float) -> tuple[RunningModel, ...]:
+    """Return nothing."""
+    del at
+    return ()
+
+
+def servers(count: int, kind: str) -> list[Server]:
+    """Return so many servers; of kind `idle`, the last one has nothing loaded."""
+    found = [busy(number, replica=kind == "replicas") for number in range(count)]
+    return [*found[:-1], idle] if kind == "idle" else found
+
+
+def shared_after(
+    story: Story, answering: Iterator[tuple[Server, bool]], *, polls: int, step: float
+) -> int | None:
+    """Poll, and return after how many polls several servers were known; None: never.
+
+    From then on nothing is unloaded.
+    """
+    found, counted = None, 0
+    for number in range(polls):
+        server, new = next(answering)
+        story.poll(number * step, *server(number * step), new_connection=new)
+        if found is None and story.tracker.view().shared:
+            found, counted = number + 1, len(story.unloads)
+    story.said += story.tracker.finish(START + polls * step + 400)
+    if found is not None:
+        assert len(story.unloads) == counted
+    return found
+
+
+@pytest.mark.parametrize("kind", ["busy", "replicas", "idle"])
+@pytest.mark.parametrize("step", [1.0, 5.0, 15.0])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_servers_that_answer_in_turn_are_known_at_once(count: int, step: float, kind: str) -> None:
+    story = Story()
+    answering = ((server, False) for server in cycle(servers(count, kind)))
+    assert shared_after(story, answering, polls=30, step=step) in range(1, 14)
+    assert len(story.unloads) <= max(2, count)
+    assert not any(isinstance(event, Restarted) for event in story.said)
+
+
+@pytest.mark.parametrize("kind", ["busy", "replicas", "idle"])
+@pytest.mark.parametrize("step", [5.0, 15.0])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_servers_that_answer_at_random_are_known_soon(
+    seed: int, count: int, step: float, kind: str
+) -> None:
+    dice, found = random.Random(seed), servers(count, kind)  # noqa: S311 - the same each time
+    answering = iter(lambda: (dice.choice(found), False), None)
+    after = shared_after(Story(), answering, polls=60, step=step)
+    assert after is not None
+
+
+def test_servers_behind_sticky_connections_are_known_when_these_change() -> None:
+    def answering() -> Iterator[tuple[Server, bool]]:
+        for server in cycle(servers(2, "busy")):
+            yield from chain([(server, True)], repeat((server, False), 9))
+
+    story = Story()
+    assert shared_after(story, answering(), polls=80, step=15.0) is not None
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name.split(".")[0])
+def test_no_recorded_server_is_taken_for_several(recording: Path) -> None:
+    polls = [poll for poll in read_recording(recording).polls if isinstance(poll, Snapshot)]
+    assert len(polls) > 800
+    for interval in (0.0, 2.0, 5.0, 10.0, 15.0, 30.0):
+        for phase in range(2):
+            address, due = SharedAddress(), polls[0].started + phase * interval / 2
+            for poll in polls:
+                if poll.started >= due:
+                    address.on_poll(poll)
+                    due = poll.started + interval
+                    assert not address.is_shared, (interval, phase, poll.started)
+            if not interval:
+                break
+
+
+def test_one_server_that_is_restarted_again_and_again_is_one() -> None:
+    story = Story()
+    for number in range(60):
+        at = number * 15.0
+        new = number % 5 == 0
+        listed = () if new else (model("ab"[number // 5 % 2], at + 300),)
+        story.poll(at, *listed, new_connection=new)
+        assert not story.tracker.view().shared
+
+
+def dated(story: Story, at: float, ahead: float, *models: RunningModel) -> None:
+    """Poll a server whose clock is so much ahead."""
+    began = START + at
+    story.tell(Snapshot(began, began + 0.01, models, date=float(int(began + ahead))))
+
+
+@pytest.mark.parametrize("apart", [2.0, 3600.0, -90.0])
+def test_two_clocks_are_known_although_all_else_is_alike(apart: float) -> None:
+    story, dice = Story(), random.Random(5)  # noqa: S311 - likewise
+    for number in range(24):
+        ahead = dice.choice((0.0, apart))
+        dated(story, number * 15.0, ahead, model("a", number * 15.0 + 300 + ahead))
+    assert story.tracker.view().shared
+    assert story.unloads == []
+
+
+@pytest.mark.parametrize("steps", [(30.0,), (30.0, 0.0), (-5.0, 0.0, 2.0), (0.4, 0.8, 1.2)])
+def test_a_clock_that_is_set_is_one_clock(steps: tuple[float, ...]) -> None:
+    story = Story()
+    for number in range(60):
+        ahead = (0.0, *steps)[min(number // 5, len(steps))]
+        dated(story, number * 15.0, ahead, model("a", 10_000.0 + ahead))
+        assert not story.tracker.view().shared
+
+
+def test_a_clock_that_drifts_is_one_clock() -> None:
+    clock = ClockTurns()
+    for number in range(2000):
+        at = number * 5.0
+        assert not clock.on_poll(float(int(at * 1.0005)), started=at, ended=at + 0.01)
+
+
+def test_versions_that_take_turns_are_two_servers() -> None:
+    story = Story()
+    for number in range(8):
+        story.poll(number * 15.0, model("a", number * 15.0 + 300))
+        story.tracker.on_version("0.33.0" if number % 2 else "0.32.4", START + number * 15.0)
+    assert story.tracker.view().shared
+
+
+def test_an_upgrade_that_is_taken_back_is_one_server() -> None:
+    versions = VersionTurns()
+    said = ["0.32.4", "0.32.4", "0.33.0", "0.33.0", "0.32.4", "0.33.1"]
+    assert sum(versions.on_version(version, float(at)) for at, version in enumerate(said)) == 1
+    assert not versions.on_version("0.33.0", 10_000.0)  # much later
+
+
+def test_what_is_back_with_a_deadline_from_before_its_absence_was_never_gone() -> None:
+    story = Story()
+    for number in range(6):
+        at = number * 15.0  # a request runs past its deadline, and another server is empty
+        listed = () if number % 2 else (model("a", at - 20.0 + number / 7),)
+        dated(story, at, 0.0, *listed)
+    assert story.tracker.view().shared
+
+
+def test_a_model_that_grows_while_it_works_is_one_runner() -> None:
+    story = Story()
+    for number in range(40):
+        at, size = number * 15.0, (5 + number % 2) * GIB
+        grown = RunningModel("a:latest", "a" * 64, START + at + 300, size, size, 4096)
+        story.poll(at, grown)
+        assert not story.tracker.view().shared
