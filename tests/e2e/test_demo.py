@@ -63,7 +63,7 @@ def test_it_ends_by_itself_and_sums_up() -> None:
     assert err == ""
     assert re.search(r"client +llama3\.2: cold", out)
     assert re.search(r"loaded +llama3\.2:latest, \d\.\d GiB, between 0:0\d\.\d and 0:0\d\.\d", out)
-    assert re.search(r"llama3\.2:latest +yes +\d+ s +\d\.\d GiB +1", out)
+    assert re.search(r"llama3\.2:latest +yes +\d+ s +\d\.\d GiB +(\d/1( +\d+%)?)? +1", out)
     assert "What left memory, held against" in out
     assert "This was too short to advise a keep_alive." in out  # it rests on a handful of pauses
     assert out.endswith("http://127.0.0.1:11487/ in a browser.\n")  # what to do next
