@@ -6,6 +6,9 @@ OllamaExporterError
 │   ├── ConfigFileError     the configuration file cannot be read, or holds an unknown key
 │   └── RestartNeededError  a reload cannot change this setting
 ├── TargetError       a request got no usable answer; `/metrics` counts its reason
+├── ProbeRefusedError a free probe asks for what may not be reached
+├── UnknownTargetError  a probe asks for a name that the configuration does not have
+├── TooManyTargetsError  free probes ask for more targets than are watched at a time
 ├── ServerError       a command cannot use the Ollama server; names it and says what to do
 ├── RequestError      the server refuses an action; carries its status and its error text
 ├── RecordingError    a recording cannot be read; carries the line number
@@ -88,6 +91,25 @@ class TargetError(OllamaExporterError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class ProbeRefusedError(OllamaExporterError):
+    """A probe asks for an address that the list does not allow. Its text is for the asker."""
+
+
+class UnknownTargetError(OllamaExporterError):
+    """A probe asks for a name that the configuration does not have."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        super().__init__("no target has this name; /sd lists them")
+
+
+class TooManyTargetsError(OllamaExporterError):
+    """Free probes ask for more targets than are watched at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"probes of URLs watch {most} targets already; try again in some minutes")
 
 
 class ServerError(OllamaExporterError):

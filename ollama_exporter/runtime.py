@@ -10,24 +10,26 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from socket import socket as Socket  # noqa: N812 - a type here; a variable has its name
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
 from ollama_exporter.errors import OllamaExporterError
+from ollama_exporter.fleet_exporter import FleetExporter
 from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.log import setup
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
-from ollama_exporter.net import spelled
+from ollama_exporter.net import listen, spelled
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.server_credentials import ServerCredentials
-from ollama_exporter.residency.events import Event, Found, View
+from ollama_exporter.residency.events import Event, View
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted
 from ollama_exporter.server_parts import (
     Clients,
@@ -35,6 +37,7 @@ from ollama_exporter.server_parts import (
     build_in_flight,
     build_machine,
     build_polling,
+    take_up,
 )
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
@@ -47,6 +50,7 @@ from ollama_exporter.shim.proxy.build import (
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
+from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.locks.locks import Locks
 from ollama_exporter.web.page.telling import Telling, Told
@@ -95,6 +99,9 @@ async def run(
     """
     raise_limit()
     asyncio.get_running_loop().set_exception_handler(ExhaustionHandler())
+    if settings.has_fleet:
+        await _run_fleet(settings, stop=stop, reread=reread, log_lines=log_lines or LogCounter())
+        return
     state_file = state_file_of(settings)
     tls_context(settings.target)  # before the first log line: an error here ends the start
     ServerCredentials(settings.target)
@@ -106,19 +113,14 @@ async def run(
     )
     locks = exporter.locks()
     sockets, proxied = listen_for_both(settings)
-    values = {"version": __version__, "revision": REVISION, "url": settings.ollama_url}
-    logger.info("Starting ollama_exporter", extra=values)
-    for socket in sockets:
-        tls = {"tls": True} if locks is not None and locks.is_tls else {}
-        logger.info("Listening on", extra={"address": spelled(socket), **tls})
+    _log_start(sockets, locks, url=settings.ollama_url)
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
     if is_open_to_network(settings):
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
-    with suppress(NotImplementedError, ValueError, RuntimeError):  # no SIGHUP there
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, exporter.reload_logged)
+    _reload_on_signal(exporter.reload_logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file), nullcontext() if locks is None else locks.following():
@@ -132,6 +134,44 @@ async def run(
         exporter.telling.feed.close()  # streams would never end by themselves
         web.should_exit = True
         await serving
+
+
+async def _run_fleet(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    reread: Callable[[], Settings] | None,
+    log_lines: LogCounter,
+) -> None:
+    """Watch several targets until `stop` is set."""
+    exporter = FleetExporter(settings, log_lines=log_lines, reread=reread)
+    locks = exporter.locks()
+    sockets = listen(settings.listen_addresses, field="web.listen-address")
+    _log_start(sockets, locks, targets=exporter.fleet.wanted_count)
+    _reload_on_signal(exporter.reload_logged)
+    web = server(application(exporter.parts()), locks=locks)
+    serving = asyncio.create_task(web.serve(sockets=sockets))
+    following = nullcontext() if locks is None else locks.following()
+    async with exporter.polling() as polling, following:
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([serving, stopped, polling], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        logger.info("Shutting down")
+        web.should_exit = True
+        await serving
+
+
+def _log_start(sockets: Sequence[Socket], locks: Locks | None, **values: object) -> None:
+    started = {"version": __version__, "revision": REVISION, **values}
+    logger.info("Starting ollama_exporter", extra=started)
+    for socket in sockets:
+        tls = {"tls": True} if locks is not None and locks.is_tls else {}
+        logger.info("Listening on", extra={"address": spelled(socket), **tls})
+
+
+def _reload_on_signal(reload: Callable[[], None]) -> None:
+    with suppress(NotImplementedError, ValueError, RuntimeError):  # no SIGHUP there
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 class Exporter:
@@ -157,7 +197,7 @@ class Exporter:
         self._timeline = timeline = timeline or Timeline()
         self._announced = itertools.count(1)
         self._instruments = instruments = Instruments.new(
-            timeline, log_lines, max_models=settings.max_models
+            timeline, ExporterCollector(log_lines=log_lines), max_models=settings.max_models
         )
         self._polling = polling = build_polling(self.current, clients.polls, instruments, timeline)
         self._machine = build_machine(settings, clients.polls, polling, timeline)
@@ -211,6 +251,8 @@ class Exporter:
             ranks=telling.ranks,
             runtime=not settings.disable_exporter_metrics,
         )
+        # Only what free probes ask for: the settings name no targets.
+        self._probed = WatchedFleet(settings, instruments.exporter, timeline)
         instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
 
     def _build_recorder(self, in_flight: InFlight, onlookers: Onlookers) -> Recorder:
@@ -243,20 +285,9 @@ class Exporter:
 
     def take_up(self, state_file: StateFile) -> None:
         """Continue where an earlier process ended."""
-        state, now = state_file.read(), self._timeline.now()
-        if state is None:
-            return
-        saved = state.residency
-        if saved.last is not None and saved.last.ended > now:
-            logger.warning("Ignoring state file: it is dated in the future")
-        else:
-            self._polling.poller.restore(saved)
-            self._polling.advice.restore(state.usage)
-            self.actor.restore(state.keep_warm)
-            self.telling.restore(state.past)
-            for life in saved.lives:  # their counters must stand at 0 before the first unload
-                self._instruments.lifecycle.on_event(Found(life.model, now))
-            logger.info("State restored", extra={"models": len(saved.lives)})
+        saved, now = state_file.read(), self._timeline.now()
+        if take_up(saved, self._polling, self._instruments, self.actor, now=now):
+            self.telling.restore(saved.past)
 
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""
@@ -274,6 +305,7 @@ class Exporter:
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
+            probes=self._probed,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
             on_stopping=self._on_stopping,
         )
@@ -283,6 +315,7 @@ class Exporter:
         """Poll inside the block. At its end, write the state and close the client."""
         self.poll_task = asyncio.create_task(self._polling.poller.run())
         tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
+        tasks.append(asyncio.create_task(self._probed.run()))
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
@@ -306,6 +339,7 @@ class Exporter:
             self._instruments.exporter.reload_failed()
             raise
         self.actor.apply(settings)
+        self._probed.allow(settings)
         setup(
             level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
         )

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds what belongs to one server, part by part. Each part subscribes to the polls itself."""
 
+import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from functools import partial
+from typing import Protocol, Self, TypeGuard
 
 from ollama_exporter.actions.actor import Actor
 from ollama_exporter.actions.controlled_server import ActionClient, ActionContext
@@ -21,11 +24,15 @@ from ollama_exporter.poller.poller import Poller, PsClient, Sinks
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
-from ollama_exporter.reporter import Reporter
+from ollama_exporter.reporter import Reporter, ignore
+from ollama_exporter.residency.events import Found
 from ollama_exporter.residency.tracker import Tracker, window_for
 from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
+from ollama_exporter.state_file import SavedState
+
+logger = logging.getLogger(__name__)
 
 
 class PollClient(PsClient, ShowClient, Protocol):
@@ -65,9 +72,18 @@ class Polling:
 
 
 def build_polling(
-    current: CurrentSettings, client: PsClient, instruments: Instruments, timeline: Timeline
+    current: CurrentSettings,
+    client: PsClient,
+    instruments: Instruments,
+    timeline: Timeline,
+    *,
+    target: str = "",
+    on_due: Callable[[], None] = ignore,
 ) -> Polling:
-    """Return what polls the server. Whatever else learns from the polls subscribes to its sinks."""
+    """Return what polls the server. Whatever else learns from the polls subscribes to its sinks.
+
+    `target`: its name for the log, if there are several. `on_due`: see Poller.
+    """
     window = window_for(current.settings.poll_interval)
     tracker = Tracker(window=window)
     advice = LiveAdvice(
@@ -82,7 +98,10 @@ def build_polling(
         on_poll=[advice.on_poll],
         on_listing=[expected.on_listing],
         on_installed=[expected.on_installed],
-        on_event=[instruments.lifecycle.on_event, lambda event: log_event(event, timeline)],
+        on_event=[
+            instruments.lifecycle.on_event,
+            partial(log_event, timeline=timeline, target=target),
+        ],
         errors=instruments.exporter.errors.inc,
     )
     poller = Poller(
@@ -93,6 +112,7 @@ def build_polling(
         timeline=timeline,
         jitter=random.random,
         url=current.settings.ollama_url,
+        on_due=on_due,
     )
     reporter = Reporter(
         fact=poller.on_fact,
@@ -151,3 +171,28 @@ def build_actor(
     polling.sinks.on_installed.append(actor.on_installed)
     polling.sinks.on_change.append(actor.on_change)
     return actor
+
+
+def take_up(
+    saved: SavedState | None,
+    polling: Polling,
+    instruments: Instruments,
+    actor: Actor | None,
+    *,
+    now: float,
+) -> TypeGuard[SavedState]:
+    """Continue where an earlier process ended. Return whether its state is of use."""
+    if saved is None:
+        return False
+    residency = saved.residency
+    if residency.last is not None and residency.last.ended > now:
+        logger.warning("Ignoring state file: it is dated in the future")
+        return False
+    polling.poller.restore(residency)
+    polling.advice.restore(saved.usage)
+    if actor is not None:
+        actor.restore(saved.keep_warm)
+    for life in residency.lives:  # their counters must stand at 0 before the first unload
+        instruments.lifecycle.on_event(Found(life.model, now))
+    logger.info("State restored", extra={"models": len(residency.lives)})
+    return True

@@ -40,8 +40,9 @@ The same values work in the file, in a variable and on the command line:
 
 ## Sections of the file
 
-Three keys of the file are not flags, because each holds a mapping. Without them the exporter only looks.
-[policy.md](policy.md) says what each does, and what it never does.
+Four keys of the file are not flags, because each holds a mapping. `targets` names several servers
+([fleet.md](fleet.md) lists its keys). Without the other three the exporter only looks; [policy.md](policy.md) says what
+each does, and what it never does.
 
 ```yaml
 keep-warm:
@@ -70,6 +71,12 @@ autopilot:                     # the proxy's default keep-alive follows the advi
   min: 1m
   max: 4h
   least-gaps: 20               # ignore advice that is based on fewer idle gaps
+```
+
+```yaml
+targets:
+  gpu-1: http://gpu-1:11434
+  gpu-2: {url: https://gpu-2.example, bearer-token-file: /run/secrets/gpu-2, labels: {site: berlin}}
 ```
 
 A schedule is days (`Mon-Fri`, `Mon,Wed`; default: every day), hours, and a time zone of the IANA database.
@@ -102,7 +109,8 @@ eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 | `/api/v1/status` | GET, HEAD | what the page shows, as JSON; `seconds=` says how far back |
 | `/events` | GET, HEAD | what changes, as server-sent events; 503 beyond 100 readers |
 | `/page/{name}` | GET, HEAD | style, script and icon of the page |
-| `/sd` | GET, HEAD | this exporter as a target for `http_sd_configs` of Prometheus |
+| `/probe` | GET, HEAD | metrics of one target: `target=NAME`; 404 unknown, 403 refused |
+| `/sd` | GET, HEAD | this exporter and its targets for `http_sd_configs` of Prometheus |
 | `/-/healthy` | GET, HEAD | 200 while the process serves |
 | `/-/ready` | GET, HEAD | 200 after the start, even if Ollama is down |
 | `/-/reload` | POST, PUT | 200 reloaded, 500 refused, 403 without `--web.enable-lifecycle` |

@@ -20,7 +20,7 @@ from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.routes import route_of
@@ -102,7 +102,9 @@ class Virtual:
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
         timeline = _OwnTime(self)
-        self._instruments = made = Instruments.new(timeline, LogCounter())
+        self._instruments = made = Instruments.new(
+            timeline, ExporterCollector(log_lines=LogCounter())
+        )
         self._advising = LiveAdvice(
             made.gaps, made.labels, made.loads.totals, self._tracker.clock, blind=WINDOW
         )

@@ -12,13 +12,21 @@ from ollama_exporter.actions.keep_warm import keep_warm_section
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
+from ollama_exporter.clock import Timeline
+from ollama_exporter.config.load import is_of_one_server
 from ollama_exporter.config.schema import TABLE, Settings
 from ollama_exporter.config.setting import duration_text, written
+from ollama_exporter.config.target import HIDDEN
+from ollama_exporter.config.yaml_file import section_of
+from ollama_exporter.fleet import target_section
+from ollama_exporter.fleet.target_section import TargetSettings
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.shim.proxy.build import frontend_of
 from ollama_exporter.state_file import state_file_of
+from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.locks.server_tls import TlsMaterial
 from ollama_exporter.web.locks.web_config import read_web_config
 
@@ -33,16 +41,22 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     connects to nothing. Values of header fields are not shown.
     """
     settings = settings_from(values)
-    tls_context(settings.target)
-    ServerCredentials(settings.target)
-    frontend_of(settings)
-    state_file_of(settings)
+    if settings.has_fleet:
+        fleet = WatchedFleet(settings, ExporterCollector(log_lines=LogCounter()), Timeline())
+        fleet.check(settings)
+    else:
+        tls_context(settings.target)
+        ServerCredentials(settings.target)
+        frontend_of(settings)
+        state_file_of(settings)
     if settings.web_config_file is not None:
         tls = read_web_config(settings.web_config_file).tls
         if tls is not None:
             TlsMaterial(tls).context()
     for setting in TABLE:
         value = getattr(settings, setting.field)
+        if settings.has_fleet and is_of_one_server(setting.name):
+            continue
         unset = value is None or value == ()
         echo(f"# {setting.name}:" if unset else f"{setting.name}: {written(value)}")
     for line in _sections(settings):
@@ -51,6 +65,9 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
 
 def _sections(settings: Settings) -> Iterator[str]:
     """Yield the lines of the file's sections; none for a section that is not given."""
+    if settings.targets:
+        yield f"{target_section.KEY}:"
+        yield from map(_target, settings.targets)
     if settings.keep_warm != keep_warm_section.OFF:
         yield f"{keep_warm_section.KEY}:"
         yield from _keep_warm(settings.keep_warm)
@@ -64,6 +81,34 @@ def _sections(settings: Settings) -> Iterator[str]:
         yield f"  min: {_keep_alive(settings.autopilot.min)}"
         yield f"  max: {_keep_alive(settings.autopilot.max)}"
         yield f"  least-gaps: {settings.autopilot.least_gaps}"
+
+
+def _target(each: TargetSettings) -> str:
+    """Return one target on one line; values of its header fields are not shown."""
+    target = each.target
+    auth, tls = target.basic_auth, (target.ca_file, target.cert_file, target.key_file)
+    names = ("ca-file", "cert-file", "key-file")
+    values: dict[str, object] = {
+        "url": target.url,
+        "labels": dict(each.labels),
+        "bearer-token-file": target.token_file and str(target.token_file),
+        "basic-auth": auth and {"user": auth.user, "password-file": str(auth.password_file)},
+        "headers": {
+            field.name: HIDDEN if field.file is None else {"file": str(field.file)}
+            for field in target.headers
+        },
+        "tls": {
+            **{name: str(file) for name, file in zip(names, tls, strict=True) if file},
+            **({"server-name": target.server_name} if target.server_name else {}),
+            **({"insecure-skip-verify": True} if target.insecure_skip_verify else {}),
+        },
+        "poll-interval": each.poll_interval and duration_text(each.poll_interval),
+        "expected-models": each.expected_models and list(each.expected_models),
+    }
+    if each.keep_warm is not None:
+        values["keep-warm"] = section_of(_keep_warm(each.keep_warm))
+    given = {name: value for name, value in values.items() if value}
+    return f"  {written(target.name)}: {written(given)}"
 
 
 def _keep_warm(section: KeepWarm) -> Iterator[str]:

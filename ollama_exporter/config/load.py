@@ -14,11 +14,14 @@ from typing import Any, Final
 from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import ROWS, TABLE, Settings
 from ollama_exporter.config.setting import variable
+from ollama_exporter.config.target import HIDDEN
 from ollama_exporter.config.yaml_file import read_yaml
-from ollama_exporter.errors import ConfigFileError
+from ollama_exporter.errors import ConfigError, ConfigFileError
 
 OLLAMA_HOST: Final = "OLLAMA_HOST"  # Ollama's own variable says where its clients look
 CONFIG_FILE: Final = "config.file"
+ONE_SERVER: Final = ("ollama.", "proxy.", "collector.")
+ONE_SERVER_SECTIONS: Final = frozenset({"defaults", "autopilot"})
 
 
 def load(
@@ -46,9 +49,29 @@ def load(
     values: dict[str, Any] = {
         ROWS[name].field: ROWS[name].parse(place, value) for name, (place, value) in sources.items()
     }
+    for name in ("targets", "targets-dir"):
+        if name in sources:
+            _check_alone(name, sources)
     if host := environment.get(OLLAMA_HOST):
         values.setdefault("ollama_url", parsers.url(OLLAMA_HOST, host))
     return Settings(**values)
+
+
+def is_of_one_server(name: str) -> bool:
+    """Return whether a setting makes no sense where several servers are watched."""
+    if name == "ollama.timeout":
+        return False
+    return name.startswith(ONE_SERVER) or name in ONE_SERVER_SECTIONS
+
+
+def _check_alone(fleet: str, sources: Mapping[str, tuple[str, object]]) -> None:
+    """Raise ConfigError if a setting of the only server is given beside those of a fleet."""
+    for name in sources:
+        if is_of_one_server(name):
+            accepted = f"it is for one server, and {fleet} names several; leave one of them out"
+            if name in ("ollama.url", "ollama.token-file", "ollama.ca-file"):
+                accepted += "; a target has its own url, bearer-token-file, tls and others"
+            raise ConfigError(sources[name][0], HIDDEN, accepted)
 
 
 def read_file(file: Path) -> dict[str, object]:

@@ -29,12 +29,14 @@ def section(name: str, value: object, keys: Mapping[str, Parser]) -> dict[str, A
     return parsed
 
 
-def entries(name: str, value: object) -> dict[str, Any]:
+def entries(name: str, value: object, *, most: int = MOST_MODELS) -> dict[str, Any]:
     """Accept a mapping with texts as keys; nothing is an empty mapping. Raises ConfigError."""
     if value is None:
         return {}
-    if not isinstance(value, dict) or len(value) > MOST_MODELS:
+    if not isinstance(value, dict):
         raise ConfigError(name, value, "accepted: a mapping")
+    if len(value) > most:
+        raise ConfigError(name, f"{len(value)} entries", f"accepted: at most {most}")
     for key in value:
         if not isinstance(key, str) or not key.strip():
             raise ConfigError(name, key, "accepted: keys that are texts")

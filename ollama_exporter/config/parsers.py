@@ -208,7 +208,8 @@ def unix_path(address: str) -> Path | None:
 def telemetry_path(name: str, value: object) -> str:
     """Accept the path of the metrics."""
     written = text(name, value)
-    taken = written in ("/sd", "/events") or written.startswith(("/-/", "/api/", "/page/"))
+    own = written in ("/sd", "/probe", "/events")
+    taken = own or written.startswith(("/-/", "/api/", "/page/"))
     if taken or not re.fullmatch(r"(/[\w\-.~]+)+", written):
         accepted = "accepted: a path that begins with a slash, not one of the exporter's own"
         raise ConfigError(name, value, accepted)

@@ -7,7 +7,7 @@ from ollama_exporter.config.schema import ROWS, Settings
 from ollama_exporter.config.setting import written
 from ollama_exporter.errors import RestartNeededError
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.residency.poll_schedule import Cadence
+from ollama_exporter.residency.poll_schedule import JITTER, Cadence
 
 
 @dataclass(slots=True)
@@ -15,10 +15,11 @@ class CurrentSettings:
     """The settings in force; a reload replaces them as a whole."""
 
     settings: Settings
+    spread: float = JITTER  # of polls after a failed one
 
     def cadence(self) -> Cadence:
         """Return how often to poll."""
-        return Cadence(self.settings.poll_interval, self.settings.poll_aligned)
+        return Cadence(self.settings.poll_interval, self.settings.poll_aligned, self.spread)
 
     def expected(self, at: float) -> tuple[str, ...]:
         """Return the models that should be resident at a moment, Unix seconds."""
@@ -31,6 +32,9 @@ class CurrentSettings:
 
         Raises RestartNeededError.
         """
+        if self.settings.has_fleet != settings.has_fleet:
+            before, after = ("several" if x.has_fleet else "one" for x in (self.settings, settings))
+            raise RestartNeededError("targets", f"{before} server(s)", f"{after} server(s)")
         changed = []
         for row in ROWS.values():
             before, after = getattr(self.settings, row.field), getattr(settings, row.field)

@@ -5,7 +5,7 @@ Flags, variables, keys of the file, their documentation and the list of what a r
 made of these rows. To add a setting, add a row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +14,11 @@ from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
 from ollama_exporter.actions.keep_warm import keep_warm_section
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm
 from ollama_exporter.config import parsers
+from ollama_exporter.config.server_settings import ServerSettings
 from ollama_exporter.config.setting import rows, section, setting
-from ollama_exporter.config.target import (
-    DEFAULT_PORT,
-    DEFAULT_TIMEOUT,
-    HeaderField,
-    Target,
-    checked_basic_auth,
-)
+from ollama_exporter.fleet import target_section
+from ollama_exporter.fleet.allow_list import probe_entries
+from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics.labels import MOST_MODELS
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
@@ -34,93 +31,9 @@ _CADENCE: Final = Cadence()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(ServerSettings):
     """Validated settings. Durations in seconds."""
 
-    ollama_url: str = setting(
-        "ollama.url",
-        parsers.url,
-        f"http://127.0.0.1:{DEFAULT_PORT}",
-        "Server to watch, in any form that OLLAMA_HOST takes. OLLAMA_HOST is used when unset.",
-        metavar="URL",
-    )
-    ollama_ca_file: Path | None = setting(
-        "ollama.ca-file",
-        parsers.path,
-        None,
-        "CA certificates (PEM) to verify an https server with.",
-        metavar="FILE",
-    )
-    ollama_token_file: Path | None = setting(
-        "ollama.token-file",
-        parsers.path,
-        None,
-        "File with a bearer token for the server. It is read again when it changes.",
-        metavar="FILE",
-    )
-    ollama_basic_auth_user: str | None = setting(
-        "ollama.basic-auth-user",
-        parsers.user,
-        None,
-        "User of the server, for basic authentication.",
-        metavar="NAME",
-    )
-    ollama_basic_auth_password_file: Path | None = setting(
-        "ollama.basic-auth-password-file",
-        parsers.path,
-        None,
-        "File with that user's password. It is read again when it changes.",
-        metavar="FILE",
-    )
-    ollama_headers: tuple[HeaderField, ...] = setting(
-        "ollama.header",
-        parsers.header_fields,
-        (),
-        "Header field for the server. Others on this machine see the command line: "
-        "for secrets, use --ollama.header-file. Repeatable.",
-        metavar="NAME: VALUE",
-    )
-    ollama_header_files: tuple[HeaderField, ...] = setting(
-        "ollama.header-file",
-        parsers.header_files,
-        (),
-        "Header field whose value is in a file. It is read again when it changes. Repeatable.",
-        metavar="NAME: FILE",
-    )
-    ollama_tls_cert_file: Path | None = setting(
-        "ollama.tls-cert-file",
-        parsers.path,
-        None,
-        "Client certificate chain (PEM) for an https server that asks for one.",
-        metavar="FILE",
-    )
-    ollama_tls_key_file: Path | None = setting(
-        "ollama.tls-key-file",
-        parsers.path,
-        None,
-        "Private key (PEM) of the client certificate, unless it is in the same file.",
-        metavar="FILE",
-    )
-    ollama_tls_server_name: str | None = setting(
-        "ollama.tls-server-name",
-        parsers.text,
-        None,
-        "Name in the server's certificate, if it is not the host of the URL.",
-        metavar="NAME",
-    )
-    ollama_tls_insecure_skip_verify: bool = setting(
-        "ollama.tls-insecure-skip-verify",
-        parsers.flag,
-        False,  # noqa: FBT003 - the row's default
-        "Accept any certificate of the server. Whoever is in between can then read the token.",
-    )
-    ollama_timeout: float = setting(
-        "ollama.timeout",
-        parsers.duration,
-        DEFAULT_TIMEOUT,
-        "How long to wait for an answer of the server.",
-        metavar="DURATION",
-    )
     ollama_log: str | None = setting(
         "ollama.log",
         parsers.log_source,
@@ -143,6 +56,23 @@ class Settings:
         "Ask each runner on this machine for its slots: busy slots, context, tokens. auto: if "
         "processes are watched. In containers the exporter shares the network namespace too.",
         metavar="|".join(PROCESSES),
+    )
+    targets_dir: Path | None = setting(
+        "targets-dir",
+        parsers.path,
+        None,
+        "Folder of YAML and JSON files that name servers, in place of ollama.url. Changes are "
+        "picked up while running.",
+        metavar="DIR",
+    )
+    probe_allow: tuple[str, ...] = setting(
+        "probe.allow",
+        probe_entries,
+        (),
+        "What /probe?target=http://… may reach: HOST:PORT, *.DOMAIN:PORT or NETWORK/BITS:PORT. "
+        "Off when unset. Repeatable.",
+        metavar="ADDRESSES",
+        reloadable=True,
     )
     poll_interval: float = setting(
         "poll.interval",
@@ -355,6 +285,7 @@ class Settings:
         metavar="|".join(FORMATS),
         reloadable=True,
     )
+    targets: tuple[TargetSettings, ...] = section(target_section.KEY, target_section.targets, ())
     keep_warm: KeepWarm = section(
         keep_warm_section.KEY, keep_warm_section.keep_warm, keep_warm_section.OFF
     )
@@ -364,23 +295,24 @@ class Settings:
     )
 
     @property
-    def target(self) -> Target:
-        """The server to watch. Raises ConfigError for half of a basic authentication."""
-        user, password_file = self.ollama_basic_auth_user, self.ollama_basic_auth_password_file
-        basic_auth = None
-        if user is not None or password_file is not None:
-            basic_auth = checked_basic_auth(user, password_file)
-        return Target(
-            "ollama",
-            self.ollama_url,
-            self.ollama_ca_file,
-            self.ollama_token_file,
-            basic_auth=basic_auth,
-            headers=(*self.ollama_headers, *self.ollama_header_files),
-            cert_file=self.ollama_tls_cert_file,
-            key_file=self.ollama_tls_key_file,
-            server_name=self.ollama_tls_server_name,
-            insecure_skip_verify=self.ollama_tls_insecure_skip_verify,
+    def has_fleet(self) -> bool:
+        """Whether targets are named one by one, instead of the one server of `ollama.url`."""
+        return bool(self.targets) or self.targets_dir is not None
+
+    def of_target(self, each: TargetSettings) -> "Settings":
+        """Return the settings of one target of a fleet."""
+        return replace(
+            self,
+            ollama_url=each.target.url,
+            targets=(),
+            targets_dir=None,
+            collector_processes="off",
+            collector_runner="off",
+            poll_interval=each.poll_interval or self.poll_interval,
+            expected_models=(
+                self.expected_models if each.expected_models is None else each.expected_models
+            ),
+            keep_warm=self.keep_warm if each.keep_warm is None else each.keep_warm,
         )
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a configuration file: a YAML mapping in which no key is given twice."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import yaml
 
 from ollama_exporter.errors import ConfigFileError
@@ -34,8 +35,23 @@ def read_yaml(file: Path) -> dict[object, object]:
 
     Raises ConfigFileError.
     """
+    loaded = read_document(file)
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigFileError(file, "not a YAML mapping; write one setting a line, NAME: VALUE")
+    return loaded
+
+
+def read_document(file: Path) -> object:
+    """Return what a YAML file holds, None if it holds comments alone. Raises ConfigFileError.
+
+    A file that ends in .json is read as JSON, a hundred times as fast.
+    """
+    if file.suffix.lower() == ".json":
+        return _read_json(file)
     try:
-        loaded = yaml.load(read_regular(file, limit=LARGEST_FILE), _UniqueKeys)  # noqa: S506 - a SafeLoader
+        loaded: object = yaml.load(read_regular(file, limit=LARGEST_FILE), _UniqueKeys)  # noqa: S506 - a SafeLoader
     except OSError as err:
         raise ConfigFileError(file, (err.strerror or str(err)).lower()) from err
     except yaml.MarkedYAMLError as err:
@@ -47,8 +63,19 @@ def read_yaml(file: Path) -> dict[object, object]:
     except Exception as err:  # PyYAML's constructors raise what Python raises: `!!bool x`, KeyError
         problem = str(err) if isinstance(err, yaml.YAMLError) else "a value does not fit its tag"
         raise ConfigFileError(file, f"not YAML: {' '.join(problem.split())}") from err
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigFileError(file, "not a YAML mapping; write one setting a line, NAME: VALUE")
     return loaded
+
+
+def _read_json(file: Path) -> object:
+    try:
+        loaded: object = msgspec.json.decode(read_regular(file, limit=LARGEST_FILE))
+    except OSError as err:
+        raise ConfigFileError(file, (err.strerror or str(err)).lower()) from err
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise ConfigFileError(file, f"not JSON: {err}") from err
+    return loaded
+
+
+def section_of(lines: Iterable[str]) -> object:
+    """Return the value that lines of YAML of our own stand for."""
+    return yaml.load("\n".join(lines), _UniqueKeys)  # noqa: S506 - a SafeLoader

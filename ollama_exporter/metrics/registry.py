@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from prometheus_client import CollectorRegistry
 
@@ -15,7 +15,6 @@ from ollama_exporter.metrics.collect_all import CollectAll, Collector
 from ollama_exporter.metrics.collectors.advice_collector import AdviceCollector, AdviceRow
 from ollama_exporter.metrics.collectors.exporter_collector import (
     ExporterCollector,
-    LogCounter,
     RuntimeCollector,
     UnfilledCollector,
 )
@@ -27,8 +26,12 @@ from ollama_exporter.metrics.collectors.server_collector import ServerCollector
 from ollama_exporter.metrics.labels import MOST_MODELS, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
-from ollama_exporter.poller.published import Published
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
+from ollama_exporter.residency.events import View
+
+# Of a process that has no server of its own.
+NOTHING_PUBLISHED: Final = Published(ServerState(), View((), 0, (), None, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,9 @@ class Instruments:
 
     @classmethod
     def new(
-        cls, timeline: Timeline, log_lines: LogCounter, *, max_models: int = MOST_MODELS
+        cls, timeline: Timeline, exporter: ExporterCollector, *, max_models: int = MOST_MODELS
     ) -> Self:
-        """Return the instruments of one exporter."""
+        """Return the instruments of one server. `exporter`: those of the process."""
         labels, loads = ModelLabels(max_models), LoadTimes()
         return cls(
             labels,
@@ -54,7 +57,7 @@ class Instruments:
             GapCounts(),
             LoadUnloadMetrics(timeline, labels, loads),
             ActionMetrics(labels),
-            ExporterCollector(targets=1, log_lines=log_lines),
+            exporter,
         )
 
 
@@ -79,11 +82,8 @@ def build(
     `runtime`: include the families of process and interpreter.
     """
     labels = instruments.labels
-    collectors: list[Collector] = [
-        # With labels of its own: installed models must not use up the labels of resident ones.
-        ServerCollector(ModelLabels(labels.limit), malformed or MalformedEntries()),
-        ResidencyCollector(timeline, labels, expected, sight or BLIND, ranks),
-        instruments.lifecycle,
+    collectors = [
+        *_server_collectors(instruments, timeline, expected, sight or BLIND, malformed, ranks),
         requests or UnfilledCollector(),
         MachineCollector(sight or BLIND, timeline, labels),
         RunnerCollector(sight or BLIND, labels),
@@ -92,9 +92,59 @@ def build(
         instruments.acts,
         instruments.exporter,
     ]
+    return _registry(collectors, published, runtime=runtime)
+
+
+def build_of_target(
+    instruments: Instruments,
+    timeline: Timeline,
+    published: Callable[[], Published],
+    *,
+    expected: Callable[[], Sequence[str]],
+    advice: Callable[[], Iterable[AdviceRow]],
+    malformed: MalformedEntries,
+    ranks: Callable[[], Mapping[str, int]] = dict,
+) -> CollectorRegistry:
+    """Return the registry of one target of a fleet, without the families of the exporter itself.
+
+    What only a proxy or the server's own machine shows is left out.
+    """
+    collectors: list[Collector] = [
+        *_server_collectors(instruments, timeline, expected, BLIND, malformed, ranks),
+        IdleGapCollector(instruments.gaps),
+        AdviceCollector(advice),
+        instruments.acts,
+    ]
+    return _registry(collectors, published, runtime=False)
+
+
+def build_of_fleet(exporter: ExporterCollector, *, runtime: bool) -> CollectorRegistry:
+    """Return the registry of the exporter itself, which watches several targets."""
+    return _registry([exporter], lambda: NOTHING_PUBLISHED, runtime=runtime)
+
+
+def _server_collectors(
+    instruments: Instruments,
+    timeline: Timeline,
+    expected: Callable[[], Sequence[str]],
+    sight: Sight,
+    malformed: MalformedEntries | None,
+    ranks: Callable[[], Mapping[str, int]],
+) -> list[Collector]:
+    return [
+        # With labels of its own: installed models must not use up the labels of resident ones.
+        ServerCollector(ModelLabels(instruments.labels.limit), malformed or MalformedEntries()),
+        ResidencyCollector(timeline, instruments.labels, expected, sight, ranks),
+        instruments.lifecycle,
+    ]
+
+
+def _registry(
+    collectors: list[Collector], published: Callable[[], Published], *, runtime: bool
+) -> CollectorRegistry:
     library = RuntimeCollector() if runtime else None
     if library is not None:
-        collectors.append(library)
+        collectors = [*collectors, library]
     extra = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
     registry.register(CollectAll(collectors, published, clock=time.perf_counter, extra=extra))

@@ -10,8 +10,9 @@ from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Un
 logger = logging.getLogger(__name__)
 
 
-def log_event(event: Event, timeline: Timeline) -> None:
-    """Log one event."""
+def log_event(event: Event, timeline: Timeline, *, target: str = "") -> None:
+    """Log one event. `target`: the server's name, where there are several."""
+    of = {"target": target} if target else {}
 
     def clock(moment: float) -> str:
         text = datetime.fromtimestamp(timeline.wall(moment), UTC).isoformat(timespec="milliseconds")
@@ -19,15 +20,16 @@ def log_event(event: Event, timeline: Timeline) -> None:
 
     match event:
         case Found():
-            logger.info("Model resident at start", extra={"model": event.model.name})
+            logger.info("Model resident at start", extra={**of, "model": event.model.name})
         case Loaded():
             bounds = {"not_before": clock(event.not_before), "not_after": clock(event.not_after)}
-            logger.info("Model loaded", extra={"model": event.model.name, **bounds})
+            logger.info("Model loaded", extra={**of, "model": event.model.name, **bounds})
         case Restarted():
             bounds = {"not_before": clock(event.not_before), "not_after": clock(event.not_after)}
-            logger.warning("Server restarted", extra=bounds)
+            logger.warning("Server restarted", extra={**of, **bounds})
         case Unloaded():
             values = {
+                **of,
                 "model": event.model.name,
                 "reason": event.reason.value,
                 **({} if event.by is None else {"by": event.by}),

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, Protocol
@@ -89,15 +90,20 @@ class Poller:
         timeline: Timeline,
         jitter: Callable[[], float],
         url: str = "",
+        on_due: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_due` is called when the moment of the next poll may have changed."""
+        self._on_due = on_due
         self._client, self._tracker, self._cadence, self._sinks = client, tracker, cadence, sinks
         self._timeline, self._jitter, self._url = timeline, jitter, mask_user_info(url)
         self._failures = 0  # in a row
         self._last_started = timeline.now()
         self._last_ended: float | None = None
         self._running: asyncio.Task[None] | None = None
+        self._drawn = jitter()
         self._wake = asyncio.Event()
         self._inventory_wanted = asyncio.Event()
+        self._inventory_at = -math.inf  # when it was last asked for
         self._publishing: asyncio.TimerHandle | None = None
         self._published = Published(ServerState(), tracker.view())
 
@@ -142,7 +148,7 @@ class Poller:
 
     def reschedule(self) -> None:
         """Recompute when to poll next: the cadence may have changed."""
-        self._wake.set()
+        self._wake_up()
 
     def on_fact(self, fact: Fact) -> None:
         """Process a fact from another source. It can settle reasons, or bring a poll forward."""
@@ -152,16 +158,17 @@ class Poller:
         if events:
             self._publish()
             self._deliver(events)
-            self._wake.set()
+            self._wake_up()
         elif wanted is not None and wanted != before and wanted <= self._timeline.now():
             self._publish()
-            self._wake.set()
+            self._wake_up()
         elif self._publishing is None and not isinstance(fact, ProcessesScanned):
             loop = asyncio.get_running_loop()
             self._publishing = loop.call_later(PUBLISH_DELAY, self._publish_requests)
 
     async def _poll(self) -> None:
         started = self._last_started = self._timeline.now()
+        self._drawn = self._jitter()
         answer: PsAnswer | None = None
         error: TargetError | None = None
         try:
@@ -201,7 +208,7 @@ class Poller:
         self._sinks.deliver(self._sinks.on_poll, fact, answer)
         if answer is not None:
             self._sinks.deliver(self._sinks.on_listing, answer.models)
-        self._wake.set()  # a scrape's poll may show a deadline before the next scheduled poll
+        self._wake_up()  # a scrape's poll may show a deadline before the next scheduled poll
 
     def _log_poll(self, poll: Poll, error: TargetError | None, *, changed: bool) -> None:
         """Log transitions as they happen, and every poll at level debug only."""
@@ -244,21 +251,31 @@ class Poller:
     def _publish_requests(self) -> None:
         before = self._published.view.poll_requested_at
         self._publish()
-        if (
-            self._published.view.poll_requested_at != before
-        ):  # a waiting request asks for a poll later
-            self._wake.set()
+        if self._published.view.poll_requested_at != before:
+            self._wake_up()  # a waiting request asks for a poll later
+
+    def due(self) -> float:
+        """Return the moment of the next poll."""
+        return next_poll(
+            self._cadence(),
+            self._published.view,
+            last_started=self._last_started,
+            failures=self._failures,
+            jitter=self._drawn,
+        )
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last poll failed."""
+        return self._failures > 0
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+        self._on_due()
 
     async def _wait_until_due(self) -> None:
-        jitter = self._jitter()
         while True:
-            due = next_poll(
-                self._cadence(),
-                self._published.view,
-                last_started=self._last_started,
-                failures=self._failures,
-                jitter=jitter,
-            )
+            due = self.due()
             self._wake.clear()
             if (left := due - self._timeline.now()) <= 0:
                 return
@@ -278,21 +295,35 @@ class Poller:
             except TimeoutError:
                 if not self.is_up():
                     continue
-            self._inventory_wanted.clear()
-            try:
-                version = clean(await self._client.version(), limit=LONGEST_VERSION)
-                installed = await self._client.tags()
-            except TargetError as err:
-                logger.debug("Failed to get version and installed models", extra={"err": str(err)})
-                continue
-            except Exception:
-                self._sinks.errors()
-                logger.exception("Unexpected error while getting version and installed models")
-                continue
-            self._sinks.deliver(self._sinks.on_installed, installed)
-            self._tracker.on_version(version, self._timeline.now())
-            server = self._published.server
-            if version != server.version and not self._published.view.shared:
-                logger.info("Server version", extra={"version": version})
-            sizes = tuple((model.name, model.size) for model in installed)
-            self._publish(replace(server, version=version, installed=sizes))
+            await self.refresh_inventory()
+
+    def wants_inventory(self) -> bool:
+        """Return whether version and installed models should be asked for now."""
+        if not self.is_up():
+            return False
+        known = self._published.server.version is not None
+        wait = INVENTORY_INTERVAL if known else INVENTORY_RETRY
+        wanted = self._inventory_wanted.is_set()
+        return wanted or self._timeline.now() - self._inventory_at >= wait
+
+    async def refresh_inventory(self) -> None:
+        """Get version and installed models."""
+        self._inventory_wanted.clear()
+        self._inventory_at = self._timeline.now()
+        try:
+            version = clean(await self._client.version(), limit=LONGEST_VERSION)
+            installed = await self._client.tags()
+        except TargetError as err:
+            logger.debug("Failed to get version and installed models", extra={"err": str(err)})
+            return
+        except Exception:
+            self._sinks.errors()
+            logger.exception("Unexpected error while getting version and installed models")
+            return
+        self._sinks.deliver(self._sinks.on_installed, installed)
+        self._tracker.on_version(version, self._timeline.now())
+        server = self._published.server
+        if version != server.version and not self._published.view.shared:
+            logger.info("Server version", extra={"version": version, "url": self._url})
+        sizes = tuple((model.name, model.size) for model in installed)
+        self._publish(replace(server, version=version, installed=sizes))

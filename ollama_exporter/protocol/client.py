@@ -41,6 +41,7 @@ LONGEST_LOCATION: Final = 200  # characters
 NOT_HTTP: Final = "illegal"  # in what h11 says of a head that is not valid HTTP
 BAD_LOCATION: Final = "location header"  # in what httpx says of a redirect that it cannot parse
 NOWHERE: Final = "redirects to an address that is no URL; set ollama.url to Ollama's own address"
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
@@ -163,9 +164,9 @@ class OllamaClient:
         response = await self._send(slot, build, body.extend, timeout=self._timeout)
         if response.status_code != HTTPStatus.OK:
             text = f"HTTP status {response.status_code}"
-            advice = status_advice(response, body, base=self._target.url)
+            advice = status_advice(response.status_code, response.headers, body, self._target)
             raise TargetError(FailureReason.STATUS, f"{text}: {advice}" if advice else text)
-        if is_web_page(response, body):
+        if is_web_page(response.headers.get("content-type", ""), body):
             raise TargetError(FailureReason.MALFORMED, HTML)
         return response, bytes(body)
 
@@ -202,30 +203,31 @@ class OllamaClient:
         return self._credentials.fields()
 
 
-def is_web_page(response: httpx.Response, body: bytes | bytearray) -> bool:
+def is_web_page(content_type: str, body: bytes | bytearray) -> bool:
     """Return whether an answer is a web page, by its content type or its beginning."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in PAGES or PAGE.match(body) is not None
+    return content_type.partition(";")[0].strip().lower() in PAGES or PAGE.match(body) is not None
 
 
-def status_advice(response: httpx.Response, body: bytes | bytearray, *, base: str) -> str:
+def status_advice(
+    status: int, headers: Mapping[str, str], body: bytes | bytearray, target: Target
+) -> str:
     """Return what usually causes a status other than 200, and what helps; empty if unknown.
 
-    `base`: the server's base URL.
+    `headers`: by their names in lower case.
     """
-    if response.is_redirect:
-        written = response.headers.get("location", "")
-        location = "".join(char for char in written if char.isprintable() and char != " ")
-        target = mask_user_info(location)[:LONGEST_LOCATION] or "nowhere"
-        return f"redirects to {target}; set ollama.url to that server"
-    if response.status_code == HTTPStatus.NOT_FOUND and base.endswith(("/v1", "/api")):
+    base, url = target.url, target.setting("url")
+    if status in REDIRECTS and "location" in headers:
+        location = "".join(c for c in headers["location"] if c.isprintable() and c != " ")
+        leads_to = mask_user_info(location)[:LONGEST_LOCATION] or "nowhere"
+        return f"redirects to {leads_to}; set {url} to that server"
+    if status == HTTPStatus.NOT_FOUND and base.endswith(("/v1", "/api")):
         root = base.rsplit("/", 1)[0]
-        return f"ollama.url is the server's root, {root}, without /v1 or /api"
-    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return "it wants credentials; set ollama.token-file"
-    if response.status_code == HTTPStatus.LOOP_DETECTED:
-        return "ollama.url leads to this exporter's own proxy; set it to the address of Ollama"
-    return HTML if is_web_page(response, body) else ""
+        return f"{url} is the server's root, {root}, without /v1 or /api"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f"it wants credentials; set {target.setting('bearer-token-file')}"
+    if status == HTTPStatus.LOOP_DETECTED:
+        return f"{url} leads to this exporter's own proxy; set it to the address of Ollama"
+    return HTML if is_web_page(headers.get("content-type", ""), body) else ""
 
 
 def tls_context(target: Target) -> ssl.SSLContext:

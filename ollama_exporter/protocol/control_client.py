@@ -133,14 +133,14 @@ class ControlClient(OllamaClient):
     def _check(self, response: httpx.Response, body: bytes) -> None:
         """Raise RequestError unless the server did what it was asked."""
         if response.status_code == HTTPStatus.OK:
-            if is_web_page(response, body):
+            if is_web_page(response.headers.get("content-type", ""), body):
                 raise RequestError(response.status_code, HTML)
             return
         text = ""
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             text = _ERROR.decode(body).error
         said = clean(text, limit=LONGEST_TEXT)
-        advice = status_advice(response, body, base=self._target.url)
+        advice = status_advice(response.status_code, response.headers, body, self._target)
         raise RequestError(response.status_code, said or advice or response.reason_phrase)
 
 

@@ -33,6 +33,7 @@ class Cadence:
 
     interval: float = 15.0
     aligned: bool = True  # extra polls around each known deadline
+    spread: float = JITTER  # share of the time to the next try, after a failed poll
 
 
 def next_poll(
@@ -46,7 +47,7 @@ def next_poll(
     step = cadence.interval
     if failures:
         step = min(step, BACK_OFF * 2.0 ** min(failures - 1, 16))
-        return last_started + step * (1 - JITTER * jitter)
+        return last_started + step * (1 - cadence.spread * jitter)
     if view.last_early is not None and last_started < view.last_early + BURST_TIME:
         step = min(step, BURST_INTERVAL)
     due = last_started + step * (1 - JITTER * jitter)

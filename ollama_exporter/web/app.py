@@ -2,7 +2,7 @@
 """The routes. Everything they need is passed in."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -10,21 +10,31 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.web.announcements import STOPPING, stopping
+from ollama_exporter.web.fleet_page import FLEET_LINKS, fleet_page
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import STATUS, PageParts, page_routes
+from ollama_exporter.web.probes import (
+    DISCOVERY,
+    NO_TARGETS,
+    NOSNIFF,
+    PROBE,
+    Probes,
+    discovering,
+    probing,
+)
 
 MOST_NAMES: Final = 100  # families that one scrape may ask for by name[]
 HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"
+TOO_MANY: Final = "Too many scrapes at the same time.\n"
 RELOAD: Final = "/-/reload"
-DISCOVERY: Final = "/sd"
 OPEN_PATHS: Final = frozenset({HEALTHY, READY})  # orchestrators ask without a password
 
 
@@ -34,7 +44,7 @@ class Parts:
 
     registry: CollectorRegistry
     refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a server that hangs
-    feed: LiveFeed  # what the page shows
+    feed: LiveFeed | None  # what the page shows; None: several servers, with a plain page
     reload: Callable[[], None]  # raises OllamaExporterError; the old configuration stays
     telemetry_path: str
     max_requests: Callable[[], int]
@@ -42,22 +52,23 @@ class Parts:
     # A command on this machine is about to stop a model: its name and the server's URL. Returns
     # whether this exporter watches that server.
     on_stopping: Callable[[str, str], bool] = lambda _model, _url: False
+    probes: Probes = NO_TARGETS
+    summary: Callable[[], Mapping[str, str]] = dict  # of several servers, for the plain page
 
 
 def application(parts: Parts) -> Starlette:
     """Build the application."""
-    scrapes, renderer = 0, Renderer()
+    scrapes, waiting, renderer = 0, 0, Renderer()
 
-    async def metrics(request: Request) -> Response:
+    async def scrape(request: Request, registry: CollectorRegistry) -> Response:
         nonlocal scrapes
         if scrapes >= parts.max_requests():
-            return _plain("Too many scrapes at the same time.\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return _plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
         scrapes += 1
         try:
-            await parts.refresh()
             headers, body = await asyncio.to_thread(
                 render,
-                parts.registry,
+                registry,
                 renderer,
                 accept=request.headers.get("accept", ""),
                 accept_encoding=request.headers.get("accept-encoding", ""),
@@ -67,19 +78,28 @@ def application(parts: Parts) -> Starlette:
             scrapes -= 1
         return Response(body, headers=headers)
 
+    async def metrics(request: Request) -> Response:
+        nonlocal waiting
+        if waiting >= parts.max_requests():
+            return _plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+        waiting += 1
+        try:
+            await parts.refresh()
+        finally:
+            waiting -= 1
+        return await scrape(request, parts.registry)
+
     links = {
         parts.telemetry_path: "metrics",
-        STATUS: "this page as JSON",
         DISCOVERY: "service discovery for Prometheus",
         HEALTHY: "200 while this process serves",
         READY: "200 when it has started",
     }
 
-    async def discovery(request: Request) -> Response:
-        """Answer http_sd_configs of Prometheus: this exporter, at the address that was asked."""
-        labels = {"__scheme__": request.url.scheme, "__metrics_path__": parts.telemetry_path}
-        found = [{"targets": [request.url.netloc], "labels": labels}]
-        return JSONResponse(found, headers=NOSNIFF)
+    if parts.feed is None:
+        front = [fleet_page(parts.summary, {**links, **FLEET_LINKS})]
+    else:
+        front = page_routes(PageParts(parts.feed, {**links, STATUS: "this page as JSON"}))
 
     async def healthy(_request: Request) -> Response:
         return _plain("OK\n")
@@ -97,8 +117,9 @@ def application(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
-            *page_routes(PageParts(parts.feed, links)),
-            Route(DISCOVERY, discovery),
+            *front,
+            Route(DISCOVERY, discovering(parts.probes, parts.telemetry_path)),
+            Route(PROBE, probing(parts.probes, scrape)),
             Route(HEALTHY, healthy),
             Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
@@ -113,9 +134,6 @@ def application(parts: Parts) -> Starlette:
 
 async def _not_found(_request: Request, _error: Exception) -> Response:
     return _plain("Not found. The paths are listed at /\n", HTTPStatus.NOT_FOUND)
-
-
-NOSNIFF: Final = {"x-content-type-options": "nosniff"}
 
 
 def _plain(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -12,10 +12,13 @@ from ollama_exporter.config.schema import Settings
 from tests.support.paths import ROOT
 
 BLOCK: Final = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OURS: Final = re.compile(r"^(keep-warm|defaults|autopilot|ollama\.url):", re.MULTILINE)
+OURS: Final = re.compile(
+    r"^(keep-warm|defaults|autopilot|ollama\.url|targets|probe\.allow):", re.MULTILINE
+)
+PAGES: Final = ("policy.md", "configuration.md", "fleet.md")
 EXAMPLES: Final = [
     (page.name, block)
-    for page in (ROOT / "README.md", ROOT / "docs/policy.md", ROOT / "docs/configuration.md")
+    for page in (ROOT / "README.md", *(ROOT / "docs" / x for x in PAGES))
     for block in BLOCK.findall(page.read_text(encoding="utf-8"))
     if OURS.search(block)
 ]

@@ -29,9 +29,7 @@ VALUES: Final = {
     "__range": "1h",
 }
 # Metrics that no panel, rule or page asks for, each with its reason.
-UNUSED: Final[dict[str, str]] = {
-    "ollama_exporter_targets": "always 1 where one server is watched",
-}
+UNUSED: Final[dict[str, str]] = {}
 
 
 def rules() -> Iterator[tuple[Path, dict[str, Any]]]:

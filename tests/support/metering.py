@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
@@ -44,7 +44,9 @@ def metered(
     """Build them."""
     timeline = timeline or GivenTimeline()
     published = Published(server or ServerState(up=True), view)
-    instruments = Instruments.new(timeline, LogCounter(), max_models=max_models)
+    instruments = Instruments.new(
+        timeline, ExporterCollector(log_lines=LogCounter()), max_models=max_models
+    )
     measured = loads or instruments.loads.totals
     advice = LiveAdvice(instruments.gaps, instruments.labels, measured, ServerClock(), blind=blind)
     for name in expected:

@@ -15,6 +15,23 @@ EXPORTER_FAMILIES: Final = (
     ),
     Family("ollama_exporter_targets", "gauge", "Number of Ollama servers that are watched."),
     Family(
+        "ollama_exporter_target_files_rejected",
+        "gauge",
+        "Files of --targets-dir whose content is not in force, because it cannot be used. What "
+        "they named before stays.",
+    ),
+    Family(
+        "ollama_exporter_probes_refused_total",
+        "counter",
+        "Probes of a URL that --probe.allow does not allow, or beyond the limit of such targets.",
+    ),
+    Family(
+        "ollama_exporter_poll_delay_seconds",
+        "histogram",
+        "How late polls of several targets start.",
+        buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    ),
+    Family(
         "ollama_exporter_label_overflow_total",
         "counter",
         "Loads, and models found resident at the start, whose name became the label `other` "

@@ -3,7 +3,7 @@
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
-from ollama_exporter.metrics.fast_instruments import FastCounter, FastGauge
+from ollama_exporter.metrics.fast_instruments import FastCounter, FastGauge, FastHistogram
 from ollama_exporter.metrics.from_catalog import collected, constant, counter, empty, gauge
 from ollama_exporter.version import REVISION, __version__
 
@@ -38,9 +38,18 @@ class ExporterCollector:
 
     name = "exporter"
 
-    def __init__(self, *, targets: int, log_lines: LogCounter) -> None:
-        self._targets = targets
+    def __init__(
+        self,
+        *,
+        log_lines: LogCounter,
+        targets: Callable[[], int] = lambda: 1,
+        files_rejected: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._targets, self._files_rejected = targets, files_rejected
         self._log_lines = log_lines
+        self.probes_refused = FastCounter("ollama_exporter_probes_refused_total")
+        self.probes_refused.create()
+        self.poll_delay = FastHistogram("ollama_exporter_poll_delay_seconds")
         self.errors = counter("ollama_exporter_recorder_errors_total")
         self._file_errors = counter("ollama_exporter_credential_read_errors_total")
         self._logins_refused = FastCounter("ollama_exporter_logins_refused_total")
@@ -80,7 +89,11 @@ class ExporterCollector:
         """Yield the families."""
         labels = (__version__, REVISION, platform.python_version())
         yield constant("ollama_exporter_build_info", [(labels, 1.0)])
-        yield constant("ollama_exporter_targets", [((), float(self._targets))])
+        yield constant("ollama_exporter_targets", [((), float(self._targets()))])
+        rejected = float(self._files_rejected())
+        yield constant("ollama_exporter_target_files_rejected", [((), rejected)])
+        yield self.probes_refused.collect()
+        yield self.poll_delay.collect()
         yield self._logins_refused.collect()
         yield self._requests_limited.collect()
         yield self._certificate.collect()

@@ -179,7 +179,7 @@ def test_an_empty_file_configures_nothing_and_a_missing_one_is_an_error(tmp_path
 
 
 def test_every_setting_has_a_flag_a_variable_a_default_and_a_line_in_the_docs() -> None:
-    assert len(ROWS) == len(TABLE) + 3
+    assert len(ROWS) == len(TABLE) + 4
     assert len({setting.variable for setting in TABLE}) == len(TABLE)
     page = configuration()
     for setting in ROWS.values():
@@ -203,6 +203,8 @@ EXAMPLES: Final = {
 KINDS: Final = {
     "DURATION": [("15s", "15s"), ("1m", "1m"), ("1h30m", "1h30m"), ("5", "5")],
     "NAME": [("me", "me")],
+    "DIR": [("/etc/targets", "/etc/targets")],
+    "ADDRESSES": [("[gpu-1:1, 10.0.0.0/8]", "gpu-1:1,10.0.0.0/8"), ("gpu-1", "gpu-1")],
     "NAME: FILE": [("X-Key:/run/x", "X-Key:/run/x"), ("{X-Key: /run/x}", "X-Key:/run/x")],
     "NUMBER": [("5000", "5000")],
     "BYTES": [("5000", "5000")],

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.metrics.collectors.exporter_collector import LogCounter
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.metrics.rendering import Renderer
@@ -33,7 +33,7 @@ def test_a_scrape_shows_one_moment_though_the_server_goes_down_meanwhile() -> No
 
     moments = alternating()
     timeline = GivenTimeline()
-    instruments = Instruments.new(timeline, LogCounter())
+    instruments = Instruments.new(timeline, ExporterCollector(log_lines=LogCounter()))
     registry = build(instruments, timeline, lambda: next(moments), runtime=False)
     for expected in (1.0, 0.0) * 3:
         samples = parsed(render(registry, Renderer())[1].decode())

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exporter of several targets: `/probe` serves them, `/metrics` the exporter itself."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from ollama_exporter.clock import Timeline
+from ollama_exporter.config.reload import CurrentSettings
+from ollama_exporter.config.schema import Settings
+from ollama_exporter.errors import OllamaExporterError
+from ollama_exporter.log import setup
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
+from ollama_exporter.metrics.registry import build_of_fleet
+from ollama_exporter.watched_fleet import WatchedFleet
+from ollama_exporter.web.app import Parts
+from ollama_exporter.web.locks.locks import Locks
+
+logger = logging.getLogger(__name__)
+
+
+class FleetExporter:
+    """All parts of an exporter that watches several targets."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log_lines: LogCounter,
+        reread: Callable[[], Settings] | None,
+        timeline: Timeline | None = None,
+    ) -> None:
+        """Raise ConfigError if a file of a target, or of targets, cannot be used."""
+        self.current, self._reread, self._log_lines = CurrentSettings(settings), reread, log_lines
+        self._timeline = timeline = timeline or Timeline()
+        self._exporter = ExporterCollector(
+            log_lines=log_lines,
+            targets=lambda: self.fleet.count,
+            files_rejected=lambda: self.fleet.files_rejected,
+        )
+        self.fleet = WatchedFleet(settings, self._exporter, timeline)
+        self.fleet.check(settings)
+        self._registry = build_of_fleet(
+            self._exporter, runtime=not settings.disable_exporter_metrics
+        )
+        self._exporter.reloaded(at=timeline.wall(timeline.now()))
+        self._applying: set[asyncio.Task[None]] = set()
+        self.poll_task: asyncio.Task[None] | None = None
+
+    def parts(self) -> Parts:
+        """Return what the routes need."""
+        return Parts(
+            registry=self._registry,
+            refresh=_nothing,
+            feed=None,
+            summary=self._summary,
+            reload=self.reload,
+            telemetry_path=self.current.settings.telemetry_path,
+            max_requests=lambda: self.current.settings.max_requests,
+            probes=self.fleet,
+            lifecycle=lambda: self.current.settings.enable_lifecycle,
+        )
+
+    def _summary(self) -> dict[str, str]:
+        return {"Targets": str(self.fleet.count), "Answering": str(self.fleet.up_count)}
+
+    def locks(self) -> Locks | None:
+        """Return the locks of our own port; None without their file. Raises ConfigError."""
+        file = self.current.settings.web_config_file
+        return None if file is None else Locks(file, metrics=self._exporter, now=self._timeline.now)
+
+    @asynccontextmanager
+    async def polling(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Poll inside the block. At its end, write the states and close the connections."""
+        task = asyncio.create_task(self.fleet.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, *self._applying, return_exceptions=True)
+            if not task.cancelled():
+                task.result()  # an exporter that does not poll must not look healthy
+
+    def reload(self) -> None:
+        """Read the settings again and apply all of them or none. Raises ConfigError."""
+        try:
+            settings = self.current.settings if self._reread is None else self._reread()
+            self.fleet.check(settings)
+            changed = self.current.replace(settings)
+        except OllamaExporterError:
+            self._exporter.reload_failed()
+            raise
+        task = asyncio.get_running_loop().create_task(self.fleet.apply(settings))
+        self._applying.add(task)
+        task.add_done_callback(self._applied)
+        setup(
+            level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
+        )
+        self._exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
+        logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
+
+    def reload_logged(self) -> None:
+        """Reload for a signal: errors are logged."""
+        try:
+            self.reload()
+        except OllamaExporterError as err:
+            logger.warning("Reload failed", extra={"err": str(err)})
+
+    def _applied(self, task: asyncio.Task[None]) -> None:
+        self._applying.discard(task)
+        if not task.cancelled() and (err := task.exception()) is not None:
+            self._exporter.errors.inc()
+            logger.error("Targets of the new configuration are not all in force", exc_info=err)
+
+
+async def _nothing() -> None:
+    """Wait for nothing: there is no server of this process's own."""
