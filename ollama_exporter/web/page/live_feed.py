@@ -18,9 +18,10 @@ from ollama_exporter.story.differences import difference_of
 from ollama_exporter.story.history import History
 from ollama_exporter.story.past import DAY, Past
 from ollama_exporter.story.status import Status
+from ollama_exporter.web.page.rendered import Rendered
 
 HOUR: Final = 3600.0
-LONGEST: Final = DAY
+SPANS: Final = (600.0, HOUR, 6 * HOUR, DAY)  # how far back: few, so that few are made
 TICK: Final = 1.0  # seconds between two looks at what changed, unless an event calls for one
 PAUSE: Final = 0.25  # seconds between two messages at least: events come in bursts
 BEAT: Final = 10.0  # seconds without a change after which readers are told that all is well
@@ -28,7 +29,6 @@ MOST_READERS: Final = 100
 MOST_BEHIND: Final = 32  # messages that a reader may be behind
 MOST_REQUESTS: Final = 50  # told one by one in a message; the minutes count all
 STILL_OPEN: Final = "still_open"  # in the state of a request: what a stream calls as it goes on
-KEPT: Final = 8  # documents that are kept for the same moment, one for each time span
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -83,7 +83,7 @@ class LiveFeed:
         self._number = 0  # of the last message
         self._status: Status | None = None
         self._revision = 0  # of the history, as told
-        self._documents: dict[float, bytes] = {}
+        self._documents: dict[float, Rendered] = {}
         self._made_at = 0.0
         self._readers: set[FeedReader] = set()
         self._running: asyncio.Task[None] | None = None
@@ -105,29 +105,26 @@ class LiveFeed:
         """Send a message soon: something happened that readers wait for."""
         self._wake.set()
 
-    def document(self, span: float = HOUR) -> bytes:
-        """Return the JSON of everything; `span`: how far back, seconds.
+    def document(self, span: float = HOUR) -> Rendered:
+        """Return the JSON of everything; `span`: how far back, seconds; one of SPANS, rounded up.
 
         For all who ask within PAUSE it is made once.
         """
-        span = min(max(span, 1.0), LONGEST)
+        span = next((each for each in SPANS if each >= span), SPANS[-1])
         now = self._timeline.now()
         if now - self._made_at >= PAUSE or self._status is None:
             self._tell_changes()
             self._made_at = now
         if span not in self._documents:
-            if len(self._documents) >= KEPT:
-                self._documents.clear()
-            self._documents[span] = _ENCODER.encode(
-                {
-                    "boot": self._boot,
-                    "number": self._number,
-                    "now": round(now, 3),
-                    "span": span,
-                    "status": self._status,
-                    "past": self._history.past(since=now - span),
-                }
-            )
+            document = {
+                "boot": self._boot,
+                "number": self._number,
+                "now": round(now, 3),
+                "span": span,
+                "status": self._status,
+                "past": self._history.past(since=now - span),
+            }
+            self._documents[span] = Rendered(_ENCODER.encode(document))
         return self._documents[span]
 
     # -- readers ---------------------------------------------------------------------------------

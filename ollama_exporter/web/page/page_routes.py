@@ -2,7 +2,6 @@
 """The routes of the page. All of them only look."""
 
 import asyncio
-import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,10 +13,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ollama_exporter.metrics.exposition import GZIP_LEVEL, preference
+from ollama_exporter.metrics.exposition import preference
 from ollama_exporter.version import __version__
 from ollama_exporter.web.page.html_page import html_page
 from ollama_exporter.web.page.live_feed import HOUR, STILL_OPEN, FeedReader, LiveFeed
+from ollama_exporter.web.page.rendered import Rendered
 
 STATUS: Final = "/api/v1/status"
 EVENTS: Final = "/events"
@@ -38,7 +38,6 @@ SAFE: Final = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-SMALL: Final = 1024  # bytes: compressing less saves nothing
 LONGEST_SPAN: Final = 12  # characters
 
 
@@ -52,22 +51,31 @@ class PageParts:
 
 def page_routes(parts: PageParts) -> list[Route]:
     """Return the routes."""
+    last: tuple[Rendered, Rendered] | None = None  # the last document, and its page
 
     async def page(request: Request) -> Response:
-        body = html_page(parts.feed.document(), version=__version__, links=parts.links)
-        return _answer(request, body, "text/html; charset=utf-8", POLICY)
+        nonlocal last
+        document = parts.feed.document()
+        if last is None or last[0] is not document:
+            text = html_page(document.plain, version=__version__, links=parts.links)
+            last = document, Rendered(text)
+        return _answer(request, last[1], "text/html; charset=utf-8", POLICY)
 
     async def status(request: Request) -> Response:
         body = parts.feed.document(_span(request.query_params.get("seconds", "")))
         return _answer(request, body, "application/json")
+
+    assets: dict[str, Rendered] = {}  # read when they are asked for
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         content_type = ASSETS.get(name)
         if content_type is None:
             return PlainTextResponse("Not found.\n", HTTPStatus.NOT_FOUND, headers=SAFE)
-        body = await asyncio.to_thread(Path(__file__).with_name(name).read_bytes)
-        return _answer(request, body, content_type)
+        if name not in assets:
+            body = await asyncio.to_thread(Path(__file__).with_name(name).read_bytes)
+            assets[name] = Rendered(body)
+        return _answer(request, assets[name], content_type)
 
     async def events(request: Request) -> Response:
         if request.method == "HEAD":
@@ -96,15 +104,17 @@ def _span(text: str) -> float:
     return float(text) if text.isdecimal() and len(text) <= LONGEST_SPAN else HOUR
 
 
-def _answer(request: Request, body: bytes, content_type: str, policy: str = "") -> Response:
+def _answer(request: Request, body: Rendered, content_type: str, policy: str = "") -> Response:
     headers = {**SAFE, "cache-control": "no-cache", "content-type": content_type}
     headers["vary"] = "Accept-Encoding"
     if policy:
         headers["content-security-policy"] = policy
-    if len(body) > SMALL and preference(request.headers.get("accept-encoding", ""), "gzip") > 0:
-        headers["content-encoding"] = "gzip"
-        body = gzip.compress(body, compresslevel=GZIP_LEVEL, mtime=0)
-    return Response(body, headers=headers)
+    if preference(request.headers.get("accept-encoding", ""), "gzip") > 0:
+        gzipped = body.gzipped()
+        if gzipped is not None:
+            headers["content-encoding"] = "gzip"
+            return Response(gzipped, headers=headers)
+    return Response(body.plain, headers=headers)
 
 
 STREAM: Final = {
