@@ -47,6 +47,8 @@ MOST_CHANGES: Final = 2_000  # that one who follows may be behind
 MINUTE: Final = 60.0
 PART: Final = 0.0005  # seconds: less is no part of a wait
 NO_ANSWER: Final = "the server did not answer"
+NEVER_SETTLED: Final = "reason not settled"
+UNEXPLAINED: Final = 5.0  # seconds after which an end without a pending unload stays unexplained
 NOT_RUNNING: Final = "the exporter did not run"
 FAILED: Final = frozenset(Outcome) - {Outcome.ANSWERED, Outcome.CLIENT_GONE}
 Key = tuple[str, float]  # name, and begin of the stay
@@ -88,6 +90,13 @@ class History:
             self._note_listing(published.view.models, now)
         for event in events:
             self._note_event(event)
+        if not published.view.pending:
+            self._give_up(now - UNEXPLAINED)
+
+    def _give_up(self, before: float) -> None:
+        """Close the stays whose end no event will explain: no unload is pending any more."""
+        for key in [key for key, stay in self._leaving.items() if (stay.end or 0.0) < before]:
+            self._close(replace(self._leaving.pop(key), why=NEVER_SETTLED))
 
     def on_request(self, seen: Observation, model: str) -> None:
         """Add a finished request. `model`: its name or, if it is not a known one, `other`."""
@@ -310,8 +319,9 @@ class History:
         for outage in past.outages:
             self._outages.put(replace(outage, end=saved.at if outage.end is None else outage.end))
         for stay in past.stays:
-            if stay.end is None and not stay.dead:
-                self._open[stay.model, stay.start] = stay
+            if stay.event is None and not stay.why and not stay.dead:
+                known = self._open if stay.end is None else self._leaving
+                known[stay.model, stay.start] = stay
             else:
                 self._stays.put(replace(stay, end=saved.at if stay.end is None else stay.end))
         every: list[PastRecord] = [*past.events, *past.requests, *past.minutes, *past.outages]

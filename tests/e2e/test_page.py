@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import math
 import re
 import sys
 import time
@@ -199,6 +200,36 @@ def test_a_crowd_with_odd_names_fits_and_nothing_goes_wrong(
                 await page.emulate_media(media="print")
                 assert await page.evaluate(OVERFLOW) == 0
                 assert await page.get_by_role("button").count() == 0
+
+    chromium.run(main())
+
+
+def test_a_model_at_work_is_in_use_and_a_pinned_one_stays_for_ever(chromium: Chromium) -> None:
+    async def main() -> None:
+        made = MadeUp()
+        now = made.timeline.now()
+        made.published = listing(
+            resident("busy:latest", now, deadline=now - 7.0),
+            resident("pinned:latest", now, deadline=math.inf, keep_alive=math.inf),
+            resident("idle:latest", now, deadline=now + 500.0, keep_alive=600.0),
+        )
+        made.requests = {"busy:latest": 1}
+        async with (
+            serving(made) as (http, _),
+            opened(chromium.browser, str(http.base_url)) as seen,
+        ):
+            await live(seen.page)
+            table = text_of(seen.page, "In memory now")
+            for name, shown, rank in (
+                ("busy", "in use", "third"),
+                ("pinned", "for ever", "second"),
+                ("idle", "8:", "goes first"),
+            ):
+                row = table.get_by_role("row").filter(has_text=name)
+                await expect(row.locator(".until")).to_contain_text(shown)
+                await expect(row).to_contain_text(rank)
+            leaves = text_of(seen.page, "Leaves next")
+            await expect(leaves).to_contain_text(re.compile(r"idle:latest in 8:\d\d"))
 
     chromium.run(main())
 

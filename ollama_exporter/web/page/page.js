@@ -180,6 +180,7 @@ document.addEventListener("visibilitychange", () => {
     clearTimeout(retry);
   } else {
     connect();
+    draw();
   }
 });
 

@@ -88,6 +88,19 @@ def test_a_stay_that_no_listing_showed_is_told_all_the_same() -> None:
     assert (stay.start, stay.end) == (100.0, 104.0)
 
 
+def test_an_end_that_no_event_explains_is_not_awaited_for_ever() -> None:
+    history = History()
+    waiting = listing()
+    waiting = replace(waiting, view=replace(waiting.view, pending=1))
+    history.on_change((), listing(resident(A, 100.0)), 101.0)
+    history.on_change((), waiting, 200.0)
+    history.on_change((), waiting, 260.0)
+    assert history.past(since=0.0).stays[0].why == ""
+    history.on_change((), listing(), 270.0)
+    (stay,) = history.past(since=0.0).stays
+    assert (stay.end, stay.why) == (200.0, "reason not settled")
+
+
 def test_a_dead_runner_that_is_still_listed_is_a_stay_of_its_own() -> None:
     history = History()
     history.on_change((), listing(resident(A, 100.0)), 101.0)
@@ -251,6 +264,16 @@ def test_the_past_outlives_the_process() -> None:
     assert after.most == before.most == 8 * 10**9
     numbers = [record.id for kind in (past.events, past.stays, past.outages) for record in kind]
     assert len(numbers) == len(set(numbers))
+
+
+def test_an_unload_that_was_pending_is_settled_by_the_next_process() -> None:
+    before, after = History(), History()
+    before.on_change((), listing(resident(A, 100.0)), 101.0)
+    before.on_change((), listing(), 150.0)
+    after.restore(before.saved(160.0), 200.0)
+    after.on_change((unloaded(A, since=100.0, at=149.0),), listing(), 210.0)
+    (stay,) = after.past(since=0.0).stays
+    assert (stay.end, stay.why) == (149.0, "keep-alive ran out")
 
 
 @pytest.mark.parametrize("name", ["<img onerror=alert(1)>", "a\x1b[2Jb", "a\u202eb", "a\nb"])

@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from ollama_exporter.config.schema import TABLE
 from ollama_exporter.web.page.live_feed import MOST_READERS
 from ollama_exporter.web.uvicorn_server import WebConnection
 from tests.support.exporting import exporting, until
@@ -210,7 +211,8 @@ def test_a_shutdown_ends_open_streams_in_order() -> None:
 
 def test_the_past_outlives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     async def main() -> None:
-        settings: dict[str, Any] = {"state_file": tmp_path / "state.json"}
+        file = tmp_path / "state.json"
+        settings: dict[str, Any] = {"state_file": file, "ollama_timeout": PATIENCE}
         async with faultserver() as ollama:
             ollama.models = [entry("a:latest", 2e9)]
             async with exporting(ollama.url, **settings) as exporter:
@@ -231,7 +233,7 @@ def test_the_order_on_the_page_is_a_metric_too() -> None:
         async with faultserver() as ollama:
             now = time.time()
             ollama.models = [entry("long:latest", now + 9000), entry("short:latest", now + 900)]
-            async with exporting(ollama.url) as exporter:
+            async with exporting(ollama.url, ollama_timeout=PATIENCE) as exporter:
                 name = "ollama_model_eviction_rank"
                 samples = await exporter.until(lambda found: (name, "model=long:latest") in found)
                 ranks = {labels: value for (n, labels), value in samples.items() if n == name}
@@ -239,6 +241,21 @@ def test_the_order_on_the_page_is_a_metric_too() -> None:
                 status = (await exporter.http.get("/api/v1/status")).json()["status"]
                 shown = {model["name"]: model["rank"] for model in status["models"]}
                 assert shown == {"short:latest": 1, "long:latest": 2}
+
+    asyncio.run(main())
+
+
+def test_what_is_not_watched_names_a_flag_that_turns_it_on() -> None:
+    async def main() -> None:
+        async with exporting(ABSENT, collector_processes="off") as exporter:
+            status = (await exporter.http.get("/api/v1/status")).json()["status"]
+            off = {each["name"]: each["line"] for each in status["sources"] if not each["on"]}
+            assert list(off) == ["Polls", "Processes", "Slots", "Log", "Requests", "State file"]
+            flags = [flag for line in off.values() for flag in line.split()]
+            parsed = [flag.removeprefix("--").partition("=") for flag in flags]
+            for name, _, value in parsed:
+                row = next(row for row in TABLE if row.name == name)
+                row.parse(row.name, value)  # raises ConfigError for what is not accepted
 
     asyncio.run(main())
 
