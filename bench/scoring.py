@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ollama_exporter.residency.events import Loaded, Unloaded
+from ollama_exporter.residency.events import Evidence, Loaded, Reason, Unloaded
 
 TOLERANCE: Final = 0.6  # seconds: the recordings poll every half second
 Record = dict[str, Any]
@@ -29,6 +29,16 @@ class Incarnation:
     unload: Record | None
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One reason that was reported, other than `unknown`."""
+
+    t: float  # the true moment
+    model: str
+    evidence: Evidence  # the first
+    right: bool
+
+
 @dataclass(slots=True)
 class Score:
     """Counts of one recording. `pairs` are (true reason, reported reason)."""
@@ -39,6 +49,7 @@ class Score:
     hidden: Counter[bool] = field(default_factory=Counter)  # no used poll could show it: found?
     delays: dict[str, list[float]] = field(default_factory=dict)  # right ones: until it settled
     mistakes: list[tuple[Record, Unloaded]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
 
     @property
     def judged(self) -> int:
@@ -76,6 +87,7 @@ class Score:
             self.hidden + other.hidden,
             delays,
             [*self.mistakes, *other.mistakes],
+            [*self.verdicts, *other.verdicts],
         )
 
 
@@ -98,7 +110,11 @@ def score(
         reason, true = unloads[number].reason.value, seen[index]
         also = true.get("also")  # a second cause that held at the same moment: as right
         result.pairs[reason if reason == also else true["reason"], reason] += 1
-        if reason in (true["reason"], also):
+        right = reason in (true["reason"], also)
+        if unloads[number].reason is not Reason.UNKNOWN:
+            first = unloads[number].evidence[0]
+            result.verdicts.append(Verdict(true["t"], true["model"], first, right))
+        if right:
             result.delays.setdefault(reason, []).append(unloads[number].settled_at - true["t"])
         else:
             result.mistakes.append((true, unloads[number]))

@@ -6,24 +6,30 @@ python -m bench.truth [--interval 15] [--begin 0] [--folder tests/data/polls]
 
 import argparse
 import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.scoring import Score, score
+from bench.scoring import Score, Verdict, score
 from ollama_exporter.recordings.format import Recording
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
+from ollama_exporter.residency.events import Evidence as EvidenceOf
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.poll_schedule import Cadence
+from ollama_exporter.residency.rules.sureness import Counts, share
 
 RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
 SUFFIX: Final = ".jsonl.gz"
 # No rule was made for an unload of these, and no time was set by them.
 HELD_OUT: Final = frozenset({"busy-4", "quiet-6", "sizes-2"})
 BUSY: Final = frozenset({"busy-1", "busy-4"})  # the cores of the machine were taken
+SURE: Final = ((0.9, 1.01), (0.8, 0.9), (0.6, 0.8), (0.0, 0.6))  # bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +89,96 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=15.0, help="of the polls, seconds")
     parser.add_argument("--begin", type=float, default=0.0, help="seconds into each recording")
     parser.add_argument("--folder", type=Path, default=RECORDINGS)
+    parser.add_argument("--evidence", action="store_true", help="print how often each was right")
     arguments = parser.parse_args()
+    everything: dict[str, Score] = defaultdict(Score)
     for title, evidence in KINDS.items():
         print(title)
-        results: dict[str, Score] = {}
-        for file in sorted(arguments.folder.glob(f"*{SUFFIX}")):
-            name = file.name.removesuffix(SUFFIX)
-            truth = file.with_name(f"{name}.truth.jsonl")
-            recording = read_recording(file).since(arguments.begin)
-            if evidence.log and not log_beside(truth).exists():
-                continue
-            if evidence.processes and not (recording.has_processes or evidence.log):
-                continue
-            result = judge(recording, truth, interval=arguments.interval, evidence=evidence)
-            results[name] = result
+        results = {
+            file.name.removesuffix(SUFFIX): result
+            for file in sorted(arguments.folder.glob(f"*{SUFFIX}"))
+            if (result := _judge(file, evidence, arguments)) is not None
+        }
+        for name, result in results.items():
+            everything[name] += result
             print(f"  {name:10} {_line(result)}")
-        for group, members in (
-            ("tried on", results.keys() - HELD_OUT),
-            ("held out", results.keys() & HELD_OUT),
-            ("busy", results.keys() & BUSY),
-            ("together", results.keys()),
-        ):
-            if members:
-                total = sum((results[name] for name in members), Score())
-                print(f"  {group:10} {_line(total)}")
+        for group, members in _groups(results.keys()):
+            total = sum((results[name] for name in members), Score())
+            print(f"  {group:10} {_line(total)}")
+    counted = {name: count(result.verdicts) for name, result in everything.items()}
+    print("how sure, by the counts of the other recordings")
+    for group, members in _groups(everything.keys()):
+        for low, high in SURE:
+            print(f"  {group:10} {_sure_line(everything, counted, sorted(members), low, high)}")
+    if arguments.evidence:
+        for kind, (right, of) in sorted(add(counted.values()).items()):
+            print(f"    Evidence.{kind.name}: ({right}, {of}),")
+
+
+def _judge(file: Path, evidence: Evidence, arguments: argparse.Namespace) -> Score | None:
+    """Judge one recording. None: it lacks that evidence."""
+    truth = file.with_name(file.name.replace(SUFFIX, ".truth.jsonl"))
+    recording = read_recording(file).since(arguments.begin)
+    if evidence.log and not log_beside(truth).exists():
+        return None
+    if evidence.processes and not (recording.has_processes or evidence.log):
+        return None
+    return judge(recording, truth, interval=arguments.interval, evidence=evidence)
+
+
+def _groups(names: AbstractSet[str]) -> list[tuple[str, AbstractSet[str]]]:
+    groups = (
+        ("held out", names & HELD_OUT),
+        ("tried on", names - HELD_OUT),
+        ("quiet", names - BUSY),
+        ("busy", names & BUSY),
+        ("together", names),
+    )
+    return [(group, members) for group, members in groups if members]
+
+
+def count(verdicts: Iterable[Verdict]) -> Counts:
+    """Count how often each evidence was right; an unload counts once for each."""
+    last = {(x.evidence, x.model, x.t): x.right for x in verdicts}
+    of = Counter(evidence for evidence, _, _ in last)
+    right = Counter(evidence for (evidence, _, _), good in last.items() if good)
+    return {evidence: (right[evidence], of[evidence]) for evidence in of}
+
+
+def add(counts: Iterable[Counts]) -> Counts:
+    """Add the counts of several recordings."""
+    right, of = Counter[EvidenceOf](), Counter[EvidenceOf]()
+    for each in counts:
+        for evidence, (good, all_) in each.items():
+            right[evidence] += good
+            of[evidence] += all_
+    return {evidence: (right[evidence], of[evidence]) for evidence in of}
+
+
+def foreseen(
+    results: Mapping[str, Score], counted: Mapping[str, Counts], name: str
+) -> list[tuple[float, bool]]:
+    """Return how sure each reason of a recording is by the others, and whether it is right."""
+    others = add(counts for other, counts in counted.items() if other != name)
+    return [(share(x.evidence, others), x.right) for x in results[name].verdicts]
+
+
+def _sure_line(
+    results: Mapping[str, Score],
+    counted: Mapping[str, Counts],
+    names: Iterable[str],
+    low: float,
+    high: float,
+) -> str:
+    said = [pair for name in names for pair in foreseen(results, counted, name)]
+    within = [(sure, right) for sure, right in said if low <= sure < high]
+    if not within:
+        return f"{low:.1f} to {high:.1f}: none"
+    mean, right = (sum(values) / len(within) for values in zip(*within, strict=True))
+    return (
+        f"{low:.1f} to {high:.1f}: {len(within):5} reasons   sure {mean:.3f} on average   "
+        f"right {right:.3f}"
+    )
 
 
 def _line(result: Score) -> str:

@@ -2,6 +2,7 @@
 """Counts loads, unloads and restarts as the tracker reports them."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
@@ -20,6 +21,9 @@ from ollama_exporter.residency.events import (
     Unloaded,
 )
 
+UNEXPECTED: Final = (Reason.EVICTED, Reason.CRASHED, Reason.OUT_OF_MEMORY)
+SURE_ENOUGH: Final = 0.8  # what is less sure wakes no one
+
 
 class LoadUnloadMetrics:
     """Section Lifecycle, except for the pending unloads and the idle gaps.
@@ -34,6 +38,7 @@ class LoadUnloadMetrics:
         self._labels = labels
         self._loads = FastCounter("ollama_model_loads_total")
         self._unloads = FastCounter("ollama_model_unloads_total")
+        self._unexpected = FastCounter("ollama_model_unexpected_unloads_total")
         self._witnessed = FastCounter("ollama_model_loads_witnessed_total")
         self._evictions = FastCounter("ollama_model_evictions_total")
         self._restarts = FastCounter("ollama_restarts_total")
@@ -68,6 +73,8 @@ class LoadUnloadMetrics:
     def _unloaded(self, event: Unloaded) -> None:
         label, reason = self.expect(event.model.name), event.reason.value
         self._unloads.add(label, reason)
+        if event.reason in UNEXPECTED and event.sure >= SURE_ENOUGH:
+            self._unexpected.add(label, reason)
         # Reasons settle in any order, so an earlier unload may be reported after a later one.
         if event.not_after >= self._latest.get((label, reason), event.not_after):
             self._latest[label, reason] = event.not_after
@@ -95,6 +102,8 @@ class LoadUnloadMetrics:
         self._residency.create(label)
         for reason in Reason:
             self._unloads.create(label, reason.value)
+        for reason in UNEXPECTED:
+            self._unexpected.create(label, reason.value)
         return label
 
     def collect(self) -> Iterator[Metric]:
@@ -105,6 +114,7 @@ class LoadUnloadMetrics:
         for instrument in (
             self._loads,
             self._unloads,
+            self._unexpected,
             self._witnessed,
             self._last,
             self._evictions,

@@ -149,6 +149,7 @@ class Unloaded:
     resident_since: float  # first poll that listed this incarnation
     by: str | None = None  # evicted: the model that took the room, where it is known
     early: float | None = None  # seconds before its deadline, at least; inf: pinned for ever
+    sure: float = 0.0  # how likely the reason is right, 0 to 1: how often its evidence was so far
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,13 @@ LOAD_UNLOAD_FAMILIES: Final = (
         ("model", "reason"),
     ),
     Family(
+        "ollama_model_unexpected_unloads_total",
+        "counter",
+        "Times the model was evicted, crashed or ran out of memory, where that is sure: of four in "
+        "five such reasons or more the truth was the same. Alerts use it.",
+        ("model", "reason"),
+    ),
+    Family(
         "ollama_model_unloads_pending",
         "gauge",
         "Number of unloads whose reason is not settled yet.",

@@ -38,6 +38,7 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Room
 from ollama_exporter.residency.rules.process_rules import decide
+from ollama_exporter.residency.rules.sureness import sure
 from ollama_exporter.residency.rules.verdict import Verdict, unknown, verdict
 
 LOAD_STEP: Final = 0.1  # polls that wait for the end of a load: share of the time it has taken,
@@ -316,4 +317,5 @@ def unloaded(life: Incarnation, found: Verdict, low: float, high: float, now: fl
         life.first_seen,
         by=found.by,
         early=life.early(high),
+        sure=sure(found),
     )

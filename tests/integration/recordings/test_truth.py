@@ -8,9 +8,10 @@ import pytest
 
 from bench.rehearsed import total
 from bench.scoring import Score
-from bench.truth import RECORDINGS, Evidence, judge
+from bench.truth import RECORDINGS, SUFFIX, Evidence, add, count, foreseen, judge
 from ollama_exporter.recordings.format import Recording
 from ollama_exporter.recordings.read_recording import read_recording
+from ollama_exporter.residency.rules.sureness import COUNTED, share
 from tests.support.paths import DATA
 
 NEW = ("agents-2", "batch-2", "faults-2", "mixed-3", "office-1", "stuck-2", "thrash-2")
@@ -31,12 +32,20 @@ def recorded(name: str) -> Recording:
 
 
 @cache
+def judge_one(name: str, evidence: Evidence, begin: float = 0.0) -> Score:
+    truth = RECORDINGS / f"{name}.truth.jsonl"
+    return judge(recorded(name).since(begin), truth, interval=15.0, evidence=evidence)
+
+
 def judge_all(names: tuple[str, ...], evidence: Evidence, begin: float = 0.0) -> Score:
-    total = Score()
-    for name in names:
-        truth = RECORDINGS / f"{name}.truth.jsonl"
-        total += judge(recorded(name).since(begin), truth, interval=15.0, evidence=evidence)
-    return total
+    return sum((judge_one(name, evidence, begin) for name in names), Score())
+
+
+@cache
+def judged_by_all_evidence() -> dict[str, Score]:
+    names = sorted(file.name.removesuffix(SUFFIX) for file in RECORDINGS.glob(f"*{SUFFIX}"))
+    kinds = (POLLS, PROCESSES, BOTH)
+    return {name: sum((judge_one(name, kind) for kind in kinds), Score()) for name in names}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,27 @@ def test_a_reason_is_settled_soon_after_the_fact() -> None:
     assert median(delays["server_restarted"]) <= 0.25
     assert median(delays["evicted"]) <= 5.9
     assert median(delays["options_changed"]) <= 5.9
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 1.0), (0.8, 0.9)])
+def test_how_sure_a_reason_is_holds_on_a_recording_that_did_not_count(
+    low: float, high: float
+) -> None:
+    results = judged_by_all_evidence()
+    counted = {name: count(score.verdicts) for name, score in results.items()}
+    said = [pair for name in results for pair in foreseen(results, counted, name)]
+    within = [right for sure, right in said if low <= sure < high]
+    assert len(within) > 50
+    assert sum(within) >= low * len(within)
+
+
+def test_how_sure_a_reason_is_stands_as_the_recordings_count_it() -> None:
+    results = judged_by_all_evidence()
+    counted = add(count(score.verdicts) for score in results.values())
+    common = {evidence for evidence, (_, of) in counted.items() if of >= 20}
+    off = {x: (share(x, counted), share(x, COUNTED)) for x in common}
+    assert len(common) > 5
+    assert {x: pair for x, pair in off.items() if abs(pair[0] - pair[1]) > 0.05} == {}
 
 
 def test_the_recordings_are_the_project_s_own_copies() -> None:

@@ -109,6 +109,24 @@ def unloaded(
     )
 
 
+def test_only_what_is_sure_counts_as_unexpected() -> None:
+    gone = unloaded(MISTRAL, Reason.EVICTED, "a:latest")
+    reasons = (
+        replace(gone, sure=0.79),
+        replace(gone, sure=0.8),
+        replace(gone, reason=Reason.CRASHED, sure=0.95),
+        replace(gone, reason=Reason.STOPPED, sure=0.95),
+        replace(gone, reason=Reason.UNKNOWN, sure=0.0),
+    )
+    text = text_of(metrics(view(), events=reasons))
+    counted = {
+        line.split('reason="')[1].split('"')[0]: float(line.split()[-1])
+        for line in text.splitlines()
+        if line.startswith("ollama_model_unexpected_unloads_total{")
+    }
+    assert counted == {"evicted": 1.0, "crashed": 1.0, "out_of_memory": 0.0}
+
+
 def text_of(built: Metered, **accept: str) -> str:
     return render(built.registry, Renderer(), **accept)[1].decode()
 

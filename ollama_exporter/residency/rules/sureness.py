@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How sure a reason is, by the evidence that it rests on: how often that was right so far.
+
+Counted on the recordings in tests/data/polls, over polls, requests, processes and both levels of
+the log; each unload counts once for each evidence. `python -m bench.truth --evidence` prints the
+table anew. A test judges each recording by the counts of the others.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.rules.verdict import Verdict
+
+Counts = Mapping[Evidence, tuple[int, int]]  # right, of so many
+
+COUNTED: Final[Counts] = {
+    Evidence.REQUEST_OUT_OF_MEMORY: (27, 31),
+    Evidence.OTHER_MODEL_SERVED: (142, 144),
+    Evidence.OTHER_MODEL_WAITED: (666, 672),
+    Evidence.REQUEST_CRASHED: (37, 39),
+    Evidence.STOP_CALL: (31, 33),
+    Evidence.OTHER_OPTIONS_WAITED: (123, 125),
+    Evidence.NEWCOMER: (638, 695),
+    Evidence.NEWCOMER_AND_RELOAD: (4, 7),
+    Evidence.ANOTHER_OUT_OF_MEMORY: (12, 12),
+    Evidence.OTHER_MODEL_STARTED: (406, 413),
+    Evidence.OTHERS_DUE_WITH_IT: (1, 2),
+    Evidence.DUE_DURING_LOAD: (1, 1),
+    Evidence.BUSY_AT_OUT_OF_MEMORY: (4, 4),
+    Evidence.DUE_WITH_ZERO: (7, 9),
+    Evidence.DUE_BUT_NOT_NEEDED: (22, 32),
+    Evidence.FIRST_OF_SEVERAL: (25, 26),
+    Evidence.CONDEMNED_WHILE_BUSY: (14, 15),
+    Evidence.DEADLINE_SET_BACK: (15, 15),
+    Evidence.DEADLINE_BETWEEN_POLLS: (94, 100),
+    Evidence.DEADLINE_BEHIND_ANOTHER: (4, 4),
+    Evidence.KEEP_ALIVE_ZERO: (80, 84),
+    Evidence.OTHER_DIGEST: (2, 3),
+    Evidence.NOTHING_STARTED: (74, 81),
+    Evidence.OTHERS_LEFT_WITH_IT: (7, 8),
+    Evidence.AT_LOAD_END: (7, 9),
+    Evidence.LEFT_TOGETHER: (5, 6),
+    Evidence.EXITED_AT_DEADLINE: (73, 73),
+    Evidence.LISTED_AFTER_EXIT: (31, 31),
+    Evidence.NO_DEADLINE_KEPT: (56, 62),
+    Evidence.LOG_LOAD_BETWEEN_POLLS: (80, 83),
+    Evidence.LOG_ROOM_WANTED: (13, 13),
+    Evidence.LOG_RUNNER_DIED: (30, 30),
+    Evidence.LOG_OUT_OF_MEMORY: (26, 29),
+    Evidence.LOG_EVICTED: (491, 491),
+    Evidence.LOG_OPTIONS: (118, 118),
+    Evidence.LOG_STOPPED: (67, 67),
+    Evidence.LOG_CRASHED: (4, 4),
+    Evidence.LOG_EXPIRED: (21, 21),
+    Evidence.ANOTHER_ENDED_BY_ITSELF: (3, 3),
+    Evidence.BACK_SOON: (9, 9),
+    Evidence.BACK_WITH_OTHER_CONTEXT: (153, 168),
+    Evidence.SAME_WEIGHTS_STARTED: (114, 114),
+    Evidence.SAME_WEIGHTS_OTHER_CONTEXT: (1, 1),
+    Evidence.SERVER_EXITED: (43, 43),
+}
+
+
+def share(evidence: Evidence, counts: Counts) -> float:
+    """Return the share of reasons with this evidence that are right, from 0 to 1.
+
+    It is the mean of what the counts leave possible: one half where nothing was counted.
+    """
+    right, of = counts.get(evidence, (0, 0))
+    return (right + 1) / (of + 2)
+
+
+def sure(found: Verdict) -> float:
+    """Return how likely a reason is right, from 0 to 1. An unknown one is 0."""
+    if found.reason is Reason.UNKNOWN:
+        return 0.0
+    return round(share(found.evidence[0], COUNTED), 2)
