@@ -155,7 +155,7 @@ class UsageHistory:
     span: float | None = None  # seconds since its begin; None: not known
     hosts: int = 1
     covered: float = 1.0  # share of the span with samples
-    remarks: tuple[str, ...] = ()  # warnings of the source
+    warnings: tuple[str, ...] = ()  # of the source
 
 
 def records(samples: Iterable[UsageSample], *, by: str = "") -> tuple[UsageRecord, ...]:

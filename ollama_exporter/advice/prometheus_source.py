@@ -101,7 +101,7 @@ def from_prometheus(
         span,
         hosts=max(1, round(hosts or 1)),
         covered=max(0.0, min(1.0, (points or 0.0) * step / max(span, step))),
-        remarks=tuple(source.warnings),
+        warnings=tuple(source.warnings),
     )
 
 

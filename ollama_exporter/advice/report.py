@@ -305,7 +305,7 @@ def _warnings(history: UsageHistory, findings: Sequence[Finding]) -> Iterable[st
     if history.covered < COVERED:
         missing = 100 * (1 - history.covered)
         yield f"For {missing:.0f} % of that time there are no samples; its idle gaps are missing."
-    yield from history.remarks
+    yield from history.warnings
 
 
 def _names(models: Sequence[str]) -> str:

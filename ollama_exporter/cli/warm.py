@@ -192,7 +192,7 @@ def command(
     """
     asked = values.pop("keep_alive")
     wanted = WarmOptions(
-        keep_alive=None if asked is None else mapping.lasting("--keep-alive", asked),
+        keep_alive=None if asked is None else mapping.positive_keep_alive("--keep-alive", asked),
         num_ctx=values.pop("num_ctx"),
         timeout=timeout,
         parallel=values.pop("parallel"),

@@ -58,7 +58,7 @@ def keep_alive(name: str, value: object) -> float:
     return seconds
 
 
-def lasting(name: str, value: object) -> float:
+def positive_keep_alive(name: str, value: object) -> float:
     """Accept a keep_alive above zero, which would unload the model. Raises ConfigError."""
     seconds = keep_alive(name, value)
     if seconds <= 0:

@@ -120,7 +120,7 @@ async def messages(server: SimulatorContext, exchange: http.HttpExchange) -> Non
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in said)
-    doing = plan(call.manifest.file, prompt, limit)
+    call_plan = plan(call.manifest.file, prompt, limit)
     voice = MessagesVoice(server, call, prompt)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, server, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, call_plan, voice, stream))

@@ -173,8 +173,8 @@ async def _without_prompt(
 
 
 def _job(body: gojson.GoObject, call: Call, voice: NativeVoice, prompt: str) -> Job:
-    doing = plan(call.manifest.file, prompt, _num_predict(call))
-    return Job(call, doing, voice, stream=field(body, "stream", bool, default=True))
+    call_plan = plan(call.manifest.file, prompt, _num_predict(call))
+    return Job(call, call_plan, voice, stream=field(body, "stream", bool, default=True))
 
 
 def vector(text: str, length: int) -> list[float]:

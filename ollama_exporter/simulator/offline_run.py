@@ -168,8 +168,8 @@ class _Stage:
     def _ask(self, at: float, step: Ask, call: Call) -> None:
         number = next(self._ids)
         _, body = step.body()
-        doing = plan(call.manifest.file, str(body.get("prompt", body)), None)
-        self._asked[number] = (step, doing, call.manifest.file.weights, at, None)
+        call_plan = plan(call.manifest.file, str(body.get("prompt", body)), None)
+        self._asked[number] = (step, call_plan, call.manifest.file.weights, at, None)
         self.scheduler.arrive(at, call.request(self.script.host, number))
         if step.leave_after is not None:
             self.put(at + step.leave_after, Leave(number, self._life))
@@ -192,22 +192,22 @@ class _Stage:
             effect = self.scheduler.effects.pop(0)
             if effect.id not in self._asked:
                 continue
-            step, doing, weights, arrived, _ = self._asked[effect.id]
+            step, call_plan, weights, arrived, _ = self._asked[effect.id]
             match effect:
                 case LoadRefused(at=at, error=error):
                     self._note(at, effect.id, error)
                 case Granted(at=at):
-                    self._asked[effect.id] = (step, doing, weights, arrived, at)
+                    self._asked[effect.id] = (step, call_plan, weights, arrived, at)
                 case Started(at=at):
-                    self._start(at, effect.id, step, doing, weights)
+                    self._start(at, effect.id, step, call_plan, weights)
 
-    def _start(self, at: float, number: int, step: Ask, doing: CallPlan, weights: str) -> None:
+    def _start(self, at: float, number: int, step: Ask, call_plan: CallPlan, weights: str) -> None:
         found = self.library.find(step.model)
         if found is not None and step.tokens and found[0] in self._oom_next:
             self._oom_next.discard(found[0])
             self._fail(at, self.scheduler.out_of_memory(at, weights))
         else:
-            seconds = doing.first + doing.tokens / doing.rate if step.tokens else 0.0
+            seconds = call_plan.first + call_plan.tokens / call_plan.rate if step.tokens else 0.0
             self.put(at + seconds, Finish(number, self._life))
 
 

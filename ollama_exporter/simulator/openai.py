@@ -206,10 +206,10 @@ async def chat(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support chat')
     prompt = "\n".join(text_of(message.get("content")) for message in messages)
-    doing = plan(call.manifest.file, prompt, _limit(body))
+    call_plan = plan(call.manifest.file, prompt, _limit(body))
     voice = ChatVoice(server, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, server, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, call_plan, voice, stream))
 
 
 async def completions(server: SimulatorContext, exchange: http.HttpExchange) -> None:
@@ -219,10 +219,10 @@ async def completions(server: SimulatorContext, exchange: http.HttpExchange) -> 
     if call.manifest.file.embeds:
         raise ApiError(400, f'"{call.spelling}" does not support generate')
     prompt = text_of(body.get("prompt"))
-    doing = plan(call.manifest.file, prompt, _limit(body))
+    call_plan = plan(call.manifest.file, prompt, _limit(body))
     voice = CompletionVoice(server, call, with_usage=_wants_usage(body))
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, server, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, call_plan, voice, stream))
 
 
 async def embeddings(server: SimulatorContext, exchange: http.HttpExchange) -> None:

@@ -168,7 +168,7 @@ async def create(server: SimulatorContext, exchange: http.HttpExchange) -> None:
     if isinstance(given, list):
         given = "\n".join(text_of(item.get("content")) for item in given if isinstance(item, dict))
     limit = field(body, "max_output_tokens", int, None)
-    doing = plan(call.manifest.file, str(given or ""), limit)
+    call_plan = plan(call.manifest.file, str(given or ""), limit)
     voice = ResponsesVoice(server, call)
     stream = field(body, "stream", bool, default=False)
-    await answer(exchange, server, Job(call, doing, voice, stream))
+    await answer(exchange, server, Job(call, call_plan, voice, stream))

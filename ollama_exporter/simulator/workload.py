@@ -146,7 +146,7 @@ def faults(seed: int = 0, duration: float = 1200.0) -> Script:
             down=rng.choice([0.02, 2.0, 20.0]),
             silent=rng.choice([0.0, 3.0]),
         )
-        deeds: list[Step] = [
+        choices: list[Step] = [
             Crash(later, model),
             OutOfMemory(later, model),
             Stop(later, model),
@@ -156,7 +156,7 @@ def faults(seed: int = 0, duration: float = 1200.0) -> Script:
             Ask(later, model, keep_alive=0),
             restart,
         ]
-        steps.append(rng.choice(deeds))
+        steps.append(rng.choice(choices))
         at += rng.uniform(20.0, 60.0)
     return _script("faults", steps, duration, Host(memory=12 * GIB, keep_alive=60.0))
 

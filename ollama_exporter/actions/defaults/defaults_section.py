@@ -61,9 +61,9 @@ def _rule(name: str, pattern: str, value: object) -> Rule:
         where,
         value,
         {
-            "keep-alive": mapping.lasting,
+            "keep-alive": mapping.positive_keep_alive,
             "num-ctx": mapping.context,
-            "max-keep-alive": mapping.lasting,
+            "max-keep-alive": mapping.positive_keep_alive,
             "max-num-ctx": mapping.context,
         },
     )
@@ -87,8 +87,8 @@ def autopilot(name: str, value: object) -> Autopilot:
         value,
         {
             "models": parsers.texts,
-            "min": mapping.lasting,
-            "max": mapping.lasting,
+            "min": mapping.positive_keep_alive,
+            "max": mapping.positive_keep_alive,
             "least-gaps": parsers.count(1),
         },
     )

@@ -73,7 +73,11 @@ def _models(name: str, value: object) -> tuple[WarmModel, ...]:
         parsed = mapping.section(
             f"{name}.{key}",
             item,
-            {"schedule": schedule, "keep-alive": mapping.lasting, "num-ctx": mapping.context},
+            {
+                "schedule": schedule,
+                "keep-alive": mapping.positive_keep_alive,
+                "num-ctx": mapping.context,
+            },
         )
         models[match_key(key)] = WarmModel(model, **parsed)
     return tuple(models.values())

@@ -185,15 +185,15 @@ async def _load_or_keep(
     entry = None if listed_as is None else renew.find_entry(before, listed_as)
     if entry is not None:
         return await _keep(client, name, wanted, entry)
-    would_go: list[Occupant] | None = []
+    to_evict: list[Occupant] | None = []
     if wanted.memory is not None:
         occupants = [
             await _occupant(client, model, renew.time_left(before, model))
             for model in before.models
         ]
-        would_go = victims(size, wanted.memory, occupants)
-    if (would_go is None or would_go) and not wanted.evict:
-        evicted = tuple(model.name for model in would_go or ())
+        to_evict = victims(size, wanted.memory, occupants)
+    if (to_evict is None or to_evict) and not wanted.evict:
+        evicted = tuple(model.name for model in to_evict or ())
         note = "others would have to go" if evicted else "larger than the memory that is there"
         return WarmResult(name, WarmOutcome.NO_ROOM, evicted=evicted, note=note)
     options: dict[str, Any] = {} if wanted.num_ctx is None else {"num_ctx": wanted.num_ctx}

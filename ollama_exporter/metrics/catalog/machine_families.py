@@ -37,8 +37,8 @@ MACHINE_FAMILIES: Final = (
     Family(
         "ollama_model_load_progress_ratio",
         "gauge",
-        "Share of the model's files that the runner of the load in progress has read, at least: "
-        "from the bytes that it read, or its memory. Absent if the model is not being loaded.",
+        "Share of the model's files that the runner of the load in progress has read: a lower "
+        "bound, from the bytes it read or its memory. Absent if the model is not being loaded.",
         MODEL,
         source=PROCESSES,
     ),
@@ -74,8 +74,8 @@ MACHINE_FAMILIES: Final = (
     Family(
         "ollama_log_understood",
         "gauge",
-        "1 if lines of the server's log can be read, 0 if they have an unknown form; absent "
-        "until the log has shown lines of a server.",
+        "Whether lines of the server's log can be read (1) or have an unknown form (0). Absent "
+        "until the log has shown a line of a server.",
         source=LOG,
     ),
     Family(

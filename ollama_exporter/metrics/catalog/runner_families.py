@@ -57,7 +57,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_runner_info",
         "gauge",
-        "Settings of the model's runner, from its command line; constant 1.",
+        "Settings of the model's runner, from its command line, as labels; the value is always 1.",
         (
             *MODEL,
             "kv_cache_type",
@@ -95,8 +95,8 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_context_shifts_total",
         "counter",
-        "Times that a running request of the model filled its context, so that the runner dropped "
-        "its oldest part. At least; from looks at the slots.",
+        "Times a running request of the model filled its context and the runner dropped the oldest "
+        "part of it: a lower bound, from looks at the slots.",
         MODEL,
         source=SLOTS,
     ),

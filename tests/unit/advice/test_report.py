@@ -173,7 +173,7 @@ def test_many_names_are_not_all_listed() -> None:
 def test_hosts_that_were_summed_and_missing_samples_are_said() -> None:
     one = told({"m:latest": Use(OFTEN)}).history.records
     found = report(
-        UsageHistory(one, "Prometheus", 9e6, hosts=3, covered=0.8, remarks=("look out",))
+        UsageHistory(one, "Prometheus", 9e6, hosts=3, covered=0.8, warnings=("look out",))
     )
     said = " ".join(found.warnings)
     assert "The use of 3 hosts is added up" in said
