@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server under test: the simulator in both generations, or the one that is named."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ class Subject:
     old: bool  # before 0.30
     real: bool
     max_loaded: int | None
+    pid: int | None = None  # of the simulator; None: a real server
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -57,6 +59,8 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         return
     command = [sys.executable, "-m", "ollama_exporter", "simulate", "--listen", "127.0.0.1:0"]
     command += ["--generation", kind, "--cpu", "--max-loaded", "1", "--load-speed", "40"]
+    if platform.system() == "Linux":
+        command += ["--processes", "--endpoint-metrics"]
     with subprocess.Popen([*command, "--faults"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -64,7 +68,9 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
             assert found, "the simulator did not say where it listens"
             ollama = Ollama(found[0])
             old = kind == "old"
-            yield Subject(ollama, "llama3.2", "mistral", old=old, real=False, max_loaded=1)
+            yield Subject(
+                ollama, "llama3.2", "mistral", old=old, real=False, max_loaded=1, pid=process.pid
+            )
             ollama.http.close()
         finally:
             process.terminate()
