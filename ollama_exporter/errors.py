@@ -23,17 +23,20 @@ and msgspec's in `config/load.py`, those of recordings in `recordings/read_recor
 usage in `advice/bounded_request.py`.
 """
 
-import reprlib
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ollama_exporter.foreign_text import mask_user_info
 
-# Bounded: a value may be a YAML mapping whose aliases unfold to gigabytes.
-_REPR: Final = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 200
-_REPR.maxlevel = 3
+# Before what is accepted, where that is a form of the value; and how other such phrases begin.
+ACCEPTED: Final = "accepted: "
+PHRASES: Final = ("a ", "an ", "at most ")
+# Bounds of a value that a message shows: it may be a mapping whose aliases unfold to gigabytes.
+LONGEST_SHOWN: Final = 200  # characters
+MOST_SHOWN: Final = 6  # items of a list or a mapping
+DEEPEST_SHOWN: Final = 3
 
 
 class OllamaExporterError(Exception):
@@ -50,8 +53,11 @@ class ConfigError(OllamaExporterError):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        shown = mask_user_info(_REPR.repr(self.value))
-        return f"{self.field}: {shown} is not accepted; {self.accepted}"
+        shown, wanted = mask_user_info(plain(self.value)), self.accepted.removeprefix(ACCEPTED)
+        if wanted == self.accepted and not wanted.startswith(PHRASES):
+            return f"{self.field}: {shown}: {wanted}"
+        form, semicolon, more = wanted.partition("; ")
+        return f"{self.field}: must be {form}, not {shown}{semicolon}{more}"
 
 
 class ConfigFileError(ConfigError):
@@ -153,3 +159,33 @@ class MissingPackageError(OllamaExporterError, ImportError):
 
 class StartError(OllamaExporterError):
     """The exporter cannot serve: a listen address is taken or not ours."""
+
+
+def plain(value: object, *, depth: int = 0) -> str:
+    """Return a value as one writes it in the configuration, shortened."""
+    if isinstance(value, list | tuple | dict):
+        return "…" if depth == DEEPEST_SHOWN else _items(value, depth=depth + 1)
+    match value:
+        case None:
+            text = "empty"
+        case bool():
+            text = "true" if value else "false"
+        case float():
+            text = f"{value:.15g}"
+        case int() if value.bit_length() > LONGEST_SHOWN:
+            text = "a number that is too large"
+        case str() if not value.strip():
+            text = f'"{value}"'
+        case _:
+            text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _items(value: list[Any] | tuple[Any, ...] | dict[Any, Any], *, depth: int) -> str:
+    shown = [plain(each, depth=depth) for each in islice(value, MOST_SHOWN)]
+    if isinstance(value, dict):
+        inner = (plain(each, depth=depth) for each in islice(value.values(), MOST_SHOWN))
+        shown = [f"{key}: {each}" for key, each in zip(shown, inner, strict=True)]
+    if len(value) > MOST_SHOWN:
+        shown.append("…")
+    return f"{{{', '.join(shown)}}}" if isinstance(value, dict) else f"[{', '.join(shown)}]"

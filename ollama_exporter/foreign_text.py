@@ -11,7 +11,13 @@ from typing import Final
 # Categories C (control, format, surrogate, private use, unassigned) and the two separators. The
 # zero-width joiner is one of them: an emoji made with it shows as its parts.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_USER_INFO: Final = re.compile(r"(?<=://)[^/\s]{1,4096}@")  # to the last @: a password may have one
+# To the last @: a password may have one. It may be escaped, and the scheme may be missing.
+_AT: Final = r"(?:@|%40)"
+_USER_INFO: Final = re.compile(rf"(?<=://)[^/\s]{{1,4096}}{_AT}", re.IGNORECASE)
+_BARE_USER_INFO: Final = re.compile(
+    rf"(?<![^\s'\"(=,])[^\s/@:'\"(=,]{{1,256}}:[^\s/'\",]{{1,256}}{_AT}", re.IGNORECASE
+)
+_BEFORE_HOST: Final = re.compile(rf"^.*{_AT}", re.DOTALL | re.IGNORECASE)
 LONGEST: Final = 4096
 
 
@@ -33,8 +39,13 @@ def printable_lines(text: str) -> str:
 
 
 def mask_user_info(text: str) -> str:
-    """Return a text in which the user info of each URL is masked."""
-    return _USER_INFO.sub("***@", text)
+    """Return a text in which the user info of each URL and of `user:password@` is masked."""
+    return _BARE_USER_INFO.sub("***@", _USER_INFO.sub("***@", text))
+
+
+def mask_address(text: str) -> str:
+    """Return an address or URL in which all before its host is masked, if that is not empty."""
+    return _BEFORE_HOST.sub("***@", text)
 
 
 def _visible(char: str) -> str:

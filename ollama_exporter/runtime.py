@@ -193,12 +193,13 @@ class Exporter:
     ) -> None:
         """`clients` and `timeline`: those of the settings' server, and of real time, if None."""
         self.current, self._reread, self._log_lines = CurrentSettings(settings), reread, log_lines
-        self._clients = clients = clients or Clients.of(settings)
         self._timeline = timeline = timeline or Timeline()
         self._announced = itertools.count(1)
         self._instruments = instruments = Instruments.new(
             timeline, ExporterCollector(log_lines=log_lines), max_models=settings.max_models
         )
+        counted = instruments.exporter.file_failed
+        self._clients = clients = clients or Clients.of(settings, on_file_error=counted)
         self._polling = polling = build_polling(self.current, clients.polls, instruments, timeline)
         self._machine = build_machine(settings, clients.polls, polling, timeline)
         if onlookers.looks is not None:

@@ -51,12 +51,18 @@ class Clients:
     malformed: MalformedEntries = field(default_factory=MalformedEntries)  # seen by `polls`
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the HTTP clients of the settings' server. Raises ConfigError."""
+    def of(cls, settings: Settings, *, on_file_error: Callable[[str], None] = ignore) -> Self:
+        """Return the HTTP clients of the settings' server. Raises ConfigError.
+
+        `on_file_error` counts, by setting, credential files that cannot be read.
+        """
         target, timeout = settings.target, settings.ollama_timeout
         malformed = MalformedEntries()
-        polls = OllamaClient(target, timeout=timeout, malformed=malformed.add)
-        return cls(polls, ControlClient(target, timeout=timeout), malformed)
+        polls = OllamaClient(
+            target, timeout=timeout, malformed=malformed.add, on_file_error=on_file_error
+        )
+        actions = ControlClient(target, timeout=timeout, on_file_error=on_file_error)
+        return cls(polls, actions, malformed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,16 @@ class Output:
 class LineOutput(WarmProgress):
     """Prints one line for each start and end: for logs."""
 
+    def __init__(self) -> None:
+        self.printed: set[str] = set()
+
     def on_start(self, name: str) -> None:
         """Print the model's name."""
         echo(f"{name}: checking, and loading if it is not resident", err=True)
 
     def on_end(self, result: WarmResult) -> None:
         """Print the result."""
+        self.printed.add(sentence(result))
         echo(sentence(result), err=True)
 
 
@@ -232,8 +236,9 @@ async def _run(
         if missing:
             return exit_codes.MISSING
         console = TerminalConsole(stderr=True)
+        lines = LineOutput()
         if not console.is_terminal or console.is_dumb_terminal or output.as_json:
-            results = await warm_up(client, names, wanted, installed, LineOutput())
+            results = await warm_up(client, names, wanted, installed, lines)
         else:
             estimates = await asyncio.to_thread(output.estimates)
             shares: dict[str, float] = {}
@@ -244,7 +249,7 @@ async def _run(
             following.cancel()
     finally:
         await client.aclose()
-    _print(results, as_json=output.as_json)
+    _print(results, as_json=output.as_json, printed=lines.printed)
     return next((CODES[each.outcome] for each in results if CODES[each.outcome]), exit_codes.OK)
 
 
@@ -272,7 +277,7 @@ def sentence(result: WarmResult) -> str:
     return text
 
 
-def _print(results: list[WarmResult], *, as_json: bool) -> None:
+def _print(results: list[WarmResult], *, as_json: bool, printed: set[str]) -> None:
     if as_json:
         echo(json.dumps([_fields(each) for each in results], indent=2))
         return
@@ -293,7 +298,7 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
         )
     TerminalConsole().print(table)
     for each in results:
-        if each.note or each.evicted:
+        if (each.note or each.evicted) and sentence(each) not in printed:
             echo(sentence(each))
 
 

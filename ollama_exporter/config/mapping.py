@@ -39,7 +39,7 @@ def entries(name: str, value: object, *, most: int = MOST_MODELS) -> dict[str, A
         raise ConfigError(name, f"{len(value)} entries", f"accepted: at most {most}")
     for key in value:
         if not isinstance(key, str) or not key.strip():
-            raise ConfigError(name, key, "accepted: keys that are texts")
+            raise ConfigError(name, key, "accepted: a text, as all keys are")
     return value
 
 
@@ -53,7 +53,8 @@ def keep_alive(name: str, value: object) -> float:
         seconds = parse(float(str(value)) if plain else value)
     except KeepAliveError as err:
         raise ConfigError(name, value, f"{KEEP_ALIVE} ({err})") from err
-    if seconds is None or math.isnan(seconds):
+    is_odd = isinstance(value, float) and not math.isfinite(value)  # .inf and .nan of YAML
+    if seconds is None or is_odd:
         raise ConfigError(name, value, KEEP_ALIVE)
     return seconds
 

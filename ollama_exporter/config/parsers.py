@@ -12,6 +12,7 @@ from typing import Final
 
 from ollama_exporter.config.target import HIDDEN, HeaderField, base_url
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.foreign_text import mask_address
 
 NUMBER: Final = r"\d{1,12}(?:\.\d{1,12})?"
 DURATION: Final = re.compile(rf"{NUMBER}|(?:{NUMBER}(?:ms|s|m|h|d))+")
@@ -109,7 +110,7 @@ def _pairs(name: str, value: object) -> list[tuple[str, str]]:
             shown = field if FIELD_NAME.fullmatch(field) else HIDDEN
             raise ConfigError(name, shown, "accepted: a field's name, except those of HTTP itself")
         if field.lower() in found:
-            raise ConfigError(name, field, "accepted: each field once")
+            raise ConfigError(name, field, "give each field once")
         if not isinstance(content, str | int) or isinstance(content, bool):
             raise ConfigError(name, f"{field}: {HIDDEN}", accepted)
         found[field.lower()] = field, str(content).strip()
@@ -238,7 +239,7 @@ def choice(*choices: str) -> Callable[[str, object], str]:
     def parse(name: str, value: object) -> str:
         word = words[value] if isinstance(value, bool) else _scalar(value).lower()
         if word not in choices:
-            raise ConfigError(name, value, f"accepted: {', '.join(choices)}")
+            raise ConfigError(name, value, f"accepted: {', '.join(choices[:-1])} or {choices[-1]}")
         return word
 
     return parse
@@ -274,6 +275,7 @@ def split_address(address: str, *, field: str = "web.listen-address") -> tuple[s
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     bare = ":" in host and not address.startswith("[")
+    bare = bare or "@" in host or "%40" in host
     if not colon or bare or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
-        raise ConfigError(field, address, "accepted: HOST:PORT, :PORT or [IPv6]:PORT")
+        raise ConfigError(field, mask_address(address), "accepted: HOST:PORT, :PORT or [IPv6]:PORT")
     return host, int(port)

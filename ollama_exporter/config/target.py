@@ -2,13 +2,13 @@
 """Which server to watch: its base URL, in every form that OLLAMA_HOST takes."""
 
 import ipaddress
-import re
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.foreign_text import mask_address
 
 DEFAULT_PORT: Final = 11434
 DEFAULT_TIMEOUT: Final = 10.0  # seconds for an answer
@@ -96,7 +96,7 @@ def base_url(text: str, *, field: str = "ollama.url") -> str:
 
     A wildcard address means this machine. Raises ConfigError.
     """
-    value = text.strip().strip("\"'").strip()
+    value, shown = text.strip().strip("\"'").strip(), mask_address(text)
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, rest, port = "http", value, DEFAULT_PORT
@@ -104,12 +104,12 @@ def base_url(text: str, *, field: str = "ollama.url") -> str:
         scheme = scheme.lower()
         port = SCHEME_PORTS[scheme]
     else:
-        raise ConfigError(field, text, ACCEPTED)
+        raise ConfigError(field, shown, ACCEPTED)
     authority, _, path = rest.partition("/")
-    if any(mark in rest for mark in "@?#\\") or any(c.isspace() or c < " " for c in rest):
-        shown = re.sub(r"^.*@", "***@", text, flags=re.DOTALL)
+    has_mark = "%40" in authority or any(mark in rest for mark in "@?#\\")
+    if has_mark or any(c.isspace() or c < " " for c in rest):
         raise ConfigError(field, shown, ACCEPTED + "; no user, query or fragment")
-    host, port = _host_and_port(authority, port, field=field, text=text)
+    host, port = _host_and_port(authority, port, field=field, text=shown)
     return f"{scheme}://{host}:{port}{'/' + path.strip('/') if path.strip('/') else ''}"
 
 

@@ -15,6 +15,10 @@ BOM: Final = b"\xef\xbb\xbf"  # Windows' editors write it
 logger = logging.getLogger(__name__)
 
 
+def not_counted(_setting: str) -> None:
+    """Count nothing: for commands, which have no metrics."""
+
+
 def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
     """Read a bearer token; without a file it is empty. Raises ConfigError."""
     if file is None:
@@ -53,9 +57,18 @@ class CredentialFile:
     """
 
     def __init__(
-        self, read: Callable[[], str], *, field: str, monotonic: Callable[[], float]
+        self,
+        read: Callable[[], str],
+        *,
+        field: str,
+        monotonic: Callable[[], float],
+        on_error: Callable[[str], None] = not_counted,
     ) -> None:
-        """`read` raises ConfigError, here too, if the file holds no credential."""
+        """`read` raises ConfigError, here too, if the file holds no credential.
+
+        `on_error` counts failed reads by setting.
+        """
+        self._on_error = on_error
         self._read, self._field, self._monotonic = read, field, monotonic
         self._token = read()
         self._failing_since: float | None = None
@@ -66,6 +79,7 @@ class CredentialFile:
         try:
             token = self._read()
         except ConfigError as err:
+            self._on_error(self._field)
             now = self._monotonic()
             if self._failing_since is None:
                 self._failing_since = now

@@ -15,6 +15,7 @@ from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_user_info
+from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -94,14 +95,18 @@ class OllamaClient:
         timeout: float = DEFAULT_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
         malformed: OnMalformed | None = None,
+        on_file_error: Callable[[str], None] = not_counted,
     ) -> None:
-        """`malformed` is called for each entry of a listing with a field that cannot be read."""
+        """`malformed` is called for each entry of a listing with a field that cannot be read.
+
+        `on_file_error` counts, by setting, credential files that cannot be read.
+        """
         self._target = target
         self._timeout = timeout
         context = ssl_context or tls_context(target)
         self._polls = ClientSlot(lambda: http_client(target, timeout, context))
         self._others = ClientSlot(lambda: http_client(target, timeout, context))
-        self._credentials = ServerCredentials(target)
+        self._credentials = ServerCredentials(target, on_file_error=on_file_error)
         name = target.server_name
         self._extensions: dict[str, Any] = {} if name is None else {"sni_hostname": name}
         self._malformed = malformed

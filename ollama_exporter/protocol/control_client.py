@@ -14,6 +14,7 @@ import msgspec
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
 from ollama_exporter.foreign_text import clean
+from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.client import (
     HTML,
     ClientSlot,
@@ -51,9 +52,15 @@ _ERROR: Final = msgspec.json.Decoder(_Error)
 class ControlClient(OllamaClient):
     """Every method raises TargetError or RequestError and ends within `patience` seconds."""
 
-    def __init__(self, target: Target, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_file_error: Callable[[str], None] = not_counted,
+    ) -> None:
         context = tls_context(target)
-        super().__init__(target, timeout=timeout, ssl_context=context)
+        super().__init__(target, timeout=timeout, ssl_context=context, on_file_error=on_file_error)
         self._new_client = lambda: http_client(target, None, context)
 
     async def preload(

@@ -11,15 +11,20 @@ MAX_LENGTH: Final = 256
 IMPLIED: Final = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 
 
+def without_implied(name: str) -> str:
+    """Return a name, or a pattern, without the prefixes that the server does not show."""
+    for prefix in IMPLIED:
+        if name[: len(prefix)].lower() == prefix:
+            return name[len(prefix) :]
+    return name
+
+
 def normalise(name: str) -> str:
     """Return a model name as `/api/ps` lists it: with a tag and without the default prefixes.
 
     Case is kept: the server matches names in any case but lists them as they were created.
     """
-    for prefix in IMPLIED:
-        if name[: len(prefix)].lower() == prefix:
-            name = name[len(prefix) :]
-            break
+    name = without_implied(name)
     last = name.rsplit("/", 1)[-1]
     return name if ":" in last else f"{name}:{DEFAULT_TAG}"
 

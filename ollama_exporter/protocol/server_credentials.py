@@ -12,7 +12,12 @@ from typing import Final
 from ollama_exporter.config.parsers import FIELD_VALUE
 from ollama_exporter.config.target import BasicAuth, Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import CredentialFile, read_secret, read_token
+from ollama_exporter.protocol.bearer_token import (
+    CredentialFile,
+    not_counted,
+    read_secret,
+    read_token,
+)
 
 Field = tuple[str, str]
 AUTHORIZATION: Final = "authorization"
@@ -56,7 +61,7 @@ def file_fields(target: Target) -> tuple[FileField, ...]:
     for name in names:
         if names.count(name) > 1:
             place = target.setting("headers")
-            raise ConfigError(place, name, "accepted: each field once, a token and a password too")
+            raise ConfigError(place, name, "give each field once, a token or a password too")
     return tuple(found)
 
 
@@ -79,11 +84,25 @@ def _value(file: Path, setting: str) -> str:
 class ServerCredentials:
     """The fields for one server. Files are read again for each request."""
 
-    def __init__(self, target: Target, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Raise ConfigError if a file cannot be used."""
+    def __init__(
+        self,
+        target: Target,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_file_error: Callable[[str], None] = not_counted,
+    ) -> None:
+        """Raise ConfigError if a file cannot be used.
+
+        `on_file_error` counts failed reads by setting.
+        """
         self._static = dict(static_fields(target))
         self._files = [
-            (each.name, CredentialFile(each.read, field=each.setting, monotonic=monotonic))
+            (
+                each.name,
+                CredentialFile(
+                    each.read, field=each.setting, monotonic=monotonic, on_error=on_file_error
+                ),
+            )
             for each in file_fields(target)
         ]
 

@@ -171,29 +171,29 @@ def test_a_port_in_use_is_one_line_and_exit_1() -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "accepted"),
     [
-        ("ollama.url", "ftp://host", "accepted: HOST, HOST:PORT, http://HOST"),
+        ("ollama.url", "ftp://host", "must be HOST, HOST:PORT, http://HOST"),
         ("ollama.url", "host:99999", "a port is 1 to 65535"),
-        ("ollama.url", "http://[::1", "accepted: HOST"),
-        ("ollama.url", " ", "accepted: a text"),
-        ("ollama.timeout", "soon", "accepted: a positive duration such as 15s"),
-        ("ollama.timeout", "0", "accepted: a positive duration"),
-        ("poll.interval", "-1s", "accepted: a positive duration"),
-        ("poll.interval", "500ms", "accepted: 1s or more"),
-        ("web.listen-address", "11487", "accepted: HOST:PORT, :PORT or [IPv6]:PORT"),
-        ("web.listen-address", "::1:80", "accepted: HOST:PORT, :PORT or [IPv6]:PORT"),
-        ("web.listen-address", ":99999", "accepted: HOST:PORT"),
-        ("web.telemetry-path", "metrics", "accepted: a path that begins with a slash"),
-        ("web.telemetry-path", "/", "accepted: a path that begins with a slash"),
-        ("web.telemetry-path", "/-/ready", "accepted: a path that begins with a slash"),
-        ("web.telemetry-path", "/sd", "accepted: a path that begins with a slash, not /, /sd"),
-        ("web.max-requests", "0", "accepted: a whole number from 1"),
-        ("web.max-requests", "many", "accepted: a whole number from 1"),
-        ("metrics.max-models", "1.5", "accepted: a whole number from 1"),
-        ("log.level", "loud", "accepted: debug, info, warn"),
-        ("log.format", "xml", "accepted: logfmt, json"),
-        ("ollama.ca-file", "/nowhere/ca.pem", "a readable file of PEM certificates"),
-        ("ollama.token-file", "/nowhere/token", "a readable file with a token"),
-        ("state.file", "/nowhere/state", "accepted: a file in a folder that exists"),
+        ("ollama.url", "http://[::1", "must be HOST"),
+        ("ollama.url", " ", "must be a text"),
+        ("ollama.timeout", "soon", "must be a positive duration such as 15s"),
+        ("ollama.timeout", "0", "must be a positive duration"),
+        ("poll.interval", "-1s", "must be a positive duration"),
+        ("poll.interval", "500ms", "must be 1s or more"),
+        ("web.listen-address", "11487", "must be HOST:PORT, :PORT or [IPv6]:PORT"),
+        ("web.listen-address", "::1:80", "must be HOST:PORT, :PORT or [IPv6]:PORT"),
+        ("web.listen-address", ":99999", "must be HOST:PORT"),
+        ("web.telemetry-path", "metrics", "must be a path that begins with a slash"),
+        ("web.telemetry-path", "/", "must be a path that begins with a slash"),
+        ("web.telemetry-path", "/-/ready", "must be a path that begins with a slash"),
+        ("web.telemetry-path", "/sd", "must be a path that begins with a slash, not one of"),
+        ("web.max-requests", "0", "must be a whole number from 1"),
+        ("web.max-requests", "many", "must be a whole number from 1"),
+        ("metrics.max-models", "1.5", "must be a whole number from 1"),
+        ("log.level", "loud", "must be debug, info, warn or error"),
+        ("log.format", "xml", "must be logfmt or json"),
+        ("ollama.ca-file", "/nowhere/ca.pem", "must be a readable file of PEM certificates"),
+        ("ollama.token-file", "/nowhere/token", "must be a readable file with a token"),
+        ("state.file", "/nowhere/state", "must be a file in a folder that exists"),
     ],
 )
 def test_a_bad_flag_is_one_line_that_names_field_value_and_form_and_exit_2(
@@ -202,7 +202,7 @@ def test_a_bad_flag_is_one_line_that_names_field_value_and_form_and_exit_2(
     code, line = refused("--web.listen-address=127.0.0.1:0", f"--{flag}={value}")
     assert code == 2
     assert flag in line
-    assert repr(value) in line
+    assert value in line
     assert accepted in line
 
 
@@ -215,7 +215,31 @@ def test_user_info_is_masked_and_exit_2() -> None:
     code, line = refused("--ollama.url=https://ops:hunter2@host")
     assert code == 2
     assert "hunter2" not in line
-    assert "ollama.url: '***@host' is not accepted" in line
+    assert "ollama.url: must be HOST" in line
+    assert ", not ***@host; no user" in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("ollama.url", "https://ops:hunter2%40host"),
+        ("ollama.url", "http://ops:hunter2%40host:11434"),
+        ("ollama.url", "ops:hunter2@host"),
+        ("ollama.url", "http://ops:hunter2/x@host"),
+        ("ollama.url", "hunter2@host"),
+        ("ollama.url", "ftp://ops:hunter2@host"),
+        ("web.listen-address", "ops:hunter2@"),
+        ("web.listen-address", "ops:hunter2@127.0.0.1:1"),
+        ("web.listen-address", "hunter2@127.0.0.1:1"),
+        ("proxy.listen-address", "hunter2%40127.0.0.1:1"),
+        ("poll.interval", "http://ops:hunter2%40host"),
+    ],
+)
+def test_no_spelling_of_user_info_is_shown(flag: str, value: str) -> None:
+    code, line = refused("--web.listen-address=127.0.0.1:0", f"--{flag}={value}")
+    assert code == 2
+    assert "hunter2" not in line
+    assert "***@" in line
 
 
 @pytest.mark.parametrize("flag", ["--nonsense", "--poll.intervals=3s"])
@@ -229,7 +253,7 @@ def test_a_bad_variable_is_refused_like_a_flag() -> None:
     for variable, value in [("OLLAMA_EXPORTER_POLL_INTERVAL", "x"), ("OLLAMA_HOST", "ftp://x")]:
         code, line = refused("--web.listen-address=127.0.0.1:0", **{variable: value})
         assert code == 2
-        assert repr(value) in line
+        assert f", not {value}" in line
 
 
 @pytest.mark.parametrize(
@@ -237,13 +261,13 @@ def test_a_bad_variable_is_refused_like_a_flag() -> None:
     [
         ("poll.intervals: 3s", "unknown key 'poll.intervals'; did you mean poll.interval?"),
         ("zzz: 1", "unknown key 'zzz'; docs/configuration.md"),
-        ("poll.interval: soon", "poll.interval: 'soon' is not accepted; accepted: a positive"),
+        ("poll.interval: soon", "poll.interval: must be a positive duration such as 15s"),
         ("poll.interval: [", "line 1: expected the node content"),
         ("- 1", "not a YAML mapping"),
-        ("web.enable-lifecycle: 5", "web.enable-lifecycle: 5 is not accepted; accepted: true or"),
-        ("expected-model: {a: 1}", "expected-model: {'a': 1} is not accepted"),
-        ("web.listen-address: []", "web.listen-address: [] is not accepted"),
-        ("ollama.url: 5", "ollama.url: 5 is not accepted"),
+        ("web.enable-lifecycle: 5", "web.enable-lifecycle: must be true or false, not 5"),
+        ("expected-model: {a: 1}", "expected-model: must be a list of texts, not {a: 1}"),
+        ("web.listen-address: []", "web.listen-address: must be at least one HOST:PORT, not []"),
+        ("ollama.url: 5", "ollama.url: must be a text, not 5"),
     ],
 )
 def test_a_bad_key_of_the_configuration_file_is_refused(
@@ -372,7 +396,7 @@ def test_reload_over_http_says_what_is_wrong_and_keeps_the_old_configuration(
         file.write_text("web.enable-lifecycle: true\npoll.interval: never\n")
         code, text = process.ask("/-/reload", method="POST")
         assert code == 500
-        assert "poll.interval: 'never' is not accepted" in text
+        assert "poll.interval: must be a positive duration" in text
         assert reload_successful(process) == 0
         file.write_text("web.enable-lifecycle: false\n")
         assert process.ask("/-/reload", method="POST")[0] == 200

@@ -7,6 +7,8 @@ from typing import Final
 
 from ollama_exporter.config import mapping, parsers
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.keepalive import compact
+from ollama_exporter.protocol.model_names import without_implied
 
 DEFAULTS: Final = "defaults"
 AUTOPILOT: Final = "autopilot"
@@ -46,12 +48,30 @@ class Autopilot:
 
 def matches(pattern: str, model: str) -> bool:
     """Return whether a name matches. A pattern without a tag matches all tags."""
-    name = model if ":" in pattern.rsplit("/", 1)[-1] else model.rpartition(":")[0]
-    return fnmatchcase(name.lower(), pattern.lower())
+    pattern = without_implied(pattern).lower()
+    name = model if _has_tag(pattern) else model.rpartition(":")[0]
+    return fnmatchcase(name.lower(), pattern)
+
+
+def _has_tag(pattern: str) -> bool:
+    return ":" in pattern.rsplit("/", 1)[-1]
+
+
+def _covers(first: str, second: str) -> bool:
+    """Return whether one pattern matches all that another does, so that this is never used."""
+    second = without_implied(second)
+    if _has_tag(first):
+        return fnmatchcase(second.lower(), without_implied(first).lower())
+    return matches(first, second if _has_tag(second) else f"{second}:*")
 
 
 def defaults(name: str, value: object) -> tuple[Rule, ...]:
     """Parse the section. Raises ConfigError."""
+    patterns = list(mapping.entries(name, value))
+    for index, pattern in enumerate(patterns):
+        before = next((each for each in patterns[:index] if _covers(each, pattern)), None)
+        if before is not None:
+            raise ConfigError(name, pattern, f"the rule {before} comes first and matches the same")
     return tuple(_rule(name, key, item) for key, item in mapping.entries(name, value).items())
 
 
@@ -76,7 +96,9 @@ def _rule(name: str, pattern: str, value: object) -> Rule:
         low, high = getattr(rule, key), getattr(rule, f"max_{key}")
         if low is not None and high is not None and low > high:
             written = key.replace("_", "-")
-            raise ConfigError(f"{where}.{written}", low, f"at most max-{written}, {high:g}")
+            text = compact if key == "keep_alive" else str
+            bound = f"at most max-{written}, {text(high)}"
+            raise ConfigError(f"{where}.{written}", text(low), bound)
     return rule
 
 
@@ -94,5 +116,5 @@ def autopilot(name: str, value: object) -> Autopilot:
     )
     pilot = Autopilot(**parsed)
     if pilot.min > pilot.max:
-        raise ConfigError(f"{name}.min", pilot.min, f"at most max, {pilot.max:g}")
+        raise ConfigError(f"{name}.min", compact(pilot.min), f"at most max, {compact(pilot.max)}")
     return pilot

@@ -69,7 +69,9 @@ def _models(name: str, value: object) -> tuple[WarmModel, ...]:
     for key, item in mapping.entries(name, value).items():
         model = normalise(key)
         if match_key(key) in models:
-            raise ConfigError(name, key, f"one entry for {model}")
+            raise ConfigError(
+                name, key, f"has another entry as well: Ollama takes both names for {model}"
+            )
         parsed = mapping.section(
             f"{name}.{key}",
             item,

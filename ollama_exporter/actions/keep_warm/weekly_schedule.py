@@ -62,7 +62,7 @@ def schedule(name: str, value: object) -> Schedule:
     for index, window in enumerate(windows):
         for minute in _minutes(window):
             if owners.setdefault((window.zone, minute), index) != index:
-                raise ConfigError(name, texts[index], "windows of one model that do not overlap")
+                raise ConfigError(name, texts[index], "overlaps with another window of the model")
     return Schedule(tuple(windows), "; ".join(map(str, texts)))
 
 
@@ -83,7 +83,9 @@ def _window(name: str, text: object) -> Window:
         days = _days(name, text, words.pop(0))
     begin, end = _hours(name, text, words.pop(0) if words else "")
     if not words:
-        raise ConfigError(name, text, f"a time zone at the end, such as {EXAMPLE}")
+        raise ConfigError(
+            name, text, f"accepted: a window with its time zone at the end, such as {EXAMPLE}"
+        )
     if len(words) > 1:
         raise ConfigError(name, text, FORM)
     return Window(days, begin, end, _zone(name, words[0]))

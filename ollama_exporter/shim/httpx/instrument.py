@@ -76,7 +76,7 @@ def _inner_client(client: object) -> tuple[Any, HttpLibrary, bool]:
                 return found, library_of(name), kind.__name__ == "AsyncClient"
         found = getattr(found, "_client", None)
     raise TypeError(
-        f"client: {type(client).__name__} is not accepted; accepted: an ollama, openai or "
+        f"client: a {type(client).__name__} cannot be instrumented; pass an ollama, openai or "
         "anthropic client, or one of httpx"
     )
 

@@ -71,25 +71,25 @@ def test_explain_draws_the_curve_of_one_model() -> None:
 def test_an_unknown_model_gets_the_closest_names() -> None:
     with answering(exposition(USES).encode()) as (url, _):
         said = refused(url, "--explain", "mistrall")
-    assert said == ("2 Error: explain: 'mistrall' is not accepted; known models: mistral:latest")
+    assert said == ("2 Error: explain: mistrall: known models: mistral:latest")
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf", "cheap", "1e9", ""])
 def test_a_price_that_is_none_is_refused(price: str) -> None:
     said = refused("--price", price)
-    assert said.startswith(f"2 Error: price: {price!r} is not accepted; accepted: seconds of")
+    assert said.startswith("2 Error: price: must be seconds of")
 
 
 @pytest.mark.parametrize("past", ["14", "d", "0d", "2y", "30s", "1.5d", "-1d", "14d "])
 def test_a_window_that_is_none_is_refused(past: str) -> None:
     said = refused("--prometheus", "http://127.0.0.1:1", "--window", past)
-    assert said.startswith(f"2 Error: window: {past!r} is not accepted; accepted: a duration from")
+    assert said.startswith("2 Error: window: must be a duration from")
 
 
 @pytest.mark.parametrize("by", ["model", "le", "a-b", "1", "x) or vector(1"])
 def test_a_label_that_is_none_is_refused(by: str) -> None:
     said = refused("--prometheus", "http://127.0.0.1:1", "--by", by)
-    assert said.startswith(f"2 Error: by: {by!r} is not accepted")
+    assert said.startswith("2 Error: by: must be")
 
 
 @pytest.mark.parametrize("option", ["--by", "--token-file"])
@@ -99,7 +99,7 @@ def test_what_only_prometheus_has_is_refused_without_it(option: str) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://a b"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    assert refused(url).startswith(f"2 Error: URL: {url!r} is not accepted")
+    assert refused(url).startswith("2 Error: URL: must be http://HOST:PORT")
 
 
 @pytest.mark.parametrize("source", [(), ("--prometheus",)])

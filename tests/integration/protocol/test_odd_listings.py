@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,23 @@ def test_a_value_that_is_no_json_costs_itself_and_not_the_listing(raw: str) -> N
             assert samples["ollama_poll_failures_total", "reason=malformed"] == 0
             assert samples["ollama_model_memory_bytes", "model=good:latest"] == GOOD["size"]
             assert is_listed(samples, "odd:latest")
+
+    asyncio.run(main())
+
+
+def test_a_credential_file_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret")
+
+    async def main() -> None:
+        async with (
+            faultserver() as server,
+            exporting(server.url, ollama_token_file=file, poll_interval=1.0) as exporter,
+        ):
+            await exporter.until(lambda s: s["ollama_up", ""] == 1)
+            file.unlink()
+            failed = ("ollama_exporter_credential_read_errors_total", "setting=ollama.token-file")
+            await exporter.until(lambda s: s.get(failed, 0.0) > 0)
 
     asyncio.run(main())
 

@@ -80,7 +80,7 @@ def test_a_port_in_use_is_one_line_and_exit_1() -> None:
 def test_a_bad_option_is_a_usage_error(options: list[str]) -> None:
     result = CliRunner().invoke(cli, ["simulate", *options])
     assert result.exit_code == 2
-    assert f"{options[0]}: {options[1]!r} is not accepted" in result.output
+    assert f"{options[0]}: must be " in result.output
 
 
 def test_options_are_read() -> None:

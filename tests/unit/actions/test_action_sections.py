@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
+from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule, matches
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.config.load import load
 from ollama_exporter.config.schema import Settings
@@ -80,25 +80,41 @@ def test_expected_by_the_schedule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("keep-warm: [a]", "keep-warm: ['a'] is not accepted; accepted: a mapping"),
-        ("keep-warm: {model: {}}", "keep-warm: 'model' is not accepted; unknown key; did you mean"),
-        ("keep-warm: {models: {a: {keepalive: 1m}}}", "keep-warm.models.a: 'keepalive'"),
+        ("keep-warm: [a]", "keep-warm: must be a mapping, not [a]"),
+        ("keep-warm: {model: {}}", "keep-warm: model: unknown key; did you mean"),
+        ("keep-warm: {models: {a: {keepalive: 1m}}}", "keep-warm.models.a: keepalive: unknown key"),
         ("keep-warm: {models: {a: {zzz: 1}}}", "accepted: schedule, keep-alive, num-ctx"),
-        ("keep-warm: {models: {a: {keep-alive: 5 minutes}}}", "accepted: a duration such as 10m"),
-        ("keep-warm: {models: {a: {keep-alive: 5x}}}", "keep-warm.models.a.keep-alive: '5x'"),
+        ("keep-warm: {models: {a: {keep-alive: 5 minutes}}}", "must be a duration such as 10m"),
+        ("keep-warm: {models: {a: {keep-alive: 5x}}}", 'duration "5x"), not 5x'),
         ("keep-warm: {models: {a: {keep-alive: 0}}}", "more than 0"),
         ("keep-warm: {models: {a: {keep-alive: true}}}", "seconds as a number"),
         ("keep-warm: {models: {a: {keep-alive: null}}}", "-1 for ever"),
         ("keep-warm: {models: {a: {num-ctx: 0}}}", "a whole number from 1"),
-        ("keep-warm: {models: {a: , 'a:latest': }}", "one entry for a:latest"),
-        ("keep-warm: {models: {5: {}}}", "keys that are texts"),
-        ("keep-warm: {grace: 0}", "keep-warm.grace: 0"),
+        ("keep-warm: {models: {a: , 'a:latest': }}", "Ollama takes both names for a:latest"),
+        ("keep-warm: {models: {5: {}}}", "must be a text, as all keys are, not 5"),
+        ("keep-warm: {grace: 0}", "keep-warm.grace: must be a positive"),
         ("keep-warms: {}", "did you mean keep-warm?"),
-        ("defaults: {a: {}}", "defaults.a: {} is not accepted"),
-        ("defaults: {a: 5m}", "defaults.a: '5m'"),
-        ("defaults: {a: {keep-alive: 2h, max-keep-alive: 1h}}", "at most max-keep-alive, 3600"),
+        ("defaults: {a: {}}", "defaults.a: must be "),
+        ("defaults: {a: 5m}", "defaults.a: must be a mapping, not 5m"),
+        (
+            "defaults: {a: {keep-alive: 2h, max-keep-alive: 1h}}",
+            "must be at most max-keep-alive, 1h, not 2h",
+        ),
         ("defaults: {a: {num-ctx: 9, max-num-ctx: 8}}", "at most max-num-ctx, 8"),
-        ("autopilot: {min: 2h, max: 1h}", "autopilot.min: 7200.0 is not accepted; at most max"),
+        ("autopilot: {min: 2h, max: 1h}", "autopilot.min: must be at most max, 1h, not 2h"),
+        ("keep-warm: {models: {a: , 'registry.ollama.ai/library/A': }}", "takes both names for"),
+        ("keep-warm: {models: {a: {keep-alive: -.inf}}}", "keep-alive: must be a duration"),
+        ("keep-warm: {models: {a: {keep-alive: .inf}}}", "keep-alive: must be a duration"),
+        ("keep-warm: {models: {a: {keep-alive: .nan}}}", "keep-alive: must be a duration"),
+        ("defaults: {a: {keep-alive: -.inf}}", "keep-alive: must be a duration"),
+        ("defaults: {a: {max-keep-alive: -.inf}}", "max-keep-alive: must be a duration"),
+        ("autopilot: {min: -.inf}", "autopilot.min: must be a duration"),
+        ("defaults: {a: {num-ctx: 1}, A: {num-ctx: 2}}", "defaults: A: the rule a comes first"),
+        ("defaults: {a: {num-ctx: 1}, 'a:7b': {num-ctx: 2}}", "defaults: a:7b: the rule a comes"),
+        ("defaults: {a: {num-ctx: 1}, library/a: {num-ctx: 2}}", "library/a: the rule a comes"),
+        ("defaults: {'*': {num-ctx: 1}, a: {num-ctx: 2}}", "defaults: a: the rule * comes first"),
+        ("defaults: {'q*': {num-ctx: 1}, 'qw*': {num-ctx: 2}}", "qw*: the rule q* comes first"),
+        ("defaults: {'a:*': {num-ctx: 1}, 'a:b': {num-ctx: 2}}", "a:b: the rule a:* comes first"),
         ("autopilot: {models: [5]}", "autopilot.models"),
     ],
 )
@@ -131,3 +147,18 @@ def test_a_plain_number_is_seconds_also_as_a_text(tmp_path: Path) -> None:
 )
 def test_patterns(pattern: str, model: str, matches: bool) -> None:  # noqa: FBT001 - a column of the table
     assert Rule(pattern).matches(model) is matches
+
+
+@pytest.mark.parametrize(
+    "patterns", [("a:7b", "a"), ("a", "b", "*"), ("qw*", "q*"), ("a:1b", "a:7b"), ("x/a", "a")]
+)
+def test_rules_of_which_each_can_apply_are_taken(patterns: tuple[str, ...], tmp_path: Path) -> None:
+    rules = ", ".join(f"'{pattern}': {{num-ctx: 1}}" for pattern in patterns)
+    settings = loaded(f"defaults: {{{rules}}}", tmp_path)
+    assert [rule.pattern for rule in settings.defaults] == list(patterns)
+
+
+def test_a_pattern_may_have_the_prefixes_that_the_server_does_not_show() -> None:
+    assert matches("registry.ollama.ai/library/Llama3.2", "llama3.2:latest")
+    assert matches("library/llama*", "llama3.2:1b")
+    assert not matches("library/llama3.2:1b", "llama3.2:latest")

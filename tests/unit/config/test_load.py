@@ -12,7 +12,7 @@ from ollama_exporter.config.parsers import split_address, web_addresses
 from ollama_exporter.config.schema import ROWS, TABLE, Settings
 from ollama_exporter.config.setting import Setting, as_word, written
 from ollama_exporter.config.target import Target, base_url, is_loopback
-from ollama_exporter.errors import ConfigError, ConfigFileError
+from ollama_exporter.errors import ConfigError, ConfigFileError, plain
 from tests.support.paths import ROOT
 from tools.settings_reference import configuration
 
@@ -100,8 +100,10 @@ def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: 
     with pytest.raises(ConfigError) as caught:
         loaded({name: value})
     assert caught.value.field == f"--{name}"
-    assert str(caught.value).startswith(f"--{name}: {caught.value.value!r} is not accepted; ")
-    assert "accepted" in caught.value.accepted
+    said = str(caught.value)
+    assert said.startswith(f"--{name}: must be ")
+    assert f", not {plain(caught.value.value)}" in said
+    assert not any(word in said for word in ("True", "None", ", not '", "(", "accepted"))
     assert "\n" not in str(caught.value)
 
 
@@ -251,11 +253,11 @@ def test_what_is_in_force_can_be_pasted_back(
 def test_a_message_names_the_place_of_the_value(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("poll.interval: soon\n")
-    with pytest.raises(ConfigError, match=r"^poll\.interval: 'soon'"):
+    with pytest.raises(ConfigError, match=r"^poll\.interval: must be"):
         loaded(file=file)
-    with pytest.raises(ConfigError, match=r"^OLLAMA_EXPORTER_POLL_INTERVAL: 'soon'"):
+    with pytest.raises(ConfigError, match=r"^OLLAMA_EXPORTER_POLL_INTERVAL: must be a pos"):
         loaded(environment={"OLLAMA_EXPORTER_POLL_INTERVAL": "soon"})
-    with pytest.raises(ConfigError, match=r"^--poll\.interval: 'soon'"):
+    with pytest.raises(ConfigError, match=r"^--poll\.interval: must be"):
         loaded({"poll.interval": "soon"})
 
 
@@ -312,7 +314,7 @@ def test_every_form_of_ollama_host(text: str, url: str) -> None:
     ],
 )
 def test_what_is_no_server_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="accepted: HOST"):
+    with pytest.raises(ConfigError, match="must be HOST"):
         base_url(text)
 
 
@@ -367,5 +369,5 @@ def test_logs_that_cannot(source: str) -> None:
 def test_processes_are_watched_by_themselves_unless_told_otherwise() -> None:
     assert load({}, environment={}).collector_processes == "auto"
     assert load({"collector.processes": "off"}, environment={}).collector_processes == "off"
-    with pytest.raises(ConfigError, match="auto, on, off"):
+    with pytest.raises(ConfigError, match="auto, on or off"):
         load({"collector.processes": "yes"}, environment={})
