@@ -65,17 +65,13 @@ class Output:
 class LineOutput(WarmProgress):
     """Prints one line for each start and end: for logs."""
 
-    def __init__(self) -> None:
-        self.printed: set[str] = set()
-
     def on_start(self, name: str) -> None:
         """Print the model's name."""
         echo(f"{name}: checking, and loading if it is not resident", err=True)
 
     def on_end(self, result: WarmResult) -> None:
-        """Print the result."""
-        self.printed.add(sentence(result))
-        echo(sentence(result), err=True)
+        """Print the result in a few words: the rest follows at the end."""
+        echo(outcome_text(result), err=True)
 
 
 class Bars(WarmProgress):
@@ -236,9 +232,8 @@ async def _run(
         if missing:
             return exit_codes.MISSING
         console = TerminalConsole(stderr=True)
-        lines = LineOutput()
         if not console.is_terminal or console.is_dumb_terminal or output.as_json:
-            results = await warm_up(client, names, wanted, installed, lines)
+            results = await warm_up(client, names, wanted, installed, LineOutput())
         else:
             estimates = await asyncio.to_thread(output.estimates)
             shares: dict[str, float] = {}
@@ -249,7 +244,7 @@ async def _run(
             following.cancel()
     finally:
         await client.aclose()
-    _print(results, as_json=output.as_json, printed=lines.printed)
+    _print(results, as_json=output.as_json)
     return next((CODES[each.outcome] for each in results if CODES[each.outcome]), exit_codes.OK)
 
 
@@ -264,11 +259,17 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def sentence(result: WarmResult) -> str:
-    """Return the result for one model in one line."""
+def outcome_text(result: WarmResult) -> str:
+    """Return the outcome for one model, without its reasons."""
     text = f"{result.name}: {result.outcome.value}"
     if result.outcome is WarmOutcome.LOADED:
         text += f" in {result.seconds:.1f} s"
+    return text
+
+
+def sentence(result: WarmResult) -> str:
+    """Return the result for one model in one line."""
+    text = outcome_text(result)
     if result.note:
         text += f", {result.note}"
     if result.evicted:
@@ -277,7 +278,7 @@ def sentence(result: WarmResult) -> str:
     return text
 
 
-def _print(results: list[WarmResult], *, as_json: bool, printed: set[str]) -> None:
+def _print(results: list[WarmResult], *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps([_fields(each) for each in results], indent=2))
         return
@@ -298,7 +299,7 @@ def _print(results: list[WarmResult], *, as_json: bool, printed: set[str]) -> No
         )
     TerminalConsole().print(table)
     for each in results:
-        if (each.note or each.evicted) and sentence(each) not in printed:
+        if each.note or each.evicted:
             echo(sentence(each))
 
 

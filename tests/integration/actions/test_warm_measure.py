@@ -163,6 +163,7 @@ def test_a_timeout_and_a_failed_load_have_codes_of_their_own() -> None:
         done = server.run("warm", "mistral", "--timeout", "300ms")
         assert done.exit_code == exit_codes.TIMEOUT
         assert "no answer in 0.3 s" in done.stdout
+        assert done.output.count("no answer") == 1  # where both streams end in one log
     with serving() as server:
         server.loop.call_soon_threadsafe(
             server.sim.server.engine.fail_next_load, TrueReason.CRASHED
@@ -204,7 +205,7 @@ def test_an_embedding_model_and_many_at_once() -> None:
         (["--keep-alive", "soon"], "-1 for ever"),
         (["--timeout", "0"], "--timeout: must be a positive duration"),
         (["--memory", "much"], "must be a size such as 24GiB or 8192MiB, not much"),
-        (["--wait-for-server=x"], "--wait-for-server: 'x'"),
+        (["--wait-for-server=x"], "--wait-for-server: must be a positive duration"),
     ],
 )
 def test_a_wrong_call_is_said_in_one_line(arguments: list[str], said: str) -> None:
