@@ -2,7 +2,10 @@
 """Prometheus and Alertmanager as child processes."""
 
 import asyncio
+import ctypes
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Final
 
 import httpx
 
+SIGNAL_OF_PARENT: Final = 1  # PR_SET_PDEATHSIG in linux/prctl.h
 START: Final = 60.0  # seconds until a start has failed
 END: Final = 5.0  # seconds between SIGTERM and SIGKILL
 
@@ -39,6 +43,7 @@ async def running(command: Sequence[str], *, address: str, log: Path) -> AsyncIt
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us alone, and we shut down in order
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     try:
         await _ready(process, f"http://{address}/-/ready", log)
@@ -49,8 +54,16 @@ async def running(command: Sequence[str], *, address: str, log: Path) -> AsyncIt
             try:
                 await asyncio.wait_for(process.wait(), END)
             except TimeoutError:
-                process.kill()
-                await process.wait()
+                pass  # killed below
+            finally:  # also when a second Ctrl-C ends the wait
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed, which can end nothing itself."""
+    ctypes.CDLL(None).prctl(SIGNAL_OF_PARENT, signal.SIGTERM)
 
 
 async def _ready(process: asyncio.subprocess.Process, url: str, log: Path) -> None:

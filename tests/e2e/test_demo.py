@@ -88,13 +88,16 @@ def test_in_a_terminal_the_table_is_drawn_below_the_lines() -> None:
     with subprocess.Popen(
         [*COMMAND, "--duration", "4"], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
     ) as process:
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # how Linux says that the other side was closed
-            while data := os.read(ours, 65536):
-                shown += data
-        os.close(ours)
-        assert process.wait(PATIENCE) == 0
+        try:
+            os.close(theirs)
+            shown = b""
+            with suppress(OSError):  # how Linux says that the other side was closed
+                while data := os.read(ours, 65536):
+                    shown += data
+            os.close(ours)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
     text = shown.decode()
     assert text.count("not settled yet") >= 3  # drawn again and again
     assert not re.search(r"\x1b\[[\d;]*3\dm", text)  # no colour

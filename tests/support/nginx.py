@@ -56,7 +56,8 @@ async def nginx(here: Path, urls: Sequence[str]) -> AsyncIterator[list[Path]]:
                 await asyncio.sleep(0.01)
         yield sockets
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 

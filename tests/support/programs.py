@@ -4,6 +4,8 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -39,3 +41,16 @@ def check_metrics(exposition: str) -> list[str]:
     said = (checked.stdout + checked.stderr).splitlines()
     assert said or checked.returncode == 0
     return [line for line in said if line != JOINED_BY_LE]
+
+
+@contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kill a program at the end of the block if it still runs: a failing test leaves none behind.
+
+    `with subprocess.Popen(…)` alone would wait for it for ever.
+    """
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -27,6 +27,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, Load, TrueReason, Unload
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
+from tests.support.programs import ending
 
 CATALOGUE = default_catalogue().compressed(100.0)  # loads of 30 to 750 ms
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05, context=4096)
@@ -373,11 +374,13 @@ def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: 
         server.ask("llama3.2", keep_alive="20m")
         arguments = ["--runs", "50" if step != "restoring" else "1", "--cold-runs", "2"]
         command = [sys.executable, "-m", "ollama_exporter", "measure", "mistral", *arguments]
-        with subprocess.Popen(
-            [*command, "--num-predict", "2", "--host", server.sim.url],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        with ending(
+            subprocess.Popen(
+                [*command, "--num-predict", "2", "--host", server.sim.url],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None

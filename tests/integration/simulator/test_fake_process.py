@@ -45,9 +45,9 @@ def server() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == READY
         try:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == READY
             yield process
         finally:
             process.terminate()

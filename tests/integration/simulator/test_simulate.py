@@ -20,6 +20,7 @@ from ollama_exporter.cli.simulate import keep_alive_seconds, listen_address, mem
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.simulator.state import NEVER
 from tests.support.patience import PATIENCE
+from tests.support.programs import ending
 
 COMMAND = [sys.executable, "-m", "ollama_exporter", "simulate", "--listen", "127.0.0.1:0"]
 
@@ -103,8 +104,8 @@ def test_an_exporter_sees_the_processes_of_a_simulator(generation: str) -> None:
     ]
     with (
         simulate("--processes", "--generation", generation) as (simulator, url),
-        subprocess.Popen(
-            [*exporter, f"--ollama.url={url}"], stderr=subprocess.PIPE, text=True
+        ending(
+            subprocess.Popen([*exporter, f"--ollama.url={url}"], stderr=subprocess.PIPE, text=True)
         ) as process,
     ):
         assert process.stderr is not None

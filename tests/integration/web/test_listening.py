@@ -92,6 +92,7 @@ def test_metrics_on_the_socket_that_systemd_hands_over() -> None:
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"
                 text = httpx.get(url, timeout=PATIENCE, trust_env=False).text
                 assert "ollama_up" in text
-            finally:
                 process.terminate()
                 assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()

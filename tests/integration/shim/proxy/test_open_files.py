@@ -81,20 +81,23 @@ def test_more_clients_than_files_cost_some_lines_and_no_outage(loop: str) -> Non
     async def check() -> None:
         async with rawserver(answers(OK)) as server:
             few = Few(server.url, loop)
-            port = await asyncio.to_thread(few.port)
-            with many(port) as clients:
-                first = clients[0]
-                first.setblocking(False)  # noqa: FBT003 - the standard library's
-                answer = await asyncio.get_running_loop().sock_recv(first, 4096)
-                # served, unless all connections were accepted before its own to the server was made
-                assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
-                await asyncio.sleep(1.5)  # asyncio tries to accept again after a second
-            async with asyncio.timeout(PATIENCE):
-                while True:  # the clients have left
-                    if await _is_served(port):
-                        break
-                    await asyncio.sleep(0.05)
-            log = await asyncio.to_thread(few.stop)
+            try:
+                port = await asyncio.to_thread(few.port)
+                with many(port) as clients:
+                    first = clients[0]
+                    first.setblocking(False)  # noqa: FBT003 - the standard library's
+                    answer = await asyncio.get_running_loop().sock_recv(first, 4096)
+                    # served, unless all connections were accepted before its own was made
+                    assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
+                    await asyncio.sleep(1.5)  # asyncio tries to accept again after a second
+                async with asyncio.timeout(PATIENCE):
+                    while True:  # the clients have left
+                        if await _is_served(port):
+                            break
+                        await asyncio.sleep(0.05)
+                log = await asyncio.to_thread(few.stop)
+            finally:
+                few.popen.kill()
             assert "raise LimitNOFILE" in log
             assert 1 <= log.count("Too many proxy connections") <= 3
             assert "Traceback" not in log
