@@ -201,7 +201,9 @@ class Exporter:
         counted = instruments.exporter.file_failed
         self._clients = clients = clients or Clients.of(settings, on_file_error=counted)
         self._polling = polling = build_polling(self.current, clients.polls, instruments, timeline)
-        self._machine = build_machine(settings, clients.polls, polling, timeline)
+        self._machine = build_machine(
+            settings, clients.polls, polling, instruments.lifecycle, timeline=timeline
+        )
         if onlookers.looks is not None:
             self._machine.on_slot_look.append(onlookers.looks)
         in_flight = build_in_flight(settings, polling, self._machine)

@@ -18,6 +18,7 @@ from ollama_exporter.host.blob_lookup import ShowClient
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.metrics.expected_models import ExpectedModels
+from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
 from ollama_exporter.metrics.registry import Instruments
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, PsClient, Sinks
@@ -130,7 +131,12 @@ def build_polling(
 
 
 def build_machine(
-    settings: Settings, client: ShowClient, polling: Polling, timeline: Timeline
+    settings: Settings,
+    client: ShowClient,
+    polling: Polling,
+    lifecycle: LoadUnloadMetrics,
+    *,
+    timeline: Timeline,
 ) -> Machine:
     """Return what looks at the server's processes and log. It learns from the polls."""
     poller = polling.poller
@@ -142,7 +148,11 @@ def build_machine(
         up=poller.is_up,
         runners_at_work=lambda: runners_at_work(poller.published().view),
         on_slot_use=polling.advice.on_slot_use,
+        on_late_load=lambda load: lifecycle.on_load_time(
+            load.model, load.seconds, ended=load.ended
+        ),
     )
+    polling.sinks.on_event.append(machine.on_event)
     polling.sinks.on_listing.append(machine.on_listing)
     polling.sinks.on_installed.append(machine.on_installed)
     return machine

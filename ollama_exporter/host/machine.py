@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
 from ollama_exporter.host.log.follower import LogFollower
+from ollama_exporter.host.log.late_loads import LateLoad, LateLoads
 from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.load_progress import load_progress
 from ollama_exporter.host.processes.procfs import ProcFs
@@ -22,7 +24,9 @@ from ollama_exporter.host.processes.watcher import ProcessWatcher
 from ollama_exporter.host.runner.slot_usage import BriefUse, ModelTotals, RunnerSight, SlotUse
 from ollama_exporter.host.runner.slot_watcher import SlotLook, SlotWatcher
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.reporter import Reporter
+from ollama_exporter.reporter import Reporter, ignore
+from ollama_exporter.residency.events import Event, Loaded
+from ollama_exporter.residency.facts import Fact, LogSaid
 
 LINUX: Final = platform.system() == "Linux"
 JUST_BORN: Final = 3.0  # seconds after its start in which a runner is certainly loading
@@ -48,6 +52,7 @@ class Machine:
         up: Callable[[], bool],
         runners_at_work: Callable[[], Iterable[tuple[str, int]]] = tuple,
         on_slot_use: Callable[[SlotUse | BriefUse], None] | None = None,
+        on_late_load: Callable[[LateLoad], None] = ignore,
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models in the last poll
@@ -79,8 +84,10 @@ class Machine:
         if settings.proxy_addresses:
             self._lookup.start()  # a request may be for another name of a resident model
         self._log = None
+        self._late, self._on_late_load = LateLoads(self._lookup.weights), on_late_load
         if settings.ollama_log is not None:
-            self._log = LogFollower(settings.ollama_log, reporter=reporter, timeline=timeline)
+            told = replace(reporter, fact=self._on_log_fact)
+            self._log = LogFollower(settings.ollama_log, reporter=told, timeline=timeline)
             self._lookup.start()  # the log names weights, and not always models
 
     @property
@@ -128,6 +135,23 @@ class Machine:
         """Note what a poll lists."""
         self._listed = len(models)
         self._lookup.on_listing(models)
+        self._settle_late_loads()  # weights may have become known
+
+    def on_event(self, event: Event) -> None:
+        """Note a load: its line of the log may be read later."""
+        if self._log is not None and isinstance(event, Loaded):
+            self._late.on_loaded(event)
+            self._settle_late_loads()
+
+    def _on_log_fact(self, fact: Fact) -> None:
+        self._reporter.fact(fact)
+        if isinstance(fact, LogSaid):
+            self._late.on_line(fact)
+            self._settle_late_loads()
+
+    def _settle_late_loads(self) -> None:
+        for load in self._late.settle(self._timeline.now()):
+            self._on_late_load(load)
 
     def on_installed(self, models: Sequence[InstalledModel]) -> None:
         """Note which models are installed."""

@@ -70,6 +70,10 @@ class LoadUnloadMetrics:
             case Restarted():
                 self._restarts.add()
 
+    def on_load_time(self, model: str, seconds: float, *, ended: float) -> None:
+        """Count the duration of a load that was counted before."""
+        self._load_times.on_process_load(model, self.expect(model), seconds, ended=ended)
+
     def _unloaded(self, event: Unloaded) -> None:
         label, reason = self.expect(event.model.name), event.reason.value
         self._unloads.add(label, reason)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jsonschema
 import kubernetes_validate
@@ -63,7 +63,7 @@ ALL: Final[dict[str, Any]] = {
     ],
 }
 MATRIX: Final = [
-    {"mode": mode, **values}
+    {"mode": mode, **cast("dict[str, Any]", values)}
     for mode, values in itertools.product(
         ("deployment", "daemonset"),
         (

@@ -15,7 +15,7 @@ from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from ollama_exporter.simulator.workload_client import ask
-from tests.support.exporting import Running, exporting, until
+from tests.support.exporting import Samples, exporting, until
 
 SPEED: Final = 60.0  # loads take a quarter or half a second
 LOADED: Final = "ollama_model_loaded"
@@ -75,11 +75,8 @@ class ServerLog:
         self.write("runner terminated and removed from list, blocking for VRAM", runner)
 
 
-async def measured(exporter: Running, log: ServerLog) -> list[float]:
-    """Return how many loads of each model have a duration, once every line is read."""
-    samples = await exporter.until(
-        lambda s: sum(v for (name, _), v in s.items() if name == LINES) == log.written
-    )
+def measured(samples: Samples) -> list[float]:
+    """Return how many loads of each model have a duration."""
     counted = "ollama_model_load_seconds_count"
     return [samples.get((counted, f"model={model}"), 0.0) for model in (MISTRAL, LLAMA)]
 
@@ -104,16 +101,12 @@ def test_an_eviction_keeps_who_took_the_room_and_loads_are_measured_once(
             await until(lambda: any(isinstance(x, Unloaded) for x in exporter.events))
             (unload,) = [x for x in exporter.events if isinstance(x, Unloaded)]
             assert (unload.reason, unload.by) == (Reason.EVICTED, LLAMA)
-            # A poll that lists a model before its log line is read reports that load without its
-            # duration. So models are loaded in turn until a load of each was measured.
-            loads, resident = {MISTRAL: 1, LLAMA: 1}, LLAMA
-            while not all(counts := await measured(exporter, log)):
-                other = MISTRAL if resident == LLAMA else LLAMA
-                log.evict(resident, 10 + sum(loads.values()))
-                loads[other] += 1
-                await log.load(other, 10 + sum(loads.values()))
-                await exporter.until(lambda s, of=other: s[LOADED, f"model={of}"] == 1)  # type: ignore[misc]  # bound now
-                resident = other
-            assert all(count <= loads[model] for model, count in zip(loads, counts, strict=True))
+            await exporter.until(lambda s: s[LOADED, f"model={LLAMA}"] == 1)
+            log.evict(LLAMA, 12)
+            await log.load(MISTRAL, 13)
+            await exporter.until(lambda s: s[LOADED, f"model={MISTRAL}"] == 1)
+            # A poll may list a model before the line of its load is read.
+            samples = await exporter.until(lambda s: measured(s) == [2.0, 1.0])
+            assert sum(v for (name, _), v in samples.items() if name == LINES) == log.written
 
     asyncio.run(story())
