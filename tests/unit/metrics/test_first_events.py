@@ -23,6 +23,7 @@ BORN_LATE: Final = {
     "ollama_model_loads_total": "before its first load nobody knows the model",
     "ollama_model_load_seconds": "only means of many are taken",
     "ollama_request_time_to_first_token_seconds": "only ratios of many are taken",
+    "ollama_model_slot_seconds_total": "seconds, of which only shares are taken",
     "ollama_requests_total": "one for each status: only sums of many are taken",
 }
 
