@@ -236,3 +236,27 @@ def test_ollama_s_javascript_client_gets_the_same_through_the_proxy() -> None:
         ]
 
     run(check)
+
+
+@pytest.mark.parametrize("size", [100 << 10, 3 << 20])
+def test_a_request_of_any_size_has_its_model_also_where_it_stands_last(size: int) -> None:
+    """The OpenAI SDK writes the messages first."""
+
+    def check(url: str, _proxied: str, _proxy: Proxied) -> None:
+        seen: list[Observation] = []
+        picture = "A" * size
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="x", timeout=PATIENCE) as client:
+            instrument(client, registry=CollectorRegistry(), on_request=seen.append)
+            client.chat.completions.create(
+                messages=CHAT, model="mistral", extra_body={"picture": picture}
+            )
+            client.chat.completions.create(
+                messages=CHAT, model="mistral", extra_body={"picture": picture}, stream=True
+            ).close()
+        with ollama.Client(host=url, timeout=PATIENCE) as native:
+            instrument(native, registry=CollectorRegistry(), on_request=seen.append)
+            native.generate("mistral", WORDS, images=[picture], keep_alive="7m")
+        assert [each.model for each in seen] == ["mistral:latest"] * 3
+        assert seen[-1].request_fields.keep_alive == 420.0
+
+    run(check)

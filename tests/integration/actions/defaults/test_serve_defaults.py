@@ -137,6 +137,66 @@ def test_no_size_and_no_number_of_members_gets_past_a_cap(name: str) -> None:
     with_rules(check, Rule("*", max_keep_alive=60.0, max_num_ctx=8192))
 
 
+SMALL = b'{"prompt":"[[n=1]]","stream":false,"keep_alive":-1,"model":"%b"}'
+CAPPED = SMALL % b"mistral"
+BIG = CAPPED[:-1] + b',"x":"' + b"y" * (2 << 20) + b'"}'
+
+
+def asked(
+    body: bytes,
+    fields: bytes = b"",
+    *,
+    target: bytes = b"/api/generate",
+    version: bytes = b"1.1",
+    chunk: int = 0,
+    extension: bytes = b"",
+) -> bytes:
+    """Return a request, in chunks of a size if one is given."""
+    first = b"POST %b HTTP/%b\r\nHost: localhost\r\n%b" % (target, version, fields)
+    if not chunk:
+        return first + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    pieces = [body[at : at + chunk] for at in range(0, len(body), chunk)]
+    framed = b"".join(b"%x%b\r\n%b\r\n" % (len(each), extension, each) for each in pieces)
+    return first + b"Transfer-Encoding: chunked\r\n\r\n" + framed + b"0\r\nX-A: 1\r\n\r\n"
+
+
+EXPECT, UPGRADE = b"Expect: 100-continue\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+STRANGERS = {
+    "chunk extensions and a trailer": asked(CAPPED, chunk=7, extension=b";a=b"),
+    "many chunks": asked(BIG, chunk=4096),
+    "one large chunk": asked(BIG, chunk=len(BIG)),
+    "HTTP/1.0": asked(CAPPED, version=b"1.0"),
+    "a large body in HTTP/1.0": asked(BIG, version=b"1.0"),
+    "a large body that waits for 100": asked(BIG, EXPECT),
+    "an offer of another protocol": asked(CAPPED, UPGRADE),
+    "a large body with such an offer": asked(BIG, UPGRADE),
+    "a whole URL": asked(CAPPED, target=b"http://localhost/api/generate"),
+    "a percent-encoded path": asked(CAPPED, target=b"/api/%67enerate?x=%00"),
+    "the name in another case": asked(SMALL % b"MiSTral:Latest"),
+    "the name with its registry": asked(SMALL % b"registry.ollama.ai/library/mistral"),
+    "an encoding that is none": asked(CAPPED, b"Content-Encoding: identity\r\n"),
+    "two objects": asked(CAPPED + CAPPED),
+    "a long field": asked(CAPPED, b"X: " + b"a" * 30_000 + b"\r\n"),
+}
+
+
+def test_no_form_of_a_request_gets_past_a_cap() -> None:
+    async def check(it: Session) -> None:
+        base = it.through.base_url
+        for name, raw in STRANGERS.items():
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_connection(base.host, base.port)
+                writer.write(raw)
+                head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"HTTP/1.1 100"):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+            assert head.startswith(b"HTTP/1.1 200"), name
+            assert b"keep_alive=1m0s" in head or b"keep_alive<=1m0s" in head, name
+
+    with_rules(check, Rule("*", max_keep_alive=60.0))
+
+
 def test_a_request_of_the_compatible_api_is_renewed_when_it_is_over() -> None:
     async def check(it: Session) -> None:
         answer = await it.chat()
