@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -16,12 +17,14 @@ from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
 from ollama_exporter.simulator.workload_client import ask
+from ollama_exporter.web.page.page_routes import STATUS
 from tests.support.exporting import Running, Samples, exporting
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 MODEL: Final = "model=mistral:latest"
 PROMPT: Final = "a prompt that nobody else may read"
 TOKENS: Final = 60
+PATHS: Final = ("/metrics", "/", "/sd", STATUS)
 
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -47,9 +50,9 @@ async def scene(
         yield sim, exporter
 
 
-async def chat(sim: Simulator) -> None:
+async def chat(sim: Simulator, url: str = "") -> None:
     body = {"model": "mistral", "prompt": f"{PROMPT} [[n={TOKENS} tps=100 ttft=0]]"}
-    reply = await ask(sim.url, "/api/generate", body, patience=20)
+    reply = await ask(url or sim.url, "/api/generate", body, patience=20)
     assert reply.error is None
 
 
@@ -83,6 +86,35 @@ def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
             )
 
     run(story)
+
+
+@pytest.mark.parametrize("where", ["past the proxy", "through the proxy"])
+def test_no_prompt_that_a_runner_shows_is_written_anywhere(where: str, tmp_path: Path) -> None:
+    """The runner's answers hold prompts; log, metrics, pages and state file do not."""
+    written: list[str] = []
+
+    async def story() -> None:
+        state = tmp_path / "state.json"
+        proxied = where == "through the proxy"
+        proxy: dict[str, Any] = {}
+        if proxied:
+            proxy = {"proxy_addresses": ("127.0.0.1:0",), "proxy_access_log": True}
+        async with scene(state_file=state, **proxy) as (sim, exporter):
+            url = sim.url
+            if proxied:
+                said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
+                url = f"http://{vars(said[0])['address']}"
+            await chat(sim, url)
+            await exporter.until(lambda s: s["ollama_model_prompt_cache_tokens", MODEL] > TOKENS)
+            written.extend([(await exporter.http.get(path)).text for path in PATHS])
+            log = exporter.log.records
+        written.extend(repr(record.__dict__) for record in log)
+
+    run(story)
+    written.extend(file.read_text("utf-8") for file in tmp_path.iterdir())
+    assert [text for text in written if PROMPT in text] == []
+    assert any("ollama_model_prompt_cache_tokens" in text for text in written)
+    assert any("mistral:latest" in file.read_text("utf-8") for file in tmp_path.iterdir())
 
 
 def test_how_far_a_load_is_grows_and_vanishes_when_the_model_is_listed() -> None:
