@@ -185,6 +185,7 @@ def test_a_port_in_use_is_one_line_and_exit_1() -> None:
         ("web.telemetry-path", "metrics", "must be a path that begins with a slash"),
         ("web.telemetry-path", "/", "must be a path that begins with a slash"),
         ("web.telemetry-path", "/-/ready", "must be a path that begins with a slash"),
+        ("web.telemetry-path", "/events", "must be a path that begins with a slash"),
         ("web.telemetry-path", "/sd", "must be a path that begins with a slash, not one of"),
         ("web.max-requests", "0", "must be a whole number from 1"),
         ("web.max-requests", "many", "must be a whole number from 1"),

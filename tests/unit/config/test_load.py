@@ -90,6 +90,7 @@ def test_accepted_values(name: str, value: object, field: str, expected: object)
         ("web.listen-address", "::1:80"), ("web.listen-address", ":99999"),
         ("web.listen-address", []),
         ("web.telemetry-path", "metrics"), ("web.telemetry-path", "/"),
+        ("web.telemetry-path", "/api/v1/status"), ("web.telemetry-path", "/page/page.js"),
         ("web.telemetry-path", "/-/x"),
         ("web.telemetry-path", "/a b"), ("web.max-requests", "0"), ("web.max-requests", True),
         ("metrics.max-models", "1.5"), ("log.level", "loud"), ("log.format", "xml"),
