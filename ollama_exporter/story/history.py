@@ -254,6 +254,7 @@ class History:
                     since=event.resident_since,
                     early=-1.0 if early is not None and math.isinf(early) else early,
                     settled=event.settled_at,
+                    sure=round(event.sure, 3) or None,
                 )
 
     def _forget(self, before: float) -> None:

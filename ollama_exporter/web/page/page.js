@@ -429,7 +429,7 @@ function facts(event) {
   if (event.by) add("The room went to ", named(event.by), ".");
   if (event.at - event.low > 0.05) add("It happened between ", when(event.low), " and ", when(event.at), ".");
   if (event.settled - event.at > 1) add("The reason was known ", `${lasting(event.settled - event.at)} later.`);
-  if (event.sure !== undefined) add(`How sure: ${percent(event.sure)}.`);
+  if (event.sure !== undefined) add(`The reason is right in ${Math.floor(1000 * event.sure) / 10} % of such cases.`);
   if (event.reason) add("In the metrics: ", h("code", {}, `reason="${event.reason}"`));
   return list;
 }
