@@ -53,17 +53,14 @@ class FleetExporter:
         return Parts(
             registry=self._registry,
             refresh=_nothing,
-            feed=None,
-            summary=self._summary,
+            feed=self.fleet.feed,
+            targets=self.fleet.rows,
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
             probes=self.fleet,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
         )
-
-    def _summary(self) -> dict[str, str]:
-        return {"Targets": str(self.fleet.count), "Answering": str(self.fleet.up_count)}
 
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""

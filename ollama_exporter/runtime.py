@@ -157,6 +157,7 @@ async def _run_fleet(
         await asyncio.wait([serving, stopped, polling], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         logger.info("Shutting down")
+        exporter.fleet.close_feeds()  # streams would never end by themselves
         web.should_exit = True
         await serving
 
@@ -304,7 +305,7 @@ class Exporter:
         return Parts(
             registry=self._registry,
             refresh=self._polling.poller.refresh,
-            feed=self.telling.feed,
+            feed=lambda _target: self.telling.feed,
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,

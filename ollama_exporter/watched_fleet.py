@@ -26,7 +26,9 @@ from ollama_exporter.fleet.target_files import INTERVAL, TargetFolder
 from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
+from ollama_exporter.poller.published import Published
 from ollama_exporter.watched_target import FleetContext, WatchedTarget, state_file_of_target
+from ollama_exporter.web.page.live_feed import LiveFeed
 
 MOST_FREE: Final = 200  # targets of free probes at a time
 FORGOTTEN: Final = 300.0  # seconds after its last probe, such a target is polled no more
@@ -82,11 +84,6 @@ class WatchedFleet:
     def wanted_count(self) -> int:
         """The number of targets that the configuration names, before they are watched too."""
         return len(self._wanted())
-
-    @property
-    def up_count(self) -> int:
-        """The number of those that answer."""
-        return sum(each.published().server.up for each in self._named.values())
 
     @property
     def allows_free_probes(self) -> bool:
@@ -278,6 +275,20 @@ class WatchedFleet:
             self._free[url.url] = watched
             self._queue.add(watched, first=self._timeline.now())
         return watched
+
+    def feed(self, target: str) -> LiveFeed | None:
+        """Return what the page shows of a target that the configuration names; None: no such."""
+        watched = self._named.get(target)
+        return None if watched is None else watched.telling.feed
+
+    def rows(self) -> Iterable[tuple[str, Published]]:
+        """Yield each target that the configuration names, with what is known of it now."""
+        return ((name, watched.published()) for name, watched in self._named.items())
+
+    def close_feeds(self) -> None:
+        """End the streams of open pages: the exporter shuts down."""
+        for watched in self._named.values():
+            watched.telling.feed.close()
 
     def discovered(self) -> Iterable[tuple[str, Mapping[str, str]]]:
         """Yield name and labels of each target that the configuration names."""

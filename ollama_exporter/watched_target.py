@@ -5,12 +5,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from ollama_exporter.actions.actor import Actor
+from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
@@ -26,9 +27,12 @@ from ollama_exporter.server_parts import build_actor, build_polling, take_up
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.state_file import SavedState, StateFile
+from ollama_exporter.web.page.live_feed import ReaderLimit
+from ollama_exporter.web.page.telling import Telling, Told
 
 # After an outage all targets fail together. Each tries again at a moment of its own.
 SPREAD: Final = 0.5
+STORY_SHARE: Final = 0.05  # 100 kB of the past of each target: there may be a thousand
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +44,7 @@ class FleetContext:
     exporter: ExporterCollector
     timeline: Timeline
     on_due: Callable[["WatchedTarget"], None]
+    readers: ReaderLimit = field(default_factory=ReaderLimit)  # of open pages
 
 
 class WatchedTarget:
@@ -80,6 +85,19 @@ class WatchedTarget:
             target=spec.name,
             on_due=lambda: context.on_due(self),
         )
+        self.telling = telling = Telling(
+            Told(
+                settings=self._current.settings,
+                published=polling.poller.published,
+                advice=polling.advice,
+                labels=instruments.labels,
+                timeline=timeline,
+                reporter=polling.reporter,
+                limit=context.readers,
+                share=STORY_SHARE,
+            )
+        )
+        polling.sinks.on_change.append(telling.on_change)
         self._acting = AsyncExitStack()
         self._expect()
         self.registry = build_of_target(
@@ -89,6 +107,7 @@ class WatchedTarget:
             expected=lambda: polling.expected.labels(self._expected()),
             advice=polling.advice.rows,
             malformed=malformed,
+            ranks=telling.ranks,
         )
 
     # -- the queue -------------------------------------------------------------------------------
@@ -143,10 +162,12 @@ class WatchedTarget:
         await self._act()
         if self._state_file is not None:
             saved, now = self._state_file.read(), self._context.timeline.now()
-            take_up(saved, self._polling, self._instruments, self._actor, now=now)
+            if take_up(saved, self._polling, self._instruments, self._actor, now=now):
+                self.telling.restore(saved.past)
 
     async def stop(self) -> None:
-        """End what acts, and close the connection."""
+        """End what acts, and close the connection and the open pages."""
+        self.telling.feed.close()
         await self._acting.aclose()
         await self._client.aclose()
 
@@ -157,8 +178,9 @@ class WatchedTarget:
 
     def _state(self) -> SavedState:
         polling, actor = self._polling, self._actor
-        saved = SavedState(polling.tracker.dump(), polling.advice.saved())
-        return saved if actor is None else SavedState(saved.residency, saved.usage, actor.saved())
+        acting = SavedKeepWarm() if actor is None else actor.saved()
+        tracker, advice = polling.tracker.dump(), polling.advice.saved()
+        return SavedState(tracker, advice, acting, self.telling.saved())
 
     def _expected(self) -> tuple[str, ...]:
         timeline = self._context.timeline

@@ -66,7 +66,7 @@ def serving(feed: LiveFeed) -> Iterator[str]:
     parts = Parts(
         registry=CollectorRegistry(),
         refresh=_nothing,
-        feed=feed,
+        feed=lambda _target: feed,
         reload=lambda: None,
         telemetry_path="/metrics",
         max_requests=lambda: 1,

@@ -57,12 +57,13 @@ Key = tuple[str, float]  # name, and begin of the stay
 class History:
     """Listens to events, listings and requests; tells the past, and what changed in it."""
 
-    def __init__(self) -> None:
-        self._events = BoundedLog[PastEvent](MOST_EVENTS, EVENT_BYTES)
-        self._stays = BoundedLog[Stay](MOST_STAYS, STAY_BYTES)
-        self._requests = BoundedLog[PastRequest](MOST_REQUESTS, REQUEST_BYTES)
-        self._minutes = BoundedLog[RequestMinute](MOST_MINUTES, MINUTE_BYTES)
-        self._outages = BoundedLog[Outage](MOST_OUTAGES, OUTAGE_BYTES)
+    def __init__(self, *, share: float = 1.0) -> None:
+        """`share`: of the bounds; a process that watches many servers has one history of each."""
+        self._events = BoundedLog[PastEvent](*_part(share, MOST_EVENTS, EVENT_BYTES))
+        self._stays = BoundedLog[Stay](*_part(share, MOST_STAYS, STAY_BYTES))
+        self._requests = BoundedLog[PastRequest](*_part(share, MOST_REQUESTS, REQUEST_BYTES))
+        self._minutes = BoundedLog[RequestMinute](*_part(share, MOST_MINUTES, MINUTE_BYTES))
+        self._outages = BoundedLog[Outage](*_part(share, MOST_OUTAGES, OUTAGE_BYTES))
         self._open = BoundedDict[Key, Stay](MOST_OPEN)
         self._leaving = BoundedDict[Key, Stay](MOST_OPEN)
         self._loading: dict[str, float] = {}  # since when models load that are not listed yet
@@ -70,7 +71,7 @@ class History:
         self._speeds = BoundedDict[str, float](MOST_OPEN)
         self._outage: Outage | None = None
         self._numbers = itertools.count(1)
-        self._changes: deque[PastRecord] = deque(maxlen=MOST_CHANGES)
+        self._changes: deque[PastRecord] = deque(maxlen=int(share * MOST_CHANGES))
         self.revision = 0  # number of changes so far
         self.most = 0  # bytes that were in memory at one time
 
@@ -353,6 +354,10 @@ def parts_of(seen: Observation) -> Iterator[tuple[str, float]]:
             left -= part
     if left >= PART:
         yield "other", left
+
+
+def _part(share: float, most: int, most_bytes: int) -> tuple[int, int]:
+    return int(share * most), int(share * most_bytes)
 
 
 def _key(state: ModelState) -> Key:

@@ -2,7 +2,7 @@
 """The routes. Everything they need is passed in."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -16,8 +16,9 @@ from starlette.routing import Route
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
+from ollama_exporter.poller.published import Published
 from ollama_exporter.web.announcements import STOPPING, stopping
-from ollama_exporter.web.fleet_page import FLEET_LINKS, fleet_page
+from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import STATUS, PageParts, page_routes
 from ollama_exporter.web.probes import (
@@ -44,7 +45,7 @@ class Parts:
 
     registry: CollectorRegistry
     refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a server that hangs
-    feed: LiveFeed | None  # what the page shows; None: several servers, with a plain page
+    feed: Callable[[str], LiveFeed | None]  # what the page shows of a target, or the only server
     reload: Callable[[], None]  # raises OllamaExporterError; the old configuration stays
     telemetry_path: str
     max_requests: Callable[[], int]
@@ -53,7 +54,8 @@ class Parts:
     # whether this exporter watches that server.
     on_stopping: Callable[[str, str], bool] = lambda _model, _url: False
     probes: Probes = NO_TARGETS
-    summary: Callable[[], Mapping[str, str]] = dict  # of several servers, for the plain page
+    # Names of several servers, with what is known of them; None: there is one server.
+    targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
 
 
 def application(parts: Parts) -> Starlette:
@@ -96,10 +98,10 @@ def application(parts: Parts) -> Starlette:
         READY: "200 when it has started",
     }
 
-    if parts.feed is None:
-        front = [fleet_page(parts.summary, {**links, **FLEET_LINKS})]
+    if parts.targets is None:
+        links[STATUS] = "this page as JSON"
     else:
-        front = page_routes(PageParts(parts.feed, {**links, STATUS: "this page as JSON"}))
+        links = {"/": "all servers", **links, **FLEET_LINKS}
 
     async def healthy(_request: Request) -> Response:
         return _plain("OK\n")
@@ -117,7 +119,7 @@ def application(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
-            *front,
+            *page_routes(PageParts(parts.feed, links, parts.targets)),
             Route(DISCOVERY, discovering(parts.probes, parts.telemetry_path)),
             Route(PROBE, probing(parts.probes, scrape)),
             Route(HEALTHY, healthy),

@@ -194,7 +194,7 @@ def test_the_page_on_usage_lists_every_path_that_is_served() -> None:
         Parts(
             registry=CollectorRegistry(),
             refresh=_nothing,
-            feed=MadeUp().feed(),
+            feed=lambda _target: MadeUp().feed(),
             reload=lambda: None,
             telemetry_path=Settings().telemetry_path,
             max_requests=lambda: 1,

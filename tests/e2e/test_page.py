@@ -22,6 +22,8 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from tests.support.browser import Chromium, Scheme, launched, opened
 from tests.support.exporting import exporting, until
+from tests.support.faultserver import entry, faultserver
+from tests.support.fleets import fleet
 from tests.support.page_server import serving
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
@@ -326,6 +328,29 @@ def test_a_tab_in_the_background_costs_nothing(chromium: Chromium) -> None:
             await seen.page.evaluate("hide(false)")
             await until(lambda: feed.readers == 1)
             await live(seen.page)
+
+    chromium.run(main())
+
+
+def test_one_of_several_servers_is_a_click_away(chromium: Chromium) -> None:
+    async def main() -> None:
+        async with (
+            faultserver() as one,
+            faultserver() as two,
+            fleet({"the-one": one.url, "two": two.url}) as exporter,
+        ):
+            one.models = [entry("mine:latest", time.time() + 900.0)]
+            await exporter.until("the-one", lambda s: ("ollama_up", "") in s)
+            url = f"http://{exporter.address}/"
+            async with opened(chromium.browser, url, width=375) as seen:
+                assert await seen.page.evaluate(OVERFLOW) == 0
+                await seen.page.get_by_role("link", name="the-one").click()
+                await live(seen.page)
+                await expect(text_of(seen.page, "In memory now")).to_contain_text("mine:latest")
+                two.models = []
+                one.models = [entry("other:latest", time.time() + 900.0)]
+                await expect(text_of(seen.page, "In memory now")).to_contain_text("other:latest")
+                assert seen.errors == []
 
     chromium.run(main())
 

@@ -31,7 +31,7 @@ async def serving(
     parts = Parts(
         registry=CollectorRegistry(),
         refresh=_nothing,
-        feed=feed,
+        feed=lambda _target: feed,
         reload=lambda: None,
         telemetry_path="/metrics",
         max_requests=lambda: 1,

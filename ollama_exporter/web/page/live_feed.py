@@ -65,6 +65,13 @@ class Teller(Protocol):
         ...
 
 
+class ReaderLimit:
+    """Bounds the readers of all feeds of a process together: they hold connections."""
+
+    def __init__(self, most: int = MOST_READERS) -> None:
+        self.most, self.taken = most, 0
+
+
 class LiveFeed:
     """One server's status for any number of readers."""
 
@@ -76,9 +83,12 @@ class LiveFeed:
         reporter: Reporter,
         *,
         tick: float = TICK,
+        limit: ReaderLimit | None = None,
     ) -> None:
+        """`limit`: of all feeds together; one of its own if None."""
         self._teller, self._history, self._timeline = teller, history, timeline
         self._reporter, self._tick = reporter, tick
+        self._limit = limit or ReaderLimit()
         self._boot = secrets.token_hex(4)  # another one tells readers that all they have is old
         self._number = 0  # of the last message
         self._status: Status | None = None
@@ -131,12 +141,13 @@ class LiveFeed:
 
     def join(self) -> FeedReader | None:
         """Return a new reader; None: there are too many, or the exporter shuts down."""
-        if self._is_closed or len(self._readers) >= MOST_READERS:
+        if self._is_closed or self._limit.taken >= self._limit.most:
             return None
         if self._status is None:
             self._tell_changes()
         reader = FeedReader()
         self._readers.add(reader)
+        self._limit.taken += 1
         hello = {"boot": self._boot, "number": self._number, "now": self._timeline.now()}
         reader.put(_event("hello", hello))
         if self._running is None:
@@ -145,7 +156,9 @@ class LiveFeed:
 
     def leave(self, reader: FeedReader) -> None:
         """Forget a reader. The last one ends the work."""
-        self._readers.discard(reader)
+        if reader in self._readers:
+            self._readers.discard(reader)
+            self._limit.taken -= 1
         reader.close()
         if not self._readers and self._running is not None:
             self._running.cancel()

@@ -9,6 +9,9 @@ const SILENCE = 25; // seconds: the exporter says something every 10
 const LEAVING = 4; // seconds after a deadline in which the next poll will show the end
 const RETRY = [1, 2, 4, 8]; // seconds between two attempts to connect
 
+const TARGET = new URLSearchParams(location.search).get("target"); // one of several servers
+const query = (fields) => new URLSearchParams(TARGET === null ? fields : { ...fields, target: TARGET });
+
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -119,7 +122,7 @@ let stream = null, attempts = 0, retry = null, heard = 0, asking = null;
 
 async function ask() {
   if (asking) return;
-  asking = fetch(`api/v1/status?seconds=${state.span}`, { cache: "no-store" });
+  asking = fetch(`api/v1/status?${query({ seconds: state.span })}`, { cache: "no-store" });
   try {
     const answer = await asking;
     if (!answer.ok) throw new Error(answer.status);
@@ -135,7 +138,7 @@ async function ask() {
 function connect() {
   clearTimeout(retry);
   stream?.close();
-  stream = new EventSource("events");
+  stream = new EventSource(`events?${query({})}`);
   const on = (kind, work) => stream.addEventListener(kind, (event) => {
     heard = performance.now();
     attempts = 0;

@@ -2,7 +2,7 @@
 """The routes of the page. All of them only look."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -14,7 +14,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ollama_exporter.metrics.exposition import preference
+from ollama_exporter.poller.published import Published
 from ollama_exporter.version import __version__
+from ollama_exporter.web.page.fleet_page import fleet_page
 from ollama_exporter.web.page.html_page import html_page
 from ollama_exporter.web.page.live_feed import HOUR, STILL_OPEN, FeedReader, LiveFeed
 from ollama_exporter.web.page.rendered import Rendered
@@ -38,6 +40,7 @@ SAFE: Final = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
+HTML: Final = "text/html; charset=utf-8"
 LONGEST_SPAN: Final = 12  # characters
 
 
@@ -45,54 +48,85 @@ LONGEST_SPAN: Final = 12  # characters
 class PageParts:
     """What the page needs."""
 
-    feed: LiveFeed
+    feed: Callable[[str], LiveFeed | None]  # of a target; an empty name: of the only server
     links: Mapping[str, str]  # path -> what is there
+    # Names of several servers, with what is known of them; None: there is one server.
+    targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
 
 
 def page_routes(parts: PageParts) -> list[Route]:
     """Return the routes."""
-    last: tuple[Rendered, Rendered] | None = None  # the last document, and its page
+    pages = _Pages(parts)
+    return [
+        Route("/", pages.page),
+        Route(STATUS, pages.status),
+        Route(EVENTS, pages.events),
+        Route("/page/{name}", pages.asset),
+    ]
 
-    async def page(request: Request) -> Response:
-        nonlocal last
-        document = parts.feed.document()
-        if last is None or last[0] is not document:
+
+class _Pages:
+    """The handlers."""
+
+    def __init__(self, parts: PageParts) -> None:
+        self._parts = parts
+        self._assets: dict[str, Rendered] = {}  # read when they are asked for
+        self._last: tuple[Rendered, Rendered] | None = None  # the last document, and its page
+
+    def _feed(self, request: Request) -> LiveFeed | None:
+        return self._parts.feed(request.query_params.get("target", ""))
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page of one server, or with the list of several."""
+        parts, feed = self._parts, self._feed(request)
+        if feed is None:
+            if "target" in request.query_params or parts.targets is None:
+                return _no_target()
+            text = fleet_page(parts.targets(), version=__version__, links=parts.links)
+            return _answer(request, Rendered(text), HTML, POLICY)
+        document = feed.document()
+        if self._last is None or self._last[0] is not document:
             text = html_page(document.plain, version=__version__, links=parts.links)
-            last = document, Rendered(text)
-        return _answer(request, last[1], "text/html; charset=utf-8", POLICY)
+            self._last = document, Rendered(text)
+        return _answer(request, self._last[1], HTML, POLICY)
 
-    async def status(request: Request) -> Response:
-        body = parts.feed.document(_span(request.query_params.get("seconds", "")))
+    async def status(self, request: Request) -> Response:
+        """Answer with everything, as JSON."""
+        feed = self._feed(request)
+        if feed is None:
+            return _no_target()
+        body = feed.document(_span(request.query_params.get("seconds", "")))
         return _answer(request, body, "application/json")
 
-    assets: dict[str, Rendered] = {}  # read when they are asked for
-
-    async def asset(request: Request) -> Response:
+    async def asset(self, request: Request) -> Response:
+        """Answer with a file that belongs to the page."""
         name = request.path_params["name"]
         content_type = ASSETS.get(name)
         if content_type is None:
             return PlainTextResponse("Not found.\n", HTTPStatus.NOT_FOUND, headers=SAFE)
-        if name not in assets:
+        if name not in self._assets:
             body = await asyncio.to_thread(Path(__file__).with_name(name).read_bytes)
-            assets[name] = Rendered(body)
-        return _answer(request, assets[name], content_type)
+            self._assets[name] = Rendered(body)
+        return _answer(request, self._assets[name], content_type)
 
-    async def events(request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
+        """Answer with the stream of changes."""
+        feed = self._feed(request)
+        if feed is None:
+            return _no_target()
         if request.method == "HEAD":
             return Response(headers=STREAM)
-        reader = parts.feed.join()
+        reader = feed.join()
         if reader is None:
             text = "Too many pages are open.\n"
             return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, headers=SAFE)
         still_open = request.scope.get("state", {}).get(STILL_OPEN, _nothing)
-        return EventStream(reader, parts.feed.leave, still_open)
+        return EventStream(reader, feed.leave, still_open)
 
-    return [
-        Route("/", page),
-        Route(STATUS, status),
-        Route(EVENTS, events),
-        Route("/page/{name}", asset),
-    ]
+
+def _no_target() -> Response:
+    text = "No such target. The front page lists them.\n"
+    return PlainTextResponse(text, HTTPStatus.NOT_FOUND, headers=SAFE)
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
@@ -18,7 +19,13 @@ from ollama_exporter.story.history import History
 from ollama_exporter.story.narrator import Known, Narrator
 from ollama_exporter.story.past import SavedPast
 from ollama_exporter.story.status import SourceNow
-from ollama_exporter.web.page.live_feed import LiveFeed
+from ollama_exporter.web.page.live_feed import LiveFeed, ReaderLimit
+
+BESIDE: Final = "Seen by an exporter beside the server."
+ELSEWHERE: Final = tuple(
+    SourceNow(name=name, on=False, detail=BESIDE)
+    for name in ("Processes", "Slots", "Log", "Requests")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,34 +34,38 @@ class Told:
 
     settings: Settings
     published: Callable[[], Published]
-    machine: Machine
-    in_flight: InFlight
+    machine: Machine | None = None  # None: the server is elsewhere, and one of several
+    in_flight: InFlight | None = None  # None: there is no proxy
     advice: LiveAdvice
     labels: ModelLabels
     timeline: Timeline
     reporter: Reporter
+    limit: ReaderLimit | None = None  # of the readers of several servers
+    share: float = 1.0  # of the bounds of a history
 
 
 class Telling:
     """History, narrator and feed of one server. Give it events and finished requests."""
 
     def __init__(self, told: Told) -> None:
-        self._told, self._history = told, History()
-        machine, advice = told.machine, told.advice
+        self._told, self._history = told, History(share=told.share)
+        machine, in_flight, advice = told.machine, told.in_flight, told.advice
         known = Known(
             url=told.settings.ollama_url,
             published=told.published,
-            weights=machine.weights,
+            weights=_nothing if machine is None else machine.weights,
             keep_alive=advice.gaps.keep_alive,
-            in_flight=told.in_flight.count,
-            waiting=told.in_flight.waiting,
-            runners=machine.runners,
+            in_flight=_none if in_flight is None else in_flight.count,
+            waiting=tuple if in_flight is None else in_flight.waiting,
+            runners=tuple if machine is None else machine.runners,
             advice=advice.advice,
-            sources=lambda: sources(told.settings, machine),
+            sources=lambda: ELSEWHERE if machine is None else sources(told.settings, machine),
             label=self._label,
         )
         self._narrator = Narrator(known, self._history)
-        self.feed = LiveFeed(self._narrator, self._history, told.timeline, told.reporter)
+        self.feed = LiveFeed(
+            self._narrator, self._history, told.timeline, told.reporter, limit=told.limit
+        )
 
     def on_change(self, events: tuple[Event, ...], _view: View) -> None:
         """Process what a poll or another fact has settled."""
@@ -84,6 +95,15 @@ class Telling:
     def _label(self, name: str) -> str:
         """Return a name that the server knows; clients make up others."""
         return name if self._told.labels.has(name) else OTHER
+
+
+def _nothing(_digest: str) -> None:
+    """Return that no weights are known."""
+
+
+def _none(_model: str) -> int:
+    """Return that no request is seen."""
+    return 0
 
 
 def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:

@@ -77,7 +77,7 @@ def test_service_discovery_lists_every_target_with_its_labels() -> None:
             }
             assert last["labels"]["rack"] == "7"
             page = (await exporter.http.get("/")).text
-            assert "Targets</dt><dd>2" in page
+            assert "0 of 2 servers answer" in page
 
     asyncio.run(main())
 
