@@ -5,7 +5,7 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
-#   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | clean
+#   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | bench-fleet | clean
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
@@ -171,6 +171,10 @@ bench: dev-env
 
 bench-watch: dev-env
 	@$(PY) -m bench.watch $(ARGS)
+
+# One process and 10 to 3,000 simulated servers: some 12 minutes.
+bench-fleet: dev-env
+	@$(PY) -m bench.fleet $(ARGS)
 
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)

@@ -26,6 +26,11 @@ HANGING: Final = "127.200."
 NEVER: Final = "2318-03-01T12:00:00.123456789Z"
 
 
+def address_of(number: int, *, hanging: bool = False) -> str:
+    """Return the address of a server by its number."""
+    return f"127.{200 if hanging else 1}.{number // 250}.{number % 250 + 1}"
+
+
 @functools.cache
 def listing() -> bytes:
     models = [

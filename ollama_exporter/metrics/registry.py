@@ -111,7 +111,7 @@ def build_of_target(
     """
     collectors: list[Collector] = [
         *_server_collectors(instruments, timeline, expected, BLIND, malformed, ranks),
-        IdleGapCollector(instruments.gaps),
+        IdleGapCollector(instruments.gaps, keeps=False),
         AdviceCollector(advice),
         instruments.acts,
     ]

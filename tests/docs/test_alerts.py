@@ -5,11 +5,13 @@ import re
 from itertools import chain
 from typing import Any, Final
 
+import promql_parser
 import pytest
 import yaml
 
 from ollama_exporter.cli.bundle_options import PLACEHOLDER
 from tests.support.paths import ROOT
+from tests.support.promql import reads
 
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 TESTS: Final = sorted(ROOT.glob("dashboards/rules/tests/*.yaml"))
@@ -50,6 +52,43 @@ def test_an_alert_is_complete(rule: dict[str, Any]) -> None:
     assert "{{" not in rule["annotations"]["summary"]  # the same for all of a group
     assert "$labels.instance" in rule["annotations"]["description"] or "absent(" in rule["expr"]
     assert rule["annotations"]["runbook_url"] == f"{PLACEHOLDER}{rule['alert']}.md"
+
+
+def aggregated_away(node: promql_parser.Expr, label: str) -> bool:
+    """Return whether an aggregation in an expression drops a label."""
+    match node:
+        case promql_parser.AggregateExpr():
+            by = node.modifier
+            kept = by is not None and (
+                (by.type == promql_parser.AggModifierType.By) == (label in by.labels)
+            )
+            return not kept or aggregated_away(node.expr, label)
+        case promql_parser.BinaryExpr():
+            return aggregated_away(node.lhs, label) or aggregated_away(node.rhs, label)
+        case promql_parser.Call():
+            return any(aggregated_away(each, label) for each in node.args)
+        case promql_parser.ParenExpr() | promql_parser.SubqueryExpr() | promql_parser.UnaryExpr():
+            return aggregated_away(node.expr, label)
+        case _:
+            return False
+
+
+def test_every_alert_is_of_one_instance() -> None:
+    """One exporter of many servers gives each an instance: an alert must not mix them."""
+    mixed = {name for name, text in RECORDS.items() if drops_instance(text)}
+    assert all(name.startswith(("model:", "model_")) for name in mixed)
+    assert [rule["alert"] for rule in ALERTS if drops_instance(rule["expr"])] == []
+    reading = [
+        rule["alert"] for rule in ALERTS if any(x.name in mixed for x in reads(rule["expr"]))
+    ]
+    assert reading == []
+    assert drops_instance("sum by (job) (ollama_up)")
+    assert drops_instance("sum(ollama_up) > 1")
+    assert not drops_instance("sum without (model) (ollama_model_loaded)")
+
+
+def drops_instance(text: str) -> bool:
+    return aggregated_away(promql_parser.parse(text), "instance")
 
 
 @pytest.mark.parametrize("name", NAMES)

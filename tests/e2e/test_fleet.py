@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fifty servers behind one exporter, found and scraped by a real Prometheus."""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import yaml
+
+from ollama_exporter.simulator.model_files import GIB, default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.state import Host
+from tests.support.faultserver import faultserver
+from tests.support.fleets import fleet
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.prometheus import Prometheus, prometheus, quick_rules
+from tests.support.queries import Query, filled, of_dashboard
+
+SERVERS: Final = 50
+DYING: Final = 2  # the number of the one that goes away
+STAGE: Final = Config(
+    host=Host(memory=24 * GIB, recovery=0.1), catalogue=default_catalogue().compressed(1000.0)
+)
+RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
+DASHBOARDS: Final = sorted(ROOT.glob("dashboards/grafana/*.json"))
+PAGE: Final = (ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
+BLOCK: Final = re.compile(r"^```yaml\n(scrape_configs:.*?)^```", re.MULTILINE | re.DOTALL)
+SHORTER: Final = {"for: 2m": "for: 1s", "for: 5m": "for: 1s", "for: 1m": "for: 1s"}
+INTERVAL: Final = "1s"
+VARIABLES: Final = {
+    "job": ".+",
+    "model": ".+",
+    "__rate_interval": "10s",
+    "__interval": "2s",
+    "__range": "30s",
+}
+
+
+def jobs_of_page(number: int, replaced: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the jobs of a block of docs/fleet.md, with addresses of this test."""
+    text = BLOCK.findall(PAGE)[number]
+    for old, new in replaced.items():
+        assert old in text, (old, text)
+        text = text.replace(old, new)
+    jobs: list[dict[str, Any]] = yaml.safe_load(text)["scrape_configs"]
+    for index, job in enumerate(jobs):
+        job["job_name"] = f"{job['job_name']}-{number}-{index}"
+        for discovery in ("http_sd_configs", "file_sd_configs"):
+            for each in job.get(discovery, ()):
+                each["refresh_interval"] = "1s"
+    return jobs
+
+
+def configuration(jobs: Sequence[Mapping[str, Any]], rules: Sequence[Path] = ()) -> dict[str, Any]:
+    times = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    return {
+        "global": dict.fromkeys(times, INTERVAL),
+        "rule_files": [str(file) for file in rules],
+        "scrape_configs": list(jobs),
+    }
+
+
+def named(url: str) -> str:
+    return url.removeprefix("http://")
+
+
+async def instances(prom: Prometheus, expression: str) -> set[str]:
+    return {labels["instance"] for labels, _ in await prom.query(expression)}
+
+
+async def dashboards_of(prom: Prometheus, instance: str) -> Sequence[str]:
+    """Return the panels that show something of an instance; each query must be answered."""
+    shown = []
+    for file in DASHBOARDS:
+        for query in of_dashboard(file):
+            values = {**VARIABLES, "instance": re.escape(instance).replace("\\", "\\\\")}
+            if await answered(prom, query, values):
+                shown.append(query.where)
+    return shown
+
+
+async def answered(prom: Prometheus, query: Query, values: Mapping[str, str]) -> bool:
+    return bool(await prom.query(filled(query.expression, values)))
+
+
+async def check_discovery(prom: Prometheus, urls: list[str]) -> None:
+    job = 'job="ollama-0-0"'
+    await prom.until(f"count(ollama_up{{{job}}} == 1) == {SERVERS}")
+    assert await instances(prom, f"ollama_up{{{job}}}") == {"first", *map(named, urls[1:])}
+    assert len(await prom.query(f'ollama_up{{{job},site="berlin"}}')) == SERVERS - 1
+    await prom.until(f"ollama_exporter_targets{{{job}}} == {SERVERS}")
+
+
+async def check_dashboards(prom: Prometheus, url: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+        body = {"model": "mistral", "keep_alive": "10m"}
+        answer = await http.post(f"{url}/api/generate", json=body)
+        assert answer.status_code == httpx.codes.OK
+    loaded = f'ollama_model_loaded{{job="ollama-0-0",instance="{named(url)}"}} == 1'
+    await prom.until(loaded)
+    assert await instances(prom, "ollama_model_loaded == 1") == {named(url)}
+    shown = await dashboards_of(prom, named(url))
+    assert {where.partition(":")[0] for where in shown} >= {"Ollama / Overview", "Ollama / Model"}
+
+
+async def check_changes(prom: Prometheus, gone: str, new: str) -> None:
+    one = 'ollama_up{job="ollama-0-0"'
+    await prom.until(f'{one},instance="{new}"}} == 1')
+    await prom.until(f'absent({one},instance="{gone}"}})')
+    assert len(await prom.query(f"{one}}}")) == SERVERS
+
+
+async def check_alerts(prom: Prometheus, instance: str) -> None:
+    firing = 'ALERTS{alertstate="firing",job="ollama-0-0"}'
+    await prom.until(f'{firing[:-1]},alertname="OllamaDown",instance="{instance}"}} == 1')
+    found = {(x["alertname"], x["instance"]) for x, _ in await prom.query(firing)}
+    assert found == {("OllamaDown", instance)}
+
+
+@pytest.mark.slow
+def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> None:
+    folder = tmp_path / "targets"
+    folder.mkdir()
+
+    def put(urls: Sequence[str]) -> None:
+        groups = [{"targets": [named(url)], "labels": {"site": "berlin"}} for url in urls]
+        beside = folder / ".all.json"
+        beside.write_text(json.dumps(groups), encoding="utf-8")
+        beside.replace(folder / "all.json")
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            dying = await stack.enter_async_context(AsyncExitStack())
+            servers = [
+                await (dying if number == DYING else stack).enter_async_context(Simulator(STAGE))
+                for number in range(SERVERS)
+            ]
+            spare = await stack.enter_async_context(Simulator(STAGE))
+            urls = [server.url for server in servers]
+            put(urls[1:])
+            exporter = await stack.enter_async_context(
+                fleet(
+                    {"first": {"url": urls[0]}},
+                    targets_dir=folder,
+                    poll_interval=2.0,
+                    ollama_timeout=PATIENCE,
+                )
+            )
+            rules = quick_rules(RULES, tmp_path, SHORTER)
+            config = configuration(jobs_of_page(0, {"exporter:11487": exporter.address}), rules)
+            prom = await stack.enter_async_context(prometheus(tmp_path, config))
+            await check_discovery(prom, urls)
+            await check_dashboards(prom, urls[1])
+            put([*urls[1:-1], spare.url])  # one is taken away and one added
+            await check_changes(prom, named(urls[-1]), named(spare.url))
+            await dying.aclose()
+            await check_alerts(prom, named(urls[DYING]))
+            assert await prom.rule_problems() == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_the_pages_other_jobs_find_what_they_should(tmp_path: Path) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps([{"targets": ["a", "b"]}]))
+
+    async def main() -> None:
+        async with faultserver() as one, faultserver() as two, faultserver() as three:
+            targets = {
+                "a": {"url": one.url, "labels": {"site": "berlin"}},
+                "b": {"url": two.url, "labels": {"site": "paris"}},
+                "c": three.url,
+            }
+            async with fleet(targets, ollama_timeout=PATIENCE, poll_interval=2.0) as exporter:
+                here = {"exporter:11487": exporter.address}
+                shards = {"exporter-0:11487": exporter.address}
+                jobs = [
+                    *jobs_of_page(1, here),
+                    *jobs_of_page(2, {**here, "/etc/prometheus/ollama/*.json": str(names)}),
+                    *jobs_of_page(3, {**shards, "exporter-$1:11487": exporter.address}),
+                ]
+                async with prometheus(tmp_path, configuration(jobs)) as prom:
+                    found = [f'ollama_up{{job="ollama-{number}-0"}} == 1' for number in (1, 2, 3)]
+                    for expression, count in zip(found, (2, 2, 3), strict=True):
+                        await prom.until(f"count({expression}) == {count}")
+                    relabelled, by_file, sharded = [await instances(prom, x) for x in found]
+                    assert relabelled == {named(one.url), named(three.url)}
+                    assert by_file == {"a", "b"}
+                    assert sharded == {"a", "b", "c"}
+                    await prom.until('ollama_exporter_targets{job="ollama-exporter-2-1"} == 3')
+
+    asyncio.run(main())
