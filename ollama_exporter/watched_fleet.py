@@ -36,6 +36,7 @@ FIRST_CHECK: Final = 5.0  # seconds to resolve the name of a free probe
 SAVE_ALL: Final = 300.0  # seconds in which the state of each target is written once
 LEAST_SAVE: Final = 0.05  # seconds between two of them
 LAST_SAVES: Final = 10.0  # seconds for all of them at the end
+BUILT_AT_ONCE: Final = 20  # new targets in one turn of the loop; each takes a millisecond
 PERIOD: Final = 5.0  # seconds between two looks for free targets that nobody asks for
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,10 @@ class WatchedFleet:
                 logger.info("Targets changed", extra={**values, "targets": len(self._named)})
 
     async def _add(self, specs: Iterable[TargetSettings]) -> int:
-        new = []
-        for spec in specs:
+        new: list[WatchedTarget] = []
+        for number, spec in enumerate(specs):
+            if number % BUILT_AT_ONCE == 0:
+                await asyncio.sleep(0)  # scrapes of the others come in between
             try:
                 new.append(WatchedTarget(spec, self._settings, self._context))
                 await new[-1].start()
