@@ -7,10 +7,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic, time
 
+import bcrypt
+import httpx
 import pytest
 
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.fleet.target_section import targets
+from ollama_exporter.simulator.model_files import default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
 from tests.support import faultserver as faults
 from tests.support.exporting import until
 from tests.support.faultserver import entry, faultserver
@@ -243,5 +247,46 @@ def test_each_target_has_a_state_file_of_its_own(tmp_path: Path) -> None:
             async with fleet(named, state_file=file) as exporter:
                 for name in named:
                     await exporter.until(name, lambda s: s["ollama_model_unloads_pending", ""] == 1)
+
+    asyncio.run(main())
+
+
+def test_probes_and_discovery_are_behind_the_locks_of_the_port(tmp_path: Path) -> None:
+    file = tmp_path / "web.yaml"
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    file.write_text(f"basic_auth_users: {{alice: {hashed}}}\n", encoding="utf-8")
+
+    async def main() -> None:
+        async with (
+            faultserver() as server,
+            fleet({"a": server.url}, web_config_file=file) as exporter,
+        ):
+            for path in ("/probe?target=a", "/probe?target=nobody", "/sd", "/"):
+                assert (await exporter.http.get(path)).status_code == 401
+            exporter.http.auth = httpx.BasicAuth("alice", "secret")
+            assert (await exporter.until("a", lambda s: s[UP] == 1))[UP] == 1
+            assert await exporter.names() == ["a"]
+
+    asyncio.run(main())
+
+
+def test_keep_warm_of_one_target_loads_on_that_server_alone() -> None:
+    async def main() -> None:
+        config = Config(catalogue=default_catalogue().compressed(1000.0))
+        async with Simulator(config) as warm, Simulator(config) as cold:
+            named = {
+                "warm": {"url": warm.url, "keep-warm": {"models": {"mistral": None}}},
+                "cold": cold.url,
+            }
+            async with fleet(named, ollama_timeout=PATIENCE, poll_interval=1.0) as exporter:
+                loaded = ("ollama_model_loaded", "model=mistral:latest")
+                samples = await exporter.until("warm", lambda s: s[loaded] == 1)
+                assert samples["ollama_warmups_total", "model=mistral:latest"] == 1
+                other = await exporter.until("cold", lambda s: s[UP] == 1)
+                assert loaded not in other
+                # A reload may bring it to a server that had none.
+                both = targets("targets", {**named, "cold": {**named["warm"], "url": cold.url}})  # type: ignore[dict-item]  # of one shape
+                assert (await exporter.reload(targets=both)).status_code == 200
+                await exporter.until("cold", lambda s: s[loaded] == 1)
 
     asyncio.run(main())
