@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ollama_exporter.errors import FailureReason, RecordingError, TargetError
+from ollama_exporter.errors import FailureReason, RecordingError, TargetError, plain
 from ollama_exporter.host.runner.slots import decode_slots
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.error_text import Failure, classify
@@ -323,9 +323,6 @@ def _positive(field: str, value: object) -> float:
 
 
 def _wrong(field: str, value: object, wanted: str) -> _FieldError:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
-        text = f"a {type(value).__name__} that is too large"
+    text = plain(value)
     shown = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-    return _FieldError(f"the field {field!r} holds {shown}; it must be {wanted}")
+    return _FieldError(f"the field {field} holds {shown}; it must be {wanted}")

@@ -56,7 +56,7 @@ def watched_certificate(
     """Return a TLS context that follows its files; None without a file. Raises ConfigError."""
     if cert is None:
         if key is not None:
-            raise ConfigError(KEY, str(key), f"{CERTIFICATE} with it")
+            raise ConfigError(KEY, str(key), f"set it together with {CERTIFICATE}")
         return None
     return WatchedFile(
         CERTIFICATE, CertificateLoader(cert, key), now=now, on_error=on_error, grace=None

@@ -372,3 +372,17 @@ def test_processes_are_watched_by_themselves_unless_told_otherwise() -> None:
     assert load({"collector.processes": "off"}, environment={}).collector_processes == "off"
     with pytest.raises(ConfigError, match="auto, on or off"):
         load({"collector.processes": "yes"}, environment={})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "true"), (None, "empty"), (600.0, "600"), (0.5, "0.5"), ("", '""'), (" ", '" "'),
+        ("it's", "it's"), ([1, "a", None], "[1, a, empty]"), ((), "[]"),
+        ({"a": [True]}, "{a: [true]}"),
+        (list(range(9)), "[0, 1, 2, 3, 4, 5, …]"), ([[[[1]]]], "[[[…]]]"),
+        (10**300, "a number that is too large"), ("x" * 300, "x" * 200 + "…"),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_as_one_writes_it(value: object, shown: str) -> None:
+    assert plain(value) == shown
