@@ -61,7 +61,7 @@ def test_a_target_has_all_that_the_only_server_has() -> None:
     [
         ({"a": {}}, r"targets\.a\.url"),
         ({"a": {"url": "x", "token-file": "y"}}, "did you mean bearer-token-file"),
-        ({"a/b": "x"}, "a name of letters"), ({5: "x"}, "keys that are texts"),
+        ({"a/b": "x"}, "a name of letters"), ({5: "x"}, "must be a text, as all keys are"),
         ({"a": {"url": "http://u:p@x"}}, "no user"),
         ({"a": {"url": "x", "labels": {"__address__": "y"}}}, "a label's name"),
         ({"a": {"url": "x", "labels": {"job": "y"}}}, "a label's name"),
