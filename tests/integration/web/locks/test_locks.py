@@ -126,8 +126,10 @@ def test_many_logins_at_once_do_not_delay_a_scrape(tmp_path: Path) -> None:
 
             async def login(number: int) -> None:
                 password = "x" if number % 2 else f"wrong {number}"
-                async with visiting(exporter, login=("slow", password)) as other:
-                    ended.append((await other.get("/metrics")).status_code)
+                # Of more connections than may be open, the one that is idle for longest is closed.
+                with contextlib.suppress(httpx.RemoteProtocolError):
+                    async with visiting(exporter, login=("slow", password)) as other:
+                        ended.append((await other.get("/metrics")).status_code)
 
             logins = [asyncio.create_task(login(number)) for number in range(300)]
             await until(lambda: len(ended) > 3)
