@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 
 from ollama_exporter.actions.warm.load_estimates import loads_in_progress
-from ollama_exporter.host.runner.look_schedule import LOOK_TIMES
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
@@ -59,20 +58,22 @@ async def chat(sim: Simulator, url: str = "") -> None:
 def test_slots_and_exact_counters_of_simulated_runners_are_on_metrics() -> None:
     async def story() -> None:
         async with scene() as (sim, exporter):
+            begun = time.time()
             await asyncio.gather(chat(sim), chat(sim))
-            ended = time.time()
-            samples = await exporter.until(
-                lambda s: s["ollama_runner_generated_tokens_total", MODEL] == 2 * TOKENS
+            samples = await exporter.until(  # counters are asked for after the slots
+                lambda s: (
+                    s["ollama_runner_generated_tokens_total", MODEL] == 2 * TOKENS
+                    and s["ollama_model_slots_busy", MODEL] == 0
+                )
             )
             assert samples["ollama_model_slots", MODEL] == 2.0
-            assert samples["ollama_model_slots_busy", MODEL] == 0.0
             assert samples["ollama_model_slot_context_tokens", MODEL] == 32768.0
             prompts = 2 * (len(PROMPT.split()) + 3)
             read = samples["ollama_runner_prompt_tokens_total", MODEL]
             assert read + samples["ollama_runner_cached_prompt_tokens_total", MODEL] == prompts
             assert samples["ollama_model_prompt_cache_tokens", MODEL] > TOKENS
             used = samples["ollama_model_last_use_timestamp_seconds", MODEL]  # without a proxy
-            assert ended - 2 * LOOK_TIMES.idle <= used <= time.time()
+            assert begun - 1.0 < used <= time.time()  # ticks of a kernel are coarse
             assert exporter.log.count("Runner found") == 1
             whole = (await exporter.http.get("/metrics")).text
             assert PROMPT not in whole
@@ -117,9 +118,11 @@ def test_no_prompt_that_a_runner_shows_is_written_anywhere(where: str, tmp_path:
     assert any("mistral:latest" in file.read_text("utf-8") for file in tmp_path.iterdir())
 
 
-def test_how_far_a_load_is_grows_and_vanishes_when_the_model_is_listed() -> None:
+def test_how_far_a_load_is_grows_and_vanishes_when_the_load_ends() -> None:
+    """The load would take 19 s; its client leaves as soon as enough was seen."""
+
     async def story() -> None:
-        catalogue = default_catalogue().compressed(60.0)  # gemma2 loads in 1.3 s
+        catalogue = default_catalogue().compressed(4.0)
         config = Config(catalogue=catalogue, processes=True, reads_weights=True)
         async with Simulator(config) as sim, exporting(sim.url) as exporter:
             await exporter.until(lambda s: ("ollama_server_start_time_seconds", "") in s)
@@ -136,9 +139,8 @@ def test_how_far_a_load_is_grows_and_vanishes_when_the_model_is_listed() -> None
             url = f"http://{exporter.address}/metrics"
             found = await asyncio.to_thread(loads_in_progress, url, ["gemma2:27b", "mistral"])
             assert found is not None
-            assert found.keys() <= {"gemma2:27b"}
-            assert (await asking).error is None
-            await exporter.until(lambda s: s["ollama_model_loaded", labels] == 1.0)
+            assert seen[-1] <= found["gemma2:27b"] <= 1
+            asking.cancel()
             await exporter.until(lambda s: (name, labels) not in s)
 
     run(story)
