@@ -257,8 +257,13 @@ def log_level(*levels: str) -> Callable[[str, object], str]:
 
 
 def log_source(name: str, value: object) -> str:
-    """Accept a file's path, `journal`, `journal:UNIT`, `docker:CONTAINER`, `podman:CONTAINER`."""
-    written = text(name, value)
+    """Accept a file's path, `journal`, `journal:UNIT`, `docker:CONTAINER`, `podman:CONTAINER`.
+
+    `auto` is the journal of the server's own unit, `off` is no log.
+    """
+    written = "off" if value is False else text(name, value)  # YAML reads a bare `off` as False
+    if written.lower() in ("auto", "off"):
+        return written.lower()
     kind, colon, unit = written.partition(":")
     if kind == "journal" and colon and not re.fullmatch(r"[\w@.\\][\w@.:\\-]*", unit):
         raise ConfigError(name, value, "accepted: FILE, journal, or journal:UNIT")

@@ -38,9 +38,9 @@ class Settings(ServerSettings):
         "ollama.log",
         parsers.log_source,
         None,
-        "Log of the server to follow: a file, the journal of its unit, or a container. "
-        "Off when unset.",
-        metavar="FILE|journal[:UNIT]|docker:CONTAINER",
+        "Log of the server to follow: a file, the journal of its unit, or a container. auto: the "
+        "journal of the unit under which the server's process runs. Off when unset.",
+        metavar="auto|off|FILE|journal[:UNIT]|docker:CONTAINER",
     )
     collector_processes: str = setting(
         "collector.processes",

@@ -16,6 +16,7 @@ from ollama_exporter.config.target import SCHEME_PORTS, is_loopback
 from ollama_exporter.host.blob_lookup import BlobLookup, ShowClient
 from ollama_exporter.host.log.follower import LogFollower
 from ollama_exporter.host.log.late_loads import LateLoad, LateLoads
+from ollama_exporter.host.log.unit_journal import journal_of
 from ollama_exporter.host.processes.find_server import ServerAddress
 from ollama_exporter.host.processes.load_progress import load_progress
 from ollama_exporter.host.processes.procfs import ProcFs
@@ -28,6 +29,8 @@ from ollama_exporter.reporter import Reporter, ignore
 from ollama_exporter.residency.events import Event, Loaded
 from ollama_exporter.residency.facts import Fact, LogSaid
 
+OFF: Final = "off"
+AUTO: Final = "auto"  # of the log: the journal of the server's unit
 LINUX: Final = platform.system() == "Linux"
 JUST_BORN: Final = 3.0  # seconds after its start in which a runner is certainly loading
 FIRST_PAUSE: Final = 1.0  # seconds after an internal error, doubled each time
@@ -53,6 +56,7 @@ class Machine:
         runners_at_work: Callable[[], Iterable[tuple[str, int]]] = tuple,
         on_slot_use: Callable[[SlotUse | BriefUse], None] | None = None,
         on_late_load: Callable[[LateLoad], None] = ignore,
+        proc: str = "/proc",
     ) -> None:
         self._timeline, self._reporter = timeline, reporter
         self._listed = 0  # models in the last poll
@@ -83,11 +87,14 @@ class Machine:
             )
         if settings.proxy_addresses:
             self._lookup.start()  # a request may be for another name of a resident model
-        self._log = None
+        self._log: LogFollower | None = None
+        self._proc = proc
         self._late, self._on_late_load = LateLoads(self._lookup.weights), on_late_load
-        if settings.ollama_log is not None:
+        self._finds_log = settings.ollama_log == AUTO
+        if settings.ollama_log not in (None, OFF, AUTO):
             told = replace(reporter, fact=self._on_log_fact)
-            self._log = LogFollower(settings.ollama_log, reporter=told, timeline=timeline)
+            source = str(settings.ollama_log)
+            self._log = LogFollower(source, reporter=told, timeline=timeline)
             self._lookup.start()  # the log names weights, and not always models
 
     @property
@@ -174,6 +181,29 @@ class Machine:
                 group.create_task(self._keep_running(self._slots.run))
             if self._log is not None:
                 group.create_task(self._keep_running(self._log.run))
+            if self._finds_log:
+                group.create_task(self._keep_running(self._follow_unit))
+
+    async def _follow_unit(self) -> None:
+        """Follow the journal of the unit under which the server runs, once its process is known."""
+        if self._log is None:
+            source, why = await self._find_journal()
+            if source is None:
+                logger.info("Not following a log", extra={"why": why})
+                await asyncio.Event().wait()
+                return
+            logger.info("Found the log of the server", extra={"source": source, "why": why})
+            told = replace(self._reporter, fact=self._on_log_fact)
+            self._log = LogFollower(source, reporter=told, timeline=self._timeline, wanted=False)
+            self._lookup.start()
+        await self._log.run()
+
+    async def _find_journal(self) -> tuple[str | None, str]:
+        if self._watcher is None:
+            return None, "processes are not watched"
+        while (pid := self._watcher.server_pid) is None:  # noqa: ASYNC110 - a search that may take minutes
+            await asyncio.sleep(FIRST_PAUSE)
+        return journal_of(pid, root=self._proc)
 
     async def _keep_running(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` for ever. Count and log an internal error, and begin again after a pause."""

@@ -25,6 +25,7 @@ from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import LogKind
 
 JOURNAL: Final = "journal"
+OF_USER: Final = "user-journal"
 DEFAULT_UNIT: Final = "ollama"
 EVERY: Final = 0.25  # seconds between two reads of a file
 FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled each time
@@ -45,8 +46,11 @@ class LogFollower:
         *,
         reporter: Reporter,
         timeline: Timeline,
+        wanted: bool = True,
     ) -> None:
+        """`wanted`: an operator named the source, so a failure is a warning."""
         self._source = source
+        self._level = logging.WARNING if wanted else logging.INFO
         self._reporter, self._timeline = reporter, timeline
         self._lines, self._unwrapper = LineSplitter(LONGEST_WRAPPED), LineUnwrapper()
         self._file = LogTail(Path(source))
@@ -92,6 +96,8 @@ class LogFollower:
         kind, _, name = self._source.partition(":")
         if kind == JOURNAL:
             return follow_unit(name or DEFAULT_UNIT)
+        if kind == OF_USER:
+            return follow_unit(name, of_user=True)
         if kind in PROGRAMS and name:
             return follow_container(kind, name, since=self._last_read)
         return _file_chunks(self._file)
@@ -183,7 +189,7 @@ class LogFollower:
         if self._working is not False:
             self._working = False
             values = {"source": self._source, "err": str(err)}
-            logger.warning("Failed to follow log", extra=values)
+            logger.log(self._level, "Failed to follow log", extra=values)
 
 
 async def _file_chunks(file: LogTail) -> AsyncGenerator[bytes, None]:

@@ -11,12 +11,15 @@ from ollama_exporter.host.log import child_process
 from ollama_exporter.host.log.child_process import CHUNK, LONGEST_ERROR, SETTLED
 
 
-async def follow_unit(unit: str, *, program: str = "journalctl") -> AsyncGenerator[bytes, None]:
-    """Yield the unit's output in pieces.
+async def follow_unit(
+    unit: str, *, of_user: bool = False, program: str = "journalctl"
+) -> AsyncGenerator[bytes, None]:
+    """Yield the unit's output in pieces. `of_user`: a unit of a user's own manager.
 
     Raises StartError with journalctl's error message when journalctl exits.
     """
-    command = [program, "--follow", "--lines=0", "--output=cat", "--no-pager", f"--unit={unit}"]
+    which = f"--user-unit={unit}" if of_user else f"--unit={unit}"
+    command = [program, "--follow", "--lines=0", "--output=cat", "--no-pager", which]
     environment = {"PATH": os.environ.get("PATH", os.defpath)}
     child = await child_process.start(command, environment, one_stream=False)
     assert child.stdout is not None  # noqa: S101 - it is a pipe

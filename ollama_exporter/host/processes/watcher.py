@@ -81,6 +81,12 @@ class ProcessWatcher:
         """Whether the server's processes are visible."""
         return self._visible is True
 
+    @property
+    def server_pid(self) -> int | None:
+        """The pid of the server; None: it is not known."""
+        server = self._table.server
+        return None if server is None else server.pid
+
     def runners(self) -> list[Process]:
         """Return the living runners."""
         return self._table.runners()

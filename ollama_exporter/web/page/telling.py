@@ -123,18 +123,18 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
         detail=f"Runners that answer: {seen}." if asking else "Runners are not asked.",
         line="" if asking else "--collector.processes=on --collector.runner=on",
     )
-    understood = machine.log_understood
+    follows, understood = machine.log_lines is not None, machine.log_understood
     followed = {
         None: "Followed; no line was read yet.",
         True: "Followed.",
         False: "Followed, but its lines cannot be read.",
     }
-    log = "Not followed." if settings.ollama_log is None else followed[understood]
+    log = followed[understood] if follows else "Not followed."
     yield SourceNow(
         name="Log",
-        on=settings.ollama_log is not None and understood is not False,
+        on=follows and understood is not False,
         detail=log,
-        line="" if settings.ollama_log is not None else "--ollama.log=journal",
+        line="" if follows else "--ollama.log=journal",
     )
     proxy = ", ".join(settings.proxy_addresses)
     yield SourceNow(

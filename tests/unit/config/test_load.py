@@ -195,7 +195,12 @@ HIDDEN_VALUES: Final = {"ollama.header"}  # no text of the settings holds them
 EXAMPLES: Final = {
     "ollama.header": [("X-Key:a", "X-Key:a"), ("{X-Key: a}", "X-Key:a")],
     "ollama.url": [("http://gpu-box:11434", "http://gpu-box:11434"), ("gpu-box", "gpu-box")],
-    "ollama.log": [("/var/log/ollama.log", "/var/log/ollama.log"), ("journal", "journal")],
+    "ollama.log": [
+        ("/var/log/ollama.log", "/var/log/ollama.log"),
+        ("journal", "journal"),
+        ("auto", "auto"),
+        ("off", "off"),
+    ],
     "expected-model": [("[mistral, llama3.2]", "mistral,llama3.2"), ("mistral", "mistral")],
     "web.listen-address": [('[":11487"]', ":11487"), ("127.0.0.1:1", "127.0.0.1:1")],
     "web.telemetry-path": [("/prom", "/prom")],
