@@ -130,6 +130,7 @@ dashboard-pictures: dev-env programs $(PAGE)/node_modules
 pictures: dev-env
 	@.ci/get-chromium
 	@$(PY) -m dashboards.pictures.live_page
+	@$(PY) -m dashboards.pictures.terminal_view
 
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)

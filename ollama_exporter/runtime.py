@@ -61,11 +61,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Onlookers:
-    """Functions that receive events, finished requests and looks at slots as they are recorded."""
+    """Functions that receive events, finished requests, looks at slots and addresses."""
 
     events: Callable[[tuple[Event, ...], View], None] | None = None
     requests: Callable[[Observation], None] | None = None
     looks: Callable[[SlotLook], None] | None = None
+    listening: Callable[[list[str]], None] | None = None  # with the addresses, once they are open
 
 
 async def serve(
@@ -114,6 +115,8 @@ async def run(
     locks = exporter.locks()
     sockets, proxied = listen_for_both(settings)
     _log_start(sockets, locks, url=settings.ollama_url)
+    if onlookers is not None and onlookers.listening is not None:
+        onlookers.listening([spelled(socket) for socket in sockets])
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
     if is_open_to_network(settings):

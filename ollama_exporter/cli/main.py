@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "measure",
         "Measure what a call costs cold and warm, and what each wait is made of.",
     ),
+    "top": ("top", "Show in the terminal what is in memory, what left, and why."),
     "demo": ("demo", "Show the exporter at work on a simulated server."),
     "advise": ("advise", "Show which keep_alive would have been right for each model."),
     "record": ("record", "Write what the exporter sees to a file."),

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The document of `/api/v1/status`, for those who read it in Python. Pure."""
+
+import msgspec
+from msgspec import Struct
+
+from ollama_exporter.errors import HistoryError
+from ollama_exporter.story.past import Past
+from ollama_exporter.story.status import MemoryNow, ServerNow, Status
+
+
+class StatusDocument(Struct, frozen=True, kw_only=True):
+    """Everything that the exporter tells of one server."""
+
+    now: float  # when it was made, Unix seconds
+    span: float = 0.0  # how far back `past` reaches, seconds
+    boot: str = ""
+    number: int = 0
+    status: Status
+    past: Past = Past()
+
+
+EMPTY = StatusDocument(
+    now=0.0, status=Status(server=ServerNow(url="", up=False), memory=MemoryNow())
+)
+
+
+def read_document(body: bytes) -> StatusDocument:
+    """Return a document; fields that it does not know are ignored. Raises HistoryError."""
+    try:
+        return msgspec.json.decode(body, type=StatusDocument)
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise HistoryError(f"the status cannot be read: {str(err).splitlines()[0]}") from err

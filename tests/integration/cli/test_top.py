@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`top` in a pseudo-terminal, beside a real exporter on a simulated server."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pyte
+
+from ollama_exporter.simulator.model_files import default_catalogue
+from ollama_exporter.simulator.simulator import Config, Simulator
+from ollama_exporter.simulator.workload_client import ask
+from tests.support.exporting import exporting
+from tests.support.patience import PATIENCE
+
+TOP: Final = [sys.executable, "-m", "ollama_exporter", "top"]
+MODEL: Final = "llama3.2:latest"
+QUICK: Final = Config(catalogue=default_catalogue().compressed(50))
+NOBODY: Final = "http://127.0.0.1:9"
+
+
+class Terminal:
+    """A pseudo-terminal with a program in it, and what its screen shows."""
+
+    def __init__(self, command: list[str], *, columns: int, rows: int, **more: str) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        self.written = bytearray()
+        self._master, slave = pty.openpty()
+        self.resize(columns, rows)
+        self.before = termios.tcgetattr(slave)
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **more}
+        )
+        self._slave = slave
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._master, 65536):
+                self.written += chunk
+                self._stream.feed(chunk)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the size, as a window manager does."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
+    def until(self, *wanted: str) -> str:
+        """Wait until the screen shows all of these; return it."""
+        end = time.monotonic() + PATIENCE
+        while not all(text in (shown := "\n".join(self.screen.display)) for text in wanted):
+            assert time.monotonic() < end, shown
+            assert self.process.poll() is None, shown
+            time.sleep(0.02)
+        return shown
+
+    def until_gone(self, unwanted: str) -> None:
+        """Wait until the screen does not show this any more."""
+        end = time.monotonic() + PATIENCE
+        while unwanted in (shown := "\n".join(self.screen.display)):
+            assert time.monotonic() < end, shown
+            time.sleep(0.02)
+
+    def left(self) -> int:
+        """Wait for the end; return its code. The terminal must be as it was."""
+        code = self.process.wait(PATIENCE)
+        assert termios.tcgetattr(self._slave) == self.before
+        assert b"\x1b[?1049h" in self.written  # the alternate screen,
+        assert b"\x1b[?1049l" in self.written  # and back
+        assert b"\x1b[?25h" in self.written  # with its cursor
+        return code
+
+    def close(self) -> None:
+        """End the program if it still runs."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        for descriptor in (self._slave, self._master):
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def terminal(*arguments: str, columns: int = 80, rows: int = 24, **more: str) -> Iterator[Terminal]:
+    """Run `top` in a terminal."""
+    found = Terminal([*TOP, *arguments], columns=columns, rows=rows, **more)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> None:
+    def watch(url: str) -> None:
+        with terminal("--url", url) as term:
+            term.until("Ollama 0.33.0", MODEL, "LEAVES IN", "q quit", f"{MODEL}: loaded")
+            term.type("s")
+            term.until("s sort: name")
+            term.type("/mist\r")
+            term.until("no such model")
+            term.type("\x1b")
+            term.until(MODEL, "s sort: name")
+            term.type("\x1b[B\r")
+            term.until("keep-alive", "Esc back")
+            term.type("?")
+            term.until("who leaves first if another model needs the room")
+            term.resize(200, 60)
+            term.process.send_signal(signal.SIGWINCH)
+            assert len(term.until("q quit").splitlines()[0]) == 200
+            term.type("?q")
+            assert term.left() == 0
+
+    async def story() -> None:
+        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+            await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
+            await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
+            await asyncio.to_thread(watch, f"http://{exporter.address}")
+
+    asyncio.run(story())
+
+
+def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
+    def watch(url: str) -> None:
+        with terminal("--url", url, columns=200, rows=60, NO_COLOR="1") as term:
+            term.until("Ollama 0.33.0", "nothing is in memory")
+            assert not [code for code in COLOURS if code in term.written]
+            term.type("\x03")
+            assert term.left() == 0
+        with terminal("--url", url) as term:
+            term.until("nothing is in memory")
+            term.process.terminate()
+            assert term.left() == 0
+
+    async def story() -> None:
+        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+            await asyncio.to_thread(watch, f"http://{exporter.address}")
+
+    asyncio.run(story())
+
+
+COLOURS: Final = [b"\x1b[%dm" % code for code in (*range(30, 38), *range(90, 98))]
+
+
+def test_an_exporter_that_goes_away_is_said_and_found_again() -> None:
+    async def story() -> None:
+        async with Simulator(QUICK) as sim:
+            async with exporting(sim.url) as exporter:
+                address = exporter.address
+                shown = Terminal(
+                    [*TOP, "--url", f"http://{address}", "--interval", "0.2"], columns=80, rows=24
+                )
+                try:
+                    await asyncio.to_thread(shown.until, "Ollama 0.33.0")
+                except BaseException:
+                    shown.close()
+                    raise
+            try:
+                await asyncio.to_thread(shown.until, "! Cannot connect", "Ollama 0.33.0")
+                async with exporting(sim.url, listen_addresses=(address,)):
+                    await asyncio.to_thread(shown.until_gone, "! Cannot")
+                shown.type("q")
+                assert await asyncio.to_thread(shown.left) == 0
+            finally:
+                shown.close()
+
+    asyncio.run(story())
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TOP, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+def test_into_a_pipe_it_writes_values_or_json() -> None:
+    async def story() -> None:
+        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+            await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
+            await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
+            url = f"http://{exporter.address}"
+            for more in ([], ["--once"]):
+                done = await asyncio.to_thread(run, "--url", url, *more)
+                head, line = done.stdout.splitlines()
+                assert head.split("\t")[0] == "model"
+                assert line.split("\t")[0] == MODEL
+                assert "\x1b" not in done.stdout
+            done = await asyncio.to_thread(run, "--url", url, "--json")
+            assert json.loads(done.stdout)["status"]["models"][0]["name"] == MODEL
+            # Without a running exporter it looks at the server itself.
+            done = await asyncio.to_thread(run, "--once", "--ollama.url", sim.url)
+            assert MODEL in done.stdout
+
+    asyncio.run(story())
+
+
+def test_no_exporter_is_one_line_that_says_what_to_do() -> None:
+    done = run("--url", NOBODY, "--once")
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert f"Cannot connect to {NOBODY}" in line
+    assert "Without --url" in line

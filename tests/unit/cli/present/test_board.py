@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The board of `top`: what it says, and that it always fits."""
+
+from datetime import UTC
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_exporter.cli.present.board import (
+    LEAST_WIDTH,
+    SORTS,
+    BoardState,
+    board,
+    shown_models,
+    table,
+)
+from ollama_exporter.story.document import EMPTY, StatusDocument
+from ollama_exporter.story.past import Past, PastEvent, PastRequest, Stay
+from ollama_exporter.story.status import (
+    FOR_EVER,
+    AdviceNow,
+    MemoryNow,
+    ModelNow,
+    ServerNow,
+    Status,
+    WaitingNow,
+)
+
+NOW: Final = 1_795_800_000.0
+MODELS: Final = (
+    ModelNow(
+        name="llama3.2:latest",
+        resident=True,
+        deadline=NOW + 92,
+        keep_alive=300.0,
+        size=2_600_000_000,
+        size_vram=2_600_000_000,
+        rank=2,
+        slots=4,
+        slots_busy=1,
+        tokens_per_second=80.4,
+        parameter_size="3.2B",
+        quantization="Q4_K_M",
+        context=4096,
+        context_used=1200,
+    ),
+    ModelNow(
+        name="mistral:latest",
+        resident=True,
+        pinned=True,
+        keep_alive=FOR_EVER,
+        size=5_200_000_000,
+        size_vram=2_600_000_000,
+        rank=1,
+    ),
+    ModelNow(name="qwen2.5:7b", resident=False, loading_since=NOW - 3),
+    ModelNow(name="busy:1b", resident=True, busy=True, deadline=NOW - 5, size=90_000_000, rank=3),
+)
+DOCUMENT: Final = StatusDocument(
+    now=NOW,
+    status=Status(
+        server=ServerNow(url="http://127.0.0.1:11434", up=True, version="0.33.0"),
+        memory=MemoryNow(used=7_800_000_000, most=10_000_000_000),
+        models=MODELS,
+        waiting=(WaitingNow(model="qwen2.5:7b", since=NOW - 3),),
+        advice=(
+            AdviceNow(
+                model="llama3.2:latest",
+                advised=1800.0,
+                in_force=300.0,
+                samples=40,
+                sure="much data",
+                saves="saves 12 loads a day",
+                line="curl http://127.0.0.1:11434/api/generate",
+            ),
+        ),
+    ),
+    past=Past(
+        events=(
+            PastEvent(id=1, kind="loaded", at=NOW - 500, low=NOW - 505, text="loaded", model="a"),
+            PastEvent(
+                id=2,
+                kind="unloaded",
+                at=NOW - 200,
+                low=NOW - 201,
+                text="evicted by mistral:latest",
+                model="llama3.2:latest",
+                reason="evicted",
+                evidence=("a request for another model was waiting for a load",),
+                sure=0.97,
+            ),
+        ),
+        stays=(
+            Stay(id=3, model="llama3.2:latest", start=NOW - 550, end=NOW - 300, loading=NOW - 590),
+            Stay(id=4, model="llama3.2:latest", start=NOW - 100),
+            Stay(id=5, model="mistral:latest", start=NOW - 400, dead=True),
+        ),
+        requests=(
+            PastRequest(
+                id=6,
+                model="llama3.2:latest",
+                at=NOW - 100,
+                took=17.3,
+                start="cold",
+                outcome="answered",
+                parts=(("load", 15.0), ("answer", 2.3)),
+            ),
+        ),
+    ),
+)
+
+
+def text(state: BoardState = BoardState(), *, width: int = 80, height: int = 24) -> str:  # noqa: B008 - frozen
+    lines = board(DOCUMENT, state, now=NOW, width=width, height=height, zone=UTC)
+    return "\n".join(line.plain.rstrip() for line in lines)
+
+
+BOARD: Final = """\
+Ollama 0.33.0 at http://127.0.0.1:11434 answers                         17:20:00
+Leaves next  llama3.2:latest in 1:32; if room is needed, mistral:latest goes fi…
+Left last    llama3.2:latest: evicted by mistral:latest, 3 min ago
+Memory       █████████░░░ 7.8 GB of 10.0 GB known to fit, 67 % on the GPU
+
+  MODEL           LAST 10 MIN           LEAVES IN GOES   MEMORY  GPU SLOTS TOK/S
+  llama3.2:latest ▒▒████████·······████      1:32   2.   2.6 GB 100%   1/4    80
+  qwen2.5:7b      ·····················   loading
+  busy:1b         ·····················    in use   3.    90 MB
+  mistral:latest  ·······xxxxxxxxxxxxxx  for ever   1.   5.2 GB  50%
+
+WAITING FOR A LOAD (1)
+  qwen2.5:7b for 3 s
+
+WHAT HAPPENED
+  17:16:40  llama3.2:latest left: evicted by mistral:latest (97 % sure)
+  17:11:40  a: loaded
+
+
+
+
+
+
+q quit  s sort: leaves  / filter  up/down choose  Enter story  ? help"""
+
+
+def test_a_terminal_of_80_columns() -> None:
+    assert text() == BOARD
+
+
+def test_the_story_of_a_model() -> None:
+    told = text(BoardState(view="story", chosen="llama3.2:latest"), width=100)
+    for expected in (
+        "3.2B Q4_K_M  keep-alive 5m  leaves: 1:32",
+        "context 1200 of 4096 tokens  slots 1 of 4",
+        "Advice: keep-alive 30m (much data) saves 12 loads a day",
+        "  curl http://127.0.0.1:11434/api/generate",
+        "because a request for another model was waiting for a load",
+        "cold request 17.3 s  load 15.0 s, answer 2.3 s",
+    ):
+        assert expected in told
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"),
+    [
+        ("leaves", "llama3.2:latest"),
+        ("name", "busy:1b"),
+        ("memory", "mistral:latest"),
+        ("room", "mistral:latest"),
+    ],
+)
+def test_models_are_sorted(sort: str, first: str) -> None:
+    assert shown_models(DOCUMENT, BoardState(sort=sort))[0].name == first
+    assert set(SORTS) == {"leaves", "name", "memory", "room"}
+
+
+def test_a_filter_and_help_and_a_problem() -> None:
+    assert (
+        "llama3.2"
+        not in text(BoardState(pattern="qwen")).partition("MODEL")[2].partition("WHAT")[0]
+    )
+    assert "no such model" in text(BoardState(pattern="nothing"))
+    assert "who leaves first if another model needs the room" in text(BoardState(view="help"))
+    lines = board(
+        EMPTY, BoardState(), now=NOW, width=80, height=24, zone=UTC, problem="no exporter there"
+    )
+    assert "! no exporter there" in [line.plain for line in lines]
+    assert "nothing is in memory" in lines[1].plain
+
+
+NAMES: Final = st.text(min_size=1, max_size=120).filter(lambda name: name.isprintable())
+
+
+@given(
+    names=st.lists(NAMES, max_size=60),
+    width=st.integers(1, 250),
+    height=st.integers(6, 80),
+    view=st.sampled_from(["models", "story", "help"]),
+)
+def test_it_always_fits(names: list[str], width: int, height: int, view: str) -> None:
+    models = tuple(ModelNow(name=name, resident=True, deadline=NOW + 5, size=1) for name in names)
+    document = StatusDocument(
+        now=NOW, status=Status(server=EMPTY.status.server, memory=MemoryNow(), models=models)
+    )
+    state = BoardState(view=view, chosen=names[0] if names else "")
+    lines = board(document, state, now=NOW, width=width, height=height, zone=UTC)
+    assert len(lines) == height
+    assert all(line.cell_len <= max(width, LEAST_WIDTH) for line in lines)
+
+
+def test_a_pipe_gets_values() -> None:
+    lines = [line.split("\t") for line in table(DOCUMENT, now=NOW)]
+    assert all(len(line) == len(lines[0]) for line in lines)
+    assert lines[0][:3] == ["model", "leaves_in_seconds", "goes"]
+    assert [line[:4] for line in lines[1:]] == [
+        ["busy:1b", "in use", "3", "90000000"],
+        ["llama3.2:latest", "92", "2", "2600000000"],
+        ["mistral:latest", "for ever", "1", "5200000000"],
+        ["qwen2.5:7b", "loading", "", "0"],
+    ]
