@@ -2,6 +2,7 @@
 """Draw `top` at the end of the scripted hour, as an SVG: part of `make pictures`."""
 
 import io
+import re
 import sys
 from datetime import UTC
 from typing import Final
@@ -16,6 +17,7 @@ from ollama_exporter.story.document import read_document
 
 WIDTH, HEIGHT = 110, 24  # cells
 PICTURE: Final = "top.svg"
+FONT: Final = re.compile(r"\s*@font-face \{[^}]*\}", re.DOTALL)
 
 
 def main() -> None:
@@ -27,8 +29,7 @@ def main() -> None:
         console.print(line)
     svg = console.export_svg(title="ollama-exporter top", theme=MONOKAI, unique_id="top")
     # The font comes from the reader's machine: a page must not load one from elsewhere.
-    kept = [line for line in svg.splitlines() if "http" not in line or "www.w3.org" in line]
-    (IMAGES / PICTURE).write_text("\n".join(kept) + "\n", "utf-8")
+    (IMAGES / PICTURE).write_text(FONT.sub("", svg), "utf-8")
     sys.stdout.write(f"docs/images/{PICTURE}\n")
 
 
