@@ -75,7 +75,7 @@ def command(
     if as_json:
         show = _print_json
     elif is_terminal and sys.stdin.isatty() and not once:
-        show = View(interval=interval).run
+        show = LiveBoard(interval=interval).run
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
     with suppress(KeyboardInterrupt):
         asyncio.run(_show(show, _source(url, token_file, settings_from(values))))
@@ -178,7 +178,7 @@ async def _first_poll(base: str) -> None:
 
 
 @dataclass(slots=True)
-class View:
+class LiveBoard:
     """The live view: draws the board after each look, each key and each change of the size."""
 
     interval: float
