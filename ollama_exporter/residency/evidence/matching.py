@@ -74,7 +74,7 @@ class ProcessMatching:
         self.shown: BoundedDict[str, RunningModel] = BoundedDict(MOST_SHOWN)
         self.dead: dict[Key, RunningModel] = {}  # listed, though their processes are dead
         self.polled: float | None = None  # start of the last answered poll
-        self.scanned: float | None = None  # what lived then is known; None: scans are not reported
+        self.scans = False  # scans are reported
         self._lives, self._exits, self._log = lives, exits, log
         # weights -> bounds of the latest load times
         self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
@@ -132,26 +132,25 @@ class ProcessMatching:
         if poll.started >= exited.at + timings.NOTICED_AT_ONCE:
             exited.polled = poll.started
             exited.seen_dead = exited.seen_dead or poll.started
-            if exited.dead_at is None and poll.started >= self.dead_from(exited):
+            if exited.dead_at is None and poll.started >= self.dead_from(exited, model):
                 exited.dead_at = poll.started
             self.dead[model.key] = model
         return True
 
-    def dead_from(self, exited: ProcessExit) -> float:
+    def dead_from(self, exited: ProcessExit, model: RunningModel) -> float:
         """Return from when on a listing that still has the model shows that it crashed.
 
-        A listing that began right after the exit does not: a busy server removes the entry late. A
-        listing alone may show a successor that lives between two scans. So a scan must have found
-        none after the first listing that has the model, and a later listing must have it still.
+        A listing that began right after the exit does not: a busy server removes the entry late.
+        Nor does one listing of what may be a successor that lives between two scans. Then a scan
+        must have found none after that listing, and a later one must have the model still.
         """
         slowest = max(self._took_long, default=0.0)
         late = exited.at + max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
-        first = exited.seen_dead
-        if self.scanned is None or first is None:
+        if not self.scans or exited.is_same_entry(model):
             return late
-        if self.scanned < first:
+        if exited.alone_at is None:
             return math.inf
-        return max(late, self.scanned + timings.REMOVED_AFTER_EXIT)
+        return max(late, exited.alone_at + timings.REMOVED_AFTER_EXIT)
 
     def suspect(self, runner: RunnerProcess) -> None:
         """Note an exit that a scan told: the polls tell when the model left the list.
@@ -177,7 +176,7 @@ class ProcessMatching:
     ) -> None:
         died, polled = runner.died or poll.started, poll.started
         exited = ProcessExit(life, runner, died, polled, seen_dead=polled)
-        exited.dead_at = polled if polled >= self.dead_from(exited) else None
+        exited.dead_at = polled if polled >= self.dead_from(exited, model) else None
         self._exits.add(exited)
         self.dead[model.key] = model
 

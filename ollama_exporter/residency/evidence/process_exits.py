@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exits of runner processes until their reasons are settled, and the queues that they form."""
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.evidence.memory_wait import MemoryWait
@@ -23,6 +25,7 @@ class ProcessExit:
     at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     seen_dead: float | None = None  # start of the first poll that still listed it
+    alone_at: float | None = None  # start of the first scan since: it found no successor
     dead_at: float | None = None  # start of a poll that did, too, and began clearly later
     removed: float | None = None  # end of the first poll that did not
     reason: Reason | None = None
@@ -32,6 +35,22 @@ class ProcessExit:
     def listed_dead(self) -> bool:
         """Whether it was listed clearly after its exit: the server did not end it."""
         return self.dead_at is not None
+
+    def is_same_entry(self, model: RunningModel) -> bool:
+        """Return whether a listed model is the dead one, by its deadline, and not a successor.
+
+        The deadline is the one that it had, or was written as its requests failed with it.
+        """
+        life = self.life
+        if life.first_seen > self.at:
+            return False  # no listing before its exit had it
+        if life.is_back(model):
+            return True
+        keep_alive = life.keep_alive
+        if keep_alive is None or not 0 < keep_alive < math.inf:
+            return False
+        expires = model.expires_at + life.expires - life.model.expires_at  # on our timeline
+        return abs(expires - keep_alive - self.at) <= timings.PROMPT
 
     @property
     def key(self) -> Key:

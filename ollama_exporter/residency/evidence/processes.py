@@ -67,7 +67,6 @@ class ProcessEvidence:
         self.requests = ExitRequests(requests, self.matching.runners)
         self._lives, self._room, self._window = lives, room, window
         self._scanned = 0.0  # all births up to then are known
-        self._scans = False  # scans are reported
         self._wanted: list[float] = []  # moments at which a poll is wanted
 
     # -- facts -----------------------------------------------------------------------------------
@@ -84,10 +83,9 @@ class ProcessEvidence:
             case ProcessExited():
                 events = self._on_exit(fact)
             case ProcessesScanned():
-                self._scans = True
+                self.matching.scans = True
                 self._scanned = max(self._scanned, fact.began - timings.SAME_MOMENT)
-                self.matching.scanned = max(self.matching.scanned or 0.0, fact.began)
-                self._look_again()
+                self._look_again(scanned=fact.began)
                 events = []
             case ProcessesSeen():
                 self.seen = fact.seen
@@ -108,13 +106,15 @@ class ProcessEvidence:
         runner = runners.start(fact)
         if runner is None:
             return events
-        if not self._scans:
+        if not self.matching.scans:
             self._scanned = max(self._scanned, runner.born)
         self._want(fact.at)
         for exited in self.exits.pending:
             newborn = exited.at - timings.SAME_MOMENT < runner.born <= (exited.polled or 0.0)
             if exited.seen_dead is not None and newborn and runner.weights == exited.runner.weights:
-                exited.dead_at, exited.seen_dead = None, None  # its successor was listed
+                exited.dead_at = exited.seen_dead = exited.alone_at = (
+                    None  # its successor was listed
+                )
                 self.matching.dead.pop(exited.key, None)
         return events
 
@@ -202,13 +202,21 @@ class ProcessEvidence:
         self._look_again()
         return sifted
 
-    def _look_again(self) -> None:
-        """Want a second look at what was listed once after its exit: it tells a crash."""
+    def _look_again(self, *, scanned: float | None = None) -> None:
+        """Want a second look at what was listed once after its exit: it tells a crash.
+
+        `scanned`: start of a complete scan.
+        """
         for exited in self.exits.pending:
-            if exited.seen_dead is not None and not exited.listed_dead and exited.removed is None:
-                moment = self.matching.dead_from(exited)
-                if moment < math.inf:
-                    self._want(moment)
+            seen = exited.seen_dead
+            if seen is None or exited.listed_dead or exited.removed is not None:
+                continue
+            if exited.alone_at is None and scanned is not None and scanned >= seen:
+                exited.alone_at = scanned
+            model = self.matching.dead.get(exited.key)
+            moment = math.inf if model is None else self.matching.dead_from(exited, model)
+            if moment < math.inf:
+                self._want(moment)
 
     def on_load(
         self,
@@ -260,7 +268,7 @@ class ProcessEvidence:
             exited,
             now,
             self._scanned,
-            self._scans,
+            self.matching.scans,
             self.matching.polled or 0.0,
             self.exits,
             self.matching.runners,

@@ -555,6 +555,25 @@ def test_a_successor_that_lives_between_two_scans_is_no_crash() -> None:
     assert [reason for _, reason, _ in story.reasons()] == [Reason.STOPPED]
 
 
+@pytest.mark.parametrize(
+    "listed", [300.0, 130.0, 100.0], ids=["deadline kept", "written as its requests failed", "now"]
+)
+def test_a_crash_is_settled_while_scans_go_on(listed: float) -> None:
+    story = two_loaded()
+    if listed == 130.0:
+        story.poll(98, model("a", 128), model("b", 310))  # it slides: keep_alive 30 s
+        story.poll(99, model("a", 129), model("b", 310))
+    story.death(100, 1)
+    for tick in range(1, 13):
+        at = 100 + tick / 4
+        story.tell(ProcessesScanned(START + at + 0.01, START + at))
+        if tick % 2:
+            shown = at if listed == 100.0 else listed
+            story.poll(at + 0.1, model("a", shown), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+    assert story.unloads[0].settled_at < START + 102
+
+
 def test_a_birth_that_a_late_scan_notices_was_not_absent() -> None:
     story = two_loaded()
     scan(story, 99)
