@@ -79,7 +79,6 @@ class Evidence(StrEnum):
     STARTED_UNUSUAL = "another model was loaded soon after, but not at the usual moment"
     FIRST_OF_SEVERAL = "it was the first of several models that made room for one"
     CONDEMNED_WHILE_BUSY = "it was told to leave, though busy, as another load ended"
-    ANOTHER_CONDEMNED = "its process ended while another was to make room"
     AT_LOAD_END = "its process ended just as another load finished, as the next victim does"
     NOTHING_STARTED = "its process ended before its deadline, and nothing was loaded in its place"
     # the server

@@ -54,16 +54,6 @@ def condemned(case: ExitEvidence, life: Incarnation) -> bool:
     return life.slid and life.at_now and _at_a_load_end(case, life)
 
 
-def another_condemned(case: ExitEvidence) -> bool:
-    """Return whether a busy one was to make room for the next load: no other does so then."""
-    at = case.exited.at
-    gone = (x.life for x in case.exits.recent if x.at > at)
-    return any(
-        life is not case.exited.life and condemned(case, life) and (life.due_at or at) < at
-        for life in (*case.lives.values(), *gone)
-    )
-
-
 def dropped_with(case: ExitEvidence, exited: ProcessExit, crash: ProcessExit) -> bool | None:
     """Return whether an out-of-memory of that other runner can have dropped this one.
 

@@ -18,7 +18,6 @@ from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.out_of_memory import (
-    another_condemned,
     condemned,
     dropped_with,
     left_together,
@@ -214,8 +213,10 @@ def condemned_while_busy(case: ExitEvidence) -> Opinion:
     life = case.exited.life
     if not condemned(case, life):
         return None
-    due = (life.due_after or case.exited.at) - timings.SAME_MOMENT
-    newborn = next(iter(case.births(due, case.now)), None)
+    at, same = case.exited.at, timings.SAME_MOMENT
+    if case.births((life.due_at or at) + same, at - same):
+        return None  # the next load found room without it
+    newborn = next(iter(case.births(at - same, case.now)), None)
     if newborn is None:
         return verdict(Reason.EVICTED, Evidence.CONDEMNED_WHILE_BUSY) if case.over else WAIT
     names = case.runners.names(newborn.weights)
@@ -225,13 +226,6 @@ def condemned_while_busy(case: ExitEvidence) -> Opinion:
         return WAIT
     by = names[0] if names else None
     return verdict(Reason.EVICTED, Evidence.CONDEMNED_WHILE_BUSY, by=by)
-
-
-def another_was_condemned(case: ExitEvidence) -> Opinion:
-    """The next load was to have the room of a busy model, so it did not ask for this one's."""
-    if another_condemned(case) and not case.exited.life.at_now:
-        return verdict(Reason.STOPPED, Evidence.ANOTHER_CONDEMNED)
-    return None
 
 
 def one_of_several(case: ExitEvidence) -> Opinion:
@@ -341,7 +335,6 @@ RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
     room_was_wanted,
     due_while_another_loaded,
     condemned_while_busy,
-    another_was_condemned,
     await_what_follows,
     one_of_several,
     a_runner_was_started,
