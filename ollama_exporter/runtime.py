@@ -48,7 +48,7 @@ from ollama_exporter.shim.proxy.build import (
     serving_proxy,
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
-from ollama_exporter.state_file import EVERY, SavedState, StateFile, state_file_of
+from ollama_exporter.state_file import EVERY, LEAST_PAUSE, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.app import Parts, application
@@ -211,6 +211,7 @@ class Exporter:
         if onlookers.looks is not None:
             self._machine.on_slot_look.append(onlookers.looks)
         in_flight = build_in_flight(settings, polling, self._machine)
+        self._save_wanted = asyncio.Event()
         self.actor = build_actor(
             settings,
             clients.actions,
@@ -218,6 +219,7 @@ class Exporter:
             in_flight,
             metrics=instruments.acts,
             timeline=timeline,
+            save_soon=self._save_wanted.set,
         )
         self.telling = telling = Telling(
             Told(
@@ -363,8 +365,12 @@ class Exporter:
 
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:
-            await asyncio.sleep(EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._save_wanted.wait()
+            self._save_wanted.clear()
             await asyncio.to_thread(state_file.write, self._state())
+            await asyncio.sleep(LEAST_PAUSE)
 
     def _state(self) -> SavedState:
         return SavedState(

@@ -173,14 +173,16 @@ def build_actor(
     *,
     metrics: ActionMetrics,
     timeline: Timeline,
+    save_soon: Callable[[], None] = ignore,
 ) -> Actor:
-    """Return what acts on the server. It learns from the polls."""
+    """Return what acts on the server. It learns from the polls. `save_soon`: see its context."""
     context = ActionContext(
         published=polling.poller.published,
         poll=polling.poller.poll,
         is_loading=in_flight.is_any_waiting,
         timeline=timeline,
         reporter=polling.reporter,
+        save_soon=save_soon,
     )
     advice = polling.advice.by_label
     actor = Actor(settings, metrics, context, client, in_flight=in_flight, advice=advice)

@@ -27,6 +27,7 @@ from ollama_exporter.story.past import SavedPast
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
+LEAST_PAUSE: Final = 1.0  # seconds between two writes, where keep-warm wants one soon
 LARGEST: Final = 16 * 2**20
 WRITER: Final = {"written_by": "ollama_exporter"}
 OURS: Final = json.dumps(WRITER)[:-1].encode() + b","  # how each file begins that we write

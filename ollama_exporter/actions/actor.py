@@ -21,8 +21,7 @@ from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.in_flight import InFlight
 
-RESOLVE_INTERVAL: Final = 5.0  # seconds between two looks for new names
-FIRST_INTERVAL: Final = 0.2  # until the installed models are known
+RESOLVE_AGAIN: Final = 5.0  # seconds until names are asked for again that had no answer
 logger = logging.getLogger(__name__)
 
 
@@ -44,8 +43,8 @@ class Actor:
         self._autopilot = AutopilotRunner(metrics, advice, context.reporter)
         self._keep_warm = KeepWarmRunner(settings.keep_warm, self._server, metrics)
         self.defaults = DefaultsApplier(Rules(()), self._server, in_flight, metrics)
-        self._remote: frozenset[str] = frozenset()  # models that run on another host
-        self._settings_changed = asyncio.Event()
+        self._local: dict[str, int] = {}  # size on disk of the installed models; not of remote ones
+        self._names_changed = asyncio.Event()
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -57,7 +56,7 @@ class Actor:
         )
         if self.defaults.is_active and not settings.proxy_addresses:
             logger.warning("Defaults have no effect: set --proxy.listen-address")
-        self._settings_changed.set()
+        self._names_changed.set()
 
     def saved(self) -> SavedKeepWarm:
         """Return what the next process must know."""
@@ -74,23 +73,24 @@ class Actor:
     def on_installed(self, models: tuple[InstalledModel, ...]) -> None:
         """Hear which models are installed."""
         self._server.blobs.on_installed(models)
-        self._remote = frozenset(model.name for model in models if model.remote)
+        self._local = {model.name: model.size for model in models if not model.remote}
         self._keep_warm.on_installed(models)
+        self._names_changed.set()
 
     async def _resolve_names(self) -> None:
         """Resolve which names share a runner before requests for them arrive."""
+        blobs = self._server.blobs
         while True:
-            installed = self._context.published().server.installed
-            if self.defaults.is_active and installed is not None:
-                await self._server.blobs.resolve(installed)
-                names = (name for name, _ in installed if name not in self._remote)
-                self.defaults.log_lowered_contexts(names)
-            self._settings_changed.clear()
+            self._names_changed.clear()
+            again = None
+            if self.defaults.is_active:
+                local = self._local
+                await blobs.resolve(local.items())
+                self.defaults.log_lowered_contexts(local)
+                again = None if all(map(blobs.is_resolved, local)) else RESOLVE_AGAIN
             with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    FIRST_INTERVAL if installed is None else RESOLVE_INTERVAL
-                ):
-                    await self._settings_changed.wait()
+                async with asyncio.timeout(again):
+                    await self._names_changed.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -36,6 +36,7 @@ class ActionContext:
     is_loading: Callable[[], bool]  # requests wait for a load
     timeline: Timeline
     reporter: Reporter
+    save_soon: Callable[[], None]  # writes the state file, if there is one
 
 
 @dataclass(frozen=True, slots=True)

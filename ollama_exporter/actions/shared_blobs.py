@@ -61,6 +61,11 @@ class SharedBlobs:
         """Return the largest num_ctx of a model; the server lowers a larger one. None: unknown."""
         return self._details(match_key(model)).max_context
 
+    def runner_key(self, model: str) -> str:
+        """Return what names that share a runner have in common: the weights, if known."""
+        key = match_key(model)
+        return self._details(key).weights or self._digests.get(key) or key
+
     def listed_name(self, model: str, resident: Iterable[str]) -> str | None:
         """Return the name under which a model's runner is listed; None: it is not resident."""
         mine = match_key(model)

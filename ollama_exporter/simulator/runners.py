@@ -55,8 +55,8 @@ class Runners:
         """Whether the request has a runner."""
         return request_id in self._holders
 
-    def add(self, now: float, runner: Runner) -> None:
-        """Add a runner whose load has ended."""
+    def add(self, now: float, runner: Runner, request_id: int) -> None:
+        """Add a runner whose load for a request has ended."""
         runner.loading = False
         runner.loaded_at = now
         self.by_key[runner.file.weights] = runner
@@ -69,6 +69,7 @@ class Runners:
                 pid=runner.pid,
                 num_ctx=runner.options.num_ctx,
                 started_at=runner.started_at,
+                request=request_id,
             )
         )
 
@@ -149,6 +150,7 @@ class Runners:
                 decided=cause.at,
                 loaded_at=runner.loaded_at,
                 by=cause.by,
+                request=cause.request,
             )
         )
 

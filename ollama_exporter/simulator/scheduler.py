@@ -222,14 +222,14 @@ class Scheduler:
                 return
             crashed = runner.crashed_at is not None
             reason = TrueReason.CRASHED if crashed else TrueReason.OPTIONS_CHANGED
-            self._evict(runner, Cause(reason, self._now))
+            self._evict(runner, Cause(reason, self._now, request=request.id))
         elif len(by_key) >= self.host.max_loaded or (
             by_key and not placement.fits_beside(self.host, by_key.values(), request)
         ):
             chosen = placement.victim(by_key.values())
             assert chosen is not None  # noqa: S101 - the list is not empty here
             reason = TrueReason.REPLACED if chosen.name == request.name else TrueReason.EVICTED
-            self._evict(chosen, Cause(reason, self._now, request.name))
+            self._evict(chosen, Cause(reason, self._now, request.name, request.id))
         else:
             self._start_load(request)
 
@@ -279,7 +279,7 @@ class Scheduler:
             self._fail_load(self._load_fails)
             return
         runner, request = self._finish_load()
-        self._runners.add(self._now, runner)
+        self._runners.add(self._now, runner, request.id)
         self._runners.grant(self._now, runner, request)
 
     def _fail_load(self, how: TrueReason) -> None:
@@ -302,7 +302,7 @@ class Scheduler:
         self._current = request
         for runner in others:
             self._completed.unload_when_idle(
-                runner, Cause(TrueReason.EVICTED, self._now, request.name)
+                runner, Cause(TrueReason.EVICTED, self._now, request.name, request.id)
             )
         self._awaited = len(others)
 

@@ -96,6 +96,7 @@ class Cause:
     reason: TrueReason
     at: float
     by: str | None = None  # the model whose load needs the memory
+    request: int | None = None  # the request for which it is unloaded
 
 
 @dataclass(slots=True)
@@ -178,6 +179,7 @@ class Load:
     pid: int
     num_ctx: int
     started_at: float
+    request: int | None = None  # the request that it was loaded for
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class Unload:
     decided: float
     loaded_at: float
     by: str | None = None
+    request: int | None = None  # the request for which it was unloaded
 
 
 @dataclass(frozen=True, slots=True)

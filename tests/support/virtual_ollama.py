@@ -22,13 +22,22 @@ from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.protocol.wire import InstalledModel, ModelDetails, RunningModel
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Exporter, Onlookers
-from ollama_exporter.server_parts import Clients
+from ollama_exporter.server_parts import Clients, PollClient
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.simulator.calls import ApiError, Call, keep_alive_of, plan, resolve
-from ollama_exporter.simulator.engine import Engine, RefusedError, RunnerDiedError
+from ollama_exporter.simulator.calls import ApiError, Call, body_of, keep_alive_of, plan, resolve
+from ollama_exporter.simulator.engine import Engine, RefusedError, RunnerDiedError, Ticket
+from ollama_exporter.simulator.gojson import GoObject
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
-from ollama_exporter.simulator.state import NEVER, Host, Load, Runner, TrueReason, Unload
+from ollama_exporter.simulator.state import (
+    NEVER,
+    Host,
+    Load,
+    QueuedRequest,
+    Runner,
+    TrueReason,
+    Unload,
+)
 from ollama_exporter.state_file import StateFile
 from tests.support.exporting import Records, Samples, parsed, same_logger
 from tests.support.virtual import now as virtual_now
@@ -57,6 +66,7 @@ class VirtualOllama:
         self.engine = Engine(host, clock)
         self.library = Library(catalogue or default_catalogue(), clock())
         self.up = True
+        self._tickets: set[Ticket] = set()  # requests under way
 
     # -- the exporter's clients ------------------------------------------------------------------
 
@@ -129,7 +139,7 @@ class VirtualOllama:
     async def ask(self, model: str = "mistral", **body: Any) -> dict[str, Any]:
         """Serve a native request. Raises ApiError."""
         self._check()
-        options, keep_alive = body.get("options", {}), keep_alive_of(body.get("keep_alive"))
+        options, keep_alive = body.get("options") or {}, keep_alive_of(body.get("keep_alive"))
         empty = not body.get("prompt", "[[n=1]]")
         name, manifest = resolve(self.library, model)
         if empty and keep_alive == 0:
@@ -160,19 +170,39 @@ class VirtualOllama:
         call = Call(model, name, manifest, options, limit)
         arrived = clock()
         engine = self.engine
-        async with engine.serve(call.request(engine.host, engine.next_id())) as ticket:
+        request = call.request(engine.host, engine.next_id())
+        self.on_arrival(request)
+        async with engine.serve(request) as ticket:
+            self._tickets.add(ticket)
             try:
                 await ticket.granted()
                 granted = clock()
+                self.on_grant(request)
                 slots = await ticket.started()
                 if seconds:  # an empty request does not reach the runner
                     with slots.working("", 1):
                         await ticket.work(seconds)
-            except RefusedError as err:
-                raise ApiError(err.status, err.text) from err
-            except RunnerDiedError as err:
-                raise ApiError(500, err.text) from err
+            except (RefusedError, RunnerDiedError) as err:
+                if ticket not in self._tickets:
+                    raise TargetError(FailureReason.RESET, "the server has ended") from err
+                status = err.status if isinstance(err, RefusedError) else 500
+                raise ApiError(status, err.text) from err
+            finally:
+                self._tickets.discard(ticket)
         return granted - arrived
+
+    def on_arrival(self, request: QueuedRequest) -> None:
+        """Hear of a request before the scheduler does."""
+
+    def on_grant(self, request: QueuedRequest) -> None:
+        """Hear that a request has its runner."""
+
+    def on_events(self, events: tuple[Event, ...]) -> None:
+        """Hear what the exporter has seen."""
+
+    def poll_client(self) -> PollClient:
+        """Return the client that polls."""
+        return self
 
     def _check(self) -> None:
         if not self.up:
@@ -184,6 +214,10 @@ class VirtualOllama:
         """End the server, and start it again after `down` seconds."""
         self.engine.shut_down("SIGTERM")
         self.up = False
+        tickets, self._tickets = self._tickets, set()
+        for ticket in tickets:
+            ticket.refuse(500, "")
+            ticket.fail("")
         await asyncio.sleep(down)
         self.engine.start_again()
         self.up = True
@@ -254,41 +288,59 @@ class VirtualExporter:
             Onlookers(events=self._on_events),
             log_lines=LogCounter(),
             reread=lambda: self.settings,
-            clients=Clients(ollama, ollama),
+            clients=Clients(ollama.poll_client(), ollama),
             timeline=timeline,
         )
         self._timeline = timeline
         self._ids = itertools.count(1)
-        self.sent: dict[str, Any] | None = None  # the last request, as the server received it
+        self.sent: GoObject | None = None  # the last request, as the server received it
+        self.changes: tuple[str, ...] = ()  # that the rules made in it
 
     def _on_events(self, events: tuple[Event, ...], _view: View) -> None:
         self.events.extend(events)
+        self.ollama.on_events(events)
 
-    async def ask(self, model: str = "mistral", *, path: str = "/api/generate", **body: Any) -> str:
-        """Send a request through the proxy; return what its response header promises."""
+    async def ask(
+        self,
+        model: str = "mistral",
+        *,
+        path: str = "/api/generate",
+        raw: bytes | None = None,
+        **body: Any,
+    ) -> str:
+        """Send a request through the proxy; return what its response header promises.
+
+        `raw`: the whole body, as the client wrote it.
+        """
         recorder, rules = self.exporter.recorder, self.exporter.actor.defaults
         assert recorder is not None
         whole = {"model": model, "prompt": "hi [[n=1]]", "stream": False, **body}
-        raw, route = json.dumps(whole).encode(), route_of("POST", path)
+        raw, route = raw or json.dumps(whole).encode(), route_of("POST", path)
         exchange = Exchange(
             recorder, route, method=b"POST", id=next(self._ids), now=self._timeline.now
         )
         exchange.on_request_body(raw)
+        self.changes = ()
         header = ""
         if rules.is_active and route.native:
             changed = rules.change(route, raw)
             if changed is not None:
+                self.changes = changed.changes
                 raw, header = changed.body, changed.said
                 exchange.rewritten_fields = changed.asked
         exchange.on_request_complete()
-        self.sent = sent = json.loads(raw)
+        self.sent = sent = body_of(raw)
         if not route.native:  # the compatible routes cannot carry these
-            self.sent = sent = {"prompt": sent.get("prompt"), "model": model}
+            self.sent = sent = GoObject({"prompt": sent.get("prompt"), "model": model}.items())
         try:
             answer = await self.ollama.ask(**sent)
-        except ApiError as err:
-            exchange.on_response_head(err.status, b"application/json", b"")
+        except (ApiError, TargetError) as err:
+            status = err.status if isinstance(err, ApiError) else 502
+            exchange.on_response_head(status, b"application/json", b"")
             exchange.on_response_complete()
+            raise
+        except asyncio.CancelledError:
+            exchange.on_client_gone()
             raise
         exchange.on_response_head(200, b"application/json", b"")
         promised = rules.afterwards(exchange) if rules.is_active else ""

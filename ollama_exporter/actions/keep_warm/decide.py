@@ -11,8 +11,8 @@ Keep-warm respects three limits:
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -31,13 +31,14 @@ FIRST_BACK_OFF: Final = 60.0  # after a failure or an eviction, doubled with eac
 MAX_BACK_OFF: Final = HOUR
 CONFLICT_TIME: Final = 6 * HOUR  # two models that did not fit once are tried again after it
 CALM: Final = 2 * HOUR  # resident for so long, a model's failures are forgotten
-MAX_UNSETTLED: Final = 120.0  # longest wait for the reason of an unload
+MAX_UNSEEN: Final = 120.0  # longest wait for a model that evicted another one unseen
 RELOAD_TIME: Final = 60.0  # the request that caused a reload brings the model back by itself
 RENEW_BELOW: Final = 0.5  # share of keep_alive left at which a deadline is renewed
 BUSY_PAUSE: Final = 0.1  # share of keep_alive until a model in use is looked at again
 MIN_PAUSE: Final = 5.0  # seconds until the listing shows a renewal: deadlines are written late
 SAME_DEADLINE: Final = 2.0  # seconds by which two listings of one deadline differ
 MAX_CONFLICTS: Final = 1000
+MAX_HISTORIES: Final = 1000
 MAX_DOUBLINGS: Final = 16
 
 
@@ -124,17 +125,25 @@ class ModelHistory:
     held: HoldReason = HoldReason.STOPPED
     resident_since: float | None = None
     lost_at: float | None = None  # time of an unload whose reason is not known yet
+    others_then: frozenset[str] | None = None  # resident when it left unseen, as soon as loaded
     renewal: RenewalAttempt | None = None
 
 
 class KeepWarmPlanner:
-    """Decides for all models of the section."""
+    """Decides for all models of the section. `runner_key`: names of one runner have one key."""
 
-    def __init__(self, section: KeepWarm) -> None:
-        self.section = section
-        self._histories: dict[str, ModelHistory] = {}
+    def __init__(
+        self, section: KeepWarm, runner_key: Callable[[str], str] = lambda model: model
+    ) -> None:
+        self.section, self._runner_key = section, runner_key
+        self._histories: BoundedDict[str, ModelHistory] = BoundedDict(MAX_HISTORIES)
         # pairs of models that did not fit together -> time of the eviction
         self._conflicts: BoundedDict[frozenset[str], float] = BoundedDict(MAX_CONFLICTS)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All models that decisions depend on, besides the resident ones."""
+        return frozenset(w.model for w in self.section.models).union(*self._conflicts)
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -151,8 +160,7 @@ class KeepWarmPlanner:
                 history.held = HoldReason(reason.value)
             case Reason.EVICTED:
                 for other in [by] if by is not None else resident:
-                    if other != model:
-                        self._conflicts[frozenset({model, other})] = at
+                    self._add_conflict(model, other, at=at)
                 self._back_off(history, at)
             case Reason.CRASHED | Reason.OUT_OF_MEMORY:
                 self._back_off(history, at)
@@ -168,6 +176,15 @@ class KeepWarmPlanner:
     def on_load_failed(self, action: LoadModel, *, at: float) -> None:
         """Record that a load failed."""
         self._back_off(self._history(action.warm.model), at)
+
+    def on_load_vanished(self, action: LoadModel, *, at: float, resident: Iterable[str]) -> None:
+        """Record that a model was loaded and is not listed: a waiting request has evicted it.
+
+        No event tells of it. The next model to appear is the evictor.
+        """
+        history = self._history(action.warm.model)
+        self._back_off(history, at)
+        history.lost_at, history.others_then = at, frozenset(resident)
 
     def on_renewal(
         self, action: RenewModel, outcome: RenewalOutcome, *, left: float | None, at: float
@@ -198,7 +215,14 @@ class KeepWarmPlanner:
             history.not_before, history.waiting = until, why
 
     def _history(self, model: str) -> ModelHistory:
-        return self._histories.setdefault(model, ModelHistory())
+        if model not in self._histories:
+            self._histories[model] = ModelHistory()
+        return self._histories[model]
+
+    def _same_runner(self, model: str) -> list[ModelHistory]:
+        """Return the histories of all names that share the model's runner."""
+        key = self._runner_key(model)
+        return [each for name, each in self._histories.items() if self._runner_key(name) == key]
 
     # -- across restarts -------------------------------------------------------------------------
 
@@ -245,8 +269,11 @@ class KeepWarmPlanner:
 
     def decide(self, situation: Situation) -> Decision:
         """Decide what to do now. Call it with every poll: it records which models are resident."""
-        self._record_residence(situation)
+        self.record_residence(situation)
         expected = [w for w in self.section.models if w.is_expected(situation.wall)]
+        # What drove a model out as soon as it was loaded is still being loaded.
+        unseen = any(history.others_then is not None for history in self._histories.values())
+        situation = replace(situation, loading=situation.loading or unseen)
         held: dict[str, HoldReason] = {}
         loads: list[LoadModel] = []
         renewals: list[RenewModel] = []
@@ -271,25 +298,40 @@ class KeepWarmPlanner:
                 loads.append(LoadModel(warm))
         return Decision(tuple(loads), tuple(renewals), held)
 
-    def _record_residence(self, situation: Situation) -> None:
+    def record_residence(self, situation: Situation) -> None:
+        """Record which models are resident; also others, which a reload may add to the section."""
         now = situation.now
-        for warm in self.section.models:
-            history = self._history(warm.model)
+        for model in sorted({*self.names, *situation.resident, *self._histories}):
+            history = self._history(model)
             while history.loads and history.loads[0] <= now - HOUR:
                 history.loads.popleft()
-            if warm.model not in situation.resident:
-                history.renewal = None
-                if history.resident_since is not None:
-                    history.resident_since, history.lost_at = None, now
-                continue
-            history.lost_at = None
-            history.held_until = 0.0  # a client or an operator wanted the model again
-            if history.resident_since is None:
-                history.resident_since = now
-            if now - history.resident_since >= CALM:
-                history.failures = 0
+            if model in situation.resident:
+                self._record_present(history, now)
+            else:
+                self._record_absent(model, history, situation)
         for pair in [pair for pair, at in self._conflicts.items() if at <= now - CONFLICT_TIME]:
             del self._conflicts[pair]
+
+    def _record_present(self, history: ModelHistory, now: float) -> None:
+        history.lost_at = history.others_then = None
+        history.held_until = 0.0  # a client or an operator wanted the model again
+        if history.resident_since is None:
+            history.resident_since = now
+        if now - history.resident_since >= CALM:
+            history.failures = 0
+
+    def _record_absent(self, model: str, history: ModelHistory, situation: Situation) -> None:
+        now = situation.now
+        history.renewal = None
+        if history.resident_since is not None:
+            history.resident_since, history.lost_at = None, now
+        if history.others_then is None:
+            return
+        newcomers = set(situation.resident) - history.others_then
+        for other in newcomers:
+            self._add_conflict(model, other, at=now)
+        if newcomers or history.lost_at is None or now >= history.lost_at + MAX_UNSEEN:
+            history.lost_at = history.others_then = None
 
     def _needs_renewal(self, warm: WarmModel, resident: ResidentModel, now: float) -> bool:
         """Return whether the deadline is too near. A longer one, or no deadline, is left as is."""
@@ -308,15 +350,17 @@ class KeepWarmPlanner:
         """Return why a missing model must not be loaded now. `earlier`: models that go first."""
         history, now = self._history(warm.model), situation.now
         others = {*situation.resident, *earlier}
-        lost = history.lost_at
+        shared = self._same_runner(warm.model)
+        lost = max((each.lost_at or -math.inf for each in shared), default=-math.inf)
+        stopped = max(shared, key=lambda each: each.held_until, default=history)
         reasons = (
             (
                 situation.installed is not None and warm.model not in situation.installed,
                 HoldReason.NOT_INSTALLED,
             ),
             (warm.model in situation.remote, HoldReason.REMOTE),
-            (now < history.held_until, history.held),
-            (lost is not None and now < lost + MAX_UNSETTLED, HoldReason.UNSETTLED),
+            (now < stopped.held_until, stopped.held),
+            (now < lost + self.section.grace, HoldReason.UNSETTLED),
             (any(self._conflict(warm.model, other) for other in others), HoldReason.NO_ROOM),
             (now < history.not_before, history.waiting),
             (len(history.loads) >= self.section.most_per_hour, HoldReason.BOUND),
@@ -324,8 +368,13 @@ class KeepWarmPlanner:
         )
         return next((why for holds, why in reasons if holds), None)
 
+    def _add_conflict(self, model: str, other: str, *, at: float) -> None:
+        if model != other:
+            self._conflicts[frozenset({model, other})] = at
+
     def _conflict(self, model: str, other: str) -> bool:
-        return frozenset({model, other}) in self._conflicts
+        wanted = {self._runner_key(model), self._runner_key(other)}
+        return any(set(map(self._runner_key, pair)) == wanted for pair in self._conflicts)
 
 
 def _back_off_time(history: ModelHistory) -> float:

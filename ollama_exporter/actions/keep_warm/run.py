@@ -39,7 +39,7 @@ class KeepWarmRunner:
 
     def __init__(self, section: KeepWarm, server: ControlledServer, metrics: ActionMetrics) -> None:
         self._server, self._metrics, self._context = server, metrics, server.context
-        self._planner = KeepWarmPlanner(section)
+        self._planner = KeepWarmPlanner(section, server.blobs.runner_key)
         self._wake = asyncio.Event()
         self._ids = itertools.count(1)
         self._held: dict[str, HoldReason] = {}
@@ -48,6 +48,11 @@ class KeepWarmRunner:
         self._load_task: asyncio.Task[None] | None = None
         self._loading: str | None = None
         self.apply_settings(section)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the section has models."""
+        return bool(self._planner.section.models)
 
     def apply_settings(self, section: KeepWarm) -> None:
         """Put a section in force: the first one, or that of a reload."""
@@ -87,6 +92,8 @@ class KeepWarmRunner:
                     self._on_unloaded(event, resident)
                 case _:
                     pass
+        if events and self.is_active:
+            self._context.save_soon()  # a killed exporter forgets no stop
         self._wake.set()
 
     def _on_unloaded(self, event: Unloaded, resident: Sequence[str]) -> None:
@@ -118,10 +125,14 @@ class KeepWarmRunner:
 
     async def turn(self) -> None:
         """Decide once, begin a load, and renew the most urgent deadline."""
-        if not self._planner.section.models:
-            self._show_held({})
-            return
+        if self.is_active:
+            await self._resolve_names()
         situation = self._situation()
+        if not self.is_active:
+            self._show_held({})
+            if situation is not None:
+                self._planner.record_residence(situation)
+            return
         if situation is None:
             return
         decision = self._planner.decide(situation)
@@ -143,14 +154,24 @@ class KeepWarmRunner:
 
     async def _load_in_background(self, load: LoadModel) -> None:
         try:
-            await self._load(load)
+            loaded = await self._load(load)
             await self._context.poll()  # the next decision sees the result
+            situation = self._situation()
+            if loaded and situation is not None and load.warm.model not in situation.resident:
+                self._planner.on_load_vanished(load, at=situation.now, resident=situation.resident)
         except Exception:
             self._context.reporter.error()
             logger.exception("Unexpected error in keep-warm")
         finally:
             self._load_task = self._loading = None
             self._wake.set()
+
+    async def _resolve_names(self) -> None:
+        """Find out which of the models that matter share a runner."""
+        view, wanted = self._context.published().view, self._planner.names
+        names = {state.name for state in view.models if state.resident}
+        names |= {m.name for m in self._installed or () if m.name in wanted and not m.remote}
+        await self._server.blobs.resolve((name, 0) for name in sorted(names))
 
     def _situation(self) -> Situation | None:
         published, now = self._context.published(), self._context.timeline.now()
@@ -202,14 +223,18 @@ class KeepWarmRunner:
             else:
                 logger.info("Dry run: keep-alive would be renewed", extra=values)
 
-    async def _load(self, action: LoadModel) -> None:
+    async def _load(self, action: LoadModel) -> bool:
+        """Load a model; return whether the server did."""
         warm, timeline = action.warm, self._context.timeline
         options = self._server.options.for_load(warm.model, warm.num_ctx)
         try:
             if await self._server.listed_name(warm.model) is not None:
-                return  # a client loaded it since the last poll
+                return False  # a client loaded it since the last poll
+            if warm not in self._planner.section.models or self._planner.section.dry_run:
+                return False  # a reload of the configuration came first
             began = timeline.now()
             self._planner.on_load_start(action, at=began)
+            self._context.save_soon()
             with self._as_request(warm, options.get("num_ctx")):
                 await self._server.client.preload(
                     warm.model,
@@ -223,10 +248,11 @@ class KeepWarmRunner:
             self._planner.on_load_failed(action, at=timeline.now())
             self._metrics.on_failure(warm.model)
             logger.warning("Warm-up failed", extra={"model": warm.model, "err": str(err)})
-            return
+            return False
         self._metrics.on_load(warm.model)
         values = {"model": warm.model, "seconds": round(timeline.now() - began, 3)}
         logger.info("Model warmed", extra={**values, "keep_alive": render(warm.keep_alive)})
+        return True
 
     @contextmanager
     def _as_request(self, warm: WarmModel, num_ctx: int | None) -> Iterator[None]:

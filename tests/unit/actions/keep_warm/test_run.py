@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
+from ollama_exporter.protocol.wire import ModelDetails
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
 from ollama_exporter.state_file import StateFile
+from tests.support.memory_file import MemoryFile
 from tests.support.virtual import now, run_virtually
 from tests.support.virtual_ollama import (
     HOST,
@@ -299,3 +302,41 @@ def test_a_stop_under_another_name_of_the_same_weights_is_a_stop() -> None:
         assert len(ollama.loads()) == 1
 
     kept(check, KeepWarm())
+
+
+def test_p6_a_killed_exporter_has_not_forgotten_its_loads() -> None:
+    """Promise 9."""
+    file = MemoryFile()
+
+    async def main() -> None:
+        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,), most_per_hour=1)
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(35)
+            file.dead = True
+        await ollama.restart()
+        file.dead = False
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(1800)
+            assert len(ollama.loads()) == 1
+
+    run_virtually(main())
+
+
+def test_names_are_resolved_when_they_are_installed_and_not_again_and_again() -> None:
+    class Counting(VirtualOllama):
+        asked = 0
+
+        async def details(self, name: str) -> ModelDetails:
+            self.asked += 1
+            return await super().details(name)
+
+    async def main() -> None:
+        ollama = Counting()
+        rules = (Rule("*", keep_alive=600.0),)
+        async with virtual_exporter(ollama, keep_warm=KeepWarm((MISTRAL,)), defaults=rules):
+            await asyncio.sleep(60)
+            asked = ollama.asked
+            await asyncio.sleep(3600)
+            assert ollama.asked == asked
+
+    run_virtually(main())
