@@ -115,7 +115,7 @@ def until_polled(port: int, count: int, *, since: float) -> float:
     """Return the seconds since a moment until so many polls have begun."""
     while True:
         try:
-                if delays(port).get("+Inf", 0.0) >= count:
+            if delays(port).get("+Inf", 0.0) >= count:
                 return time.monotonic() - since
         except OSError:
             pass
