@@ -25,7 +25,7 @@ from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
-from ollama_exporter.net import listen, spelled
+from ollama_exporter.net import spelled
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -45,6 +45,7 @@ from ollama_exporter.shim.proxy.build import (
     build_proxy,
     is_open_to_network,
     listen_for_both,
+    listen_for_scrapes,
     serving_proxy,
 )
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
@@ -149,7 +150,7 @@ async def _run_fleet(
     """Watch several targets until `stop` is set."""
     exporter = FleetExporter(settings, log_lines=log_lines, reread=reread)
     locks = exporter.locks()
-    sockets = listen(settings.listen_addresses, field="web.listen-address")
+    sockets = listen_for_scrapes(settings)
     _log_start(sockets, locks, targets=exporter.fleet.wanted_count)
     _reload_on_signal(exporter.reload_logged)
     web = server(application(exporter.parts()), locks=locks)

@@ -128,10 +128,7 @@ def listen_for_both(settings: Settings) -> tuple[list[socket.socket], list[socke
     """Listen for scrapes and for the proxy's clients: for both or not at all. Raises StartError."""
     web, proxied = "web.listen-address", "proxy.listen-address"
     with ExitStack() as opened:
-        if settings.systemd_socket:
-            sockets = inherited(os.environ, os.getpid())
-        else:
-            sockets = listen(settings.listen_addresses, field=web)
+        sockets = listen_for_scrapes(settings)
         for each in sockets:
             opened.enter_context(each)
         _check_target(settings, sockets, field=web)
@@ -141,6 +138,13 @@ def listen_for_both(settings: Settings) -> tuple[list[socket.socket], list[socke
         _check_target(settings, proxy_sockets, field=proxied)
         opened.pop_all()
         return sockets, proxy_sockets
+
+
+def listen_for_scrapes(settings: Settings) -> list[socket.socket]:
+    """Return the listening sockets of the exporter's own port. Raises StartError."""
+    if settings.systemd_socket:
+        return inherited(os.environ, os.getpid())
+    return listen(settings.listen_addresses, field="web.listen-address")
 
 
 def _check_target(settings: Settings, sockets: Sequence[socket.socket], *, field: str) -> None:

@@ -82,10 +82,12 @@ def test_without_a_socket_of_systemd_it_does_not_start(environ: dict[str, str]) 
         inherited(environ, os.getpid())
 
 
-def test_metrics_on_the_socket_that_systemd_hands_over() -> None:
+@pytest.mark.parametrize("watched", ["one server", "several"])
+def test_metrics_on_the_socket_that_systemd_hands_over(watched: str, tmp_path: Path) -> None:
+    what = f"--ollama.url={NOBODY}" if watched == "one server" else f"--targets-dir={tmp_path}"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.fileno()
-        serve = ["-m", "ollama_exporter", "serve", f"--ollama.url={NOBODY}", "--web.systemd-socket"]
+        serve = ["-m", "ollama_exporter", "serve", what, "--web.systemd-socket"]
         hand_over = [sys.executable, "-c", HAND_OVER, str(number), sys.executable, *serve]
         with subprocess.Popen(hand_over, pass_fds=(number,), stderr=subprocess.DEVNULL) as process:
             try:
