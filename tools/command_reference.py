@@ -23,7 +23,8 @@ WIDTH: Final = 90
 def commands() -> str:
     """Return the page."""
     sections = [HEAD]
-    with click.Context(cli, info_name="ollama-exporter") as parent:
+    # With the settings of the program: a command keeps the names of its help from the first use.
+    with click.Context(cli, info_name="ollama-exporter", **cli.context_settings) as parent:
         for name in cli.list_commands(parent):
             command = cli.get_command(parent, name)
             assert command is not None  # noqa: S101 - it is listed

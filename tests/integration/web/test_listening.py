@@ -93,7 +93,7 @@ def test_metrics_on_the_socket_that_systemd_hands_over(watched: str, tmp_path: P
             try:
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"
                 text = httpx.get(url, timeout=PATIENCE, trust_env=False).text
-                assert "ollama_up" in text
+                assert "ollama_exporter_build_info" in text
                 process.terminate()
                 assert process.wait(PATIENCE) == 0
             finally:
