@@ -106,12 +106,14 @@ class ProcessMatching:
             if life is not None and runner is None:
                 runner = self.runners.bind(model.key, before=life.seen)
                 if runner is not None:
-                    runner.listed = life.seen
+                    early = runner.born < life.first_seen  # its name became known late
+                    runner.listed = life.first_seen if early else life.seen
             if runner is not None and life is not None:
                 self.shown[runner.weights] = model
         self._note_removals(poll, living)
         self._suspects.clear()
-        self.runners.unlisted([key for key in living if key not in self._lives], poll.started)
+        unbound = [k for k in living if k not in self._lives or self.runners.of(k) is None]
+        self.runners.unlisted(unbound, poll.started)
         self.polled = poll.started
         return Sifted(living, tuple(loads))
 

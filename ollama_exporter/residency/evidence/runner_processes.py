@@ -141,6 +141,11 @@ class RunnerProcesses:
         joined = self._joined.get(key)
         return runner.weights == joined if joined else runner.weights in self._named.get(key[0], ())
 
+    def _may_be(self, runner: RunnerProcess, key: Key) -> bool:
+        """Return whether it is that listed model, or may be: neither has been named so far."""
+        unnamed = key not in self._joined and key[0] not in self._named
+        return self.fits(runner, key) or (unnamed and not self.names(runner.weights))
+
     def of(self, key: Key) -> RunnerProcess | None:
         """Return the living process of a listed model."""
         return next((r for r in self._living.values() if r.key == key), None)
@@ -180,7 +185,7 @@ class RunnerProcesses:
             if (
                 runner.key is None
                 and runner.born < started
-                and not any(self.fits(runner, key) for key in listed)
+                and not any(self._may_be(runner, key) for key in listed)
             ):
                 runner.unlisted = started
 

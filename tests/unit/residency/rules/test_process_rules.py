@@ -110,6 +110,17 @@ def test_weights_that_have_no_name_yet_are_waited_for() -> None:
     assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
 
 
+def test_a_model_whose_weights_have_no_name_yet_does_not_load_on() -> None:
+    story = two_loaded()
+    story.tell(ProcessStarted(START + 97.2, START + 97, 3, "sha256-z"))
+    story.poll(99.9, model("a", 300), model("b", 310))
+    story.death(100, 1)  # as that load ends
+    for at in (100.3, 101, 103):
+        story.poll(at, model("b", 310), model("z", 400))
+    story.birth(105, 4, "c", noticed=105.1)
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
 def test_weights_that_nobody_names_evict_all_the_same() -> None:
     story = two_loaded()
     story.death(100, 1)
