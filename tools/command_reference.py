@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/commands.md from the help of each command. `make docs` runs it."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ def commands() -> str:
         for name in cli.list_commands(parent):
             command = cli.get_command(parent, name)
             assert command is not None  # noqa: S101 - it is listed
+            command = copy.copy(command)
+            command._help_option = None  # noqa: SLF001 - kept from a run without -h, of a test
             with click.Context(
                 command,
                 info_name=name,

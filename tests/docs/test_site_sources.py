@@ -4,6 +4,9 @@
 import re
 from pathlib import Path
 
+import click
+
+from ollama_exporter.cli.main import cli
 from tests.support.paths import ROOT
 from tools.command_reference import commands
 from tools.site import gather, moved, place
@@ -16,6 +19,15 @@ PAGES = {
 
 def test_the_page_of_commands_is_as_generated() -> None:
     assert (DOCS / "commands.md").read_text("utf-8") == commands(), "run: make docs"
+
+
+def test_the_page_of_commands_is_the_same_whatever_ran_before() -> None:
+    before = commands()
+    with click.Context(cli) as parent:
+        command = cli.get_command(parent, "metrics")
+        assert command is not None
+    command.get_help(click.Context(command))  # without its parent: click keeps `--help` alone
+    assert commands() == before
 
 
 def test_every_page_is_in_the_navigation_and_in_the_list_for_agents() -> None:
