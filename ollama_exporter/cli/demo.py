@@ -203,6 +203,7 @@ async def perform(show: Show, duration: float | None) -> None:
             listen_addresses=(f"127.0.0.1:{port}",),
             proxy_addresses=(f"127.0.0.1:{proxy_port}",),
             poll_interval=POLL_INTERVAL,
+            ollama_log="off",  # the simulated server writes none
         )
         onlookers = Onlookers(
             events=show.exporter_saw, requests=show.proxy_saw, looks=show.story.on_look

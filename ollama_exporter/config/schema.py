@@ -34,12 +34,12 @@ _CADENCE: Final = Cadence()
 class Settings(ServerSettings):
     """Validated settings. Durations in seconds."""
 
-    ollama_log: str | None = setting(
+    ollama_log: str = setting(
         "ollama.log",
         parsers.log_source,
-        None,
+        "auto",
         "Log of the server to follow: a file, the journal of its unit, or a container. auto: the "
-        "journal of the unit under which the server's process runs. Off when unset.",
+        "journal of the unit under which the server's process runs, if there is one.",
         metavar="auto|off|FILE|journal[:UNIT]|docker:CONTAINER",
     )
     collector_processes: str = setting(

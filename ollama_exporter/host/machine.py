@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -91,10 +92,9 @@ class Machine:
         self._proc = proc
         self._late, self._on_late_load = LateLoads(self._lookup.weights), on_late_load
         self._finds_log = settings.ollama_log == AUTO
-        if settings.ollama_log not in (None, OFF, AUTO):
+        if settings.ollama_log not in (OFF, AUTO):
             told = replace(reporter, fact=self._on_log_fact)
-            source = str(settings.ollama_log)
-            self._log = LogFollower(source, reporter=told, timeline=timeline)
+            self._log = LogFollower(settings.ollama_log, reporter=told, timeline=timeline)
             self._lookup.start()  # the log names weights, and not always models
 
     @property
@@ -181,13 +181,13 @@ class Machine:
                 group.create_task(self._keep_running(self._slots.run))
             if self._log is not None:
                 group.create_task(self._keep_running(self._log.run))
-            if self._finds_log:
-                group.create_task(self._keep_running(self._follow_unit))
+            if self._finds_log and self._watcher is not None:
+                group.create_task(self._keep_running(partial(self._follow_unit, self._watcher)))
 
-    async def _follow_unit(self) -> None:
+    async def _follow_unit(self, watcher: ProcessWatcher) -> None:
         """Follow the journal of the unit under which the server runs, once its process is known."""
         if self._log is None:
-            source, why = await self._find_journal()
+            source, why = await self._find_journal(watcher)
             if source is None:
                 logger.info("Not following a log", extra={"why": why})
                 await asyncio.Event().wait()
@@ -198,10 +198,8 @@ class Machine:
             self._lookup.start()
         await self._log.run()
 
-    async def _find_journal(self) -> tuple[str | None, str]:
-        if self._watcher is None:
-            return None, "processes are not watched"
-        while (pid := self._watcher.server_pid) is None:  # noqa: ASYNC110 - a search that may take minutes
+    async def _find_journal(self, watcher: ProcessWatcher) -> tuple[str | None, str]:
+        while (pid := watcher.server_pid) is None:  # noqa: ASYNC110 - a search that may take minutes
             await asyncio.sleep(FIRST_PAUSE)
         return journal_of(pid, root=self._proc)
 

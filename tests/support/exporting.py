@@ -24,6 +24,7 @@ FAST: Final = Settings(
     listen_addresses=("127.0.0.1:0",),
     expected_models=("expected:latest",),
     disable_exporter_metrics=True,
+    ollama_log="off",  # not the journal of this machine
 )
 Samples = dict[tuple[str, str], float]  # name and labels as they are written -> value
 
