@@ -248,9 +248,8 @@ def hanging(here: Path, port: int) -> str:
 
 def table(figures: list[Figures]) -> str:
     head = (
-        "| servers | start to all polled, s | CPU of a poll, ms (bare) "
-        "| CPU of a scraped target, ms (bare) | memory, MiB (bare) "
-        "| 99 % of polls late by less than, s |\n|---|---|---|---|---|---|\n"
+        "| servers | start to all polled, s | CPU of a poll, ms | of a scraped target, ms "
+        "| memory, MiB | late polls, s |\n|---|---|---|---|---|---|\n"
     )
     return head + "".join(
         f"| {x.count:,} | {x.start:.1f} | {x.poll:.2f} ({x.bare_poll:.2f}) "

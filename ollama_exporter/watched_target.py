@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from ollama_exporter.web.page.telling import Telling, Told
 
 # After an outage all targets fail together. Each tries again at a moment of its own.
 SPREAD: Final = 0.5
+FIRST_POLL_WAIT: Final = 0.3  # seconds; with what else a scrape takes, it ends within half a second
 STORY_SHARE: Final = 0.05  # 100 kB of the past of each target: there may be a thousand
 logger = logging.getLogger(__name__)
 
@@ -135,10 +136,12 @@ class WatchedTarget:
         return self._polling.poller.published()
 
     async def refresh(self) -> None:
-        """Wait for the first poll, half a second at most. Later probes are answered at once."""
+        """Wait a moment for the first poll. Later probes are answered at once."""
         self.last_probe = self._context.timeline.now()
         if not self.published().server.polls:
-            await self._polling.poller.refresh()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_POLL_WAIT):
+                    await self._polling.poller.refresh()
 
     # -- configuration ---------------------------------------------------------------------------
 
