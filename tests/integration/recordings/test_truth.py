@@ -127,6 +127,30 @@ def test_a_reason_is_settled_soon_after_the_fact() -> None:
     assert median(delays["options_changed"]) <= 5.9
 
 
+@pytest.mark.parametrize(
+    ("names", "fewer", "more", "spoiled"),
+    [
+        # Most of these have two causes: stopped or crashed, and to be evicted anyway.
+        pytest.param(NEW + SIZES + OLD, POLLS, REQUESTS, 0.012, id="requests"),
+        pytest.param(WITH_PROCESSES + SIZES, REQUESTS, BOTH, 0.0, id="processes"),
+        pytest.param(
+            LOGGED[:3], BOTH, Evidence(requests=True, processes=True, log="debug"), 0.0, id="log"
+        ),
+    ],
+)
+def test_a_further_source_spoils_hardly_any_right_reason(
+    names: tuple[str, ...], fewer: Evidence, more: Evidence, spoiled: float
+) -> None:
+    right, not_right = 0, 0
+    for name in names:
+        before = {(x.t, x.model) for x in judge_one(name, fewer).verdicts if x.right}
+        after = {(true["t"], true["model"]) for true, _ in judge_one(name, more).mistakes}
+        right += len(before)
+        not_right += len(before & after)
+    assert right > 100
+    assert not_right <= spoiled * right
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.0), (0.8, 0.9)])
 def test_how_sure_a_reason_is_holds_on_a_recording_that_did_not_count(
     low: float, high: float
