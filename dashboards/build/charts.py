@@ -14,14 +14,24 @@ from grafana_foundation_sdk.models import common as values
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat_values
 
-from dashboards.build.panels import COUNT, EVENT_STEP, Ask, Place, coloured, with_queries
+from dashboards.build.panels import (
+    COUNT,
+    EVENT_STEP,
+    NO_MODEL,
+    Ask,
+    Place,
+    coloured,
+    with_queries,
+)
 
 
 def states(
     title: str, says: str, asks: Sequence[Ask], place: Place, *, of: Mapping[str, str]
 ) -> statetimeline.Panel:
     """Draw states over time; `of`: names and colours, value 0 first."""
-    panel = with_queries(statetimeline.Panel(), title, says, asks, place, unit="none", empty="")
+    panel = with_queries(
+        statetimeline.Panel(), title, says, asks, place, unit="none", empty=NO_MODEL
+    )
     mapping = {
         str(value): model.ValueMappingResult(text=name, color=wanted, index=value)
         for value, (name, wanted) in enumerate(of.items())
@@ -36,7 +46,7 @@ def states(
 
 
 def heat(
-    title: str, says: str, ask: Ask, place: Place, *, unit: str, scheme: str, empty: str = ""
+    title: str, says: str, ask: Ask, place: Place, *, unit: str, scheme: str, empty: str
 ) -> heatmap.Panel:
     """Draw a histogram over time: darker means more."""
     panel = with_queries(heatmap.Panel(), title, says, [ask], place, unit=COUNT, empty=empty)
@@ -60,7 +70,7 @@ def columns(
     *,
     x: str,
     unit: str,
-    empty: str = "",
+    empty: str,
     stacked: bool = False,
     horizontal: bool = False,
     colours: Mapping[str, str] | None = None,

@@ -20,7 +20,7 @@ DASHBOARDS: Final = {
     "ollama-overview": "Ollama / Overview",
     "ollama-model": "Ollama / Model",
     "ollama-slow": "Ollama / Why was it slow",
-    "ollama-memory": "Ollama / Memory against speed",
+    "ollama-memory": "Ollama / Memory versus speed",
 }
 EXPECTED: Final = f"{Reason.EXPIRED}|{Reason.STOPPED}"
 CHANGED: Final = f"{Reason.OPTIONS_CHANGED}|{Reason.REPLACED}|{Reason.SERVER_RESTARTED}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed: what each keep-alive would have cost, evictions, idle memory."""
+"""Memory versus speed: what each keep-alive would have cost, evictions, idle memory."""
 
 from typing import Final
 
@@ -12,6 +12,7 @@ from dashboards.build.memory_keep_alive import advice, cold_if, gaps, memory_if
 from dashboards.build.panels import (
     BYTES,
     COUNT,
+    NO_MODEL,
     SHARE,
     Ask,
     Panel,
@@ -40,8 +41,8 @@ def memory() -> model.Dashboard:
     """Build the dashboard."""
     return dashboard(
         "ollama-memory",
-        "Memory against speed: what each keep-alive would have cost in cold starts and in memory, "
-        "which model evicts which, what is idle or on the CPU.",
+        "What each keep-alive would have cost in cold starts and in memory, which model evicts "
+        "which, what is idle or on the CPU.",
         [
             ("", _numbers()),
             (
@@ -51,7 +52,7 @@ def memory() -> model.Dashboard:
             ("Evictions and reloads", [_evictions(), _by_whom(), _ping_pong(), _thrash()]),
             ("Where memory is used", [_gpu_share(), _used_and_idle(), _disk()]),
             (
-                "Actions of the exporter",
+                "What the exporter did",
                 [warm_ups(), held_back(), changes(), autopilot()],
             ),
         ],
@@ -59,12 +60,12 @@ def memory() -> model.Dashboard:
         runbooks={
             "On GPU": "OllamaPartialOffload",
             "Evictions": "OllamaUnexpectedUnload",
-            "Ping-pong": "OllamaEvictionPingPong",
-            "Reloads for options": "OllamaReloadThrash",
+            "Models that evict each other": "OllamaEvictionPingPong",
+            "Reloads for other options": "OllamaReloadThrash",
             "GPU share of each model": "OllamaFellToCPU",
         },
         since="now-24h",
-        folded=["Actions of the exporter"],
+        folded=["What the exporter did"],
     )
 
 
@@ -83,8 +84,9 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Idle memory",
-            "Share of that memory whose model had no request for five minutes. It saves time only "
-            "if the next request comes before the keep-alive ends. Good: as you decide.",
+            "Share of the memory in use whose models had no request for five minutes. Good: low if "
+            "other models need the memory. It saves a load only if a request comes before the "
+            "keep-alive ends.",
             [Ask(share(_idle(), f"sum({held})"), "", "instant")],
             place,
             unit=SHARE,
@@ -93,7 +95,8 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "On GPU",
-            "Share of that memory on GPUs. Good: 100 %. The rest computes many times more slowly.",
+            "Share of the memory in use that is on GPUs. Good: 100 %. The rest runs on the CPU, "
+            "far slower.",
             [Ask(share(f"sum({pick('ollama_model_vram_bytes')})", f"sum({held})"), "", "instant")],
             place,
             unit=SHARE,
@@ -118,7 +121,7 @@ def _numbers() -> list[Panel]:
             unit=SHARE,
             decimals=1,
             steps=thresholds(palette.GOOD, (0.1, palette.WARN), (0.3, palette.BAD)),
-            empty="no requests",
+            empty="no requests seen",
         ),
         number(
             "Evictions",
@@ -129,6 +132,7 @@ def _numbers() -> list[Panel]:
             unit=COUNT,
             decimals=0,
             steps=thresholds(palette.GOOD, (1, palette.WARN), (20, palette.BAD)),
+            empty=NO_MODEL,
         ),
         number(
             "Reloaded for options",
@@ -139,6 +143,7 @@ def _numbers() -> list[Panel]:
             unit=COUNT,
             decimals=0,
             steps=thresholds(palette.GOOD, (1, palette.WARN), (20, palette.BAD)),
+            empty=NO_MODEL,
         ),
     ]
 
@@ -146,19 +151,20 @@ def _numbers() -> list[Panel]:
 def _evictions() -> Panel:
     return bars(
         "Unloads by reason",
-        "Why models left memory. Good: only grey. Orange: evictions. Dark yellow: reloads for "
+        "Why models were unloaded. Good: only grey. Orange: evictions. Dark yellow: reloads for "
         "other options.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(6, 9),
         colours=palette.REASONS,
+        empty=NO_MODEL,
     )
 
 
 def _by_whom() -> Panel:
     evictions = total_with_new_series("ollama_model_evictions_total", "instance", "model", "by")
     return rows(
-        "Evictions by model",
-        "Which model evicted which in this time range. Good: empty.",
+        "Which model evicted which",
+        "Evictions in this time range, by pair of models. Good: empty.",
         {"instance": "Server", "model": "Evicted", "by": "By"},
         [Column("Times", f"round({evictions}) > 0", decimals=0, width=65)],
         Place(7, 9),
@@ -177,26 +183,27 @@ def _ping_pong() -> Panel:
     )
     both = f"({there} > 0) and on (instance, model, by) ({swapped} > 0)"
     return rows(
-        "Ping-pong",
-        "Pairs that evicted each other in this time range: they do not fit together. Good: empty. "
-        "Move one to another server, or use a smaller quantization or context.",
+        "Models that evict each other",
+        "Pairs that evicted each other in this time range: they do not fit in memory together. "
+        "Good: empty. Move one to another server, or use a smaller quantization or context.",
         {"instance": "Server", "model": "Evicted", "by": "By"},
         [Column("Times", f"round({both})", decimals=0, width=65)],
         Place(7, 9),
         hidden=(),
         sort="Times",
-        empty="no pair",
+        empty="no such pair",
     )
 
 
 def _thrash() -> Panel:
     reloads = events("ollama_model_unloads_total", "model", reason=f"={Reason.OPTIONS_CHANGED}")
     return bars(
-        "Reloads for options",
-        "Loads only because a request had other options. Good: none. Use the same num_ctx in "
-        "all clients of a model.",
+        "Reloads for other options",
+        "Loads only because a request had other options. Good: none. Use the same num_ctx in all "
+        "clients of a model.",
         [Ask(reloads, "{{model}}")],
         Place(4, 9),
+        empty=NO_MODEL,
     )
 
 
@@ -205,8 +212,8 @@ def _gpu_share() -> Panel:
     vram = largest_of(pick("ollama_model_vram_bytes"), "instance", "model")
     panel = lines(
         "GPU share of each model",
-        "Share of a model on GPUs, the ten lowest. Good: 100 %. Below that it runs partly on the "
-        "CPU. 0 after a reload: the GPU was lost.",
+        "Share of each model on GPUs; the ten lowest. Good: 100 %. Below that the model runs "
+        "partly on the CPU. 0 after a reload: the GPU was lost.",
         [Ask(f"bottomk(10, {share(vram, held)})", "{{model}} on {{instance}}")],
         Place(10),
         unit=SHARE,
@@ -225,14 +232,14 @@ def _used_and_idle() -> Panel:
     return lines(
         "Memory in use and idle",
         "Memory of models that had a request within five minutes, and of those that had none. "
-        "Good: no other model needs the idle memory. Models without seen use count as used.",
+        "Good: no other model needs the idle memory. Models whose use is not seen count as used.",
         asks,
         Place(8),
         unit=BYTES,
         stacked=True,
         stepped=True,
         colours={
-            "used in the last five minutes": palette.STATES["resident"],
+            "used in the last five minutes": palette.STATES["loaded"],
             "idle for longer": palette.GREY,
         },
         empty="no model is loaded",
@@ -249,7 +256,7 @@ def _disk() -> Panel:
     disk = largest_of(pick("ollama_model_disk_bytes"), "model")
     return rows(
         "Installed models",
-        "Size on disk, and the number of servers. Good: all of them are used.",
+        "Size on disk, and the number of servers that have the model. Good: all are in use.",
         {"model": "Model"},
         [
             Column("On disk", disk, BYTES, decimals=1, width=90),
@@ -263,4 +270,5 @@ def _disk() -> Panel:
         Place(6),
         hidden=(),
         sort="On disk",
+        empty="no installed model seen",
     )

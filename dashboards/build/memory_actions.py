@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed, its last row: what the exporter does to servers."""
+"""Memory versus speed, its last row: what the exporter does to servers."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ def warm_ups() -> Panel:
     return bars(
         "Warm-ups and renewals",
         "Loads that the exporter started, and keep-alives that it extended, as configured. Good: "
-        "none fails, and each load replaces a missing expected model.",
+        "few, and none fails.",
         asks,
         Place(6, 7),
         colours={"loaded": palette.GOOD, "failed": palette.BAD},
@@ -45,12 +45,12 @@ def held_back() -> Panel:
     """Build the table of what is held back."""
     held = pick("ollama_warmup_held")
     return rows(
-        "Keep-warm held back",
-        "Models that keep-warm should load and does not, with the reason. Good: empty.",
+        "Keep-warm on hold",
+        "Models that keep-warm should load and does not load now, with the reason. Good: empty.",
         {"instance": "Server", "model": "Model", "why": "Why"},
         [
             Column(
-                "Held",
+                "On hold",
                 largest_of(held, "instance", "model", "why"),
                 texts={"1": ("now", palette.WARN)},
                 width=60,
@@ -59,7 +59,7 @@ def held_back() -> Panel:
         Place(6, 7),
         hidden=(),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
-        empty="none",
+        empty="nothing is on hold",
     )
 
 
@@ -70,9 +70,9 @@ def changes() -> Panel:
         Ask(events("ollama_autopilot_changes_total"), "changed by the autopilot"),
     ]
     return bars(
-        "Requests that the proxy changed",
+        "Requests changed by the proxy",
         "What the proxy's defaults set or capped, and how often the autopilot changed a "
-        "keep-alive. Good: few caps. Many caps: clients try to pin models.",
+        "keep-alive. Good: few caps. Many caps: clients try to keep models loaded.",
         asks,
         Place(6, 7),
         empty=NOT_ENABLED,
@@ -83,8 +83,8 @@ def autopilot() -> Panel:
     """Build the graph of what the autopilot chose."""
     chosen = largest_of(f"({pick('ollama_autopilot_keep_alive_seconds')} < +Inf)", "model")
     return lines(
-        "Keep-alive by the autopilot",
-        "The keep-alive for requests without one, on a logarithmic scale. Good: steady for days.",
+        "Keep-alive set by the autopilot",
+        "The keep-alive for requests that carry none; logarithmic scale. Good: steady for days.",
         [Ask(chosen, "{{model}}")],
         Place(6, 7),
         unit=SECONDS,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory against speed, its second row: what each keep-alive would have cost."""
+"""Memory versus speed, its second row: what each keep-alive would have cost."""
 
 from typing import Final
 
@@ -30,7 +30,7 @@ from dashboards.build.promql import (
     total,
     total_of,
 )
-from dashboards.build.tables import Column, rows
+from dashboards.build.tables import TOO_FEW, Column, rows
 from ollama_exporter.advice.idle_histogram import BOUNDS
 
 GAP: Final = "ollama_model_idle_gap_seconds"
@@ -45,10 +45,9 @@ def cold_if() -> Panel:
     count = total_of(_gained(f"{GAP}_count"))
     warm = total_of(_gained(f"{GAP}_bucket", le="!=+Inf"), "le")
     return _by_keep_alive(
-        "Cold starts that each keep-alive would have cost",
-        "Each pause between two requests in this time range is a cold start for every shorter "
-        "keep-alive. Good: choose the value beyond which the bars hardly fall. Evictions come on "
-        "top.",
+        "Cold starts by keep-alive",
+        "How many cold starts each keep-alive would have cost in this time range: one for each "
+        "longer pause, without evictions. Good: your keep-alive is where the bars stop falling.",
         _row(count, "0"),
         f"scalar({count}) - {warm}",
         _row(f"0 * {count}", NEVER),
@@ -65,9 +64,9 @@ def memory_if() -> Panel:
     whole = total_of(f"{_gained(f'{GAP}_sum')} {on} {held}")
     cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
     return _by_keep_alive(
-        "Idle memory that each keep-alive would have cost",
-        "GiB times hours that models would have been in memory without use, in this time range. "
-        "Good: choose the value before which the bars hardly rise.",
+        "Idle memory by keep-alive",
+        "How many GiB times hours each keep-alive would have held in memory without use in this "
+        "time range. Good: your keep-alive is where the bars do not rise steeply yet.",
         _row(f"0 * {whole}", "0"),
         f"{cut} / {GIB_HOUR}",
         _row(f"{whole} / {GIB_HOUR}", NEVER),
@@ -168,10 +167,11 @@ def advice() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            empty=TOO_FEW,
             width=80,
         ),
         Column(
-            "Idle gaps",
+            "Pauses used",
             largest_of(pick("ollama_model_advice_samples"), *EACH),
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -196,8 +196,8 @@ def advice() -> Panel:
     ]
     return rows(
         "Keep-alive in effect and advised",
-        "The pauses of each model, the keep-alive in effect, and the one that would cost least. "
-        "No advice is shown below 20 idle gaps. Good: both keep-alives are similar.",
+        "The pauses of each model, the keep-alive in effect, and the one that would cost least "
+        "(not yet: fewer than 20 pauses). Good: both keep-alives are similar.",
         {"instance": "Server", "model": "Model"},
         columns_,
         Place(14, 8),
@@ -211,8 +211,8 @@ def gaps() -> Panel:
     """Build the heat map of pauses."""
     return heat(
         "Pauses between requests",
-        "How long models were idle before the next request. A keep-alive above a band avoids its "
-        "cold starts; one below it costs memory in vain. Good: bands far apart.",
+        "How long models were idle before the next request; darker means more often. Good: dark "
+        "only below your keep-alive. What is above it becomes cold starts.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),
         Place(10),
         unit=SECONDS,

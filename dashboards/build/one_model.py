@@ -20,10 +20,11 @@ from dashboards.build.one_model_requests import (
     waits,
     warm,
 )
-from dashboards.build.one_model_runner import cache_hits, fill, generated, held_for_nothing, slots
+from dashboards.build.one_model_runner import cache_hits, fill, generated, idle_share, slots
 from dashboards.build.panels import (
     COUNT,
     MOMENT,
+    NO_MODEL,
     NO_REQUESTS,
     SECONDS,
     SHARE,
@@ -47,6 +48,7 @@ from dashboards.build.promql import (
     quantile,
     share,
     total,
+    until,
 )
 
 COLD_SHARE: Final = thresholds(palette.GOOD, (0.1, palette.WARN), (0.3, palette.BAD))
@@ -56,27 +58,33 @@ def one_model() -> model.Dashboard:
     """Build the dashboard."""
     return dashboard(
         "ollama-model",
-        "One model: when it was in memory and why it left, when it leaves next, what its requests "
-        "waited for, how fast it is. Choose it above.",
+        "When a model was in memory and why it was unloaded, when it unloads next, what its "
+        "requests waited for, and how fast it is. Choose the model above.",
         [
             ("", _numbers()),
-            ("In memory", [_states(), _countdown(), _keep_alive(), _unloads()]),
-            ("Cold against warm", [cold(), warm(), waits(), first_tokens()]),
+            (
+                "In memory",
+                [_states(), _countdown(), _keep_alive(), _unloads()],
+            ),
+            ("Cold and warm requests", [cold(), warm(), waits(), first_tokens()]),
             ("Speed and queue", [speed(), tokens(), queue(), context()]),
-            ("Its runner", [slots(), fill(), generated(), cache_hits(), held_for_nothing()]),
+            (
+                "Runner: slots, context, tokens",
+                [slots(), fill(), generated(), cache_hits(), idle_share()],
+            ),
             ("What clients send", [_who_sends(), _options(), _finishes()]),
             ("Model details", [what(), lifetimes(), memory(), processor()]),
         ],
-        marked=["In memory or not", "Time until it leaves"],
+        marked=["When models were loaded", "Time until unload"],
         runbooks={
-            "In memory or not": "OllamaUnexpectedUnload",
+            "When models were loaded": "OllamaUnexpectedUnload",
             "Cold starts": "OllamaColdStartShareHigh",
-            "Wait for a load": "OllamaLoadTimeRegressed",
-            "Speed of generation": "OllamaFellToCPU",
-            "Context": "OllamaReloadThrash",
+            "Waiting time for a load": "OllamaLoadTimeRegressed",
+            "Generation speed of a request": "OllamaFellToCPU",
+            "Context size": "OllamaReloadThrash",
             "Slots": "OllamaSlotsBusy",
             "Context used": "OllamaContextFull",
-            "keep_alive that requests carry": "OllamaKeepAliveOverridden",
+            "keep_alive in requests": "OllamaKeepAliveOverridden",
         },
         marks=("Unexpected unloads", "Reloads and restarts", "Expired and stopped"),
     )
@@ -86,16 +94,17 @@ def _numbers() -> list[Panel]:
     place, loads = Place(4, 4), "ollama_model_loads_total"
     return [
         number(
-            "Servers with it in memory",
+            "Loaded on servers",
             "Servers that have the chosen models in memory now. Good: all servers that should.",
             [Ask(f"sum({pick('ollama_model_loaded')})", "", "instant")],
             place,
             unit=COUNT,
             decimals=0,
+            empty=NO_MODEL,
         ),
         number(
             "Last used",
-            "End of the last request seen. Good: recent; otherwise its memory is idle.",
+            "When the last seen request ended. Good: recent; otherwise the memory is idle.",
             [
                 Ask(
                     f"1000 * {largest_of(pick('ollama_model_last_use_timestamp_seconds'))}",
@@ -109,25 +118,26 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Loads",
-            "Loads in this time range. Good: about one a day. Hundreds: it is evicted or reloaded "
-            "repeatedly.",
+            "Loads in this time range. Good: about one a day. Hundreds: the model is evicted or "
+            "reloaded again and again.",
             [Ask(f"round({total(loads)})", "", "instant")],
             place,
             unit=COUNT,
             decimals=0,
+            empty=NO_MODEL,
         ),
         number(
             "Load time",
-            "Mean measured load time in this time range: what one cold start costs. Good: not "
-            "longer than last week. The first load of the day reads from disk.",
+            "Mean load time in this time range, which is what a cold start costs. Good: no longer "
+            "than last week. The first load of the day reads from disk.",
             [Ask(mean("ollama_model_load_seconds", window=RANGE), "", "instant")],
             place,
             unit=SECONDS,
-            empty="not measured",
+            empty="no load measured",
         ),
         number(
             "Cold starts",
-            "Share of its requests in this time range that waited for a load. Good: below 10 %.",
+            "Share of the requests in this time range that waited for a load. Good: below 10 %.",
             [
                 Ask(
                     share(total("ollama_cold_starts_total"), total(f"{DURATION}_count")),
@@ -138,13 +148,12 @@ def _numbers() -> list[Panel]:
             place,
             unit=SHARE,
             steps=COLD_SHARE,
-            empty="no requests",
+            empty="no requests seen",
             decimals=1,
         ),
         number(
-            "First token",
-            "Median time to the first token in this time range, cold and warm. Good: warm below a "
-            "second.",
+            "Time to first token",
+            "Median of cold and of warm requests in this time range. Good: warm below a second.",
             [
                 Ask(
                     quantile(
@@ -160,7 +169,7 @@ def _numbers() -> list[Panel]:
             ],
             place,
             unit=SECONDS,
-            empty="no requests",
+            empty="no requests seen",
         ),
     ]
 
@@ -174,9 +183,10 @@ def _states() -> Panel:
         for part in (f"3 * ({dead} == bool 0) > 0", f"2 * ({loading} == 1)", loaded)
     )
     return states(
-        "In memory or not",
-        "Green: resident. Blue: loading (seen if the exporter runs beside Ollama). Red: listed, "
-        "but its process is dead. Annotations give the reasons of unloads. Good: long green bars.",
+        "When models were loaded",
+        "Green: loaded. Blue: loading (seen if the exporter runs beside Ollama). Red: the process "
+        "died, and Ollama still lists the model. Marks give the reasons for unloads. Good: long "
+        "green bars.",
         [Ask(expression, "{{model}} on {{instance}}")],
         Place(24, 8),
         of=palette.STATES,
@@ -184,13 +194,13 @@ def _states() -> Panel:
 
 
 def _countdown() -> Panel:
-    left = f"{pick('ollama_model_expires_timestamp_seconds')} - time()"
+    left = until("ollama_model_expires_timestamp_seconds")
     soonest = largest_of(f"({left} < +Inf)", "instance", "model")
     return lines(
-        "Time until it leaves",
-        "Time to the current deadline, the ten soonest. Each request extends it. Falls to 0: the "
-        "model expired. Ends above 0: it left early. Good: extended before it reaches 0. Models "
-        "without a deadline are not drawn; at 0 a model is still in use.",
+        "Time until unload",
+        "Time left of the keep-alive, for the ten models that unload soonest; each request starts "
+        "it anew. Good: requests come before it reaches 0. Ends at 0: expired. Ends above 0: "
+        "unloaded early. Stays at 0: in use. Models that never unload are not drawn.",
         [Ask(f"bottomk(10, {soonest})", "{{model}} on {{instance}}")],
         Place(8, 9),
         unit=SECONDS,
@@ -211,9 +221,9 @@ def _keep_alive() -> Panel:
     ]
     panel = lines(
         "Keep-alive in effect and advised",
-        "The keep-alive in effect, and (dashed) the advised one, on a logarithmic scale. Good: "
-        "close together. Jumps of the first come from clients that send their own. Never is not "
-        "drawn.",
+        "The keep-alive in effect and, dashed, the advised one (from 20 pauses on); logarithmic "
+        "scale. Good: close together. Jumps come from clients that send their own keep_alive. "
+        "Never is not drawn.",
         asks,
         Place(8, 9),
         unit=SECONDS,
@@ -228,19 +238,20 @@ def _keep_alive() -> Panel:
 def _unloads() -> Panel:
     return bars(
         "Unloads by reason",
-        "Why it left. Good: only grey, which is its keep-alive or a stop.",
+        "Why the model was unloaded. Good: only grey, which is an expired keep-alive or a stop.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(8, 9),
         colours=palette.REASONS,
+        empty=NO_MODEL,
     )
 
 
 def _who_sends() -> Panel:
     return bars(
-        "keep_alive that requests carry",
-        "absent: the server's own applies. finite, never: a client overrides the operator. zero: "
-        "the model is unloaded at once. refused: Ollama answers 400, mostly because a string has "
-        "no unit. Good: absent, or what you want; never refused.",
+        "keep_alive in requests",
+        "absent: the server's default applies. finite, never: the client overrides it. zero: the "
+        "model unloads at once. refused: Ollama answers 400, mostly because a string has no unit. "
+        "Good: only absent, or what you agreed with your clients.",
         [Ask(events("ollama_request_keep_alive_total", "class"), "{{class}}")],
         Place(8),
         colours=palette.KEEP_ALIVES,
@@ -251,8 +262,8 @@ def _who_sends() -> Panel:
 def _options() -> Panel:
     return bars(
         "Options that can force a reload",
-        "Requests with num_ctx or other options that a runner is started with. Good: all the "
-        "same; otherwise each of them reloads the model.",
+        "Requests with num_ctx or other options with which a model is loaded. Good: the same in "
+        "all requests; each change reloads the model.",
         [Ask(events("ollama_request_options_total", "class"), "{{class}}")],
         Place(8),
         colours={"absent": palette.GREY, "num_ctx": "dark-yellow", "other": "dark-orange"},
@@ -263,7 +274,8 @@ def _options() -> Panel:
 def _finishes() -> Panel:
     return bars(
         "Why answers ended",
-        "stop: complete. length: cut off at the token limit. Good: only stop and tool.",
+        "stop: complete. tool: a tool is called. length: cut off at the token limit. load: only "
+        "loaded the model. Good: only stop and tool.",
         [Ask(events("ollama_request_finish_reasons_total", "finish"), "{{finish}}")],
         Place(8),
         colours={

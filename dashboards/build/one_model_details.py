@@ -19,13 +19,14 @@ from dashboards.build.promql import (
     pick,
     quantile,
     rate,
+    rounded,
     total_of,
 )
 from dashboards.build.tables import Column, rows
 
 
 def what() -> Panel:
-    """Build the table of what is loaded."""
+    """Build the table of details."""
     names = ("digest", "family", "parameter_size", "quantization")
     headings = ("Digest", "Family", "Parameters", "Quantization")
     info = largest_of(pick("ollama_model_info"), *EACH, *names)
@@ -37,8 +38,8 @@ def what() -> Panel:
         Column("Context", _of_info("ollama_model_context_tokens", info), decimals=0, width=75),
     ]
     return rows(
-        "What is loaded",
-        "Details of the loaded model. Good: the same digest on all servers.",
+        "Details of loaded models",
+        "What each server has loaded. Good: the same digest on all servers.",
         {"instance": "Server", "model": "Model", **dict(zip(names, headings, strict=True))},
         columns,
         Place(16, 8),
@@ -54,14 +55,14 @@ def _of_info(metric: str, info: str) -> str:
 def memory() -> Panel:
     """Build the graph of memory."""
     asks = [
-        Ask(total_of(pick("ollama_model_memory_bytes")), "estimated by Ollama"),
-        Ask(total_of(pick("ollama_model_vram_bytes")), "of that, on GPU"),
-        Ask(total_of(pick("ollama_runner_resident_memory_bytes")), "system memory of its runners"),
+        Ask(total_of(pick("ollama_model_memory_bytes")), "Ollama's estimate"),
+        Ask(total_of(pick("ollama_model_vram_bytes")), "of it, on GPUs"),
+        Ask(total_of(pick("ollama_runner_resident_memory_bytes")), "system memory"),
     ]
     return lines(
         "Memory",
-        "Ollama's estimate, the part on GPUs, and the system memory that its runners use. Good: "
-        "all of it on the GPU.",
+        "Ollama's estimate, the part of it on GPUs, and the system memory that the runners use. "
+        "Good: all of the estimate is on GPUs.",
         asks,
         Place(12, 7),
         unit=BYTES,
@@ -73,9 +74,10 @@ def memory() -> Panel:
 def processor() -> Panel:
     """Build the graph of busy cores."""
     return lines(
-        "Processor",
-        "Cores that its runners use. Good: below one on a GPU. Many: it computes on the CPU.",
-        [Ask(rate("ollama_runner_cpu_seconds_total", "model"), "{{model}}")],
+        "CPU cores in use",
+        "CPU cores that the runners keep busy. Good: below one on a GPU. Many: the model runs on "
+        "the CPU.",
+        [Ask(rounded(rate("ollama_runner_cpu_seconds_total", "model")), "{{model}}")],
         Place(12, 7),
         unit=COUNT,
         empty="needs the exporter on Ollama's machine",
@@ -89,9 +91,9 @@ def lifetimes() -> Panel:
     asks = [Ask(f"sort_desc(topk(10, {median} >= 0))", "{{model}}", "instant")]
     return ranking(
         "Time in memory",
-        "Median time from load to unload in this time range. Good: far longer than a load.",
+        "Median time from load to unload in this time range. Good: far longer than a load takes.",
         asks,
         Place(8),
         unit=SECONDS,
-        empty="no unload",
+        empty="no unload seen",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model, its middle rows: cold against warm, speed, queue."""
+"""Model, its middle rows: cold and warm requests, speed, queue."""
 
 from typing import Final
 
@@ -41,7 +41,7 @@ def cold() -> Panel:
         Place(12),
         unit=SECONDS,
         scheme="Blues",
-        empty="no cold request",
+        empty="no cold request seen",
     )
 
 
@@ -55,30 +55,30 @@ def warm() -> Panel:
         Place(12),
         unit=SECONDS,
         scheme="Oranges",
-        empty="no warm request",
+        empty="no warm request seen",
     )
 
 
 def waits() -> Panel:
     """Build the graph of waits for loads."""
     asks = [
-        Ask(quantile(0.95, WAIT, start="=cold"), "95th percentile, cold"),
-        Ask(quantile(0.5, WAIT, start="=cold"), "median, cold"),
-        Ask(mean("ollama_model_load_seconds"), "mean load"),
+        Ask(quantile(0.95, WAIT, start="=cold"), "wait, 95th percentile"),
+        Ask(quantile(0.5, WAIT, start="=cold"), "wait, median"),
+        Ask(mean("ollama_model_load_seconds"), "load, mean"),
     ]
     return lines(
-        "Wait for a load",
-        "How long cold requests waited for a runner, and how long loads took. Good: waits are "
-        "hardly longer than the load. Much longer: loads queue behind each other.",
+        "Waiting time for a load",
+        "How long cold requests waited, and how long loads took. Good: waits are hardly longer "
+        "than the loads. Much longer: loads queue behind each other.",
         asks,
         Place(12),
         unit=SECONDS,
         colours={
-            "95th percentile, cold": "dark-blue",
-            "median, cold": "light-blue",
-            "mean load": palette.GREY,
+            "wait, 95th percentile": "dark-blue",
+            "wait, median": "light-blue",
+            "load, mean": palette.GREY,
         },
-        empty="no cold request",
+        empty="no cold request seen",
     )
 
 
@@ -91,7 +91,7 @@ def first_tokens() -> Panel:
     ]
     return lines(
         "Time to first token (95th percentile)",
-        "Time within which 19 of 20 users got the first token, on a logarithmic scale. Good: warm "
+        "19 of 20 requests got their first token within this time; logarithmic scale. Good: warm "
         "below a second.",
         asks,
         Place(12),
@@ -107,9 +107,9 @@ def speed() -> Panel:
     tokens = rate("ollama_request_output_tokens_total", "instance", "model")
     spent = rate("ollama_request_eval_seconds_sum", "instance", "model")
     return lines(
-        "Speed of generation",
-        "Tokens per second of one answer while it is generated, the ten slowest. Good: level. A "
-        "drop to a tenth: the model runs on the CPU.",
+        "Generation speed of a request",
+        "Tokens per second that one request gets while its answer is generated; the ten slowest. "
+        "Good: a level line. A drop to a tenth: the model runs on the CPU.",
         [Ask(f"bottomk(10, {share(tokens, spent)})", "{{model}} on {{instance}}")],
         Place(6),
         unit=TOKENS_PER_SECOND,
@@ -120,21 +120,21 @@ def speed() -> Panel:
 def tokens() -> Panel:
     """Build the graph of tokens."""
     asks = [
-        Ask(rate("ollama_request_output_tokens_total"), "generated"),
-        Ask(rate("ollama_request_prompt_tokens_total"), "read"),
-        Ask(rate("ollama_request_cached_prompt_tokens_total"), "read from cache"),
+        Ask(rate("ollama_request_output_tokens_total"), "answers"),
+        Ask(rate("ollama_request_prompt_tokens_total"), "prompts"),
+        Ask(rate("ollama_request_cached_prompt_tokens_total"), "prompts, from cache"),
     ]
     return lines(
-        "Tokens",
-        "Tokens per second over all servers, counted when a request ends. Good: matches your "
-        "workload. Much read and little cached: each load loses the prompt cache.",
+        "Token throughput of requests",
+        "Tokens per second over all servers, counted when a request ends. Good: follows your "
+        "workload. Little from the cache: each load loses the prompt cache.",
         asks,
         Place(6),
         unit=TOKENS_PER_SECOND,
         colours={
-            "generated": palette.PARTS["generation"],
-            "read": palette.PARTS["prompt"],
-            "read from cache": palette.GREY,
+            "answers": palette.PARTS["generation"],
+            "prompts": palette.PARTS["prompt"],
+            "prompts, from cache": palette.GREY,
         },
         empty=NO_REQUESTS,
     )
@@ -143,16 +143,16 @@ def tokens() -> Panel:
 def queue() -> Panel:
     """Build the graph of requests that wait."""
     asks = [
-        Ask(total_of(pick("ollama_requests_waiting_for_load"), "model"), "{{model}}: for a load"),
+        Ask(total_of(pick("ollama_requests_waiting_for_load"), "model"), "{{model}}, for a load"),
         Ask(
             rounded(rate("ollama_request_unaccounted_seconds_sum", "model")),
-            "{{model}}: for a slot",
+            "{{model}}, for a slot",
         ),
     ]
     return lines(
         "Waiting requests",
-        "Requests that wait for a load, and the mean number that wait for a free slot or a slow "
-        "reader. Good: 0. OLLAMA_NUM_PARALLEL sets the slots.",
+        "Requests that wait for a load, and the mean number that waits for a free slot or for a "
+        "client that reads slowly. Good: 0. OLLAMA_NUM_PARALLEL sets the slots.",
         asks,
         Place(6),
         unit=COUNT,
@@ -164,9 +164,9 @@ def context() -> Panel:
     """Build the graph of contexts."""
     largest = largest_of(pick("ollama_model_context_tokens"), "instance", "model")
     return lines(
-        "Context",
-        "Context that the model was loaded with, in tokens, the ten largest. Good: level lines. "
-        "Jumps: clients with different num_ctx make it reload.",
+        "Context size",
+        "Tokens of context with which a model is loaded; the ten largest. Good: level lines. "
+        "Jumps: clients that send different num_ctx make the model reload.",
         [Ask(f"topk(10, {largest})", "{{model}} on {{instance}}")],
         Place(6),
         unit=COUNT,

@@ -22,13 +22,13 @@ ON: Final = ("instance", "model")
 def slots() -> Panel:
     """Build the graph of busy slots."""
     asks = [
-        Ask(total_of(pick("ollama_model_slots_busy"), "model"), "{{model}}: busy"),
-        Ask(total_of(pick("ollama_model_slots"), "model"), "{{model}}: slots"),
+        Ask(total_of(pick("ollama_model_slots_busy"), "model"), "{{model}}, busy"),
+        Ask(total_of(pick("ollama_model_slots"), "model"), "{{model}}, all"),
     ]
     return lines(
         "Slots",
-        "Slots that work, and slots that there are. Good: busy stays below the slots; if all are "
-        "busy, further requests wait.",
+        "Slots that work on a request, and all slots. Good: some are free; if all are busy, "
+        "further requests wait.",
         asks,
         Place(8),
         unit=COUNT,
@@ -44,11 +44,11 @@ def fill() -> Panel:
     room = f"min by ({', '.join(ON)}) ({pick('ollama_model_slot_context_tokens')})"
     return lines(
         "Context used",
-        "How full the context of the fullest request is, now and at most since the load. Good: "
+        "How full the context of the fullest slot is now, and the maximum since the load. Good: "
         "below 90 %; a full context loses its beginning.",
         [
             Ask(f"topk(5, {share(used, room)})", "{{model}} on {{instance}}"),
-            Ask(f"topk(5, {share(most, room)})", "{{model}} on {{instance}}: at most"),
+            Ask(f"topk(5, {share(most, room)})", "{{model}} on {{instance}}, maximum"),
         ],
         Place(8),
         unit=SHARE,
@@ -59,9 +59,9 @@ def fill() -> Panel:
 def generated() -> Panel:
     """Build the graph of tokens per second."""
     return lines(
-        "Tokens generated",
-        "Tokens per second of all requests of a model, also of those past the proxy. Good: matches "
-        "your workload; without the runner's own counters it is a lower bound.",
+        "Token throughput of the runner",
+        "Generated tokens per second, including requests that bypass the proxy; a lower bound "
+        "without the runner's own counters. Good: follows your workload.",
         [
             Ask(
                 f"{rate('ollama_runner_generated_tokens_total', 'model')}"
@@ -81,7 +81,7 @@ def cache_hits() -> Panel:
     read = rate("ollama_runner_prompt_tokens_total", "model")
     return lines(
         "Prompt cache hits",
-        "Share of prompt tokens that came from the cache. Good: high in conversations; it falls to "
+        "Share of prompt tokens that came from the cache. Good: high in conversations. It falls to "
         "0 with each load.",
         [Ask(share(cached, f"({cached} + {read})"), "{{model}}")],
         Place(12),
@@ -90,15 +90,15 @@ def cache_hits() -> Panel:
     )
 
 
-def held_for_nothing() -> Panel:
+def idle_share() -> Panel:
     """Build the graph of time in memory without work."""
     worked = f"max by ({', '.join(ON)}) (rate({over('ollama_model_busy_seconds_total', RATE)}))"
     loaded = f"avg_over_time({over('ollama_model_loaded', RATE)})"
     resident = f"max by ({', '.join(ON)}) ({loaded})"
     return lines(
-        "In memory without work",
-        "Share of its time in memory in which a model did nothing. Good: low where memory is "
-        "short; the advised keep_alive weighs it against cold starts.",
+        "Idle share of the time in memory",
+        "Share of the time in memory in which a model did nothing. Good: low where memory is "
+        "scarce. The advised keep_alive weighs it against cold starts.",
         [Ask(f"clamp_min(1 - {share(worked, resident)}, 0)", "{{model}} on {{instance}}")],
         Place(12),
         unit=SHARE,

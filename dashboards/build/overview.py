@@ -18,6 +18,8 @@ from dashboards.build.overview_fleet import (
 from dashboards.build.panels import (
     COUNT,
     MOMENT,
+    NO_EXPORTER,
+    NO_MODEL,
     NO_REQUESTS,
     PER_SECOND,
     SECONDS,
@@ -58,19 +60,19 @@ def overview() -> model.Dashboard:
             ("Servers and models", [servers(), resident(), memory()]),
             ("Cost of cold starts", [_cold_starts(), _traffic(), _slowest()]),
             ("What went wrong", [_unloads(), _latest(), _failures(), _restarts()]),
-            ("The exporter", _exporter()),
+            ("Exporters", _exporter()),
         ],
         marked=["Memory by model"],
         runbooks={
             "Servers answering": "OllamaDown",
-            "Resident models": "OllamaExpectedModelAbsent",
+            "Loaded models": "OllamaExpectedModelAbsent",
             "Cold starts": "OllamaColdStartShareHigh",
             "Unexpected unloads": "OllamaUnexpectedUnload",
             "Latest unexpected unloads": "OllamaUnexpectedUnload",
-            "Slowest first tokens (95th percentile)": "OllamaFirstTokenSlow",
+            "Slowest time to first token (95th percentile)": "OllamaFirstTokenSlow",
             "Restarts and failed polls": "OllamaRestarting",
             "Exporter errors": "OllamaExporterRecorderErrors",
-            "Configuration": "OllamaExporterReloadFailed",
+            "State of the exporters": "OllamaExporterReloadFailed",
         },
     )
 
@@ -78,8 +80,8 @@ def overview() -> model.Dashboard:
 def _cold_starts() -> Panel:
     return bars(
         "Cold starts by model",
-        "Requests that waited for a load. Good: one in the morning, few later. Many for one model: "
-        "its keep-alive is too short, or other models evict it.",
+        "Requests that waited for a load. Good: one per model in the morning, few later. Many for "
+        "one model: its keep-alive is too short, or other models evict it.",
         [Ask(events("ollama_cold_starts_total", "model"), "{{model}}")],
         Place(8),
         empty=NO_REQUESTS,
@@ -91,8 +93,9 @@ def _traffic() -> Panel:
         Ask(rate(REQUESTS, "start"), "{{start}}"),
     ]
     return lines(
-        "Requests by start",
-        "Finished requests: cold ones waited for a load. Good: cold is a thin line.",
+        "Cold and warm requests",
+        "Finished requests: cold ones waited for a load, warm ones did not. Good: cold is a thin "
+        "line.",
         asks,
         Place(8),
         unit=PER_SECOND,
@@ -107,9 +110,9 @@ def _slowest() -> Panel:
         0.95, "ollama_request_time_to_first_token_seconds", "model", "instance", window=RANGE
     )
     return ranking(
-        "Slowest first tokens (95th percentile)",
-        "Time within which 19 of 20 requests in this time range got their first token, for the "
-        "slowest models and servers. Good: below your objective, 10 s by default.",
+        "Slowest time to first token (95th percentile)",
+        "19 of 20 requests in this time range got their first token within this time; the slowest "
+        "models and servers. Good: below your objective, 10 s by default.",
         [Ask(f"sort_desc(topk({MANY}, {first} >= 0))", "{{model}} on {{instance}}", "instant")],
         Place(8),
         unit=SECONDS,
@@ -121,10 +124,11 @@ def _slowest() -> Panel:
 def _unloads() -> Panel:
     return bars(
         "Unloads by reason",
-        "All unloads. Grey: the keep-alive ran out or the model was stopped. Good: only grey.",
+        "All unloads. Good: only grey, which is an expired keep-alive or a stop.",
         [Ask(events("ollama_model_unloads_total", "reason"), "{{reason}}")],
         Place(10),
         colours=palette.REASONS,
+        empty=NO_MODEL,
     )
 
 
@@ -136,9 +140,9 @@ def _latest() -> Panel:
     times = total("ollama_model_unloads_total", *labels, reason=reasons)
     return rows(
         "Latest unexpected unloads",
-        "The last time that each model left for each of these reasons, how long before its "
-        "deadline (never: it had none), and how often in this time range. Good: empty, or long "
-        "ago. Memory against speed shows which model evicted it.",
+        "The last unload of each model for each reason, how long before its deadline (never: it "
+        "had none), and how often in this time range. Good: empty, or long ago. Memory versus "
+        "speed shows which model evicted it.",
         {"instance": "Server", "model": "Model", "reason": "Reason"},
         [
             Column("When", f"1000 * {largest_of(moments, *labels)}", MOMENT),
@@ -161,14 +165,14 @@ def _latest() -> Panel:
         hidden=(),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="When",
-        empty="none",
+        empty="no unexpected unload",
     )
 
 
 def _failures() -> Panel:
     return bars(
         "Failed requests by outcome",
-        "Requests without a complete answer. Good: only a few clients that left.",
+        "Requests that got no complete answer. Good: none, or a few clients that left.",
         [Ask(events("ollama_request_failures_total", "outcome"), "{{outcome}}")],
         Place(12, 7),
         colours=palette.OUTCOMES,
@@ -178,20 +182,21 @@ def _failures() -> Panel:
 
 def _restarts() -> Panel:
     asks = [
-        Ask(events("ollama_restarts_total"), "restart of a server"),
+        Ask(events("ollama_restarts_total"), "server restarted"),
         Ask(events("ollama_poll_failures_total", "reason"), "poll failed: {{reason}}"),
     ]
     return bars(
         "Restarts and failed polls",
-        "Restarts of servers, and polls without a usable answer. Good: none. Only timeouts: the "
+        "Restarts of servers, and polls that got no usable answer. Good: none. Timeouts: the "
         "server hangs. Refused: it is down.",
         asks,
         Place(12, 7),
         colours={
-            "restart of a server": palette.REASONS[Reason.SERVER_RESTARTED],
+            "server restarted": palette.REASONS[Reason.SERVER_RESTARTED],
             "poll failed: refused": palette.GREY,
             "poll failed: timeout": "dark-orange",
         },
+        empty=NO_EXPORTER,
     )
 
 
@@ -202,34 +207,39 @@ def _exporter() -> list[Panel]:
     return [
         lines(
             "Slowest polls and scrapes",
-            "The three slowest polls and the three slowest scrapes. Good: milliseconds; an unload "
-            "may delay a poll by five seconds.",
+            "The three slowest polls of servers and the three slowest scrapes of exporters. Good: "
+            "milliseconds; only while a model unloads may a poll take five seconds.",
             [
                 Ask(f"topk(3, {polls})", "poll of {{instance}}"),
                 Ask(f"topk(3, {scrapes})", "scrape of {{instance}}"),
             ],
             place,
             unit=SECONDS,
+            empty=NO_EXPORTER,
         ),
         bars(
             "Exporter errors",
-            "Errors while recording, warnings and errors in its log, names counted as `other`, "
-            "and lines of the server's log that polls contradict. Good: empty.",
+            "Errors of the request recorder, warnings and errors in the exporter's log, names "
+            "counted as `other`, and lines of the server's log that polls contradict. Good: none.",
             [
                 Ask(events("ollama_exporter_recorder_errors_total"), "recorder errors"),
                 Ask(
                     events("ollama_exporter_log_messages_total", "level", level="=~warn.*|error"),
                     "log: {{level}}",
                 ),
-                Ask(events("ollama_exporter_label_overflow_total", "label"), "folded {{label}}"),
+                Ask(
+                    events("ollama_exporter_label_overflow_total", "label"),
+                    "{{label}} counted as other",
+                ),
                 Ask(events("ollama_log_contradictions_total"), "log contradicted"),
             ],
             place,
+            empty=NO_EXPORTER,
         ),
         number(
-            "Configuration",
+            "State of the exporters",
             "Exporters whose last reload failed, collectors that failed in the last scrape, and "
-            "unloads whose reason is not settled yet. Good: 0, 0, and soon 0.",
+            "unloads whose reason is not known yet. Good: all are 0, the last one after seconds.",
             [
                 Ask(
                     f"sum({pick('ollama_exporter_config_last_reload_successful')} == bool 0)",
@@ -247,10 +257,11 @@ def _exporter() -> list[Panel]:
             unit=COUNT,
             steps=ZERO_IS_GOOD,
             decimals=0,
+            empty=NO_EXPORTER,
         ).override_by_name("reasons pending", neutral()),
         rows(
             "Versions",
-            "Versions in use. Good: one of each.",
+            "Versions of servers and exporters in use. Good: one of each.",
             {"version": "Version"},
             [
                 Column(
@@ -264,5 +275,6 @@ def _exporter() -> list[Panel]:
             ],
             place,
             hidden=(),
+            empty=NO_EXPORTER,
         ),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overview, its first rows: numbers, servers, resident models, memory."""
+"""Overview, its first rows: numbers, servers, loaded models, memory."""
 
 from typing import Final
 
@@ -9,6 +9,8 @@ from dashboards.build.panels import (
     BYTES,
     COUNT,
     MOMENT,
+    NO_EXPORTER,
+    NO_MODEL,
     SECONDS,
     SHARE,
     Ask,
@@ -35,7 +37,7 @@ from dashboards.build.promql import (
     total,
     total_of,
 )
-from dashboards.build.tables import Column, rows
+from dashboards.build.tables import TOO_FEW, Column, rows
 
 ZERO_IS_GOOD: Final = thresholds(palette.GOOD, (1, palette.BAD))
 REQUESTS: Final = "ollama_request_duration_seconds_count"
@@ -45,7 +47,7 @@ COLD_SHARE: Final = ((None, palette.GOOD), (0.1, palette.WARN), (0.3, palette.BA
 def numbers() -> list[Panel]:
     """Build the first row."""
     place = Place(4, 4)
-    up, resident = pick("ollama_up"), pick("ollama_model_loaded")
+    up, loaded = pick("ollama_up"), pick("ollama_model_loaded")
     expected, cold = pick("ollama_model_expected"), "ollama_cold_starts_total"
     return [
         number(
@@ -67,17 +69,17 @@ def numbers() -> list[Panel]:
             unit=COUNT,
             steps=ZERO_IS_GOOD,
             decimals=0,
+            empty=NO_EXPORTER,
         ).override_by_name("up", judged((None, palette.BAD), (1, palette.GOOD))),
         number(
-            "Resident models",
-            "Models in memory, counted once per server, and expected models that are missing. "
+            "Loaded models",
+            "Models in memory, counted on each server, and expected models that are not loaded. "
             "Good: none is missing.",
             [
-                Ask(f"sum({resident})", "resident", "instant"),
+                Ask(f"sum({loaded})", "loaded", "instant"),
                 Ask(
                     or_zero(
-                        f"count(({expected} == 1) unless on (job, instance, model) "
-                        f"({resident} == 1))"
+                        f"count(({expected} == 1) unless on (job, instance, model) ({loaded} == 1))"
                     ),
                     "missing",
                     "instant",
@@ -87,31 +89,32 @@ def numbers() -> list[Panel]:
             unit=COUNT,
             steps=ZERO_IS_GOOD,
             decimals=0,
-        ).override_by_name("resident", neutral()),
+            empty=NO_EXPORTER,
+        ).override_by_name("loaded", neutral()),
         number(
             "Cold starts",
             "Share of the requests in this time range that waited for a load. Good: below 10 %. "
-            "If it is higher, see Memory against speed.",
+            "If it is higher, see Memory versus speed.",
             [Ask(share(total(cold), total(REQUESTS)), "", "instant")],
             place,
             unit=SHARE,
             steps=thresholds(palette.GOOD, *COLD_SHARE[1:]),
-            empty="no requests",
+            empty="no requests seen",
             decimals=1,
         ),
         number(
-            "Time spent waiting for loads",
-            "Total time that requests in this time range waited for a load: what cold starts cost "
-            "people. Good: little compared with working hours.",
+            "Time lost to cold starts",
+            "Total time that requests in this time range waited for a load. Good: minutes, not "
+            "hours.",
             [Ask(total("ollama_request_load_wait_seconds_sum", start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
-            empty="no cold start",
+            empty="no cold start seen",
         ),
         number(
             "Unexpected unloads",
-            "Models that left memory in this time range early and without a request for it: "
-            f"{UNEXPECTED.replace('|', ', ')}. Good: 0.",
+            "Unloads in this time range that nobody asked for "
+            f"({UNEXPECTED.replace('|', ', ')}). Good: 0.",
             [
                 Ask(
                     f"round({total('ollama_model_unloads_total', reason=f'=~{UNEXPECTED}')})",
@@ -123,6 +126,7 @@ def numbers() -> list[Panel]:
             unit=COUNT,
             steps=ZERO_IS_GOOD,
             decimals=0,
+            empty=NO_MODEL,
         ),
     ]
 
@@ -181,11 +185,12 @@ def servers() -> Panel:
         Place(24, 7),
         links={"Server": address("ollama-model", instance="Server")},
         sort="Unexpected unloads",
+        empty=NO_EXPORTER,
     )
 
 
 def resident() -> Panel:
-    """Build the table of resident models."""
+    """Build the table of loaded models."""
     memory, vram = pick("ollama_model_memory_bytes"), pick("ollama_model_vram_bytes")
     left = f"{largest_of(pick('ollama_model_expires_timestamp_seconds'), *EACH)} - time()"
     now = f"and on (job, instance, model) {memory}"  # advice outlives residency
@@ -207,10 +212,11 @@ def resident() -> Panel:
             SECONDS,
             decimals=0,
             never=True,
+            empty=TOO_FEW,
             width=85,
         ),
         Column(
-            "Idle gaps",
+            "Pauses used",
             f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -218,10 +224,10 @@ def resident() -> Panel:
         ),
     ]
     return rows(
-        "Resident models and their keep-alive",
-        "What is in memory, until when, and the keep-alive that the idle gaps so far suggest. "
-        "Good: both keep-alives are similar. No advice is shown below 20 gaps. In use: a request "
-        "is running, and the deadline moves when it ends.",
+        "Loaded models and their keep-alive",
+        "What is in memory, for how long, and the keep-alive that the pauses between requests "
+        "suggest (not yet: fewer than 20 pauses). Good: both keep-alives are similar. In use: the "
+        "deadline moves when the running request ends.",
         {"instance": "Server", "model": "Model"},
         columns,
         Place(14, 9),
@@ -235,8 +241,8 @@ def memory() -> Panel:
     """Build the graph of memory."""
     return lines(
         "Memory by model",
-        "Memory of each model, over all servers. Good: level lines. Saw teeth: models that evict "
-        "each other.",
+        "Memory of each model, summed over all servers. Good: level lines. A saw-tooth pattern: "
+        "models that evict each other.",
         [Ask(total_of(pick("ollama_model_memory_bytes"), "model"), "{{model}}")],
         Place(10, 9),
         unit=BYTES,

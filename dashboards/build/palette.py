@@ -33,10 +33,10 @@ PARTS: Final = {
     "generation": "green",
 }
 STATES: Final = {
-    "absent": FAINT,
-    "resident": "semi-dark-green",
+    "not loaded": FAINT,
+    "loaded": "semi-dark-green",
     "loading": COLD,
-    "runner dead": BAD,
+    "process died": BAD,
 }
 REASONS: Final[dict[str, str]] = {
     Reason.EXPIRED: GREY,

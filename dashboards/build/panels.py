@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panels: each kind with the options that all of ours share.
 
-`title`: what the panel shows. `says`: what good looks like. `empty`: the text that replaces missing
-data where having none is right.
+`title`: what the panel shows. `says`: what it is made of, and one sentence that begins with "Good:"
+and says what good looks like. `empty`: the text in place of missing data, which says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,10 @@ from dashboards.build import palette
 
 DATASOURCE: Final = values.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NO_REQUESTS: Final = "no requests seen: needs clients that use the proxy or the shim"
+NO_EXPORTER: Final = "no exporter scraped"
+NO_MODEL: Final = "no model seen yet"
+LEGEND: Final = 240  # pixels of a legend at the right: less than half of the narrowest such panel
+LABELS_OF_ANY_LENGTH: Final = ("{{model}}", "{{instance}}")
 # Events are rare: with narrower bars, several would show the same event.
 EVENT_STEP: Final = "2m"
 
@@ -74,11 +78,10 @@ class Place:
 def with_queries(
     panel: P, title: str, says: str, asks: Sequence[Ask], place: Place, *, unit: str, empty: str
 ) -> P:
-    """Set what all panels have; `says`: what good looks like."""
+    """Set what all panels have."""
     panel.title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit(unit)
-    if empty:
-        panel.no_value(empty)
+    panel.no_value(empty)
     for letter, ask in zip("ABCDEFGHIJKLMNOP", asks, strict=False):
         panel.with_target(target(ask.expression, letter, kind=ask.kind, legend=ask.legend))
     return panel
@@ -152,7 +155,7 @@ def lines(  # noqa: PLR0913 - the options of a graph
     place: Place,
     *,
     unit: str,
-    empty: str = "",
+    empty: str,
     colours: Mapping[str, str] | None = None,
     stacked: bool = False,
     stepped: bool = False,
@@ -161,7 +164,7 @@ def lines(  # noqa: PLR0913 - the options of a graph
 ) -> timeseries.Panel:
     """Draw series over time. `limit`: a dashed line; values above it are bad."""
     panel = with_queries(timeseries.Panel(), title, says, asks, place, unit=unit, empty=empty)
-    _time(panel, legend_as_table=place.width > 8)  # noqa: PLR2004 - a third of the width
+    _time(panel, legend_as_table=_has_room(asks, place))
     panel.line_width(1 if stacked else 2).fill_opacity(45 if stacked else 0)
     panel.show_points(values.VisibilityMode.NEVER)
     if stacked:
@@ -186,22 +189,33 @@ def bars(
     asks: Sequence[Ask],
     place: Place,
     *,
-    empty: str = "",
+    empty: str,
     colours: Mapping[str, str] | None = None,
 ) -> timeseries.Panel:
     """Draw events over time: whole numbers, stacked."""
     panel = with_queries(timeseries.Panel(), title, says, asks, place, unit=COUNT, empty=empty)
-    _time(panel, legend_as_table=place.width > 8, totals=True)  # noqa: PLR2004 - as above
+    _time(panel, legend_as_table=_has_room(asks, place), totals=True)
     panel.draw_style(values.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
     panel.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
     panel.min(0).decimals(0).interval(EVENT_STEP).axis_soft_max(3)
     return coloured(panel, colours or {})
 
 
+def _has_room(asks: Sequence[Ask], place: Place) -> bool:
+    """Return whether a table of the series fits beside the chart, at 1280 pixels too.
+
+    Names of models and servers can be long: a legend below the chart wraps them, and Grafana keeps
+    it to a third of the height.
+    """
+    long = any(label in ask.legend for ask in asks for label in LABELS_OF_ANY_LENGTH)
+    return place.width >= 12 and not long  # noqa: PLR2004 - half of the width
+
+
 def _time(panel: timeseries.Panel, *, legend_as_table: bool, totals: bool = False) -> None:
     legend = common.VizLegendOptions().show_legend(True).placement(values.LegendPlacement.BOTTOM)
     if legend_as_table:
         legend.display_mode(values.LegendDisplayMode.TABLE).placement(values.LegendPlacement.RIGHT)
+        legend.width(LEGEND)
         legend.calcs(["sum"] if totals else ["lastNotNull", "max"])
         legend.sort_by("Total" if totals else "Last *").sort_desc(True)
     else:
@@ -220,7 +234,7 @@ def number(
     place: Place,
     *,
     unit: str,
-    empty: str = "none",
+    empty: str,
     steps: build.ThresholdsConfig | None = None,
     decimals: int | None = None,
     mappings: Sequence[model.ValueMapping] = (),
@@ -254,7 +268,7 @@ def ranking(
     place: Place,
     *,
     unit: str,
-    empty: str = "",
+    empty: str,
     steps: build.ThresholdsConfig | None = None,
     most: float | None = None,
 ) -> bargauge.Panel:

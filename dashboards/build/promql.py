@@ -45,6 +45,16 @@ def rounded(expression: str) -> str:
     return f"round({expression}, 0.001)"
 
 
+def until(metric: str) -> str:
+    """Return the seconds until a moment; 0 once it is past."""
+    return f"clamp_min({pick(metric)} - time(), 0)"
+
+
+def since(metric: str) -> str:
+    """Return the seconds since a moment; 0 if the server's clock is ahead of Prometheus's."""
+    return f"clamp_min(time() - {pick(metric)}, 0)"
+
+
 def over(metric: str, window: str, **matchers: str) -> str:
     """Select a metric over a window."""
     return f"{pick(metric, **matchers)}[{window}]"

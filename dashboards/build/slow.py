@@ -39,8 +39,8 @@ PARTS: Final = {
     "generation": "ollama_request_eval_seconds_sum",
 }
 TAKEN_APART: Final = (
-    "Blue: waiting for the load. Purple: waiting for a slot, templating, or a slow reader. "
-    "Yellow: reading the prompt. Green: generating."
+    "Blue: waiting for the load. Purple: waiting for a slot, or for a client that reads slowly. "
+    "Yellow: reading the prompt. Green: generating the answer."
 )
 
 
@@ -48,25 +48,27 @@ def slow() -> model.Dashboard:
     """Build the dashboard."""
     return dashboard(
         "ollama-slow",
-        "Why was it slow: what each wait was made of, in which phase clients left, what is stuck "
-        "right now.",
+        "Where the time of requests went, in which phase clients left, and what is stuck now.",
         [
             ("", numbers()),
-            ("What waits are made of", [_by_model(), _over_time()]),
-            ("First tokens", [_first_by_start(), _first_heat(), _speed()]),
+            ("Where the time goes", [_by_model(), _over_time()]),
+            (
+                "Time to first token, and between tokens",
+                [_first_by_start(), _first_heat(), _speed()],
+            ),
             ("Right now", [waiting(), stuck(), in_flight()]),
             ("Aborts and failures", [_aborted(), _outcomes(), _codes()]),
             ("Traffic", [_requests(), _bytes(), _log()]),
         ],
-        marked=["Mean wait over time", "Stuck scheduler"],
+        marked=["Mean duration over time", "Age of the oldest wait"],
         runbooks={
             "Oldest wait": "OllamaLoadStuck",
             "Waiting for a load, by model": "OllamaLoadStuck",
-            "Stuck scheduler": "OllamaLoadStuck",
-            "First token, warm": "OllamaFirstTokenSlow",
+            "Age of the oldest wait": "OllamaLoadStuck",
+            "Time to first token, warm": "OllamaFirstTokenSlow",
             "Rejected: queue full": "OllamaQueueFull",
             "Aborted requests by phase": "OllamaLoadsAbandoned",
-            "Failures by outcome": "OllamaCrashLoop",
+            "Failed requests by outcome": "OllamaCrashLoop",
         },
     )
 
@@ -78,9 +80,9 @@ def _by_model() -> Panel:
         for part, metric in PARTS.items()
     ]
     panel = columns(
-        "Mean wait by model",
+        "Mean duration by model",
         f"The parts of an average request to each model in this time range. {TAKEN_APART} "
-        "Good: only green is visible.",
+        "Good: almost only green.",
         asks,
         Place(10, 10),
         x="model",
@@ -111,8 +113,8 @@ def _by_model() -> Panel:
 
 def _over_time() -> Panel:
     return lines(
-        "Mean wait over time",
-        f"The parts of the average request. {TAKEN_APART} Good: green and level.",
+        "Mean duration over time",
+        f"The parts of an average request. {TAKEN_APART} Good: almost only green, and level.",
         [Ask(rounded(share(rate(metric), rate(WHOLE))), part) for part, metric in PARTS.items()],
         Place(14, 10),
         unit=SECONDS,
@@ -130,9 +132,9 @@ def _first_by_start() -> Panel:
         Ask(quantile(0.5, FIRST, start="=warm"), "warm, median"),
     ]
     return lines(
-        "Time to first token by start",
+        "Time to first token, cold and warm",
         "Cold requests waited for a load, warm ones did not; logarithmic scale. Good: warm far "
-        "below cold. Both high: the loads are not the cause, look at the queue.",
+        "below cold. Both high: loads are not the cause, look at the queue.",
         asks,
         Place(8),
         unit=SECONDS,
@@ -150,8 +152,8 @@ def _first_by_start() -> Panel:
 def _first_heat() -> Panel:
     return heat(
         "Time to first token",
-        "All streamed requests. Good: one dark band at the bottom. A second band above it: cold "
-        "starts.",
+        "All streamed requests; darker means more. Good: one dark band at the bottom. A second "
+        "band above it: cold starts.",
         Ask(buckets(FIRST), "{{le}}", "heatmap"),
         Place(8),
         unit=SECONDS,
@@ -178,7 +180,7 @@ def _aborted() -> Panel:
         "Aborted requests by phase",
         "What clients were waiting for when they left: a load (waiting), the first byte "
         "(prefill), the rest (decode). Good: few. Many in waiting: the client's timeout is "
-        "shorter than a load, and each retry starts it again.",
+        "shorter than a load, and each retry starts the load again.",
         [Ask(events("ollama_requests_aborted_total", "phase"), "{{phase}}")],
         Place(8),
         colours=palette.PHASES,
@@ -188,9 +190,9 @@ def _aborted() -> Panel:
 
 def _outcomes() -> Panel:
     return bars(
-        "Failures by outcome",
-        "Requests without a complete answer. Good: only a few clients that left. upstream_error, "
-        "truncated: runners crash. queue_full: too many requests wait.",
+        "Failed requests by outcome",
+        "Requests that got no complete answer. Good: none, or a few clients that left. "
+        "upstream_error, truncated: runners crash. queue_full: too many requests wait.",
         [Ask(events("ollama_request_failures_total", "outcome"), "{{outcome}}")],
         Place(8),
         colours=palette.OUTCOMES,
@@ -200,9 +202,9 @@ def _outcomes() -> Panel:
 
 def _codes() -> Panel:
     return bars(
-        "Answers other than 200, by status",
-        "404: the model is not installed. 499: the client left. 503: the queue is full. Other 5xx: "
-        "the server failed. Good: none.",
+        "Error answers by status",
+        "All answers but 200. Good: none. 404: the model is not installed. 499: the client left. "
+        "503: the queue is full. Other 5xx: the server failed.",
         [Ask(events("ollama_requests_total", "code", code="!=200", model="=~.*"), "{{code}}")],
         Place(8),
         colours={"404": palette.GREY, "499": "purple", "500": "red", "503": "dark-orange"},
@@ -213,7 +215,7 @@ def _codes() -> Panel:
 def _requests() -> Panel:
     return lines(
         "Requests by route",
-        "Finished requests. Good: matches your workload.",
+        "Finished requests per second. Good: follows your workload.",
         [Ask(rate("ollama_requests_total", "route", model="=~.*"), "{{route}}")],
         Place(8),
         unit=PER_SECOND,
@@ -228,8 +230,8 @@ def _bytes() -> Panel:
         Ask(rate("ollama_response_bytes_total"), "sent to clients"),
     ]
     return lines(
-        "Bytes",
-        "Bodies of requests and answers. Good: matches your workload. A peak: an upload.",
+        "Bytes of requests and answers",
+        "Bodies of requests and answers. Good: follows your workload. A peak: an upload.",
         asks,
         Place(8),
         unit=BYTES_PER_SECOND,
@@ -244,8 +246,8 @@ def _bytes() -> Panel:
 def _log() -> Panel:
     return bars(
         "Lines of the server's log",
-        "By level, if the exporter follows the log. Good: no errors. A burst of warnings shows a "
-        "problem before users notice it.",
+        "Lines by level, if the exporter follows the log. Good: no errors. A burst of warnings "
+        "shows a problem before users notice it.",
         [Ask(events("ollama_log_lines_total", "level"), "{{level}}")],
         Place(8),
         colours={"error": "red", "warn": "yellow", "info": palette.GREY, "debug": palette.FAINT},

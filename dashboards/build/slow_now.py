@@ -7,6 +7,7 @@ from dashboards.build import palette
 from dashboards.build.frame import address
 from dashboards.build.panels import (
     COUNT,
+    NO_EXPORTER,
     NO_REQUESTS,
     SECONDS,
     SHARE,
@@ -25,6 +26,7 @@ from dashboards.build.promql import (
     pick,
     quantile,
     share,
+    since,
     total,
     total_of,
 )
@@ -36,7 +38,7 @@ FIRST: Final = "ollama_request_time_to_first_token_seconds"
 
 def numbers() -> list[Panel]:
     """Build the first row."""
-    place, oldest = Place(4, 4), pick("ollama_request_oldest_wait_timestamp_seconds")
+    place, oldest = Place(4, 4), since("ollama_request_oldest_wait_timestamp_seconds")
     return [
         number(
             "Waiting for a load",
@@ -46,34 +48,36 @@ def numbers() -> list[Panel]:
             unit=COUNT,
             decimals=0,
             steps=thresholds(palette.GOOD, (1, palette.WARN), (10, palette.BAD)),
+            empty=NO_EXPORTER,
         ),
         number(
             "Oldest wait",
-            "Age of the oldest request that waits for a load. Good: less than a load takes. More "
+            "How long the oldest request has waited for a load. Good: less than a load takes. More "
             "than two minutes while no model loads: the scheduler is stuck.",
-            [Ask(f"max(time() - {oldest})", "", "instant")],
+            [Ask(largest_of(oldest), "", "instant")],
             place,
             unit=SECONDS,
-            empty="no request waits",
+            empty="no waiting request seen",
             steps=thresholds(palette.GOOD, (60, palette.WARN), (STUCK, palette.BAD)),
         ),
         number(
-            "First token, warm",
-            "95th percentile in this time range, of requests that found the model in memory. "
-            "Good: below a second.",
+            "Time to first token, warm",
+            "19 of 20 requests that found the model in memory, in this time range, got their first "
+            "token within this time. Good: below a second.",
             [Ask(quantile(0.95, FIRST, window=RANGE, start="=warm"), "", "instant")],
             place,
             unit=SECONDS,
-            empty="no warm request",
+            empty="no warm request seen",
         ),
         number(
-            "First token, cold",
-            "95th percentile in this time range, of requests that waited for a load. Good: as "
-            "long as a load takes. Longer: loads wait for each other.",
+            "Time to first token, cold",
+            "19 of 20 requests that waited for a load, in this time range, got their first token "
+            "within this time. Good: hardly longer than a load takes. Longer: loads wait for each "
+            "other.",
             [Ask(quantile(0.95, FIRST, window=RANGE, start="=cold"), "", "instant")],
             place,
             unit=SECONDS,
-            empty="no cold request",
+            empty="no cold request seen",
         ),
         number(
             "Aborted by clients",
@@ -91,7 +95,7 @@ def numbers() -> list[Panel]:
             ],
             place,
             unit=SHARE,
-            empty="no requests",
+            empty="no requests seen",
             decimals=1,
             steps=thresholds(palette.GOOD, (0.01, palette.WARN), (0.05, palette.BAD)),
         ),
@@ -108,7 +112,7 @@ def numbers() -> list[Panel]:
             ],
             place,
             unit=COUNT,
-            empty=NO_REQUESTS,
+            empty="no requests seen",
             decimals=0,
             steps=thresholds(palette.GOOD, (1, palette.BAD)),
         ),
@@ -117,13 +121,13 @@ def numbers() -> list[Panel]:
 
 def waiting() -> Panel:
     """Build the table of waiting requests."""
-    oldest = largest_of(f"time() - {pick('ollama_request_oldest_wait_timestamp_seconds')}", *EACH)
-    begun = largest_of(f"time() - {pick('ollama_model_load_started_timestamp_seconds')}", *EACH)
+    oldest = largest_of(since("ollama_request_oldest_wait_timestamp_seconds"), *EACH)
+    begun = largest_of(since("ollama_model_load_started_timestamp_seconds"), *EACH)
     return rows(
         "Waiting for a load, by model",
-        "Requests that wait, for how long the model has been loading and how much of it is read "
-        "(seen if the exporter runs beside Ollama). Good: empty. A wait that grows without a load: "
-        "stuck, or queued behind another load.",
+        "Waiting requests, how long the oldest has waited, how long the model has been loading, "
+        "and how much of it is read (if the exporter runs beside Ollama). Good: empty. A wait that "
+        "grows without a load: stuck, or queued behind another load.",
         {"instance": "Server", "model": "Model"},
         [
             Column(
@@ -140,7 +144,7 @@ def waiting() -> Panel:
             ),
             Column("Loading for", begun, SECONDS, decimals=0),
             Column(
-                "Read",
+                "Loaded",
                 largest_of(pick("ollama_model_load_progress_ratio"), *EACH),
                 SHARE,
                 decimals=0,
@@ -149,26 +153,26 @@ def waiting() -> Panel:
         Place(8),
         links={"Model": address("ollama-model", instance="Server", model="Model")},
         sort="Oldest",
-        empty="no request waits",
+        empty="no waiting request seen",
     )
 
 
 def stuck() -> Panel:
     """Build the graph of the oldest waits."""
-    oldest = f"time() - {pick('ollama_request_oldest_wait_timestamp_seconds')}"
+    oldest = since("ollama_request_oldest_wait_timestamp_seconds")
     asks = [
-        Ask(f"topk(5, {largest_of(oldest, 'instance')})", "oldest wait on {{instance}}"),
+        Ask(f"topk(5, {largest_of(oldest, 'instance')})", "{{instance}}"),
     ]
     return lines(
-        "Stuck scheduler",
-        "Age of the oldest wait for a load, the five worst servers. Good: short saw teeth. A "
-        "straight ramp beyond the dashed line while the server answers polls and no model loads "
-        "means a stuck scheduler: stop the busy model or restart the server.",
+        "Age of the oldest wait",
+        "How long the oldest request has waited for a load; the five worst servers. Good: short "
+        "peaks. A straight ramp beyond the dashed line while no model loads: the scheduler is "
+        "stuck, so stop the busy model or restart the server.",
         asks,
         Place(8),
         unit=SECONDS,
         limit=STUCK,
-        empty="no request waited",
+        empty="no waiting request seen",
     )
 
 
@@ -179,8 +183,8 @@ def in_flight() -> Panel:
     ]
     return lines(
         "Requests in progress",
-        "Requests in progress, by route. Good: goes down again. A level that stays: slow readers, "
-        "or no answers.",
+        "Requests that the server works on, by route. Good: goes down again. A level that stays: "
+        "clients that read slowly, or no answers.",
         asks,
         Place(8),
         unit=COUNT,

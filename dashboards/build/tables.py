@@ -15,6 +15,7 @@ from dashboards.build.panels import DATASOURCE, Place, target
 
 WIDE: Final = {"Server": 110, "Model": 165, "Evicted": 130}
 NARROWEST: Final = 60  # pixels of a column
+TOO_FEW: Final = "not yet"  # advice that would rest on too few pauses
 LETTERS: Final = "ABCDEFGHIJKLMNOP"
 
 
@@ -32,6 +33,7 @@ class Column:
     past: str = ""  # what negative values read
     bar: bool = False  # drawn as a bar from 0 to 1
     width: int | None = None
+    empty: str = "-"  # what a missing value reads
 
 
 def rows(
@@ -44,7 +46,7 @@ def rows(
     hidden: Sequence[str] = ("job",),
     links: Mapping[str, str] | None = None,
     sort: str | None = None,
-    empty: str = "",
+    empty: str,
 ) -> table.Panel:
     """Show a table.
 
@@ -54,8 +56,7 @@ def rows(
     panel = table.Panel().title(title).description(says).span(place.width).height(place.height)
     panel.datasource(DATASOURCE).unit("short").show_header(True)
     panel.cell_height(values.TableCellHeight.SM)
-    if empty:
-        panel.no_value(empty)
+    panel.no_value(empty)
     for letter, column in zip(LETTERS, columns, strict=False):
         panel.with_target(target(column.expression, letter))
     many = len(columns) > 1
@@ -93,7 +94,7 @@ def rows(
 
 
 def _properties(column: Column) -> list[model.DynamicConfigValue]:
-    found: list[tuple[str, Any]] = [("unit", column.unit), ("noValue", "-")]
+    found: list[tuple[str, Any]] = [("unit", column.unit), ("noValue", column.empty)]
     if column.decimals is not None:
         found.append(("decimals", column.decimals))
     if column.width is not None:

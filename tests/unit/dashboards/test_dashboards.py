@@ -34,6 +34,14 @@ WINDOWS: Final = {"__rate_interval": f"{RATE}s", "__range": f"{RANGE}s"}
 TARGET_KEYS: Final = {
     *("datasource", "expr", "refId", "range", "instant", "format", "legendFormat"),
 }
+GOOD: Final = re.compile(r"[A-Za-z0-9].*\. Good: [^ ].*\.", re.DOTALL)  # what it shows, then that
+LONGEST: Final = 340  # characters of a description
+TERMS: Final = {"keep_alive in requests"}  # begins with a name of the API
+TOKENS: Final = re.compile(r"rate\(\w+_tokens_total")
+TOKENS_BY_TOKENS: Final = re.compile(r"_tokens_total.* / .*_tokens_total", re.DOTALL)  # a share
+CLAMPED: Final = re.compile(r"clamp_min\([^()]*(- )?time\(\)( -)?$")
+COMPARED: Final = re.compile(r"time\(\) - \w+\{[^}]*\}\) >")  # chooses series, is not shown
+GRID_COLUMN: Final = 51  # pixels: a screen 1280 wide less the margins of the grid, by 24
 # What a unit's number must come from: a part of the query's text.
 MADE_OF: Final = {
     "s": re.compile(r"_seconds|time\(\)"),
@@ -108,15 +116,120 @@ def test_counters_are_rated_over_the_window_that_fits_the_panel(file: Path) -> N
 
 
 @every_dashboard
-def test_every_panel_says_what_good_looks_like(file: Path) -> None:
+def test_every_panel_says_in_one_sentence_what_good_looks_like(file: Path) -> None:
     wrong = []
     for panel in panels(read(file)):
-        title = panel.get("title", "")
-        if not title or not panel.get("description") or not panel["targets"]:
-            wrong.append(f"{title}: title, description, a query")
-        elif "Good" not in panel["description"]:
-            wrong.append(f"{title}: {panel['description']}")
+        title, says = panel.get("title", ""), panel.get("description", "")
+        if not title or not panel["targets"]:
+            wrong.append(f"{title}: title, a query")
+        elif not GOOD.fullmatch(says) or says.count("Good") != 1:
+            wrong.append(f"{title}: what it shows, then once 'Good: ...': {says}")
+        elif len(says) > LONGEST:
+            wrong.append(f"{title}: {len(says)} characters, which nobody reads on hover")
     assert wrong == []
+
+
+@every_dashboard
+def test_titles_are_plain_and_begin_with_a_capital(file: Path) -> None:
+    dashboard = read(file)
+    every = [*panels(dashboard), *(each for each in dashboard["panels"] if each["type"] == "row")]
+    titles = [panel["title"] for panel in every if panel["title"] not in TERMS]
+    assert [title for title in titles if not title[0].isupper()] == []
+    # What is meant has a name: nobody searches for "it", "what" or "what lies where".
+    assert [title for title in titles if re.search(r"\b([Ii]ts?|lies|stays)\b", title)] == []
+
+
+@every_dashboard
+def test_what_can_be_empty_says_why(file: Path) -> None:
+    texts = {
+        p["title"]: p["fieldConfig"]["defaults"].get("noValue", "") for p in panels(read(file))
+    }
+    assert {title: text for title, text in texts.items() if len(text.split()) < 2} == {}
+
+
+@every_dashboard
+def test_tokens_over_time_are_written_as_tokens_a_second(file: Path) -> None:
+    wrong = []
+    for panel in panels(read(file)):
+        for unit, expression in units_of(panel):
+            speed = TOKENS.search(expression) and not TOKENS_BY_TOKENS.search(expression)
+            if bool(speed) != (unit == "suffix: tokens/s"):
+                wrong.append(f"{panel['title']}: {unit} of {expression}")
+    assert wrong == []
+
+
+@every_dashboard
+def test_no_time_is_negative(file: Path) -> None:
+    """A deadline is past while a request runs, and two clocks differ by a little."""
+    wrong = []
+    for panel in panels(read(file)):
+        past = past_texts(panel)
+        for column, target in zip(columns_of(panel), panel["targets"], strict=True):
+            for found in re.finditer(r"- time\(\)|(?<!\w)time\(\) -", target["expr"]):
+                clamped = CLAMPED.search(target["expr"][: found.end()])
+                compared = COMPARED.match(target["expr"][found.start() :])
+                if not (clamped or compared or column in past):
+                    wrong.append(f"{panel['title']}: {target['expr']}")
+    assert wrong == []
+
+
+@every_dashboard
+def test_what_is_next_to_nothing_reads_0(file: Path) -> None:
+    """Seconds of waiting per second are a mean number: 31.5 billionths of a request are none."""
+    wrong = [
+        f"{panel['title']}: {expression}"
+        for panel in panels(read(file))
+        for unit, expression in units_of(panel)
+        if re.search(r"rate\(\w+_seconds(_sum|_total)?\{", expression)
+        and unit in ("s", "short")
+        and not expression.startswith("round(")
+    ]
+    assert wrong == []
+
+
+@every_dashboard
+def test_legends_leave_the_chart_most_of_a_narrow_screen(file: Path) -> None:
+    wrong = []
+    for panel in panels(read(file)):
+        legend = panel["options"].get("legend", {})
+        if legend.get("placement") != "right":
+            continue
+        long = [target["legendFormat"] for target in panel["targets"]]
+        if any("{{model}}" in each or "{{instance}}" in each for each in long):
+            wrong.append(f"{panel['title']}: {long} are of any length")
+        if not 0 < legend.get("width", 0) < panel["gridPos"]["w"] * GRID_COLUMN / 2:
+            wrong.append(f"{panel['title']}: {legend}")
+    assert wrong == []
+
+
+@every_dashboard
+def test_advice_is_shown_only_where_it_rests_on_enough_pauses(file: Path) -> None:
+    asked = [q for q in of_dashboard(file) if "_advised_keep_alive_seconds" in q.expression]
+    enough = re.compile(r"_advised_keep_alive_seconds\{[^}]*\} and on \([^)]*\) \S+\{[^}]*\} >= 20")
+    assert [q.where for q in asked if not enough.search(q.expression)] == []
+    assert bool(asked) == (file.stem != "ollama-slow")
+
+
+def columns_of(panel: dict[str, Any]) -> list[str]:
+    """Return the column that each query of a panel fills, "" where there is none."""
+    names: dict[str, str] = {}
+    for step in panel.get("transformations", ()):
+        if step["id"] == "organize":
+            names = step["options"]["renameByName"]
+    single = names.get("Value", "")
+    return [names.get(f"Value #{target['refId']}", single) for target in panel["targets"]]
+
+
+def past_texts(panel: dict[str, Any]) -> set[str]:
+    """Return the columns that have a text for what is below 0."""
+    return {
+        override["matcher"]["options"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "mappings"
+        for mapping in each["value"]
+        if mapping["type"] == "range" and mapping["options"]["from"] is None
+    }
 
 
 def units_of(panel: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -130,12 +243,7 @@ def units_of(panel: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for each in override["properties"]
         if each["id"] == "unit"
     }
-    names: dict[str, str] = {}
-    for step in panel.get("transformations", ()):
-        if step["id"] == "organize":
-            names = step["options"]["renameByName"]
-    for target in panel["targets"]:
-        column = names.get(f"Value #{target['refId']}", names.get("Value", ""))
+    for column, target in zip(columns_of(panel), panel["targets"], strict=True):
         yield own.get(column, defaults), target["expr"]
 
 
