@@ -37,7 +37,7 @@ LOG: Final = [
 ]
 SETTLING: Final = 2.0  # seconds: two scrapes, whose rules are evaluated by then
 ROUNDS: Final = 8  # of further requests, for queries that a machine under load left without data
-# A machine under load looks at runners and scrapes late: what comes too rarely for a rate comes now.
+# Under load, looks at runners and scrapes are late: what came too rarely for a rate comes now.
 MORE: Final = Script(
     "more",
     tuple(Ask(0.8 * turn, "llama3.2", 20, keep_alive="1m") for turn in range(5)),
