@@ -54,10 +54,10 @@ VALUES: Final = {
 }
 # Where no data is right in this scenario, each with its reason: part of the query's name -> reason.
 EMPTY: Final[dict[str, str]] = {
-    "Model: Tokens C": "the simulator has no prompt cache",
-    "Keep-alive by the autopilot A": "it decides once a minute, and this is shorter",
-    "Requests that the proxy changed B": "likewise",
-    "Overview: Resident models and their keep-alive E": "advice needs 20 idle gaps",
+    "Model: Token throughput of requests C": "the simulator has no prompt cache",
+    "Keep-alive set by the autopilot A": "it decides once a minute, and this is shorter",
+    "Requests changed by the proxy B": "likewise",
+    "Overview: Loaded models and their keep-alive E": "advice needs 20 idle gaps",
     "Model: Keep-alive in effect and advised B": "likewise",
     "speed: Keep-alive in effect and advised D": "likewise",
 }
@@ -149,6 +149,11 @@ async def problem_of(query: Query, prom: Prometheus, begun: float, now: float) -
         return f"{query.where}: no data\n    {expression}"
     missing = [sorted(query.labels - set(labels)) for labels in real if query.labels - set(labels)]
     return f"{query.where}: labels {missing[0]} are missing" if missing else None
+
+
+@pytest.mark.parametrize("part", EMPTY)
+def test_every_exception_names_a_query(part: str) -> None:
+    assert [query.where for query in queries() if part in query.where]
 
 
 @pytest.mark.slow
