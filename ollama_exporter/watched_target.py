@@ -26,7 +26,7 @@ from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.server_parts import build_actor, build_polling, take_up
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
-from ollama_exporter.state_file import SavedState, StateFile
+from ollama_exporter.state_file import LEAST_PAUSE, SavedState, StateFile
 from ollama_exporter.web.page.live_feed import ReaderLimit
 from ollama_exporter.web.page.telling import Telling, Told
 
@@ -99,7 +99,7 @@ class WatchedTarget:
             )
         )
         polling.sinks.on_change.append(telling.on_change)
-        self._acting = AsyncExitStack()
+        self._acting, self._save_wanted = AsyncExitStack(), asyncio.Event()
         self._expect()
         self.registry = build_of_target(
             instruments,
@@ -207,8 +207,19 @@ class WatchedTarget:
             InFlight(residence, polling.advice.gaps, cold=settings.proxy_cold_threshold),
             metrics=self._instruments.acts,
             timeline=self._context.timeline,
+            save_soon=self._save_wanted.set,
         )
         await self._acting.enter_async_context(self._actor.running())
+        saving = asyncio.create_task(self._save_when_wanted())
+        self._acting.callback(saving.cancel)
+
+    async def _save_when_wanted(self) -> None:
+        """Write what keep-warm must not forget. The rest waits for the turn of the target."""
+        while True:
+            await self._save_wanted.wait()
+            self._save_wanted.clear()
+            await self.save()
+            await asyncio.sleep(LEAST_PAUSE)
 
 
 def state_file_of_target(file: Path | None, spec: TargetSettings) -> StateFile | None:

@@ -22,7 +22,7 @@ from ollama_exporter.config.target import Target
 from ollama_exporter.protocol.control_client import ControlClient
 from tests.conformance.conftest import Subject
 from tests.conformance.talk import Ollama, expiry, until
-from tests.support.exporting import exporting
+from tests.support.exporting import Running, exporting
 
 T = TypeVar("T")
 CONTEXTS = pytest.mark.parametrize("share", [None, 2], ids=["automatic", "explicit"])
@@ -75,6 +75,22 @@ def resident(ollama: Ollama, model: str, share: int | None, keep_alive: float | 
         ollama.say(model, keep_alive=keep_alive, options={"num_ctx": context})
         assert ollama.settled(model)["context_length"] == context
     return context
+
+
+def largest_context(ollama: Ollama, model: str) -> int:
+    """Return the model's own maximum, in tokens."""
+    shown = ollama.post("/api/show", model=model).raise_for_status().json()["model_info"]
+    (most,) = (value for key, value in shown.items() if key.endswith(".context_length"))
+    return int(most)
+
+
+def full_name(model: str) -> str:
+    return model if ":" in model else f"{model}:latest"
+
+
+def proxy_of(exporter: Running) -> str:
+    said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
+    return f"http://{vars(said[0])['address']}"
 
 
 def act(ollama: Ollama, what: Callable[[ControlClient], Awaitable[T]]) -> T:
@@ -226,7 +242,7 @@ def test_a_measurement_unloads_what_was_not_resident(ollama: Ollama, model: str)
 def test_keep_warm_reloads_nothing(ollama: Ollama, model: str, share: int | None) -> None:
     """§7.9."""
     context = resident(ollama, model, share)
-    name = model if ":" in model else f"{model}:latest"
+    name = full_name(model)
 
     async def main() -> None:
         keep_warm = KeepWarm((WarmModel(name, 3600.0),))
@@ -245,7 +261,7 @@ def test_keep_warm_reloads_nothing(ollama: Ollama, model: str, share: int | None
 def test_the_proxy_s_renewal_reloads_nothing(ollama: Ollama, model: str, share: int | None) -> None:
     """§7.10: after a request of a route that cannot carry a keep_alive."""
     context = resident(ollama, model, share)
-    name = model if ":" in model else f"{model}:latest"
+    name = full_name(model)
     options = {} if share is None else {"options": {"num_ctx": context}}
 
     async def main() -> None:
@@ -255,8 +271,7 @@ def test_the_proxy_s_renewal_reloads_nothing(ollama: Ollama, model: str, share: 
             "defaults": (Rule("*", keep_alive=3600.0),),
         }
         async with exporting(ollama.url, **changes) as exporter:
-            said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
-            proxy = f"http://{vars(said[0])['address']}"
+            proxy = proxy_of(exporter)
             loaded = ("ollama_model_loaded", f"model={name}")
             await exporter.until(lambda s: s.get(loaded) == 1)
             async with httpx.AsyncClient(base_url=proxy, trust_env=False, timeout=60) as client:
@@ -273,4 +288,71 @@ def test_the_proxy_s_renewal_reloads_nothing(ollama: Ollama, model: str, share: 
     with watched(ollama, model) as watch:
         asyncio.run(main())
     assert (watch.absences, watch.contexts) == (0, {context})
+    assert rest(ollama, model) > 3500
+
+
+def test_the_server_lowers_a_context_to_the_model_s_maximum(ollama: Ollama, model: str) -> None:
+    """§7.11: and reloads nothing for a request that asks for more again."""
+    most = largest_context(ollama, model)
+    ollama.say(model, options={"num_ctx": 2 * most})
+    assert ollama.settled(model)["context_length"] == most
+    with watched(ollama, model) as watch:
+        ollama.say(model, options={"num_ctx": 2 * most})
+        ollama.settled(model)
+    assert (watch.absences, watch.contexts) == (0, {most})
+
+
+def test_a_rule_above_the_model_s_maximum_reloads_nothing(ollama: Ollama, model: str) -> None:
+    """§7.11: the request that loads it gets the maximum, and so do the later ones."""
+    most, name = largest_context(ollama, model), full_name(model)
+
+    async def main() -> None:
+        changes = {
+            "ollama_timeout": 5.0,
+            "proxy_addresses": (":0",),
+            "defaults": (Rule("*", num_ctx=2 * most),),
+        }
+        async with exporting(ollama.url, **changes) as exporter:
+            await exporter.until(lambda s: s["ollama_up", ""] == 1)
+            async with httpx.AsyncClient(base_url=proxy_of(exporter), trust_env=False) as client:
+
+                async def say() -> None:
+                    options = {"num_predict": 4}
+                    body = {"model": model, "prompt": "Hi", "stream": False, "options": options}
+                    answer = await client.post("/api/generate", json=body, timeout=60)
+                    assert answer.status_code == 200, answer.text
+                    sets = answer.headers["X-Ollama-Exporter-Set"]
+                    assert sets.startswith("num_ctx="), sets
+
+                await say()
+                await exporter.until(lambda s: s["ollama_model_loaded", f"model={name}"] == 1)
+                assert ollama.listed(model)["context_length"] == most
+                with watched(ollama, model) as watch:
+                    await say()
+                    await say()
+                assert (watch.absences, watch.contexts) == (0, {most})
+
+    asyncio.run(main())
+
+
+def test_keep_warm_waits_for_its_grace_after_a_stop_past_the_proxy(
+    ollama: Ollama, model: str
+) -> None:
+    """§7.12: then it loads the model again. Most of the time is the grace."""
+    grace, name = 2.0, full_name(model)
+    resident(ollama, model, None, keep_alive="2h")
+
+    async def main() -> None:
+        keep_warm = KeepWarm((WarmModel(name, 3600.0),), grace=grace)
+        async with exporting(ollama.url, ollama_timeout=5.0, keep_warm=keep_warm) as exporter:
+            await exporter.until(lambda s: s["ollama_model_loaded", f"model={name}"] == 1)
+            stopped = time.time()
+            await asyncio.to_thread(ollama.stop, model)
+            await exporter.until(lambda s: s["ollama_model_loaded", f"model={name}"] == 0)
+            warmed = ("ollama_warmups_total", f"model={name}")
+            await exporter.until(lambda s: s[warmed] == 1)
+            (said,) = (r for r in exporter.log.records if r.getMessage() == "Model warmed")
+            assert said.created - stopped >= grace
+
+    asyncio.run(main())
     assert rest(ollama, model) > 3500

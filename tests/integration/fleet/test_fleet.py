@@ -6,6 +6,7 @@ import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import bcrypt
 import httpx
@@ -290,3 +291,27 @@ def test_keep_warm_of_one_target_loads_on_that_server_alone() -> None:
                 await exporter.until("cold", lambda s: s[loaded] == 1)
 
     asyncio.run(main())
+
+
+def test_what_keep_warm_did_is_in_the_state_file_while_the_exporter_runs(tmp_path: Path) -> None:
+    """Promise 8: a kill forgets nothing of it. The turn of the target comes after minutes."""
+    file = tmp_path / "state.one"
+
+    async def main() -> None:
+        config = Config(catalogue=default_catalogue().compressed(1000.0))
+        async with Simulator(config) as server:
+            named = {"one": {"url": server.url, "keep-warm": {"models": {"mistral": None}}}}
+            changes = {"ollama_timeout": PATIENCE, "state_file": tmp_path / "state"}
+            async with fleet(named, **changes):
+                await until(lambda: len(_history(file).get("loads", ())) == 1)
+
+    asyncio.run(main())
+
+
+def _history(file: Path) -> dict[str, Any]:
+    """Return what a state file says of keep-warm's model; {}: nothing yet."""
+    if not file.exists():
+        return {}
+    state = json.loads(file.read_text(encoding="utf-8"))["state"]
+    models: dict[str, dict[str, Any]] = state["keep_warm"]["models"]
+    return models.get("mistral:latest", {})
