@@ -240,6 +240,8 @@ class Exporter:
         self.recorder, self.proxy = None, None
         if settings.proxy_addresses:
             self.recorder = self._build_recorder(in_flight, onlookers)
+            if settings.proxy_client_by is not None:
+                polling.sinks.on_event.append(self.recorder.on_event)
             self.proxy = build_proxy(
                 settings,
                 self.recorder,

@@ -22,6 +22,7 @@ from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics.labels import MOST_MODELS
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
+from ollama_exporter.shim.proxy.client_names import client_by
 
 WEB_PORT: Final = 11487
 LEVELS: Final = ("debug", "info", "warn", "error")
@@ -172,6 +173,28 @@ class Settings(ServerSettings):
         None,
         "File with a bearer token that clients must send. It is not passed on to the server.",
         metavar="FILE",
+    )
+    proxy_client_by: str | None = setting(
+        "proxy.client-by",
+        client_by,
+        None,
+        "Count requests by client as well, and tell clients apart by this. Off when unset.",
+        metavar="token|user-agent|network|header:NAME",
+    )
+    proxy_client_tokens_file: Path | None = setting(
+        "proxy.client-tokens-file",
+        parsers.path,
+        None,
+        "File of lines `name: token`, for --proxy.client-by=token. Each client must send its "
+        "bearer token. It is read again when it changes.",
+        metavar="FILE",
+    )
+    proxy_client_networks: tuple[str, ...] = setting(
+        "proxy.client-networks",
+        parsers.texts,
+        (),
+        "Names of networks, to tell clients apart by network. The smallest one wins. Repeatable.",
+        metavar="NETWORK/BITS=NAME",
     )
     proxy_set_forwarded_for: bool = setting(
         "proxy.set-forwarded-for",

@@ -9,11 +9,15 @@ from typing import Final
 from prometheus_client.samples import Exemplar
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.metrics.catalog.all_families import FAMILIES
-from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.catalog.request_families import REQUEST_FAMILIES
 from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
 from ollama_exporter.metrics.from_catalog import Families, constant
-from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.metrics.request_classes import (
+    KEEP_ALIVES,
+    OPTIONS,
+    keep_alive_class,
+    options_class,
+)
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import SERVED, Observation, Outcome, Phase, Start
 
@@ -26,8 +30,6 @@ FINISH: Final = {
     "unload": ("unload",),
 }
 FINISHES: Final = {word: label for label, words in FINISH.items() for word in words}
-KEEP_ALIVES: Final = ("absent", "refused", "zero", "finite", "never")
-OPTIONS: Final = ("absent", "num_ctx", "other")
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
 # Families whose samples are made at a scrape.
 COUNTED: Final = frozenset(
@@ -65,7 +67,7 @@ class RequestMetrics:
         self._timeline = timeline
         self._routes: dict[str, Passed] = {}
         self._requests: dict[tuple[str, str, int], int] = {}  # by model, route, code
-        mine = [x for x in FAMILIES.values() if x.source == REQUESTS and x.name not in COUNTED]
+        mine = [x for x in REQUEST_FAMILIES if x.name not in COUNTED]
         self._counters = {x.name: FastCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: FastHistogram(x.name) for x in mine if x.kind == "histogram"}
         self._failures = self._counters["ollama_request_failures_total"]
@@ -122,8 +124,10 @@ class RequestMetrics:
         self.create(label, route)
         key = (label, route, seen.code)
         self._requests[key] = self._requests.get(key, 0) + 1
-        counters["ollama_request_keep_alive_total"].add(label, _keep_alive(seen.request_fields))
-        counters["ollama_request_options_total"].add(label, _options(seen.request_fields))
+        counters["ollama_request_keep_alive_total"].add(
+            label, keep_alive_class(seen.request_fields)
+        )
+        counters["ollama_request_options_total"].add(label, options_class(seen.request_fields))
         if outcome is not Outcome.ANSWERED:
             self._failures.add(label, route, outcome)
         else:
@@ -191,19 +195,3 @@ class RequestMetrics:
         since = [((label,), at) for label, at in oldest.items()]
         yield constant("ollama_requests_waiting_for_load", waits)
         yield constant("ollama_request_oldest_wait_timestamp_seconds", since)
-
-
-def _keep_alive(fields: RequestFields) -> str:
-    if fields.has_rejected_keep_alive:
-        return "refused"
-    if fields.keep_alive is None:
-        return "absent"
-    if fields.keep_alive == 0:
-        return "zero"
-    return "never" if fields.keep_alive == math.inf else "finite"
-
-
-def _options(fields: RequestFields) -> str:
-    if not fields.has_reload_option:
-        return "absent"
-    return "other" if fields.num_ctx is None else "num_ctx"

@@ -69,6 +69,7 @@ class Exchange:
     model: str | None = None
     resident: bool | None = None  # whether the model was, at arrival; set by the sink, as the next
     is_remote = False  # the model runs on another host; set by the sink
+    client: str | None = None  # its name, if clients are told apart; set by the proxy
     waits_alone = False  # no other request waited for a load at arrival
     status = NO_CODE
     answered_at: float | None = None  # first byte of the body

@@ -9,12 +9,14 @@ from ollama_exporter.advice.gap_counts import GapCounts
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
+from ollama_exporter.metrics.client_metrics import ClientMetrics
 from ollama_exporter.metrics.from_catalog import Families, empty
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes, Span
 from ollama_exporter.metrics.request_metrics import RequestMetrics
 from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.reporter import Reporter
+from ollama_exporter.residency.events import Event, Unloaded
 from ollama_exporter.shim import tracker_facts
 from ollama_exporter.shim.access_log import AccessLog
 from ollama_exporter.shim.exchange import Exchange
@@ -63,7 +65,7 @@ class Recorder:
         self._access_log = AccessLog(wanted=access_log)
         # Reentrant: the garbage collector may close a stream, and so end a request, inside it.
         self._lock = threading.RLock()
-        self._metrics = RequestMetrics(timeline)
+        self._metrics, self._clients = RequestMetrics(timeline), ClientMetrics()
 
     # -- the sink --------------------------------------------------------------------------------
 
@@ -94,6 +96,7 @@ class Recorder:
         gap = self._in_flight.on_request_read(exchange)
         label = self._labels.label(exchange.model)
         self._metrics.create(label, exchange.route.label)
+        self._clients.on_request_read(exchange, label)
         if gap is not None and label != OTHER:
             self._gaps.add(label, gap, inferred=False)
 
@@ -141,10 +144,18 @@ class Recorder:
         label = self._labels.label(exchange.model, is_confirmed=answered)
         load = self._in_flight.load_seconds(exchange, seen)
         self._metrics.record(label, seen)
+        self._clients.on_request_end(exchange, label, seen)
         if load is not None and seen.model is not None:
             span = Span(seen.began, exchange.answered_at or seen.ended)
             self._loads.on_request_load(seen.model, label, load, span)
         return seen
+
+    def on_event(self, event: Event) -> None:
+        """Count an eviction for the client that caused it."""
+        if isinstance(event, Unloaded):
+            with self._lock:
+                label = self._labels.label(event.model.name, is_confirmed=True)
+                self._clients.on_unload(event, label)
 
     def failed(self, message: str) -> None:
         """Report an internal error. Call it in an `except` block."""
@@ -165,6 +176,7 @@ class Recorder:
         """Forget the requests of threads that do not exist here, and make a new lock."""
         self._in_flight.forget_all()
         self._metrics.forget_in_flight()
+        self._clients.forget_in_flight()
         self._lock = threading.RLock()
 
     # -- collecting ------------------------------------------------------------------------------
@@ -179,6 +191,7 @@ class Recorder:
             for w in self._in_flight.waiting()
         ]
         yield from self._metrics.collect(waiting)
+        yield from self._clients.collect()
 
     def describe(self) -> Families:
         """Yield the families' names."""

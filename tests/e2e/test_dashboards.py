@@ -85,6 +85,7 @@ async def watched(tmp_path: Path) -> list[str]:
             ollama_url=sim.url,
             listen_addresses=(f"127.0.0.1:{port}",),
             proxy_addresses=(f"127.0.0.1:{proxy}",),
+            proxy_client_by="user-agent",
             poll_interval=POLL,
             expected_models=EXPECTED,
             ollama_log=str(log),

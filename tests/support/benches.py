@@ -95,9 +95,13 @@ class Bench:
         return parsed(generate_latest(self.registry).decode())
 
     def ask(
-        self, body: bytes = b'{"model":"m","prompt":"p"}', path: str = "/api/generate"
+        self,
+        body: bytes = b'{"model":"m","prompt":"p"}',
+        path: str = "/api/generate",
+        *,
+        client: str | None = None,
     ) -> Exchange:
-        """Send a request."""
+        """Send a request, of a client if clients are told apart."""
         self.numbers += 1
         exchange = Exchange(
             self.recorder,
@@ -106,6 +110,7 @@ class Bench:
             id=self.numbers,
             now=lambda: self.now,
         )
+        exchange.client = client
         exchange.on_request_body(body)
         exchange.on_request_complete()
         return exchange

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from ollama_exporter.metrics.catalog.client_families import CLIENT_FAMILIES
 from ollama_exporter.metrics.catalog.exporter_families import EXPORTER_FAMILIES
 from ollama_exporter.metrics.catalog.family import Family
 from ollama_exporter.metrics.catalog.load_unload_families import LOAD_UNLOAD_FAMILIES
@@ -21,6 +22,7 @@ SECTIONS: Final[dict[str, tuple[Family, ...]]] = {
     "This machine": MACHINE_FAMILIES,
     "Runners": RUNNER_FAMILIES,
     "Requests": REQUEST_FAMILIES,
+    "Clients": CLIENT_FAMILIES,
     "Exporter": EXPORTER_FAMILIES,
 }
 FAMILIES: Final[dict[str, Family]] = {

@@ -17,13 +17,19 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import DEFAULT_PORT, SCHEME_PORTS, is_loopback
 from ollama_exporter.descriptors import affordable_connections
-from ollama_exporter.errors import StartError
+from ollama_exporter.errors import ConfigError, StartError
 from ollama_exporter.net import inherited, listen, spelled
 from ollama_exporter.own_address import own_socket
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.server_credentials import static_fields
 from ollama_exporter.reporter import ignore
 from ollama_exporter.shim.exchange import Sink
+from ollama_exporter.shim.proxy.client_names import CLIENT_BY, TOKEN, identifier
+from ollama_exporter.shim.proxy.client_tokens import (
+    TOKENS_FILE,
+    ClientTokens,
+    watched_client_tokens,
+)
 from ollama_exporter.shim.proxy.credentials import (
     watched_certificate,
     watched_fields,
@@ -32,6 +38,7 @@ from ollama_exporter.shim.proxy.credentials import (
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
+from ollama_exporter.watched_file import WatchedFile
 
 # A scrape is rendered in a thread, and the loop needs the interpreter for each chunk. With Python's
 # 5 ms a chunk could wait that long.
@@ -115,8 +122,22 @@ def frontend_of(
         token=watched_token(
             settings.proxy_token_file, "proxy.token-file", now=now, on_error=on_error
         ),
+        client_tokens=client_tokens_of(settings, now=now, on_error=on_error),
+        identify=identifier(settings.proxy_client_by, settings.proxy_client_networks),
         forwarded_for=settings.proxy_set_forwarded_for,
     )
+
+
+def client_tokens_of(
+    settings: Settings, *, now: Callable[[], float], on_error: Callable[[str], None]
+) -> WatchedFile[ClientTokens] | None:
+    """Return the tokens of the clients, if these are told apart by them. Raises ConfigError."""
+    by, file = settings.proxy_client_by, settings.proxy_client_tokens_file
+    if file is not None and by != TOKEN:
+        raise ConfigError(TOKENS_FILE, str(file), f"set it together with {CLIENT_BY}={TOKEN}")
+    if file is None and by == TOKEN:
+        raise ConfigError(CLIENT_BY, TOKEN, f"set it together with {TOKENS_FILE}")
+    return watched_client_tokens(file, now=now, on_error=on_error)
 
 
 def proxy_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,4 +183,5 @@ def _check_target(settings: Settings, sockets: Sequence[socket.socket], *, field
 def is_open_to_network(settings: Settings) -> bool:
     """Return whether other machines can use Ollama through the proxy without a token."""
     hosts = (f"http://{address}" for address in proxy_addresses(settings.proxy_addresses))
-    return settings.proxy_token_file is None and not all(map(is_loopback, hosts))
+    files = (settings.proxy_token_file, settings.proxy_client_tokens_file)
+    return not any(files) and not all(map(is_loopback, hosts))

@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
     def on_request_start(self, request: RequestHead) -> None:
         """Forward the request, or queue it behind the current one."""
         self._deadline = None
-        self._context.check_access(request, on_loopback=self._on_loopback)
+        self._context.check_access(request, peer=self.peer, on_loopback=self._on_loopback)
         if self._current is None and not self._queue:
             self._forward(request)
         else:

@@ -68,7 +68,16 @@ class RequestHead:
     """The head of a request as it came, and the part of its body that waits to be forwarded."""
 
     __slots__ = (
-        *("body", "is_chunked", "is_complete", "is_http11", "keep_alive", "lines", "method"),
+        *(
+            "body",
+            "client",
+            "is_chunked",
+            "is_complete",
+            "is_http11",
+            "keep_alive",
+            "lines",
+            "method",
+        ),
         *("noted", "rejection", "size", "target"),
     )
 
@@ -80,6 +89,7 @@ class RequestHead:
         self.keep_alive = self.is_chunked = self.is_complete = False
         self.body: list[bytes] = []
         self.rejection: RequestRejected | None = None
+        self.client: str | None = None  # its name, if clients are told apart
         self.size = 0  # bytes of memory while it waits for its turn
 
     def add_field(self, name: bytes, value: bytes) -> None:

@@ -112,10 +112,11 @@ class ProxyContext(ForwardingContext, Protocol):
     def on_connection_close(self, connection: Connection) -> None:
         """Forget a connection."""
 
-    def check_access(self, request: RequestHead, *, on_loopback: bool) -> None:
-        """Raise RequestRejected if this client may not ask.
+    def check_access(self, request: RequestHead, *, peer: bytes, on_loopback: bool) -> None:
+        """Raise RequestRejected if this client may not ask. Note its name on the request.
 
-        `on_loopback`: the connection was accepted on a loopback address.
+        `peer`: the address of the client. `on_loopback`: whether the connection was accepted on a
+        loopback address.
         """
 
     def start_exchange(self, request: RequestHead) -> Exchange:

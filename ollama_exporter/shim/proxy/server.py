@@ -13,10 +13,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ollama_exporter.config.target import SCHEME_PORTS
+from ollama_exporter.metrics.labels import OTHER as OTHER_CLIENT
 from ollama_exporter.protocol.routes import OTHER, Route, route_of
 from ollama_exporter.protocol.server_credentials import AUTHORIZATION, Field
 from ollama_exporter.shim.exchange import Defer, Exchange, Sink
 from ollama_exporter.shim.proxy.client_connection import ClientConnection
+from ollama_exporter.shim.proxy.client_names import Identify
+from ollama_exporter.shim.proxy.client_tokens import ClientTokens
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
     OutgoingFields,
@@ -42,6 +45,8 @@ class Frontend:
 
     certificate: WatchedFile[ssl.SSLContext] | None = None
     token: WatchedFile[str] | None = None  # that clients must send
+    client_tokens: WatchedFile[ClientTokens] | None = None  # likewise, one for each client
+    identify: Identify | None = None  # names clients that have no token of their own
     forwarded_for: bool = False
     any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
@@ -108,7 +113,7 @@ class Proxy:
         self._has_own_token = any(
             field[0] == AUTHORIZATION for each in self._backend.fields if (field := each.current())
         )
-        self._client_token = b""
+        self._client_token, self._client_tokens = b"", ClientTokens()
         self._use_tokens()
 
     @property
@@ -180,8 +185,8 @@ class Proxy:
         self._connections.discard(connection)
         self._connection_closed.set()
 
-    def check_access(self, request: RequestHead, *, on_loopback: bool) -> None:
-        """Reject a request in a loop, without the token, or with a foreign Host.
+    def check_access(self, request: RequestHead, *, peer: bytes, on_loopback: bool) -> None:
+        """Reject a request in a loop, without a token, or with a foreign Host. Name its client.
 
         Raises RequestRejected.
         """
@@ -193,15 +198,26 @@ class Proxy:
                     "Requests come back to the proxy: ollama.url leads to it", extra=values
                 )
             raise RequestRejected(508, LOOP)
-        if self._frontend.token is None:
+        self._check_token(request, on_loopback=on_loopback)
+        if self._frontend.identify is not None:
+            request.client = self._frontend.identify(request, peer)
+
+    def _check_token(self, request: RequestHead, *, on_loopback: bool) -> None:
+        frontend = self._frontend
+        if frontend.token is None and frontend.client_tokens is None:
             is_guarded = on_loopback and not self._frontend.any_host
             if is_guarded and not is_this_machine(request.noted.get(b"host", b"")):
                 raise RequestRejected(403, "the Host field does not name this machine")
             return
         sent = request.noted.get(b"authorization", b"")
-        token = self._client_token
-        is_equal = bool(token) and hmac.compare_digest(sent[len(BEARER) :], token)
+        token, given = self._client_token, sent[len(BEARER) :]
+        is_equal = bool(token) and hmac.compare_digest(given, token)
+        if frontend.client_tokens is not None:
+            name = self._client_tokens.name_of(given)
+            request.client = name or OTHER_CLIENT  # one with the token of all
+            is_equal = is_equal or name is not None
         if not (is_equal and sent[: len(BEARER)].lower() == BEARER):
+            request.client = None
             raise RequestRejected(401, "a valid bearer token is required")
 
     def on_reject(self, request: RequestHead, status: int) -> None:
@@ -212,7 +228,7 @@ class Proxy:
         """Start recording a request."""
         path = request.target.partition(b"?")[0]
         route = self._routes.get((request.method, path)) or self._route(request.method, path)
-        return Exchange(
+        exchange = Exchange(
             self._sink,
             route,
             method=request.method,
@@ -221,6 +237,9 @@ class Proxy:
             traceparent=request.noted.get(b"traceparent", b""),
             defer=self._defer,
         )
+        if request.client is not None:
+            exchange.client = request.client
+        return exchange
 
     def _route(self, method: bytes, path: bytes) -> Route:
         route = route_of(method.decode("latin-1"), path.decode("latin-1"))
@@ -232,7 +251,9 @@ class Proxy:
         """Read tokens and certificate again and again."""
         frontend = self._frontend
         files: list[WatchedFile[Any]] = list(self._backend.fields)
-        files += [each for each in (frontend.certificate, frontend.token) if each]
+        files += [
+            each for each in (frontend.certificate, frontend.token, frontend.client_tokens) if each
+        ]
         while files:
             await asyncio.sleep(self._interval)
             await asyncio.gather(*(each.refresh() for each in files))
@@ -245,6 +266,8 @@ class Proxy:
         own_token = self._frontend.token
         client_token = own_token.current() if own_token is not None else None
         self._client_token = (client_token or "").encode()
+        clients = self._frontend.client_tokens
+        self._client_tokens = (None if clients is None else clients.current()) or ClientTokens()
         self.outgoing = OutgoingFields(
             host=self._host,
             prefix=self._prefix,
@@ -252,7 +275,7 @@ class Proxy:
                 (name.encode(), value.encode())
                 for name, value in (*self._backend.static_fields, *fields)
             ),
-            drops_token=own_token is not None or self._has_own_token,
+            drops_token=own_token is not None or clients is not None or self._has_own_token,
             forwarded_for=self._frontend.forwarded_for,
             name=self._name,
         )

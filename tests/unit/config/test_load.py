@@ -201,6 +201,8 @@ EXAMPLES: Final = {
         ("auto", "auto"),
         ("off", "off"),
     ],
+    "proxy.client-by": [("token", "token"), ("header:X-User", "header:x-user")],
+    "proxy.client-networks": [("[10.0.0.0/8=a, fd00::/8=b]", "10.0.0.0/8=a,fd00::/8=b")],
     "expected-model": [("[mistral, llama3.2]", "mistral,llama3.2"), ("mistral", "mistral")],
     "web.listen-address": [('[":11487"]', ":11487"), ("127.0.0.1:1", "127.0.0.1:1")],
     "web.telemetry-path": [("/prom", "/prom")],
