@@ -99,8 +99,13 @@ class Machine:
 
     @property
     def why_not(self) -> str:
-        """Why processes are not watched; empty: they are."""
-        return self._why_not
+        """Why processes are not watched now; empty: they are."""
+        return self._why_not if self._watcher is None else self._watcher.why_not
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether the server's process is watched as soon as it is found."""
+        return self._watcher is not None
 
     @property
     def is_asking_runners(self) -> bool:

@@ -28,6 +28,7 @@ AFTER_EXIT: Final = 4  # times as many scans in these seconds
 PATIENCE: Final = 5.0  # seconds for which a server may answer before its process is found
 FIRST_PAUSE: Final = 1.0  # seconds after an internal error, doubled each time
 LONGEST_PAUSE: Final = 300.0
+NOT_FOUND_YET: Final = "the server's process is not found yet"
 logger = logging.getLogger(__name__)
 
 
@@ -80,6 +81,11 @@ class ProcessWatcher:
     def is_visible(self) -> bool:
         """Whether the server's processes are visible."""
         return self._visible is True
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing is watched now; empty: the server's processes are watched."""
+        return "" if self.is_visible else self._logged_why or NOT_FOUND_YET
 
     @property
     def server_pid(self) -> int | None:

@@ -2,7 +2,8 @@
 """The locks of our own port, which follow their file while the exporter runs.
 
 A user who was taken out is refused within seconds. A file that cannot be read leaves the old locks
-in place for GRACE seconds; then every request is answered with 503. A certificate stays in use
+in place for GRACE seconds; then every request is answered with 503. So does a file that has lost
+the last lock of a kind: it may be half written, or the disk is full. A certificate stays in use
 until its files hold another one.
 """
 
@@ -22,7 +23,7 @@ from ollama_exporter.files import read_regular
 from ollama_exporter.watched_file import WatchedFile, listening_context
 from ollama_exporter.web.locks.guard import Guard, GuardMetrics
 from ollama_exporter.web.locks.server_tls import TlsMaterial, is_allowed
-from ollama_exporter.web.locks.web_config import SETTING, WebConfig, read_web_config
+from ollama_exporter.web.locks.web_config import SETTING, ClientAuth, WebConfig, read_web_config
 
 INTERVAL: Final = 1.0  # seconds between two looks at the files
 logger = logging.getLogger(__name__)
@@ -128,8 +129,24 @@ class _ConfigLoader:
             why = (err.strerror if isinstance(err, OSError) else None) or str(err)
             raise ConfigError(SETTING, str(self._file), f"a readable file ({why})") from err
         if content != self._content:
-            self._config, self._content = read_web_config(self._file), content
+            config = read_web_config(self._file)
+            for key in kinds_of_locks(self._config) - kinds_of_locks(config):
+                accepted = "given, as it was: taking it away needs a restart"
+                raise ConfigError(f"{SETTING}.{key}", "", accepted)
+            self._config, self._content = config, content
         return self._config
+
+
+def kinds_of_locks(config: WebConfig) -> frozenset[str]:
+    """Return the keys that keep clients out."""
+    tls = config.tls
+    kinds = {
+        "basic_auth_users": bool(config.users),
+        "tls_server_config.client_auth_type": tls is not None
+        and tls.client_auth_type is ClientAuth.REQUIRE_AND_VERIFY,
+        "tls_server_config.client_allowed_sans": tls is not None and bool(tls.client_allowed_sans),
+    }
+    return frozenset(key for key, is_given in kinds.items() if is_given)
 
 
 class _ContextLoader:

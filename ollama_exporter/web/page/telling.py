@@ -113,7 +113,7 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
         name="Processes",
         on=not why_not,
         detail=f"Not watched: {why_not}." if why_not else "An exit is seen at once.",
-        line="--collector.processes=on" if why_not else "",
+        line="--collector.processes=on" if why_not and not machine.is_searching else "",
     )
     asking = machine.is_asking_runners
     seen = sum(1 for sight in machine.runners() if sight.now is not None)

@@ -11,8 +11,10 @@ import pytest
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.host.machine import Machine, process_reader, server_address, why_not_watched
 from ollama_exporter.host.processes.find_server import ServerAddress
+from ollama_exporter.host.processes.watcher import NOT_FOUND_YET
 from ollama_exporter.protocol.wire import InstalledModel
 from ollama_exporter.reporter import Reporter
+from ollama_exporter.web.page.telling import sources
 from tests.support.exporting import until
 from tests.support.timelines import GivenTimeline
 
@@ -95,6 +97,28 @@ def test_an_internal_error_is_counted_and_the_work_begins_again(
 
     asyncio.run(story())
     assert "Failed to read local evidence" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("switch", "why", "line"),
+    [
+        ("off", "--collector.processes=off", "--collector.processes=on"),
+        ("on", NOT_FOUND_YET, ""),
+    ],
+)
+def test_the_page_says_why_processes_are_not_watched(switch: str, why: str, line: str) -> None:
+    settings = Settings(collector_processes=switch)
+    machine = Machine(
+        settings,
+        Fails(),
+        reporter=Reporter(fact=_raise, error=lambda: None),
+        timeline=GivenTimeline(time.time),
+        up=lambda: True,
+    )
+    told = next(each for each in sources(settings, machine) if each.name == "Processes")
+    assert not told.on
+    assert why in told.detail
+    assert told.line == line
 
 
 def _raise(fact: object) -> None:

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ollama_exporter.host.processes.find_server import ServerAddress
-from ollama_exporter.host.processes.watcher import FIRST_PAUSE, PATIENCE, ProcessWatcher
+from ollama_exporter.host.processes.watcher import (
+    FIRST_PAUSE,
+    NOT_FOUND_YET,
+    PATIENCE,
+    ProcessWatcher,
+)
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import (
     ProcessesScanned,
@@ -192,6 +197,8 @@ def test_a_server_that_answers_and_is_not_to_be_seen_is_said_once() -> None:
             scene.now = 1000.0
             assert await scene.scans(10) == [ProcessesSeen(0.0, seen=False)]
             assert reasons(scene) == ["a wall"]
+            assert scene.watcher is not None
+            assert scene.watcher.why_not == "a wall"
 
     run(story)
 
@@ -202,11 +209,14 @@ def test_nothing_is_said_of_a_server_that_is_down() -> None:
         async with watching(machine, up=False) as scene:
             assert await scene.scans(10) == []
             assert reasons(scene) == []
+            assert scene.watcher is not None
+            assert scene.watcher.why_not == NOT_FOUND_YET
             machine.add(SERVER)
             machine.listening[100] = True
             scene.up = True  # only now: it is looked for at once, however long it was down
             await until(lambda: scene.told)
             assert scene.told[0] == SEEN
+            assert not scene.watcher.why_not
 
     run(story)
 

@@ -3,13 +3,19 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
+import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from ollama_exporter.watched_file import GRACE
-from ollama_exporter.web.locks.locks import Locks
+from ollama_exporter.web.locks.locks import Locks, kinds_of_locks
+from ollama_exporter.web.locks.web_config import parse_web_config
 from tests.support.proxying import Clock
+
+HASH: Final = "$2y$10$fI0d6NZtWyVgSG0hGL4Roe6ccFTtWDlKtqGLM6JyJ1ZAGjxGb5qwe"
+PAIR: Final = {"cert": "certificate", "key": "key"}
 
 
 class Counts:
@@ -50,3 +56,49 @@ def test_the_old_locks_stay_for_the_grace_and_then_nobody_comes_in(tmp_path: Pat
     file.write_text("", "utf-8")
     asyncio.run(locks.refresh())
     assert client.get("/").text == "secret"
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "# half\n", "basic_auth_users:\n", "rate_limit: {burst: 9}\n"]
+)
+def test_a_file_without_its_users_opens_nothing(tmp_path: Path, rest: str) -> None:
+    clock, counts, file = Clock(), Counts(), tmp_path / "web.yml"
+    users = f"basic_auth_users: {{alice: {HASH}}}\n"
+    file.write_text(users, "utf-8")
+    locks = Locks(file, metrics=counts, now=clock)
+    client = TestClient(locks.guard(PlainTextResponse("secret")))
+    file.write_text(rest, "utf-8")
+    asyncio.run(locks.refresh())
+    assert (client.get("/").status_code, counts.failed) == (401, 1)
+    clock.at += GRACE + 1
+    asyncio.run(locks.refresh())
+    assert (client.get("/").status_code, counts.failed) == (503, 2)
+    file.write_text(users.replace("alice", "bob"), "utf-8")
+    asyncio.run(locks.refresh())
+    assert client.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("mapping", "kinds"),
+    [
+        ({}, set()),
+        ({"rate_limit": {"interval": "1s", "burst": 1}}, set()),
+        ({"tls_server_config": PAIR}, set()),
+        ({"basic_auth_users": {"alice": HASH}}, {"basic_auth_users"}),
+        (
+            {
+                "tls_server_config": {
+                    **PAIR,
+                    "client_auth_type": "RequireAndVerifyClientCert",
+                    "client_ca": "authority",
+                    "client_allowed_sans": ["prometheus"],
+                }
+            },
+            {"tls_server_config.client_auth_type", "tls_server_config.client_allowed_sans"},
+        ),
+    ],
+)
+def test_what_keeps_clients_out(
+    tmp_path: Path, mapping: dict[object, object], kinds: set[str]
+) -> None:
+    assert kinds_of_locks(parse_web_config(mapping, directory=tmp_path)) == kinds
