@@ -14,6 +14,7 @@ with warnings.catch_warnings():
     from dashboards.build.one_model import one_model
     from dashboards.build.overview import overview
     from dashboards.build.slow import slow
+    from dashboards.build.who_uses_it import who_uses_it
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -24,7 +25,7 @@ def made() -> dict[str, str]:
     """Return each file's name and text."""
     return {
         f"{dashboard.uid}.json": json.dumps(_tidied(dashboard), sort_keys=True, indent=1) + "\n"
-        for dashboard in (overview(), one_model(), slow(), memory())
+        for dashboard in (overview(), one_model(), slow(), memory(), who_uses_it())
     }
 
 

@@ -21,6 +21,7 @@ DASHBOARDS: Final = {
     "ollama-model": "Ollama / Model",
     "ollama-slow": "Ollama / Why was it slow",
     "ollama-memory": "Ollama / Memory versus speed",
+    "ollama-clients": "Ollama / Who uses it",
 }
 EXPECTED: Final = f"{Reason.EXPIRED}|{Reason.STOPPED}"
 CHANGED: Final = f"{Reason.OPTIONS_CHANGED}|{Reason.REPLACED}|{Reason.SERVER_RESTARTED}"

@@ -159,6 +159,6 @@ def test_every_exception_names_a_query(part: str) -> None:
 
 @pytest.mark.slow
 def test_every_query_finds_what_it_asks_for(tmp_path: Path) -> None:
-    assert len(DASHBOARDS) == 4
+    assert len(DASHBOARDS) == 5
     problems = asyncio.run(watched(tmp_path))
     assert problems == [], "\n" + "\n".join(problems)
