@@ -13,6 +13,7 @@ from ollama_exporter.actions import renew
 from ollama_exporter.actions.measure.summary import Kind, Sample
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.actions.warm.load_models import wait_for_server
 from ollama_exporter.errors import OllamaExporterError, RequestError
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.keepalive import render
@@ -22,6 +23,7 @@ OBSERVE: Final = 1.0  # seconds without a change before the server counts as idl
 MIN_KEEP_ALIVE: Final = 600.0  # the model must not leave between two calls
 UNLOAD_TIMEOUT: Final = 30.0  # an unload takes moments, or 5 s where the server waits for memory
 POLL_INTERVAL: Final = 0.1
+RECONNECT: Final = 10.0  # seconds for a lost server to come back: systemd waits for 3
 SEED: Final = 42
 COMPLETION: Final = "completion"  # the capability of models that generate text
 ROUNDING: Final = 0.05
@@ -242,6 +244,7 @@ async def _restore(
 ) -> None:
     """Restore the initial state; notes tell what could not be. Never raises."""
     try:
+        await wait_for_server(client, RECONNECT)  # it may have been what ended the measurement
         if initial.target is None:
             await _unload(client, plan)
         else:

@@ -5,14 +5,17 @@ import asyncio
 import difflib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
+from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.model_names import DEFAULT_TAG, match_key
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
@@ -142,7 +145,12 @@ async def _look_again(client: ControlClient, results: Sequence[WarmResult]) -> l
     """Return the results as a last listing shows them: a later load may have evicted a model."""
     if not any(result.outcome in RESIDENT for result in results):
         return list(results)
-    answer = await client.ps()
+    try:
+        answer = await client.ps()
+    except TargetError as err:
+        note = f"whether it is still resident is not known: {err.detail}"
+        lost = partial(replace, outcome=WarmOutcome.FAILED, model=None, left=None, note=note)
+        return [lost(each) if each.outcome in RESIDENT else each for each in results]
     listed = {model.name.lower(): model for model in answer.models}
     found = []
     for result in results:
@@ -163,20 +171,35 @@ async def _look_again(client: ControlClient, results: Sequence[WarmResult]) -> l
 
 async def _warm_one(client: ControlClient, name: str, wanted: WarmOptions, size: int) -> WarmResult:
     began = time.monotonic()
+    before: PsAnswer | None = None
     try:
-        return await _load_or_keep(client, name, wanted, size)
+        before = await client.ps()
+        return await _load_or_keep(client, name, wanted, size, before=before)
     except TargetError as err:
         timeout = err.reason is FailureReason.TIMEOUT
-        outcome = WarmOutcome.TIMEOUT if timeout else WarmOutcome.FAILED
-        return WarmResult(name, outcome, time.monotonic() - began, note=err.detail)
+        outcome, note = WarmOutcome.TIMEOUT if timeout else WarmOutcome.FAILED, err.detail
     except OllamaExporterError as err:
-        return WarmResult(name, WarmOutcome.FAILED, time.monotonic() - began, note=str(err))
+        outcome, note = WarmOutcome.FAILED, str(err)
+    seconds, evicted = time.monotonic() - began, tuple[str, ...]()
+    if before is not None:
+        with suppress(OllamaExporterError):
+            evicted = _gone(before, await client.ps(), seconds)
+    return WarmResult(name, outcome, seconds, evicted=evicted, note=note)
+
+
+def _gone(before: PsAnswer, after: PsAnswer, seconds: float) -> tuple[str, ...]:
+    """Return the models that left during a load. One whose deadline passed left by itself."""
+    listed = {each.name for each in after.models}
+    return tuple(
+        each.name
+        for each in before.models
+        if each.name not in listed and renew.time_left(before, each) > seconds
+    )
 
 
 async def _load_or_keep(
-    client: ControlClient, name: str, wanted: WarmOptions, size: int
+    client: ControlClient, name: str, wanted: WarmOptions, size: int, *, before: PsAnswer
 ) -> WarmResult:
-    before = await client.ps()
     blobs = SharedBlobs(client)
     resident = [model.name for model in before.models]
     if resident and renew.find_entry(before, name) is None:
@@ -204,15 +227,8 @@ async def _load_or_keep(
     seconds = time.monotonic() - began
     after = await client.ps()
     model = renew.find_entry(after, name)
-    listed = {each.name for each in after.models}
-    # A model whose deadline passed during the load was not evicted by it.
-    evicted = tuple(
-        each.name
-        for each in before.models
-        if each.name not in listed and renew.time_left(before, each) > seconds
-    )
     left = None if model is None else renew.time_left(after, model)
-    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, evicted)
+    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, _gone(before, after, seconds))
 
 
 async def _keep(

@@ -19,8 +19,20 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from ollama_exporter.actions.measure.measure_model import Measurement, MeasurePlan, measure
+from ollama_exporter.actions.warm.load_models import (
+    WarmOptions,
+    WarmOutcome,
+    WarmProgress,
+    WarmResult,
+    warm_up,
+)
 from ollama_exporter.cli import exit_codes
 from ollama_exporter.cli.main import cli
+from ollama_exporter.config.target import Target
+from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.protocol.control_client import ControlClient, Generated
 from ollama_exporter.simulator.faults import AnswerFault
 from ollama_exporter.simulator.model_files import GIB, ModelFiles, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -173,6 +185,44 @@ def test_a_timeout_and_a_failed_load_have_codes_of_their_own() -> None:
         assert done.exit_code == exit_codes.FAILED
         assert "mistral: failed" in done.stdout
         assert set(server.listed()) == {"llama3.2:latest"}
+
+
+def test_whom_a_load_without_success_drove_out_is_said() -> None:
+    """Promise 12."""
+    slow = default_catalogue().compressed(10.0)
+    with serving(replace(HOST, max_loaded=1), slow) as server:
+        server.ask("llama3.2", keep_alive="20m")
+        done = server.run("warm", "mistral", "--timeout", "1s")
+        assert done.exit_code == exit_codes.TIMEOUT
+        assert "mistral: timeout, no answer in 1 s; llama3.2:latest left for it\n" in done.stdout
+
+
+def test_a_server_that_is_lost_before_the_last_look_costs_no_other_result() -> None:
+    """Promise 12."""
+
+    class Lost(ControlClient):
+        looks = 0
+
+        async def ps(self) -> PsAnswer:
+            self.looks += 1
+            if self.looks == 1 + 2 + 2 + 1:  # at first, around each load, at last
+                raise TargetError(FailureReason.REFUSED, "connection refused")
+            return await super().ps()
+
+    async def warm(url: str) -> list[WarmResult]:
+        client = Lost(Target("test", url))
+        try:
+            names = ["mistral", "llama3.2"]
+            return await warm_up(client, names, WarmOptions(), (), WarmProgress())
+        finally:
+            await client.aclose()
+
+    with serving() as server:
+        first, second = asyncio.run(warm(server.sim.url))
+    for name, result in (("mistral", first), ("llama3.2", second)):
+        assert (result.name, result.outcome) == (name, WarmOutcome.FAILED)
+        assert (result.model, result.left) == (None, None)
+        assert result.note == "whether it is still resident is not known: connection refused"
 
 
 def test_a_model_in_use_is_warm_and_left_alone() -> None:
@@ -394,6 +444,48 @@ def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: 
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1000 < seconds <= 1201
+
+
+def test_a_server_that_is_lost_for_a_moment_is_left_as_it_was() -> None:
+    """Promise 13."""
+    plan, measured = MeasurePlan("mistral", "Hi", 50, 1, 2, timeout=PATIENCE), Measurement()
+
+    class Lost(ControlClient):
+        calls, away = 0, 0
+
+        async def generate(self, *args: Any, **values: Any) -> Generated:
+            self.calls += 1
+            if self.calls == 3:
+                self.away = 2  # attempts to reach the server
+                raise TargetError(FailureReason.RESET, "the connection broke")
+            return await super().generate(*args, **values)
+
+        async def ps(self) -> PsAnswer:
+            if self.away:
+                raise TargetError(FailureReason.REFUSED, "connection refused")
+            return await super().ps()
+
+        async def version(self) -> str:
+            if self.away:
+                self.away -= 1
+                raise TargetError(FailureReason.REFUSED, "connection refused")
+            return await super().version()
+
+    async def main(url: str) -> None:
+        client = Lost(Target("test", url))
+        try:
+            await measure(client, plan, measured, lambda _step: None)
+        finally:
+            await client.aclose()
+
+    with serving(replace(HOST, max_loaded=1)) as server:
+        server.ask("llama3.2", keep_alive="20m")
+        with pytest.raises(TargetError, match="the connection broke"):
+            asyncio.run(main(server.sim.url))
+        assert set(server.listed()) == {"llama3.2:latest"}
+    assert len(measured.samples) == 2
+    (note,) = measured.notes
+    assert note.startswith("llama3.2:latest was evicted and is loaded again")
 
 
 @pytest.mark.parametrize("form", ["--csv", "--markdown", ""])
