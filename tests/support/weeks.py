@@ -19,7 +19,7 @@ SCRAPE: Final = 120  # seconds
 POLL: Final = 10.0  # seconds
 TARGET: Final = 'job="ollama",instance="gpu-1:11487"'
 RESTLESS: Final = 1800.0  # seconds after a step
-NIGHTLY: Final = 8  # of so many scrapes at rest, one is made
+NIGHTLY: Final = 30  # of so many scrapes at rest, one is made
 POLLED: Final = {  # what polls alone change, from one scrape to the next
     f"ollama_polls_total{{{TARGET}}}": SCRAPE / POLL,
     f"ollama_last_poll_success_timestamp_seconds{{{TARGET}}}": float(SCRAPE),
