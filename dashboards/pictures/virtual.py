@@ -87,7 +87,10 @@ class _OwnTime(Timeline):
 
 
 class Virtual:
-    """One server and its exporter. `start`: Unix seconds of the script's first moment."""
+    """One server and its exporter. `start`: Unix seconds of the script's first moment.
+
+    `polls`: seconds of the script at which it is polled; by default, every POLL seconds.
+    """
 
     def __init__(
         self,
@@ -95,10 +98,11 @@ class Virtual:
         start: float,
         *,
         expected: Sequence[str] = ("mistral:latest",),
-        poll: float = POLL,
+        polls: Sequence[float] | None = None,
     ) -> None:
-        self._polls = [n * poll for n in range(int(script.duration / poll))]
-        self._done: OfflineRun = rehearse(script, start=start, polls=self._polls)
+        if polls is None:
+            polls = [n * POLL for n in range(int(script.duration / POLL))]
+        self._done: OfflineRun = rehearse(script, start=start, polls=polls)
         self._script, self._start, self.now = script, start, start
         self._tracker = Tracker(window=WINDOW)
         timeline = _OwnTime(self)

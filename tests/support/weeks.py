@@ -17,11 +17,12 @@ from tests.support.promql import in_annotations, reads
 START: Final = 1_800_000_000.0  # promtool's clock starts at 0: moments are told from here
 SCRAPE: Final = 120  # seconds
 POLL: Final = 10.0  # seconds
+REST_POLL: Final = 60.0  # seconds between polls at rest, where each finds what the last one found
 TARGET: Final = 'job="ollama",instance="gpu-1:11487"'
 RESTLESS: Final = 1800.0  # seconds after a step
 NIGHTLY: Final = 30  # of so many scrapes at rest, one is made
 POLLED: Final = {  # what polls alone change, from one scrape to the next
-    f"ollama_polls_total{{{TARGET}}}": SCRAPE / POLL,
+    f"ollama_polls_total{{{TARGET}}}": SCRAPE / REST_POLL,
     f"ollama_last_poll_success_timestamp_seconds{{{TARGET}}}": float(SCRAPE),
 }
 STEP: Final = "4m"  # between two evaluations: shorter than a sample lives
@@ -41,14 +42,13 @@ def scraped(script: Script, wanted: set[str], *, missed: range = range(0)) -> Se
     happens but polls, so that most scrapes of the night are taken to find what the last one found.
     """
     series: Series = {}
-    exporter = Virtual(script, START, expected=(), poll=POLL)
     steps = [step.at for step in script.steps]
+    exporter = Virtual(script, START, expected=(), polls=_polls(steps, script.duration))
     found: dict[str, float] = {}
     number = -1
     for number, moment in enumerate(exporter.moments(SCRAPE)):
         since = moment - START
-        at_work = bisect_right(steps, since) > bisect_left(steps, since - RESTLESS)
-        if at_work or number % NIGHTLY == 0:
+        if _at_work(steps, since) or number % NIGHTLY == 0:
             found = _found(exporter.collect(), wanted)
         else:
             found = {key: value + POLLED.get(key, 0.0) for key, value in found.items()}
@@ -61,6 +61,17 @@ def scraped(script: Script, wanted: set[str], *, missed: range = range(0)) -> Se
     for mine in series.values():
         mine.extend([None] * (number + 1 - len(mine)))
     return series
+
+
+def _at_work(steps: list[float], since: float) -> bool:
+    """Return whether a step of the script is at most RESTLESS seconds old."""
+    return bisect_right(steps, since) > bisect_left(steps, since - RESTLESS)
+
+
+def _polls(steps: list[float], until: float) -> list[float]:
+    """Return the moments of polls: each POLL seconds, at rest each REST_POLL seconds."""
+    every = [n * POLL for n in range(int(until / POLL))]
+    return [at for at in every if at % REST_POLL == 0 or _at_work(steps, at)]
 
 
 def _found(families: Iterable[Metric], wanted: set[str]) -> dict[str, float]:

@@ -36,7 +36,8 @@ def counted() -> set[str]:
 
 def test_the_first_event_is_seen_by_what_rules_take_an_increase_of() -> None:
     wanted, born, grown = counted(), dict[tuple[str, ...], float](), set[tuple[str, ...]]()
-    exporter = Virtual(SCENE, 1_800_000_000.0, poll=0.3)
+    polls = [0.3 * n for n in range(int(SCENE.duration / 0.3))]
+    exporter = Virtual(SCENE, 1_800_000_000.0, polls=polls)
     for number, _ in enumerate(exporter.moments(SCRAPE)):
         for family in exporter.collect():
             for sample in family.samples:
