@@ -174,6 +174,8 @@ class Story:
                     ended = await self.step(exporter)
                     self.hold()
                 await self.check_counters(exporter, counted)
+            if self.file.dead:
+                self.ollama.on_kill()  # what it did since its last step is lost as well
             self.ollama.watching = Watching()
             self.ollama.promises.clear()
             self.hold()

@@ -135,15 +135,16 @@ def _edits(
     resident: Callable[[str], ResidentRunner | None],
     max_context: Callable[[str], int | None],
 ) -> Sequence["_Edit"]:
-    if not route.native or asked.model is None or asked.is_stop or asked.keep_alive == 0:
+    if not route.native or asked.model is None or asked.is_stop:
         return ()
     model = normalise(asked.model)
     limits = rules.limits(model)
     if limits is None:
         return ()
     found = resident(model)
+    once = asked.keep_alive == 0  # its client wants the model gone afterwards
     return (
-        *_keep_alive(asked, limits, found),
+        *(() if once else _keep_alive(asked, limits, found)),
         *_num_ctx(asked, limits.lowered_to(max_context(model)), found),
     )
 

@@ -68,6 +68,7 @@ def test_keep_alive(  # the columns of the table
         ({}, CONTEXT, ResidentRunner(8192)),
         ({"options": {"num_ctx": 131_072}}, CONTEXT_CAP, None),
         ({"options": {"num_ctx": 131_072}}, CONTEXT_CAP, ResidentRunner(8192)),
+        ({"options": {"num_ctx": 131_072}, "keep_alive": 0}, CONTEXT_CAP, None),
     ],
 )
 def test_num_ctx(body: dict[str, Any], rule: Rule, resident: ResidentRunner | None) -> None:
@@ -93,6 +94,7 @@ def test_num_ctx(body: dict[str, Any], rule: Rule, resident: ResidentRunner | No
         ({"keep_alive": True}, CAP, None),
         ({"keep_alive": 0}, KEEP, None),
         ({"keep_alive": 0, "prompt": ""}, CAP, None),
+        ({"keep_alive": 0, "prompt": "", "options": {"num_ctx": 131_072}}, CONTEXT_CAP, None),
         ({}, Rule("other", keep_alive=600.0), None),
     ],
 )
