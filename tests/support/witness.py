@@ -44,6 +44,7 @@ TIME_TO_KEEP: Final = 17.0
 SETTLING: Final = 120.0  # seconds in which an unload gets its reason
 CONFLICT_TIME: Final = 6 * HOUR
 SECOND: Final = 1.0  # the listing's Date header has whole seconds
+LONGEST_INTERVAL: Final = 60.0  # seconds between polls: an eviction is known that exactly
 
 
 class Side(Enum):
@@ -313,7 +314,7 @@ class Witness(VirtualOllama):
                 pair = frozenset({by.request.key, unload.weights})
                 before = self._conflicts.get(pair, -math.inf)
                 ours = by.side is Side.EXPORTER and unload.weights in by.listed
-                if ours and unload.at < before + CONFLICT_TIME:
+                if ours and unload.at < before + CONFLICT_TIME - LONGEST_INTERVAL:
                     ago = f"{unload.at - before:.0f} s after another one"
                     self._violated(9, f"evicts {unload.name} {ago}", by.request)
                 loaded = self._loaded_by.get(unload.pid)
