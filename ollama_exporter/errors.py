@@ -154,7 +154,14 @@ class RecordingError(OllamaExporterError):
 
 
 class HistoryError(OllamaExporterError):
-    """The past use of models cannot be read from an exporter or from Prometheus."""
+    """The past use of models cannot be read from an exporter or from Prometheus.
+
+    `answered`: something listens there, so another way is no way out.
+    """
+
+    def __init__(self, text: str, *, answered: bool = True) -> None:
+        self.answered = answered
+        super().__init__(text)
 
 
 class StateError(OllamaExporterError):

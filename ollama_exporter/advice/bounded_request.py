@@ -19,6 +19,11 @@ TIMEOUT: Final = 30.0  # seconds: Prometheus needs a while for two weeks of a fl
 Client = httpx.Client
 LARGEST: Final = 64 * 2**20
 LONGEST_TEXT: Final = 200  # characters of foreign text in an error message
+ADVICE: Final = {  # what to do about a status
+    401: ": it wants a login; put USER:PASSWORD@ before the host, or name a token file",
+    403: ": it does not let you in",
+    404: ": it is no exporter, an older one, or one of several servers (then name a target)",
+}
 REFUSALS: Final = (400, 422)  # Prometheus explains in the body what is wrong with a query
 
 
@@ -55,13 +60,15 @@ def fetch(
     except httpx.TimeoutException as err:
         raise HistoryError(f"{shown} has not answered within {timeout:g} s") from err
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as err:
-        raise HistoryError(f"Cannot connect to {shown} ({reason(err)}){hint}") from err
+        text = f"Cannot connect to {shown} ({reason(err)}){hint}"
+        raise HistoryError(text, answered=False) from err
     if response.is_success or response.status_code in REFUSALS:
         return bytes(body)
     if response.is_redirect:
         location = printable(response.headers.get("location", ""))
         raise HistoryError(f"{shown} redirects to {location}; use that URL instead")
-    raise HistoryError(f"{shown} answers with HTTP status {response.status_code}")
+    advice = ADVICE.get(response.status_code, "")
+    raise HistoryError(f"{shown} answers with HTTP status {response.status_code}{advice}")
 
 
 def printable(text: str) -> str:

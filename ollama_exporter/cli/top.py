@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.advice.bounded_request import fetch, new_client
+from ollama_exporter.advice.bounded_request import fetch, new_client, printable
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
 from ollama_exporter.cli.present.key_reader import reading_keys
@@ -44,6 +45,7 @@ Show = Callable[[Source], Awaitable[None]]
     metavar="FILE",
     help="Bearer token for --url, if a proxy in front of it asks for one.",
 )
+@click.option("--target", metavar="NAME", help="One of the servers that --url watches.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.2),
@@ -59,6 +61,7 @@ def command(
     *,
     url: str | None,
     token_file: Path | None,
+    target: str | None,
     interval: float,
     once: bool,
     as_json: bool,
@@ -78,7 +81,7 @@ def command(
         show = LiveBoard(interval=interval).run
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
     with suppress(KeyboardInterrupt):
-        asyncio.run(_show(show, _source(url, token_file, settings_from(values))))
+        asyncio.run(_show(show, _source(url, token_file, target, settings_from(values))))
 
 
 async def _show(show: Show, source: AbstractAsyncContextManager[Source]) -> None:
@@ -87,9 +90,7 @@ async def _show(show: Show, source: AbstractAsyncContextManager[Source]) -> None
 
 
 async def _print_json(source: Source) -> None:
-    body = await source()
-    read_document(body)
-    echo(body.decode("utf-8", "replace"))
+    echo((await source()).decode("utf-8", "replace"))
 
 
 async def _print_table(source: Source) -> None:
@@ -123,18 +124,26 @@ def _drawn(
 
 @asynccontextmanager
 async def _source(
-    url: str | None, token_file: Path | None, settings: Settings
+    url: str | None, token_file: Path | None, target: str | None, settings: Settings
 ) -> AsyncIterator[Source]:
     """Yield what asks the exporter: that of `url`, the one that runs here, or one of our own."""
     with new_client(token_file, timeout=PATIENCE) as http:
 
         def ask(base: str) -> bytes:
-            return fetch(http, "GET", base.rstrip("/") + PATH, timeout=PATIENCE, hint=HINT)
+            where = (
+                base.rstrip("/") + PATH + (f"&{urlencode({'target': target})}" if target else "")
+            )
+            body = fetch(http, "GET", where, timeout=PATIENCE, hint=HINT)
+            read_document(body, source=printable(base))
+            return body
 
         if url is None:
-            with suppress(HistoryError):
-                read_document(await asyncio.to_thread(ask, HERE))
+            try:
+                await asyncio.to_thread(ask, HERE)
                 url = HERE
+            except HistoryError as err:
+                if err.answered or target:
+                    raise
         if url is not None:
             base = url
             yield lambda: asyncio.to_thread(ask, base)

@@ -25,9 +25,13 @@ EMPTY = StatusDocument(
 )
 
 
-def read_document(body: bytes) -> StatusDocument:
-    """Return a document; fields that it does not know are ignored. Raises HistoryError."""
+def read_document(body: bytes, *, source: str = "") -> StatusDocument:
+    """Return a document; fields that it does not know are ignored. Raises HistoryError.
+
+    `source`: who sent it, for the message.
+    """
     try:
         return msgspec.json.decode(body, type=StatusDocument)
     except (msgspec.DecodeError, RecursionError) as err:
-        raise HistoryError(f"the status cannot be read: {str(err).splitlines()[0]}") from err
+        why = str(err).splitlines()[0]
+        raise HistoryError(f"{source or 'that'} is no status of an exporter: {why}") from err

@@ -24,6 +24,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.workload_client import ask
 from tests.support.exporting import exporting
 from tests.support.patience import PATIENCE
+from tests.support.rawserver import OK, answers, rawserver
 
 TOP: Final = [sys.executable, "-m", "ollama_exporter", "top"]
 MODEL: Final = "llama3.2:latest"
@@ -215,3 +216,16 @@ def test_no_exporter_is_one_line_that_says_what_to_do() -> None:
     (line,) = done.stderr.splitlines()
     assert f"Cannot connect to {NOBODY}" in line
     assert "Without --url" in line
+
+
+def test_what_is_no_exporter_is_named_with_what_to_do() -> None:
+    async def story() -> None:
+        async with Simulator(QUICK) as sim:  # a server, and no exporter
+            done = await asyncio.to_thread(run, "--url", sim.url, "--once")
+            assert "HTTP status 404: it is no exporter" in done.stderr
+        async with rawserver(answers(OK)) as server:
+            done = await asyncio.to_thread(run, "--url", server.url, "--once")
+            assert done.returncode != 0
+            assert f"{server.url} is no status of an exporter" in done.stderr
+
+    asyncio.run(story())
