@@ -262,8 +262,6 @@ class ObjectScanner:
             self._keep(text[closing : closing + 1])
             self._end_value()
             return closing + 1
-        if self._depth >= DEEPEST:
-            self._phase = ScanPhase.BROKEN
         self._is_in_string = end < stop  # a string begins that does not end in this block
         return end + self._is_in_string
 
@@ -293,6 +291,11 @@ class ObjectScanner:
         bare = STRINGS.sub(b"", block) if b'"' in block else block
         brackets = bare.translate(None, NOT_BRACKETS)
         closing = brackets.count(b"]") + brackets.count(b"}")
+        if self._depth + len(brackets) - closing >= DEEPEST:  # it may have been so deep within
+            highest = max(accumulate(map(STEPS.__getitem__, brackets)), default=0)
+            if self._depth + highest >= DEEPEST:
+                self._phase = ScanPhase.BROKEN
+                return None
         if closing >= self._depth:
             depths = list(accumulate(map(STEPS.__getitem__, brackets)))
             if -self._depth in depths:

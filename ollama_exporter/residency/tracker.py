@@ -38,6 +38,7 @@ from ollama_exporter.residency.server_clock import ServerClock
 from ollama_exporter.residency.shared_address import SharedAddress
 from ollama_exporter.residency.view import states
 
+SUSPECTED: Final = 2  # windows that a verdict waits while several servers may answer
 EXPECTED: Final = frozenset({Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED})
 
 
@@ -112,7 +113,8 @@ class Tracker:
 
     def finish(self, now: float) -> tuple[Event, ...]:
         """Settle everything as if the window were over: the end of a recording."""
-        late = max([now, *(x.high + self._window for x in self._unloads.pending)])
+        longest = SUSPECTED * self._window
+        late = max([now, *(x.high + longest for x in self._unloads.pending)])
         return (*self.advance(late), *self._processes.finish(late))
 
     # -- polls -----------------------------------------------------------------------------------
@@ -308,7 +310,8 @@ class Tracker:
 
     def _case(self, unload: PollUnload, now: float) -> PollCase:
         model, log = unload.life.model, self._processes.log
-        over = now >= unload.high + self._window * (2 if self._address.is_suspected else 1)
+        windows = SUSPECTED if self._address.is_suspected else 1
+        over = now >= unload.high + windows * self._window
         latest = unload.high + timings.LOGGED_WITHIN
         logged = log.unload(unload.low, latest, model=model.name, context=model.context)
         return PollCase(

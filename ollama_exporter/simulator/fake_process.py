@@ -16,10 +16,11 @@ installed under that name. Linux only.
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,29 @@ def _stay_as(
     os._exit(0)
 
 
+def _lines(source: int) -> Iterator[bytes]:
+    """Yield the lines of a pipe. Signals are handled while it waits.
+
+    A signal that comes just before a read begins would wait for the next line: its handler is
+    Python, and the read is not interrupted. A byte in a second pipe ends the wait.
+    """
+    woken, wake = os.pipe()
+    for end in (woken, wake):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    rest = b""
+    while True:
+        ready = select.select([source, woken], [], [])[0]
+        if woken in ready:
+            os.read(woken, 4096)
+        if source in ready:
+            chunk = os.read(source, 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+
+
 class FakeProcess:
     """The server's process."""
 
@@ -106,7 +130,7 @@ class FakeProcess:
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         print(READY, flush=True)  # noqa: T201 - the parent waits for it
         try:
-            for line in sys.stdin:
+            for line in _lines(sys.stdin.fileno()):
                 self._take(json.loads(line))
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them

@@ -28,7 +28,7 @@ open(sys.argv[1], "w").write(str(os.getpid()))
 http.server.HTTPServer((host, int(port)), Ready).serve_forever()
 """
 STACK: Final = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from deploy.stack.daemons import free_port, running
 async def main():
@@ -37,6 +37,8 @@ async def main():
     async with running(command, address=address, log=Path(sys.argv[2] + ".log")):
         print("ready", flush=True)
         await asyncio.sleep(3600)
+# Whoever runs the tests in the background of a script has SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 

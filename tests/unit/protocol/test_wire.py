@@ -9,6 +9,7 @@ import pytest
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.protocol.wire import (
+    LARGEST_LOOSE,
     RunningModel,
     decode_details,
     decode_ps,
@@ -217,6 +218,15 @@ def test_a_remote_model_is_known_by_its_host_or_its_tag(
 ) -> None:
     (model,) = decode_tags(listing(fields))
     assert model.remote is remote
+
+
+def test_a_large_listing_that_is_no_json_is_refused_at_once() -> None:
+    piece = b'{"name":"a","size":NaN},'
+    small = b'{"models":[' + piece * 100 + b'{"name":"b"}]}'
+    assert len(decode_ps(small)) == 101
+    large = b'{"models":[' + piece * (LARGEST_LOOSE // len(piece)) + b'{"name":"b"}]}'
+    with pytest.raises(TargetError, match="malformed"):
+        decode_ps(large)
 
 
 @pytest.mark.parametrize(
