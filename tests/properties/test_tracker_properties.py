@@ -80,14 +80,18 @@ def end_of(facts: list[Fact]) -> float:
 
 @given(histories())
 def test_events_balance_and_each_reason_is_settled_once(facts: list[Fact]) -> None:
-    tracker = Tracker(window=60.0)
-    said = run(tracker, facts)
+    tracker, said, shared = Tracker(window=60.0), list[Event](), False
+    for fact in facts:
+        said += tracker.observe(fact)
+        shared = shared or tracker.view().shared
     view = tracker.view()
     said += tracker.finish(end_of(facts))
     appeared = sum(isinstance(event, Found | Loaded) for event in said)
     unloads = [event for event in said if isinstance(event, Unloaded)]
     resident = sum(len(model.resident) for model in view.models)
-    assert appeared - len(unloads) == resident
+    left = appeared - len(unloads)
+    # While several servers seem to answer, no unload is counted, and what they list is forgotten.
+    assert left >= resident if shared else left == resident
     assert tracker.view().pending == 0
     for event in unloads:
         assert event.not_before <= event.not_after <= event.settled_at
