@@ -215,6 +215,8 @@ class Machine:
             begun = self._timeline.now()
             try:
                 await work()
+            except OSError as err:  # no file may be opened any more, say
+                logger.warning("Local evidence cannot be read", extra={"err": str(err)})
             except Exception:
                 self._reporter.error()
                 logger.exception("Failed to read local evidence")

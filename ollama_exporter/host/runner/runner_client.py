@@ -6,6 +6,7 @@ the numbers of its own model.
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -35,6 +36,7 @@ class RunnerClient:
         self._http = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used: load no authorities
             timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION),
             headers={"user-agent": f"ollama_exporter/{__version__}", "accept-encoding": "identity"},
