@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+MAX_PEM: Final = 1 << 20  # bytes of a certificate chain, of a key, or of the CAs of clients
 # Windows has none of these, and no FIFOs in its file system.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
@@ -28,6 +29,11 @@ def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
     if len(content) > limit:
         raise OSError(0, f"larger than {limit} bytes")
     return content
+
+
+def why_unusable(err: Exception) -> str:
+    """Return why a file cannot be used, without its name: the message has that already."""
+    return (err.strerror if isinstance(err, OSError) else None) or str(err)
 
 
 def create_beside(path: Path, *, beginning: bytes) -> tuple[Path, int]:

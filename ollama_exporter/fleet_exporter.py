@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.reload import CurrentSettings
+from ollama_exporter.config.reload import CurrentSettings, Reload
 from ollama_exporter.config.schema import Settings
-from ollama_exporter.errors import OllamaExporterError
-from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import build_of_fleet
 from ollama_exporter.watched_fleet import WatchedFleet
@@ -32,7 +30,7 @@ class FleetExporter:
         timeline: Timeline | None = None,
     ) -> None:
         """Raise ConfigError if a file of a target, or of targets, cannot be used."""
-        self.current, self._reread, self._log_lines = CurrentSettings(settings), reread, log_lines
+        self.current = CurrentSettings(settings)
         self._timeline = timeline = timeline or Timeline()
         self._exporter = ExporterCollector(
             log_lines=log_lines,
@@ -43,6 +41,15 @@ class FleetExporter:
         self.fleet.check(settings)
         self._registry = build_of_fleet(
             self._exporter, runtime=not settings.disable_exporter_metrics
+        )
+        self.reload = Reload(
+            current=self.current,
+            reread=reread,
+            check=self.fleet.check,
+            apply=self._apply,
+            metrics=self._exporter,
+            wall=lambda: timeline.wall(timeline.now()),
+            log_lines=log_lines,
         )
         self._exporter.reloaded(at=timeline.wall(timeline.now()))
         self._applying: set[asyncio.Task[None]] = set()
@@ -65,7 +72,7 @@ class FleetExporter:
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""
         file = self.current.settings.web_config_file
-        return None if file is None else Locks(file, metrics=self._exporter, now=self._timeline.now)
+        return Locks.of(file, metrics=self._exporter, now=self._timeline.now)
 
     @asynccontextmanager
     async def polling(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -79,30 +86,10 @@ class FleetExporter:
             if not task.cancelled():
                 task.result()  # an exporter that does not poll must not look healthy
 
-    def reload(self) -> None:
-        """Read the settings again and apply all of them or none. Raises ConfigError."""
-        try:
-            settings = self.current.settings if self._reread is None else self._reread()
-            self.fleet.check(settings)
-            changed = self.current.replace(settings)
-        except OllamaExporterError:
-            self._exporter.reload_failed()
-            raise
+    def _apply(self, settings: Settings) -> None:
         task = asyncio.get_running_loop().create_task(self.fleet.apply(settings))
         self._applying.add(task)
         task.add_done_callback(self._applied)
-        setup(
-            level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
-        )
-        self._exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
-        logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
-
-    def reload_logged(self) -> None:
-        """Reload for a signal: errors are logged."""
-        try:
-            self.reload()
-        except OllamaExporterError as err:
-            logger.warning("Reload failed", extra={"err": str(err)})
 
     def _applied(self, task: asyncio.Task[None]) -> None:
         self._applying.discard(task)

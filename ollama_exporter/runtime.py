@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from socket import socket as Socket  # noqa: N812 - a type here; a variable has its name
 
 from ollama_exporter.clock import Timeline
-from ollama_exporter.config.reload import CurrentSettings
+from ollama_exporter.config.reload import CurrentSettings, Reload
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
-from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.fleet_exporter import FleetExporter
 from ollama_exporter.host.runner.slot_watcher import SlotLook
-from ollama_exporter.log import setup
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
@@ -124,17 +122,12 @@ async def run(
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
-    _reload_on_signal(exporter.reload_logged)
+    _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file), nullcontext() if locks is None else locks.following():
         async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
-            stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait(
-                [serving, stopped, exporter.poll_task], return_when=asyncio.FIRST_COMPLETED
-            )
-            stopped.cancel()
-            logger.info("Shutting down")
+            await _until_ended(serving, exporter.poll_task, stop=stop)
         exporter.telling.feed.close()  # streams would never end by themselves
         web.should_exit = True
         await serving
@@ -152,18 +145,23 @@ async def _run_fleet(
     locks = exporter.locks()
     sockets = listen_for_scrapes(settings)
     _log_start(sockets, locks, targets=exporter.fleet.wanted_count)
-    _reload_on_signal(exporter.reload_logged)
+    _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
     following = nullcontext() if locks is None else locks.following()
     async with exporter.polling() as polling, following:
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([serving, stopped, polling], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        logger.info("Shutting down")
+        await _until_ended(serving, polling, stop=stop)
         exporter.fleet.close_feeds()  # streams would never end by themselves
         web.should_exit = True
         await serving
+
+
+async def _until_ended(*running: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Wait until one of these ends by itself, or `stop` is set."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([*running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    logger.info("Shutting down")
 
 
 def _log_start(sockets: Sequence[Socket], locks: Locks | None, **values: object) -> None:
@@ -197,7 +195,7 @@ class Exporter:
         timeline: Timeline | None = None,
     ) -> None:
         """`clients` and `timeline`: those of the settings' server, and of real time, if None."""
-        self.current, self._reread, self._log_lines = CurrentSettings(settings), reread, log_lines
+        self.current = CurrentSettings(settings)
         self._timeline = timeline = timeline or Timeline()
         self._announced = itertools.count(1)
         self._instruments = instruments = Instruments.new(
@@ -265,6 +263,15 @@ class Exporter:
         )
         # Only what free probes ask for: the settings name no targets.
         self._probed = WatchedFleet(settings, instruments.exporter, timeline)
+        self.reload = Reload(
+            current=self.current,
+            reread=reread,
+            check=lambda _settings: None,
+            apply=self._apply,
+            metrics=instruments.exporter,
+            wall=lambda: timeline.wall(timeline.now()),
+            log_lines=log_lines,
+        )
         instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
 
     def _build_recorder(self, in_flight: InFlight, onlookers: Onlookers) -> Recorder:
@@ -303,10 +310,8 @@ class Exporter:
 
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""
-        file = self.current.settings.web_config_file
-        if file is None:
-            return None
-        return Locks(file, metrics=self._instruments.exporter, now=self._timeline.now)
+        file, metrics = self.current.settings.web_config_file, self._instruments.exporter
+        return Locks.of(file, metrics=metrics, now=self._timeline.now)
 
     def parts(self) -> Parts:
         """Return what the routes need."""
@@ -342,29 +347,10 @@ class Exporter:
             if not self.poll_task.cancelled():
                 self.poll_task.result()  # an exporter that does not poll must not look healthy
 
-    def reload(self) -> None:
-        """Read the settings again and apply all of them or none. Raises ConfigError."""
-        try:
-            settings = self.current.settings if self._reread is None else self._reread()
-            changed = self.current.replace(settings)
-        except OllamaExporterError:
-            self._instruments.exporter.reload_failed()
-            raise
+    def _apply(self, settings: Settings) -> None:
         self.actor.apply(settings)
         self._probed.allow(settings)
-        setup(
-            level=settings.log_level, as_json=settings.log_format == "json", counter=self._log_lines
-        )
-        self._instruments.exporter.reloaded(at=self._timeline.wall(self._timeline.now()))
         self._polling.poller.reschedule()
-        logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
-
-    def reload_logged(self) -> None:
-        """Reload for a signal: errors are logged."""
-        try:
-            self.reload()
-        except OllamaExporterError as err:
-            logger.warning("Reload failed", extra={"err": str(err)})
 
     async def _save_now_and_then(self, state_file: StateFile) -> None:
         while True:

@@ -178,10 +178,7 @@ async def _first_poll(base: str) -> None:
     with new_client(timeout=PATIENCE) as http:
         for _ in range(100):
             body = await asyncio.to_thread(fetch, http, "GET", base + PATH)
-            polls = next(
-                (each for each in read_document(body).status.sources if each.name == "Polls"), None
-            )
-            if polls is None or "not asked" not in polls.detail:
+            if read_document(body).status.server.polled:
                 return
             await asyncio.sleep(0.1)
 

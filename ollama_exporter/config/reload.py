@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings in force, and what a reload may change of them."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ollama_exporter.config.schema import ROWS, Settings
 from ollama_exporter.config.setting import written
-from ollama_exporter.errors import RestartNeededError
+from ollama_exporter.errors import OllamaExporterError, RestartNeededError
+from ollama_exporter.log import setup
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.poll_schedule import JITTER, Cadence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,3 +51,48 @@ class CurrentSettings:
             changed.append(row.name)
         self.settings = settings
         return tuple(changed)
+
+
+class ReloadMetrics(Protocol):
+    """What shows whether a reload succeeded."""
+
+    def reloaded(self, *, at: float) -> None:
+        """Note a successful reload; `at`: Unix seconds."""
+
+    def reload_failed(self) -> None:
+        """Note a failed reload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """Reads the settings again and puts them in force: all of them or none."""
+
+    current: CurrentSettings
+    reread: Callable[[], Settings] | None  # None: they stay as they are
+    check: Callable[[Settings], None]  # raises ConfigError for what the settings alone do not show
+    apply: Callable[[Settings], None]
+    metrics: ReloadMetrics
+    wall: Callable[[], float]  # Unix seconds
+    log_lines: logging.Handler
+
+    def __call__(self) -> None:
+        """Raise ConfigError if the new settings cannot be used: the old ones stay."""
+        try:
+            settings = self.current.settings if self.reread is None else self.reread()
+            self.check(settings)
+            changed = self.current.replace(settings)
+        except OllamaExporterError:
+            self.metrics.reload_failed()
+            raise
+        self.apply(settings)
+        as_json = settings.log_format == "json"
+        setup(level=settings.log_level, as_json=as_json, counter=self.log_lines)
+        self.metrics.reloaded(at=self.wall())
+        logger.info("Configuration reloaded", extra={"changed": ", ".join(changed) or "nothing"})
+
+    def logged(self) -> None:
+        """Reload for a signal: errors are logged."""
+        try:
+            self()
+        except OllamaExporterError as err:
+            logger.warning("Reload failed", extra={"err": str(err)})

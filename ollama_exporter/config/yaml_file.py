@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from ollama_exporter.errors import ConfigFileError
-from ollama_exporter.files import read_regular
+from ollama_exporter.files import read_regular, why_unusable
 
 LARGEST_FILE: Final = 1 << 20
 
@@ -35,7 +35,11 @@ def read_yaml(file: Path) -> dict[object, object]:
 
     Raises ConfigFileError.
     """
-    loaded = read_document(file)
+    return mapping_of(file, read_document(file))
+
+
+def mapping_of(file: Path, loaded: object) -> dict[object, object]:
+    """Return what a file holds if it is a mapping; empty for None. Raises ConfigFileError."""
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -48,12 +52,19 @@ def read_document(file: Path) -> object:
 
     A file that ends in .json is read as JSON, a hundred times as fast.
     """
-    if file.suffix.lower() == ".json":
-        return _read_json(file)
     try:
-        loaded: object = yaml.load(read_regular(file, limit=LARGEST_FILE), _UniqueKeys)  # noqa: S506 - a SafeLoader
+        content = read_regular(file, limit=LARGEST_FILE)
     except OSError as err:
-        raise ConfigFileError(file, (err.strerror or str(err)).lower()) from err
+        raise ConfigFileError(file, why_unusable(err).lower()) from err
+    return parse_document(file, content)
+
+
+def parse_document(file: Path, content: bytes) -> object:
+    """Return what the content of a file holds, as `read_document`. Raises ConfigFileError."""
+    if file.suffix.lower() == ".json":
+        return _parse_json(file, content)
+    try:
+        loaded: object = yaml.load(content, _UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as err:
         mark, problem = err.problem_mark, err.problem or "not YAML"
         where = "" if mark is None else f"line {mark.line + 1}: "
@@ -66,11 +77,9 @@ def read_document(file: Path) -> object:
     return loaded
 
 
-def _read_json(file: Path) -> object:
+def _parse_json(file: Path, content: bytes) -> object:
     try:
-        loaded: object = msgspec.json.decode(read_regular(file, limit=LARGEST_FILE))
-    except OSError as err:
-        raise ConfigFileError(file, (err.strerror or str(err)).lower()) from err
+        loaded: object = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ConfigFileError(file, f"not JSON: {err}") from err
     return loaded

@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from ollama_exporter.config.target import SCHEME_PORTS, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.fleet.checked_address import Addresses, NameResolver
 from ollama_exporter.fleet.target_connection import Answer, BodyBudget, TargetConnection
-from ollama_exporter.protocol.client import HTML, PsAnswer, is_web_page, status_advice, tls_context
+from ollama_exporter.protocol.client import PsAnswer, check_answer, tls_context
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -149,12 +148,7 @@ class TargetClient:
                 answer = await asking
         except TimeoutError as err:
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
-        if answer.status != HTTPStatus.OK:
-            text = f"HTTP status {answer.status}"
-            advice = status_advice(answer.status, answer.fields, answer.body, self._target)
-            raise TargetError(FailureReason.STATUS, f"{text}: {advice}" if advice else text)
-        if is_web_page(answer.fields.get("content-type", ""), answer.body):
-            raise TargetError(FailureReason.MALFORMED, HTML)
+        check_answer(answer.status, answer.fields, answer.body, self._target)
         return answer
 
     async def _ask_kept(self, path: str, limit: int) -> Answer:

@@ -167,12 +167,7 @@ class OllamaClient:
             )
 
         response = await self._send(slot, build, body.extend, timeout=self._timeout)
-        if response.status_code != HTTPStatus.OK:
-            text = f"HTTP status {response.status_code}"
-            advice = status_advice(response.status_code, response.headers, body, self._target)
-            raise TargetError(FailureReason.STATUS, f"{text}: {advice}" if advice else text)
-        if is_web_page(response.headers.get("content-type", ""), body):
-            raise TargetError(FailureReason.MALFORMED, HTML)
+        check_answer(response.status_code, response.headers, body, self._target)
         return response, bytes(body)
 
     async def _send(
@@ -206,6 +201,20 @@ class OllamaClient:
     def _headers(self) -> dict[str, str]:
         """Return the credentials. Without valid ones the server answers 401."""
         return self._credentials.fields()
+
+
+def check_answer(
+    status: int, headers: Mapping[str, str], body: bytes | bytearray, target: Target
+) -> None:
+    """Raise TargetError unless the status is 200 and the body is no web page.
+
+    `headers`: by their names in lower case.
+    """
+    if status != HTTPStatus.OK:
+        text, advice = f"HTTP status {status}", status_advice(status, headers, body, target)
+        raise TargetError(FailureReason.STATUS, f"{text}: {advice}" if advice else text)
+    if is_web_page(headers.get("content-type", ""), body):
+        raise TargetError(FailureReason.MALFORMED, HTML)
 
 
 def is_web_page(content_type: str, body: bytes | bytearray) -> bool:

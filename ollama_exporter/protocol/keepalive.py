@@ -27,6 +27,7 @@ LARGEST_INT: Final = 2**63
 LONGEST: Final = (2**63 - 1) / 1e9  # a Go duration is an int64 of nanoseconds: 292 years
 NANOSECOND: Final = 1e-9  # a duration is a whole number of these; Go cuts the rest off
 DEFAULT: Final = 300.0
+FOR_EVER: Final = -1.0  # JSON has no infinity
 
 
 class KeepAliveError(OllamaExporterError):
@@ -110,6 +111,11 @@ def literal(seconds: float) -> str:
     """Return the JSON of a request's `keep_alive`: `"10m"`, `0`; `-1` for ever."""
     text = compact(seconds)
     return text if text in ("-1", "0") else f'"{text}"'
+
+
+def as_number(seconds: float) -> float:
+    """Return seconds as JSON can carry them: FOR_EVER for infinity."""
+    return FOR_EVER if math.isinf(seconds) else seconds
 
 
 def _number(value: float) -> str:

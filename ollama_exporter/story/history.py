@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.poller.published import Published
+from ollama_exporter.protocol.keepalive import as_number
 from ollama_exporter.residency.events import Event, Found, Loaded, ModelState, Restarted, Unloaded
 from ollama_exporter.shim.observation import Observation, Outcome, Start
 from ollama_exporter.story.bounded_log import BoundedLog
@@ -253,7 +254,7 @@ class History:
                     by="" if event.by is None else shown(event.by),
                     evidence=tuple(event.evidence),
                     since=event.resident_since,
-                    early=-1.0 if early is not None and math.isinf(early) else early,
+                    early=None if early is None else as_number(early),
                     settled=event.settled_at,
                     sure=round(event.sure, 3) or None,
                 )

@@ -13,13 +13,12 @@ from ollama_exporter.advice.report import WORTH, difference
 from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.host.runner.slot_usage import RunnerSight, SlotsNow
 from ollama_exporter.poller.published import Published
-from ollama_exporter.protocol.keepalive import DEFAULT, literal
+from ollama_exporter.protocol.keepalive import DEFAULT, as_number, literal
 from ollama_exporter.residency.events import ModelState
 from ollama_exporter.residency.eviction_order import Occupant, eviction_order
 from ollama_exporter.story.history import History
 from ollama_exporter.story.phrases import shown
 from ollama_exporter.story.status import (
-    FOR_EVER,
     AdviceNow,
     MemoryNow,
     ModelNow,
@@ -106,6 +105,7 @@ class Narrator:
                 version=server.version,
                 started=view.server_started,
                 seen=view.last_seen,
+                polled=server.polls > 0,
                 pending=view.pending,
                 shared=view.shared,
             ),
@@ -182,7 +182,7 @@ class Narrator:
             loading_since=state.loading_since,
             since=state.since,
             deadline=deadline,
-            keep_alive=None if keep is None else FOR_EVER if math.isinf(keep) else round(keep, 3),
+            keep_alive=None if keep is None else as_number(round(keep, 3)),
             pinned=pinned,
             busy=self._is_busy(state, slots, now),
             requests=self._known.in_flight(state.name),
@@ -224,8 +224,8 @@ class Narrator:
         )
         return AdviceNow(
             model=shown(each.label),
-            advised=_seconds(advice.keep_alive),
-            in_force=None if known is None else _seconds(known),
+            advised=as_number(advice.keep_alive),
+            in_force=None if known is None else as_number(known),
             samples=advice.samples,
             sure=advice.confidence.value,
             saves=difference(now, then) if better else "",
@@ -251,10 +251,6 @@ class Narrator:
             detail=f"{said}. Failed polls: {failures}." if failures else f"{said}.",
             line="" if server.up else "--ollama.url=http://127.0.0.1:11434",
         )
-
-
-def _seconds(value: float) -> float:
-    return FOR_EVER if math.isinf(value) else value
 
 
 def _rounded(value: float | None) -> float | None:

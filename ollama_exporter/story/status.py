@@ -8,8 +8,6 @@ print.
 
 from msgspec import Struct
 
-FOR_EVER = -1.0
-
 
 class ServerNow(Struct, frozen=True, kw_only=True):
     """The server that is watched."""
@@ -18,6 +16,7 @@ class ServerNow(Struct, frozen=True, kw_only=True):
     up: bool
     version: str | None = None
     started: float | None = None  # None: its process is not seen
+    polled: bool = False  # a poll has ended, answered or not
     seen: float | None = None  # end of the last answered poll
     pending: int = 0  # unloads whose reason is not settled yet
     shared: bool = False  # several servers seem to answer: unloads are not counted

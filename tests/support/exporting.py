@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -109,26 +109,30 @@ async def exporting(url: str, **changes: Any) -> AsyncIterator[Running]:
     """Run an exporter of `url` on a free port; `changes`: of the settings."""
     stop, log, events = asyncio.Event(), Records(), list[Event]()
     settings = replace(FAST, ollama_url=url, **changes)
+    onlookers = Onlookers(events=lambda new, _: events.extend(new))
+    async with listening(run(settings, stop=stop, onlookers=onlookers), stop, log) as found:
+        yield Running(*found, events)
+
+
+@asynccontextmanager
+async def listening(
+    running: Coroutine[Any, Any, None], stop: asyncio.Event, log: Records
+) -> AsyncIterator[tuple[str, Records, httpx.AsyncClient]]:
+    """Run an exporter with this log; yield its address, the log, and a client of it."""
     with same_logger() as logger:
         logger.setLevel(logging.INFO)
         logger.addHandler(log)
-        task = asyncio.create_task(
-            run(
-                settings,
-                stop=stop,
-                onlookers=Onlookers(events=lambda new, _: events.extend(new)),
-            )
-        )
+        task = asyncio.create_task(running)
         try:
             await until(lambda: task.done() or log.count("Listening on"))
             if task.done():
                 await task
-            listening = next(r for r in log.records if r.getMessage() == "Listening on")
-            address = str(vars(listening)["address"])
+            line = next(r for r in log.records if r.getMessage() == "Listening on")
+            address = str(vars(line)["address"])
             async with httpx.AsyncClient(
                 base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
             ) as http:
-                yield Running(address, log, http, events)
+                yield address, log, http
         finally:
             stop.set()
             await task

@@ -2,7 +2,6 @@
 """An exporter of several targets in this process, and what its paths say."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import httpx
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.fleet.target_section import targets
 from ollama_exporter.runtime import run
-from tests.support.exporting import FAST, Records, Samples, parsed, same_logger, until
+from tests.support.exporting import FAST, Records, Samples, listening, parsed
 from tests.support.patience import PATIENCE
 
 FLEET = replace(FAST, enable_lifecycle=True, expected_models=())
@@ -76,21 +75,6 @@ async def fleet(
     def reread() -> Settings:
         return running[0].settings
 
-    with same_logger() as logger:
-        logger.setLevel(logging.INFO)
-        logger.addHandler(log)
-        task = asyncio.create_task(run(settings, stop=stop, reread=reread))
-        try:
-            await until(lambda: task.done() or log.count("Listening on"))
-            if task.done():
-                await task
-            listening = next(r for r in log.records if r.getMessage() == "Listening on")
-            address = str(vars(listening)["address"])
-            async with httpx.AsyncClient(
-                base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
-            ) as http:
-                running.append(RunningFleet(address, log, http, settings))
-                yield running[0]
-        finally:
-            stop.set()
-            await task
+    async with listening(run(settings, stop=stop, reread=reread), stop, log) as found:
+        running.append(RunningFleet(*found, settings))
+        yield running[0]

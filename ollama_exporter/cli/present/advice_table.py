@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ollama_exporter.advice.keep_alive_advice import GB, Advice, Confidence, CostOutcome
 from ollama_exporter.advice.report import Finding, Report
-from ollama_exporter.protocol.keepalive import compact, literal
+from ollama_exporter.protocol.keepalive import as_number, compact, literal
 
 WIDE: Final = 110  # columns from which on there is a table
 HEADINGS: Final = (
@@ -245,7 +245,7 @@ def _entry(f: Finding) -> dict[str, Any]:
         "model": f.model,
         "group": f.record.group,
         "keep_alive": compact(f.advice.keep_alive),
-        "keep_alive_seconds": _seconds(f.advice.keep_alive),
+        "keep_alive_seconds": as_number(f.advice.keep_alive),
         "confidence": f.advice.confidence.value,
         "decided_by": "gaps" if f.advice.by_data else "break-even",
         "gaps": f.advice.samples,
@@ -256,7 +256,7 @@ def _entry(f: Finding) -> dict[str, Any]:
         "load_seconds": f.inputs.load_seconds,
         "load_measured": f.record.load_is_measured,
         "memory_bytes": f.inputs.memory_bytes,
-        "break_even_seconds": _seconds(f.advice.break_even),
+        "break_even_seconds": as_number(f.advice.break_even),
         "now": _outcome(f.now) | {"known": f.in_force_known},
         "advised": _outcome(f.then),
         "saves_surely": f.sure,
@@ -266,12 +266,8 @@ def _entry(f: Finding) -> dict[str, Any]:
 
 def _outcome(outcome: CostOutcome) -> dict[str, Any]:
     return {
-        "keep_alive_seconds": _seconds(outcome.keep_alive),
+        "keep_alive_seconds": as_number(outcome.keep_alive),
         "cold_starts": round(outcome.cold_starts, 3),
         "idle_gb_hours": round(outcome.idle_gb_hours, 4),
         "cost_seconds": round(outcome.cost, 3),
     }
-
-
-def _seconds(value: float) -> float:
-    return -1.0 if math.isinf(value) else value

@@ -11,10 +11,10 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from ollama_exporter.protocol.keepalive import compact
+from ollama_exporter.protocol.keepalive import FOR_EVER, compact
 from ollama_exporter.story.document import StatusDocument
 from ollama_exporter.story.past import PastEvent, PastRequest, Stay
-from ollama_exporter.story.status import FOR_EVER, ModelNow
+from ollama_exporter.story.status import ModelNow
 
 SORTS: Final = ("leaves", "name", "memory", "room")
 LEAST_WIDTH: Final = 60
@@ -382,7 +382,7 @@ def _ago(seconds: float) -> str:
 
 
 def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004 - 0.1 GB
 
 
 def _keep(seconds: float) -> str:

@@ -20,7 +20,7 @@ def split_keys(typed: str) -> list[str]:
     """Return the keys in what a terminal sent: characters, and sequences of a cursor key."""
     keys, rest = list[str](), typed
     while rest:
-        size = 3 if rest[:2] in {"\x1b[", "\x1bO"} and len(rest) > 2 else 1  # noqa: PLR2004
+        size = 3 if rest[:2] in {"\x1b[", "\x1bO"} and len(rest) > 2 else 1  # noqa: PLR2004 - the introducer alone
         keys.append(rest[:size])
         rest = rest[size:]
     return keys

@@ -13,12 +13,11 @@ from typing import Final
 
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.files import read_regular
+from ollama_exporter.files import MAX_PEM, read_regular, why_unusable
 from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.server_credentials import Field, file_fields
 from ollama_exporter.watched_file import WatchedFile
 
-MAX_PEM: Final = 1 << 20  # bytes
 CERTIFICATE: Final = "proxy.tls-cert-file"
 KEY: Final = "proxy.tls-key-file"
 
@@ -83,10 +82,6 @@ class CertificateLoader:
                 context.load_cert_chain(self._cert, self._key, password="")
                 self._context, self._content = context, content
         except (OSError, ValueError) as err:  # SSLError is an OSError; ValueError: NUL in a path
-            accepted = f"a readable PEM certificate chain, and its key ({_reason(err)})"
+            accepted = f"a readable PEM certificate chain, and its key ({why_unusable(err)})"
             raise ConfigError(CERTIFICATE, str(self._cert), accepted) from err
         return self._context
-
-
-def _reason(err: Exception) -> str:
-    return (err.strerror if isinstance(err, OSError) else None) or str(err)

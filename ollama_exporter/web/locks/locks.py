@@ -13,17 +13,17 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from starlette.types import ASGIApp
 
 from ollama_exporter.config.yaml_file import LARGEST_FILE
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.files import read_regular
+from ollama_exporter.files import read_regular, why_unusable
 from ollama_exporter.watched_file import WatchedFile, listening_context
 from ollama_exporter.web.locks.guard import Guard, GuardMetrics
 from ollama_exporter.web.locks.server_tls import TlsMaterial, is_allowed
-from ollama_exporter.web.locks.web_config import SETTING, ClientAuth, WebConfig, read_web_config
+from ollama_exporter.web.locks.web_config import SETTING, ClientAuth, WebConfig, web_config_of
 
 INTERVAL: Final = 1.0  # seconds between two looks at the files
 logger = logging.getLogger(__name__)
@@ -63,6 +63,13 @@ class Locks:
             self._tls = WatchedFile(
                 SETTING, loader, now=now, on_error=metrics.file_failed, grace=None
             )
+
+    @classmethod
+    def of(
+        cls, file: Path | None, *, metrics: LockMetrics, now: Callable[[], float]
+    ) -> Self | None:
+        """Return the locks of a file; None without one. Raises ConfigError."""
+        return None if file is None else cls(file, metrics=metrics, now=now)
 
     @property
     def is_tls(self) -> bool:
@@ -126,10 +133,10 @@ class _ConfigLoader:
         try:
             content = read_regular(self._file, limit=LARGEST_FILE)
         except (OSError, ValueError) as err:
-            why = (err.strerror if isinstance(err, OSError) else None) or str(err)
-            raise ConfigError(SETTING, str(self._file), f"a readable file ({why})") from err
+            accepted = f"a readable file ({why_unusable(err)})"
+            raise ConfigError(SETTING, str(self._file), accepted) from err
         if content != self._content:
-            config = read_web_config(self._file)
+            config = web_config_of(self._file, content)
             for key in kinds_of_locks(self._config) - kinds_of_locks(config):
                 accepted = "given, as it was: taking it away needs a restart"
                 raise ConfigError(f"{SETTING}.{key}", "", accepted)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.files import read_regular
+from ollama_exporter.files import MAX_PEM, read_regular, why_unusable
 from ollama_exporter.web.locks.certificate_expiry import not_after
 from ollama_exporter.web.locks.web_config import (
     CIPHERS,
@@ -22,7 +22,6 @@ from ollama_exporter.web.locks.web_config import (
     ServerTls,
 )
 
-MAX_PEM: Final = 1 << 20  # bytes
 _VERIFY: Final[Mapping[ClientAuth, ssl.VerifyMode]] = {
     ClientAuth.NONE: ssl.CERT_NONE,
     ClientAuth.VERIFY_IF_GIVEN: ssl.CERT_OPTIONAL,
@@ -87,7 +86,9 @@ class TlsMaterial:
                 # A key with a passphrase is an error: nobody is there to be asked.
                 context.load_cert_chain(cert, key, password="")
         except (OSError, ValueError) as err:  # SSLError is an OSError
-            accepted = f"a certificate chain in PEM with the key that belongs to it ({_why(err)})"
+            accepted = (
+                f"a certificate chain in PEM with the key that belongs to it ({why_unusable(err)})"
+            )
             shown = HIDDEN if tls.cert_file is None else str(tls.cert_file)
             raise ConfigError(f"{_PREFIX}.cert_file", shown, accepted) from err
 
@@ -100,7 +101,7 @@ class TlsMaterial:
         try:
             context.load_verify_locations(cadata=self.client_ca.decode("ascii"))
         except (OSError, ValueError) as err:
-            accepted = f"certificates in PEM ({_why(err)})"
+            accepted = f"certificates in PEM ({why_unusable(err)})"
             shown = str(self.tls.client_ca_file or HIDDEN)
             raise ConfigError(f"{_PREFIX}.client_ca_file", shown, accepted) from err
 
@@ -144,8 +145,6 @@ def _read(key: str, file: Path | None, text: str) -> bytes:
     try:
         return read_regular(file, limit=MAX_PEM)
     except (OSError, ValueError) as err:
-        raise ConfigError(f"{_PREFIX}.{key}", str(file), f"a readable file ({_why(err)})") from err
-
-
-def _why(err: Exception) -> str:
-    return (err.strerror if isinstance(err, OSError) else None) or str(err)
+        raise ConfigError(
+            f"{_PREFIX}.{key}", str(file), f"a readable file ({why_unusable(err)})"
+        ) from err

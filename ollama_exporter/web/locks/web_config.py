@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from ollama_exporter.config.mapping import entries, section
 from ollama_exporter.config.parsers import duration
-from ollama_exporter.config.yaml_file import read_yaml
+from ollama_exporter.config.yaml_file import mapping_of, parse_document, read_yaml
 from ollama_exporter.errors import ConfigError
 
 SETTING: Final = "web.config.file"
@@ -120,6 +120,11 @@ class WebConfig:
 def read_web_config(file: Path) -> WebConfig:
     """Return what the file says. Raises ConfigError."""
     return parse_web_config(read_yaml(file), directory=file.parent)
+
+
+def web_config_of(file: Path, content: bytes) -> WebConfig:
+    """Return what the content of a file says. Raises ConfigError."""
+    return parse_web_config(mapping_of(file, parse_document(file, content)), directory=file.parent)
 
 
 def parse_web_config(mapping: Mapping[object, object], *, directory: Path) -> WebConfig:

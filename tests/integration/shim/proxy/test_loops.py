@@ -17,7 +17,7 @@ from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET, error_of
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.1"])  # noqa: S104
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.1"])  # noqa: S104 - compared
 @pytest.mark.parametrize("field", ["proxy.listen-address", "web.listen-address"])
 def test_its_own_address_is_an_error_at_the_start(host: str, field: str) -> None:
     port = free_port()

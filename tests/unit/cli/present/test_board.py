@@ -16,10 +16,10 @@ from ollama_exporter.cli.present.board import (
     shown_models,
     table,
 )
+from ollama_exporter.protocol.keepalive import FOR_EVER
 from ollama_exporter.story.document import EMPTY, StatusDocument
 from ollama_exporter.story.past import Past, PastEvent, PastRequest, Stay
 from ollama_exporter.story.status import (
-    FOR_EVER,
     AdviceNow,
     MemoryNow,
     ModelNow,
