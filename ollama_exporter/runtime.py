@@ -24,9 +24,7 @@ from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
-from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted
 from ollama_exporter.server_parts import (
@@ -103,9 +101,7 @@ async def run(
         await _run_fleet(settings, stop=stop, reread=reread, log_lines=log_lines or LogCounter())
         return
     state_file = state_file_of(settings)
-    tls_context(settings.target)  # before the first log line: an error here ends the start
-    ServerCredentials(settings.target)
-    exporter = Exporter(
+    exporter = Exporter(  # before the first log line: an error here ends the start
         settings,
         onlookers or Onlookers(),
         log_lines=log_lines or LogCounter(),

@@ -22,7 +22,7 @@ from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
 from ollama_exporter.metrics.registry import Instruments
 from ollama_exporter.poller.event_log import log_event
 from ollama_exporter.poller.poller import Poller, PsClient, Sinks
-from ollama_exporter.protocol.client import OllamaClient
+from ollama_exporter.protocol.client import OllamaClient, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.reporter import Reporter, ignore
@@ -58,11 +58,17 @@ class Clients:
         `on_file_error` counts, by setting, credential files that cannot be read.
         """
         target, timeout = settings.target, settings.ollama_timeout
-        malformed = MalformedEntries()
+        malformed, context = MalformedEntries(), tls_context(target)
         polls = OllamaClient(
-            target, timeout=timeout, malformed=malformed.add, on_file_error=on_file_error
+            target,
+            timeout=timeout,
+            ssl_context=context,
+            malformed=malformed.add,
+            on_file_error=on_file_error,
         )
-        actions = ControlClient(target, timeout=timeout, on_file_error=on_file_error)
+        actions = ControlClient(
+            target, timeout=timeout, ssl_context=context, on_file_error=on_file_error
+        )
         return cls(polls, actions, malformed)
 
 

@@ -86,11 +86,6 @@ class WatchedFleet:
         """The number of targets that the configuration names, before they are watched too."""
         return len(self._wanted())
 
-    @property
-    def allows_free_probes(self) -> bool:
-        """Whether a probe may ask for a URL."""
-        return bool(self._allowed)
-
     # -- configuration ---------------------------------------------------------------------------
 
     def check(self, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 """A client that also loads, renews, unloads and runs models."""
 
 import math
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,9 +58,10 @@ class ControlClient(OllamaClient):
         target: Target,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        ssl_context: ssl.SSLContext | None = None,
         on_file_error: Callable[[str], None] = not_counted,
     ) -> None:
-        context = tls_context(target)
+        context = ssl_context or tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context, on_file_error=on_file_error)
         self._new_client = lambda: http_client(target, None, context)
 
