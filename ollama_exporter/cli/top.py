@@ -69,10 +69,13 @@ def command(
 ) -> None:
     """Show what is in memory, until when, what left and why.
 
-    Asks a running exporter. If none runs on this machine and --url is not given, it polls the
-    server and watches its processes by itself, and knows the past from then on only. Into a pipe it
-    prints the models once, as tab-separated values.
+    Asks the exporter of --url, or one that runs on this machine. If there is none, or if
+    --ollama.url names a server, it polls the server and watches its processes by itself, and knows
+    the past from then on only. Into a pipe it prints the models once, as tab-separated values.
     """
+    settings = settings_from(values)
+    if values["ollama_url"] and (url or target):
+        raise click.UsageError("--ollama.url polls a server, --url asks an exporter: give one")
     is_terminal = sys.stdout.isatty()
     show: Show = _print_board if is_terminal else _print_table
     if as_json:
@@ -81,7 +84,8 @@ def command(
         show = LiveBoard(interval=interval).run
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
     with suppress(KeyboardInterrupt):
-        asyncio.run(_show(show, _source(url, token_file, target, settings_from(values))))
+        source = _source(url, token_file, target, settings, look_here=not values["ollama_url"])
+        asyncio.run(_show(show, source))
 
 
 async def _show(show: Show, source: AbstractAsyncContextManager[Source]) -> None:
@@ -124,7 +128,12 @@ def _drawn(
 
 @asynccontextmanager
 async def _source(
-    url: str | None, token_file: Path | None, target: str | None, settings: Settings
+    url: str | None,
+    token_file: Path | None,
+    target: str | None,
+    settings: Settings,
+    *,
+    look_here: bool,
 ) -> AsyncIterator[Source]:
     """Yield what asks the exporter: that of `url`, the one that runs here, or one of our own."""
     with new_client(token_file, timeout=PATIENCE) as http:
@@ -137,7 +146,7 @@ async def _source(
             read_document(body, source=printable(base))
             return body
 
-        if url is None:
+        if url is None and look_here:
             try:
                 await asyncio.to_thread(ask, HERE)
                 url = HERE

@@ -203,11 +203,18 @@ def test_into_a_pipe_it_writes_values_or_json() -> None:
                 assert "\x1b" not in done.stdout
             done = await asyncio.to_thread(run, "--url", url, "--json")
             assert json.loads(done.stdout)["status"]["models"][0]["name"] == MODEL
-            # Without a running exporter it looks at the server itself.
+            # Of a server that is named it asks no exporter that happens to run on this machine.
             done = await asyncio.to_thread(run, "--once", "--ollama.url", sim.url)
             assert MODEL in done.stdout
 
     asyncio.run(story())
+
+
+def test_a_server_and_an_exporter_are_one_too_many() -> None:
+    for other in (("--url", NOBODY), ("--target", "gpu-1")):
+        done = run("--once", "--ollama.url", NOBODY, *other)
+        assert done.returncode == 2
+        assert "give one" in done.stderr
 
 
 def test_no_exporter_is_one_line_that_says_what_to_do() -> None:
