@@ -62,6 +62,7 @@ class FleetExporter:
             refresh=_nothing,
             feed=self.fleet.feed,
             targets=self.fleet.rows,
+            hide=self.fleet.hidden,
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,

@@ -22,6 +22,7 @@ from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
 from ollama_exporter.fleet_exporter import FleetExporter
 from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
+from ollama_exporter.metrics.hidden_names import hidden_names
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
 from ollama_exporter.protocol.model_names import normalise
@@ -195,7 +196,10 @@ class Exporter:
         self._timeline = timeline = timeline or Timeline()
         self._announced = itertools.count(1)
         self._instruments = instruments = Instruments.new(
-            timeline, ExporterCollector(log_lines=log_lines), max_models=settings.max_models
+            timeline,
+            ExporterCollector(log_lines=log_lines),
+            max_models=settings.max_models,
+            hidden=hidden_names(settings.hide_models, settings.hide_models_key_file),
         )
         counted = instruments.exporter.file_failed
         self._clients = clients = clients or Clients.of(settings, on_file_error=counted)
@@ -226,6 +230,7 @@ class Exporter:
                 labels=instruments.labels,
                 timeline=timeline,
                 reporter=polling.reporter,
+                hide=instruments.hidden,
             )
         )
         polling.sinks.on_change.append(telling.on_change)

@@ -26,6 +26,7 @@ from ollama_exporter.fleet.target_files import INTERVAL, TargetFolder
 from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
+from ollama_exporter.metrics.hidden_names import hidden_names
 from ollama_exporter.poller.published import Published
 from ollama_exporter.watched_target import FleetContext, WatchedTarget, state_file_of_target
 from ollama_exporter.web.page.live_feed import LiveFeed
@@ -61,7 +62,10 @@ class WatchedFleet:
         self._settings, self._exporter, self._timeline = settings, exporter, timeline
         clients = clients or SharedByTargets(settings.ollama_timeout)
         self._queue = PollQueue(timeline.now, on_start=self._on_start)
-        self._context = FleetContext(clients, exporter, timeline, self._queue.changed)
+        self.hidden = hidden_names(settings.hide_models, settings.hide_models_key_file)
+        self._context = FleetContext(
+            clients, exporter, timeline, self._queue.changed, hidden=self.hidden
+        )
         self._named: dict[str, WatchedTarget] = {}
         self._free: dict[str, WatchedTarget] = {}
         self._allowed: Sequence[Allowed] = allow_list(settings.probe_allow)

@@ -19,6 +19,7 @@ from ollama_exporter.fleet.checked_address import CheckedAddresses
 from ollama_exporter.fleet.target_client import SharedByTargets, TargetClient
 from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
+from ollama_exporter.metrics.hidden_names import HiddenNames
 from ollama_exporter.metrics.registry import Instruments, build_of_target
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.control_client import ControlClient
@@ -45,6 +46,7 @@ class FleetContext:
     exporter: ExporterCollector
     timeline: Timeline
     on_due: Callable[["WatchedTarget"], None]
+    hidden: HiddenNames | None = None  # what stands for the names of models
     readers: ReaderLimit = field(default_factory=ReaderLimit)  # of open pages
 
 
@@ -76,7 +78,10 @@ class WatchedTarget:
             spec.target, context.clients, malformed=malformed.add, addresses=addresses
         )
         self._instruments = instruments = Instruments.new(
-            timeline, context.exporter, max_models=settings.max_models
+            timeline,
+            context.exporter,
+            max_models=settings.max_models,
+            hidden=context.hidden,
         )
         self._polling = polling = build_polling(
             self._current,
@@ -96,6 +101,7 @@ class WatchedTarget:
                 reporter=polling.reporter,
                 limit=context.readers,
                 share=STORY_SHARE,
+                hide=context.hidden,
             )
         )
         polling.sinks.on_change.append(telling.on_change)

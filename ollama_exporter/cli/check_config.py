@@ -21,6 +21,7 @@ from ollama_exporter.config.yaml_file import section_of
 from ollama_exporter.fleet import target_section
 from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
+from ollama_exporter.metrics.hidden_names import hidden_names
 from ollama_exporter.protocol.client import tls_context
 from ollama_exporter.protocol.keepalive import compact
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -49,6 +50,7 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
         ServerCredentials(settings.target)
         frontend_of(settings)
         state_file_of(settings)
+        hidden_names(settings.hide_models, settings.hide_models_key_file)
     if settings.web_config_file is not None:
         tls = read_web_config(settings.web_config_file).tls
         if tls is not None:

@@ -19,6 +19,7 @@ from ollama_exporter.config.setting import rows, section, setting
 from ollama_exporter.fleet import target_section
 from ollama_exporter.fleet.allow_list import probe_entries
 from ollama_exporter.fleet.target_section import TargetSettings
+from ollama_exporter.metrics import hidden_names
 from ollama_exporter.metrics.labels import MOST_MODELS
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
@@ -284,6 +285,20 @@ class Settings(ServerSettings):
         MOST_MODELS,
         "Maximum number of models with series of their own. The rest is `other`.",
         metavar="NUMBER",
+    )
+    hide_models: str = setting(
+        hidden_names.SETTING,
+        parsers.choice(hidden_names.OFF, hidden_names.HASH),
+        hidden_names.OFF,
+        "Show a hash in place of each model's name, in metrics and on the page.",
+        metavar=f"{hidden_names.OFF}|{hidden_names.HASH}",
+    )
+    hide_models_key_file: Path | None = setting(
+        hidden_names.KEY_FILE,
+        parsers.path,
+        None,
+        "File with a secret for these hashes. Without it, whoever guesses a name recognises it.",
+        metavar="FILE",
     )
     state_file: Path | None = setting(
         "state.file",

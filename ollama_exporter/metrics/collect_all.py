@@ -35,13 +35,14 @@ class PublishedCollector(Protocol):
 
 Collector = PlainCollector | PublishedCollector
 Collecting = Callable[[Published], Iterable[Metric]]
+Hiding = Callable[[Iterable[Metric]], Iterable[Metric]]
 
 
 class CollectAll:
     """The one collector that the registry knows.
 
     All families of a scrape are made from one published state. `extra`: families that the
-    collectors yield and that are not in the catalog.
+    collectors yield and that are not in the catalog. `hide` takes names of models out of families.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class CollectAll:
         *,
         clock: Callable[[], float],
         extra: Sequence[Metric] = (),
+        hide: Hiding | None = None,
     ) -> None:
         self._collectors = [(each.name, _collecting(each)) for each in collectors]
         self._published = published
         self._besides = tuple(extra)
-        self._clock = clock
+        self._clock, self._hide = clock, hide
         self._failing: set[str] = set()
 
     def describe(self) -> Iterator[Metric]:
@@ -82,7 +84,8 @@ class CollectAll:
     def _try(self, name: str, collecting: Collecting, published: Published) -> list[Metric] | None:
         """Return the families; None: the collector failed. Logs transitions only."""
         try:
-            families = list(collecting(published))
+            collected = collecting(published)
+            families = list(collected if self._hide is None else self._hide(collected))
         except Exception:
             if name not in self._failing:
                 self._failing.add(name)

@@ -23,6 +23,8 @@ from ollama_exporter.metrics.collectors.machine_collector import BLIND, MachineC
 from ollama_exporter.metrics.collectors.residency_collector import ResidencyCollector
 from ollama_exporter.metrics.collectors.runner_collector import RunnerCollector
 from ollama_exporter.metrics.collectors.server_collector import ServerCollector
+from ollama_exporter.metrics.hidden_labels import HiddenLabels
+from ollama_exporter.metrics.hidden_names import HiddenNames
 from ollama_exporter.metrics.labels import MOST_MODELS, ModelLabels
 from ollama_exporter.metrics.load_times import LoadTimes
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
@@ -44,10 +46,16 @@ class Instruments:
     lifecycle: LoadUnloadMetrics
     acts: ActionMetrics
     exporter: ExporterCollector
+    hidden: HiddenNames | None = None  # what stands for the names of models; None: they are shown
 
     @classmethod
     def new(
-        cls, timeline: Timeline, exporter: ExporterCollector, *, max_models: int = MOST_MODELS
+        cls,
+        timeline: Timeline,
+        exporter: ExporterCollector,
+        *,
+        max_models: int = MOST_MODELS,
+        hidden: HiddenNames | None = None,
     ) -> Self:
         """Return the instruments of one server. `exporter`: those of the process."""
         labels, loads = ModelLabels(max_models), LoadTimes()
@@ -58,6 +66,7 @@ class Instruments:
             LoadUnloadMetrics(timeline, labels, loads),
             ActionMetrics(labels),
             exporter,
+            hidden,
         )
 
 
@@ -92,7 +101,7 @@ def build(
         instruments.acts,
         instruments.exporter,
     ]
-    return _registry(collectors, published, runtime=runtime)
+    return _registry(collectors, published, runtime=runtime, hidden=instruments.hidden)
 
 
 def build_of_target(
@@ -115,7 +124,7 @@ def build_of_target(
         AdviceCollector(advice),
         instruments.acts,
     ]
-    return _registry(collectors, published, runtime=False)
+    return _registry(collectors, published, runtime=False, hidden=instruments.hidden)
 
 
 def build_of_fleet(exporter: ExporterCollector, *, runtime: bool) -> CollectorRegistry:
@@ -140,12 +149,18 @@ def _server_collectors(
 
 
 def _registry(
-    collectors: list[Collector], published: Callable[[], Published], *, runtime: bool
+    collectors: list[Collector],
+    published: Callable[[], Published],
+    *,
+    runtime: bool,
+    hidden: HiddenNames | None = None,
 ) -> CollectorRegistry:
     library = RuntimeCollector() if runtime else None
     if library is not None:
         collectors = [*collectors, library]
     extra = () if library is None else tuple(library.collect())
     registry = CollectorRegistry()
-    registry.register(CollectAll(collectors, published, clock=time.perf_counter, extra=extra))
+    hide = None if hidden is None else HiddenLabels(hidden).hide
+    everything = CollectAll(collectors, published, clock=time.perf_counter, extra=extra, hide=hide)
+    registry.register(everything)
     return registry

@@ -17,6 +17,7 @@ from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published
+from ollama_exporter.story.hidden_story import Hide
 from ollama_exporter.web.announcements import STOPPING, stopping
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
@@ -56,6 +57,7 @@ class Parts:
     probes: Probes = NO_TARGETS
     # Names of several servers, with what is known of them; None: there is one server.
     targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
+    hide: Hide | None = None  # replaces the names of models in that list
 
 
 def application(parts: Parts) -> Starlette:
@@ -119,7 +121,7 @@ def application(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
-            *page_routes(PageParts(parts.feed, links, parts.targets)),
+            *page_routes(PageParts(parts.feed, links, parts.targets, parts.hide)),
             Route(DISCOVERY, discovering(parts.probes, parts.telemetry_path)),
             Route(PROBE, probing(parts.probes, scrape)),
             Route(HEALTHY, healthy),

@@ -11,6 +11,7 @@ from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.collectors.machine_collector import Sight
+from ollama_exporter.metrics.hidden_names import HiddenNames
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.residency.events import View
@@ -38,6 +39,7 @@ def metered(
     expected: Sequence[str] = (),
     sight: Sight | None = None,
     max_models: int = 100,
+    hidden: HiddenNames | None = None,
     blind: float = 60.0,
     runtime: bool = False,
 ) -> Metered:
@@ -45,7 +47,10 @@ def metered(
     timeline = timeline or GivenTimeline()
     published = Published(server or ServerState(up=True), view)
     instruments = Instruments.new(
-        timeline, ExporterCollector(log_lines=LogCounter()), max_models=max_models
+        timeline,
+        ExporterCollector(log_lines=LogCounter()),
+        max_models=max_models,
+        hidden=hidden,
     )
     measured = loads or instruments.loads.totals
     advice = LiveAdvice(instruments.gaps, instruments.labels, measured, ServerClock(), blind=blind)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.poller.published import Published
+from ollama_exporter.story.hidden_story import Hide
 from ollama_exporter.story.phrases import shown
 
 FLEET_LINKS: Final = {"/probe?target=NAME": "metrics of one server; /sd lists their names"}
@@ -15,11 +16,15 @@ MOST_NAMED: Final = 8  # models of a server that the list names
 
 
 def fleet_page(
-    rows: Iterable[tuple[str, Published]], *, version: str, links: Mapping[str, str]
+    rows: Iterable[tuple[str, Published]],
+    *,
+    version: str,
+    links: Mapping[str, str],
+    hide: Hide | None = None,
 ) -> bytes:
     """Return the page. `rows`: names of targets, and what is known; `links`: path -> what is there.
 
-    It needs no script.
+    `hide` replaces the names of models. The page needs no script.
     """
     listed = sorted(rows, key=lambda row: (row[1].server.up, row[0]))  # what is down comes first
     answering = sum(published.server.up for _, published in listed)
@@ -27,7 +32,7 @@ def fleet_page(
         f'<li><a href="{escape(path)}">{escape(path)}</a> {escape(text)}</li>'
         for path, text in links.items()
     )
-    body = "".join(_row(name, published) for name, published in listed)
+    body = "".join(_row(name, published, hide or shown) for name, published in listed)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -46,11 +51,11 @@ def fleet_page(
     ).encode()
 
 
-def _row(name: str, published: Published) -> str:
+def _row(name: str, published: Published, model_name: Hide) -> str:
     server = published.server
     models = [state.name for state in published.view.models if state.resident]
     models = models if published.is_listed else []
-    named = ", ".join(map(shown, models[:MOST_NAMED]))
+    named = ", ".join(map(model_name, models[:MOST_NAMED]))
     if len(models) > MOST_NAMED:
         named = f"{named} and {len(models) - MOST_NAMED} more"
     link = escape(f"?{urlencode({'target': name})}")

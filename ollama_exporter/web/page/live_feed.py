@@ -15,6 +15,7 @@ import msgspec
 from ollama_exporter.clock import Timeline
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.story.differences import difference_of
+from ollama_exporter.story.hidden_story import Hide, hidden_past, hidden_status
 from ollama_exporter.story.history import History
 from ollama_exporter.story.past import DAY, Past
 from ollama_exporter.story.status import Status
@@ -84,10 +85,11 @@ class LiveFeed:
         *,
         tick: float = TICK,
         limit: ReaderLimit | None = None,
+        hide: Hide | None = None,
     ) -> None:
-        """`limit`: of all feeds together; one of its own if None."""
+        """`limit`: of all feeds together; one of its own if None. `hide`: of names; None: shown."""
         self._teller, self._history, self._timeline = teller, history, timeline
-        self._reporter, self._tick = reporter, tick
+        self._reporter, self._tick, self._hide = reporter, tick, hide
         self._limit = limit or ReaderLimit()
         self._boot = secrets.token_hex(4)  # another one tells readers that all they have is old
         self._number = 0  # of the last message
@@ -109,7 +111,8 @@ class LiveFeed:
     def status(self) -> Status:
         """Return the status of this moment."""
         now = self._timeline.now()
-        return self._teller.status(now, skew=self._timeline.wall(now) - now)
+        status = self._teller.status(now, skew=self._timeline.wall(now) - now)
+        return status if self._hide is None else hidden_status(status, self._hide)
 
     def on_event(self) -> None:
         """Send a message soon: something happened that readers wait for."""
@@ -132,7 +135,7 @@ class LiveFeed:
                 "now": round(now, 3),
                 "span": span,
                 "status": self._status,
-                "past": self._history.past(since=now - span),
+                "past": self._shown(self._history.past(since=now - span)),
             }
             self._documents[span] = Rendered(_ENCODER.encode(document))
         return self._documents[span]
@@ -203,10 +206,13 @@ class LiveFeed:
             message["status"] = status
         if changes != Past():
             newest = changes.requests[-MOST_REQUESTS:]
-            message["past"] = msgspec.structs.replace(changes, requests=newest)
+            message["past"] = self._shown(msgspec.structs.replace(changes, requests=newest))
         if message:
             self._number += 1
             self._send("change", {"number": self._number, **message})
+
+    def _shown(self, past: Past) -> Past:
+        return past if self._hide is None else hidden_past(past, self._hide)
 
     def _send(self, kind: str, message: dict[str, Any]) -> None:
         self._told_at = self._timeline.now()

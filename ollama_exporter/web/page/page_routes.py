@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ollama_exporter.metrics.exposition import preference
 from ollama_exporter.poller.published import Published
+from ollama_exporter.story.hidden_story import Hide
 from ollama_exporter.version import __version__
 from ollama_exporter.web.page.fleet_page import fleet_page
 from ollama_exporter.web.page.html_page import html_page
@@ -52,6 +53,7 @@ class PageParts:
     links: Mapping[str, str]  # path -> what is there
     # Names of several servers, with what is known of them; None: there is one server.
     targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
+    hide: Hide | None = None  # replaces the names of models in the list of servers
 
 
 def page_routes(parts: PageParts) -> list[Route]:
@@ -82,7 +84,9 @@ class _Pages:
         if feed is None:
             if "target" in request.query_params or parts.targets is None:
                 return _no_target()
-            text = fleet_page(parts.targets(), version=__version__, links=parts.links)
+            text = fleet_page(
+                parts.targets(), version=__version__, links=parts.links, hide=parts.hide
+            )
             return _answer(request, Rendered(text), HTML, POLICY)
         document = feed.document()
         if self._last is None or self._last[0] is not document:

@@ -15,6 +15,7 @@ from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
+from ollama_exporter.story.hidden_story import Hide
 from ollama_exporter.story.history import History
 from ollama_exporter.story.narrator import Known, Narrator
 from ollama_exporter.story.past import SavedPast
@@ -42,6 +43,7 @@ class Told:
     reporter: Reporter
     limit: ReaderLimit | None = None  # of the readers of several servers
     share: float = 1.0  # of the bounds of a history
+    hide: Hide | None = None  # replaces the names of models; None: they are shown
 
 
 class Telling:
@@ -64,7 +66,12 @@ class Telling:
         )
         self._narrator = Narrator(known, self._history)
         self.feed = LiveFeed(
-            self._narrator, self._history, told.timeline, told.reporter, limit=told.limit
+            self._narrator,
+            self._history,
+            told.timeline,
+            told.reporter,
+            limit=told.limit,
+            hide=told.hide,
         )
 
     def on_change(self, events: tuple[Event, ...], _view: View) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 import httpx
 import pytest
 
+from ollama_exporter.metrics.hidden_names import HiddenNames
 from tests.support.exporting import Samples
 from tests.support.faultserver import entry, faultserver
 from tests.support.fleets import fleet
@@ -73,5 +74,25 @@ def test_the_streams_of_all_servers_end_with_the_exporter() -> None:
             assert rest[0].startswith("data: ")
             assert [r for r in exporter.log.records if r.levelname == "ERROR"] == []
             await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_names_of_models_can_be_hidden_everywhere() -> None:
+    async def main() -> None:
+        async with (
+            faultserver() as server,
+            fleet({"one": server.url}, hide_models="hash") as exporter,
+        ):
+            server.models = [entry("mine:latest", time.time() + 900.0)]
+            name = HiddenNames()("mine:latest")
+            await exporter.until("one", partial(_has, ("ollama_model_loaded", f"model={name}")))
+            for path in ("/", "/api/v1/status", "/probe"):
+                page = await exporter.http.get(path, params={"target": "one"})
+                assert name in page.text
+                assert "mine" not in page.text
+            front = (await exporter.http.get("/")).text
+            assert name in front
+            assert "mine" not in front
 
     asyncio.run(main())
