@@ -219,6 +219,7 @@ KINDS: Final = {
     "NUMBER": [("5000", "5000")],
     "BYTES": [("5000", "5000")],
     "auto|on|off": [("on", "on"), ("off", "off"), ("auto", "AUTO")],
+    "off|hash": [("hash", "HASH"), ("off", "off")],
     "FILE": [("/etc/x.pem", "/etc/x.pem")],
     "": [("on", "on"), ("yes", "yes"), ("true", "true"), ("off", "off"), ("no", "no"), ("1", "1")],
 }
