@@ -8,7 +8,7 @@
 #   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | bench-fleet | clean
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
-#   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB; chromium)
+#   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB)
 #   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from dashboards.pictures import history
+from dashboards.pictures.chromium import chromium
 
 HERE: Final = Path(__file__).parent
 GRAFANA: Final = HERE.parent / "grafana"
@@ -39,30 +40,25 @@ SHOWN: Final[dict[str, tuple[dict[str, str], int]]] = {
     "ollama-model": ({"model": "mistral:latest"}, 6),
     "ollama-slow": ({}, 6),
     "ollama-memory": ({}, 24),
+    "ollama-clients": ({}, 6),
 }
 
 
 def main() -> None:
     """Draw them, light and dark."""
-    missing = [name for name in ("chromium", "prometheus", "promtool") if not shutil.which(name)]
+    missing = [name for name in ("prometheus", "promtool") if not shutil.which(name)]
     if missing:
-        sys.exit(
-            f"make: {', '.join(missing)} missing; on Debian: apt-get install chromium prometheus"
-        )
+        sys.exit(f"make: {', '.join(missing)} missing; on Debian: apt-get install prometheus")
     now = time.time() // 60 * 60
     with tempfile.TemporaryDirectory() as scratch:
         where = Path(scratch)
         promtool = str(shutil.which("promtool"))
         history.write(promtool, where / "tsdb", where / "scrapes", now=now)
-        with prometheus(where) as url, files() as pages, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-            )
+        with prometheus(where) as url, files() as pages, chromium() as browser:
             page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
             for file in sorted(GRAFANA.glob("*.json")):
                 for mode in ("light", "dark"):
                     draw(page, pages, url, file, mode=mode, now=now)
-            browser.close()
 
 
 def draw(page: Page, pages: str, prometheus: str, file: Path, *, mode: str, now: float) -> None:

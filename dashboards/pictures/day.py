@@ -27,9 +27,13 @@ NIGHT: Final = 9 * HOUR  # quiet at the beginning; the day ends in the afternoon
 
 @dataclass(frozen=True, slots=True)
 class Question(Ask):
-    """A request with a prompt of some length. `reading`: seconds that reading it takes."""
+    """A request with a prompt of some length. `reading`: seconds that reading it takes.
+
+    `client`: its name, as the proxy knows it by its token; empty: none.
+    """
 
     reading: float = 0.2
+    client: str = ""
 
     def body(self) -> tuple[str, dict[str, Any]]:
         """Make path and JSON body."""
@@ -52,15 +56,15 @@ def office(seed: int) -> Script:
     """People with conversations and pauses on a GPU that holds what they use."""
     rng = random.Random(seed)  # noqa: S311 - a reproducible day, no secret
     steps: list[Step] = []
-    people: list[tuple[str, str | None, Via]] = [
-        ("mistral", None, "chat"),
-        ("mistral", None, "chat"),
-        ("llama3.2", "30m", "generate"),
-        ("qwen2.5:7b", None, "chat"),
-        ("llama3.2", None, "generate"),
-        ("qwen2.5:7b", None, "chat"),
+    people: list[tuple[str, str, str | None, Via]] = [
+        ("chat", "mistral", None, "chat"),
+        ("chat", "mistral", None, "chat"),
+        ("support", "llama3.2", "30m", "generate"),
+        ("research", "qwen2.5:7b", None, "chat"),
+        ("support", "llama3.2", None, "generate"),
+        ("research", "qwen2.5:7b", None, "chat"),
     ]
-    for model, keep_alive, via in people:
+    for client, model, keep_alive, via in people:
         at = NIGHT + rng.uniform(-0.5, 1.0) * HOUR
         while at < DAY:
             reading = rng.uniform(0.1, 1.5)
@@ -75,6 +79,7 @@ def office(seed: int) -> Script:
                     keep_alive,
                     leave_after=leaves,
                     reading=reading,
+                    client=client,
                 )
             )
             at += rng.expovariate(1 / 60) if rng.random() < 0.85 else rng.uniform(400, 3000)
@@ -88,17 +93,19 @@ def too_small(seed: int) -> Script:
     """Two teams whose models do not fit together, and clients that differ in num_ctx."""
     rng = random.Random(seed)  # noqa: S311 - as above
     steps: list[Step] = []
-    for model, first, last in (
-        ("mistral", 10 * HOUR, DAY),
-        ("qwen2.5:7b", 20.5 * HOUR, 21.9 * HOUR),
-        ("llama3.2", NIGHT, 15 * HOUR),
+    for client, model, first, last in (
+        ("chat", "mistral", 10 * HOUR, DAY),
+        ("research", "qwen2.5:7b", 20.5 * HOUR, 21.9 * HOUR),
+        ("support", "llama3.2", NIGHT, 15 * HOUR),
     ):
         for at in _every(rng, first, last, 210):
             leaves = 20.0 if rng.random() < 0.2 else None
             tokens = rng.randint(40, 250)
-            steps.append(Question(at, model, tokens, 50, leave_after=leaves, reading=0.4))
+            steps.append(
+                Question(at, model, tokens, 50, leave_after=leaves, reading=0.4, client=client)
+            )
     steps += [  # an editor with a context of its own
-        Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8)
+        Question(at, "mistral", 80, 50, num_ctx=8192, reading=0.8, client="editor")
         for at in _every(rng, 18.9 * HOUR, 19.6 * HOUR, 240)
     ]
     steps += [
@@ -113,7 +120,10 @@ def too_small(seed: int) -> Script:
         Ask(22.1 * HOUR, "mistral", 40, keep_alive=0),
     ]
     for at in (20.6 * HOUR, 21.7 * HOUR):  # a burst: more than one load waits
-        steps += [Question(at + n, "qwen2.5:7b", 150, 50, reading=1.0) for n in range(8)]
+        steps += [
+            Question(at + n, "qwen2.5:7b", 150, 50, reading=1.0, client="research")
+            for n in range(8)
+        ]
     return _script("too_small", steps, Host(memory=10 * GIB, parallel=1))
 
 
@@ -124,7 +134,9 @@ def batch(seed: int) -> Script:
     for model, period in (("llama3.2", 1500.0), ("mistral", 900.0)):
         for at in _every(rng, 0.0, DAY, period, spread=0.05):
             steps += [
-                Question(at + 25.0 * n, model, 90, 8, leave_after=240.0, reading=4.0)
+                Question(
+                    at + 25.0 * n, model, 90, 8, leave_after=240.0, reading=4.0, client="nightly"
+                )
                 for n in range(3)
             ]
     return _script("batch", steps, Host(memory=16 * GIB, gpu=False, max_loaded=2))

@@ -6,8 +6,6 @@ Needs Debian's chromium or chromium-headless-shell, and says so if there is none
 """
 
 import asyncio
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from playwright.sync_api import sync_playwright
 from prometheus_client import CollectorRegistry
 
 from dashboards.pictures.__main__ import IMAGES, shrink
+from dashboards.pictures.chromium import chromium
 from dashboards.pictures.hour import HOUR, hour
 from dashboards.pictures.virtual import Virtual
 from ollama_exporter.clock import Timeline
@@ -34,7 +32,6 @@ WIDTH, HEIGHT = 1280, 1330  # pixels: what answers the first questions
 PHONE: Final = 375
 DRAWN: Final = 1500  # milliseconds until it is live and measured
 MODES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-BROWSERS: Final = ("chromium-headless-shell", "chromium")
 
 
 class Ended:
@@ -89,11 +86,7 @@ async def _nothing() -> None:
 
 def main() -> None:
     """Take them, light and dark, and one of a phone."""
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
-        sys.exit("make: chromium missing; on Debian: apt-get install chromium-headless-shell")
-    with serving(ended()) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    with serving(ended()) as url, chromium() as browser:
         for name, width, height in (("page", WIDTH, HEIGHT), ("page-phone", PHONE, 812)):
             for mode in MODES:
                 page = browser.new_page(
@@ -108,7 +101,6 @@ def main() -> None:
                 page.screenshot(path=picture)
                 shrink(picture)
                 page.close()
-        browser.close()
 
 
 if __name__ == "__main__":

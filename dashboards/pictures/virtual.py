@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
-from dashboards.pictures.day import NO_MEMORY
+from dashboards.pictures.day import NO_MEMORY, Question
 from dashboards.pictures.machine import Machine, facts
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
@@ -197,6 +197,7 @@ class Virtual:
         events = self._tracker.observe(fact)
         for event in events:
             self._instruments.lifecycle.on_event(event)
+            self._recorder.on_event(event)
         self._view = self._tracker.view()
         self.history.on_change(events, self._now_published(), self.now)
 
@@ -223,6 +224,8 @@ class Virtual:
             id=next(self._ids),
             now=lambda: self.now,
         )
+        if isinstance(answered.step, Question):
+            exchange.client = answered.step.client or None
         exchange.on_request_body(json.dumps(body).encode())
         exchange.on_request_complete()
         end = answered.ended
