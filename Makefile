@@ -6,6 +6,7 @@
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
 #   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | bench-fleet | clean
+#   make bench-all                   every figure of speed beside its goal, in one table (below 20 min)
 #   make dashboards                  build dashboards/grafana/ anew
 #   make dashboard-schemas           hold them against the types that Grafana publishes (npm)
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB)
@@ -34,7 +35,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image chart site release-check ship-check lint format docs truth keepalive conformance bench bench-proxy bench-watch clean
+.PHONY: help demo stack test image chart site release-check ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -176,6 +177,10 @@ bench-watch: dev-env
 # One process and 10 to 3,000 simulated servers: some 12 minutes.
 bench-fleet: dev-env
 	@$(PY) -m bench.fleet $(ARGS)
+
+# Every figure beside its goal: wrk and Go too.
+bench-all: dev-env
+	@$(PY) -m bench.everything $(ARGS)
 
 bench-proxy: dev-env
 	@$(PY) -m bench.proxy.run $(ARGS)

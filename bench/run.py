@@ -25,7 +25,7 @@ from bench.stage import MODELS
 
 TICK: Final = os.sysconf("SC_CLK_TCK")
 SCRAPES: Final = 300
-IDLE: Final = 10.0  # seconds without a scrape before memory is read
+IDLE: Final = 15.0  # seconds without a scrape, in which there is one poll, before memory is read
 HEADERS: Final = {
     "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
     "Accept-Encoding": "gzip",
@@ -46,11 +46,13 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One round. Seconds, MiB, milliseconds of CPU, bytes."""
+    """One round. Seconds, seconds of CPU, MiB, milliseconds of CPU, % of a core, bytes."""
 
     start: float
+    start_cpu: float
     memory: float
     scrape: float
+    idle: float
     size: int
 
 
@@ -127,6 +129,12 @@ def cpu_ms(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / TICK
 
 
+def scheduled(pid: int) -> float:
+    """Return the CPU that the threads of a process used so far, seconds, by the scheduler."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
+
+
 def resident_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     line = next(x for x in status.splitlines() if x.startswith("VmRSS"))
@@ -158,13 +166,15 @@ def measure(contender: Contender) -> Figures:
                 assert process.poll() is None, f"{contender.name} ended: {contender.command}"
                 assert time.perf_counter() < started + 30, f"{contender.name} shows no models"
                 time.sleep(0.005)
-            start = time.perf_counter() - started
+            start, start_cpu = time.perf_counter() - started, scheduled(process.pid)
             scrape_many(contender.port, 20)  # warm
             before = cpu_ms(process.pid)
             size = scrape_many(contender.port, SCRAPES)
             scrape = (cpu_ms(process.pid) - before) / SCRAPES
+            idle, began = scheduled(process.pid), time.perf_counter()
             time.sleep(IDLE)
-            return Figures(start, resident_mib(process.pid), scrape, size)
+            idle = (scheduled(process.pid) - idle) / (time.perf_counter() - began) * 100
+            return Figures(start, start_cpu, resident_mib(process.pid), scrape, idle, size)
         finally:
             process.terminate()
             process.wait(10)
@@ -193,8 +203,10 @@ def report(rounds: dict[str, list[Figures]], polls: list[PollFigures]) -> str:
     ours, bare = rounds["ollama_exporter"], rounds["bare"]
     rows = [
         ("start to first complete scrape, s", "start", 2, f"< {GOALS['start']}"),
+        ("likewise, CPU, s", "start_cpu", 2, ""),
         ("resident memory, idle, MiB", "memory", 1, f"< {GOALS['memory']:.0f}"),
         ("CPU of one scrape, ms", "scrape", 2, f"< {GOALS['scrape']:.0f}"),
+        ("idle, % of a core", "idle", 3, "< 0.25"),
         ("size of one scrape, gzip, bytes", "size", 0, ""),
     ]
     lines = [
@@ -216,28 +228,38 @@ def row(title: str, mine: list[float], theirs: list[float], digits: int, goal: s
     return f"| {' | '.join(cells)} |"
 
 
+def measure_rounds(count: int) -> tuple[dict[str, list[Figures]], list[PollFigures]]:
+    rounds: dict[str, list[Figures]] = {}
+    polls: list[PollFigures] = []
+    with stage() as url:
+        for number in range(count):
+            for contender in contenders(url):
+                print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
+                rounds.setdefault(contender.name, []).append(measure(contender))
+            polls.append(measure_polls(url))
+    return rounds, polls
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cost of the exporter beside the least.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
     options = parser.parse_args()
-    rounds: dict[str, list[Figures]] = {}
-    polls: list[PollFigures] = []
-    with stage() as url:
-        for number in range(options.rounds):
-            for contender in contenders(url):
-                print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
-                rounds.setdefault(contender.name, []).append(measure(contender))
-            polls.append(measure_polls(url))
+    rounds, polls = measure_rounds(options.rounds)
     what = f"Median (least to most) of {options.rounds} rounds. {machine()}."
     text = f"{report(rounds, polls)}\n\n{what}\n"
     print(text)
     if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        head, _, rest = page.partition("<!-- figures -->\n")
-        tail = rest.partition("<!-- end of figures -->\n")[2]
-        marks = ("<!-- figures -->\n", "<!-- end of figures -->\n")
-        options.write.write_text(f"{head}{marks[0]}{text}{marks[1]}{tail}", encoding="utf-8")
+        write_between(options.write, "figures", text)
+
+
+def write_between(file: Path, name: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    page = file.read_text(encoding="utf-8")
+    assert begin in page, f"{file} has no {begin}"
+    head, _, rest = page.partition(begin)
+    file.write_text(f"{head}{begin}{text}{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

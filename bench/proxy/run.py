@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -36,6 +37,7 @@ from bench.proxy.candidates import (
 
 CLIENT: Final = ("taskset", "-c", "1")
 Figures = dict[str, float]
+Rounds = dict[str, dict[str, list[Figures]]]  # by measure and candidate
 SMALL: Final = re.compile(r"(\d+) requests in")
 
 
@@ -203,19 +205,15 @@ def main() -> None:
     parser.add_argument("--rival", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--raw", type=Path, help="write the raw figures here, as JSON")
     arguments = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(HERE.parents[1])
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        _output("go", "build", "-o", f"{work}/peer", str(HERE / "peer.go"))
-        server = free_port()
-        with subprocess.Popen([*CLIENT, f"{work}/peer", "upstream", str(server)]) as upstream:
-            try:
-                wait_for(lambda: _answers(server), "the server does not answer")
-                results = measure(work, server=server, arguments=arguments)
-                ours = next(iter(candidates(work, [])))
-                results["scrape"] = scrapes(ours, work, server=server)
-            finally:
-                upstream.terminate()
+    with stage() as (work, server):
+        seen = measure(
+            work, server, arguments.only, rounds=arguments.rounds, rivals=arguments.rival
+        )
+        results: dict[str, Any] = {
+            name: {who: summary(figures) for who, figures in everyone.items() if figures}
+            for name, everyone in seen.items()
+        }
+        results["scrape"] = scrapes(next(iter(candidates(work, []))), work, server=server)
     if arguments.raw is not None:
         arguments.raw.write_text(json.dumps(results, indent=1), encoding="utf-8")
     sys.stdout.write(f"{platform.platform()}, Python {platform.python_version()}\n")
@@ -224,21 +222,37 @@ def main() -> None:
     sys.stdout.write(f"\nin Python\n{transport.table(arguments.rounds)}")
 
 
-def measure(work: Path, *, server: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure every candidate in every round, in random order. Return medians with their spread."""
-    everyone = list(candidates(work, arguments.rival))
-    results: dict[str, Any] = {}
-    for name in arguments.only:
-        rounds: dict[str, list[Figures]] = {each.name: [] for each in everyone}
-        for number in range(arguments.rounds):
+@contextmanager
+def stage() -> Iterator[tuple[Path, int]]:
+    """Build client and server, run the server; yield a folder and the server's port."""
+    os.environ["PYTHONPATH"] = str(HERE.parents[1])
+    with tempfile.TemporaryDirectory() as folder:
+        work, server = Path(folder), free_port()
+        _output("go", "build", "-o", f"{work}/peer", str(HERE / "peer.go"))
+        with subprocess.Popen([*CLIENT, f"{work}/peer", "upstream", str(server)]) as upstream:
+            try:
+                wait_for(lambda: _answers(server), "the server does not answer")
+                yield work, server
+            finally:
+                upstream.terminate()
+
+
+def measure(
+    work: Path, server: int, names: Sequence[str], *, rounds: int, rivals: Sequence[str] = ()
+) -> Rounds:
+    """Measure every candidate in every round, in random order. Return figures of each round."""
+    everyone = list(candidates(work, list(rivals)))
+    results: Rounds = {}
+    for name in names:
+        seen = results[name] = {each.name: [] for each in everyone}
+        for number in range(rounds):
             for candidate in random.sample(everyone, len(everyone)):
                 say(f"{name}, round {number + 1}: {candidate.name}")
                 try:
                     with running(candidate, work, server=server) as proxy:
-                        rounds[candidate.name].append(MEASURES[name](proxy, work))
+                        seen[candidate.name].append(MEASURES[name](proxy, work))
                 except (ValueError, TimeoutError, subprocess.SubprocessError, OSError) as err:
                     say(f"  failed, left out: {str(err)[:200]}")
-        results[name] = {who: summary(figures) for who, figures in rounds.items() if figures}
     return results
 
 
