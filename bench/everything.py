@@ -11,6 +11,7 @@ import platform
 import resource
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ UNMEASURED: Final = "ours, no metrics"
 RELAY: Final = "relay that looks at nothing"
 GO: Final = "Go ReverseProxy"
 NGINX: Final = "nginx"
+WIDTH: Final = 120  # of the page
 BUSY: Final = 10.0  # % of the machine that others may use before the page says so
 
 
@@ -192,11 +194,12 @@ def main() -> None:
     took, (used_then, own_then) = time.monotonic() - began, neighbours()
     others = ((used_then - used) - (own_then - own)) / took / (os.cpu_count() or 1) * 100
     text = (
-        f"{table(lines)}\nMedian (least to most) of {options.rounds} rounds in one run of "
-        f"{took / 60:.0f} minutes. {machine()}, Linux {platform.release().split('-')[0]}. Other "
-        f"programs used {max(0.0, others):.0f} % of the machine meanwhile"
+        f"Median (least to most) of {options.rounds} rounds in one run of {took / 60:.0f} minutes. "
+        f"{machine()}, Linux {platform.release().split('-')[0]}. Other programs used "
+        f"{max(0.0, others):.0f} % of the machine meanwhile"
     )
-    text += ": times are disturbed, CPU less so.\n" if others > BUSY else ".\n"
+    text += ": times are disturbed, CPU less so." if others > BUSY else "."
+    text = f"{table(lines)}\n{textwrap.fill(text, WIDTH)}\n"
     sys.stdout.write(text)
     if options.write is not None:
         write_between(options.write, "everything", text)

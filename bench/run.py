@@ -12,6 +12,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -246,7 +247,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="put the table between the marks of this page")
     options = parser.parse_args()
     rounds, polls = measure_rounds(options.rounds)
-    what = f"Median (least to most) of {options.rounds} rounds. {machine()}."
+    what = textwrap.fill(f"Median (least to most) of {options.rounds} rounds. {machine()}.", 120)
     text = f"{report(rounds, polls)}\n\n{what}\n"
     print(text)
     if options.write is not None:
