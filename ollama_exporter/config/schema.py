@@ -203,6 +203,13 @@ class Settings(ServerSettings):
         False,  # noqa: FBT003 - likewise
         "Set X-Forwarded-For to the client's address. Otherwise the client's own value is kept.",
     )
+    proxy_request_usage: bool = setting(
+        "proxy.request-usage",
+        parsers.flag,
+        False,  # noqa: FBT003 - likewise
+        "Ask streams of /v1/chat/completions and /v1/completions for their tokens where the client "
+        "does not. The client's answer stays as it would be.",
+    )
     proxy_access_log: bool = setting(
         "proxy.access-log",
         parsers.flag,

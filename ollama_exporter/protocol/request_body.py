@@ -59,6 +59,7 @@ class RequestFields(msgspec.Struct, frozen=True):
     stream: bool | None = None  # None if absent: the route's default applies
     has_rejected_keep_alive: bool = False  # in a form that the server answers with 400
     has_odd_num_ctx: bool = False  # given, and not a number above 0
+    wants_usage: bool = False  # stream_options.include_usage, of OpenAI's API
 
     @property
     def is_stop(self) -> bool:
@@ -134,7 +135,7 @@ class BodyReader:
             return RequestFields(self._form.end())
         found = self._found
         if not self._route.native or (complete and not self._scanner.is_closed):  # 400
-            return RequestFields(found.model, stream=found.stream)
+            return found.openai_fields()
         return found.fields(self._route, is_whole=complete)
 
     def read_whole(self, body: bytes) -> RequestFields:
@@ -148,7 +149,7 @@ class BodyReader:
         for name, value in values:
             FIELDS[name](found, value)
         if not self._route.native:
-            return RequestFields(found.model, stream=found.stream)
+            return found.openai_fields()
         return found.fields(self._route, is_whole=True)
 
 
@@ -183,7 +184,7 @@ class FieldReader:
         self.has_rejected_keep_alive = False
         self.options: dict[str, Any] = {}
         self.has_rejected_options = False
-        self.has_prompt = self.has_messages = False
+        self.has_prompt = self.has_messages = self.wants_usage = False
 
     # -- for ObjectScanner -----------------------------------------------------------------------
 
@@ -248,6 +249,20 @@ class FieldReader:
         """Set the messages; null makes the slice nil."""
         self.has_messages = NO_MESSAGES.fullmatch(raw) is None
 
+    def on_stream_options(self, raw: bytes) -> None:
+        """Set the pointer to the options of a stream; null makes it nil."""
+        try:
+            options: Any = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        given = options if isinstance(options, dict) else {}
+        wanted = [value for key, value in given.items() if fold_text(key) == "include_usage"]
+        self.wants_usage = (self.wants_usage and bool(given)) if not wanted else wanted[-1] is True
+
+    def openai_fields(self) -> RequestFields:
+        """Return the fields of a request that is not native, or not whole."""
+        return RequestFields(self.model, stream=self.stream, wants_usage=self.wants_usage)
+
     def fields(self, route: Route, *, is_whole: bool) -> RequestFields:
         """Return the fields of a native request."""
         given = {name: value for name, value in self.options.items() if value is not None}
@@ -274,6 +289,7 @@ FIELDS: Final = {
     "options": FieldReader.on_options,
     "prompt": FieldReader.on_prompt,
     "messages": FieldReader.on_messages,
+    "stream_options": FieldReader.on_stream_options,
 }
 
 

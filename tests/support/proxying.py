@@ -100,6 +100,7 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
     token: str | WatchedFile[Field] = "",
     fields: Sequence[WatchedFile[Field]] = (),
     rules: RewriteRules | None = None,
+    asks_usage: bool = False,
     max_models: int = 100,
     clock: Clock | None = None,
     name: bytes = b"",
@@ -126,6 +127,7 @@ async def proxied(  # noqa: PLR0913 - each test sets one or two of them
         frontend=frontend,
         backend=Backend(tls=tls, fields=[bearer(token)] if token else fields),
         rules=rules,
+        asks_usage=asks_usage,
         name=name,
         defer=call_now,  # what a test asks for has been recorded
     )

@@ -72,6 +72,7 @@ def build_proxy(
             fields=watched_fields(target, now=timeline.now, on_error=on_file_error),
         ),
         rules=rules,
+        asks_usage=settings.proxy_request_usage,
         name=secrets.token_hex(8).encode(),
     )
 

@@ -9,6 +9,7 @@ import asyncio
 from typing import Final
 
 from ollama_exporter.descriptors import EXHAUSTED
+from ollama_exporter.protocol.routes import Body
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import RequestHead, own_response, request_head
 from ollama_exporter.shim.proxy.interfaces import ForwardingContext, ProxyClient
@@ -21,6 +22,7 @@ from ollama_exporter.shim.proxy.response_parser import (
 )
 from ollama_exporter.shim.proxy.rewriting import RequestRewrite
 from ollama_exporter.shim.proxy.upstream_pool import UpstreamConnection
+from ollama_exporter.shim.proxy.usage_filter import UsageFilter
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"TRACE"})
 # A stale kept connection fails at once. One that fails later may have been at work.
@@ -34,7 +36,7 @@ class Forwarding:
     __slots__ = (
         *("_client", "_connecting", "_context", "_exchange", "_has_retried", "_head_since"),
         *("_out", "_progress", "_resend", "_response", "_rewrite", "_sent", "_stray"),
-        *("_upstream", "is_head_sent", "is_upstream_full", "request"),
+        *("_upstream", "_usage", "is_head_sent", "is_upstream_full", "request"),
     )
 
     def __init__(
@@ -50,8 +52,11 @@ class Forwarding:
         self.request, self._exchange = request, exchange
         # The request
         rules = context.rewrite_rules
+        asks = context.asks_usage and exchange.route.body is Body.OPENAI
         self._rewrite = (
-            None if rules is None else RequestRewrite(rules, request, exchange, context.held)
+            RequestRewrite(rules, request, exchange, context.held, asks_usage=asks)
+            if asks or rules is not None
+            else None
         )
         self._out: list[bytes] = []  # not yet sent
         self._resend: list[bytes] | None = None  # what was sent, while it may be sent again
@@ -62,6 +67,7 @@ class Forwarding:
         self._connecting: asyncio.Task[None] | None = None
         self.is_upstream_full = False  # the server does not read what was sent
         # The response
+        self._usage: UsageFilter | None = None  # takes out what the proxy asked for
         self.is_head_sent = False  # to the client
         self._stray = 0  # bytes since the last ones of the body: framing and trailers
         # Timeouts
@@ -225,7 +231,8 @@ class Forwarding:
             if not self._is_over_despite_error():
                 return
         parts = response.parts
-        if response.is_chunked and len(parts) == 1 and not response.has_ended:
+        is_plain = self._usage is None and not response.has_ended
+        if is_plain and response.is_chunked and len(parts) == 1:
             body = parts.pop()  # nearly every read: one chunk in, one chunk out
             self._stray = 0
             self._client.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
@@ -252,6 +259,8 @@ class Forwarding:
             return
         if response.has_head:
             self.is_head_sent, self._resend = True, None
+            if self._rewrite is not None and self._rewrite.asked_usage and response.is_event_stream:
+                self._usage = UsageFilter()
             fields = () if self._rewrite is None else self._rewrite.response_fields()
             self._pass_on(response.head_for_client(*fields))
         elif response.is_head_too_long:
@@ -270,13 +279,13 @@ class Forwarding:
     def _pass_on(self, head: bytes) -> None:
         response = self._response
         body = response.take_body()
-        out = body
+        out = shown = body if self._usage is None else self._without_usage(body)
         if response.is_chunked:
-            out = b"%b%x\r\n%b\r\n" % (head, len(body), body) if body else head
+            out = b"%b%x\r\n%b\r\n" % (head, len(shown), shown) if shown else head
             if response.has_ended:
                 out += LAST_CHUNK
         elif head:
-            out = head + body
+            out = head + shown
         if out:
             self._client.transport.write(out)
         if head:
@@ -290,6 +299,11 @@ class Forwarding:
             self._exchange.on_response_body(body)
         if response.has_ended:
             self._finish()
+
+    def _without_usage(self, body: bytes) -> bytes:
+        assert self._usage is not None  # noqa: S101 - its caller looked
+        shown = self._usage.feed(body)
+        return shown + self._usage.end() if self._response.has_ended else shown
 
     def _finish(self) -> None:
         """Keep or close the server's connection, and report the end."""
@@ -351,12 +365,20 @@ class Forwarding:
     def _fail(self, status: int, text: str, *, timeout: bool = False) -> None:
         self._drop_upstream()
         if self.is_head_sent:
+            self._write_held_back()
             self._exchange.on_upstream_error(timeout=timeout)
             self._client.abort_response(hard=not self._response.is_framed)
             return
         self._exchange.on_upstream_error(code=status, timeout=timeout)
         self._client.transport.write(own_response(status, text, method=self.request.method))
         self._client.on_response_end(keep_alive=False)
+
+    def _write_held_back(self) -> None:
+        """Write the unfinished line of a stream that breaks off."""
+        rest = b"" if self._usage is None else self._usage.end()
+        if rest:
+            framed = b"%x\r\n%b\r\n" % (len(rest), rest)
+            self._client.transport.write(framed if self._response.is_chunked else rest)
 
     def _drop_held(self) -> None:
         if self._rewrite is not None and self._rewrite.is_holding:

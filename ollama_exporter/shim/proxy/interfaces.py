@@ -79,6 +79,7 @@ class ForwardingContext(Protocol):
     held: HeldBytes
     pool: UpstreamPool
     outgoing: OutgoingFields
+    asks_usage: bool  # streams of OpenAI's API are asked for their usage
 
     @property
     def rewrite_rules(self) -> RewriteRules | None:

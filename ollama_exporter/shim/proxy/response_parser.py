@@ -13,6 +13,7 @@ SWITCHING: Final = 101
 NO_BODY: Final = frozenset({204, 304})
 MAX_HEAD: Final = 64 << 10  # bytes of a response head, or of a trailer
 PROTOCOL: Final = b"HTTP/1."  # llhttp accepts others as well, RTSP among them
+PLAIN: Final = (b"", b"identity")
 MALFORMED: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
@@ -101,6 +102,17 @@ class ResponseParser:
     def is_head_too_long(self) -> bool:
         """Whether the unfinished head, with the informational ones before it, is over its bound."""
         return self.head_size + self._interim_size > MAX_HEAD
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether this is a stream of events from which some can be taken out."""
+        kind = self.noted.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        coding = self.noted.get(b"content-encoding", b"identity").strip().lower()
+        return kind == b"text/event-stream" and coding in PLAIN and not self._has_length
+
+    @property
+    def _has_length(self) -> bool:
+        return b"content-length" in self.noted and not self.is_chunked
 
     @property
     def is_framed(self) -> bool:

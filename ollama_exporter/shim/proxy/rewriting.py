@@ -9,14 +9,16 @@ where it counts because the server's decoder lets the last of equal keys win.
 import re
 from typing import Final
 
-from ollama_exporter.protocol.request_body import BodyReader
+from ollama_exporter.protocol.request_body import BodyReader, RequestFields, read
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import RequestHead
 from ollama_exporter.shim.proxy.interfaces import RewriteRules
 from ollama_exporter.shim.proxy.limits import MAX_HELD, HeldBytes
+from ollama_exporter.shim.proxy.usage_filter import MEMBER, wants_asking, with_usage
 
 HEADER: Final = b"X-Ollama-Exporter-Set: "
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+CODINGS: Final = re.compile(rb"accept-encoding:", re.IGNORECASE)
 EXPECT: Final = re.compile(rb"expect:.*100-continue", re.IGNORECASE)
 
 
@@ -25,19 +27,27 @@ class RequestRewrite:
 
     __slots__ = (
         *("_exchange", "_held", "_parts", "_reader", "_request", "_rules", "_said", "_size"),
-        *("interim", "is_holding"),
+        *("asked_usage", "interim", "is_holding"),
     )
 
     def __init__(
-        self, rules: RewriteRules, request: RequestHead, exchange: Exchange, held: HeldBytes
+        self,
+        rules: RewriteRules | None,
+        request: RequestHead,
+        exchange: Exchange,
+        held: HeldBytes,
+        *,
+        asks_usage: bool = False,
     ) -> None:
+        """`asks_usage`: whether a stream is asked for the usage that its client does not want."""
         self._rules, self._request, self._exchange = rules, request, exchange
         self._held = held
+        self.asked_usage: bool | None = False if asks_usage else None  # None: never
         self._parts: list[bytes] = []
         self._size = 0
         self._reader: BodyReader | None = None  # of a body that is changed while it passes
         self._said = ""
-        self.is_holding = exchange.route.native
+        self.is_holding = asks_usage or (rules is not None and exchange.route.native)
         self.interim = b""  # what the client is sent before its body can come
         expects = [line for line in request.lines if EXPECT.match(line)]
         if self.is_holding and expects:
@@ -58,6 +68,8 @@ class RequestRewrite:
         reader = self._reader = BodyReader(self._exchange.route)
         reader.scan()
         request = self._request
+        if self.asked_usage is not None:
+            self._want_plain_answer()
         if request.noted.pop(b"content-length", None) is not None:  # the length may change
             request.is_chunked = True
         return self.pass_on(self.release())
@@ -71,12 +83,23 @@ class RequestRewrite:
         if end is None:
             return data
         self._reader = None
-        changed = self._rules.append(self._exchange.route, reader.fields(complete=True))
-        if changed is None:
+        added = self._members(reader.fields(complete=True))
+        if added is None:
             return data
-        self._exchange.rewritten_fields, self._said = changed.asked, changed.said
         comma = b"," if reader.has_members else b""
-        return data[:end] + comma + changed.body + data[end:]
+        return data[:end] + comma + added + data[end:]
+
+    def _members(self, asked: RequestFields) -> bytes | None:
+        """Return the members to put behind those of a body; None: none."""
+        if self.asked_usage is not None:
+            self.asked_usage = wants_asking(asked)
+            return MEMBER if self.asked_usage else None
+        assert self._rules is not None  # noqa: S101 - nothing else makes a rewrite
+        changed = self._rules.append(self._exchange.route, asked)
+        if changed is None:
+            return None
+        self._exchange.rewritten_fields, self._said = changed.asked, changed.said
+        return changed.body
 
     def release(self) -> bytes:
         """Return the body as it came, and hold nothing any longer."""
@@ -90,17 +113,38 @@ class RequestRewrite:
     def apply(self) -> bytes:
         """Return the complete body as the rules change it, and hold nothing any longer."""
         body = self.release()
-        changed = self._rules.change(self._exchange.route, body)
-        if changed is None:
+        new = self._changed(body)
+        if new is None:
             return body
-        self._exchange.rewritten_fields = changed.asked
-        self._said = changed.said
         if b"content-length" in self._request.noted:
-            self._request.noted[b"content-length"] = b"%d" % len(changed.body)
+            self._request.noted[b"content-length"] = b"%d" % len(new)
+        return new
+
+    def _changed(self, body: bytes) -> bytes | None:
+        """Return the new body; None: it stays as it is."""
+        route = self._exchange.route
+        if self.asked_usage is not None:
+            new = with_usage(body, read(route, body, complete=True))
+            self.asked_usage = new is not None
+            if self.asked_usage:
+                self._want_plain_answer()
+            return new
+        assert self._rules is not None  # noqa: S101 - nothing else makes a rewrite
+        changed = self._rules.change(route, body)
+        if changed is None:
+            return None
+        self._exchange.rewritten_fields, self._said = changed.asked, changed.said
         return changed.body
+
+    def _want_plain_answer(self) -> None:
+        """Drop the client's offer of codings: of a compressed answer nothing can be taken out."""
+        request = self._request
+        request.lines = [line for line in request.lines if not CODINGS.match(line)]
 
     def response_fields(self) -> tuple[bytes, ...]:
         """Return the field that tells the client what is set in its request, or after it."""
+        if self._rules is None:
+            return ()
         afterwards = self._rules.afterwards(self._exchange)
         said = ", ".join(part for part in (self._said, afterwards) if part)
         return (HEADER + said.encode("latin-1", "replace"),) if said else ()

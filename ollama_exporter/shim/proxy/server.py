@@ -74,12 +74,14 @@ class Proxy:
         frontend: Frontend,
         backend: Backend | None = None,
         rules: RewriteRules | None = None,
+        asks_usage: bool = False,
         name: bytes = b"",
         defer: Defer | None = None,
     ) -> None:
         """`url`: the server's base URL.
 
         `rules`: what they set in requests, while they are active.
+        `asks_usage`: streams of OpenAI's API are asked for their usage, which clients do not get.
         `name`: no other proxy's; requests carry it, so that one that comes back is recognised.
         `defer` runs work that would hold bytes up (default: a moment later).
         """
@@ -97,7 +99,7 @@ class Proxy:
         self._interval = min(CHECK_INTERVAL, shortest / 4)
         self.pool = UpstreamPool(address, limits, now=now)
         self._sink, self._frontend, self._rules = sink, frontend, rules
-        self._url, self._name = url, name
+        self._url, self._name, self.asks_usage = url, name, asks_usage
         self._host, self._prefix = parts.netloc.encode(), parts.path.encode()
         self._connections: set[Connection] = set()
         self._ids = itertools.count(1)
