@@ -67,6 +67,7 @@ class FleetExporter:
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
             probes=self.fleet,
+            on_announced=self.fleet.on_announced,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
         )
 

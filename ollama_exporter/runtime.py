@@ -6,7 +6,6 @@ web server likewise, the poller stops, the state file is written, the client is 
 """
 
 import asyncio
-import itertools
 import logging
 import os
 import signal
@@ -25,9 +24,8 @@ from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollec
 from ollama_exporter.metrics.hidden_names import hidden_names
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.net import spelled
-from ollama_exporter.protocol.model_names import normalise
+from ollama_exporter.poller.announced_requests import AnnouncedRequests
 from ollama_exporter.residency.events import Event, View
-from ollama_exporter.residency.facts import RequestEnded, RequestStarted
 from ollama_exporter.server_parts import (
     Clients,
     build_actor,
@@ -194,7 +192,6 @@ class Exporter:
         """`clients` and `timeline`: those of the settings' server, and of real time, if None."""
         self.current = CurrentSettings(settings)
         self._timeline = timeline = timeline or Timeline()
-        self._announced = itertools.count(1)
         self._instruments = instruments = Instruments.new(
             timeline,
             ExporterCollector(log_lines=log_lines),
@@ -204,6 +201,9 @@ class Exporter:
         counted = instruments.exporter.file_failed
         self._clients = clients = clients or Clients.of(settings, on_file_error=counted)
         self._polling = polling = build_polling(self.current, clients.polls, instruments, timeline)
+        self._announced = AnnouncedRequests(
+            polling.reporter.fact, timeline.now, settings.ollama_url
+        )
         self._machine = build_machine(
             settings, clients.polls, polling, instruments.lifecycle, timeline=timeline
         )
@@ -291,18 +291,6 @@ class Exporter:
         """Return the models that the operator expects to be resident now."""
         return self.current.expected(self._timeline.wall(self._timeline.now()))
 
-    def _on_stopping(self, model: str, url: str) -> bool:
-        """Report a stop call that a command of ours is about to send."""
-        if url != self.current.settings.ollama_url:
-            return False
-        now, request_id = self._timeline.now(), ("announced", next(self._announced))
-        name = normalise(model)
-        self._polling.reporter.fact(
-            RequestStarted(now, request_id, name, keep_alive=0.0, stop=True)
-        )
-        self._polling.reporter.fact(RequestEnded(now, request_id))
-        return True
-
     def take_up(self, state_file: StateFile) -> None:
         """Continue where an earlier process ended."""
         saved, now = state_file.read(), self._timeline.now()
@@ -325,7 +313,7 @@ class Exporter:
             max_requests=lambda: self.current.settings.max_requests,
             probes=self._probed,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
-            on_stopping=self._on_stopping,
+            on_announced=self._announced.on_announced,
         )
 
     @asynccontextmanager

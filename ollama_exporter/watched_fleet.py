@@ -27,6 +27,7 @@ from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
 from ollama_exporter.metrics.hidden_names import hidden_names
+from ollama_exporter.poller.announced_requests import Announced
 from ollama_exporter.poller.published import Published
 from ollama_exporter.watched_target import FleetContext, WatchedTarget, state_file_of_target
 from ollama_exporter.web.page.live_feed import LiveFeed
@@ -277,6 +278,11 @@ class WatchedFleet:
             self._free[url.url] = watched
             self._queue.add(watched, first=self._timeline.now())
         return watched
+
+    def on_announced(self, request: Announced) -> bool:
+        """Hear what a command on this machine is about to do to one of the targets."""
+        heard = [each.announced.on_announced(request) for each in self._named.values()]
+        return any(heard)
 
     def feed(self, target: str) -> LiveFeed | None:
         """Return what the page shows of a target that the configuration names; None: no such."""

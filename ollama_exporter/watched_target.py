@@ -21,6 +21,7 @@ from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
 from ollama_exporter.metrics.hidden_names import HiddenNames
 from ollama_exporter.metrics.registry import Instruments, build_of_target
+from ollama_exporter.poller.announced_requests import AnnouncedRequests
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
@@ -91,6 +92,7 @@ class WatchedTarget:
             target=spec.name,
             on_due=lambda: context.on_due(self),
         )
+        self.announced = AnnouncedRequests(polling.reporter.fact, timeline.now, spec.target.url)
         self.telling = telling = Telling(
             Told(
                 settings=self._current.settings,

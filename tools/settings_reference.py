@@ -114,7 +114,7 @@ eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 | `/-/healthy` | GET, HEAD | 200 while the process serves |
 | `/-/ready` | GET, HEAD | 200 after the start, even if Ollama is down |
 | `/-/reload` | POST, PUT | 200 reloaded, 500 refused, 403 without `--web.enable-lifecycle` |
-| `/-/stopping` | POST | 200 noted; 403 unless from this machine; 409 for another server |
+| `/-/announce` | POST | 200 noted; 403 unless from this machine; 409 for another server |
 """
 
 

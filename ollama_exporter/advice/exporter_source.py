@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_exporter.advice.bounded_request import TIMEOUT, fetch, new_client, printable, reason
+from ollama_exporter.advice.bounded_request import BoundedClient, printable, reason
 from ollama_exporter.advice.model_usage import (
     COUNTERS,
     GAUGES,
@@ -30,10 +30,9 @@ LONGEST_LINE: Final = 4096
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-def from_exporter(url: str) -> UsageHistory:
+def from_exporter(client: BoundedClient, url: str) -> UsageHistory:
     """Return what an exporter has counted since its start. Raises HistoryError."""
-    with new_client() as http:
-        text = fetch(http, "GET", metrics_url(url), hint=HINT).decode(errors="replace")
+    text = client.fetch("GET", metrics_url(url), hint=HINT).decode(errors="replace")
     return from_text(text, source=printable(metrics_url(url)), now=time.time())
 
 
@@ -47,13 +46,10 @@ def from_text(text: str, *, source: str, now: float) -> UsageHistory:
     return UsageHistory(records(samples), f"{source}, counted since its start", span)
 
 
-def read_samples(
-    url: str, names: Collection[str], *, timeout: float = TIMEOUT
-) -> list[UsageSample]:
+def read_samples(client: BoundedClient, url: str, names: Collection[str]) -> list[UsageSample]:
     """Return the samples with these names from an exporter. Raises HistoryError."""
     query = "&".join(f"name[]={name}" for name in sorted(names))
-    with new_client(timeout=timeout) as http:
-        body = fetch(http, "GET", f"{metrics_url(url)}?{query}", timeout=timeout)
+    body = client.fetch("GET", f"{metrics_url(url)}?{query}")
     return list(samples_of(body.decode(errors="replace"), names, source=printable(url)))
 
 

@@ -5,12 +5,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ollama_exporter.advice.bounded_request import Client, fetch, new_client, printable, reason
+from ollama_exporter.advice.bounded_request import BoundedClient, printable, reason
 from ollama_exporter.advice.model_usage import (
     COUNTERS,
     GAUGES,
@@ -75,19 +74,16 @@ class _Answer(msgspec.Struct):
     warnings: list[str] = []
 
 
-def from_prometheus(
-    url: str, query: HistoryQuery, *, token_file: Path | None = None
-) -> UsageHistory:
-    """Return the increases over the window. Raises HistoryError and ConfigError."""
-    with new_client(token_file) as http:
-        source = Prometheus(http, url.rstrip("/"))
-        samples = list(_samples(source, query))
-        step = max(query.window / STEPS, 1.0)
-        every = f"[{query.window:.0f}s:{step:.0f}s]"
-        oldest = source.number(f"min(min_over_time(timestamp(ollama_up){every}))")
-        moment = source.number("vector(time())")
-        hosts = source.number(f"count(count_over_time(ollama_up{every}))")
-        points = source.number(f"max(count_over_time(ollama_up{every}))")
+def from_prometheus(client: BoundedClient, url: str, query: HistoryQuery) -> UsageHistory:
+    """Return the increases over the window. Raises HistoryError."""
+    source = Prometheus(client, url.rstrip("/"))
+    samples = list(_samples(source, query))
+    step = max(query.window / STEPS, 1.0)
+    every = f"[{query.window:.0f}s:{step:.0f}s]"
+    oldest = source.number(f"min(min_over_time(timestamp(ollama_up){every}))")
+    moment = source.number("vector(time())")
+    hosts = source.number(f"count(count_over_time(ollama_up{every}))")
+    points = source.number(f"max(count_over_time(ollama_up{every}))")
     shown = printable(url)
     if oldest is None or moment is None:
         raise HistoryError(
@@ -127,15 +123,14 @@ def _samples(source: "Prometheus", query: HistoryQuery) -> Iterator[UsageSample]
 class Prometheus:
     """Runs instant queries and collects the warnings in the answers."""
 
-    def __init__(self, http: Client, url: str) -> None:
-        self._http, self._url = http, url
+    def __init__(self, client: BoundedClient, url: str) -> None:
+        self._client, self._url = client, url
         self.warnings: list[str] = []
 
     def vector(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return labels and value of each series. Raises HistoryError."""
-        body = fetch(
-            self._http, "POST", f"{self._url}/api/v1/query", data={"query": query}, hint=HINT
-        )
+        form = {"query": query}
+        body = self._client.fetch("POST", f"{self._url}/api/v1/query", form=form, hint=HINT)
         shown = printable(self._url)
         try:
             answer = msgspec.json.decode(body, type=_Answer)

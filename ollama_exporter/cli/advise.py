@@ -4,15 +4,16 @@
 import difflib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import click
 
+from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
 from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.model_usage import UsageHistory
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus, label, window
 from ollama_exporter.advice.report import Finding, Report, report
+from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config.schema import WEB_PORT
@@ -42,12 +43,6 @@ HIGHEST_PRICE: Final = 1e6
 )
 @click.option("--by", default="", metavar="LABEL", help="Keep hosts apart by a label: instance.")
 @click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Bearer token for Prometheus.",
-)
-@click.option(
     "--price",
     default="balanced",
     metavar="PRICE",
@@ -57,13 +52,14 @@ HIGHEST_PRICE: Final = 1e6
 )
 @click.option("--explain", metavar="MODEL", help="Draw what each keep_alive would have cost it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@with_credentials("the exporter or Prometheus")
 def command(
     url: str,
     *,
     prometheus: str | None,
     past: str,
     by: str,
-    token_file: Path | None,
+    credentials: Credentials,
     price: str,
     explain: str | None,
     as_json: bool,
@@ -74,18 +70,17 @@ def command(
     that Prometheus has of a fleet. Exits with 1 if there is no history.
     """
     weight = _price(price)
-    errors = TerminalConsole(stderr=True)
+    errors, client = TerminalConsole(stderr=True), BoundedClient(credentials)
     if prometheus is None:
-        if by or token_file is not None:
-            name = "by" if by else "token-file"
-            raise ConfigError(name, by or str(token_file), "only together with --prometheus")
-        with errors.status(f"HistoryQuery {url} …"):
-            history = from_exporter(_url("URL", url))
+        if by:
+            raise ConfigError("by", by, "only together with --prometheus")
+        with errors.status(f"Asking {url} …"):
+            history = from_exporter(client, _url("URL", url))
     else:
         asking = HistoryQuery(window(past), label(by) if by else "")
         where = _url("prometheus", prometheus)
-        with errors.status(f"HistoryQuery {where} …"):
-            history = from_prometheus(where, asking, token_file=token_file)
+        with errors.status(f"Asking {where} …"):
+            history = from_prometheus(client, where, asking)
     found = report(history, price=weight)
     if not found.findings:
         raise HistoryError(_nothing(history))

@@ -1,27 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Announces a stop to a running exporter, so that it does not count as `unknown`."""
+"""Announces requests of a command to a running exporter, so that their effects are no riddle.
 
-import http.client
-import json
-from contextlib import suppress
-from typing import Final
-from urllib.parse import urlsplit
+Polls alone cannot tell a stop of `measure` from other causes, nor for which load a model had to go
+that `warm` then failed to load.
+"""
 
-from ollama_exporter.web.announcements import STOPPING
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
-TIMEOUT: Final = 1.0
+from ollama_exporter.advice.bounded_request import ANONYMOUS, BoundedClient, Credentials
+from ollama_exporter.errors import HistoryError
+from ollama_exporter.web.announcements import ANNOUNCE
+
+TIMEOUT: Final = 1.0  # seconds for an answer of the exporter; commands can do without
 
 
-def announce_stop(exporter: str, model: str, server: str) -> None:
-    """Announce to the exporter at a URL that a model is about to be stopped. Never raises."""
-    parts = urlsplit(exporter)
-    if parts.scheme != "http" or parts.hostname is None:
-        return
-    with suppress(OSError, http.client.HTTPException, ValueError):
-        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
+class Announcer:
+    """Announces requests to the exporter at a URL. One that does not listen is asked once only."""
+
+    def __init__(self, exporter: str, server: str, credentials: Credentials = ANONYMOUS) -> None:
+        """Raise ConfigError if a file cannot be used. `server`: base URL of the Ollama server."""
+        self._client = BoundedClient(credentials, timeout=TIMEOUT)
+        self._server = server
+        self.is_heard = True  # so far
+        parts = urlsplit(exporter)
+        self._url = urlunsplit((parts.scheme, parts.netloc, ANNOUNCE, "", ""))
+
+    @asynccontextmanager
+    async def announced(self, body: Mapping[str, Any], patience: float) -> AsyncIterator[None]:
+        """Announce a request with this body, and its end after the block. Never raises itself.
+
+        `patience`: seconds after which the request has ended in any case.
+        """
+        options = body.get("options") or {}
+        request = {
+            "id": uuid4().hex,
+            "url": self._server,
+            "model": body["model"],
+            "keep_alive": body.get("keep_alive"),
+            "num_ctx": options.get("num_ctx"),
+            "stop": body.get("keep_alive") == 0 and "prompt" not in body,
+            "longest": patience,
+        }
+        await self._post(request)
+        end = "failed"
         try:
-            body = json.dumps({"model": model, "url": server})
-            connection.request("POST", STOPPING, body, {"content-type": "application/json"})
-            connection.getresponse().read()
+            yield
+            end = "answered"
         finally:
-            connection.close()
+            await self._post({**request, "end": end})
+
+    async def _post(self, request: Mapping[str, Any]) -> None:
+        if not self.is_heard:
+            return
+        self.is_heard = False
+        with suppress(HistoryError):
+            await self._client.ask("POST", self._url, json=request)
+            self.is_heard = True

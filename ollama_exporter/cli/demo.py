@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidence
 from ollama_exporter.advice.report import Finding, Report, report
@@ -180,7 +181,9 @@ async def _redraw(show: Show) -> None:
 async def _advice(port: int) -> Report | None:
     """Ask the exporter as the command `advise` does; None: it does not answer any more."""
     with suppress(HistoryError):
-        return report(await asyncio.to_thread(from_exporter, f"http://127.0.0.1:{port}"))
+        return report(
+            await asyncio.to_thread(from_exporter, BoundedClient(), f"http://127.0.0.1:{port}")
+        )
     return None
 
 

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,9 @@ from ollama_exporter.actions.measure.measure_model import (
 )
 from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
 from ollama_exporter.actions.warm.load_models import find_missing
+from ollama_exporter.advice.bounded_request import Credentials
 from ollama_exporter.cli import exit_codes, server_options
-from ollama_exporter.cli.announce import announce_stop
+from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
@@ -78,6 +79,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     metavar="URL",
     help="An exporter on this machine that is told of each stop, which it would call unknown.",
 )
+@with_credentials("the exporter", prefix="exporter-")
 @server_options.with_server()
 @click.pass_context
 def command(
@@ -89,6 +91,8 @@ def command(
     timeout: float,
     form: str | None,
     exporter: str,
+    *,
+    credentials: Credentials,
     **values: Any,  # noqa: ANN401 - fields of MeasurePlan, and settings
 ) -> None:
     """Measure how long calls of MODEL take, cold and warm, and the parts of each wait.
@@ -108,14 +112,9 @@ def command(
         values.pop("force"),
     )
     settings = server_options.server_settings(values)
-    client = server_options.control_client(settings)
-
-    def on_stop(name: str) -> None:
-        announce_stop(exporter, name, settings.ollama_url)
-
-    announcing = replace(plan, on_stop=on_stop)
+    client = server_options.control_client(settings, exporter=exporter, credentials=credentials)
     with server_options.named_server(settings):
-        code = server_options.run(_run(client, announcing, every, form))
+        code = server_options.run(_run(client, plan, every, form))
     ctx.exit(code)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from ollama_exporter.actions.warm.load_models import MissingModel
+from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import Settings
@@ -81,9 +83,11 @@ def named_server(settings: Settings) -> Iterator[None]:
         raise ServerError(f"cannot reach Ollama at {url} ({why}); {hint}") from err
 
 
-def control_client(settings: Settings) -> ControlClient:
-    """Return a client of the server. Raises ConfigError."""
-    return ControlClient(settings.target, timeout=settings.ollama_timeout)
+def control_client(settings: Settings, *, exporter: str, credentials: Credentials) -> ControlClient:
+    """Return a client of the server, which announces its requests. Raises ConfigError."""
+    announcer = Announcer(exporter, settings.ollama_url, credentials)
+    timeout = settings.ollama_timeout
+    return ControlClient(settings.target, timeout=timeout, announced=announcer.announced)
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:

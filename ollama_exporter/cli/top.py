@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -19,7 +18,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.advice.bounded_request import fetch, new_client, printable
+from ollama_exporter.advice.bounded_request import BoundedClient, Credentials, printable
+from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
 from ollama_exporter.cli.present.key_reader import reading_keys
@@ -39,12 +39,6 @@ Show = Callable[[Source], Awaitable[None]]
 
 @click.command(epilog="Example: ollama-exporter top --url http://gpu-1:11487")
 @click.option("--url", metavar="URL", help=f"A running exporter.  [default: {HERE}, or none]")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Bearer token for --url, if a proxy in front of it asks for one.",
-)
 @click.option("--target", metavar="NAME", help="One of the servers that --url watches.")
 @click.option(
     "--interval",
@@ -56,11 +50,12 @@ Show = Callable[[Source], Awaitable[None]]
 )
 @click.option("--once", is_flag=True, help="Print the models once and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@with_credentials("the exporter of --url")
 @with_settings(only=("ollama.url",))
 def command(
     *,
     url: str | None,
-    token_file: Path | None,
+    credentials: Credentials,
     target: str | None,
     interval: float,
     once: bool,
@@ -83,8 +78,9 @@ def command(
     elif is_terminal and sys.stdin.isatty() and not once:
         show = LiveBoard(interval=interval).run
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
+    client = BoundedClient(credentials, timeout=PATIENCE)
     with suppress(KeyboardInterrupt):
-        source = _source(url, token_file, target, settings, look_here=not values["ollama_url"])
+        source = _source(url, client, target, settings, look_here=not values["ollama_url"])
         asyncio.run(_show(show, source))
 
 
@@ -129,36 +125,33 @@ def _drawn(
 @asynccontextmanager
 async def _source(
     url: str | None,
-    token_file: Path | None,
+    client: BoundedClient,
     target: str | None,
     settings: Settings,
     *,
     look_here: bool,
 ) -> AsyncIterator[Source]:
     """Yield what asks the exporter: that of `url`, the one that runs here, or one of our own."""
-    with new_client(token_file, timeout=PATIENCE) as http:
 
-        def ask(base: str) -> bytes:
-            where = (
-                base.rstrip("/") + PATH + (f"&{urlencode({'target': target})}" if target else "")
-            )
-            body = fetch(http, "GET", where, timeout=PATIENCE, hint=HINT)
-            read_document(body, source=printable(base))
-            return body
+    def ask(base: str) -> bytes:
+        where = base.rstrip("/") + PATH + (f"&{urlencode({'target': target})}" if target else "")
+        body = client.fetch("GET", where, hint=HINT)
+        read_document(body, source=printable(base))
+        return body
 
-        if url is None and look_here:
-            try:
-                await asyncio.to_thread(ask, HERE)
-                url = HERE
-            except HistoryError as err:
-                if err.answered or target:
-                    raise
-        if url is not None:
-            base = url
-            yield lambda: asyncio.to_thread(ask, base)
-            return
-        async with _own_exporter(settings) as base:
-            yield lambda: asyncio.to_thread(ask, base)
+    if url is None and look_here:
+        try:
+            await asyncio.to_thread(ask, HERE)
+            url = HERE
+        except HistoryError as err:
+            if err.answered or target:
+                raise
+    if url is not None:
+        base = url
+        yield lambda: asyncio.to_thread(ask, base)
+        return
+    async with _own_exporter(settings) as base:
+        yield lambda: asyncio.to_thread(ask, base)
 
 
 @asynccontextmanager
@@ -184,12 +177,12 @@ async def _own_exporter(settings: Settings) -> AsyncIterator[str]:
 
 async def _first_poll(base: str) -> None:
     """Wait for the first poll, so that --once shows what it found. It ends within its timeout."""
-    with new_client(timeout=PATIENCE) as http:
-        for _ in range(100):
-            body = await asyncio.to_thread(fetch, http, "GET", base + PATH)
-            if read_document(body).status.server.polled:
-                return
-            await asyncio.sleep(0.1)
+    client = BoundedClient(timeout=PATIENCE)
+    for _ in range(100):
+        body = await asyncio.to_thread(client.fetch, "GET", base + PATH)
+        if read_document(body).status.server.polled:
+            return
+        await asyncio.sleep(0.1)
 
 
 @dataclass(slots=True)

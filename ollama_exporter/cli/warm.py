@@ -30,7 +30,9 @@ from ollama_exporter.actions.warm.load_models import (
     wait_for_server,
     warm_up,
 )
+from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config import mapping
 from ollama_exporter.config.schema import WEB_PORT
@@ -49,6 +51,7 @@ CODES: Final = {
 }
 WAIT: Final = "--wait-for-server"
 DEFAULT_WAIT: Final = "5m"
+EXPORTER_TIMEOUT: Final = 1.0  # seconds for an answer of the exporter; warm can do without
 BAR_STEP: Final = 0.1  # seconds between two steps of a bar
 SHARES_EVERY: Final = 1.0  # seconds between two questions to an exporter how far loads are
 
@@ -169,9 +172,11 @@ class WarmCommand(click.Command):
     default=f"http://127.0.0.1:{WEB_PORT}/metrics",
     show_default=True,
     metavar="URL",
-    help="Metrics of an exporter, for the times of earlier loads and the progress of this one.",
+    help="Metrics of an exporter, for the times of earlier loads and the progress of this one. If "
+    "it runs on this machine, it is told of each load.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@with_credentials("the exporter", prefix="exporter-")
 @server_options.with_server("state.file")
 @click.pass_context
 def command(
@@ -182,6 +187,7 @@ def command(
     wait_for_server: float | None,
     exporter: str,
     *,
+    credentials: Credentials,
     as_json: bool,
     **values: Any,  # noqa: ANN401 - fields of WarmOptions, and settings
 ) -> None:
@@ -201,15 +207,16 @@ def command(
         evict=values.pop("evict"),
     )
     settings = server_options.server_settings(values)
+    asking = BoundedClient(credentials, timeout=EXPORTER_TIMEOUT)
     names = list(dict.fromkeys(models))
 
     def estimates() -> dict[str, float]:
         file = settings.state_file
         saved = saved_loads(StateFile(file, url=settings.ollama_url), names) if file else {}
-        return saved | earlier_loads(exporter, names)
+        return saved | earlier_loads(asking, exporter, names)
 
-    output = Output(as_json, estimates, partial(loads_in_progress, exporter, names))
-    client = server_options.control_client(settings)
+    output = Output(as_json, estimates, partial(loads_in_progress, asking, exporter, names))
+    client = server_options.control_client(settings, exporter=exporter, credentials=credentials)
     with server_options.named_server(settings):
         code = server_options.run(_run(client, names, wanted, wait_for_server, output))
     ctx.exit(code)

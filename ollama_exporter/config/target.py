@@ -124,6 +124,23 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def is_same_server(one: str, other: str) -> bool:
+    """Return whether two base URLs name the same server. All names of this machine are alike."""
+    if one == other:
+        return True
+    try:
+        (first, port), (second, other_port) = _end_point(one), _end_point(other)
+    except ValueError:
+        return False
+    return port == other_port and (first == second or (is_loopback(one) and is_loopback(other)))
+
+
+def _end_point(url: str) -> tuple[str, int | None]:
+    """Raise ValueError for what is no URL."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").rstrip("."), parts.port or SCHEME_PORTS.get(parts.scheme)
+
+
 def _host_and_port(authority: str, port: int, *, field: str, text: str) -> tuple[str, int]:
     host, rest = authority, ""
     if authority.startswith("["):

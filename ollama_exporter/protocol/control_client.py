@@ -4,7 +4,7 @@
 import math
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -32,6 +32,7 @@ from ollama_exporter.protocol.stream_parsers import StreamParser, parser_for
 LONGEST_TEXT: Final = 300
 REFUSED_EMBEDDING: Final = "does not support generate"
 Options = Mapping[str, Any]
+Announce = Callable[[Mapping[str, Any], float], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class _Error(msgspec.Struct):
 _ERROR: Final = msgspec.json.Decoder(_Error)
 
 
+def _unannounced(_body: Mapping[str, Any], _patience: float) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
 class ControlClient(OllamaClient):
     """Every method raises TargetError or RequestError and ends within `patience` seconds."""
 
@@ -60,7 +65,13 @@ class ControlClient(OllamaClient):
         timeout: float = DEFAULT_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
         on_file_error: Callable[[str], None] = not_counted,
+        announced: Announce = _unannounced,
     ) -> None:
+        """Raise ConfigError if a file cannot be used.
+
+        `announced`: stands around each request that needs a runner; gets its body and patience.
+        """
+        self._announced = announced
         context = ssl_context or tls_context(target)
         super().__init__(target, timeout=timeout, ssl_context=context, on_file_error=on_file_error)
         self._new_client = lambda: http_client(target, None, context)
@@ -95,6 +106,12 @@ class ControlClient(OllamaClient):
         self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
     ) -> Generated:
         """Stream a generation and time it by `now`."""
+        async with self._announced(body, patience):
+            return await self._generate(body, patience=patience, now=now)
+
+    async def _generate(
+        self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
+    ) -> Generated:
         began, first = now(), math.nan
         parser: StreamParser = parser_for(
             Body.NATIVE, content_type="application/x-ndjson", content_encoding=""
@@ -120,8 +137,9 @@ class ControlClient(OllamaClient):
 
     async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
         answer = bytearray()
-        response = await self._call(path, body, answer.extend, patience)
-        self._check(response, bytes(answer))
+        async with self._announced(body, patience):
+            response = await self._call(path, body, answer.extend, patience)
+            self._check(response, bytes(answer))
 
     async def _call(
         self, path: str, body: Mapping[str, Any], on_chunk: Callable[[bytes], None], patience: float

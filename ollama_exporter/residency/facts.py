@@ -45,6 +45,7 @@ class RequestStarted:
     keep_alive: float | None = None  # seconds, inf for never, None: the request carries none
     num_ctx: int | None = None
     stop: bool = False  # empty prompt and keep_alive 0: `ollama stop`
+    announced: bool = False  # by a command of ours: says nothing of how many requests are seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on this machine announce the stops that they are about to send.
+"""Commands on this machine announce the requests that they send to the server.
 
-Polls alone cannot tell such a stop from other causes. Only this machine is heard, and only JSON: a
-page in a browser cannot send that without being asked first.
+Polls alone cannot tell what such a request does from other causes. Only this machine is heard, and
+only JSON: a page in a browser cannot send that without being asked first.
 """
 
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-STOPPING: Final = "/-/stopping"
+ANNOUNCE: Final = "/-/announce"
 MAX_BYTES: Final = 4096
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
-class Announcement(msgspec.Struct):
-    """A model that is about to be stopped, and the URL of its server."""
+class RequestEnd(StrEnum):
+    """How an announced request ended."""
 
-    model: str
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+class Announcement(msgspec.Struct, kw_only=True):
+    """A request that is about to be sent, or that has ended. `url`: of its server."""
+
+    id: Annotated[str, msgspec.Meta(max_length=64)]
+    model: Annotated[str, msgspec.Meta(max_length=512)]
     url: str
+    keep_alive: float | None = None  # seconds, negative: for ever
+    num_ctx: int | None = None
+    stop: bool = False  # `ollama stop`
+    longest: float = 0.0  # seconds; then the request has ended in any case
+    end: RequestEnd | None = None  # None: it begins
 
 
-def stopping(on_stopping: Callable[[str, str], bool]) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler. `on_stopping`: returns whether this exporter watches that server."""
+OnAnnounced = Callable[[Announcement], bool]
+_DECODER: Final = msgspec.json.Decoder(Announcement)
+
+
+def announcing(on_announced: OnAnnounced) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler. `on_announced`: returns whether this exporter watches that server."""
 
     async def handle(request: Request) -> Response:
         if request.client is None or request.client.host not in LOOPBACK:
@@ -39,10 +57,10 @@ def stopping(on_stopping: Callable[[str, str], bool]) -> Callable[[Request], Awa
             if len(body) > MAX_BYTES:
                 return _plain("Too long.\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
-            stop = msgspec.json.decode(bytes(body), type=Announcement)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _plain("Accepted: model and url.\n", HTTPStatus.BAD_REQUEST)
-        if not on_stopping(stop.model, stop.url):
+            announcement = _DECODER.decode(bytes(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _plain("Accepted: id, model and url.\n", HTTPStatus.BAD_REQUEST)
+        if not on_announced(announcement):
             return _plain("This exporter watches another server.\n", HTTPStatus.CONFLICT)
         return _plain("Noted.\n", HTTPStatus.OK)
 

@@ -18,7 +18,7 @@ from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published
 from ollama_exporter.story.hidden_story import Hide
-from ollama_exporter.web.announcements import STOPPING, stopping
+from ollama_exporter.web.announcements import ANNOUNCE, OnAnnounced, announcing
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import STATUS, PageParts, page_routes
@@ -51,9 +51,7 @@ class Parts:
     telemetry_path: str
     max_requests: Callable[[], int]
     lifecycle: Callable[[], bool]
-    # A command on this machine is about to stop a model: its name and the server's URL. Returns
-    # whether this exporter watches that server.
-    on_stopping: Callable[[str, str], bool] = lambda _model, _url: False
+    on_announced: OnAnnounced = lambda _request: False  # by a command on this machine
     probes: Probes = NO_TARGETS
     # Names of several servers, with what is known of them; None: there is one server.
     targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
@@ -127,7 +125,7 @@ def application(parts: Parts) -> Starlette:
             Route(HEALTHY, healthy),
             Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
-            Route(STOPPING, stopping(parts.on_stopping), methods=["POST"]),
+            Route(ANNOUNCE, announcing(parts.on_announced), methods=["POST"]),
         ],
         exception_handlers={HTTPStatus.NOT_FOUND: _not_found},
     )

@@ -50,7 +50,6 @@ class MeasurePlan:
     timeout: float  # seconds for one call
     num_ctx: int | None = None
     force: bool = False
-    on_stop: Callable[[str], None] = lambda _model: None  # called before a stop; may block
 
 
 @dataclass(slots=True)
@@ -210,8 +209,7 @@ async def _unload(client: ControlClient, plan: MeasurePlan) -> None:
     entry = renew.find_entry(await client.ps(), model)
     if entry is None:
         return
-    await asyncio.to_thread(plan.on_stop, entry.name)
-    await client.stop(model, patience=UNLOAD_TIMEOUT)
+    await client.stop(entry.name, patience=UNLOAD_TIMEOUT)
     for _ in range(round(UNLOAD_TIMEOUT / POLL_INTERVAL)):
         if renew.find_entry(await client.ps(), model) is None:
             return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import read_samples
 from ollama_exporter.advice.model_usage import records
 from ollama_exporter.errors import HistoryError
@@ -14,14 +15,13 @@ from ollama_exporter.state_file import StateFile
 SUM: Final = "ollama_model_load_seconds_sum"
 COUNT: Final = "ollama_model_load_seconds_count"
 PROGRESS: Final = "ollama_model_load_progress_ratio"
-TIMEOUT: Final = 1.0
 
 
-def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
+def earlier_loads(client: BoundedClient, url: str, names: Sequence[str]) -> dict[str, float]:
     """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
     found: dict[str, float] = {}
     with suppress(HistoryError):
-        samples = read_samples(url, (SUM, COUNT), timeout=TIMEOUT)
+        samples = read_samples(client, url, (SUM, COUNT))
         by_key = {match_key(each.model): each for each in records(samples)}
         for name in names:
             record = by_key.get(match_key(name))
@@ -30,10 +30,12 @@ def earlier_loads(url: str, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def loads_in_progress(url: str, names: Sequence[str]) -> dict[str, float] | None:
+def loads_in_progress(
+    client: BoundedClient, url: str, names: Sequence[str]
+) -> dict[str, float] | None:
     """Return how far the exporter sees loads in progress, by name; None: it does not answer."""
     try:
-        samples = read_samples(url, (PROGRESS,), timeout=TIMEOUT)
+        samples = read_samples(client, url, (PROGRESS,))
     except HistoryError:
         return None
     by_key = {match_key(each.labels.get("model", "")): each.value for each in samples}

@@ -145,7 +145,8 @@ class RequestEvidence:
         for request in waiting:
             own = request.model == unload.name
             reload = own and (
-                unload.life.crashed_at is not None
+                request.fact.announced  # to renew it, with the context that it has: other options
+                or unload.life.crashed_at is not None
                 or self.requests.forces_reload(request.fact, unload.life)
             )
             if reload or (not own and request.model not in resident):

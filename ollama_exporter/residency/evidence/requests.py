@@ -147,9 +147,10 @@ class SeenRequests:
 
     def witness_load(self, name: str) -> bool:
         """Note a load; return whether a request for it was seen."""
-        seen = bool(self.of(name)) or any(r.model == name for r in self.ended)
-        self._witnessed.append(seen)
-        return seen
+        mine = [*self.of(name), *(r for r in self.ended if r.model == name)]
+        if not mine or not all(request.fact.announced for request in mine):
+            self._witnessed.append(bool(mine))
+        return bool(mine)
 
     @property
     def complete(self) -> bool:

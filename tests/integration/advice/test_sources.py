@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import from_exporter, from_text
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus
@@ -54,7 +55,7 @@ async def _exporter_and_text(tmp_path: Path) -> None:
                 samples = await exporter.until(lambda found: INSTALLED in found)
                 text = (await exporter.http.get("/metrics")).text
                 url = f"http://{exporter.address}"
-                asked = report(await asyncio.to_thread(from_exporter, url))
+                asked = report(await asyncio.to_thread(from_exporter, BoundedClient(), url))
             read = report(from_text(text, source=asked.history.source, now=time.time()))
             assert asked.findings == read.findings
             assert [f.model for f in read.findings] == ["llama3.2:latest", "mistral:latest"]
@@ -145,10 +146,18 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     await asyncio.to_thread(backfill, tmp_path, moments(hosts, days=3.0, now=now))
     async with prometheus(tmp_path, scraping({})) as prom:
         apart = report(
-            await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(14 * DAY, "instance"))
+            await asyncio.to_thread(
+                from_prometheus, BoundedClient(), prom.url, HistoryQuery(14 * DAY, "instance")
+            )
         )
-        summed = report(await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(14 * DAY)))
-        short = await asyncio.to_thread(from_prometheus, prom.url, HistoryQuery(DAY))
+        summed = report(
+            await asyncio.to_thread(
+                from_prometheus, BoundedClient(), prom.url, HistoryQuery(14 * DAY)
+            )
+        )
+        short = await asyncio.to_thread(
+            from_prometheus, BoundedClient(), prom.url, HistoryQuery(DAY)
+        )
     text = report(from_text(exposition(uses), source="text", now=now))
     first = replace(apart, findings=tuple(f for f in apart.findings if f.record.group[4] == "a"))
     close(first, text)

@@ -92,9 +92,15 @@ def test_a_label_that_is_none_is_refused(by: str) -> None:
     assert said.startswith("2 Error: by: must be")
 
 
-@pytest.mark.parametrize("option", ["--by", "--token-file"])
-def test_what_only_prometheus_has_is_refused_without_it(option: str) -> None:
-    assert "only together with --prometheus" in refused(option, "instance")
+def test_what_only_prometheus_has_is_refused_without_it() -> None:
+    assert "only together with --prometheus" in refused("--by", "instance")
+
+
+@pytest.mark.parametrize("option", ["--token-file", "--ca-file", "--cert-file", "--key-file"])
+def test_a_file_that_cannot_be_used_is_named_with_its_option(option: str, tmp_path: Path) -> None:
+    said = refused(option, str(tmp_path / "none"))
+    assert said.startswith(f"2 Error: {option.removeprefix('--')}: ")
+    assert "ollama." not in said
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://a b"])

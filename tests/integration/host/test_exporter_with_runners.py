@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from ollama_exporter.actions.warm.load_estimates import loads_in_progress
+from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
@@ -137,7 +138,9 @@ def test_how_far_a_load_is_grows_and_vanishes_when_the_load_ends() -> None:
             assert seen == sorted(seen)
             assert all(0 <= share <= 1 for share in seen)
             url = f"http://{exporter.address}/metrics"
-            found = await asyncio.to_thread(loads_in_progress, url, ["gemma2:27b", "mistral"])
+            found = await asyncio.to_thread(
+                loads_in_progress, BoundedClient(), url, ["gemma2:27b", "mistral"]
+            )
             assert found is not None
             assert seen[-1] <= found["gemma2:27b"] <= 1
             asking.cancel()

@@ -16,6 +16,7 @@ from ollama_exporter.actions.warm.load_estimates import (
     saved_loads,
 )
 from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmResult
+from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.cli.warm import Bars, follow_loads
@@ -44,7 +45,9 @@ def test_a_running_exporter_tells_what_it_has_measured() -> None:
             key = ("ollama_model_load_seconds_count", "model=mistral:latest")
             await exporter.until(lambda s: s.get(key) == 1)
             where = f"http://{exporter.address}/metrics"
-            return await asyncio.to_thread(earlier_loads, where, ["mistral", "llama3.2"])
+            return await asyncio.to_thread(
+                earlier_loads, BoundedClient(), where, ["mistral", "llama3.2"]
+            )
 
     found = asyncio.run(main())
     assert found == {"mistral": pytest.approx(0.6, rel=0.3)}
@@ -66,8 +69,8 @@ def test_a_state_file_tells_it_as_well_and_is_left_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize("url", ["https://box/metrics", "nonsense", "http://127.0.0.1:%d/metrics"])
 def test_without_one_there_is_no_estimate(url: str) -> None:
     closed = url.replace("%d", str(closed_port()))
-    assert earlier_loads(closed, ["mistral"]) == {}
-    assert loads_in_progress(closed, ["mistral"]) is None
+    assert earlier_loads(BoundedClient(), closed, ["mistral"]) == {}
+    assert loads_in_progress(BoundedClient(), closed, ["mistral"]) is None
 
 
 def test_a_bar_shows_what_an_exporter_sees_read_until_it_answers_no_more() -> None:

@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import bcrypt
 import httpx
 import pytest
 import trustme
+from click.testing import CliRunner
 
+from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.cli.announce import Announcer
+from ollama_exporter.cli.main import cli
 from ollama_exporter.simulator.simulator import Simulator
 from tests.support.exporting import Running, exporting, parsed, until
 from tests.support.patience import PATIENCE
@@ -186,6 +191,41 @@ def test_clients_show_a_certificate(name: str | None, tmp_path: Path, *, allowed
                 else:
                     with pytest.raises(httpx.HTTPError):
                         await client.get("/metrics")
+
+    asyncio.run(story())
+
+
+def test_commands_pass_the_locks(tmp_path: Path) -> None:
+    text = (
+        "tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem,"
+        f" client_auth_type: RequireAndVerifyClientCert}}\n{USERS}"
+    )
+    AUTHORITY.issue_cert("commands").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "client.pem"
+    )
+    files = ["--ca-file", str(tmp_path / "ca.pem"), "--cert-file", str(tmp_path / "client.pem")]
+
+    async def story() -> None:
+        async with locked(tmp_path, text) as exporter:
+            login = ":".join(map(quote, USER))
+            url = f"https://{login}@{exporter.address}"
+
+            async def run(*command: str) -> str:
+                return (await asyncio.to_thread(CliRunner().invoke, cli, command)).output
+
+            assert '"models"' in await run("top", "--url", url, "--json", *files)
+            assert "No model has been resident yet" in await run("advise", url, *files)
+            said = await run("advise", url)
+            assert said.endswith("Name the authority of its certificate with --ca-file.\n")
+            assert USER[1] not in said
+            assert "--cert-file" in await run("advise", url, *files[:2])
+            credentials = Credentials(
+                ca_file=tmp_path / "ca.pem", cert_file=tmp_path / "client.pem"
+            )
+            server = next(vars(x)["url"] for x in exporter.log.records if "url" in vars(x))
+            announcer = Announcer(url, server, credentials)
+            async with announcer.announced({"model": "m"}, 1.0):
+                assert announcer.is_heard
 
     asyncio.run(story())
 

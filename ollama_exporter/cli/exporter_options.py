@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of all commands that ask an exporter or Prometheus: files for TLS and a token."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ollama_exporter.advice.bounded_request import Credentials
+
+OPTIONS: Final = {  # in the order of the help
+    "token-file": "Bearer token for {whom}, if a proxy in front of it asks for one.",
+    "ca-file": "CA certificates (PEM) of {whom}, in place of the system's.",
+    "cert-file": "Certificate (PEM) to show to {whom}.",
+    "key-file": "Its key.",
+}
+Command = Callable[..., Any]
+
+
+def with_credentials(whom: str, *, prefix: str = "") -> Callable[[Command], Command]:
+    """Add the options; the command gets their values as `credentials`.
+
+    `whom`: who is asked, for the help. `prefix`: of the options, where the command talks to an
+    Ollama server as well.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_files(*args: object, **values: Any) -> object:  # noqa: ANN401 - click's
+            files: dict[str, Path | None] = {
+                name.replace("-", "_"): values.pop(_parameter(name)) for name in OPTIONS
+            }
+            return command(*args, credentials=Credentials(**files, prefix=prefix), **values)
+
+        decorated: Command = with_files
+        for name, text in reversed(OPTIONS.items()):
+            decorated = click.option(
+                f"--{prefix}{name}",
+                _parameter(name),
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help=text.format(whom=whom),
+            )(decorated)
+        return decorated
+
+    return decorate
+
+
+def _parameter(name: str) -> str:
+    return f"exporter_{name.replace('-', '_')}"
