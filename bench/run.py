@@ -5,6 +5,7 @@ python -m bench.run [--rounds 5] [--write docs/performance.md]
 """
 
 import argparse
+import compileall
 import http.client
 import os
 import platform
@@ -157,10 +158,17 @@ def scrape_many(port: int, times: int) -> int:
     return size
 
 
+def compiled() -> dict[str, str]:
+    """Return an environment in which Python uses the compiled modules, as an installed package."""
+    for folder in ("ollama_exporter", "bench"):
+        compileall.compile_dir(folder, quiet=2)
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def measure(contender: Contender) -> Figures:
     started = time.perf_counter()
     with subprocess.Popen(
-        contender.command, env=os.environ | contender.environment, stderr=subprocess.DEVNULL
+        contender.command, env=compiled() | contender.environment, stderr=subprocess.DEVNULL
     ) as process:
         try:
             while not complete(contender):

@@ -6,6 +6,7 @@ web server likewise, the poller stops, the state file is written, the client is 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,7 @@ async def serve(
     settings: Settings, *, reread: Callable[[], Settings], log_lines: LogCounter
 ) -> None:
     """Run until SIGTERM or SIGINT; the second one ends at once. SIGHUP reloads."""
+    gc.freeze()  # imported modules stay for good: no collection needs to look at them again
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def end() -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import yaml
-
 from ollama_exporter.config.target import HeaderField
 
 T = TypeVar("T")
@@ -102,6 +100,8 @@ def written(value: object) -> str:
             value = [str(item) if isinstance(item, HeaderField) else item for item in value]
         case _:
             pass
+    import yaml  # noqa: PLC0415 - 10 ms, and most starts write no value
+
     text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -125,7 +125,7 @@ def as_word(value: object) -> str:
         case tuple(values):
             separator = "\n" if isinstance(values[0], HeaderField) else ","
             return separator.join(map(str, values))
-        case str() | Path():
+        case str() | Path() | int():
             return str(value)
         case _:
             return written(value)

@@ -2,6 +2,8 @@
 """The group of commands: unknown words, one line for each error, plain output in pipes."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -65,3 +67,15 @@ def test_help_fits_into_80_columns_and_breaks_no_flag(command: str) -> None:
     assert [line for line in lines if len(line) > 80] == []
     broken = re.compile(r"(?:^|\s)(?:--?[a-z][\w.-]*-|ollama-)$")
     assert [line for line in lines if broken.search(line)] == []
+
+
+def test_serve_imports_nothing_that_it_does_not_use() -> None:
+    code = (
+        "import gc, sys\n"
+        "from ollama_exporter.cli.main import cli\n"
+        "assert cli.get_command(None, 'serve') is not None\n"
+        "others = {'pygments', 'rich', 'yaml', 'ollama_exporter.simulator'}\n"
+        "print(gc.isenabled(), *(others & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
