@@ -47,6 +47,7 @@ MOST_OPEN: Final = 1_000  # models in memory, and models whose end has no reason
 MOST_CHANGES: Final = 2_000  # that one who follows may be behind
 MINUTE: Final = 60.0
 PART: Final = 0.0005  # seconds: less is no part of a wait
+EXACT: Final = 1.0  # seconds between two polls around a moment that is told as one
 NO_ANSWER: Final = "the server did not answer"
 NEVER_SETTLED: Final = "reason not settled"
 UNEXPLAINED: Final = 5.0  # seconds after which an end without a pending unload stays unexplained
@@ -188,12 +189,11 @@ class History:
         self._events.put(record)
         self._changed(record)
         match event:
-            case Loaded(load_seconds=seconds) if seconds is not None:
+            case Loaded():
                 for key in [key for key in self._open if key[0] == event.model.name]:
                     stay = self._open[key]
                     if stay.loading is None and event.not_before <= stay.start <= event.settled_at:
-                        begun = max(0.0, event.not_after - seconds)
-                        self._open[key] = replace(stay, loading=begun)
+                        self._open[key] = _begun(stay, event)
                         self._changed(self._open[key])
             case Unloaded():
                 key = (event.model.name, event.resident_since)
@@ -201,8 +201,9 @@ class History:
                 # It came and went between two listings, unless it is known.
                 new = Stay(id=next(self._numbers), model=record.model, start=start)
                 stay = self._leaving.pop(key, self._open.pop(key, new))
-                end = max(stay.start, event.not_after)
-                self._close(replace(stay, end=end, why=record.text, event=record.id))
+                end, low = max(stay.start, event.not_after), max(stay.start, event.not_before)
+                stay = replace(stay, end=end, end_low=low if end - low > EXACT else None)
+                self._close(replace(stay, why=record.text, event=record.id))
             case _:
                 pass
 
@@ -310,9 +311,14 @@ class History:
         """Return what a later process continues from."""
         return SavedPast(at=now, past=self.past(since=now - DAY), most=self.most)
 
+    def begin(self, now: float) -> None:
+        """Note that nothing is known of the time before."""
+        self._outages.put(Outage(id=next(self._numbers), start=0.0, end=now, text=NOT_RUNNING))
+
     def restore(self, saved: SavedPast, now: float) -> None:
         """Continue the past of an earlier process. Call it before the first poll."""
         past, self.most = saved.past, saved.most
+        self._outages.drop_while(lambda _: True)  # what was not known until now
         for event in past.events:
             self._events.put(event)
         for request in past.requests:
@@ -355,6 +361,13 @@ def parts_of(seen: Observation) -> Iterator[tuple[str, float]]:
             left -= part
     if left >= PART:
         yield "other", left
+
+
+def _begun(stay: Stay, event: Loaded) -> Stay:
+    """Return a stay with what is known of its load: a beginning, or between which polls it came."""
+    if event.load_seconds is not None:
+        return replace(stay, loading=max(0.0, event.not_after - event.load_seconds))
+    return replace(stay, low=event.not_before) if stay.start - event.not_before > EXACT else stay
 
 
 def _part(share: float, most: int, most_bytes: int) -> tuple[int, int]:

@@ -197,7 +197,7 @@ class Narrator:
             last_use=state.last_use,
             tokens_per_second=_rounded(self._history.speed(name)),
             parameter_size="" if youngest is None else clean(youngest.parameter_size),
-            quantization="" if youngest is None else clean(youngest.quantization),
+            quantization="" if youngest is None else _known(clean(youngest.quantization)),
         )
 
     def _waiting(self) -> tuple[WaitingNow, ...]:
@@ -251,6 +251,11 @@ class Narrator:
             detail=f"{said}. Failed polls: {failures}." if failures else f"{said}.",
             line="" if server.up else "--ollama.url=http://127.0.0.1:11434",
         )
+
+
+def _known(quantization: str) -> str:
+    """Return a quantization; the server says `unknown` of files whose type it does not know."""
+    return "" if quantization == "unknown" else quantization
 
 
 def _rounded(value: float | None) -> float | None:

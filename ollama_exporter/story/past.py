@@ -38,6 +38,8 @@ class Stay(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start: float
     end: float | None = None  # None: it goes on
     loading: float | None = None  # when its load began; None: not known
+    low: float | None = None  # its load was not seen: it appeared between `low` and `start`
+    end_low: float | None = None  # it left between `end_low` and `end`; None: at `end`
     dead: bool = False  # it was listed, but its process was dead
     why: str = ""  # a word for its end; empty: not known yet
     event: int | None = None  # the number of the event that ended it

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from ollama_exporter.protocol.wire import parse_time
-from ollama_exporter.residency.events import Reason, Unloaded
+from ollama_exporter.residency.events import Loaded, Reason, Unloaded
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
@@ -28,6 +28,7 @@ from tests.support.page_server import serving
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
+from tests.support.timelines import GivenTimeline
 
 AXE: Final = Path(sys.prefix) / "clients/axe/node_modules/axe-core/axe.min.js"
 ODD: Final = (
@@ -238,19 +239,26 @@ def test_a_model_at_work_is_in_use_and_a_pinned_one_stays_for_ever(chromium: Chr
 
 def test_a_screen_reader_hears_what_the_pictures_show(chromium: Chromium) -> None:
     async def main() -> None:
-        made = MadeUp()
+        made = MadeUp(timeline=GivenTimeline(lambda: 1.8e9))
         begun = made.timeline.now()
         made.published = listing(resident("b:latest", begun - 100.0, deadline=begun + 200.0))
+        made.history.begin(begun - 1800.0)
         gone = unloaded("a:latest", since=begun - 900.0, at=begun - 300.0, reason=Reason.EVICTED)
-        made.history.on_change((gone,), made.published, begun)
+        came = made.published.view.models[0].resident[0]
+        loaded = Loaded(came, begun - 115.0, begun - 100.0, begun - 100.0)
+        made.history.on_change((gone, loaded), made.published, begun)
         async with serving(made) as (http, _), opened(chromium.browser, str(http.base_url)) as seen:
             await live(seen.page)
             images = seen.page.get_by_role("img")
             labels = [await each.get_attribute("aria-label") or "" for each in await images.all()]
             assert [label.partition(":")[0] for label in labels[1:]] == ["b", "a"]
             assert labels[0].startswith("4.0 GB in memory, 100 % of it on the GPU.")
-            assert re.search("in memory from .* to now", labels[1])
+            assert re.search("appeared between .* and .*, in memory to now", labels[1])
             assert re.search("in memory from .* to .*, evicted", labels[2])
+            for label in labels[1:]:
+                assert "; not known to " in label
+                assert label.endswith(": the exporter did not run")
+            await expect(seen.page.locator("rect.unsure")).to_have_count(2)  # one in the legend
             headings = [
                 await each.inner_text() for each in await seen.page.get_by_role("heading").all()
             ]

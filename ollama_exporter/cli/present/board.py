@@ -3,7 +3,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final
@@ -11,21 +11,22 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
+from ollama_exporter.advice.keep_alive_advice import LEAST_GAPS
 from ollama_exporter.protocol.keepalive import FOR_EVER, compact
 from ollama_exporter.story.document import StatusDocument
-from ollama_exporter.story.past import PastEvent, PastRequest, Stay
-from ollama_exporter.story.status import ModelNow
+from ollama_exporter.story.past import PastEvent, PastRequest
+from ollama_exporter.story.status import AdviceNow, ModelNow
 
 SORTS: Final = ("leaves", "name", "memory", "room")
 LEAST_WIDTH: Final = 60
 BAR: Final = 16  # cells of a model's bar; more where there is room
-WIDEST_BAR: Final = 60
+WIDEST_BAR: Final = 120
 REST: Final = 44  # cells of the other columns besides the name
 SPAN: Final = 600.0  # seconds that a bar shows
 HELP: Final = (
     ("q, Ctrl-C", "quit"),
     ("s", "sort by: time left, name, memory, who goes first"),
-    ("/", "show only models whose name has a text; Enter ends it, Esc drops it"),
+    ("/", "show only models whose name has a text; Esc drops it"),
     ("up, down, k, j", "choose a model"),
     ("Enter", "its story: stays, reasons with their facts, waits, advice"),
     ("Esc", "back"),
@@ -35,12 +36,20 @@ COLUMNS: Final = (
     *("model", "leaves_in_seconds", "goes", "bytes", "bytes_gpu"),
     *("slots_busy", "slots", "tokens_per_second"),
 )
-LEGEND: Final = "█ in memory  ▒ loading  x dead  · absent; the bar ends now"
+LEGEND: Final = "█ in memory ▒ loading ░ came or left x dead ? not known · absent"
 DIM: Final = "dim"
 BOLD: Final = "bold"
 BAD: Final = "red"
 GOOD: Final = "green"
 WARN: Final = "yellow"
+# What a cell of a bar shows, and how: of two things in its time, the later of this list.
+Sign = tuple[int, str, str]
+ABSENT: Final[Sign] = (0, "·", DIM)
+NOT_KNOWN: Final[Sign] = (1, "?", DIM)
+IN_MEMORY: Final[Sign] = (2, "█", GOOD)
+UNSURE: Final[Sign] = (3, "░", GOOD)
+LOADING: Final[Sign] = (4, "▒", WARN)
+DEAD: Final[Sign] = (5, "x", BAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +153,7 @@ class _Writer:
         title.pad_right(self._width - title.cell_len - len(clock))
         yield title.append(clock, style=DIM)
         yield self._labelled("Leaves next", self._next())
+        yield self._labelled("Goes first", self._first())
         yield self._labelled("Left last", self._last())
         yield self._labelled("Memory", self._memory())
         yield Text()
@@ -164,11 +174,15 @@ class _Writer:
             return "nothing is in memory"
         leaving = [x for x in resident if x.deadline is not None and not x.busy]
         soonest = min(leaving, key=lambda x: x.deadline or 0.0, default=None)
-        first = next((model.name for model in resident if model.rank == 1), "")
-        room = f"; if room is needed, {first} goes first" if first and len(resident) > 1 else ""
         if soonest is None:
-            return f"nothing: all models are in use or stay for ever{room}"
-        return f"{soonest.name} in {self._left(soonest)}{room}"
+            return "nothing is due: all models are in use or stay for ever"
+        return f"{soonest.name} in {self._left(soonest)}, unless it is used again"
+
+    def _first(self) -> str:
+        first = next((model.name for model in self._status.models if model.rank == 1), "")
+        known = all(model.rank_known for model in self._status.models if model.rank)
+        sure = "" if known else " probably"
+        return f"{first}{sure}, if another model needs the room" if first else "nothing"
 
     def _last(self) -> str:
         unloads = [event for event in self._past.events if event.kind == "unloaded"]
@@ -201,7 +215,7 @@ class _Writer:
             f"{'MEMORY':>8} {'GPU':>4} {'SLOTS':>5} {'TOK/S':>5}",
             style=DIM,
         )
-        most = max(1, height // 2 - 4)
+        most = max(1, height // 2 - 5)
         for model in found[:most]:
             yield self._row(model, names, bar)
         if len(found) > most:
@@ -241,13 +255,36 @@ class _Writer:
         return "?" if model.deadline is None else _countdown(model.deadline - self._now)
 
     def _bar(self, name: str, cells: int) -> Text:
+        """Return the last SPAN seconds of a model. A cell shows the rarest thing in its time."""
         begin, step = self._now - SPAN, SPAN / cells
-        stays = [stay for stay in self._past.stays if stay.model == name]
-        signs = (_sign(stays, begin + (cell + 0.5) * step) for cell in range(cells))
+        signs = [ABSENT] * cells
+        for low, high, sign in self._stretches(name):
+            if high > begin and low < self._now:
+                first = max(0, int((low - begin) / step))
+                last = min(cells, math.ceil((min(high, self._now) - begin) / step))
+                for cell in range(first, last):
+                    signs[cell] = max(signs[cell], sign)
         line = Text()
-        for (sign, style), run in itertools.groupby(signs):
-            line.append(sign * sum(1 for _ in run), style=style)
+        for (_, drawn, style), run in itertools.groupby(signs):
+            line.append(drawn * sum(1 for _ in run), style=style)
         return line
+
+    def _stretches(self, name: str) -> Iterator[tuple[float, float, Sign]]:
+        for outage in self._past.outages:
+            yield outage.start, outage.end or self._now, NOT_KNOWN
+        for stay in self._past.stays:
+            if stay.model == name:
+                end = self._now if stay.end is None else stay.end
+                if stay.loading is not None:
+                    yield stay.loading, stay.start, LOADING
+                if stay.low is not None:
+                    yield stay.low, stay.start, UNSURE
+                if stay.end_low is not None:
+                    yield stay.end_low, end, UNSURE
+                yield stay.start, stay.end_low or end, DEAD if stay.dead else IN_MEMORY
+        for model in self._status.models:
+            if model.name == name and not model.resident and model.loading_since is not None:
+                yield model.loading_since, self._now, LOADING
 
     def _waiting(self) -> Iterator[Text]:
         waiting = self._status.waiting
@@ -274,12 +311,11 @@ class _Writer:
         yield Text(name or "no model is chosen", style=BOLD)
         if now is not None:
             yield from self._facts(now)
-        yield Text(LEGEND, style=DIM)
+        yield Text(f"10 MIN  {LEGEND}", style=DIM)
         yield self._bar(name, min(self._width, 2 * WIDEST_BAR))
         for advice in self._status.advice:
             if advice.model == name:
-                advised = _keep(advice.advised)
-                yield Text(f"Advice: keep-alive {advised} ({advice.sure}) {advice.saves}".rstrip())
+                yield Text(f"Advice: {_advised(advice)}")
                 if advice.line:
                     yield Text(f"  {advice.line}", style=DIM)
         yield Text()
@@ -288,6 +324,8 @@ class _Writer:
         told: list[tuple[float, list[Text]]] = [(each.at, [self._wait(each)]) for each in requests]
         for event in events:
             facts = [Text(f"            because {fact}", style=DIM) for fact in event.evidence]
+            if event.at - event.low > 1:
+                facts.append(Text(f"            after {self._clock(event.low)}", style=DIM))
             told.append((event.at, [self._event(event), *facts]))
         for _, lines in sorted(told, key=lambda each: -each[0]):
             yield from lines
@@ -350,13 +388,13 @@ def _word(model: ModelNow) -> str:
     return next((word for is_so, word in words if is_so), "")
 
 
-def _sign(stays: Sequence[Stay], at: float) -> tuple[str, str]:
-    for stay in stays:
-        if stay.loading is not None and stay.loading <= at < stay.start:
-            return "▒", WARN
-        if stay.start <= at and (stay.end is None or at < stay.end):
-            return ("x", BAD) if stay.dead else ("█", GOOD)
-    return "·", DIM
+def _advised(advice: AdviceNow) -> str:
+    """Return an advice as the page words it."""
+    if advice.line or advice.saves:
+        return f"keep-alive {_keep(advice.advised)} ({advice.sure}) {advice.saves}".rstrip()
+    if advice.samples < LEAST_GAPS:
+        return f"none yet: pauses between uses seen: {advice.samples}, needed: {LEAST_GAPS}"
+    return "no other keep-alive would surely save anything"
 
 
 def _colour(event: PastEvent) -> str:

@@ -250,12 +250,13 @@ function answers() {
       : h("p", { class: "big" }, resident.length ? "Nothing is due to leave" : "Nothing is in memory"),
     next ? h("p", { class: "soft" }, "when its keep-alive runs out, unless it is used again")
       : resident.length ? h("p", { class: "soft" }, "all are in use, or stay for ever") : null,
-    first && resident.length > 1 ? h("p", {}, "If another model needs the room, ", named(first.name), " goes first.") : null,
+    first && resident.length > 1 ? h("p", {}, "If another model needs the room, ", named(first.name), resident.every((m) => m.rank_known) ? " goes first." : " goes first, as far as keep-alives are known.") : null,
   ]);
   const unexplained = going && (!last || going.end > last.at) ? going : null;
   show("last", [last, unexplained], () => unexplained ? [
     h("p", { class: "big" }, named(unexplained.model)),
     h("p", {}, when(unexplained.end), ": it has just left. Its reason is not known yet."),
+    last ? h("p", { class: "soft" }, "Before it, ", named(last.model), ": ", last.text) : null,
   ] : last ? [
     h("p", { class: "big" }, named(last.model), ": ", last.text),
     h("p", { class: "soft" }, "at ", when(last.at), ", ", ticks(h("span"), () => `${roughly(clock() - last.at)} ago`)),
@@ -327,7 +328,7 @@ function bars() {
   names.sort((a, b) => (recent(b) > recent(a) ? 1 : recent(b) < recent(a) ? -1 : a < b ? -1 : 1));
   const step = Math.max(1, state.span / width), beat = Math.floor(now / step);
   show("time", [state.span, width, beat, state.status.models, past.stays.size, lastIds()], () => {
-    if (!names.length) return [h("p", {}, `No model was in memory within ${spanName()}.`)];
+    if (!names.length) return [h("p", {}, `No model was seen in memory within ${spanName()}.`)];
     const x = (moment) => Math.max(0, Math.min(width, (moment - begin) / state.span * width));
     return [
       h("div", { class: "bars" },
@@ -341,6 +342,17 @@ function bars() {
 const lastIds = () => Object.values(past).map((known) => { let last; for (last of known.keys()); return last; }).concat(
   [...past.stays.values()].map((stay) => stay.end ?? 0).reduce((a, b) => a + b, 0));
 
+const at = (moment) => CLOCK.format(wall(moment));
+const between = (low, high) => `between ${at(low)} and ${at(high)}`;
+
+function stayInWords(stay) { // what its piece of the bar shows
+  const what = stay.dead ? "dead" : "in memory";
+  const from = stay.loading ? `loading from ${at(stay.loading)}, ${what} from ${at(stay.start)}`
+    : stay.low ? `appeared ${between(stay.low, stay.start)}, ${what}` : `${what} from ${at(stay.start)}`;
+  const to = !stay.end ? "to now" : stay.end_low ? `until it left ${between(stay.end_low, stay.end)}` : `to ${at(stay.end)}`;
+  return `${from} ${to}${stay.why ? `, ${stay.why}` : ""}`;
+}
+
 function bar(name, stays, x, begin, now) {
   const parts = [s("rect", { class: "rail", x: 0, y: 4, width, height: 18 })], words = [], told = [];
   const drawn = {}; // the last piece of each kind: what is closer than a pixel joins it, so that pixels bound the elements
@@ -350,35 +362,42 @@ function bar(name, stays, x, begin, now) {
       last.to = Math.max(last.to, to);
       last.element.setAttribute("width", Math.max(1.5, last.to - last.from));
     } else if (to > from) {
-      const element = s("rect", { class: kind, x: from, y: 4, width: Math.max(1.5, to - from), height: 18 }, s("title", {}, title));
+      const fill = kind === "unsure" ? "url(#hatch)" : null;
+      const element = s("rect", { class: kind, fill, x: from, y: 4, width: Math.max(1.5, to - from), height: 18 }, s("title", {}, title));
       drawn[kind] = { from, to, element };
       parts.push(element);
     }
   };
-  const apart = (kind, at) => { // whether a mark would be seen beside the last one
-    if (at - (drawn[kind] ?? -9) < 3) return false;
-    drawn[kind] = at;
+  const apart = (kind, place) => { // whether a mark would be seen beside the last one
+    if (place - (drawn[kind] ?? -9) < 3) return false;
+    drawn[kind] = place;
     return true;
   };
   stays.sort((a, b) => a.start - b.start);
   stays.forEach((stay, i) => {
-    const end = stay.end ?? now, left = x(stay.start), right = x(end), from = CLOCK.format(wall(stay.start)), to = stay.end ? CLOCK.format(wall(stay.end)) : "now";
-    if (stay.loading) piece("load", x(stay.loading), left, `loading from ${CLOCK.format(wall(stay.loading))}`);
-    piece(stay.dead ? "gone" : "stay", left, right, `${stay.dead ? "dead" : "in memory"} from ${from} to ${to}`);
-    told.push(`${stay.dead ? "dead" : "in memory"} from ${from} to ${to}${stay.why ? `, ${stay.why}` : ""}`);
+    const end = stay.end ?? now, left = x(stay.start), right = x(end), sentence = stayInWords(stay);
+    if (stay.loading) piece("load", x(stay.loading), left, `loading from ${at(stay.loading)}`);
+    if (stay.low) piece("unsure", x(stay.low), left, `appeared ${between(stay.low, stay.start)}`);
+    piece(stay.dead ? "gone" : "stay", left, x(stay.end_low ?? end), sentence);
+    if (stay.end_low) piece("unsure", x(stay.end_low), right, `left ${between(stay.end_low, end)}`);
+    told.push(sentence);
     if (!stay.end || stay.dead || end < begin) return;
     if (!apart("mark", right)) return;
     parts.push(s("path", { class: "mark", d: `M${right} 2v22l-5 -4v-14z` }, s("title", {}, stay.why || "reason not known yet")));
-    const text = stay.why || "reason not known yet", long = text.length * 6.6 + 6, next = stays[i + 1] ? x(stays[i + 1].loading ?? stays[i + 1].start) : width;
+    const text = stay.why || "reason not known yet", long = text.length * 6.6 + 6, next = stays[i + 1] ? x(stays[i + 1].loading ?? stays[i + 1].low ?? stays[i + 1].start) : width;
     if (right + long < next) words.push(s("text", { x: right + 4, y: 18 }, text));
     else if (right - left > long + 4) words.push(s("text", { class: "inside", x: right - 8, y: 18, "text-anchor": "end" }, text));
   });
   const model = state.status.models.find((each) => each.name === name);
   if (model?.loading_since && !model.resident) {
     piece("load", x(model.loading_since), width, "loading now");
-    told.push("loading now");
+    told.push(`loading since ${at(model.loading_since)}`);
   }
-  for (const outage of past.outages.values()) piece("blind", x(outage.start), x(outage.end ?? now), outage.text);
+  for (const outage of past.outages.values()) {
+    if ((outage.end ?? now) < begin) continue;
+    piece("blind", x(outage.start), x(outage.end ?? now), outage.text);
+    told.push(`not known ${outage.start > begin ? `from ${at(outage.start)} ` : ""}to ${outage.end ? at(outage.end) : "now"}: ${outage.text}`);
+  }
   const tally = { cold: 0, warm: 0, failed: 0 };
   const exact = [...past.requests.values()], oldest = exact.length ? Math.min(...exact.map((each) => each.at)) : Infinity;
   const tick = (moment, kind) => apart(`tick-${kind}`, x(moment)) && parts.push(kind === "failed"
@@ -410,10 +429,12 @@ function axis(x, begin, now) {
 }
 
 function legend() {
-  const box = (kind) => s("rect", { class: kind, width: 22, height: 12 });
+  const box = (kind, fill) => s("rect", { class: kind, fill, width: 22, height: 12 });
+  const unsure = [...past.stays.values()].some((stay) => stay.low || stay.end_low);
   const entry = (text, ...parts) => h("li", {}, s("svg", { "aria-hidden": "true", viewBox: "0 0 22 12" }, parts), text);
   return h("ul", { class: "legend" },
     entry("in memory", box("stay")), entry("loading", box("load")), entry("dead", box("gone")), entry("absent", box("rail")),
+    unsure ? entry("came or went in this time", box("unsure", "url(#hatch)")) : "",
     past.outages.size ? entry("not known", box("blind")) : "",
     entry("left", s("path", { class: "mark", d: "M12 0v12l-5 -2v-8z" })),
     entry("cold request", s("path", { class: "tick-cold", d: "M11 1V11" })), entry("warm", s("path", { class: "tick-warm", d: "M11 5V11" })),
@@ -509,6 +530,8 @@ function layout() {
   const time = section("time", null);
   time.prepend(h("div", { class: "head" }, h("h2", { id: "time-title" }, "When it was in memory"), choice));
   $("live").append(
+    s("svg", { class: "unseen", "aria-hidden": "true" }, s("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+      s("path", { class: "hatching", d: "M1 0v5" }))),
     h("div", { class: "grid three" }, section("next", "Leaves next", "answer"), section("last", "Left last, and why", "answer"), section("queue", "Who waits", "answer")),
     section("now", "In memory now"), time,
     h("div", { class: "grid two" }, section("events", "What happened"), section("waits", "What requests waited for")),
@@ -553,8 +576,8 @@ function second() {
 }
 
 takeAll(JSON.parse($("document").textContent));
-const oldest = Math.min(...Object.values(past).flatMap((known) => [...known.values()].map((each) => each.at ?? each.start)));
-if (clock() - oldest < 500) state.span = 600; // it has not been running for long
+const begun = Math.max(...[...past.outages.values()].map((outage) => (outage.start ? 0 : outage.end)), 0);
+if (clock() - begun < 500) state.span = 600; // nothing older is known
 $("document").remove();
 layout();
 draw();

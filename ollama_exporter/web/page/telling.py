@@ -51,6 +51,7 @@ class Telling:
 
     def __init__(self, told: Told) -> None:
         self._told, self._history = told, History(share=told.share)
+        self._history.begin(told.timeline.now())
         machine, in_flight, advice = told.machine, told.in_flight, told.advice
         known = Known(
             url=told.settings.ollama_url,

@@ -130,6 +130,31 @@ def test_a_measured_load_is_the_beginning_of_its_stay() -> None:
     assert [(event.kind, event.load_seconds) for event in past.events] == [("loaded", 7.0)]
 
 
+def test_what_polls_alone_saw_is_told_by_the_polls_around_it() -> None:
+    history = History()
+    model = resident(A, 100.0).resident[0]
+    history.on_change((Loaded(model, 85.0, 100.0, 100.5),), listing(resident(A, 100.0)), 101.0)
+    left = replace(unloaded(A, since=100.0, at=300.0), not_before=285.0)
+    history.on_change((left,), listing(), 301.0)
+    # Polls that are as close as a second tell one moment.
+    history.on_change((Loaded(model, 399.5, 400.0, 400.5),), listing(resident(A, 400.0)), 401.0)
+    history.on_change((unloaded(A, since=400.0, at=500.0),), listing(), 501.0)
+    assert [(x.low, x.start, x.end_low, x.end) for x in history.past(since=0.0).stays] == [
+        (85.0, 100.0, 285.0, 300.0),
+        (None, 400.0, None, 500.0),
+    ]
+
+
+def test_nothing_is_known_of_the_time_before_unless_an_earlier_process_knew_it() -> None:
+    history, later = History(), History()
+    for each in (history, later):
+        each.begin(50.0)
+    (before,) = history.past(since=0.0).outages
+    assert (before.start, before.end) == (0.0, 50.0)
+    later.restore(history.saved(60.0), 70.0)
+    assert [(x.start, x.end) for x in later.past(since=0.0).outages] == [(0.0, 50.0), (60.0, 70.0)]
+
+
 def test_a_load_that_listings_saw_begin_is_told_where_nothing_measured_it() -> None:
     history = History()
     loading = replace(resident(A, 0.0), resident=(), since=None, loading_since=80.0)

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from ollama_exporter.cli.present.board import (
     LEAST_WIDTH,
@@ -18,7 +19,7 @@ from ollama_exporter.cli.present.board import (
 )
 from ollama_exporter.protocol.keepalive import FOR_EVER
 from ollama_exporter.story.document import EMPTY, StatusDocument
-from ollama_exporter.story.past import Past, PastEvent, PastRequest, Stay
+from ollama_exporter.story.past import Outage, Past, PastEvent, PastRequest, Stay
 from ollama_exporter.story.status import (
     AdviceNow,
     MemoryNow,
@@ -119,13 +120,14 @@ def text(state: BoardState = BoardState(), *, width: int = 80, height: int = 24)
 
 BOARD: Final = """\
 Ollama 0.33.0 at http://127.0.0.1:11434 answers                         17:20:00
-Leaves next  llama3.2:latest in 1:32; if room is needed, mistral:latest goes fi…
+Leaves next  llama3.2:latest in 1:32, unless it is used again
+Goes first   mistral:latest probably, if another model needs the room
 Left last    llama3.2:latest: evicted by mistral:latest, 3 min ago
 Memory       █████████░░░ 7.8 GB of 10.0 GB known to fit, 67 % on the GPU
 
   MODEL           LAST 10 MIN           LEAVES IN GOES   MEMORY  GPU SLOTS TOK/S
-  llama3.2:latest ▒▒████████·······████      1:32   2.   2.6 GB 100%   1/4    80
-  qwen2.5:7b      ·····················   loading
+  llama3.2:latest ▒▒█████████······████      1:32   2.   2.6 GB 100%   1/4    80
+  qwen2.5:7b      ····················▒   loading
   busy:1b         ·····················    in use   3.    90 MB
   mistral:latest  ·······xxxxxxxxxxxxxx  for ever   1.   5.2 GB  50%
 
@@ -140,12 +142,47 @@ WHAT HAPPENED
 
 
 
-
 q quit  s sort: leaves  / filter  up/down choose  Enter story  ? help"""
 
 
 def test_a_terminal_of_80_columns() -> None:
     assert text() == BOARD
+
+
+def test_a_bar_shows_what_is_not_known_as_such() -> None:
+    past = Past(
+        outages=(Outage(id=1, start=0.0, end=NOW - 550, text="the exporter did not run"),),
+        stays=(
+            Stay(id=2, model="m", start=NOW - 400, low=NOW - 450, end=NOW - 200, end_low=NOW - 250),
+            Stay(id=3, model="m", start=NOW - 100, loading=NOW - 101),  # shorter than a cell
+        ),
+    )
+    document = StatusDocument(now=NOW, status=EMPTY.status, past=past)
+    state = BoardState(view="story", chosen="m")
+    lines = board(document, state, now=NOW, width=60, height=24, zone=UTC)
+    bar = "?????··········░░░░░███████████████░░░░░·········▒██████████"
+    assert bar in [line.plain for line in lines]
+
+
+def test_an_advice_is_worded_as_on_the_page() -> None:
+    for samples, saves, words in (
+        (4, "", "none yet: pauses between uses seen: 4, needed: 5"),
+        (5, "", "no other keep-alive would surely save anything"),
+        (5, "saves 3 loads a day", "keep-alive 30m (some data) saves 3 loads a day"),
+    ):
+        advice = AdviceNow(
+            model="m", advised=1800.0, in_force=None, samples=samples, sure="some data", saves=saves
+        )
+        status = structs.replace(EMPTY.status, advice=(advice,))
+        lines = board(
+            StatusDocument(now=NOW, status=status),
+            BoardState(view="story", chosen="m"),
+            now=NOW,
+            width=80,
+            height=24,
+            zone=UTC,
+        )
+        assert f"Advice: {words}" in [line.plain for line in lines]
 
 
 def test_the_story_of_a_model() -> None:
