@@ -156,11 +156,11 @@ class RecordingError(OllamaExporterError):
 class HistoryError(OllamaExporterError):
     """The past use of models cannot be read from an exporter or from Prometheus.
 
-    `answered`: something listens there, so another way is no way out.
+    `answered`: something listens there, so another way is no way out; `status`: of its answer.
     """
 
-    def __init__(self, text: str, *, answered: bool = True) -> None:
-        self.answered = answered
+    def __init__(self, text: str, *, answered: bool = True, status: int | None = None) -> None:
+        self.answered, self.status = answered, status
         super().__init__(text)
 
 

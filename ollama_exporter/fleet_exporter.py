@@ -11,6 +11,7 @@ from ollama_exporter.config.reload import CurrentSettings, Reload
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.registry import build_of_fleet
+from ollama_exporter.story.fleet_document import FleetDocument, fleet_document
 from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.app import Parts
 from ollama_exporter.web.locks.locks import Locks
@@ -61,8 +62,7 @@ class FleetExporter:
             registry=self._registry,
             refresh=_nothing,
             feed=self.fleet.feed,
-            targets=self.fleet.rows,
-            hide=self.fleet.hidden,
+            fleet=self._in_short,
             reload=self.reload,
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
@@ -70,6 +70,11 @@ class FleetExporter:
             on_announced=self.fleet.on_announced,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
         )
+
+    def _in_short(self) -> FleetDocument:
+        now = self._timeline.now()
+        skew = self._timeline.wall(now) - now
+        return fleet_document(self.fleet.rows(), now=now, skew=skew, hide=self.fleet.hidden)
 
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""

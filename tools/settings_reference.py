@@ -107,6 +107,7 @@ eval "$(_OLLAMA_EXPORTER_COMPLETE=bash_source ollama-exporter)"
 | `/metrics` (`--web.telemetry-path`) | GET, HEAD | metrics; `name[]=` selects; 503 beyond `--web.max-requests` |
 | `/` | GET, HEAD | [the live page](page.md) |
 | `/api/v1/status` | GET, HEAD | what the page shows, as JSON; `seconds=` says how far back |
+| `/api/v1/targets` | GET, HEAD | several servers in short, as JSON; 404 where one is watched |
 | `/events` | GET, HEAD | what changes, as server-sent events; 503 beyond 100 readers |
 | `/page/{name}` | GET, HEAD | style, script and icon of the page |
 | `/probe` | GET, HEAD | metrics of one target: `target=NAME`; 404 unknown, 403 refused |

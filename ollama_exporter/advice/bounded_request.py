@@ -116,8 +116,9 @@ class BoundedClient:
         if response.is_redirect:
             location = printable(response.headers.get("location", ""))
             raise HistoryError(f"{shown} redirects to {location}; use that URL instead")
-        advice = ADVICE.get(response.status_code, "")
-        raise HistoryError(f"{shown} answers with HTTP status {response.status_code}{advice}")
+        status = response.status_code
+        text = f"{shown} answers with HTTP status {status}{ADVICE.get(status, '')}"
+        raise HistoryError(text, status=status)
 
     async def _send(
         self, method: str, url: str, content: Mapping[str, Any]

@@ -11,35 +11,48 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.advice.bounded_request import BoundedClient, Credentials, printable
+from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
+from ollama_exporter.cli.asked_exporter import PATIENCE, AskedExporter, Told
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
+from ollama_exporter.cli.present.fleet_board import fleet_board, fleet_table, shown_targets
 from ollama_exporter.cli.present.key_reader import reading_keys
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import WEB_PORT, Settings
 from ollama_exporter.errors import HistoryError
-from ollama_exporter.story.document import EMPTY, StatusDocument, read_document
+from ollama_exporter.story.document import EMPTY
+from ollama_exporter.story.fleet_document import FleetDocument
 
 HERE: Final = f"http://127.0.0.1:{WEB_PORT}"
-PATH: Final = "/api/v1/status?seconds=3600"
-PATIENCE: Final = 3.0  # seconds for an answer
-HINT: Final = "; is an exporter running there? Without --url, top polls the server by itself"
-Source = Callable[[], Awaitable[bytes]]
-Show = Callable[[Source], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the reader asked for."""
+
+    url: str | None
+    target: str | None
+    interval: float  # seconds
+
+
+Show = Callable[[AskedExporter, Asked], Awaitable[None]]
 
 
 @click.command(epilog="Example: ollama-exporter top --url http://gpu-1:11487")
 @click.option("--url", metavar="URL", help=f"A running exporter.  [default: {HERE}, or none]")
-@click.option("--target", metavar="NAME", help="One of the servers that --url watches.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="One of the servers that --url watches.  [default: a list to choose from]",
+)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.2),
@@ -76,32 +89,42 @@ def command(
     if as_json:
         show = _print_json
     elif is_terminal and sys.stdin.isatty() and not once:
-        show = LiveBoard(interval=interval).run
+        show = LiveBoard.show
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
+    asked = Asked(url=url, target=target, interval=interval)
     client = BoundedClient(credentials, timeout=PATIENCE)
     with suppress(KeyboardInterrupt):
-        source = _source(url, client, target, settings, look_here=not values["ollama_url"])
-        asyncio.run(_show(show, source))
+        source = _source(asked, client, settings, look_here=not values["ollama_url"])
+        asyncio.run(_show(show, asked, source))
 
 
-async def _show(show: Show, source: AbstractAsyncContextManager[Source]) -> None:
+async def _show(
+    show: Show, asked: Asked, source: AbstractAsyncContextManager[AskedExporter]
+) -> None:
     async with source as found:
-        await show(found)
+        await show(found, asked)
 
 
-async def _print_json(source: Source) -> None:
-    echo((await source()).decode("utf-8", "replace"))
+async def _print_json(source: AskedExporter, asked: Asked) -> None:
+    body, _ = await source.ask(asked.target)
+    echo(body.decode("utf-8", "replace"))
 
 
-async def _print_table(source: Source) -> None:
-    for line in table(read_document(await source()), now=time.time()):
+async def _print_table(source: AskedExporter, asked: Asked) -> None:
+    _, told = await source.ask(asked.target)
+    if isinstance(told, FleetDocument):
+        lines = fleet_table(told, now=told.now)
+    else:
+        lines = table(told, now=told.now)
+    for line in lines:
         echo(line)
 
 
-async def _print_board(source: Source) -> None:
+async def _print_board(source: AskedExporter, asked: Asked) -> None:
     console = TerminalConsole()
-    document = read_document(await source())
-    lines = _drawn(document, BoardState(), console)[:-1]  # without the keys
+    _, told = await source.ask(asked.target)
+    state = BoardState(target=asked.target or "")
+    lines = _drawn(told, state, console, told.now)[:-1]  # without the keys
     while not lines[-1].plain:
         lines.pop()
     for line in lines:
@@ -109,12 +132,16 @@ async def _print_board(source: Source) -> None:
 
 
 def _drawn(
-    document: StatusDocument, state: BoardState, console: TerminalConsole, problem: str = ""
+    told: Told, state: BoardState, console: TerminalConsole, now: float, problem: str = ""
 ) -> list[Text]:
+    if isinstance(told, FleetDocument):
+        return fleet_board(
+            told, state, now=now, width=console.width, height=console.height, problem=problem
+        )
     return board(
-        document,
+        told,
         state,
-        now=time.time(),
+        now=now,
         width=console.width,
         height=console.height,
         zone=datetime.now().astimezone().tzinfo or UTC,
@@ -124,34 +151,24 @@ def _drawn(
 
 @asynccontextmanager
 async def _source(
-    url: str | None,
-    client: BoundedClient,
-    target: str | None,
-    settings: Settings,
-    *,
-    look_here: bool,
-) -> AsyncIterator[Source]:
-    """Yield what asks the exporter: that of `url`, the one that runs here, or one of our own."""
-
-    def ask(base: str) -> bytes:
-        where = base.rstrip("/") + PATH + (f"&{urlencode({'target': target})}" if target else "")
-        body = client.fetch("GET", where, hint=HINT)
-        read_document(body, source=printable(base))
-        return body
-
+    asked: Asked, client: BoundedClient, settings: Settings, *, look_here: bool
+) -> AsyncIterator[AskedExporter]:
+    """Yield the exporter to ask: that of --url, the one that runs here, or one of our own."""
+    url = asked.url
     if url is None and look_here:
         try:
-            await asyncio.to_thread(ask, HERE)
+            await AskedExporter(client, HERE).ask(asked.target)
             url = HERE
         except HistoryError as err:
-            if err.answered or target:
+            if err.answered or asked.target:
                 raise
     if url is not None:
-        base = url
-        yield lambda: asyncio.to_thread(ask, base)
+        yield AskedExporter(client, url)
         return
     async with _own_exporter(settings) as base:
-        yield lambda: asyncio.to_thread(ask, base)
+        exporter = AskedExporter(client, base)
+        await _first_poll(exporter)
+        yield exporter
 
 
 @asynccontextmanager
@@ -167,20 +184,17 @@ async def _own_exporter(settings: Settings) -> AsyncIterator[str]:
         await asyncio.wait([exporter, listening], return_when=asyncio.FIRST_COMPLETED)
         if exporter.done():
             exporter.result()
-        base = f"http://{listening.result()}"
-        await _first_poll(base)
-        yield base
+        yield f"http://{listening.result()}"
     finally:
         stop.set()
         await asyncio.gather(exporter, return_exceptions=True)
 
 
-async def _first_poll(base: str) -> None:
+async def _first_poll(exporter: AskedExporter) -> None:
     """Wait for the first poll, so that --once shows what it found. It ends within its timeout."""
-    client = BoundedClient(timeout=PATIENCE)
     for _ in range(100):
-        body = await asyncio.to_thread(client.fetch, "GET", base + PATH)
-        if read_document(body).status.server.polled:
+        _, document = await exporter.ask_one("")
+        if document.status.server.polled:
             return
         await asyncio.sleep(0.1)
 
@@ -189,15 +203,23 @@ async def _first_poll(base: str) -> None:
 class LiveBoard:
     """The live view: draws the board after each look, each key and each change of the size."""
 
+    source: AskedExporter
     interval: float
-    state: BoardState = field(default_factory=BoardState)
-    document: StatusDocument = EMPTY
+    state: BoardState
+    told: Told = EMPTY
+    told_at: float = 0.0  # on the monotonic clock
     problem: str = "waiting for the first answer"
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    look_now: asyncio.Event = field(default_factory=asyncio.Event)
     is_over: bool = False
 
-    async def run(self, source: Source) -> None:
+    @classmethod
+    async def show(cls, source: AskedExporter, asked: Asked) -> None:
         """Show the board until the reader quits."""
+        await cls(source, asked.interval, BoardState(target=asked.target or "")).run()
+
+    async def run(self) -> None:
+        """Draw until the reader quits."""
         console = TerminalConsole()
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, AttributeError):  # Windows has no SIGWINCH
@@ -205,7 +227,7 @@ class LiveBoard:
         for number in (signal.SIGTERM, signal.SIGINT):
             with suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._quit)
-        looking = asyncio.create_task(self._look(source))
+        looking = asyncio.create_task(self._look())
         try:
             with (
                 reading_keys(self._on_keys),
@@ -214,7 +236,7 @@ class LiveBoard:
                 ) as live,
             ):
                 while not self.is_over:
-                    lines = _drawn(self.document, self.state, console, self.problem)
+                    lines = _drawn(self.told, self.state, console, self._now(), self.problem)
                     live.update(Group(*lines), refresh=True)
                     self.wake.clear()
                     with suppress(TimeoutError):
@@ -223,25 +245,60 @@ class LiveBoard:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
 
-    async def _look(self, source: Source) -> None:
+    def _now(self) -> float:
+        """Return the moment on the exporter's clock, which may be another machine's."""
+        return self.told.now + time.monotonic() - self.told_at if self.told.now else time.time()
+
+    async def _look(self) -> None:
         while True:
+            self.look_now.clear()
+            asked = self.state
             try:
-                self.document, self.problem = read_document(await source()), ""
+                told: Told
+                if asked.opened:
+                    _, told = await self.source.ask(asked.target or None)
+                else:
+                    _, told = await self.source.ask_all()
             except HistoryError as err:
                 self.problem = str(err)
+            else:
+                if _document_of(self.state) == _document_of(asked):
+                    self._take(told)
             self.wake.set()
-            await asyncio.sleep(self.interval)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.look_now.wait(), self.interval)
+
+    def _take(self, told: Told) -> None:
+        self.told, self.told_at, self.problem = told, time.monotonic(), ""
+        if isinstance(told, FleetDocument) and self.state.opened:
+            self.state = replace(self.state, view="targets", opened=False, is_fleet=True)
+        elif self.state.target and not self.state.is_fleet:
+            self.state = replace(self.state, is_fleet=True)
 
     def _on_keys(self, typed: str) -> None:
         for key in split_keys(typed):
-            names = [model.name for model in shown_models(self.document, self.state)]
-            after = pressed(self.state, key, names)
+            before = self.state
+            after = pressed(before, key, self._names())
             if after is None:
                 self._quit()
                 return
             self.state = after
+            if after.opened != before.opened:  # another document: the old one must not be drawn
+                self.told = EMPTY if after.opened else FleetDocument(now=0.0)
+                self.problem = "waiting for the answer"
+                self.look_now.set()
         self.wake.set()
+
+    def _names(self) -> list[str]:
+        if isinstance(self.told, FleetDocument):
+            return [target.name for target in shown_targets(self.told, self.state)]
+        return [model.name for model in shown_models(self.told, self.state)]
 
     def _quit(self) -> None:
         self.is_over = True
         self.wake.set()
+
+
+def _document_of(state: BoardState) -> str | None:
+    """Return the server whose document is shown; None: the list of all."""
+    return state.target if state.opened else None

@@ -2,7 +2,7 @@
 """The routes. Everything they need is passed in."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -16,8 +16,7 @@ from starlette.routing import Route
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
-from ollama_exporter.poller.published import Published
-from ollama_exporter.story.hidden_story import Hide
+from ollama_exporter.story.fleet_document import FleetDocument
 from ollama_exporter.web.announcements import ANNOUNCE, OnAnnounced, announcing
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
@@ -53,9 +52,7 @@ class Parts:
     lifecycle: Callable[[], bool]
     on_announced: OnAnnounced = lambda _request: False  # by a command on this machine
     probes: Probes = NO_TARGETS
-    # Names of several servers, with what is known of them; None: there is one server.
-    targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
-    hide: Hide | None = None  # replaces the names of models in that list
+    fleet: Callable[[], FleetDocument] | None = None  # several servers; None: there is one
 
 
 def application(parts: Parts) -> Starlette:
@@ -98,7 +95,7 @@ def application(parts: Parts) -> Starlette:
         READY: "200 when it has started",
     }
 
-    if parts.targets is None:
+    if parts.fleet is None:
         links[STATUS] = "this page as JSON"
     else:
         links = {"/": "all servers", **links, **FLEET_LINKS}
@@ -119,7 +116,7 @@ def application(parts: Parts) -> Starlette:
     app = Starlette(
         routes=[
             Route(parts.telemetry_path, metrics),
-            *page_routes(PageParts(parts.feed, links, parts.targets, parts.hide)),
+            *page_routes(PageParts(parts.feed, links, parts.fleet)),
             Route(DISCOVERY, discovering(parts.probes, parts.telemetry_path)),
             Route(PROBE, probing(parts.probes, scrape)),
             Route(HEALTHY, healthy),

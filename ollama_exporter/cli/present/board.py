@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The board of `top`: lines of text for one screen. Pure: size, moment and zone are arguments."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,17 +11,29 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ollama_exporter.advice.keep_alive_advice import LEAST_GAPS
+from ollama_exporter.cli.present.board_lines import (
+    BAD,
+    BOLD,
+    DIM,
+    LEAST_WIDTH,
+    WARN,
+    ago,
+    countdown,
+    fitted,
+    gigabytes,
+    window,
+)
+from ollama_exporter.cli.present.model_bar import LEGEND, model_bar
+from ollama_exporter.foreign_text import clean
 from ollama_exporter.protocol.keepalive import FOR_EVER, compact
 from ollama_exporter.story.document import StatusDocument
 from ollama_exporter.story.past import PastEvent, PastRequest
 from ollama_exporter.story.status import AdviceNow, ModelNow
 
 SORTS: Final = ("leaves", "name", "memory", "room")
-LEAST_WIDTH: Final = 60
 BAR: Final = 16  # cells of a model's bar; more where there is room
 WIDEST_BAR: Final = 120
 REST: Final = 44  # cells of the other columns besides the name
-SPAN: Final = 600.0  # seconds that a bar shows
 HELP: Final = (
     ("q, Ctrl-C", "quit"),
     ("s", "sort by: time left, name, memory, who goes first"),
@@ -36,20 +47,6 @@ COLUMNS: Final = (
     *("model", "leaves_in_seconds", "goes", "bytes", "bytes_gpu"),
     *("slots_busy", "slots", "tokens_per_second"),
 )
-LEGEND: Final = "█ in memory ▒ loading ░ came or left x dead ? not known · absent"
-DIM: Final = "dim"
-BOLD: Final = "bold"
-BAD: Final = "red"
-GOOD: Final = "green"
-WARN: Final = "yellow"
-# What a cell of a bar shows, and how: of two things in its time, the later of this list.
-Sign = tuple[int, str, str]
-ABSENT: Final[Sign] = (0, "·", DIM)
-NOT_KNOWN: Final[Sign] = (1, "?", DIM)
-IN_MEMORY: Final[Sign] = (2, "█", GOOD)
-UNSURE: Final[Sign] = (3, "░", GOOD)
-LOADING: Final[Sign] = (4, "▒", WARN)
-DEAD: Final[Sign] = (5, "x", BAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +57,10 @@ class BoardState:
     pattern: str = ""
     typing: bool = False  # a filter is being typed
     chosen: str = ""  # a model
-    view: str = "models"  # models, story, help
+    view: str = "models"  # models, story, help; targets: the list of several servers
+    target: str = ""  # the server that is chosen among several
+    opened: bool = True  # its models are shown, and not the list of servers
+    is_fleet: bool = False  # there is such a list
 
 
 def shown_models(document: StatusDocument, state: BoardState) -> list[ModelNow]:
@@ -102,20 +102,12 @@ def board(
         case _:
             body = list(writer.models(height))
     head = [*writer.head(), *([Text(f"! {problem}", style=BAD)] if problem else [])]
-    room = height - len(head) - 1
-    body = body[:room] + [Text()] * max(0, room - len(body))
-    lines = [*head, *body, writer.foot()]
-    for line in lines:
-        line.truncate(width, overflow="ellipsis")
-        line.no_wrap = True
-    return lines[:height]
+    return fitted(head, body, writer.foot(), width=width, height=height)
 
 
 def table(document: StatusDocument, *, now: float) -> list[str]:
     """Return the models as lines of tab-separated values, with a head."""
-    lines = [
-        "model\tleaves_in_seconds\tgoes\tbytes\tbytes_gpu\tslots_busy\tslots\ttokens_per_second"
-    ]
+    lines = ["\t".join(COLUMNS)]
     for model in sorted(document.status.models, key=lambda each: each.name):
         left = _word(model)
         if not left and model.deadline is not None:
@@ -146,7 +138,8 @@ class _Writer:
         server = self._status.server
         version = "" if server.version is None else f" {server.version}"
         said = "answers" if server.up else "DOES NOT ANSWER"
-        told = f"Ollama{version} at {server.url} {said}"
+        which = f"{clean(self._state.target)}: " if self._state.target else ""
+        told = f"{which}Ollama{version} at {server.url} {said}"
         title = Text().append(told, style=BOLD if server.up else BAD)
         clock = self._clock(self._now)
         title.truncate(self._width - len(clock) - 1, overflow="ellipsis")
@@ -164,6 +157,7 @@ class _Writer:
         if state.typing:
             return Text(f"/{state.pattern}_")
         back = "Esc back  " if state.view != "models" else "Enter story  "
+        back = "Esc servers  " if state.view == "models" and state.is_fleet else back
         pattern = f"  /{state.pattern}" if state.pattern else ""
         keys = f"q quit  s sort: {state.sort}  / filter  up/down choose  {back}? help{pattern}"
         return Text(keys, style=DIM)
@@ -189,7 +183,7 @@ class _Writer:
         if not unloads:
             return "nothing in this time"
         last = max(unloads, key=lambda event: event.at)
-        return f"{last.model}: {last.text}, {_ago(self._now - last.at)} ago"
+        return f"{last.model}: {last.text}, {ago(self._now - last.at)} ago"
 
     def _memory(self) -> Text:
         memory, models = self._status.memory, self._status.models
@@ -200,7 +194,9 @@ class _Writer:
         vram = sum(model.size_vram or 0 for model in models)
         share = f", {100 * vram / memory.used:.0f} % on the GPU" if memory.used else ""
         bar = Text("█" * full + "░" * (cells - full))
-        return bar.append(f" {_size(memory.used)} of {_size(memory.most)} known to fit{share}")
+        return bar.append(
+            f" {gigabytes(memory.used)} of {gigabytes(memory.most)} known to fit{share}"
+        )
 
     # -- models ----------------------------------------------------------------------------------
 
@@ -215,11 +211,12 @@ class _Writer:
             f"{'MEMORY':>8} {'GPU':>4} {'SLOTS':>5} {'TOK/S':>5}",
             style=DIM,
         )
-        most = max(1, height // 2 - 5)
-        for model in found[:most]:
+        chosen = next((n for n, x in enumerate(found) if x.name == self._state.chosen), 0)
+        begin, end = window(len(found), chosen, max(1, height // 2 - 5))
+        for model in found[begin:end]:
             yield self._row(model, names, bar)
-        if len(found) > most:
-            yield Text(f"  and {len(found) - most} more: filter by /", style=DIM)
+        if end - begin < len(found):
+            yield Text(f"  {begin + 1} to {end} of {len(found)}", style=DIM)
         if not found:
             yield Text("  no model in memory" if not self._state.pattern else "  no such model")
         yield Text()
@@ -239,9 +236,9 @@ class _Writer:
         speed = "" if model.tokens_per_second is None else f"{model.tokens_per_second:.0f}"
         rank = "" if model.rank is None else f"{model.rank}."
         line = Text(f"{mark} ").append_text(name).append(" ")
-        line.append_text(self._bar(model.name, bar))
+        line.append_text(model_bar(model.name, self._document, now=self._now, cells=bar))
         line.append(f" {self._left(model):>9}", style=WARN if model.busy else "")
-        line.append(f" {rank:>4} {_size(model.size) if model.size else '':>8}")
+        line.append(f" {rank:>4} {gigabytes(model.size) if model.size else '':>8}")
         is_whole = model.size_vram == model.size
         line.append(f" {_share(model):>4}", style="" if is_whole else WARN)
         line.append(f" {slots:>5} {speed:>5}")
@@ -252,39 +249,7 @@ class _Writer:
     def _left(self, model: ModelNow) -> str:
         if word := _word(model):
             return word
-        return "?" if model.deadline is None else _countdown(model.deadline - self._now)
-
-    def _bar(self, name: str, cells: int) -> Text:
-        """Return the last SPAN seconds of a model. A cell shows the rarest thing in its time."""
-        begin, step = self._now - SPAN, SPAN / cells
-        signs = [ABSENT] * cells
-        for low, high, sign in self._stretches(name):
-            if high > begin and low < self._now:
-                first = max(0, int((low - begin) / step))
-                last = min(cells, math.ceil((min(high, self._now) - begin) / step))
-                for cell in range(first, last):
-                    signs[cell] = max(signs[cell], sign)
-        line = Text()
-        for (_, drawn, style), run in itertools.groupby(signs):
-            line.append(drawn * sum(1 for _ in run), style=style)
-        return line
-
-    def _stretches(self, name: str) -> Iterator[tuple[float, float, Sign]]:
-        for outage in self._past.outages:
-            yield outage.start, outage.end or self._now, NOT_KNOWN
-        for stay in self._past.stays:
-            if stay.model == name:
-                end = self._now if stay.end is None else stay.end
-                if stay.loading is not None:
-                    yield stay.loading, stay.start, LOADING
-                if stay.low is not None:
-                    yield stay.low, stay.start, UNSURE
-                if stay.end_low is not None:
-                    yield stay.end_low, end, UNSURE
-                yield stay.start, stay.end_low or end, DEAD if stay.dead else IN_MEMORY
-        for model in self._status.models:
-            if model.name == name and not model.resident and model.loading_since is not None:
-                yield model.loading_since, self._now, LOADING
+        return "?" if model.deadline is None else countdown(model.deadline - self._now)
 
     def _waiting(self) -> Iterator[Text]:
         waiting = self._status.waiting
@@ -292,7 +257,7 @@ class _Writer:
             return
         yield Text(f"WAITING FOR A LOAD ({len(waiting)})", style=DIM)
         for each in waiting[:3]:
-            yield Text(f"  {each.model} for {_ago(self._now - each.since)}", style=WARN)
+            yield Text(f"  {each.model} for {ago(self._now - each.since)}", style=WARN)
         yield Text()
 
     def _event(self, event: PastEvent) -> Text:
@@ -312,7 +277,8 @@ class _Writer:
         if now is not None:
             yield from self._facts(now)
         yield Text(f"10 MIN  {LEGEND}", style=DIM)
-        yield self._bar(name, min(self._width, 2 * WIDEST_BAR))
+        cells = min(self._width, WIDEST_BAR)
+        yield model_bar(name, self._document, now=self._now, cells=cells)
         for advice in self._status.advice:
             if advice.model == name:
                 yield Text(f"Advice: {_advised(advice)}")
@@ -339,7 +305,7 @@ class _Writer:
             slots = "" if model.slots is None else f"  slots {model.slots_busy} of {model.slots}"
             yield Text(f"context {used}{model.context} tokens{slots}")
         if model.last_use is not None:
-            yield Text(f"last used {_ago(self._now - model.last_use)} ago")
+            yield Text(f"last used {ago(self._now - model.last_use)} ago")
 
     def _wait(self, request: PastRequest) -> Text:
         parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in request.parts)
@@ -367,7 +333,7 @@ class _Writer:
         return line.append(text) if isinstance(text, str) else line.append_text(text)
 
     def _clock(self, at: float) -> str:
-        return datetime.fromtimestamp(at, self._zone).strftime("%H:%M:%S")
+        return datetime.fromtimestamp(at + self._status.skew, self._zone).strftime("%H:%M:%S")
 
 
 def _share(model: ModelNow) -> str:
@@ -401,26 +367,6 @@ def _colour(event: PastEvent) -> str:
     if event.reason in {"crashed", "out_of_memory"}:
         return BAD
     return WARN if event.reason in {"evicted", "options_changed", "server_restarted"} else ""
-
-
-def _countdown(seconds: float) -> str:
-    left = max(0, math.ceil(seconds))
-    if left >= 3600:  # noqa: PLR2004 - an hour
-        return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-    return f"{left // 60}:{left % 60:02d}"
-
-
-def _ago(seconds: float) -> str:
-    seconds = max(0.0, seconds)
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s"
-    if seconds < 3600:  # noqa: PLR2004 - an hour
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004 - 0.1 GB
 
 
 def _keep(seconds: float) -> str:

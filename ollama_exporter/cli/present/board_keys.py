@@ -29,7 +29,7 @@ def split_keys(typed: str) -> list[str]:
 def pressed(state: BoardState, key: str, names: Sequence[str]) -> BoardState | None:
     """Return the state after a key; None: the reader wants to leave.
 
-    `names`: of the models as they are shown.
+    `names`: of the models, or of the servers, as they are shown.
     """
     if key == INTERRUPT:
         return None
@@ -38,23 +38,44 @@ def pressed(state: BoardState, key: str, names: Sequence[str]) -> BoardState | N
     if key == "q":
         return None
     if key in UP or key in DOWN:
-        return replace(state, chosen=_moved(state.chosen, names, 1 if key in DOWN else -1))
+        return _stepped(state, names, 1 if key in DOWN else -1)
     if key in ENTER and names:
+        return _chosen(state, names)
+    return _command(state, key)
+
+
+def _stepped(state: BoardState, names: Sequence[str], step: int) -> BoardState:
+    if state.opened:
+        return replace(state, chosen=_moved(state.chosen, names, step))
+    return replace(state, target=_moved(state.target, names, step))
+
+
+def _chosen(state: BoardState, names: Sequence[str]) -> BoardState:
+    if state.opened:
         chosen = state.chosen if state.chosen in names else names[0]
         return replace(state, view="story", chosen=chosen)
-    return _command(state, key)
+    target = state.target if state.target in names else names[0]
+    return replace(state, view="models", target=target, opened=True, chosen="", pattern="")
 
 
 def _command(state: BoardState, key: str) -> BoardState:
     following = SORTS[(SORTS.index(state.sort) + 1) % len(SORTS)]
-    back = replace(state, pattern="") if state.view == "models" else replace(state, view="models")
+    home = "models" if state.opened else "targets"
     commands = {
         "s": replace(state, sort=following),
-        "/": replace(state, typing=True, view="models"),
-        "?": replace(state, view="models" if state.view == "help" else "help"),
-        ESCAPE: back,
+        "/": replace(state, typing=True, view=home),
+        "?": replace(state, view=home if state.view == "help" else "help"),
+        ESCAPE: _back(state, home),
     }
     return commands.get(key, state)
+
+
+def _back(state: BoardState, home: str) -> BoardState:
+    if state.view != home:
+        return replace(state, view=home)
+    if state.pattern or not state.is_fleet:
+        return replace(state, pattern="")
+    return replace(state, view="targets", opened=False)
 
 
 def _typed(state: BoardState, key: str) -> BoardState:

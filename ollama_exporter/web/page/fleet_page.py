@@ -1,38 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front page of an exporter that watches several servers: a list, with a live page for each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Final
 from urllib.parse import urlencode
 
 from ollama_exporter.foreign_text import clean
-from ollama_exporter.poller.published import Published
-from ollama_exporter.story.hidden_story import Hide
-from ollama_exporter.story.phrases import shown
+from ollama_exporter.story.fleet_document import FleetDocument, TargetNow
 
-FLEET_LINKS: Final = {"/probe?target=NAME": "metrics of one server; /sd lists their names"}
+FLEET_LINKS: Final = {
+    "/probe?target=NAME": "metrics of one server; /sd lists their names",
+    "/api/v1/targets": "this page as JSON",
+}
 MOST_NAMED: Final = 8  # models of a server that the list names
 
 
-def fleet_page(
-    rows: Iterable[tuple[str, Published]],
-    *,
-    version: str,
-    links: Mapping[str, str],
-    hide: Hide | None = None,
-) -> bytes:
-    """Return the page. `rows`: names of targets, and what is known; `links`: path -> what is there.
-
-    `hide` replaces the names of models. The page needs no script.
-    """
-    listed = sorted(rows, key=lambda row: (row[1].server.up, row[0]))  # what is down comes first
-    answering = sum(published.server.up for _, published in listed)
+def fleet_page(document: FleetDocument, *, version: str, links: Mapping[str, str]) -> bytes:
+    """Return the page. `links`: path -> what is there. It needs no script."""
+    listed = document.targets
+    answering = sum(target.up for target in listed)
     items = "".join(
         f'<li><a href="{escape(path)}">{escape(path)}</a> {escape(text)}</li>'
         for path, text in links.items()
     )
-    body = "".join(_row(name, published, hide or shown) for name, published in listed)
+    body = "".join(map(_row, listed))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -51,18 +43,15 @@ def fleet_page(
     ).encode()
 
 
-def _row(name: str, published: Published, model_name: Hide) -> str:
-    server = published.server
-    models = [state.name for state in published.view.models if state.resident]
-    models = models if published.is_listed else []
-    named = ", ".join(map(model_name, models[:MOST_NAMED]))
-    if len(models) > MOST_NAMED:
-        named = f"{named} and {len(models) - MOST_NAMED} more"
-    link = escape(f"?{urlencode({'target': name})}")
-    answers = "yes" if server.up else '<b class="dead">no</b>'
+def _row(target: TargetNow) -> str:
+    named = ", ".join(model.name for model in target.models[:MOST_NAMED])
+    if len(target.models) > MOST_NAMED:
+        named = f"{named} and {len(target.models) - MOST_NAMED} more"
+    link = escape(f"?{urlencode({'target': target.name})}")
+    answers = "yes" if target.up else '<b class="dead">no</b>'
     return (
-        f'<tr><td><a href="{link}">{escape(clean(name))}</a></td>'
+        f'<tr><td><a href="{link}">{escape(clean(target.name))}</a></td>'
         f'<td data-of="Answers">{answers}</td>'
         f'<td data-of="In memory">{escape(named) or "nothing"}</td>'
-        f'<td data-of="Version">{escape(server.version or "")}</td></tr>'
+        f'<td data-of="Version">{escape(target.version or "")}</td></tr>'
     )

@@ -2,20 +2,20 @@
 """The routes of the page. All of them only look."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ollama_exporter.metrics.exposition import preference
-from ollama_exporter.poller.published import Published
-from ollama_exporter.story.hidden_story import Hide
+from ollama_exporter.story.fleet_document import FleetDocument
 from ollama_exporter.version import __version__
 from ollama_exporter.web.page.fleet_page import fleet_page
 from ollama_exporter.web.page.html_page import html_page
@@ -23,6 +23,7 @@ from ollama_exporter.web.page.live_feed import HOUR, STILL_OPEN, FeedReader, Liv
 from ollama_exporter.web.page.rendered import Rendered
 
 STATUS: Final = "/api/v1/status"
+TARGETS: Final = "/api/v1/targets"
 EVENTS: Final = "/events"
 ASSETS: Final[Mapping[str, str]] = {
     "page.css": "text/css; charset=utf-8",
@@ -51,9 +52,7 @@ class PageParts:
 
     feed: Callable[[str], LiveFeed | None]  # of a target; an empty name: of the only server
     links: Mapping[str, str]  # path -> what is there
-    # Names of several servers, with what is known of them; None: there is one server.
-    targets: Callable[[], Iterable[tuple[str, Published]]] | None = None
-    hide: Hide | None = None  # replaces the names of models in the list of servers
+    fleet: Callable[[], FleetDocument] | None = None  # several servers; None: there is one
 
 
 def page_routes(parts: PageParts) -> list[Route]:
@@ -62,6 +61,7 @@ def page_routes(parts: PageParts) -> list[Route]:
     return [
         Route("/", pages.page),
         Route(STATUS, pages.status),
+        Route(TARGETS, pages.targets),
         Route(EVENTS, pages.events),
         Route("/page/{name}", pages.asset),
     ]
@@ -82,11 +82,9 @@ class _Pages:
         """Answer with the page of one server, or with the list of several."""
         parts, feed = self._parts, self._feed(request)
         if feed is None:
-            if "target" in request.query_params or parts.targets is None:
+            if "target" in request.query_params or parts.fleet is None:
                 return _no_target()
-            text = fleet_page(
-                parts.targets(), version=__version__, links=parts.links, hide=parts.hide
-            )
+            text = fleet_page(parts.fleet(), version=__version__, links=parts.links)
             return _answer(request, Rendered(text), HTML, POLICY)
         document = feed.document()
         if self._last is None or self._last[0] is not document:
@@ -101,6 +99,14 @@ class _Pages:
             return _no_target()
         body = feed.document(_span(request.query_params.get("seconds", "")))
         return _answer(request, body, "application/json")
+
+    async def targets(self, request: Request) -> Response:
+        """Answer with all servers in short, as JSON."""
+        if self._parts.fleet is None:
+            text = "One server is watched: /api/v1/status tells of it.\n"
+            return PlainTextResponse(text, HTTPStatus.NOT_FOUND, headers=SAFE)
+        body = msgspec.json.encode(self._parts.fleet())
+        return _answer(request, Rendered(body), "application/json")
 
     async def asset(self, request: Request) -> Response:
         """Answer with a file that belongs to the page."""

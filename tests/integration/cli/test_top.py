@@ -23,6 +23,7 @@ from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.workload_client import ask
 from tests.support.exporting import exporting
+from tests.support.fleets import fleet
 from tests.support.patience import PATIENCE
 from tests.support.rawserver import OK, answers, rawserver
 
@@ -128,7 +129,7 @@ def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> 
             assert term.left() == 0
 
     async def story() -> None:
-        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+        async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
             await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
             await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
             await asyncio.to_thread(watch, f"http://{exporter.address}")
@@ -149,7 +150,7 @@ def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
             assert term.left() == 0
 
     async def story() -> None:
-        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+        async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
             await asyncio.to_thread(watch, f"http://{exporter.address}")
 
     asyncio.run(story())
@@ -161,7 +162,7 @@ COLOURS: Final = [b"\x1b[%dm" % code for code in (*range(30, 38), *range(90, 98)
 def test_an_exporter_that_goes_away_is_said_and_found_again() -> None:
     async def story() -> None:
         async with Simulator(QUICK) as sim:
-            async with exporting(sim.url) as exporter:
+            async with exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
                 address = exporter.address
                 shown = Terminal(
                     [*TOP, "--url", f"http://{address}", "--interval", "0.2"], columns=80, rows=24
@@ -189,9 +190,51 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_of_several_servers_it_lists_them_and_opens_one() -> None:
+    def watch(url: str) -> None:
+        with terminal("--url", url, "--interval", "0.2") as term:
+            term.until("2 of 2 servers answer", "SERVER", "one ", MODEL, "two ", "Enter models")
+            term.type("/tw\r")
+            term.until_gone(MODEL)
+            term.type("\x1b")
+            term.until("one ")
+            term.type("\x1b[B\r")
+            term.until("one: Ollama 0.33.0", MODEL, "LEAVES IN", "Esc servers")
+            term.type("\x1b")
+            term.until("2 of 2 servers answer", "> one")
+            term.type("?")
+            term.until("choose a server")
+            term.type("?q")
+            assert term.left() == 0
+        with terminal("--url", url, "--target", "two", "--interval", "0.2") as term:
+            term.until("two: Ollama 0.33.0", "nothing is in memory", "Esc servers")
+            term.type("\x1b")
+            term.until("2 of 2 servers answer", "> two")
+            term.type("q")
+            assert term.left() == 0
+        head, one, two = run("--url", url).stdout.splitlines()
+        assert head.split("\t")[:2] == ["target", "up"]
+        assert (one.split("\t")[:2], one.split("\t")[5]) == (["one", "1"], MODEL)
+        assert two.split("\t") == ["two", "1", "0.33.0", "0", "0", "", ""]
+        listed = json.loads(run("--url", url, "--json").stdout)["targets"]
+        assert [target["name"] for target in listed] == ["one", "two"]
+        assert "name a target" in run("--url", url, "--target", "three", "--once").stderr
+
+    async def story() -> None:
+        async with Simulator(QUICK) as one, Simulator(QUICK) as two:
+            await ask(one.url, "/api/generate", {"model": MODEL, "keep_alive": "50m"}, patience=60)
+            named = {"one": one.url, "two": two.url}
+            async with fleet(named, ollama_timeout=PATIENCE) as exporter:
+                for name in named:
+                    await exporter.until(name, lambda s: s["ollama_up", ""] == 1)
+                await asyncio.to_thread(watch, f"http://{exporter.address}")
+
+    asyncio.run(story())
+
+
 def test_into_a_pipe_it_writes_values_or_json() -> None:
     async def story() -> None:
-        async with Simulator(QUICK) as sim, exporting(sim.url) as exporter:
+        async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
             await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
             await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
             url = f"http://{exporter.address}"

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from ollama_exporter.cli.present.board import (
-    LEAST_WIDTH,
     SORTS,
     BoardState,
     board,
     shown_models,
     table,
 )
+from ollama_exporter.cli.present.board_lines import LEAST_WIDTH
 from ollama_exporter.protocol.keepalive import FOR_EVER
 from ollama_exporter.story.document import EMPTY, StatusDocument
 from ollama_exporter.story.past import Outage, Past, PastEvent, PastRequest, Stay
