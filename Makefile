@@ -31,6 +31,8 @@ PY := $(VENV)/bin/python
 # promtool, prometheus, alertmanager, nginx may be in there
 WITH_PATH := PATH="$(abspath $(VENV)/bin):$$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each of the hundreds of processes that the tests start would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 # How long an example takes, or its making, tells of the machine and its load, not of the code.
@@ -21,6 +24,7 @@ settings.load_profile("untimed")
 # These run the same lines thousands of times, and coverage's tracer makes each three times as dear.
 # They are not traced: other tests run all of their lines, or the gate of the coverage would fail.
 UNTRACED: Final = (
+    "tests/unit/test_untraced.py",  # tests that these are not
     "tests/properties/",
     "tests/e2e/test_alerts.py",
     "tests/e2e/test_dashboards.py",
@@ -32,6 +36,7 @@ UNTRACED: Final = (
     "tests/unit/residency/test_long_listings.py",
 )
 WAITING: Final = 2  # workers for each core: half of the suite's time is spent waiting for sockets
+CHILDREN: Final = "COVERAGE_PROCESS_CONFIG"  # with it, a Python that starts traces itself
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -39,10 +44,52 @@ def pytest_xdist_auto_num_workers() -> int:
     return WAITING * (os.cpu_count() or 1)
 
 
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Trace neither this process nor the ones that it starts."""
+    coverage, children = Coverage.current(), os.environ.pop(CHILDREN, None)
+    if coverage is not None:
+        coverage.stop()
+    try:
+        yield
+    finally:
+        if coverage is not None:
+            coverage.start()
+        if children is not None:
+            os.environ[CHILDREN] = children
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """End what traces a worker before pytest-cov traces it once more.
+
+    coverage's start-up file and pytest-cov's own start begin one each. When the last one stops,
+    the one before it goes on: nothing would be untraced, and what it finds is not even reported.
+    """
+    if hasattr(config, "workerinput"):
+        while (coverage := Coverage.current()) is not None:
+            coverage.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Trace in one worker what imports run: the others import the same."""
+    if getattr(session.config, "workerinput", {}).get("workerid", "gw0") == "gw0":
+        return (yield)
+    with untraced():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run what needs no trace without one, with its fixtures and the processes it starts."""
+    if not item.nodeid.startswith(UNTRACED):
+        return (yield)
+    with untraced():
+        return (yield)
+
+
 @pytest.hookimpl(trylast=True)  # after pytest-randomly's shuffle
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start what takes a minute first: the other workers do the rest meanwhile."""
-    for item in items:
-        if item.nodeid.startswith(UNTRACED):
-            item.add_marker("no_cover")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -2,16 +2,17 @@
 """Alerts: complete, tested, explained. Each has a runbook, and the overview knows it."""
 
 import re
+from functools import cache
 from itertools import chain
 from typing import Any, Final
 
 import promql_parser
 import pytest
-import yaml
 
 from ollama_exporter.cli.bundle_options import PLACEHOLDER
 from tests.support.paths import ROOT
 from tests.support.promql import reads
+from tests.support.yaml_files import load_yaml
 
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 TESTS: Final = sorted(ROOT.glob("dashboards/rules/tests/*.yaml"))
@@ -24,9 +25,7 @@ EXAMPLE: Final = re.compile(r"^## Example\n```text\n(.+?)\n```$", re.MULTILINE |
 
 
 def _rules() -> list[dict[str, Any]]:
-    groups = chain.from_iterable(
-        yaml.safe_load(file.read_text("utf-8"))["groups"] for file in RULES
-    )
+    groups = chain.from_iterable(load_yaml(file)["groups"] for file in RULES)
     return [rule for group in groups for rule in group["rules"]]
 
 
@@ -36,9 +35,10 @@ RECORDS: Final = {rule["record"]: rule["expr"] for rule in _rules() if "record" 
 THRESHOLDS: Final = {name: expr for name, expr in RECORDS.items() if THRESHOLD.fullmatch(name)}
 
 
+@cache
 def expectations() -> list[tuple[str, list[dict[str, Any]]]]:
     """Return what the promtool tests expect: an alert's name, and those that stand then."""
-    tests = chain.from_iterable(yaml.safe_load(file.read_text("utf-8"))["tests"] for file in TESTS)
+    tests = chain.from_iterable(load_yaml(file)["tests"] for file in TESTS)
     checks = chain.from_iterable(test["alert_rule_test"] for test in tests)
     return [(check["alertname"], check["exp_alerts"]) for check in checks]
 

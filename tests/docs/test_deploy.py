@@ -3,11 +3,9 @@
 
 import re
 import subprocess
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import yaml
 
 from deploy.prometheus.manifest import manifest
 from ollama_exporter.cli.bundled_files import bundled
@@ -15,49 +13,48 @@ from tests.docs.test_docs import every_flag
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
+from tests.support.yaml_files import load_yaml
 
 DEPLOY: Final = ROOT / "deploy"
 COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
 
 
-def loaded(file: Path) -> Any:
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
 def test_every_path_that_compose_mounts_or_builds_exists() -> None:
-    services = loaded(COMPOSE)["services"]
+    services = load_yaml(COMPOSE)["services"]
     mounts = [mount for service in services.values() for mount in service.get("volumes", ())]
     paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
     assert len(paths) == 5
     assert [path for path in paths if not (COMPOSE.parent / path).exists()] == []
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")}
-    assert named == set(loaded(COMPOSE)["volumes"])
+    assert named == set(load_yaml(COMPOSE)["volumes"])
     assert (COMPOSE.parent / services["exporter"]["build"]["context"] / "Dockerfile").exists()
 
 
 def test_compose_publishes_on_this_machine_alone_and_names_versions() -> None:
-    for service in loaded(COMPOSE)["services"].values():
+    for service in load_yaml(COMPOSE)["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
 
 
 def test_the_flags_in_compose_are_real() -> None:
-    used = {word.partition("=")[0] for word in loaded(COMPOSE)["services"]["exporter"]["command"]}
+    used = {
+        word.partition("=")[0] for word in load_yaml(COMPOSE)["services"]["exporter"]["command"]
+    }
     assert used <= every_flag()
 
 
 def test_what_grafana_is_given_stands_where_it_is_mounted() -> None:
     mounts = dict(
-        mount.split(":")[:2] for mount in loaded(COMPOSE)["services"]["grafana"]["volumes"]
+        mount.split(":")[:2] for mount in load_yaml(COMPOSE)["services"]["grafana"]["volumes"]
     )
     provisioning = DEPLOY / "grafana" / "provisioning"
     assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
-    provider = loaded(provisioning / "dashboards" / "ollama.yaml")["providers"][0]
+    provider = load_yaml(provisioning / "dashboards" / "ollama.yaml")["providers"][0]
     assert provider["options"]["path"] == mounts["../../dashboards/grafana"]
-    home = loaded(COMPOSE)["services"]["grafana"]["environment"][
+    home = load_yaml(COMPOSE)["services"]["grafana"]["environment"][
         "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
     ]
-    source = loaded(provisioning / "datasources" / "prometheus.yaml")["datasources"][0]
+    source = load_yaml(provisioning / "datasources" / "prometheus.yaml")["datasources"][0]
     assert source["url"] == "http://prometheus:9090"  # the service's name
     assert home.removeprefix(provider["options"]["path"] + "/") in {
         file.name for file in bundled("grafana")
@@ -86,11 +83,11 @@ def check(*command: str) -> None:
 def test_the_manifest_of_the_rules_is_as_generated() -> None:
     file = DEPLOY / "prometheus" / "prometheusrule.yaml"
     assert file.read_text(encoding="utf-8") == manifest()
-    groups = loaded(file)["spec"]["groups"]
+    groups = load_yaml(file)["spec"]["groups"]
     assert len({group["name"] for group in groups}) == len(groups)
 
 
 def test_the_service_monitor_finds_what_the_labels_say() -> None:
-    monitor = loaded(DEPLOY / "prometheus" / "servicemonitor.yaml")
+    monitor = load_yaml(DEPLOY / "prometheus" / "servicemonitor.yaml")
     assert monitor["kind"] == "ServiceMonitor"
     assert monitor["spec"]["selector"]["matchLabels"] == monitor["metadata"]["labels"]

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.residency.events import Reason
 from tests.support.paths import ROOT
 from tests.support.promql import COUNTED, Read, family_of, in_annotations, reads
 from tests.support.queries import filled, of_dashboard, of_page
+from tests.support.yaml_files import load_yaml
 
 RULES: Final = sorted(ROOT.glob("dashboards/rules/*.yaml"))
 PAGES: Final = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -34,7 +34,7 @@ UNUSED: Final[dict[str, str]] = {}
 
 def rules() -> Iterator[tuple[Path, dict[str, Any]]]:
     for file in RULES:
-        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
+        for group in load_yaml(file)["groups"]:
             for rule in group["rules"]:
                 yield file, rule
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
+from tests.support.yaml_files import load_yaml
 
 Kind = Literal["range", "instant", "variable", "annotation", "record", "alert", "page"]
 VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::\w+)?\}|([A-Za-z_]\w*))")
@@ -79,7 +79,7 @@ def _row_labels(panel: Mapping[str, Any]) -> set[str]:
 
 def of_rules(file: Path) -> Iterator[Query]:
     """Yield the queries of recording rules and alerts."""
-    for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
+    for group in load_yaml(file)["groups"]:
         for rule in group["rules"]:
             kind: Kind = "record" if "record" in rule else "alert"
             yield Query(f"{file.name}: {rule[kind]}", rule["expr"], kind)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from prometheus_client.metrics_core import Metric
 
 from dashboards.pictures.virtual import Virtual
 from ollama_exporter.simulator.script import Script
 from tests.support.promql import in_annotations, reads
+from tests.support.yaml_files import load_yaml
 
 START: Final = 1_800_000_000.0  # promtool's clock starts at 0: moments are told from here
 SCRAPE: Final = 120  # seconds
@@ -31,7 +31,7 @@ Series = dict[str, list[float | None]]  # None: no sample in that scrape
 
 def rules_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     """Return the rules in files."""
-    groups = [yaml.safe_load(file.read_text(encoding="utf-8"))["groups"] for file in files]
+    groups = [load_yaml(file)["groups"] for file in files]
     return [rule for group in groups for part in group for rule in part["rules"]]
 
 
