@@ -2,6 +2,7 @@
 """`record` as a process against the simulator, and what `replay` makes of it."""
 
 import asyncio
+import gzip
 import platform
 import signal
 import sys
@@ -41,7 +42,7 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
 
 
 def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
-    file = tmp_path / "r.jsonl.gz"
+    file = tmp_path / "r.jsonl"
 
     async def story() -> str:
         async with (
@@ -55,9 +56,9 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
             await client.post(f"{sim.url}/api/generate", json=ask, timeout=PATIENCE)
             while b"unloaded" not in (line := await process.stderr.readline()):
                 said += line.decode()
-            await asyncio.sleep(
-                2.5
-            )  # replay takes the next poll after each due moment: let some be
+            # The replay takes the next poll after each due moment: let some be.
+            polls = file.read_bytes().count(b'"poll"')
+            await until(lambda: file.read_bytes().count(b'"poll"') > polls + 2)
             process.send_signal(signal.SIGINT)
             said += (line + await process.stderr.read()).decode()
             assert await process.wait() == 0
@@ -75,7 +76,7 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
 
 
 def test_it_ends_by_itself_and_records_a_server_that_is_down(tmp_path: Path) -> None:
-    file = tmp_path / "r.jsonl"
+    file = tmp_path / "r.jsonl.gz"
 
     async def story() -> int:
         arguments = ("--ollama.url=127.0.0.1:9", "--duration=1")
@@ -84,7 +85,7 @@ def test_it_ends_by_itself_and_records_a_server_that_is_down(tmp_path: Path) -> 
         return await process.wait()
 
     assert asyncio.run(story()) == 0
-    assert '"error":"refused"' in file.read_text()
+    assert b'"error":"refused"' in gzip.decompress(file.read_bytes())
 
 
 @pytest.mark.parametrize("place", ["/dev/full", "/nope/r.jsonl"])
