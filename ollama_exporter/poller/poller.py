@@ -201,8 +201,8 @@ class Poller:
         reconnected = answer is not None and answer.new_connection
         if reconnected and self._published.view.reconnects:
             reconnected = False  # a proxy closes connections by habit: that is no other server
-        suspected = answer is not None and self._published.view.suspected
-        if reconnected or suspected or (answer is not None and not before.up):
+        wanted = answer is not None and self._published.view.inventory_wanted
+        if reconnected or wanted or (answer is not None and not before.up):
             self._inventory_wanted.set()
         self._deliver(events)
         self._sinks.deliver(self._sinks.on_poll, fact, answer)
@@ -321,7 +321,7 @@ class Poller:
             logger.exception("Unexpected error while getting version and installed models")
             return
         self._sinks.deliver(self._sinks.on_installed, installed)
-        self._tracker.on_version(version, self._timeline.now())
+        self._tracker.on_inventory(version, installed, self._timeline.now())
         server = self._published.server
         if version != server.version and not self._published.view.shared:
             logger.info("Server version", extra={"version": version, "url": self._url})

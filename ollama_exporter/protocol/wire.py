@@ -79,6 +79,7 @@ class InstalledModel:
     digest: str
     size: int
     remote: bool
+    modified: float = 0.0  # Unix seconds: when its manifest was written; 0: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,4 +352,8 @@ def _installed(entry: _EntryReader) -> InstalledModel | None:
         return None
     remote = entry.text("remote_host") or entry.text("remote_model") or is_cloud_name(name)
     digest, size = entry.text("digest", LONGEST_DIGEST), entry.size("size") or 0
-    return InstalledModel(name, digest, size, remote=bool(remote))
+    try:
+        modified = parse_time(entry.text("modified_at"))
+    except TargetError:  # nothing else depends on it
+        modified = 0.0
+    return InstalledModel(name, digest, size, remote=bool(remote), modified=modified)

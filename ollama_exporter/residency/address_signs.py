@@ -6,13 +6,14 @@ it does not do is measured on the recordings (15, polls thinned to 0.5-60 s, all
 below lie beyond every one of them.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.bounded import BoundedDict
-from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.incarnation import Key
 
@@ -38,6 +39,8 @@ MOST_CONNECTIONS: Final = 8
 
 CLOCK_GAP: Final = 0.3  # seconds between two clocks; a clock that is being adjusted moves by less
 CLOCKS: Final = 5
+INVENTORIES: Final = 8
+RESTLESS: Final = 6  # changes without a return; a gateway may stamp each list with the present
 VERSIONS: Final = 8
 VERSIONS_FOR: Final = 1800.0  # seconds; an upgrade and a way back take a person longer
 
@@ -69,6 +72,7 @@ class ListingTurns:
         self._of_connections: deque[frozenset[Runner]] = deque(maxlen=MOST_CONNECTIONS)
         self._lost_early = False  # something, by the latest change
         self.has_changed = False  # by the latest poll
+        self.has_lost_early = False  # something, in the latest poll
         self.returned_with_connection = False  # the latest listing, to that of a former connection
 
     def on_poll(
@@ -86,7 +90,7 @@ class ListingTurns:
         gone = self._deadlines.keys() - listed
         early = any(self._deadlines[runner] > now for runner in gone)
         before = self._seen[-1].runners if self._seen else _NONE
-        self.has_changed = listed != before
+        self.has_changed, self.has_lost_early = listed != before, early
         back = self.has_changed and self._lost_early and not gone
         self.returned_with_connection = False
         if new_connection:
@@ -204,6 +208,44 @@ class VersionTurns:
         former = any(seen == version and at - since < VERSIONS_FOR for seen, since in self._seen)
         self._seen.append((version, at))
         return former
+
+
+class InventoryTurns:
+    """Looks for lists of installed models that take turns.
+
+    A manifest is written when its model is pulled or created, so its time never goes back. A list
+    changes rarely, and returns to a former state only if somebody takes the change back.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[frozenset[InstalledModel], float]] = deque(maxlen=INVENTORIES)
+        self.at = -math.inf  # when the latest one was read
+        self.alike = 0  # in a row, up to the latest one
+        self.changed_at = -math.inf  # when one differed from the one before
+        self._restless = 0  # changes in a row that no former list explains
+
+    def on_installed(self, models: Iterable[InstalledModel], at: float) -> bool:
+        """Read a list; return whether a former one is back, or a time has gone back."""
+        self.at = at
+        listed = frozenset(models)
+        if not self._seen:
+            self._seen.append((listed, at))
+            return False
+        before = self._seen[-1][0]
+        self.alike += 1
+        if listed == before:
+            return False
+        self.alike = 0
+        written = {(model.name, model.digest): model.modified for model in before}
+        older = any(
+            0 < model.modified < written.get((model.name, model.digest), 0.0) for model in listed
+        )
+        former = any(seen == listed and at - since < VERSIONS_FOR for seen, since in self._seen)
+        self._seen.append((listed, at))
+        self._restless = 0 if older or former else self._restless + 1
+        if self._restless <= RESTLESS:
+            self.changed_at = at
+        return older or former
 
 
 def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:

@@ -191,6 +191,7 @@ class View:
     urgent: float | None = None  # when a birth, an exit or a load under way wants a poll
     server_started: float | None = None  # birth of the server's process; None: not seen
     shared: bool = False  # several servers seem to answer at this address,
-    suspected: bool = False  # or may answer; their versions would tell
+    suspected: bool = False  # or may answer
+    inventory_wanted: bool = False  # their versions and installed models would tell
     reconnects: bool = False  # connections end on this path by habit
     contradictions: int = 0  # lines of the log that polls have contradicted, since the start

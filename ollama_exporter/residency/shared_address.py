@@ -9,13 +9,18 @@ missing model means nothing.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Final
 
 from ollama_exporter.bounded import BoundedDict
-from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency.address_signs import ClockTurns, ListingTurns, VersionTurns
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
+from ollama_exporter.residency.address_signs import (
+    ClockTurns,
+    InventoryTurns,
+    ListingTurns,
+    VersionTurns,
+)
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Key
 
@@ -23,8 +28,12 @@ SIGNS: Final = 2  # one may be a listing that was cut short
 SIGNS_WITHIN: Final = 10  # polls
 CLOCKS_BACK: Final = 3  # a clock that is set and set back is one clock,
 CLOCKS_WITHIN: Final = 16  # within so many polls
-RARE_SIGNS: Final = 2  # of versions, or of connections
+RARE_SIGNS: Final = 2  # of versions, of installed models, or of connections
 RARE_WITHIN: Final = 1800.0  # seconds
+SUSPECTED_FOR: Final = 180.0  # seconds after one of them, or after a change of what is installed
+FIRST_LOOKS: Final = 8  # at it after an early unload, until all were alike
+FIRST_PAUSE: Final = 10.0  # seconds between two of them,
+PAUSE: Final = 60.0  # and between later ones
 RECOVERED_AFTER: Final = 12  # polls without a sign,
 RECOVERY: Final = 120.0  # and seconds,
 SLOWEST_RECOVERY: Final = 3600.0  # or twice the time between two signs, up to this
@@ -39,7 +48,9 @@ class SharedAddress:
     def __init__(self) -> None:
         self.is_shared = False
         self.is_suspected = False  # several may answer: a verdict on a missing model waits
+        self.wants_inventory = False  # the list of installed models would tell
         self._listings, self._clocks, self._versions = ListingTurns(), ClockTurns(), VersionTurns()
+        self._inventories, self._polled = InventoryTurns(), 0.0
         self._deadlines: BoundedDict[Key, tuple[str | float, ...]] = BoundedDict(MOST_DEADLINES)
         self._missing: dict[Key, float | None] = {}  # known, not in the listing before, and when
         self._signs: deque[bool] = deque(maxlen=SIGNS_WITHIN)
@@ -76,7 +87,17 @@ class SharedAddress:
             self.is_shared |= turns or clocks or sum(self._signs) >= SIGNS
         elif self._quiet >= RECOVERED_AFTER and poll.started - self._signed_at >= self._recovery:
             self.is_shared = False
-        self.is_suspected = self.is_shared or any(self._signs) or self._listings.is_likely
+        self._polled = poll.started
+        self._suspect()
+        pause = FIRST_PAUSE if self._inventories.alike < FIRST_LOOKS else PAUSE
+        due = poll.started - self._inventories.at >= pause
+        self.wants_inventory = self.is_suspected or (self._listings.has_lost_early and due)
+
+    def _suspect(self) -> None:
+        recent = self._polled - SUSPECTED_FOR
+        changed = self._inventories.changed_at >= recent
+        signed = any(self._signs) or bool(self._rare and self._rare[-1] >= recent)
+        self.is_suspected = self.is_shared or signed or changed or self._listings.is_likely
 
     def _remember(self, listed: Mapping[Key, RunningModel], moment: float | None) -> None:
         """Keep the deadlines, and which models are missing at this moment of the server's clock."""
@@ -90,6 +111,13 @@ class SharedAddress:
         """Compare the version that the server says with earlier ones."""
         if self._versions.on_version(version, at):
             self._on_rare_sign(at)
+            self._suspect()
+
+    def on_installed(self, models: Iterable[InstalledModel], at: float) -> None:
+        """Compare the list of installed models with earlier ones."""
+        if self._inventories.on_installed(models, at):
+            self._on_rare_sign(at)
+        self._suspect()
 
     @property
     def _recovery(self) -> float:

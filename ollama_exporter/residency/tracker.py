@@ -7,11 +7,12 @@ once.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from ollama_exporter.protocol.error_text import Failure
-from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency import incarnation, timings
 from ollama_exporter.residency.connection import ConnectionEnds
 from ollama_exporter.residency.events import Event, Reason, Restarted, Unloaded, View
@@ -192,9 +193,10 @@ class Tracker:
                 if now is None or now.model.expires_at != model.expires_at:
                     self._lives[unload.key] = unload.life
 
-    def on_version(self, version: str, at: float) -> None:
-        """Note the version that the server says: two that take turns are two servers."""
+    def on_inventory(self, version: str, models: Iterable[InstalledModel], at: float) -> None:
+        """Note version and installed models: two that take turns are two servers."""
         self._address.on_version(version, at)
+        self._address.on_installed(models, at)
 
     def _is_restart(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
         """Return whether the server was restarted when its connection was lost."""
@@ -391,5 +393,6 @@ class Tracker:
             urgent=self._urgent(),
             shared=self._address.is_shared,
             suspected=self._address.is_suspected,
+            inventory_wanted=self._address.wants_inventory,
             reconnects=self._connection.habitual,
         )

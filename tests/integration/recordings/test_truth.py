@@ -132,9 +132,16 @@ def test_a_reason_is_settled_soon_after_the_fact() -> None:
     [
         # Most of these have two causes: stopped or crashed, and to be evicted anyway.
         pytest.param(NEW + SIZES + OLD, POLLS, REQUESTS, 0.012, id="requests"),
-        pytest.param(WITH_PROCESSES + SIZES, REQUESTS, BOTH, 0.0, id="processes"),
+        pytest.param(WITH_PROCESSES + SIZES, POLLS, PROCESSES, 0.012, id="processes"),
+        pytest.param(WITH_PROCESSES + SIZES, REQUESTS, BOTH, 0.0, id="processes beside requests"),
+        # A line of the log brings a poll forward, and that may see less than the one it replaces.
+        pytest.param(LOGGED, POLLS, Evidence(log="info"), 0.015, id="log"),
+        pytest.param(LOGGED[:2], POLLS, Evidence(log="debug"), 0.0, id="log at debug level"),
         pytest.param(
-            LOGGED[:3], BOTH, Evidence(requests=True, processes=True, log="debug"), 0.0, id="log"
+            LOGGED[:2], PROCESSES, Evidence(processes=True, log="info"), 0.005, id="log, processes"
+        ),
+        pytest.param(
+            LOGGED[:3], BOTH, Evidence(requests=True, processes=True, log="debug"), 0.0, id="all"
         ),
     ],
 )

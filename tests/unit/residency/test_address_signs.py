@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.address_signs import ClockTurns, VersionTurns
 from ollama_exporter.residency.events import Restarted
@@ -159,7 +159,8 @@ def test_versions_that_take_turns_are_two_servers() -> None:
     story = Story()
     for number in range(8):
         story.poll(number * 15.0, model("a", number * 15.0 + 300))
-        story.tracker.on_version("0.33.0" if number % 2 else "0.32.4", START + number * 15.0)
+        version = "0.33.0" if number % 2 else "0.32.4"
+        story.tracker.on_inventory(version, (), START + number * 15.0)
     assert story.tracker.view().shared
 
 
@@ -185,4 +186,50 @@ def test_a_model_that_grows_while_it_works_is_one_runner() -> None:
         at, size = number * 15.0, (5 + number % 2) * GIB
         grown = RunningModel("a:latest", "a" * 64, START + at + 300, size, size, 4096)
         story.poll(at, grown)
+        assert not story.tracker.view().shared
+
+
+def installed(*names: str, at: float) -> tuple[InstalledModel, ...]:
+    """Return what a server lists as installed; `at`: when the models were pulled."""
+    return tuple(InstalledModel(name, name, 1, remote=False, modified=at) for name in names)
+
+
+@pytest.mark.parametrize("new_connection", [False, True], ids=["random", "sticky"])
+@pytest.mark.parametrize("kind", ["busy", "replicas", "idle"])
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("seed", range(2))
+def test_installed_models_tell_servers_apart_before_unloads_are_counted(
+    seed: int, count: int, kind: str, *, new_connection: bool
+) -> None:
+    dice, story = random.Random(seed), Story()  # noqa: S311 - likewise
+    found, number, shared, counted = servers(count, kind), 0, None, 0
+    for poll in range(200):
+        at = poll * 15.0
+        new = not new_connection or poll % 8 == 0
+        before, number = number, dice.randrange(count) if new else number
+        changed = new_connection and number != before
+        story.poll(at, *found[number](at), new_connection=changed)
+        if poll == 0 or changed or story.tracker.view().inventory_wanted:
+            tags = installed("a", "b", "c", at=1e9 + number / 9)  # the same, pulled one by one
+            story.tracker.on_inventory("0.33.0", tags, START + at + 0.1)
+        if shared is None and story.tracker.view().shared:
+            shared, counted = poll, len(story.unloads)
+    story.said += story.tracker.finish(START + 200 * 15.0 + 400)
+    assert shared is not None
+    assert counted == len(story.unloads) <= 3
+
+
+@pytest.mark.parametrize("change", ["pulled", "removed", "pulled again", "stamped now"])
+def test_a_server_whose_models_change_is_one_server(change: str) -> None:
+    story = Story()
+    for number in range(40):
+        at = number * 15.0
+        story.poll(at, model("a", at + 300))
+        lists = {
+            "pulled": installed(*"abcdefghij"[: 1 + number // 4], at=1e9),
+            "removed": installed(*"abcdefghij"[number // 4 :], at=1e9),
+            "pulled again": installed("a", "b", at=1e9 + number // 5),
+            "stamped now": installed("a", "b", at=START + at),
+        }
+        story.tracker.on_inventory("0.33.0", lists[change], START + at + 0.1)
         assert not story.tracker.view().shared

@@ -9,12 +9,15 @@ import pytest
 
 from ollama_exporter.errors import StartError
 from ollama_exporter.runtime import run
-from tests.support.exporting import FAST
+from tests.support.exporting import FAST, exporting
 from tests.support.loops import Run
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.proxying import proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
 from tests.support.through import GET, error_of
+
+LOOP = "Requests come back to the proxy: ollama.url leads to it"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.1"])  # noqa: S104 - compared
@@ -51,6 +54,31 @@ def test_a_request_that_comes_back_is_a_508(run: Run) -> None:
             assert len(first.observations) + len(second.observations) == 6
 
     run(check())
+
+
+def test_two_exporters_in_a_circle_say_so_and_stay_quiet() -> None:
+    async def main() -> None:
+        first, second = free_port(), free_port()
+        patient = {"ollama_timeout": PATIENCE, "poll_interval": 5.0}
+        urls = f"http://127.0.0.1:{second}", f"http://127.0.0.1:{first}"
+        async with (
+            exporting(urls[0], proxy_addresses=(f"127.0.0.1:{first}",), **patient) as one,
+            exporting(urls[1], proxy_addresses=(f"127.0.0.1:{second}",), **patient) as two,
+            caller(first) as client,
+        ):
+            asked = b"GET /api/tags HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            assert (await client.ask(asked)).status == 508  # of the proxy where it came back
+            await two.until(lambda found: found["ollama_poll_failures_total", "reason=status"] > 0)
+            said = [x for x in one.log.records if x.getMessage() == "Server does not answer"]
+            assert "leads to this exporter's own proxy" in vars(said[-1])["err"]
+            assert one.log.count(LOOP) in (1, 2)  # each says it once
+            for exporter in (one, two):
+                samples = await exporter.samples()
+                assert samples["ollama_up", ""] == 0
+                requests = (x for x in samples if x[0] == "ollama_requests_total")
+                assert sum(samples[x] for x in requests) < 20
+
+    asyncio.run(main())
 
 
 def test_the_server_gets_the_names_of_the_proxies_in_order(run: Run) -> None:
