@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from socket import socket as Socket  # noqa: N812 - a type here; a variable has its name
 
@@ -38,6 +38,7 @@ from ollama_exporter.server_parts import (
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.proxy.build import (
+    WEB_CONFIG,
     build_proxy,
     is_open_to_network,
     listen_for_both,
@@ -49,7 +50,7 @@ from ollama_exporter.state_file import EVERY, LEAST_PAUSE, SavedState, StateFile
 from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.app import Parts, application
-from ollama_exporter.web.locks.locks import Locks
+from ollama_exporter.web.locks.locks import Locks, following
 from ollama_exporter.web.page.telling import Telling, Told
 from ollama_exporter.web.uvicorn_server import server
 
@@ -115,14 +116,15 @@ async def run(
         onlookers.listening([spelled(socket) for socket in sockets])
     for socket in proxied:
         logger.info("Proxy listening on", extra={"address": spelled(socket)})
-    if is_open_to_network(settings):
+    is_locked = exporter.proxy_locks is not None and exporter.proxy_locks.keeps_out
+    if is_open_to_network(settings, is_locked=is_locked):
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
     _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    async with exporter.polling(state_file), nullcontext() if locks is None else locks.following():
+    async with exporter.polling(state_file), following(locks), following(exporter.proxy_locks):
         async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
             await _until_ended(serving, exporter.poll_task, stop=stop)
         exporter.telling.feed.close()  # streams would never end by themselves
@@ -145,8 +147,7 @@ async def _run_fleet(
     _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    following = nullcontext() if locks is None else locks.following()
-    async with exporter.polling() as polling, following:
+    async with exporter.polling() as polling, following(locks):
         await _until_ended(serving, polling, stop=stop)
         exporter.fleet.close_feeds()  # streams would never end by themselves
         web.should_exit = True
@@ -238,9 +239,15 @@ class Exporter:
         polling.sinks.on_change.append(telling.on_change)
         if onlookers.events is not None:
             polling.sinks.on_change.append(onlookers.events)
-        self.recorder, self.proxy = None, None
+        self.recorder, self.proxy, self.proxy_locks = None, None, None
         if settings.proxy_addresses:
             self.recorder = self._build_recorder(in_flight, onlookers)
+            self.proxy_locks = Locks.of(
+                settings.proxy_web_config_file,
+                metrics=instruments.exporter,
+                now=timeline.now,
+                setting=WEB_CONFIG,
+            )
             if settings.proxy_client_by is not None:
                 polling.sinks.on_event.append(self.recorder.on_event)
             self.proxy = build_proxy(
@@ -248,6 +255,7 @@ class Exporter:
                 self.recorder,
                 timeline,
                 rules=self.actor.defaults,
+                locks=self.proxy_locks,
                 on_file_error=instruments.exporter.file_failed,
             )
         for name in self._expected():

@@ -51,8 +51,8 @@ def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
         frontend_of(settings)
         state_file_of(settings)
         hidden_names(settings.hide_models, settings.hide_models_key_file)
-    if settings.web_config_file is not None:
-        tls = read_web_config(settings.web_config_file).tls
+    for file in (settings.web_config_file, settings.proxy_web_config_file):
+        tls = None if file is None else read_web_config(file).tls
         if tls is not None:
             TlsMaterial(tls).context()
     for setting in TABLE:

@@ -168,6 +168,14 @@ class Settings(ServerSettings):
         "Private key (PEM) of the proxy's certificate.",
         metavar="FILE",
     )
+    proxy_web_config_file: Path | None = setting(
+        "proxy.web-config-file",
+        parsers.path,
+        None,
+        "File with TLS, users, header fields and a rate limit for the proxy, in the format of "
+        "web.config.file. It may be the same file.",
+        metavar="FILE",
+    )
     proxy_token_file: Path | None = setting(
         "proxy.token-file",
         parsers.path,

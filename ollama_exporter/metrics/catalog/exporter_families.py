@@ -64,7 +64,8 @@ EXPORTER_FAMILIES: Final = (
     Family(
         "ollama_exporter_certificate_expiry_timestamp_seconds",
         "gauge",
-        "Unix time at which the TLS certificate of the exporter's own port expires.",
+        "Unix time at which the TLS certificate of a web configuration file expires; of two, the "
+        "one that expires first.",
     ),
     Family(
         "ollama_exporter_log_messages_total",

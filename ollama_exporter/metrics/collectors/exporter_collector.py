@@ -2,6 +2,7 @@
 """Section Exporter: the exporter about itself, and the runtime of Python."""
 
 import logging
+import math
 import platform
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -55,6 +56,7 @@ class ExporterCollector:
         self._logins_refused = FastCounter("ollama_exporter_logins_refused_total")
         self._requests_limited = FastCounter("ollama_exporter_requests_limited_total")
         self._certificate = FastGauge("ollama_exporter_certificate_expiry_timestamp_seconds")
+        self._expiries: dict[str, float] = {}  # by the setting that names the certificate
         self._logins_refused.create()
         self._requests_limited.create()
         self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
@@ -77,9 +79,14 @@ class ExporterCollector:
         """Count a request above the rate limit, or a login while too many wait."""
         self._requests_limited.add()
 
-    def certificate_expires(self, at: float | None) -> None:
-        """Show when the certificate of our port expires; `at`: Unix seconds, None if unknown."""
-        self._certificate.set(value=float("nan") if at is None else at)
+    def certificate_expires(self, setting: str, at: float | None) -> None:
+        """Show when the first certificate of our ports expires.
+
+        `at`: when that of a setting does, in Unix seconds; None if unknown.
+        """
+        self._expiries[setting] = math.nan if at is None else at
+        known = [each for each in self._expiries.values() if not math.isnan(each)]
+        self._certificate.set(value=min(known, default=math.nan))
 
     def reload_failed(self) -> None:
         """Note a failed reload."""

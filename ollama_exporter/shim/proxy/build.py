@@ -31,17 +31,19 @@ from ollama_exporter.shim.proxy.client_tokens import (
     watched_client_tokens,
 )
 from ollama_exporter.shim.proxy.credentials import (
+    CERTIFICATE,
     watched_certificate,
     watched_fields,
     watched_token,
 )
-from ollama_exporter.shim.proxy.interfaces import RewriteRules
+from ollama_exporter.shim.proxy.interfaces import PortLocks, RewriteRules
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.watched_file import WatchedFile
 
 # A scrape is rendered in a thread, and the loop needs the interpreter for each chunk. With Python's
 # 5 ms a chunk could wait that long.
+WEB_CONFIG: Final = "proxy.web-config-file"
 SWITCH_INTERVAL: Final = 0.0001
 
 
@@ -51,10 +53,12 @@ def build_proxy(
     timeline: Timeline,
     *,
     rules: RewriteRules | None = None,
+    locks: PortLocks | None = None,
     on_file_error: Callable[[str], None] = ignore,
 ) -> Proxy:
     """Build the proxy. Raises ConfigError for files that cannot be used.
 
+    `locks`: those of `proxy.web-config-file`.
     `on_file_error` counts, by setting, the files that cannot be read while the proxy runs.
     """
     limits, target = limits_of(settings), settings.target
@@ -64,7 +68,7 @@ def build_proxy(
         sink,
         now=timeline.now,
         limits=replace(limits, max_connections=affordable),
-        frontend=frontend_of(settings, now=timeline.now, on_error=on_file_error),
+        frontend=frontend_of(settings, locks=locks, now=timeline.now, on_error=on_file_error),
         backend=Backend(
             tls=tls_context(target),
             server_name=target.server_name,
@@ -112,19 +116,25 @@ async def serving_proxy(
 def frontend_of(
     settings: Settings,
     *,
+    locks: PortLocks | None = None,
     now: Callable[[], float] = time.monotonic,
     on_error: Callable[[str], None] = ignore,
 ) -> Frontend:
     """Return how the proxy's listening side is protected. Raises ConfigError."""
+    cert = settings.proxy_tls_cert_file
+    if locks is not None and cert is not None and locks.context() is not None:
+        accepted = f"unset, because {WEB_CONFIG} has a certificate"
+        raise ConfigError(CERTIFICATE, str(cert), accepted)
     return Frontend(
         certificate=watched_certificate(
-            settings.proxy_tls_cert_file, settings.proxy_tls_key_file, now=now, on_error=on_error
+            cert, settings.proxy_tls_key_file, now=now, on_error=on_error
         ),
         token=watched_token(
             settings.proxy_token_file, "proxy.token-file", now=now, on_error=on_error
         ),
         client_tokens=client_tokens_of(settings, now=now, on_error=on_error),
         identify=identifier(settings.proxy_client_by, settings.proxy_client_networks),
+        locks=locks,
         forwarded_for=settings.proxy_set_forwarded_for,
     )
 
@@ -181,8 +191,11 @@ def _check_target(settings: Settings, sockets: Sequence[socket.socket], *, field
         )
 
 
-def is_open_to_network(settings: Settings) -> bool:
-    """Return whether other machines can use Ollama through the proxy without a token."""
+def is_open_to_network(settings: Settings, *, is_locked: bool = False) -> bool:
+    """Return whether other machines can use Ollama through the proxy without a credential.
+
+    `is_locked`: by a web configuration file.
+    """
     hosts = (f"http://{address}" for address in proxy_addresses(settings.proxy_addresses))
     files = (settings.proxy_token_file, settings.proxy_client_tokens_file)
-    return not any(files) and not all(map(is_loopback, hosts))
+    return not is_locked and not any(files) and not all(map(is_loopback, hosts))

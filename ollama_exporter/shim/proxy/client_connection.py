@@ -10,10 +10,11 @@ import ipaddress
 from collections import deque
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 from typing import Final, cast
 
 from ollama_exporter.shim.proxy.forwarding import Forwarding
-from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected, own_response
+from ollama_exporter.shim.proxy.headers import WHY_REFUSED, RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.interfaces import ProxyContext
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MAX_QUEUED
 from ollama_exporter.shim.proxy.request_parser import RequestParser
@@ -21,6 +22,7 @@ from ollama_exporter.shim.proxy.response_parser import ResponseParser
 from ollama_exporter.shim.proxy.socket_options import has_peer_closed, reset, set_socket_options
 
 SLICE: Final = 16 << 10  # bytes that are parsed between two looks at the queue
+OK: Final = 200
 LINGER: Final = 2.0  # seconds that a client has to read a last response
 
 
@@ -72,6 +74,8 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = self._context.coarse_now + self._limits.idle_timeout
         if not self._context.on_connection_open(self):
             self._write_last(RequestRejected(503, "too many connections"))
+        elif not self._context.is_peer_allowed(transport.get_extra_info("peercert")):
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Give up the current request."""
@@ -134,12 +138,24 @@ class ClientConnection(asyncio.Protocol):
     def on_request_start(self, request: RequestHead) -> None:
         """Forward the request, or queue it behind the current one."""
         self._deadline = None
-        self._context.check_access(request, peer=self.peer, on_loopback=self._on_loopback)
-        if self._current is None and not self._queue:
+        login = self._context.check_access(request, peer=self.peer, on_loopback=self._on_loopback)
+        if self._current is None and not self._queue and login is None:
             self._forward(request)
-        else:
-            self._queue.append(request)
-            self._count(request.size)
+            return
+        self._queue.append(request)
+        self._count(request.size)
+        if login is not None:
+            request.is_pending = True
+            login.add_done_callback(partial(self._on_login_checked, request))
+
+    def _on_login_checked(self, request: RequestHead, login: asyncio.Task[int]) -> None:
+        request.is_pending = False
+        has_failed = login.cancelled() or login.exception() is not None  # noqa: LOG004 - no log
+        status = 503 if has_failed else login.result()
+        if status != OK and request.rejection is None:
+            request.rejection = RequestRejected(status, WHY_REFUSED[status])
+            self._context.on_reject(request, status)
+        self._forward_next()
 
     def on_request_body(self, request: RequestHead, data: bytes) -> None:
         """Forward a piece of the body, or keep it until its request's turn."""
@@ -190,6 +206,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _forward_next(self) -> None:
         if self._current is not None or self._input is Input.ENDED or not self._queue:
+            return
+        if self._queue[0].is_pending and self._queue[0].rejection is None:
             return
         request = self._queue.popleft()
         self._queued -= request.size
@@ -265,7 +283,7 @@ class ClientConnection(asyncio.Protocol):
             self._queue.append(request)
 
     def _write_last(self, rejection: RequestRejected, method: bytes = b"") -> None:
-        self.transport.write(own_response(rejection.status, rejection.text, method=method))
+        self.transport.write(self._context.own_response(rejection, method=method))
         self._end_in_order()
 
     def _end_in_order(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from ollama_exporter.descriptors import EXHAUSTED
 from ollama_exporter.protocol.routes import Body
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.proxy.headers import RequestHead, own_response, request_head
+from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected, request_head
 from ollama_exporter.shim.proxy.interfaces import ForwardingContext, ProxyClient
 from ollama_exporter.shim.proxy.limits import MAX_QUEUED, MAX_RESENT
 from ollama_exporter.shim.proxy.response_parser import (
@@ -262,6 +262,8 @@ class Forwarding:
             if self._rewrite is not None and self._rewrite.asked_usage and response.is_event_stream:
                 self._usage = UsageFilter()
             fields = () if self._rewrite is None else self._rewrite.response_fields()
+            if self._context.added_fields:
+                fields = (*fields, *response.missing_of(self._context.added_fields))
             self._pass_on(response.head_for_client(*fields))
         elif response.is_head_too_long:
             self._fail(502, "Ollama's response head is too long")
@@ -370,7 +372,9 @@ class Forwarding:
             self._client.abort_response(hard=not self._response.is_framed)
             return
         self._exchange.on_upstream_error(code=status, timeout=timeout)
-        self._client.transport.write(own_response(status, text, method=self.request.method))
+        rejection = RequestRejected(status, text)
+        own = self._context.own_response(rejection, method=self.request.method)
+        self._client.transport.write(own)
         self._client.on_response_end(keep_alive=False)
 
     def _write_held_back(self) -> None:

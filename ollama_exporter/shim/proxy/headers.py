@@ -33,6 +33,11 @@ SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # Connection cannot nominate these: the body's framing, and what the server decides by.
 NOT_NOMINATED: Final = frozenset({b"host", b"content-length", b"authorization"})
+WHY_REFUSED: Final = {  # by a web configuration file
+    401: "a user and its password are required",
+    429: "too many requests",
+    503: "too many logins, or the web configuration cannot be read",
+}
 NO_NAMES: Final[frozenset[bytes]] = frozenset()
 CHUNKED: Final = b"Transfer-Encoding: chunked"
 # The proxies that a request has passed, so that a loop ends. Via would do (RFC 9110 7.6.3), but
@@ -74,6 +79,7 @@ class RequestHead:
             "is_chunked",
             "is_complete",
             "is_http11",
+            "is_pending",
             "keep_alive",
             "lines",
             "method",
@@ -90,6 +96,7 @@ class RequestHead:
         self.body: list[bytes] = []
         self.rejection: RequestRejected | None = None
         self.client: str | None = None  # its name, if clients are told apart
+        self.is_pending = False  # its password is being checked
         self.size = 0  # bytes of memory while it waits for its turn
 
     def add_field(self, name: bytes, value: bytes) -> None:
@@ -242,8 +249,10 @@ def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def own_response(status: int, text: str, *, method: bytes) -> bytes:
-    """Return a response of the proxy's own, in the form of Ollama's errors."""
+def own_response(
+    status: int, text: str, *, method: bytes, fields: Sequence[tuple[bytes, bytes]] = ()
+) -> bytes:
+    """Return a response of the proxy's own, in the form of Ollama's errors, with these fields."""
     body = json.dumps({"error": f"ollama_exporter: {text}"}).encode()
     return (
         b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -252,7 +261,7 @@ def own_response(status: int, text: str, *, method: bytes) -> bytes:
         status,
         HTTPStatus(status).phrase.encode(),
         len(body),
-        b"WWW-Authenticate: Bearer\r\n" if status == HTTPStatus.UNAUTHORIZED else b"",
+        b"".join(name + b": " + value + b"\r\n" for name, value in fields),
         b"" if method == b"HEAD" else body,
     )
 

@@ -2,12 +2,14 @@
 """The protocols through which the parts of the proxy know each other."""
 
 import asyncio
+import ssl
+from collections.abc import Mapping
 from typing import Protocol
 
 from ollama_exporter.protocol.request_body import RequestFields
 from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange
-from ollama_exporter.shim.proxy.headers import OutgoingFields, RequestHead
+from ollama_exporter.shim.proxy.headers import OutgoingFields, RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
 from ollama_exporter.shim.proxy.upstream_pool import UpstreamPool
 
@@ -80,13 +82,52 @@ class ForwardingContext(Protocol):
     pool: UpstreamPool
     outgoing: OutgoingFields
     asks_usage: bool  # streams of OpenAI's API are asked for their usage
+    added_fields: tuple[tuple[bytes, bytes], ...]  # of all responses, names in lower case
 
     @property
     def rewrite_rules(self) -> RewriteRules | None:
         """The rules for requests, if there are any."""
 
+    def own_response(self, rejection: RequestRejected, *, method: bytes) -> bytes:
+        """Return the response to a request that the proxy answers itself."""
+
     def now(self) -> float:
         """Return the current moment."""
+
+
+class Admission(Protocol):
+    """Decides which requests pass a port that a web configuration file locks."""
+
+    @property
+    def has_users(self) -> bool:
+        """Whether requests need a password."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The fields that responses get."""
+
+    def refusal(self) -> int | None:
+        """Return the status of a refusal that does not depend on the client; None: it may pass."""
+
+    def remembered(self, authorization: bytes) -> int | None:
+        """Return 200 or the status of a refusal; None: `login` has to check the password."""
+
+    async def login(self, authorization: bytes) -> int:
+        """Return the same after a check, which takes its time."""
+
+
+class PortLocks(Protocol):
+    """The locks that a web configuration file puts on a port."""
+
+    @property
+    def admission(self) -> Admission:
+        """What requests meet."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the context to listen with; None without TLS."""
+
+    def is_peer_allowed(self, certificate: Mapping[str, object] | None) -> bool:
+        """Return whether a client may connect. `certificate`: as `getpeercert` returns it."""
 
 
 class Connection(Protocol):
@@ -113,9 +154,16 @@ class ProxyContext(ForwardingContext, Protocol):
     def on_connection_close(self, connection: Connection) -> None:
         """Forget a connection."""
 
-    def check_access(self, request: RequestHead, *, peer: bytes, on_loopback: bool) -> None:
+    def is_peer_allowed(self, certificate: Mapping[str, object] | None) -> bool:
+        """Return whether a client with this certificate may connect; None: it shows none."""
+
+    def check_access(
+        self, request: RequestHead, *, peer: bytes, on_loopback: bool
+    ) -> asyncio.Task[int] | None:
         """Raise RequestRejected if this client may not ask. Note its name on the request.
 
+        If a password has to be checked, return a task that ends with 200 or the status of a
+        refusal.
         `peer`: the address of the client. `on_loopback`: whether the connection was accepted on a
         loopback address.
         """

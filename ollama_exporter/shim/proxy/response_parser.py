@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses the server's responses with llhttp, and decides how the client gets the body."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import httptools
@@ -97,6 +98,11 @@ class ResponseParser:
             is_chunked=self.is_chunked,
             added=added,
         )
+
+    def missing_of(self, fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+        """Return the lines of those fields that the response does not have. Names in lower case."""
+        present = {line.partition(b":")[0].lower() for line in self.fields}
+        return [name + b": " + value for name, value in fields if name not in present]
 
     @property
     def is_head_too_long(self) -> bool:

@@ -7,8 +7,9 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,19 +23,22 @@ from ollama_exporter.shim.proxy.client_names import Identify
 from ollama_exporter.shim.proxy.client_tokens import ClientTokens
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
+    WHY_REFUSED,
     OutgoingFields,
     RequestHead,
     RequestRejected,
     has_passed,
     is_this_machine,
+    own_response,
 )
-from ollama_exporter.shim.proxy.interfaces import Connection, RewriteRules
+from ollama_exporter.shim.proxy.interfaces import Admission, Connection, PortLocks, RewriteRules
 from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
 from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 from ollama_exporter.watched_file import WatchedFile, listening_context
 
 CHECK_INTERVAL: Final = 1.0  # seconds between two checks of all timeouts
 BEARER: Final = b"bearer "
+OK: Final = 200
 LOOP: Final = "the request came back to this proxy: its ollama.url is not the address of Ollama"
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Frontend:
     token: WatchedFile[str] | None = None  # that clients must send
     client_tokens: WatchedFile[ClientTokens] | None = None  # likewise, one for each client
     identify: Identify | None = None  # names clients that have no token of their own
+    locks: PortLocks | None = None  # of a web configuration file
     forwarded_for: bool = False
     any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
@@ -115,6 +120,9 @@ class Proxy:
         self._has_own_token = any(
             field[0] == AUTHORIZATION for each in self._backend.fields if (field := each.current())
         )
+        self._admission = None if frontend.locks is None else frontend.locks.admission
+        self._logins: set[asyncio.Task[int]] = set()
+        self.added_fields: tuple[tuple[bytes, bytes], ...] = ()
         self._client_token, self._client_tokens = b"", ClientTokens()
         self._use_tokens()
 
@@ -131,8 +139,10 @@ class Proxy:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on bound sockets."""
         loop = asyncio.get_running_loop()
-        certificate = self._frontend.certificate
+        certificate, locks = self._frontend.certificate, self._frontend.locks
         tls = None if certificate is None else listening_context(certificate)
+        if locks is not None:
+            tls = tls or locks.context()
         for listening in sockets:
             server = await loop.create_server(
                 lambda: ClientConnection(self),
@@ -166,6 +176,8 @@ class Proxy:
             self._timer.cancel()
         if self._refreshing is not None:
             self._refreshing.cancel()
+        for login in list(self._logins):
+            login.cancel()
         await asyncio.sleep(0)  # connection_lost of aborted connections runs in the next turn
         self._deferred.finish()
 
@@ -187,10 +199,13 @@ class Proxy:
         self._connections.discard(connection)
         self._connection_closed.set()
 
-    def check_access(self, request: RequestHead, *, peer: bytes, on_loopback: bool) -> None:
-        """Reject a request in a loop, without a token, or with a foreign Host. Name its client.
+    def check_access(
+        self, request: RequestHead, *, peer: bytes, on_loopback: bool
+    ) -> asyncio.Task[int] | None:
+        """Reject a request in a loop, without a credential, or with a foreign Host.
 
-        Raises RequestRejected.
+        Notes the client's name. Returns a task if a password has to be checked. Raises
+        RequestRejected.
         """
         if self._name and has_passed(request, self._name):
             if not self._has_logged_loop:
@@ -200,17 +215,43 @@ class Proxy:
                     "Requests come back to the proxy: ollama.url leads to it", extra=values
                 )
             raise RequestRejected(508, LOOP)
-        self._check_token(request, on_loopback=on_loopback)
+        login = self._check_client(request, on_loopback=on_loopback)
         if self._frontend.identify is not None:
             request.client = self._frontend.identify(request, peer)
+        return login
 
-    def _check_token(self, request: RequestHead, *, on_loopback: bool) -> None:
+    def _check_client(self, request: RequestHead, *, on_loopback: bool) -> asyncio.Task[int] | None:
+        """Check the rate, then a token or a password: either opens where both are asked for."""
+        frontend, admission = self._frontend, self._admission
+        if admission is not None and (status := admission.refusal()) is not None:
+            raise RequestRejected(status, WHY_REFUSED[status])
+        has_tokens = frontend.token is not None or frontend.client_tokens is not None
+        if has_tokens and self._has_token(request):
+            return None
+        if admission is not None and admission.has_users:
+            return self._check_login(request, admission)
+        if has_tokens:
+            raise RequestRejected(401, "a valid bearer token is required")
+        is_guarded = on_loopback and not frontend.any_host
+        if is_guarded and not is_this_machine(request.noted.get(b"host", b"")):
+            raise RequestRejected(403, "the Host field does not name this machine")
+        return None
+
+    def _check_login(self, request: RequestHead, admission: Admission) -> asyncio.Task[int] | None:
+        sent = request.noted.get(b"authorization", b"")
+        status = admission.remembered(sent)
+        if status is None:
+            login = asyncio.get_running_loop().create_task(admission.login(sent))
+            self._logins.add(login)
+            login.add_done_callback(self._logins.discard)
+            return login
+        if status != OK:
+            raise RequestRejected(status, WHY_REFUSED[status])
+        return None
+
+    def _has_token(self, request: RequestHead) -> bool:
+        """Return whether a request has a valid token. Note whose it is."""
         frontend = self._frontend
-        if frontend.token is None and frontend.client_tokens is None:
-            is_guarded = on_loopback and not self._frontend.any_host
-            if is_guarded and not is_this_machine(request.noted.get(b"host", b"")):
-                raise RequestRejected(403, "the Host field does not name this machine")
-            return
         sent = request.noted.get(b"authorization", b"")
         token, given = self._client_token, sent[len(BEARER) :]
         is_equal = bool(token) and hmac.compare_digest(given, token)
@@ -218,9 +259,10 @@ class Proxy:
             name = self._client_tokens.name_of(given)
             request.client = name or OTHER_CLIENT  # one with the token of all
             is_equal = is_equal or name is not None
-        if not (is_equal and sent[: len(BEARER)].lower() == BEARER):
-            request.client = None
-            raise RequestRejected(401, "a valid bearer token is required")
+        if is_equal and sent[: len(BEARER)].lower() == BEARER:
+            return True
+        request.client = None
+        return False
 
     def on_reject(self, request: RequestHead, status: int) -> None:
         """Record a request that the proxy answers itself."""
@@ -269,6 +311,8 @@ class Proxy:
         client_token = own_token.current() if own_token is not None else None
         self._client_token = (client_token or "").encode()
         clients = self._frontend.client_tokens
+        headers = () if self._admission is None else self._admission.headers
+        self.added_fields = tuple((x.lower().encode(), y.encode()) for x, y in headers)
         self._client_tokens = (None if clients is None else clients.current()) or ClientTokens()
         self.outgoing = OutgoingFields(
             host=self._host,
@@ -277,10 +321,32 @@ class Proxy:
                 (name.encode(), value.encode())
                 for name, value in (*self._backend.static_fields, *fields)
             ),
-            drops_token=own_token is not None or clients is not None or self._has_own_token,
+            drops_token=self._keeps_authorization or self._has_own_token,
             forwarded_for=self._frontend.forwarded_for,
             name=self._name,
         )
+
+    @property
+    def _keeps_authorization(self) -> bool:
+        """Whether the field is for the proxy, and so not for the server."""
+        frontend, admission = self._frontend, self._admission
+        has_tokens = frontend.token is not None or frontend.client_tokens is not None
+        return has_tokens or (admission is not None and admission.has_users)
+
+    def is_peer_allowed(self, certificate: Mapping[str, object] | None) -> bool:
+        """Return whether a client with this certificate may connect; None: it shows none."""
+        locks = self._frontend.locks
+        return locks is None or locks.is_peer_allowed(certificate)
+
+    def own_response(self, rejection: RequestRejected, *, method: bytes) -> bytes:
+        """Return the response to a request that the proxy answers itself."""
+        frontend, fields = self._frontend, list(self.added_fields)
+        if rejection.status == HTTPStatus.UNAUTHORIZED:
+            if frontend.token is not None or frontend.client_tokens is not None:
+                fields.append((b"WWW-Authenticate", b"Bearer"))
+            if self._admission is not None and self._admission.has_users:
+                fields.append((b"WWW-Authenticate", b"Basic"))
+        return own_response(rejection.status, rejection.text, method=method, fields=fields)
 
     def _check(self) -> None:
         """End what takes too long, and use the tokens that were read last."""

@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -21,7 +22,8 @@ from ollama_exporter.config.yaml_file import LARGEST_FILE
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import read_regular, why_unusable
 from ollama_exporter.watched_file import WatchedFile, listening_context
-from ollama_exporter.web.locks.guard import Guard, GuardMetrics
+from ollama_exporter.web.locks.admission import Admission, AdmissionMetrics
+from ollama_exporter.web.locks.guard import Guard
 from ollama_exporter.web.locks.server_tls import TlsMaterial, is_allowed
 from ollama_exporter.web.locks.web_config import SETTING, ClientAuth, WebConfig, web_config_of
 
@@ -29,11 +31,11 @@ INTERVAL: Final = 1.0  # seconds between two looks at the files
 logger = logging.getLogger(__name__)
 
 
-class LockMetrics(GuardMetrics, Protocol):
+class LockMetrics(AdmissionMetrics, Protocol):
     """What the locks count."""
 
-    def certificate_expires(self, at: float | None) -> None:
-        """Show when the certificate in use expires, in Unix seconds."""
+    def certificate_expires(self, setting: str, at: float | None, /) -> None:
+        """Show when the certificate in use expires, in Unix seconds; `setting`: of its file."""
 
     def file_failed(self, setting: str) -> None:
         """Count a failed read of a file."""
@@ -49,27 +51,37 @@ class Locks:
         metrics: LockMetrics,
         now: Callable[[], float],
         interval: float = INTERVAL,
+        setting: str = SETTING,
     ) -> None:
-        """Read the file. Raises ConfigError."""
-        self._metrics, self._now, self._interval = metrics, now, interval
+        """Read the file, which `setting` names. Raises ConfigError."""
+        self._interval = interval
         self._config = WatchedFile(
-            SETTING, _ConfigLoader(file), now=now, on_error=metrics.file_failed
+            setting, _ConfigLoader(file), now=now, on_error=metrics.file_failed
         )
+        self.admission = Admission(self._config.current, metrics=metrics, now=now)
+        self._setting = setting
         self._tls: WatchedFile[ssl.SSLContext] | None = None
         self._is_restart_logged = False
         config = self._config.current()
         if config is not None and config.tls is not None:
-            loader = _ContextLoader(self._config.current, metrics.certificate_expires)
+            loader = _ContextLoader(
+                self._config.current, partial(metrics.certificate_expires, setting)
+            )
             self._tls = WatchedFile(
-                SETTING, loader, now=now, on_error=metrics.file_failed, grace=None
+                setting, loader, now=now, on_error=metrics.file_failed, grace=None
             )
 
     @classmethod
     def of(
-        cls, file: Path | None, *, metrics: LockMetrics, now: Callable[[], float]
+        cls,
+        file: Path | None,
+        *,
+        metrics: LockMetrics,
+        now: Callable[[], float],
+        setting: str = SETTING,
     ) -> Self | None:
         """Return the locks of a file; None without one. Raises ConfigError."""
-        return None if file is None else cls(file, metrics=metrics, now=now)
+        return None if file is None else cls(file, metrics=metrics, now=now, setting=setting)
 
     @property
     def is_tls(self) -> bool:
@@ -89,9 +101,13 @@ class Locks:
 
     def guard(self, app: ASGIApp, *, open_paths: frozenset[str] = frozenset()) -> Guard:
         """Return an application that guards another one. `open_paths` need no password."""
-        return Guard(
-            app, self._config.current, metrics=self._metrics, now=self._now, open_paths=open_paths
-        )
+        return Guard(app, self.admission, open_paths=open_paths)
+
+    @property
+    def keeps_out(self) -> bool:
+        """Whether they let only some clients in."""
+        config = self._config.current()
+        return config is None or bool(kinds_of_locks(config))
 
     async def refresh(self) -> None:
         """Read all files again."""
@@ -101,7 +117,7 @@ class Locks:
         config = self._config.current()
         if config is not None and config.tls is not None and not self.is_tls:
             if not self._is_restart_logged:
-                logger.warning("TLS begins with the next restart", extra={"setting": SETTING})
+                logger.warning("TLS begins with the next restart", extra={"setting": self._setting})
             self._is_restart_logged = True
 
     @asynccontextmanager
@@ -118,6 +134,16 @@ class Locks:
         while True:
             await asyncio.sleep(self._interval)
             await self.refresh()
+
+
+@asynccontextmanager
+async def following(locks: Locks | None) -> AsyncIterator[None]:
+    """Follow the files of locks inside the block, if there are any."""
+    if locks is None:
+        yield
+        return
+    async with locks.following():
+        yield
 
 
 class _ConfigLoader:

@@ -35,6 +35,11 @@ class Passwords:
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
+    def remembered(self, users: Mapping[str, str], authorization: bytes) -> bool | None:
+        """Return whether a login is right, if that is known without a hash; None: it is not."""
+        login = credentials(authorization)
+        return False if login is None else self._results.get(_key(users, *login))
+
     async def is_valid(self, users: Mapping[str, str], authorization: bytes) -> bool:
         """Return whether an Authorization field holds a user and the user's password.
 
@@ -44,9 +49,7 @@ class Passwords:
         if login is None:
             return False
         user, password = login
-        hashed = users.get(user)
-        # The key is no password, and tells nothing of it but to who knows it already.
-        key = hashlib.sha256(repr((user, hashed, password)).encode()).digest()
+        hashed, key = users.get(user), _key(users, user, password)
         if key in self._results:
             return self._results[key]
         if self._waiting >= MOST_WAITING:
@@ -66,6 +69,11 @@ class Passwords:
             return self._check(password[:SIGNIFICANT], hashed.encode())
         except ValueError:  # a NUL in the password, for older versions of the library
             return False
+
+
+def _key(users: Mapping[str, str], user: str, password: bytes) -> bytes:
+    """Return what a result is remembered by. It tells nothing but to who knows the password."""
+    return hashlib.sha256(repr((user, users.get(user), password)).encode()).digest()
 
 
 def credentials(authorization: bytes) -> tuple[str, bytes] | None:

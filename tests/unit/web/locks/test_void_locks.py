@@ -31,7 +31,7 @@ class Counts:
     def request_limited(self) -> None:
         self.limited += 1
 
-    def certificate_expires(self, at: float | None) -> None:
+    def certificate_expires(self, _setting: str, at: float | None) -> None:
         self.expires = at
 
     def file_failed(self, setting: str) -> None:
