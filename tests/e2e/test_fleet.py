@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifty servers behind one exporter, found and scraped by a real Prometheus."""
+"""Fifty servers behind one locked exporter, found and scraped by a real Prometheus."""
 
 import asyncio
 import json
@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import bcrypt
 import httpx
 import pytest
+import trustme
 import yaml
 
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
@@ -24,6 +26,15 @@ from tests.support.prometheus import Prometheus, prometheus, quick_rules
 from tests.support.queries import Query, filled, of_dashboard
 
 SERVERS: Final = 50
+FOUND: Final = "ollama-3-0"  # the job whose targets /sd lists
+LISTED: Final = "ollama-2-0"  # the one that has a file of them
+USER, PASSWORD = "prometheus", "correct horse"
+HASH: Final = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+LOCKS: Final = f"""
+tls_server_config: {{cert_file: server.pem, key_file: server.pem}}
+basic_auth_users: {{{USER}: {HASH}}}
+"""
+LOADING: Final = 1  # the number of the one that loads a model: a simulator; the others only answer
 DYING: Final = 2  # the number of the one that goes away
 STAGE: Final = Config(
     host=Host(memory=24 * GIB, recovery=0.1), catalogue=default_catalogue().compressed(1000.0)
@@ -67,6 +78,13 @@ def configuration(jobs: Sequence[Mapping[str, Any]], rules: Sequence[Path] = ())
     }
 
 
+async def start(stack: AsyncExitStack, number: int) -> str:
+    """Run one of the servers; return its URL."""
+    if number == LOADING:
+        return (await stack.enter_async_context(Simulator(STAGE))).url
+    return (await stack.enter_async_context(faultserver())).url
+
+
 def named(url: str) -> str:
     return url.removeprefix("http://")
 
@@ -91,9 +109,11 @@ async def answered(prom: Prometheus, query: Query, values: Mapping[str, str]) ->
 
 
 async def check_discovery(prom: Prometheus, urls: list[str]) -> None:
-    job = 'job="ollama-0-0"'
-    await prom.until(f"count(ollama_up{{{job}}} == 1) == {SERVERS}")
-    assert await instances(prom, f"ollama_up{{{job}}}") == {"first", *map(named, urls[1:])}
+    job = f'job="{FOUND}"'
+    for each in (FOUND, LISTED):
+        up = f'ollama_up{{job="{each}"}}'
+        await prom.until(f"count({up} == 1) == {SERVERS}")
+        assert await instances(prom, up) == {"first", *map(named, urls[1:])}
     assert len(await prom.query(f'ollama_up{{{job},site="berlin"}}')) == SERVERS - 1
     await prom.until(f"ollama_exporter_targets{{{job}}} == {SERVERS}")
 
@@ -103,7 +123,7 @@ async def check_dashboards(prom: Prometheus, url: str) -> None:
         body = {"model": "mistral", "keep_alive": "10m"}
         answer = await http.post(f"{url}/api/generate", json=body)
         assert answer.status_code == httpx.codes.OK
-    loaded = f'ollama_model_loaded{{job="ollama-0-0",instance="{named(url)}"}} == 1'
+    loaded = f'ollama_model_loaded{{job="{FOUND}",instance="{named(url)}"}} == 1'
     await prom.until(loaded)
     assert await instances(prom, "ollama_model_loaded == 1") == {named(url)}
     shown = await dashboards_of(prom, named(url))
@@ -111,17 +131,45 @@ async def check_dashboards(prom: Prometheus, url: str) -> None:
 
 
 async def check_changes(prom: Prometheus, gone: str, new: str) -> None:
-    one = 'ollama_up{job="ollama-0-0"'
-    await prom.until(f'{one},instance="{new}"}} == 1')
-    await prom.until(f'absent({one},instance="{gone}"}})')
-    assert len(await prom.query(f"{one}}}")) == SERVERS
+    for job in (FOUND, LISTED):
+        one = f'ollama_up{{job="{job}"'
+        await prom.until(f'{one},instance="{new}"}} == 1')
+        await prom.until(f'absent({one},instance="{gone}"}})')
+        assert len(await prom.query(f"{one}}}")) == SERVERS
 
 
 async def check_alerts(prom: Prometheus, instance: str) -> None:
-    firing = 'ALERTS{alertstate="firing",job="ollama-0-0"}'
+    firing = f'ALERTS{{alertstate="firing",job="{FOUND}"}}'
     await prom.until(f'{firing[:-1]},alertname="OllamaDown",instance="{instance}"}} == 1')
     found = {(x["alertname"], x["instance"]) for x, _ in await prom.query(firing)}
     assert found == {("OllamaDown", instance)}
+
+
+def write_locks(folder: Path) -> Path:
+    """Write the locks of the exporter, and what Prometheus needs to pass them."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    issued = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    issued.write_to_path(folder / "server.pem")
+    (folder / "password").write_text(PASSWORD)
+    (folder / "web.yml").write_text(LOCKS)
+    return folder / "web.yml"
+
+
+def locked_jobs(folder: Path, address: str) -> list[dict[str, Any]]:
+    """Return the job that finds all targets by /sd, and one that has a file of them."""
+    files = {
+        "/etc/prometheus/ollama-password": str(folder / "password"),
+        "/etc/prometheus/ollama-ca.pem": str(folder / "ca.pem"),
+    }
+    found = jobs_of_page(3, {"exporter:11487": address, **files})
+    listed = jobs_of_page(
+        2, {"exporter:11487": address, "/etc/prometheus/ollama/*.json": str(folder / "names.json")}
+    )[:1]
+    for key in ("basic_auth", "tls_config"):
+        listed[0][key] = found[0][key]
+    listed[0] |= {"scheme": "https", "scrape_interval": "2s"}
+    return [*found, *listed]
 
 
 @pytest.mark.slow
@@ -131,19 +179,20 @@ def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> Non
 
     def put(urls: Sequence[str]) -> None:
         groups = [{"targets": [named(url)], "labels": {"site": "berlin"}} for url in urls]
-        beside = folder / ".all.json"
-        beside.write_text(json.dumps(groups), encoding="utf-8")
-        beside.replace(folder / "all.json")
+        names = [{"targets": ["first", *map(named, urls)]}]
+        for file, content in ((folder / "all.json", groups), (tmp_path / "names.json", names)):
+            beside = file.with_name(f".{file.name}")
+            beside.write_text(json.dumps(content), encoding="utf-8")
+            beside.replace(file)
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
             dying = await stack.enter_async_context(AsyncExitStack())
-            servers = [
-                await (dying if number == DYING else stack).enter_async_context(Simulator(STAGE))
-                for number in range(SERVERS)
+            urls = [
+                await start(dying if number == DYING else stack, number)
+                for number in range(SERVERS + 1)
             ]
-            spare = await stack.enter_async_context(Simulator(STAGE))
-            urls = [server.url for server in servers]
+            spare = urls.pop()
             put(urls[1:])
             exporter = await stack.enter_async_context(
                 fleet(
@@ -151,15 +200,16 @@ def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> Non
                     targets_dir=folder,
                     poll_interval=2.0,
                     ollama_timeout=PATIENCE,
+                    web_config_file=write_locks(tmp_path),
                 )
             )
             rules = quick_rules(RULES, tmp_path, SHORTER)
-            config = configuration(jobs_of_page(0, {"exporter:11487": exporter.address}), rules)
+            config = configuration(locked_jobs(tmp_path, exporter.address), rules)
             prom = await stack.enter_async_context(prometheus(tmp_path, config))
             await check_discovery(prom, urls)
-            await check_dashboards(prom, urls[1])
-            put([*urls[1:-1], spare.url])  # one is taken away and one added
-            await check_changes(prom, named(urls[-1]), named(spare.url))
+            await check_dashboards(prom, urls[LOADING])
+            put([*urls[1:-1], spare])  # one is taken away and one added
+            await check_changes(prom, named(urls[-1]), named(spare))
             await dying.aclose()
             await check_alerts(prom, named(urls[DYING]))
             assert await prom.rule_problems() == []
@@ -183,15 +233,17 @@ def test_the_pages_other_jobs_find_what_they_should(tmp_path: Path) -> None:
                 here = {"exporter:11487": exporter.address}
                 shards = {"exporter-0:11487": exporter.address}
                 jobs = [
+                    *jobs_of_page(0, here),
                     *jobs_of_page(1, here),
                     *jobs_of_page(2, {**here, "/etc/prometheus/ollama/*.json": str(names)}),
-                    *jobs_of_page(3, {**shards, "exporter-$1:11487": exporter.address}),
+                    *jobs_of_page(4, {**shards, "exporter-$1:11487": exporter.address}),
                 ]
                 async with prometheus(tmp_path, configuration(jobs)) as prom:
-                    found = [f'ollama_up{{job="ollama-{number}-0"}} == 1' for number in (1, 2, 3)]
-                    for expression, count in zip(found, (2, 2, 3), strict=True):
+                    found = [f'ollama_up{{job="ollama-{n}-0"}} == 1' for n in (0, 1, 2, 4)]
+                    for expression, count in zip(found, (3, 2, 2, 3), strict=True):
                         await prom.until(f"count({expression}) == {count}")
-                    relabelled, by_file, sharded = [await instances(prom, x) for x in found]
+                    every, relabelled, by_file, sharded = [await instances(prom, x) for x in found]
+                    assert every == {"a", "b", "c"}
                     assert relabelled == {named(one.url), named(three.url)}
                     assert by_file == {"a", "b"}
                     assert sharded == {"a", "b", "c"}
