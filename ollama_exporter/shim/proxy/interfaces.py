@@ -95,7 +95,7 @@ class ForwardingContext(Protocol):
         """Return the current moment."""
 
 
-class Admission(Protocol):
+class PortAdmission(Protocol):
     """Decides which requests pass a port that a web configuration file locks."""
 
     @property
@@ -120,7 +120,7 @@ class PortLocks(Protocol):
     """The locks that a web configuration file puts on a port."""
 
     @property
-    def admission(self) -> Admission:
+    def admission(self) -> PortAdmission:
         """What requests meet."""
 
     def context(self) -> ssl.SSLContext | None:

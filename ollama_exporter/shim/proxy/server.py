@@ -31,7 +31,7 @@ from ollama_exporter.shim.proxy.headers import (
     is_this_machine,
     own_response,
 )
-from ollama_exporter.shim.proxy.interfaces import Admission, Connection, PortLocks, RewriteRules
+from ollama_exporter.shim.proxy.interfaces import Connection, PortAdmission, PortLocks, RewriteRules
 from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
 from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 from ollama_exporter.watched_file import WatchedFile, listening_context
@@ -237,7 +237,9 @@ class Proxy:
             raise RequestRejected(403, "the Host field does not name this machine")
         return None
 
-    def _check_login(self, request: RequestHead, admission: Admission) -> asyncio.Task[int] | None:
+    def _check_login(
+        self, request: RequestHead, admission: PortAdmission
+    ) -> asyncio.Task[int] | None:
         sent = request.noted.get(b"authorization", b"")
         status = admission.remembered(sent)
         if status is None:
