@@ -12,10 +12,11 @@
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB)
 #   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
+#   make packages                    build deb and rpm; install, start, upgrade and remove them (root, Go; some 5 min)
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
 #   make site                        build the documentation as a site into build/site (some 20 s)
 #   make release-check               build wheel and source package, install them, check what PyPI and a BOM need
-#   make ship-check                  image, chart, site and release-check
+#   make ship-check                  release-check, packages, site, chart and image
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -37,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image chart site release-check ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test image packages chart site release-check ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -151,11 +152,19 @@ image: dev-env
 	@deploy/image/build --tools
 	@CI=true $(PY) -m pytest tests/ship/test_image.py $(ARGS)
 
+# The packages for both architectures are left in dist/.
+packages: dev-env
+	@deploy/packages/build --tools
+	@.ci/get-nfpm "$(VENV)/bin"
+	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_packages.py $(ARGS)
+	@$(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist amd64
+	@$(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist arm64
+
 release-check: dev-env
 	@$(PY) -m pip install --quiet --group release
 	@$(PY) -m pytest tests/ship/test_release.py $(ARGS)
 
-ship-check: release-check site chart image
+ship-check: release-check packages site chart image
 
 site: dev-env
 	@$(PY) -m pip install --quiet --group site

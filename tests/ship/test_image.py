@@ -2,15 +2,12 @@
 """The image of the Dockerfile, built and run: hardened, beside a simulated server in another
 one."""
 
-import time
-import urllib.request
-
 import pytest
 
 import ollama_exporter
 from tests.support.containers import Images, build
-from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
+from tests.support.scraping import fetch, scrape_until
 
 BASE = "localhost/python:3.13-slim"
 LARGEST = 60 << 20  # bytes that the image adds to its base
@@ -19,26 +16,6 @@ LARGEST = 60 << 20  # bytes that the image adds to its base
 @pytest.fixture(scope="session")
 def images() -> Images:
     return build()
-
-
-def get(url: str, body: bytes | None = None) -> str:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(url, body, timeout=PATIENCE) as answer:  # noqa: S310 - ours
-                return str(answer.read().decode())
-        except OSError:
-            assert time.monotonic() < end, url
-            time.sleep(0.1)
-
-
-def metrics(port: int, wanted: str) -> str:
-    """Scrape until a line is there."""
-    end = time.monotonic() + PATIENCE
-    while wanted not in (text := get(f"http://127.0.0.1:{port}/metrics")):
-        assert time.monotonic() < end, f"{wanted} in\n{text}"
-        time.sleep(0.2)
-    return text
 
 
 def test_it_says_what_it_is(images: Images) -> None:
@@ -67,8 +44,8 @@ def test_it_watches_a_server_in_another_container(images: Images) -> None:
         images.running("ship-exporter", address, options=beside),
     ):
         body = b'{"model": "mistral", "prompt": "hi", "stream": false}'
-        assert '"done":true' in get(f"http://127.0.0.1:{served}/api/generate", body)
-        text = metrics(scraped, 'ollama_model_runner_up{model="mistral:latest"} 1.0')
+        assert '"done":true' in fetch(f"http://127.0.0.1:{served}/api/generate", body)
+        text = scrape_until(scraped, 'ollama_model_runner_up{model="mistral:latest"} 1.0')
         assert "ollama_up 1.0" in text
         assert 'revision="0123456789abcdef"' in text
         inside = images.podman("exec", "ship-exporter", "ollama-exporter", "healthcheck", address)
