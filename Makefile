@@ -16,7 +16,10 @@
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
 #   make site                        build the documentation as a site into build/site (some 20 s)
 #   make release-check               build wheel and source package, install them, check what PyPI and a BOM need
-#   make ship-check                  release-check, packages, site, chart and image
+#   make workflows                   actionlint and zizmor on .github (Go; some 30 s)
+#   make dist                        what a release publishes, into dist/ (Go; some 2 min)
+#   make release-notes VERSION=1.2.3 checks that version and changelog say so, and prints what changed
+#   make ship-check                  release-check, workflows, packages, site, chart, image
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=dir another environment than .venv.
@@ -38,7 +41,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image packages chart site release-check ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test image packages chart site release-check release-notes dist workflows ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -152,19 +155,35 @@ image: dev-env
 	@deploy/image/build --tools
 	@CI=true $(PY) -m pytest tests/ship/test_image.py $(ARGS)
 
-# The packages for both architectures are left in dist/.
 packages: dev-env
 	@deploy/packages/build --tools
 	@.ci/get-nfpm "$(VENV)/bin"
 	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_packages.py $(ARGS)
-	@$(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist amd64
-	@$(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist arm64
+
+dist: dev-env
+	@.ci/get-nfpm "$(VENV)/bin"
+	@$(PY) -m pip install --quiet --group release
+	@rm -rf dist && mkdir dist
+	@$(PY) -m build --outdir dist >/dev/null
+	@$(PY) -m tools.release_notes > dist/NOTES.md
+	@for each in amd64 arm64; do $(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist $$each || exit 1; done
+	@$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-file dist/sbom.json dist/versions.txt
+	@cd dist && rm versions.txt && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS . && ls
+
+release-notes: dev-env
+	@$(PY) -m tools.release_notes "$(VERSION)"
+
+workflows: dev-env
+	@.ci/get-actionlint "$(VENV)/bin"
+	@$(PY) -m pip install --quiet --group workflows
+	@$(WITH_PATH) actionlint
+	@$(WITH_PATH) zizmor --quiet --offline --persona=pedantic .github
 
 release-check: dev-env
 	@$(PY) -m pip install --quiet --group release
 	@$(PY) -m pytest tests/ship/test_release.py $(ARGS)
 
-ship-check: release-check packages site chart image
+ship-check: release-check workflows packages site chart image
 
 site: dev-env
 	@$(PY) -m pip install --quiet --group site
