@@ -16,6 +16,8 @@
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
 #   make site                        build the documentation as a site into build/site (some 20 s)
 #   make release-check               build wheel and source package, install them, check what PyPI and a BOM need
+#   make fuzz                        fuzz every parser of foreign bytes for a minute (atheris; some 12 min)
+#   make fuzz ARGS="600 log_lines"   one of them for ten minutes
 #   make workflows                   actionlint and zizmor on .github (Go; some 30 s)
 #   make dist                        what a release publishes, into dist/ (Go; some 2 min)
 #   make release-notes VERSION=1.2.3 checks that version and changelog say so, and prints what changed
@@ -41,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image packages chart site release-check release-notes dist workflows ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test image packages chart site release-check release-notes dist workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -169,6 +171,10 @@ dist: dev-env
 	@for each in amd64 arm64; do $(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist $$each || exit 1; done
 	@$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-file dist/sbom.json dist/versions.txt
 	@cd dist && rm versions.txt && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS . && ls
+
+fuzz: dev-env
+	@$(PY) -m pip install --quiet --group fuzz
+	@$(PY) -m tests.fuzz $(ARGS)
 
 release-notes: dev-env
 	@$(PY) -m tools.release_notes "$(VERSION)"

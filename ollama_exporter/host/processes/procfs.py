@@ -69,7 +69,7 @@ class ProcFs:
         for thread in threads:
             listed = self._read(f"{pid}/task/{thread}/children")
             unreadable += listed is None  # the thread ended, or the kernel lacks these files
-            found += map(int, (listed or b"").split())
+            found += (int(pid) for pid in (listed or b"").split() if pid.isdigit())
         return self._by_parent(pid) if unreadable == len(threads) else found
 
     def process(self, pid: int) -> Process | None:
@@ -150,13 +150,16 @@ class ProcFs:
         if line is None:
             return None
         fields = line[line.rfind(b")") + 2 :].split()  # the program's name may contain anything
-        return Stat(
-            fields[0],
-            int(fields[1]),
-            start=int(fields[19]),
-            ticks=int(fields[11]) + int(fields[12]),
-            pages=int(fields[21]),
-        )
+        try:
+            return Stat(
+                fields[0],
+                int(fields[1]),
+                start=int(fields[19]),
+                ticks=int(fields[11]) + int(fields[12]),
+                pages=int(fields[21]),
+            )
+        except (ValueError, IndexError):  # a kernel of another make: as if it could not be read
+            return None
 
     def _read(self, path: str, limit: int = PAGE) -> bytes | None:
         """Return the beginning of a file; None: it is gone, or we may not read it.
