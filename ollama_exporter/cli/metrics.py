@@ -24,6 +24,8 @@ with its tag; the first 100 names (`--metrics.max-models`) have series of their 
 share the label `other`. A family with a source in brackets is declared and stays empty until that
 source is available. The Python client library adds `process_*`, `python_info` and `python_gc_*`
 (`--web.disable-exporter-metrics` leaves them out).
+
+An experimental family may change in any release: [compatibility](compatibility.md).
 """
 
 
@@ -66,7 +68,7 @@ def markdown() -> str:
 def _item(family: Family) -> str:
     """Return a family as an item of a list, in lines that can be read in a diff."""
     labels = ", ".join(f"`{label}`" for label in family.labels)
-    kind = f"{family.kind} by {labels}" if labels else family.kind
+    kind = f"{family.stability} {family.kind}" + (f" by {labels}" if labels else "")
     lines = [*_wrapped(f"**`{family.name}`**, {kind}:"), *_wrapped(_meaning(family))]
     return "* " + "\n  ".join(lines) + "\n"
 
@@ -88,12 +90,14 @@ def _print_table() -> None:
         for section, members in SECTIONS.items():
             for family in members:
                 fields = (family.name, family.kind, ",".join(family.labels), section)
-                echo("\t".join((*fields, _meaning(family))))
+                echo("\t".join((*fields, _meaning(family), family.stability)))
         return
     for section, members in SECTIONS.items():
         console.print(Text(section, "bold"))
         for family in members:
             labels = f" {{{', '.join(family.labels)}}}" if family.labels else ""
-            head = Text.assemble((family.name, "bold"), f" {family.kind}{labels}")
+            head = Text.assemble(
+                (family.name, "bold"), f" {family.stability} {family.kind}{labels}"
+            )
             console.print(head, soft_wrap=True)  # a name that is broken cannot be copied
             console.print(Padding(_meaning(family), (0, 0, 0, 4)))

@@ -14,6 +14,7 @@ CLIENT_FAMILIES: Final = (
         "filled with --proxy.client-by; `other`: unknown clients, and those beyond 50.",
         ("client", "model"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_prompt_tokens_total",
@@ -21,6 +22,7 @@ CLIENT_FAMILIES: Final = (
         "Prompt tokens by client, cached ones included, as reported in answers.",
         ("client", "model"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_output_tokens_total",
@@ -28,6 +30,7 @@ CLIENT_FAMILIES: Final = (
         "Generated tokens by client, as reported in answers.",
         ("client", "model"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_wait_seconds_total",
@@ -36,6 +39,7 @@ CLIENT_FAMILIES: Final = (
         "queue: time after load, prompt and generation, which is mostly the wait for a slot.",
         ("client", "kind"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_evictions_caused_total",
@@ -44,6 +48,7 @@ CLIENT_FAMILIES: Final = (
         "whose cause is not certain are left out.",
         ("client", "victim"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_keep_alive_total",
@@ -51,6 +56,7 @@ CLIENT_FAMILIES: Final = (
         "Requests by client and by the kind of keep_alive they carried.",
         ("client", "class"),
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_client_options_total",
@@ -58,5 +64,6 @@ CLIENT_FAMILIES: Final = (
         "Requests by client and by whether they carried options that can force a reload.",
         ("client", "class"),
         source=REQUESTS,
+        stability="experimental",
     ),
 )

@@ -30,6 +30,7 @@ EXPORTER_FAMILIES: Final = (
         "histogram",
         "How late polls of several targets start.",
         buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+        stability="experimental",
     ),
     Family(
         "ollama_exporter_label_overflow_total",

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Kind = Literal["gauge", "counter", "histogram"]
+# Experimental: it may change in any release, because it is young, or rests on what other programs
+# do not promise (a runner's port, the wording of a log). The meaning of stable: docs/compatibility.md.
+Stability = Literal["stable", "experimental"]
 MODEL: Final = ("model",)
 
 
@@ -18,6 +21,7 @@ class Family:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     source: str = ""
+    stability: Stability = "stable"
 
     @property
     def base(self) -> str:

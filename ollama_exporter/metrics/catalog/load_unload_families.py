@@ -35,6 +35,7 @@ LOAD_UNLOAD_FAMILIES: Final = (
         "Loads that a request or a process confirmed, by source. Their share of all loads is the "
         "coverage that unload reasons rest on.",
         ("source",),
+        stability="experimental",
     ),
     Family(
         "ollama_model_last_unload_timestamp_seconds",
@@ -88,11 +89,13 @@ LOAD_UNLOAD_FAMILIES: Final = (
         "Sum of min(idle gap, le) in seconds: the idle time that a keep-alive of le would have "
         "kept the model in memory.",
         ("model", "le"),
+        stability="experimental",
     ),
     Family(
         "ollama_model_idle_gaps_inferred_total",
         "counter",
         "Idle gaps inferred from deadlines alone; gaps shorter than the poll interval are missing.",
         MODEL,
+        stability="experimental",
     ),
 )

@@ -41,6 +41,7 @@ MACHINE_FAMILIES: Final = (
         "bound, from the bytes it read or its memory. Absent if the model is not being loaded.",
         MODEL,
         source=PROCESSES,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_resident_memory_bytes",
@@ -70,6 +71,7 @@ MACHINE_FAMILIES: Final = (
         "the HTTP access log.",
         ("level",),
         source=LOG,
+        stability="experimental",
     ),
     Family(
         "ollama_log_understood",
@@ -77,6 +79,7 @@ MACHINE_FAMILIES: Final = (
         "Whether lines of the server's log can be read (1) or have an unknown form (0). Absent "
         "until the log has shown a line of a server.",
         source=LOG,
+        stability="experimental",
     ),
     Family(
         "ollama_log_contradictions_total",
@@ -84,5 +87,6 @@ MACHINE_FAMILIES: Final = (
         "Lines of the server's log that polls contradict. An increase suggests that a new version "
         "of Ollama words its log differently.",
         source=LOG,
+        stability="experimental",
     ),
 )

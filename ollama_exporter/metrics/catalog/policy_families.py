@@ -12,12 +12,14 @@ POLICY_FAMILIES: Final = (
         "Advised keep-alive in seconds, from the idle gaps since the start or in the state file, "
         "at a price of 2 s of waiting for a GB-hour. 0: unload at once, +Inf: never unload.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_advice_samples",
         "gauge",
         "Number of idle gaps behind the advice: below 20 a rule of thumb, from 50 on measured.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_advice_load_seconds",
@@ -25,12 +27,14 @@ POLICY_FAMILIES: Final = (
         "Load time in seconds that the advice assumes: the mean of all measured loads, or else an "
         "estimate from the model's size.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_advice_loads",
         "gauge",
         "Number of measured loads behind ollama_model_advice_load_seconds; 0 if it is an estimate.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_advice_since_timestamp_seconds",
@@ -38,12 +42,14 @@ POLICY_FAMILIES: Final = (
         "Unix time at which counting the idle gaps behind the advice began, by this process or, "
         "with a state file, by an earlier one.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_advice_memory_bytes",
         "gauge",
         "Memory in bytes that the advice assumes: what the model took when it was last resident.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_last_keep_alive_seconds",
@@ -64,6 +70,7 @@ POLICY_FAMILIES: Final = (
         "gauge",
         "1 for each keep-warm model that is not resident and not being loaded, by reason (`why`).",
         ("model", "why"),
+        stability="experimental",
     ),
     Family(
         "ollama_keep_alive_renewals_total",
@@ -82,11 +89,13 @@ POLICY_FAMILIES: Final = (
         "gauge",
         "Keep-alive in seconds that the autopilot sets on requests that carry none.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_autopilot_changes_total",
         "counter",
         "Times the autopilot changed the keep-alive of the model.",
         MODEL,
+        stability="experimental",
     ),
 )

@@ -126,6 +126,7 @@ REQUEST_FAMILIES: Final = (
         MODEL,
         PART_BUCKETS,
         source=REQUESTS,
+        stability="experimental",
     ),
     Family(
         "ollama_request_time_per_output_token_seconds",

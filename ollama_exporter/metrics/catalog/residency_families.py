@@ -72,6 +72,7 @@ RESIDENCY_FAMILIES: Final = (
         "the first to go. Idle models come first, then the shortest keep-alive. Where no "
         "keep-alive is known, 5 minutes or the time left until the deadline is assumed.",
         MODEL,
+        stability="experimental",
     ),
     Family(
         "ollama_model_expected",

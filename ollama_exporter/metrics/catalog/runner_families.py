@@ -16,6 +16,7 @@ RUNNER_FAMILIES: Final = (
         "Absent if its slots are not visible.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_slots_busy",
@@ -24,6 +25,7 @@ RUNNER_FAMILIES: Final = (
         "further requests wait inside Ollama.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_slot_context_tokens",
@@ -31,6 +33,7 @@ RUNNER_FAMILIES: Final = (
         "Context of one slot of the model in tokens: the room for one request's prompt and answer.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_context_used_tokens",
@@ -39,6 +42,7 @@ RUNNER_FAMILIES: Final = (
         "every slot is idle.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_context_used_max_tokens",
@@ -46,6 +50,7 @@ RUNNER_FAMILIES: Final = (
         "Most tokens that a look found in a busy slot of the model since it was loaded.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_prompt_cache_tokens",
@@ -53,6 +58,7 @@ RUNNER_FAMILIES: Final = (
         "Tokens that idle slots of the model keep for prompts that begin alike.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_runner_info",
@@ -69,6 +75,7 @@ RUNNER_FAMILIES: Final = (
             "build",
         ),
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_busy_seconds_total",
@@ -76,6 +83,7 @@ RUNNER_FAMILIES: Final = (
         "Seconds for which at least one slot of the model worked, from looks every 2 to 5 seconds.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_slot_seconds_total",
@@ -83,6 +91,7 @@ RUNNER_FAMILIES: Final = (
         "Seconds of all slots of the model by state (busy, idle), from looks every 2 to 5 s.",
         (*MODEL, "state"),
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_observed_generated_tokens_total",
@@ -91,6 +100,7 @@ RUNNER_FAMILIES: Final = (
         "between two looks are not seen.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_model_context_shifts_total",
@@ -99,6 +109,7 @@ RUNNER_FAMILIES: Final = (
         "part of it: a lower bound, from looks at the slots.",
         MODEL,
         source=SLOTS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_prompt_tokens_total",
@@ -106,6 +117,7 @@ RUNNER_FAMILIES: Final = (
         "Prompt tokens that the model's runners processed, without those from the prompt cache.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_cached_prompt_tokens_total",
@@ -113,6 +125,7 @@ RUNNER_FAMILIES: Final = (
         "Prompt tokens that the model's runners took from the prompt cache.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_prompt_seconds_total",
@@ -120,6 +133,7 @@ RUNNER_FAMILIES: Final = (
         "Seconds that the model's runners spent on prompts.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_generated_tokens_total",
@@ -127,6 +141,7 @@ RUNNER_FAMILIES: Final = (
         "Tokens that the model's runners generated; counted when a request ends.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_generated_seconds_total",
@@ -134,6 +149,7 @@ RUNNER_FAMILIES: Final = (
         "Seconds that the model's runners spent on generating.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_draft_tokens_total",
@@ -141,6 +157,7 @@ RUNNER_FAMILIES: Final = (
         "Tokens that speculative decoding of the model's runners proposed.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
     Family(
         "ollama_runner_accepted_draft_tokens_total",
@@ -148,5 +165,6 @@ RUNNER_FAMILIES: Final = (
         "Proposed tokens that the model accepted.",
         MODEL,
         source=COUNTERS,
+        stability="experimental",
     ),
 )

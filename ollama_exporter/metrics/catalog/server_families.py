@@ -42,6 +42,7 @@ SERVER_FAMILIES: Final = (
         "gauge",
         "Whether several servers seem to answer at this address (1), behind a balancer for "
         "example. Unloads are not counted meanwhile.",
+        stability="experimental",
     ),
     Family(
         "ollama_models_installed",

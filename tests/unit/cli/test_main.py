@@ -46,7 +46,7 @@ def test_piped_the_catalog_is_one_line_for_each_metric() -> None:
     done = CliRunner().invoke(cli, ["metrics"])
     lines = done.stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(FAMILIES)
-    assert {line.count("\t") for line in lines} == {4}
+    assert {line.count("\t") for line in lines} == {5}
 
 
 def test_on_a_narrow_terminal_no_name_is_broken(
