@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 Kind = Literal["gauge", "counter", "histogram"]
 # Experimental: it may change in any release, because it is young, or rests on what other programs
-# do not promise (a runner's port, the wording of a log). The meaning of stable: docs/compatibility.md.
+# do not promise (a port of a runner, the wording of a log). See docs/compatibility.md.
 Stability = Literal["stable", "experimental"]
 MODEL: Final = ("model",)
 
