@@ -38,7 +38,7 @@ Family = list[Model]
 
 def families(*, every: int = 1, copies: int = 8, seed: int = 7) -> dict[str, Family]:
     """Return all fifteen. `every`: only each n-th function; `copies`: of what is drawn."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible, no secret
+    rng = random.Random(seed)
     found = _functions(rng, every)
     code = _column("azure_llm_2023_code.csv", 0)
     chats = _sessions("mooncake_conversation_sessions.csv")

@@ -67,7 +67,7 @@ class Comparison:
 
 def workload(seed: int, duration: float) -> Script:
     """Write random clients of a host on which two or three models fit, with stops and crashes."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible workload, no secret
+    rng = random.Random(seed)
     steps: list[Step] = []
     at = 3.0
     while at < duration - 5.0:

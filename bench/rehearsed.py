@@ -77,7 +77,7 @@ def recorded(script: Script, seed: int) -> tuple[Recording, list[Record]]:
     polls: list[Poll] = []
     for seen in told.polls:
         polls.append(_poll(seen, new=not polls or isinstance(polls[-1], PollFailed)))
-    processes = sorted(_processes(told, random.Random(seed)), key=moment_of)  # noqa: S311 - no secret
+    processes = sorted(_processes(told, random.Random(seed)), key=moment_of)
     requests = sorted(_requests(told, script), key=moment_of)
     return Recording(tuple(polls), tuple(requests), tuple(processes)), list(_truth(told))
 

@@ -4,7 +4,8 @@
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ollama_exporter.residency.facts import Fact
 
@@ -15,8 +16,7 @@ def ignore(*_: object) -> None:
     """Drop a report."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reporter:
+class Reporter(Struct, frozen=True, kw_only=True):
     """Receives reports. Each is dropped unless somebody wants it. Safe to use from any thread."""
 
     fact: Callable[[Fact], None] = ignore  # evidence for the residency tracker

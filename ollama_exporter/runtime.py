@@ -12,8 +12,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from socket import socket as Socket  # noqa: N812 - a type here; a variable has its name
+
+from msgspec import Struct
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings, Reload
@@ -57,8 +58,7 @@ from ollama_exporter.web.uvicorn_server import server
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Onlookers:
+class Onlookers(Struct, frozen=True):
     """Functions that receive events, finished requests, looks at slots and addresses."""
 
     events: Callable[[tuple[Event, ...], View], None] | None = None

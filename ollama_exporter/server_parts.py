@@ -4,9 +4,10 @@
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, Self, TypeGuard
+
+from msgspec import Struct, field
 
 from ollama_exporter.actions.actor import Actor
 from ollama_exporter.actions.controlled_server import ActionClient, ActionContext
@@ -43,8 +44,7 @@ class PollClient(PsClient, ShowClient, Protocol):
         """Close all connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clients:
+class Clients(Struct, frozen=True):
     """The clients of one server: one that looks, and one that acts."""
 
     polls: PollClient
@@ -72,8 +72,7 @@ class Clients:
         return cls(polls, actions, malformed)
 
 
-@dataclass(frozen=True, slots=True)
-class Polling:
+class Polling(Struct, frozen=True):
     """What polls one server, and what learns from the polls."""
 
     tracker: Tracker

@@ -11,11 +11,11 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
+from msgspec import Struct, field
 
 from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.advice.saved_usage import SavedUsage
@@ -36,8 +36,7 @@ DAMAGED: Final = (ValueError, TypeError, KeyError, RecursionError, msgspec.Valid
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SavedState:
+class SavedState(Struct, frozen=True):
     """What one process leaves to the next."""
 
     residency: Saved

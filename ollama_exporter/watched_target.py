@@ -5,10 +5,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+
+from msgspec import Struct, field
 
 from ollama_exporter.actions.actor import Actor
 from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
@@ -39,8 +40,7 @@ STORY_SHARE: Final = 0.05  # 100 kB of the past of each target: there may be a t
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FleetContext:
+class FleetContext(Struct, frozen=True):
     """What all targets of a process share."""
 
     clients: SharedByTargets

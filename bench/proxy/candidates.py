@@ -140,7 +140,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], bool], what: str, patience: float = 15.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, patience: float = 60.0) -> None:
     """Wait for a condition. Raises TimeoutError."""
     end = time.monotonic() + patience
     while not condition():

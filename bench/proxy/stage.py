@@ -7,9 +7,9 @@ Arguments: port, port of the server, uvloop or asyncio, metrics or none.
 import asyncio
 import gc
 import sys
-from dataclasses import replace
 
 import uvloop
+from msgspec.structs import replace
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings

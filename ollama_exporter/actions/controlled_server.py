@@ -3,8 +3,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+from msgspec import Struct, field
 
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.load_options import LoadOptions
@@ -27,8 +28,7 @@ class ActionClient(RenewClient, BlobResolver, Protocol):
         """Close all connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActionContext:
+class ActionContext(Struct, frozen=True):
     """What the actions know of the server, and where they report."""
 
     published: Callable[[], Published]
@@ -39,8 +39,7 @@ class ActionContext:
     save_soon: Callable[[], None]  # writes the state file, if there is one
 
 
-@dataclass(frozen=True, slots=True)
-class ControlledServer:
+class ControlledServer(Struct, frozen=True):
     """A client of the server, and what is known of its models.
 
     Renewals of one runner wait for each other: between the look and the change of one, another

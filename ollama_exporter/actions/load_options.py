@@ -4,8 +4,9 @@
 A runner with another num_ctx would be reloaded by the first request for it.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.request_body import RequestFields
@@ -14,8 +15,7 @@ MAX_MODELS: Final = 1024
 Options = dict[str, int | bool]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOptions:
+class RequestedOptions(Struct, frozen=True):
     """The runner options of the last request that loaded or used a model."""
 
     num_ctx: int | None = None  # None: the request had none, so the server chose

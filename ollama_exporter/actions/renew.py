@@ -17,8 +17,9 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.protocol.client import PsAnswer
@@ -48,8 +49,7 @@ class RenewClient(Protocol):
         """Send an empty request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(Struct, frozen=True):
     """A renewal's outcome, and the model as listed after it.
 
     `keep_alive`: seconds in effect, inf for ever; None: not revealed.

@@ -8,8 +8,9 @@ shorten its life.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.model_names import match_key
@@ -85,8 +86,7 @@ class SharedBlobs:
         return self._known[key].details if key in self._known else UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolved:
+class _Resolved(Struct, frozen=True):
     """What `/api/show` told of a name that had this size on disk, and this digest if installed."""
 
     size: int

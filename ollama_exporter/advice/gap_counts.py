@@ -2,13 +2,13 @@
 """Counts the idle gaps of all models, whether requests or polls showed them. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 
 
-@dataclass(slots=True)
-class ModelGaps:
+class ModelGaps(Struct):
     """The idle gaps of one model."""
 
     histogram: IdleHistogram = field(default_factory=IdleHistogram)

@@ -9,8 +9,9 @@ answer took (it counts as idle time), and no use of a model that never expires.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import RunningModel
@@ -24,8 +25,7 @@ SLACK: Final = 0.5  # seconds by which the bounds of a keep-alive may be off
 ROUND: Final = (3600, 1800, 900, 600, 300, 60, 30, 10, 5, 1)  # seconds: people choose round values
 
 
-@dataclass(slots=True)
-class ModelUse:
+class ModelUse(Struct):
     """What is known about the use of one model. Moments on our timeline."""
 
     ended: float | None = None  # end of the last use, if it is certain
@@ -70,8 +70,7 @@ class ModelUse:
         self.ended = self.deadline = None
 
 
-@dataclass(frozen=True, slots=True)
-class PollPair:
+class PollPair(Struct, frozen=True):
     """Two consecutive polls. What the later one shows anew happened between them."""
 
     now: float

@@ -7,8 +7,9 @@ value would have cost: longer gaps are cold starts, and `truncated` is the idle 
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 BOUNDS: Final = (
     *(30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 2700, 3600),
@@ -20,8 +21,7 @@ def _zeros(length: int) -> list[float]:
     return [0.0] * length
 
 
-@dataclass(slots=True)
-class IdleHistogram:
+class IdleHistogram(Struct):
     """Idle gaps of one model in seconds. Counts may be fractions, as `increase()` returns them."""
 
     counts: list[float] = field(default_factory=lambda: _zeros(len(BOUNDS) + 1))

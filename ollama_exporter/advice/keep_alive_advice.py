@@ -9,9 +9,10 @@ gaps show, by more than chance, that another T is cheaper. See docs/keep-alive.m
 """
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 
@@ -41,8 +42,7 @@ class Confidence(StrEnum):
     MEASURED = "measured"
 
 
-@dataclass(frozen=True, slots=True)
-class CostInputs:
+class CostInputs(Struct, frozen=True):
     """How a model is used, and what it costs to load it and to hold it."""
 
     gaps: IdleHistogram
@@ -51,8 +51,7 @@ class CostInputs:
     seen: bool = True  # the gaps come from requests; False: from polls, which miss short gaps
 
 
-@dataclass(frozen=True, slots=True)
-class CostOutcome:
+class CostOutcome(Struct, frozen=True):
     """What a keep_alive would have cost over the observed gaps."""
 
     keep_alive: float  # seconds; 0: unload at once, inf: never unload
@@ -61,8 +60,7 @@ class CostOutcome:
     cost: float  # seconds of waiting
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Struct, frozen=True):
     """The advised keep_alive, and what it rests on."""
 
     keep_alive: float  # seconds; 0: unload at once, inf: never unload

@@ -5,7 +5,8 @@ Advice is computed on demand, and kept for each model until its use has changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ollama_exporter.advice.gap_counts import GapCounts, ModelGaps
 from ollama_exporter.advice.idle_gaps import IdleGapDetector
@@ -27,8 +28,7 @@ from ollama_exporter.residency.server_clock import ServerClock
 MeasuredLoads = Mapping[str, tuple[float, int]]  # by label: seconds of all loads, their number
 
 
-@dataclass(frozen=True, slots=True)
-class LabelAdvice:
+class LabelAdvice(Struct, frozen=True):
     """The advice on one label."""
 
     label: str

@@ -3,8 +3,9 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import CostInputs, assumed_load, is_mostly_observed
@@ -46,8 +47,7 @@ OTHER: Final = "other"  # the label that several models share
 Values = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageSample:
+class UsageSample(Struct, frozen=True):
     """A sample: the increase of a counter, or the latest value of a gauge."""
 
     name: str
@@ -55,8 +55,7 @@ class UsageSample:
     value: float
 
 
-@dataclass(slots=True)
-class UsageRecord:
+class UsageRecord(Struct):
     """The use of one model, on one host or summed over several."""
 
     model: str
@@ -146,8 +145,7 @@ class UsageRecord:
         return CostInputs(self.gaps, self.load, self.memory, seen=self.seen)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageHistory:
+class UsageHistory(Struct, frozen=True):
     """All records of one source, and what is known about the source."""
 
     records: tuple[UsageRecord, ...]

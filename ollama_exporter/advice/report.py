@@ -7,8 +7,9 @@ measured, a short past.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.advice.keep_alive_advice import (
     CANDIDATES,
@@ -33,8 +34,7 @@ ROOM: Final = 0.25  # of the evictor's memory: a smaller model makes too little 
 NAMED: Final = 3  # models that a warning names
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One model: the keep-alive in effect, the advised one, and what each of them costs."""
 
     record: UsageRecord
@@ -97,8 +97,7 @@ class Finding:
         return 1 - classes.get("absent", 0.0) / total if total > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Everything that there is to report."""
 
     history: UsageHistory
@@ -148,8 +147,7 @@ def _for_all(findings: Sequence[Finding]) -> float:
 # -- the host --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HostVerdict:
+class HostVerdict(Struct, frozen=True):
     """What stands in the way of a keep-alive, or what would help most, in a sentence or two."""
 
     text: str

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the state file keeps of the use of each model."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 
 
-@dataclass(frozen=True, slots=True)
-class SavedUsage:
+class SavedUsage(Struct, frozen=True):
     """What the advice on one model rests on. A field that an older file lacks has its default."""
 
     gaps: IdleHistogram

@@ -3,10 +3,10 @@
 
 import difflib
 import json
-from dataclasses import replace
 from typing import Final
 
 import click
+from msgspec.structs import replace
 
 from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
 from ollama_exporter.advice.exporter_source import from_exporter

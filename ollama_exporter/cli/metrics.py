@@ -3,10 +3,10 @@
 
 import json
 import textwrap
-from dataclasses import asdict
 from typing import Final
 
 import click
+from msgspec.structs import asdict
 from rich.padding import Padding
 from rich.text import Text
 

@@ -3,8 +3,9 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from ollama_exporter.config.schema import ROWS, Settings
 from ollama_exporter.config.setting import written
@@ -16,8 +17,7 @@ from ollama_exporter.residency.poll_schedule import JITTER, Cadence
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class CurrentSettings:
+class CurrentSettings(Struct):
     """The settings in force; a reload replaces them as a whole."""
 
     settings: Settings
@@ -63,8 +63,7 @@ class ReloadMetrics(Protocol):
         """Note a failed reload."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reload:
+class Reload(Struct, frozen=True, kw_only=True):
     """Reads the settings again and puts them in force: all of them or none."""
 
     current: CurrentSettings

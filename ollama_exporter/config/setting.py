@@ -3,9 +3,12 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ollama_exporter.config.target import HeaderField
 
@@ -16,8 +19,7 @@ _ROW: Final = "setting"  # key in a dataclass field's metadata
 _UNITS: Final = (("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True):
     """A setting. `name` is its key in the file; with two dashes before it, its flag."""
 
     name: str

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.foreign_text import mask_address
 
@@ -30,8 +32,7 @@ SINGLE_TARGET_SETTINGS: Final = {
 ACCEPTED: Final = "accepted: HOST, HOST:PORT, http://HOST[:PORT][/PATH] or https://…"
 
 
-@dataclass(frozen=True, slots=True)
-class BasicAuth:
+class BasicAuth(Struct, frozen=True):
     """A user of the server. The password is in a file."""
 
     user: str

@@ -9,8 +9,9 @@ whatever the list says: those that a cloud's machine gets its credentials from, 
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.config import parsers
 from ollama_exporter.config.target import DEFAULT_PORT, HIGHEST_PORT, SCHEME_PORTS
@@ -37,8 +38,7 @@ TRANSLATING: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeUrl:
+class ProbeUrl(Struct, frozen=True):
     """A URL that a probe asks for, in parts."""
 
     scheme: str
@@ -57,8 +57,7 @@ class ProbeUrl:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(Struct, frozen=True):
     """One entry of the list: a host, a domain with all hosts below it, or a network."""
 
     text: str

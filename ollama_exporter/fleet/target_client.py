@@ -6,11 +6,12 @@ import os
 import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from ollama_exporter.config.target import SCHEME_PORTS, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
@@ -68,8 +69,7 @@ def _signature(file: Path | None) -> tuple[int, int, int]:
     return (0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedByTargets:
+class SharedByTargets(Struct, frozen=True):
     """What the clients of all targets share."""
 
     timeout: float  # seconds of a request

@@ -7,11 +7,11 @@ fleet needs both: thousands of connections, and free probes whose address was ch
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, cast
 
 import httptools
+from msgspec import Struct, field
 
 from ollama_exporter.errors import FailureReason, TargetError
 
@@ -40,8 +40,7 @@ class BodyBudget:
         self._left += count
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """An answer, as far as it was read. Names of fields are in lower case."""
 
     status: int = 0

@@ -7,9 +7,10 @@ takes no target away.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.config.yaml_file import read_document
 from ollama_exporter.errors import ConfigError, ConfigFileError, OllamaExporterError
@@ -31,8 +32,7 @@ Check = Callable[[TargetSettings], None]  # raises ConfigError
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TargetFile:
+class TargetFile(Struct, frozen=True):
     """One file. `targets`: those it last named without a mistake; `problem`: of its content now."""
 
     signature: Signature

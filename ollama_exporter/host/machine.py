@@ -6,10 +6,11 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the families of the section Clients."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.metrics.catalog.client_families import CLIENT_FAMILIES
@@ -23,8 +24,7 @@ KINDS: Final = ("load", "queue")
 MOST_WAITS: Final = 2048  # requests that may have caused an eviction; twice what may be in flight
 
 
-@dataclass(slots=True)
-class PossibleCause:
+class PossibleCause(Struct):
     """A request that may have waited for a load. Times are on the timeline."""
 
     model: str

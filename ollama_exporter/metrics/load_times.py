@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load times. A load counts once, though its process and a waiting request may both show it."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.bounded import BoundedDict
@@ -14,8 +14,7 @@ LOAD: Final = "ollama_model_load_seconds"
 MOST_MODELS: Final = 1024  # the last load of so many models is remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Begin and end of a load on the timeline."""
 
     began: float

@@ -3,9 +3,9 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from ollama_exporter.advice.gap_counts import GapCounts
@@ -36,8 +36,7 @@ from ollama_exporter.residency.events import View
 NOTHING_PUBLISHED: Final = Published(ServerState(), View((), 0, (), None, None))
 
 
-@dataclass(frozen=True, slots=True)
-class Instruments:
+class Instruments(Struct, frozen=True):
     """The instruments that events, requests and actions are counted with."""
 
     labels: ModelLabels

@@ -3,9 +3,9 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct, field
 from prometheus_client.samples import Exemplar
 
 from ollama_exporter.clock import Timeline
@@ -41,8 +41,7 @@ COUNTED: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
-class Passed:
+class Passed(Struct):
     """The requests of one route."""
 
     in_flight: int = 0
@@ -51,8 +50,7 @@ class Passed:
     codes: dict[int, int] = field(default_factory=dict)  # of requests without a runner
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Requests with one label that wait for a load. `since`: wall-clock Unix seconds."""
 
     label: str

@@ -5,8 +5,10 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
@@ -48,8 +50,7 @@ class PsClient(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Sinks:
+class Sinks(Struct):
     """Functions that receive polls and events.
 
     Each call is isolated: if one raises, the error is logged and counted, and the other sinks and

@@ -6,15 +6,16 @@ before an outage, because both are replaced at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.residency.events import View
 from ollama_exporter.residency.facts import PollFailed, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class ServerState:
+class ServerState(Struct, frozen=True):
     """The server as of the last poll. Moments are wall-clock Unix seconds."""
 
     up: bool = False
@@ -40,8 +41,7 @@ class ServerState:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """All that is known of the server and its models at one moment."""
 
     server: ServerState

@@ -5,11 +5,11 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+from msgspec import Struct
 
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
@@ -53,8 +53,7 @@ REASONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PsAnswer:
+class PsAnswer(Struct, frozen=True):
     """An answer of `/api/ps`. `date` is its Date header in Unix seconds of the server's clock."""
 
     models: tuple[RunningModel, ...]

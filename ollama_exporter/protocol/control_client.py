@@ -5,12 +5,12 @@ import math
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
 import msgspec
+from msgspec import Struct
 
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
@@ -35,8 +35,7 @@ Options = Mapping[str, Any]
 Announce = Callable[[Mapping[str, Any], float], AbstractAsyncContextManager[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(Struct, frozen=True):
     """One generation, timed by our clock in seconds since the request."""
 
     response: ResponseFields

@@ -5,10 +5,11 @@ From `server/routes.go` of Ollama 0.9 to 0.35. Any other request is `other`: it 
 never becomes a label.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 
 class Body(Enum):
@@ -22,8 +23,7 @@ class Body(Enum):
     ANTHROPIC = auto()  # Anthropic's Messages API; a stream ends with message_stop
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """A route. `label` is the value of the label `route`."""
 
     label: str

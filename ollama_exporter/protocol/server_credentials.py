@@ -4,10 +4,11 @@
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.config.parsers import FIELD_VALUE
 from ollama_exporter.config.target import BasicAuth, Target
@@ -23,8 +24,7 @@ Field = tuple[str, str]
 AUTHORIZATION: Final = "authorization"
 
 
-@dataclass(frozen=True, slots=True)
-class FileField:
+class FileField(Struct, frozen=True):
     """A header field whose value is read from a file."""
 
     setting: str  # the one that names the file

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.blobs import weights_of
@@ -71,8 +72,7 @@ class RunningModel:
         return (self.name, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledModel:
+class InstalledModel(Struct, frozen=True):
     """One entry of `/api/tags`. `size` is in bytes on disk; a `remote` model runs elsewhere."""
 
     name: str
@@ -82,8 +82,7 @@ class InstalledModel:
     modified: float = 0.0  # Unix seconds: when its manifest was written; 0: not told
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDetails:
+class ModelDetails(Struct, frozen=True):
     """An answer of `/api/show`. None and empty: the answer does not tell."""
 
     weights: str | None = None  # `sha256-HEX`

@@ -2,7 +2,9 @@
 """Replays a recording through the schedule and the tracker that a live server gets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.recordings.format import Poll, Recording, moment_of

@@ -9,8 +9,9 @@ below lie beyond every one of them.
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
@@ -48,8 +49,7 @@ Runner = tuple[Key, int]  # a model, and which of its runners
 _NONE: Final[frozenset[Runner]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class SeenListing:
+class SeenListing(Struct, frozen=True):
     """One listing: what it holds, and whether something had left before its deadline."""
 
     runners: frozenset[Runner]

@@ -4,8 +4,9 @@
 Moments are on the timeline of `facts.py` unless a field says otherwise.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 
@@ -114,16 +115,14 @@ class Measured(StrEnum):
     LOG = "log"  # the server's own figure
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A model was resident at the first poll. That is no load, but it may unload."""
 
     model: RunningModel
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A model became resident at some moment in [not_before, not_after]."""
 
     model: RunningModel
@@ -135,8 +134,7 @@ class Loaded:
     measured: Measured | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unloaded:
+class Unloaded(Struct, frozen=True):
     """A model left memory in [not_before, not_after]. Reported once, when its reason is settled."""
 
     model: RunningModel  # as last listed
@@ -151,8 +149,7 @@ class Unloaded:
     sure: float = 0.0  # how likely the reason is right, 0 to 1: how often its evidence was so far
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Struct, frozen=True):
     """The server was restarted in [not_before, not_after]."""
 
     not_before: float
@@ -162,8 +159,7 @@ class Restarted:
 Event = Found | Loaded | Unloaded | Restarted
 
 
-@dataclass(frozen=True, slots=True)
-class ModelState:
+class ModelState(Struct, frozen=True):
     """What is known about one model name now."""
 
     name: str
@@ -177,8 +173,7 @@ class ModelState:
     deadline: float | None = None  # as last announced, on our timeline, inf for never
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """Everything that `/metrics` and the schedule of polls need from the tracker. Immutable."""
 
     models: tuple[ModelState, ...]  # every name seen since the start, sorted

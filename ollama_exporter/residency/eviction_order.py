@@ -8,14 +8,14 @@ the keep-alive.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 USABLE_SHARE: Final = 0.8  # of the free memory, for a model that is loaded beside others
 
 
-@dataclass(frozen=True, slots=True)
-class Occupant:
+class Occupant(Struct, frozen=True):
     """A resident model: bytes of GPU memory, least seconds of keep-alive, name of its weights."""
 
     name: str

@@ -7,16 +7,16 @@ since, so that a step of the wall clock moves nothing. Only `Snapshot.date` and
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """An answered poll of `/api/ps`."""
 
     started: float
@@ -26,8 +26,7 @@ class Snapshot:
     new_connection: bool = False  # this poll had to open a connection (also the very first one)
 
 
-@dataclass(frozen=True, slots=True)
-class PollFailed:
+class PollFailed(Struct, frozen=True):
     """A poll without a usable answer. It is never an unload."""
 
     started: float
@@ -35,8 +34,7 @@ class PollFailed:
     reason: FailureReason
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStarted:
+class RequestStarted(Struct, frozen=True):
     """A request that will need a runner reached the server (or our shim)."""
 
     at: float
@@ -48,16 +46,14 @@ class RequestStarted:
     announced: bool = False  # by a command of ours: says nothing of how many requests are seen
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
+class RequestAnswered(Struct, frozen=True):
     """The first byte of its answer came, so its runner is loaded."""
 
     at: float
     id: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
+class RequestEnded(Struct, frozen=True):
     """A request ended: it was answered in full, it failed, or its client left."""
 
     at: float
@@ -65,8 +61,7 @@ class RequestEnded:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessesSeen:
+class ProcessesSeen(Struct, frozen=True):
     """Processes can be seen from now on, or no longer. An absence means something only if they can.
 
     After `seen` the watcher reports every process that exists, with the same `at`.
@@ -76,8 +71,7 @@ class ProcessesSeen:
     seen: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStarted:
+class ProcessStarted(Struct, frozen=True):
     """A process of the server was born. `at` is when it was noticed, `born` its birth."""
 
     at: float
@@ -86,8 +80,7 @@ class ProcessStarted:
     weights: str | None  # `sha256-HEX` of its command line; None: the server itself
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessExited:
+class ProcessExited(Struct, frozen=True):
     """A process ended. `alive`: when it was last known to live; None: noticed at once."""
 
     at: float
@@ -95,8 +88,7 @@ class ProcessExited:
     alive: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessesScanned:
+class ProcessesScanned(Struct, frozen=True):
     """A complete scan ended at `at`: every process born before `began` has been reported.
 
     The absence of a birth proves something only up to that moment: a scan may come late.
@@ -106,8 +98,7 @@ class ProcessesScanned:
     began: float
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsNamed:
+class WeightsNamed(Struct, frozen=True):
     """`/api/show` says which weights a name stands for now."""
 
     at: float
@@ -139,8 +130,7 @@ class LogKind(StrEnum):
     SHUT_DOWN = "shut_down"  # the server shuts down
 
 
-@dataclass(frozen=True, slots=True)
-class LogSaid:
+class LogSaid(Struct, frozen=True):
     """A line of the server's log. `at`: when it was read; `written`: its own moment."""
 
     at: float

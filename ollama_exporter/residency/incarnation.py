@@ -8,8 +8,9 @@ it. A runner that is to be unloaded before it was ever idle shows E = now (sched
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
@@ -21,8 +22,7 @@ Key = tuple[str, str]  # name and digest
 SIZE_TOLERANCE: Final = 0.05  # two loads of one model differ in size by less than this share
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedUnload:
+class RequestedUnload(Struct, frozen=True):
     """A request seen gave a runner this reason to be unloaded."""
 
     reason: Reason
@@ -33,8 +33,7 @@ class RequestedUnload:
     waits: int = 1  # unloads that may come before: those dropped together leave one by one
 
 
-@dataclass(slots=True)
-class Incarnation:
+class Incarnation(Struct):
     """A model from the first poll that listed it to its unload. Moments are on our timeline."""
 
     model: RunningModel  # as last listed

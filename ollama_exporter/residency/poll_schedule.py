@@ -7,8 +7,9 @@ while models are being evicted, and at once when a request or a process says so.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.residency.events import View
 from ollama_exporter.residency.timings import BEHIND_ANOTHER
@@ -27,8 +28,7 @@ BACK_OFF: Final = 2.0  # after the first failure, doubled by each further one
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
 
 
-@dataclass(frozen=True, slots=True)
-class Cadence:
+class Cadence(Struct, frozen=True):
     """How often to poll. Seconds."""
 
     interval: float = 15.0

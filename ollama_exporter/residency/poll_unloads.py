@@ -8,9 +8,10 @@ theirs. All unloads of one poll share one `Gap`, so that a long listing costs no
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Self
+
+from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
@@ -25,16 +26,14 @@ SWIFT: Final = 2  # unloads with a newcomer in the same instant that show a swif
 SWIFT_OF: Final = 10  # of so many
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """The oldest request that was waiting for a load when the model left."""
 
     request: SeenRequest
     own: bool  # for the very model that left: other options, or it had crashed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Gap:
+class Gap(Struct, frozen=True, eq=False):
     """The time between the last poll that listed some models and the first that did not."""
 
     high: float  # end of the first answered poll without them
@@ -46,8 +45,7 @@ class Gap:
     others_early: bool = False  # and of at least one model it had not come
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrivals:
+class Arrivals(Struct, frozen=True, eq=False):
     """The first models to appear after a gap, or with it."""
 
     models: Mapping[Key, RunningModel]
@@ -64,8 +62,7 @@ class Arrivals:
         return cls(models, after, fresh, fresh - gap.lost, names)
 
 
-@dataclass(slots=True, eq=False)
-class PollUnload:
+class PollUnload(Struct, eq=False):
     """An unload whose reason is not settled yet. It happened within [low, high]."""
 
     life: Incarnation
@@ -123,8 +120,7 @@ class PollUnload:
         return len(self.gap.lost) - (self.key in self.gap.lost)
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """How many models, their sum, and the two largest of them."""
 
     count: int
@@ -179,8 +175,7 @@ class Room:
         return held.count + new.count <= self._most and total <= self._bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
+class _Match(Struct, frozen=True):
     """What appeared after a gap, and the sizes that tell whether its room was needed."""
 
     arrivals: Arrivals

@@ -2,17 +2,17 @@
 """What of the tracker outlives its process: the incarnations and when they were last seen."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """The incarnations. `last` has no models, because the incarnations have them."""
 
     last: Snapshot | None

@@ -5,16 +5,16 @@ An uncorrected half second costs 14 points of accuracy (docs/unload-reasons.md).
 whole seconds, so each answer only bounds the offset; the bounds of several answers are intersected.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.residency.timings import CLOCK_DRIFT, CLOCK_STEP
 
 KEPT_STEPS: Final = 16  # deadlines are announced hours ahead at most, and clocks rarely step
 
 
-@dataclass(slots=True)
-class ClockBounds:
+class ClockBounds(Struct):
     """The offset (server minus ours, seconds) lies within [low, high] as of the moment `at`."""
 
     low: float

@@ -8,8 +8,9 @@ once.
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel

@@ -3,7 +3,9 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ollama_exporter.advice.gap_counts import GapCounts
 from ollama_exporter.clock import Timeline
@@ -25,8 +27,7 @@ from ollama_exporter.shim.observation import Observation, Outcome, Phase
 from ollama_exporter.shim.request_labels import RequestLabels
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInstruments:
+class RequestInstruments(Struct, frozen=True):
     """Instruments that requests and polls both count in."""
 
     labels: ModelLabels

@@ -5,8 +5,9 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from ollama_exporter.advice.keep_alive_advice import LEAST_GAPS, Advice
 from ollama_exporter.advice.report import WORTH, difference
@@ -64,8 +65,7 @@ class WaitingRequest(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """Where the narrator asks. Each answers at once, and from any thread."""
 
     url: str

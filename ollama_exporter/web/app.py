@@ -3,10 +3,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -39,8 +39,7 @@ RELOAD: Final = "/-/reload"
 OPEN_PATHS: Final = frozenset({HEALTHY, READY})  # orchestrators ask without a password
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """What the routes need."""
 
     registry: CollectorRegistry

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pytest
+from msgspec import structs
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import OFF, KeepWarm, WarmModel
@@ -136,7 +137,7 @@ class Story:
             warm = [WarmModel(_full(name), dice.choice(theme.keep_warm)) for name in models]
             text = dice.choice(theme.schedules)
             if text:
-                warm = [replace(each, schedule=schedule("", text)) for each in warm]
+                warm = [structs.replace(each, schedule=schedule("", text)) for each in warm]
             keep_warm = KeepWarm(
                 tuple(warm),
                 grace=dice.choice([600.0, 1800.0]),

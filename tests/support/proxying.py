@@ -6,9 +6,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ollama_exporter.advice.idle_gaps import IdleGapDetector

@@ -2,7 +2,9 @@
 """Narrators and feeds of a server that a test makes up, on the test's own clock."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from ollama_exporter.host.runner.slot_usage import RunnerSight
 from ollama_exporter.poller.published import Published, ServerState

@@ -4,9 +4,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.actions.controlled_server import ControlledServer
 from ollama_exporter.actions.defaults.rewrite_rules import (
@@ -42,8 +43,7 @@ FindContext = Callable[[str], int | None]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PromisedKeepAlive:
+class PromisedKeepAlive(Struct, frozen=True):
     """The longest keep-alive, in seconds, that the ended requests of a model were promised.
 
     It is kept until a listing shows that the runner has it, or that the runner is gone. Nothing is

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections `defaults` and `autopilot`: what the proxy sets in requests, by model name pattern."""
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.config import mapping, parsers
 from ollama_exporter.errors import ConfigError
@@ -17,8 +18,7 @@ HIGHEST: Final = 4 * 3600.0
 LEAST_GAPS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """Values for models whose name matches. Durations in seconds, inf for ever; None: not set."""
 
     pattern: str  # a shell pattern for the model name
@@ -32,8 +32,7 @@ class Rule:
         return matches(self.pattern, model)
 
 
-@dataclass(frozen=True, slots=True)
-class Autopilot:
+class Autopilot(Struct, frozen=True):
     """The models whose keep_alive follows the advice, and its limits in seconds."""
 
     models: tuple[str, ...] = ("*",)

@@ -9,10 +9,11 @@ because the server would reload the model.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
 from ollama_exporter.protocol import json_edit
@@ -28,15 +29,13 @@ NULL: Final = b"null"
 N = TypeVar("N", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class ResidentRunner:
+class ResidentRunner(Struct, frozen=True):
     """The runner that a request will use, as far as known. `context`: tokens."""
 
     context: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RuleLimits:
+class RuleLimits(Struct, frozen=True):
     """The limits of one model: its rule, and the autopilot's value where the rule has none."""
 
     keep_alive: float | None = None
@@ -58,8 +57,7 @@ class RuleLimits:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """A rewritten body. `changes`: values of the metric's label."""
 
     body: bytes
@@ -68,8 +66,7 @@ class Changed:
     said: str  # value of the response header
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The rules in force. `autopilot_value`: the keep_alive that the autopilot gives a model."""
 
     rules: tuple[Rule, ...]
@@ -173,8 +170,7 @@ def _members(edits: Sequence["_Edit"]) -> bytes:
     return b",".join(json_edit.member(edit.path, edit.value) for edit in edits)
 
 
-@dataclass(frozen=True, slots=True)
-class _Edit:
+class _Edit(Struct, frozen=True):
     path: tuple[str, ...]
     value: bytes
     parsed: Any  # the value of the field in `RequestFields`

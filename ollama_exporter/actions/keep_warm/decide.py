@@ -12,9 +12,11 @@ Keep-warm respects three limits:
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.saved_history import (
@@ -57,15 +59,13 @@ class HoldReason(StrEnum):
     REMOTE = "remote"  # it runs on another host, so there is nothing to load here
 
 
-@dataclass(frozen=True, slots=True)
-class ResidentModel:
+class ResidentModel(Struct, frozen=True):
     """A listed model. `left`: seconds until its deadline, inf for ever."""
 
     left: float
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """The server at `now`. `wall`: the same moment in Unix seconds, for schedules."""
 
     now: float
@@ -77,22 +77,19 @@ class Situation:
     remote: frozenset[str] = frozenset()  # installed, but running on another host
 
 
-@dataclass(frozen=True, slots=True)
-class LoadModel:
+class LoadModel(Struct, frozen=True):
     """Load a model that is not resident."""
 
     warm: WarmModel
 
 
-@dataclass(frozen=True, slots=True)
-class RenewModel:
+class RenewModel(Struct, frozen=True):
     """Renew a resident model's deadline without ever shortening its keep-alive."""
 
     warm: WarmModel
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What to do, most urgent first, and the missing models that are held back."""
 
     loads: tuple[LoadModel, ...] = ()  # one at a time
@@ -100,8 +97,7 @@ class Decision:
     held: dict[str, HoldReason] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class RenewalAttempt:
+class RenewalAttempt(Struct):
     """The last renewal of a resident runner. It is forgotten when the runner leaves.
 
     `pause_until` holds while the listing shows the same `deadline`: a client's request that moves
@@ -113,8 +109,7 @@ class RenewalAttempt:
     deadline: float | None = None
 
 
-@dataclass(slots=True)
-class ModelHistory:
+class ModelHistory(Struct):
     """What happened to one model."""
 
     loads: deque[float] = field(default_factory=deque)  # times of the last hour's loads

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Section `keep-warm`: models that should be resident, always or by a schedule."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.actions.keep_warm.weekly_schedule import Schedule, schedule
 from ollama_exporter.config import mapping, parsers
@@ -16,8 +17,7 @@ MOST_PER_HOUR: Final = 6
 LOAD_TIMEOUT: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class WarmModel:
+class WarmModel(Struct, frozen=True):
     """A model of the section. `schedule` None: always; `num_ctx` None: as clients request."""
 
     model: str  # normalised
@@ -30,8 +30,7 @@ class WarmModel:
         return self.schedule is None or self.schedule.contains(at)
 
 
-@dataclass(frozen=True, slots=True)
-class KeepWarm:
+class KeepWarm(Struct, frozen=True):
     """The section. Durations in seconds. Earlier models go before later ones."""
 
     models: tuple[WarmModel, ...] = ()

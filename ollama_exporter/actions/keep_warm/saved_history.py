@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the state file keeps of keep-warm: stops, back-offs, conflicts and the loads of an hour."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class SavedHistory:
+class SavedHistory(Struct, frozen=True):
     """What happened to one model; see `ModelHistory`. Times are on the timeline."""
 
     loads: tuple[float, ...] = ()
@@ -17,16 +16,14 @@ class SavedHistory:
     was_resident: bool = False  # or its unload had no reason yet
 
 
-@dataclass(frozen=True, slots=True)
-class SavedConflict:
+class SavedConflict(Struct, frozen=True):
     """Two models that did not fit together."""
 
     models: tuple[str, str]
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class SavedKeepWarm:
+class SavedKeepWarm(Struct, frozen=True):
     """The histories of all models."""
 
     models: dict[str, SavedHistory] = field(default_factory=dict)

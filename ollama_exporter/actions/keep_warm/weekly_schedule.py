@@ -6,10 +6,11 @@ window past midnight belongs to the day on which it begins.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from ollama_exporter.errors import ConfigError
 
@@ -21,8 +22,7 @@ EXAMPLE: Final = "Mon-Fri 08:00-18:00 Europe/Berlin"
 FORM: Final = f"accepted: days, hours and a time zone, such as {EXAMPLE}"
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """Days on which it begins (0: Monday), and minutes of the day. `end` may be past 24:00."""
 
     days: frozenset[int]
@@ -40,8 +40,7 @@ class Window:
         return before in self.days and minute + DAY < self.end
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """All windows of a model. `text`: as the operator wrote them."""
 
     windows: tuple[Window, ...]

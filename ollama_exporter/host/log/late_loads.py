@@ -8,8 +8,9 @@ their lines always come later.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.residency.events import Loaded
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -20,8 +21,7 @@ SLACK: Final = 0.5  # seconds between the server's moments and ours
 SAME_BEGIN: Final = 0.3  # seconds between the begin that two lines tell
 
 
-@dataclass(frozen=True, slots=True)
-class LateLoad:
+class LateLoad(Struct, frozen=True):
     """The duration of a load that was counted without one. `ended`: on our timeline."""
 
     model: str

@@ -9,9 +9,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.host.log.decorations import skip_decorations
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
@@ -24,8 +25,7 @@ LONGEST_LINE: Final = (
 FOR_EVER: Final = 9e9  # seconds; Go writes keep-alive -1 as its longest duration
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """The beginning of a message, and what it means."""
 
     message: str
@@ -90,8 +90,7 @@ MOST_DIGITS: Final = 12  # of a number; a longer one says nothing
 LONGEST_DURATION: Final = 64  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """A line that the server itself wrote. `written`: Unix seconds on the server's clock."""
 
     level: str  # lower case: debug, info, warn, error

@@ -6,9 +6,10 @@ A search reads every process of the machine. It runs often at first, then ever m
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.host.processes.command_lines import weights_in
 from ollama_exporter.host.processes.reader import Process, Reader
@@ -17,8 +18,7 @@ FIRST_PAUSE: Final = 1.0  # seconds between two searches, doubled each time
 LONGEST_PAUSE: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
+class ServerAddress(Struct, frozen=True):
     """Where the polls go. `on_this_machine`: the operator says so, whatever the address is."""
 
     host: str
@@ -30,8 +30,7 @@ class ServerAddress:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A visible server process.
 
     `listens`: whether it listens where the polls go; None: we lack the permission to see it.

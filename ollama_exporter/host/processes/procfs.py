@@ -7,8 +7,9 @@ It never opens an `environ`.
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.host.processes.command_lines import is_server
 from ollama_exporter.host.processes.listening_sockets import listeners, reaches
@@ -21,8 +22,7 @@ FIRST_NAMESPACE: Final = "pid:[4026531836]"  # the kernel's constant for the ini
 DEAD: Final = frozenset({b"Z", b"X", b"x"})
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Struct, frozen=True):
     """Fields of `/proc/PID/stat`, in clock ticks and pages as the kernel writes them."""
 
     state: bytes

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -21,8 +23,7 @@ class Process:
     command: tuple[str, ...] = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a process uses: bytes of memory now, seconds of CPU and bytes read since its start."""
 
     resident: int

@@ -5,8 +5,9 @@ A process is identified by pid and start, so a reused pid is an exit and a start
 whose start was reported gets its exit reported.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.host.processes.command_lines import is_server, weights_in
 from ollama_exporter.host.processes.reader import Process
@@ -16,8 +17,7 @@ MOST_PROCESSES: Final = 512  # tracked at once; a server has a handful
 Fact = ProcessStarted | ProcessExited
 
 
-@dataclass(slots=True)
-class TrackedProcess:
+class TrackedProcess(Struct):
     """A process that is alive, or was when it was last seen."""
 
     process: Process

@@ -10,8 +10,9 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.host.processes.find_server import NotFound, ServerAddress, ServerSearch
@@ -246,8 +247,7 @@ class ProcessWatcher:
         self._wake.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
+class _Scan(Struct, frozen=True):
     """What a scan read: tracked processes without a pidfd, and new children."""
 
     tracked: dict[int, Process | None]

@@ -5,12 +5,12 @@ A question passes through the runner's task queue and can wait behind a long pro
 that answers late is asked more rarely.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class LookTimes:
+
+class LookTimes(Struct, frozen=True):
     """Seconds between two questions to one runner."""
 
     tick: float = 0.5  # between two checks which runner is due
@@ -23,8 +23,7 @@ class LookTimes:
 LOOK_TIMES: Final = LookTimes()
 
 
-@dataclass(slots=True)
-class LookSchedule:
+class LookSchedule(Struct):
     """The looks at one runner."""
 
     times: LookTimes

@@ -7,10 +7,10 @@ the numbers of its own model.
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from typing import Final, Self
 
 import httpx
+from msgspec import Struct
 
 from ollama_exporter.host.runner.runner_command import LOOPBACK
 from ollama_exporter.version import __version__
@@ -21,8 +21,7 @@ LARGEST: Final = 256 << 10  # bytes of an answer
 IDLE_CONNECTION: Final = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerAnswer:
+class RunnerAnswer(Struct, frozen=True):
     """An answer in time. `body` is empty unless the status is 200."""
 
     status: int

@@ -8,8 +8,9 @@ tokens of all slots together.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.host.processes.command_lines import program_in
 
@@ -22,8 +23,7 @@ _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 _DRAFTS: Final = frozenset({"-md", "--model-draft", "--spec-type", "--draft-max"})
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerCommand:
+class RunnerCommand(Struct, frozen=True):
     """The settings of one llama-server; empty: the command line does not say."""
 
     port: int

@@ -8,8 +8,9 @@ has another task, and its tokens may all be its prompt.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.host.runner.runner_command import RunnerCommand
@@ -22,8 +23,7 @@ MOST_MODELS: Final = 1024
 NO_COUNTERS: Final = RunnerCounters()
 
 
-@dataclass(frozen=True, slots=True)
-class SlotsNow:
+class SlotsNow(Struct, frozen=True):
     """What the last look at a runner showed. `context_*` and `prompt_cache` are tokens."""
 
     slots: int
@@ -34,8 +34,7 @@ class SlotsNow:
     prompt_cache: int  # what idle slots hold
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerSight:
+class RunnerSight(Struct, frozen=True):
     """What is seen of one runner of a model now."""
 
     model: str
@@ -44,8 +43,7 @@ class RunnerSight:
     now: SlotsNow | None  # None: not looked at yet, or it does not answer
 
 
-@dataclass(slots=True)
-class ModelTotals:
+class ModelTotals(Struct):
     """What was counted of one model since the exporter started. They only grow."""
 
     busy_seconds: float = 0.0  # at least one slot was busy
@@ -57,8 +55,7 @@ class ModelTotals:
     counters: RunnerCounters | None = None  # exact; None: no runner of it serves them
 
 
-@dataclass(frozen=True, slots=True)
-class SlotUse:
+class SlotUse(Struct, frozen=True):
     """The begin or the end of a stretch of work. `at`: half-way between the looks around it."""
 
     model: str
@@ -66,8 +63,7 @@ class SlotUse:
     busy: bool  # False: it ended
 
 
-@dataclass(frozen=True, slots=True)
-class BriefUse:
+class BriefUse(Struct, frozen=True):
     """Work that began and ended between two looks at idle slots."""
 
     model: str
@@ -75,8 +71,7 @@ class BriefUse:
     before: float
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(Struct):
     """What a slot showed of one request."""
 
     task: int | None = None
@@ -85,8 +80,7 @@ class _Task:
     counted: int = 0  # generated tokens that are in the totals
 
 
-@dataclass(slots=True)
-class _RunnerLooks:
+class _RunnerLooks(Struct):
     """The looks at one runner process."""
 
     at: float

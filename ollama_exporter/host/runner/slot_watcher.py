@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.host.runner.look_schedule import LOOK_TIMES, LookSchedule, LookTimes
@@ -38,8 +38,7 @@ class _Props(msgspec.Struct):
     build_info: str = ""
 
 
-@dataclass(slots=True)
-class _Runner:
+class _Runner(Struct):
     """A runner that is listed: what it offers, and when it is asked next."""
 
     model: str
@@ -56,8 +55,7 @@ class _Runner:
         return self.process.pid, self.process.start
 
 
-@dataclass(frozen=True, slots=True)
-class SlotLook:
+class SlotLook(Struct, frozen=True):
     """One look, for recordings and screens. `slots`: None where the runner did not answer."""
 
     model: str

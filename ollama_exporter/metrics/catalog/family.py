@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One metric family as the catalog declares it."""
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Kind = Literal["gauge", "counter", "histogram"]
 # Experimental: it may change in any release, because it is young, or rests on what other programs
@@ -11,8 +12,7 @@ Stability = Literal["stable", "experimental"]
 MODEL: Final = ("model",)
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """One metric family. `source`: what fills it, if polls alone do not."""
 
     name: str

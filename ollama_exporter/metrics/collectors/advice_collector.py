@@ -2,8 +2,9 @@
 """Section Policy: the advice, and what it rests on."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.metrics.from_catalog import Families, constant
 
@@ -16,8 +17,7 @@ LOADS: Final = "ollama_model_advice_loads"
 SINCE: Final = "ollama_model_advice_since_timestamp_seconds"
 
 
-@dataclass(frozen=True, slots=True)
-class AdviceRow:
+class AdviceRow(Struct, frozen=True):
     """The advice for one label, in seconds and bytes."""
 
     label: str

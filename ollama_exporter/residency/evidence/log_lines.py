@@ -8,8 +8,9 @@ line may be missing or wrong, so polls and processes decide what happened, and t
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency import timings
@@ -20,8 +21,7 @@ MOST_RUNNERS: Final = 256
 MOST_LINES: Final = 256
 
 
-@dataclass(slots=True)
-class LoggedRunner:
+class LoggedRunner(Struct):
     """One runner as the log shows it. Moments are those of its lines, on our timeline."""
 
     pid: int
@@ -66,8 +66,7 @@ class LoggedRunner:
             self.due, self.due_at = reason, at
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedUnload:
+class LoggedUnload(Struct, frozen=True):
     """An unload, as the log shows it."""
 
     at: float

@@ -7,8 +7,10 @@ model's yet is one that loads.
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import RunningModel
@@ -28,16 +30,14 @@ MOST_ENDED: Final = 64
 POLLS: Final = 20  # latest polls that show how busy the host is
 
 
-@dataclass(frozen=True, slots=True)
-class NextLoad:
+class NextLoad(Struct, frozen=True):
     """What was loaded next: the same weights as those that left, or others."""
 
     name: str | None
     same_weights: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndedByPolls:
+class EndedByPolls(Struct, frozen=True):
     """An incarnation whose end polls showed before its process was known."""
 
     key: Key
@@ -55,8 +55,7 @@ class EndedByPolls:
         return not dead_before and (alive is None or alive <= latest)
 
 
-@dataclass(frozen=True, slots=True)
-class Sifted:
+class Sifted(Struct, frozen=True):
     """A listing without dead models, and the loads that only a dead model shows."""
 
     living: dict[Key, RunningModel]

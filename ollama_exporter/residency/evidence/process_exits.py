@@ -3,8 +3,9 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
@@ -16,8 +17,7 @@ from ollama_exporter.residency.incarnation import Incarnation, Key
 MOST_EXITS: Final = 128
 
 
-@dataclass(slots=True, eq=False)
-class ProcessExit:
+class ProcessExit(Struct, eq=False):
     """A runner that a poll had listed, or that is known to have been loaded, has exited."""
 
     life: Incarnation

@@ -7,8 +7,9 @@ So the coverage is learned: the share of the latest loads for which a request wa
 
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.error_text import Failure
@@ -24,8 +25,7 @@ MOST_CONTEXTS: Final = 1024
 MOST_RECENT: Final = 1024  # requests that are remembered after their end
 
 
-@dataclass(slots=True)
-class SeenRequest:
+class SeenRequest(Struct):
     """One request, as far as it has come."""
 
     fact: RequestStarted

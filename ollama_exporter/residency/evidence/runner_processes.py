@@ -7,9 +7,10 @@ name is joined to weights by `/api/show`, and from then on by what was joined be
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency.facts import ProcessExited, ProcessStarted, WeightsNamed
@@ -22,8 +23,7 @@ MOST_NAMES: Final = 1024
 NAMED_WEIGHTS: Final = 4  # kept per name: new weights come before the old ones are gone
 
 
-@dataclass(slots=True, eq=False)
-class RunnerProcess:
+class RunnerProcess(Struct, eq=False):
     """One runner process. Moments are on our timeline."""
 
     number: int  # ours, because a pid is used again

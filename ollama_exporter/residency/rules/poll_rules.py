@@ -14,8 +14,9 @@ follow from how the server's scheduler works:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
@@ -34,8 +35,7 @@ from ollama_exporter.residency.rules.verdict import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PollCase:
+class PollCase(Struct, frozen=True):
     """An unload and what is known around it at the moment of judging."""
 
     unload: PollUnload

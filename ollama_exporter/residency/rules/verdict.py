@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a rule may answer: a reason with its evidence, that it has to wait, or nothing."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.residency.events import Evidence, Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A settled reason. `by`: the model that took the room, where it is known."""
 
     reason: Reason
@@ -16,8 +16,7 @@ class Verdict:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """The rule may still decide when more is known, so no later rule may decide yet."""
 
     look_again: bool = False  # a second look is all that is missing

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings

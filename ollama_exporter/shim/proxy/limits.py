@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds on what a client may send and on how long the proxy waits. llhttp sets none of them."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # Bytes written to a side that does not read them, before the other side is paused. With the usual
 # 64 KiB a fast stream loses 40 % of its rate to pausing and resuming.
@@ -16,8 +17,7 @@ MAX_HELD_BY_ALL: Final = 64 << 20
 MAX_IDLE: Final = 64  # idle connections to the server
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The settings `proxy.max-…` and `proxy.…-timeout`. Sizes in bytes, times in seconds."""
 
     max_connections: int

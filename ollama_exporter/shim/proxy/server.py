@@ -8,10 +8,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from ollama_exporter.config.target import SCHEME_PORTS
 from ollama_exporter.metrics.labels import OTHER as OTHER_CLIENT
@@ -43,8 +44,7 @@ LOOP: Final = "the request came back to this proxy: its ollama.url is not the ad
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(Struct, frozen=True):
     """How the proxy's listening side is protected."""
 
     certificate: WatchedFile[ssl.SSLContext] | None = None
@@ -56,8 +56,7 @@ class Frontend:
     any_host: bool = False  # accept foreign Host fields, on loopback without a token
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend(Struct, frozen=True, kw_only=True):
     """How the server lets us in. The proxy adds the header fields to each request."""
 
     tls: ssl.SSLContext | None = None

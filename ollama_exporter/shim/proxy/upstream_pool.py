@@ -4,8 +4,9 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, cast
+
+from msgspec import Struct
 
 from ollama_exporter.shim.proxy.limits import HIGH_WATER, MAX_IDLE, Limits
 from ollama_exporter.shim.proxy.socket_options import set_socket_options
@@ -75,8 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.receiver.resume_sending()
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where the server listens."""
 
     host: str

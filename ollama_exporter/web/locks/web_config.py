@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from ollama_exporter.config.mapping import entries, section
 from ollama_exporter.config.parsers import duration
 from ollama_exporter.config.yaml_file import mapping_of, parse_document, read_yaml
@@ -99,8 +101,7 @@ class ServerTls:
     curve_preferences: tuple[str, ...] = ()  # Go's names
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(Struct, frozen=True):
     """`rate_limit`: a token bucket of `burst` requests that gains one each `interval` seconds."""
 
     interval: float

@@ -3,12 +3,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -46,8 +46,7 @@ HTML: Final = "text/html; charset=utf-8"
 LONGEST_SPAN: Final = 12  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class PageParts:
+class PageParts(Struct, frozen=True):
     """What the page needs."""
 
     feed: Callable[[str], LiveFeed | None]  # of a target; an empty name: of the only server

@@ -2,8 +2,9 @@
 """Connects the story of one server with the parts of the exporter that know it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
@@ -29,8 +30,7 @@ ELSEWHERE: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(Struct, frozen=True, kw_only=True):
     """The parts that know the server."""
 
     settings: Settings

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec import structs
 
 from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import from_exporter, from_text
@@ -159,7 +160,9 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
             from_prometheus, BoundedClient(), prom.url, HistoryQuery(DAY)
         )
     text = report(from_text(exposition(uses), source="text", now=now))
-    first = replace(apart, findings=tuple(f for f in apart.findings if f.record.group[4] == "a"))
+    first = structs.replace(
+        apart, findings=tuple(f for f in apart.findings if f.record.group[4] == "a")
+    )
     close(first, text)
     both = next(f for f in summed.findings if f.model == "mistral:latest")
     one = next(f for f in text.findings if f.model == "mistral:latest")

@@ -2,7 +2,8 @@
 """What is published is one moment, for each scrape as well."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter

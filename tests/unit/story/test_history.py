@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from msgspec.structs import replace as changed
 
 from ollama_exporter.protocol.request_body import RequestFields

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import Advice, CostInputs, advise, surely_saved

@@ -2,8 +2,9 @@
 """The proxy's end: open answers end in peace, for a while."""
 
 import asyncio
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from ollama_exporter.shim.proxy.limits import Limits
 from tests.support.loops import Run

@@ -2,9 +2,9 @@
 """Answers before the answer, and answers before the request is complete."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from ollama_exporter.shim.proxy.socket_options import READ_SIZE
 from tests.support.loops import Run

@@ -3,10 +3,10 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.loops import Run
 from tests.support.proxying import limits_with, proxied

@@ -6,10 +6,10 @@ import json
 import socket
 import tracemalloc
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from ollama_exporter.shim.observation import Outcome
 from tests.support.exporting import until

@@ -3,11 +3,11 @@
 
 import asyncio
 import ssl
-from dataclasses import replace
 from typing import Final
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from ollama_exporter.shim.proxy.server import Frontend
 from tests.support.loops import Run

@@ -2,9 +2,9 @@
 """Keep-warm decides: when to load, when to renew, and above all when not."""
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from ollama_exporter.actions.keep_warm.decide import (
     CONFLICT_TIME,

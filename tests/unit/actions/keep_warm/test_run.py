@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
@@ -109,7 +110,7 @@ def test_outside_its_hours_a_model_is_neither_expected_nor_loaded() -> None:
         assert ollama.loads() == []
 
     never = schedule("s", "Mon 00:00-00:01 UTC")
-    kept(check, KeepWarm((replace(MISTRAL, schedule=never),)))
+    kept(check, KeepWarm((structs.replace(MISTRAL, schedule=never),)))
 
 
 def test_a_load_that_fails_is_counted_and_repeated_after_a_back_off() -> None:
@@ -143,7 +144,7 @@ def test_p2_a_client_with_a_shorter_keep_alive_does_not_make_the_model_leave() -
         assert ollama.unloads() == []
         assert exporter.samples()["ollama_warmups_total", LABEL] == 1
 
-    kept(check, KeepWarm((replace(MISTRAL, keep_alive=7200.0),)))
+    kept(check, KeepWarm((structs.replace(MISTRAL, keep_alive=7200.0),)))
 
 
 def test_a_model_in_use_past_its_deadline_is_renewed_when_it_is_idle() -> None:
@@ -218,7 +219,7 @@ def test_a_longer_keep_alive_is_left_as_it_is(longer: str | int) -> None:
         await ollama.ask(keep_alive=longer)
         before = ollama.keep_alive()
         await asyncio.sleep(6300)
-        keep_warm = KeepWarm((replace(MISTRAL, keep_alive=3600.0),))
+        keep_warm = KeepWarm((structs.replace(MISTRAL, keep_alive=3600.0),))
         async with virtual_exporter(ollama, keep_warm=keep_warm) as exporter:
             await asyncio.sleep(20)
             assert ollama.keep_alive() == before

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exporter of the soak: as always, and a thread that counts its tasks into a file.
+
+Arguments: the file, then those of ollama-exporter.
+"""
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from ollama_exporter.__main__ import main
+
+PERIOD: Final = 15.0  # seconds; a look takes some 50 ms of the interpreter
+
+
+def count(file: Path) -> None:
+    """Write how many tasks and objects there are, now and then."""
+    while True:
+        time.sleep(PERIOD)
+        objects = gc.get_objects()
+        tasks = sum(isinstance(each, asyncio.Task) for each in objects)
+        file.write_text(f"{tasks} {len(objects)}", encoding="ascii")
+        del objects
+
+
+if __name__ == "__main__":
+    threading.Thread(target=count, args=(Path(sys.argv[1]),), daemon=True).start()
+    sys.argv = ["ollama-exporter", *sys.argv[2:]]
+    main()
