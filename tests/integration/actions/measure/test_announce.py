@@ -115,7 +115,7 @@ def test_what_a_renewal_reloads_has_other_options() -> None:
     story.tell(RequestEnded(START + 18, ("a", 14)))
     story.poll(30, model("a", 320))
     story.poll(32, model("a", 320))
-    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, "")]
+    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
 
 
 def test_a_shorter_keep_alive_that_is_announced_is_the_deadline() -> None:
@@ -125,7 +125,7 @@ def test_a_shorter_keep_alive_that_is_announced_is_the_deadline() -> None:
     story.tell(RequestEnded(START + 1.2, ("a", 1)))
     story.poll(15)
     story.poll(30)
-    assert story.reasons() == [("a", Reason.EXPIRED, "")]
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
 
 
 def test_announced_loads_do_not_make_the_seen_requests_all() -> None:
