@@ -21,6 +21,7 @@ from ollama_exporter.errors import (
 from ollama_exporter.fleet.allow_list import Allowed, allow_list, parse_probe_url
 from ollama_exporter.fleet.checked_address import CheckedAddresses
 from ollama_exporter.fleet.poll_queue import PollQueue, first_polls
+from ollama_exporter.fleet.settled_heap import SettledHeap
 from ollama_exporter.fleet.target_client import SharedByTargets, TargetClient
 from ollama_exporter.fleet.target_files import INTERVAL, TargetFolder
 from ollama_exporter.fleet.target_section import TargetSettings
@@ -74,7 +75,7 @@ class WatchedFleet:
         if settings.targets_dir is not None:
             self._folder = TargetFolder(settings.targets_dir, check=self._check)
             self._folder.first_read(each.name for each in settings.targets)
-        self._changing = asyncio.Lock()
+        self._changing, self._heap = asyncio.Lock(), SettledHeap()
 
     @property
     def files_rejected(self) -> int:
@@ -146,6 +147,7 @@ class WatchedFleet:
             added = await self._add(
                 spec for name, spec in wanted.items() if name not in self._named
             )
+            self._heap.on_change(len(gone) + added, count=len(self._named))
             if gone or added or changed:
                 values = {"added": added, "changed": changed, "removed": len(gone)}
                 logger.info("Targets changed", extra={**values, "targets": len(self._named)})
@@ -189,6 +191,7 @@ class WatchedFleet:
             for watched in (*self._named.values(), *self._free.values()):
                 await watched.stop()
             self._context.clients.resolver.close()
+            self._heap.close()
 
     async def _follow_folder(self, folder: TargetFolder) -> None:
         while True:

@@ -4,7 +4,8 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, cast
+from socket import socket
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from ollama_exporter.web.page.live_feed import STILL_OPEN
 MOST_CONNECTIONS: Final = 500  # more are answered with 503: clients that never read pile up
 MOST_OPEN: Final = 450  # beyond, the connection that has been idle for longest makes room
 IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come each 15 to 60
+HANDSHAKE: Final = 10.0  # seconds from a connection to the end of its TLS handshake
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
 STREAM_WAIT: Final = 60  # seconds in which a stream must send something and get rid of it
@@ -88,6 +90,30 @@ class WebConnection(H11Protocol):
 class WebServer(uvicorn.Server):
     """uvicorn without its signal handlers: runtime.py has the process' own."""
 
+    handshake: float = HANDSHAKE
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen. uvicorn gives a TLS handshake a minute, and cannot be told otherwise."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connect() -> asyncio.Protocol:
+            made: asyncio.Protocol = cast("Any", config.http_protocol_class)(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(
+                connect,
+                sock=listening,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self.handshake if config.ssl else None,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
@@ -99,8 +125,9 @@ def server(
     *,
     locks: Locks | None = None,
     connection: type[WebConnection] = WebConnection,
+    made: type[WebServer] = WebServer,
 ) -> WebServer:
-    """Return a server for sockets that are listening already."""
+    """Return a server for sockets that are listening already. `made`: its class."""
     guarded = application if locks is None else locks.guard(application, open_paths=OPEN_PATHS)
     config = uvicorn.Config(
         guarded,
@@ -119,7 +146,7 @@ def server(
     )
     config.load()  # uvicorn would make a TLS context of its own, from files
     config.ssl = None if locks is None else locks.context()
-    return WebServer(config)
+    return made(config)
 
 
 def _with_locks(connection: type[WebConnection], locks: Locks | None) -> type[WebConnection]:

@@ -15,11 +15,16 @@ import httpx
 import pytest
 import trustme
 from click.testing import CliRunner
+from starlette.applications import Starlette
 
 from ollama_exporter.advice.bounded_request import Credentials
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.main import cli
+from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
+from ollama_exporter.net import listen
 from ollama_exporter.simulator.simulator import Simulator
+from ollama_exporter.web.locks.locks import Locks
+from ollama_exporter.web.uvicorn_server import WebServer, server
 from tests.support.exporting import Running, exporting, parsed, until
 from tests.support.patience import PATIENCE
 from tests.support.prometheus import prometheus, scraping
@@ -296,5 +301,32 @@ def test_prometheus_scrapes_through_the_locks(tmp_path: Path) -> None:
             }
             async with prometheus(tmp_path / "prometheus", config) as prom:
                 assert await prom.until("ollama_up == 1")
+
+    asyncio.run(story())
+
+
+def test_a_handshake_that_does_not_come_is_ended(tmp_path: Path) -> None:
+    class Hasty(WebServer):
+        handshake = 0.1
+
+    async def story() -> None:
+        write_certificate(tmp_path)
+        (tmp_path / "web.yml").write_text(TLS)
+        metrics = ExporterCollector(log_lines=LogCounter())
+        locks = Locks(tmp_path / "web.yml", metrics=metrics, now=lambda: 0.0)
+        (listening,) = listen(("127.0.0.1:0",), field="web.listen-address")
+        web = server(Starlette(), locks=locks, made=Hasty)
+        serving = asyncio.create_task(web.serve(sockets=[listening]))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for sent in (b"", b"\x16\x03\x01"):
+                    reader, writer = await asyncio.open_connection(*listening.getsockname())
+                    writer.write(sent)
+                    with contextlib.suppress(ConnectionResetError):
+                        assert await reader.read() == b""
+                    writer.close()
+        finally:
+            web.should_exit = True
+            await serving
 
     asyncio.run(story())
