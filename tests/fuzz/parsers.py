@@ -43,7 +43,7 @@ from ollama_exporter.protocol.json_scan import scan_object
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.protocol.request_body import BodyReader, read
 from ollama_exporter.protocol.routes import Body, route_of
-from ollama_exporter.protocol.stream_parsers import is_record, parser_for
+from ollama_exporter.protocol.stream_parsers import parser_for
 from ollama_exporter.protocol.wire import (
     decode_details,
     decode_ps,
@@ -87,6 +87,13 @@ def _head(data: bytes) -> tuple[int, bytes]:
     return (data[0], data[1:]) if data else (0, b"")
 
 
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def request_body(data: bytes) -> None:
     """A client's request, whole and in pieces; a member set in it."""
     seed, body = _head(data)
@@ -115,7 +122,7 @@ def response_stream(data: bytes) -> None:
     for piece in _pieces(body, seed):
         cut.feed(piece)
     assert cut.end() == whole.end()
-    if all(is_record(line) for line in body.split(b"\n") if line.strip()):
+    if all(_is_object(line) for line in body.split(b"\n") if line.strip()):
         assert cut.content == whole.content  # lines that are no records may count as output
 
 
