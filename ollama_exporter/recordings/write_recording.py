@@ -115,7 +115,7 @@ def _on_one_line(body: bytes) -> bytes:
     text = body.decode("utf-8", "replace").encode()
     try:
         return msgspec.json.format(text, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b" ".join(text.splitlines())
 
 

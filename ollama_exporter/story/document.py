@@ -32,6 +32,6 @@ def read_document(body: bytes, *, source: str = "") -> StatusDocument:
     """
     try:
         return msgspec.json.decode(body, type=StatusDocument)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         why = str(err).splitlines()[0]
         raise HistoryError(f"{source or 'that'} is no status of an exporter: {why}") from err

@@ -65,7 +65,7 @@ def read_fleet(body: bytes, *, source: str = "") -> FleetDocument:
     """Return a document; fields that it does not know are ignored. Raises HistoryError."""
     try:
         return msgspec.json.decode(body, type=FleetDocument)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         why = str(err).splitlines()[0]
         raise HistoryError(f"{source or 'that'} is no list of an exporter: {why}") from err
 

@@ -61,6 +61,8 @@ from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.request_parser import RequestParser
 from ollama_exporter.shim.proxy.response_parser import ResponseParser
 from ollama_exporter.state_file import OURS, StateFile
+from ollama_exporter.story.document import read_document
+from ollama_exporter.story.fleet_document import read_fleet
 from ollama_exporter.web.locks.certificate_expiry import not_after
 from ollama_exporter.web.locks.web_config import web_config_of
 
@@ -189,6 +191,9 @@ def exposition(data: bytes) -> None:
     with suppress(HistoryError):
         history = from_text(data.decode(errors="replace"), source="x", now=2e9)
         assert history.span is None or math.isfinite(history.span)
+    for read_answer in (read_document, read_fleet):
+        with suppress(HistoryError):
+            read_answer(data)
     decode_counters(data)
     decode_slots(data)
 

@@ -129,3 +129,14 @@ def test_docstrings_begin_with_what_is_done() -> None:
         if (ast.get_docstring(node) or "").startswith(("Take ", "Tell ", "Know ", "Say "))
     ]
     assert stilted == []
+
+
+def test_who_catches_errors_of_msgspec_catches_all_that_foreign_bytes_cause() -> None:
+    """It raises UnicodeDecodeError for bytes that are no UTF-8, and RecursionError for deep ones."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = ast.unparse(node.type)
+                if "msgspec.DecodeError" in caught:
+                    assert "RecursionError" in caught, (path, node.lineno)
+                    assert "UnicodeDecodeError" in caught or "ValueError" in caught, path

@@ -105,7 +105,7 @@ def _from_json(line: bytes) -> tuple[bytes, bytes | None] | None:
     """Return the line in a JSON object, and the stream if the format may split lines."""
     try:
         found = _JSON.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _from_cut_json(line)
     for name in (*FIELDS, *FIELDS_OF_OBJECTS):
         if name not in found:
@@ -155,7 +155,7 @@ def _flat(found: Mapping[str, msgspec.Raw], above: str = "") -> Iterator[tuple[s
         if raw[:1] == b"{" and not above:
             try:
                 yield from _flat(_JSON.decode(raw), f"{name}.")
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
         else:
             text = _text(raw) if raw[:1] == b'"' else raw.decode(errors="replace")
