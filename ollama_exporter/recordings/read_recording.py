@@ -145,7 +145,7 @@ def _facts(path: Path, number: int, line: bytes) -> tuple[Fact | RecordedLook, .
         raise RecordingError(path, number, f"a field is wrong: {err}") from err
     except _FieldError as err:
         raise RecordingError(path, number, str(err)) from err
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
         first = "not a recording of `ollama-exporter record`: " if number == 1 else ""
         raise RecordingError(path, number, f"{first}not JSON: {err}") from err
     except RecursionError as err:
