@@ -170,20 +170,21 @@ class _Writer:
         soonest = min(leaving, key=lambda x: x.deadline or 0.0, default=None)
         if soonest is None:
             return "nothing is due: all models are in use or stay for ever"
-        return f"{soonest.name} in {self._left(soonest)}, unless it is used again"
+        return f"{self._named(soonest.name)} in {self._left(soonest)}, unless it is used again"
 
     def _first(self) -> str:
         first = next((model.name for model in self._status.models if model.rank == 1), "")
         known = all(model.rank_known for model in self._status.models if model.rank)
         sure = "" if known else " probably"
-        return f"{first}{sure}, if another model needs the room" if first else "nothing"
+        named = self._named(first)
+        return f"{named}{sure}, if another model needs the room" if first else "nothing"
 
     def _last(self) -> str:
         unloads = [event for event in self._past.events if event.kind == "unloaded"]
         if not unloads:
             return "nothing in this time"
         last = max(unloads, key=lambda event: event.at)
-        return f"{last.model}: {last.text}, {ago(self._now - last.at)} ago"
+        return f"{self._named(last.model)}, {ago(self._now - last.at)} ago: {last.text}"
 
     def _memory(self) -> Text:
         memory, models = self._status.memory, self._status.models
@@ -262,7 +263,7 @@ class _Writer:
 
     def _event(self, event: PastEvent) -> Text:
         line = Text().append(f"  {self._clock(event.at)}  ", style=DIM)
-        line.append(event.model or "server", style=BOLD)
+        line.append(self._named(event.model) or "server", style=BOLD)
         left = " left: " if event.kind == "unloaded" else ": "
         sure = "" if event.sure is None else f" ({100 * event.sure:.0f} % sure)"
         return line.append(f"{left}{event.text}{sure}", style=_colour(event))
@@ -331,6 +332,12 @@ class _Writer:
     def _labelled(self, label: str, text: str | Text) -> Text:
         line = Text().append(f"{label:<12} ", style=DIM)
         return line.append(text) if isinstance(text, str) else line.append_text(text)
+
+    def _named(self, name: str) -> str:
+        """Return a name that leaves room for what is said of it."""
+        text = Text(name)
+        text.truncate(self._width // 3, overflow="ellipsis")
+        return text.plain
 
     def _clock(self, at: float) -> str:
         return datetime.fromtimestamp(at + self._status.skew, self._zone).strftime("%H:%M:%S")

@@ -162,12 +162,10 @@ class SlotWatcher:
             return
         born = runner.process.born if runner.process.born >= self._begun else None
         use = self._usage.look(runner.model, runner.key, ended, slots, born=born)
-        is_busy = any(slot.busy for slot in slots)
-        runner.schedule.answered(ended, busy=is_busy)
+        used = use is not None or any(slot.busy for slot in slots)
+        runner.schedule.answered(ended, used=used)
         self._report(use)
-        if runner.counters is not False and runner.schedule.wants_counters(
-            ended, worked=is_busy or use is not None
-        ):
+        if runner.counters is not False and runner.schedule.wants_counters(ended, worked=used):
             await self._ask_counters(client, runner)
         if runner.slots is None:
             runner.slots = True

@@ -96,8 +96,8 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_observed_generated_tokens_total",
         "counter",
-        "Generated tokens that looks at the slots of the model found: a lower bound, as requests "
-        "between two looks are not seen.",
+        "Generated tokens that looks at the slots of the model found, every 2 to 5 s: a lower "
+        "bound. Of shorter answers, those between two looks are not seen.",
         MODEL,
         source=SLOTS,
         stability="experimental",

@@ -197,6 +197,23 @@ def test_known_work_is_counted(*, counters: bool) -> None:
     run_virtually(story())
 
 
+def test_answers_of_two_seconds_are_counted_where_the_model_is_in_use() -> None:
+    async def story() -> None:
+        async with scene(counters=False) as seen:
+            rng = random.Random(1)  # noqa: S311 - a reproducible workload, not a secret
+            work = [
+                Work(rng.randint(100, 300), rng.randint(20, 400), rng.uniform(1, 30))
+                for _ in range(60)
+            ]
+            await asyncio.gather(seen.client(work[::2]), seen.client(work[1::2]))
+            await asyncio.sleep(20)
+            assert 0.95 * seen.truth.tokens <= seen.totals.generated_tokens <= seen.truth.tokens
+            busy = seen.truth.busy_seconds
+            assert seen.totals.busy_seconds == pytest.approx(busy, rel=0.1)
+
+    run_virtually(story())
+
+
 def test_each_end_of_work_is_known_within_one_look() -> None:
     async def story() -> None:
         async with scene() as seen:

@@ -122,7 +122,7 @@ BOARD: Final = """\
 Ollama 0.33.0 at http://127.0.0.1:11434 answers                         17:20:00
 Leaves next  llama3.2:latest in 1:32, unless it is used again
 Goes first   mistral:latest probably, if another model needs the room
-Left last    llama3.2:latest: evicted by mistral:latest, 3 min ago
+Left last    llama3.2:latest, 3 min ago: evicted by mistral:latest
 Memory       █████████░░░ 7.8 GB of 10.0 GB known to fit, 67 % on the GPU
 
   MODEL           LAST 10 MIN           LEAVES IN GOES   MEMORY  GPU SLOTS TOK/S
@@ -162,6 +162,20 @@ def test_a_bar_shows_what_is_not_known_as_such() -> None:
     lines = board(document, state, now=NOW, width=60, height=24, zone=UTC)
     bar = "?????··········░░░░░███████████████░░░░░·········▒██████████"
     assert bar in [line.plain for line in lines]
+
+
+def test_a_long_name_hides_neither_when_nor_why() -> None:
+    name = "<img src=x>" * 20
+    model = ModelNow(name=name, resident=True, deadline=NOW + 92, rank=1, rank_known=True)
+    gone = PastEvent(id=1, kind="unloaded", at=NOW - 5, low=NOW - 6, text="crashed", model=name)
+    status = structs.replace(EMPTY.status, models=(model,))
+    document = StatusDocument(now=NOW, status=status, past=Past(events=(gone,)))
+    lines = board(document, BoardState(), now=NOW, width=80, height=24, zone=UTC)
+    _, leaves, first, last, *rest = [line.plain.rstrip() for line in lines]
+    assert leaves.endswith("… in 1:32, unless it is used again")
+    assert first.endswith("…, if another model needs the room")
+    assert last.endswith("…, 5 s ago: crashed")
+    assert any(line.endswith("… left: crashed") for line in rest)
 
 
 def test_an_advice_is_worded_as_on_the_page() -> None:

@@ -2,12 +2,13 @@
 from ollama_exporter.host.runner.look_schedule import LookSchedule, LookTimes
 
 
-def test_a_busy_runner_is_looked_at_more_often() -> None:
+def test_a_runner_that_works_or_worked_lately_is_looked_at_more_often() -> None:
     schedule = LookSchedule(LookTimes())
-    schedule.answered(100, busy=False)
-    assert schedule.next_look == 105
-    schedule.answered(105, busy=True)
-    assert schedule.next_look == 107
+    gaps = []
+    for at, used in ((100, False), (105, True), (107, False), (224, False), (226, False)):
+        schedule.answered(at, used=used)
+        gaps.append(schedule.next_look - at)
+    assert gaps == [5, 2, 2, 2, 5]
 
 
 def test_a_runner_that_does_not_answer_is_asked_more_and_more_rarely() -> None:
@@ -17,7 +18,7 @@ def test_a_runner_that_does_not_answer_is_asked_more_and_more_rarely() -> None:
         gaps.append(schedule.next_look)
     assert gaps[:4] == [10, 20, 40, 60]
     assert set(gaps[3:]) == {60}
-    schedule.answered(0, busy=False)
+    schedule.answered(0, used=False)
     assert schedule.next_look == 5
 
 
