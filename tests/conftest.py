@@ -28,11 +28,15 @@ UNTRACED: Final = (
     "tests/properties/",
     "tests/e2e/test_alerts.py",
     "tests/e2e/test_dashboards.py",
+    "tests/e2e/test_fleet.py",
     "tests/e2e/test_week.py",
+    "tests/integration/advice/test_gaps_on_recordings.py",
     "tests/integration/recordings/test_truth.py",
     "tests/integration/shim/proxy/test_cardinality.py",
     "tests/integration/shim/proxy/test_kept_memory.py",
+    "tests/integration/shim/proxy/test_storm.py",
     "tests/integration/shim/test_requests_as_facts.py",
+    "tests/unit/residency/test_address_signs.py",
     "tests/unit/residency/test_long_listings.py",
 )
 WAITING: Final = 2  # workers for each core: half of the suite's time is spent waiting for sockets

@@ -246,7 +246,7 @@ def test_keep_warm_reloads_nothing(ollama: Ollama, model: str, share: int | None
 
     async def main() -> None:
         keep_warm = KeepWarm((WarmModel(name, 3600.0),))
-        changes = {"ollama_timeout": 5.0, "poll_interval": 1.0, "keep_warm": keep_warm}
+        changes = {"poll_interval": 1.0, "keep_warm": keep_warm}
         async with exporting(ollama.url, **changes) as exporter:
             key = ("ollama_keep_alive_renewals_total", f"by=keep_warm,model={name}")
             await exporter.until(lambda s: s.get(key) == 1)
@@ -266,7 +266,6 @@ def test_the_proxy_s_renewal_reloads_nothing(ollama: Ollama, model: str, share: 
 
     async def main() -> None:
         changes = {
-            "ollama_timeout": 5.0,
             "proxy_addresses": (":0",),
             "defaults": (Rule("*", keep_alive=3600.0),),
         }
@@ -308,7 +307,6 @@ def test_a_rule_above_the_model_s_maximum_reloads_nothing(ollama: Ollama, model:
 
     async def main() -> None:
         changes = {
-            "ollama_timeout": 5.0,
             "proxy_addresses": (":0",),
             "defaults": (Rule("*", num_ctx=2 * most),),
         }
@@ -344,7 +342,7 @@ def test_keep_warm_waits_for_its_grace_after_a_stop_past_the_proxy(
 
     async def main() -> None:
         keep_warm = KeepWarm((WarmModel(name, 3600.0),), grace=grace)
-        async with exporting(ollama.url, ollama_timeout=5.0, keep_warm=keep_warm) as exporter:
+        async with exporting(ollama.url, keep_warm=keep_warm) as exporter:
             await exporter.until(lambda s: s["ollama_model_loaded", f"model={name}"] == 1)
             stopped = time.time()
             await asyncio.to_thread(ollama.stop, model)

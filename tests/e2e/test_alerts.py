@@ -97,7 +97,6 @@ async def scene(
             sim.url,
             proxy_addresses=("127.0.0.1:0",),
             expected_models=expected,
-            ollama_timeout=PATIENCE,
         ) as exporter,
         serving(received.alerts.append) as url,
     ):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a process: help, version, completion, misuse."""
+"""The command line: help, version, completion, misuse; each once as a process."""
 
 import os
 import subprocess
@@ -7,12 +7,15 @@ import sys
 from typing import Final
 
 import pytest
+from click.shell_completion import BashComplete
+from click.testing import CliRunner
 
 import ollama_exporter
-from ollama_exporter.cli.main import COMMANDS
+from ollama_exporter.cli.main import COMMANDS, cli
 from tests.support.patience import PATIENCE
 
 PROGRAM: Final = [sys.executable, "-m", "ollama_exporter"]
+VARIABLE: Final = "_OLLAMA_EXPORTER_COMPLETE"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,10 +29,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def completions(words: str, index: int) -> set[str]:
-    done = run(_OLLAMA_EXPORTER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(index))
-    assert done.returncode == 0, done.stderr
-    return {line.partition(",")[2] for line in done.stdout.splitlines()}
+def completions(*words: str) -> set[str]:
+    """Return what may stand for the last word."""
+    completed = BashComplete(cli, {}, "ollama-exporter", VARIABLE)
+    return {item.value for item in completed.get_completions(list(words[:-1]), words[-1])}
 
 
 def test_help_lists_every_command() -> None:
@@ -40,8 +43,8 @@ def test_help_lists_every_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
-    done = run(command, "--help")
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli, [command, "--help"], prog_name="ollama-exporter")
+    assert done.exit_code == 0, done.output
     assert done.stdout.startswith(f"Usage: ollama-exporter {command}")
 
 
@@ -60,25 +63,32 @@ def test_the_version_is_told_without_loading_a_web_server() -> None:
 
 
 def test_commands_and_flags_complete() -> None:
-    assert completions("ollama-exporter re", 1) == {"record", "replay"}
-    assert completions("ollama-exporter demo --du", 2) == {"--duration"}
-    assert completions("ollama-exporter --log.", 1) == {"--log.level", "--log.format"}
-    assert completions("ollama-exporter --log.level=debug --log.f", 2) == {"--log.format"}
-    assert completions("ollama-exporter --he", 1) == {"--help"}
+    words = {VARIABLE: "bash_complete", "COMP_WORDS": "ollama-exporter re", "COMP_CWORD": "1"}
+    done = run(**words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["plain,record", "plain,replay"]
+    assert completions("demo", "--du") == {"--duration"}
+    assert completions("--log.") == {"--log.level", "--log.format"}
+    assert completions("--log.level=debug", "--log.f") == {"--log.format"}
+    assert completions("--he") == {"--help"}
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_completion_script_of_each_shell_is_printed(shell: str) -> None:
-    done = run(_OLLAMA_EXPORTER_COMPLETE=f"{shell}_source")
+def test_the_completion_script_of_a_shell_is_printed() -> None:
+    done = run(**{VARIABLE: "zsh_source"})
     assert done.returncode == 0, done.stderr
     assert "ollama-exporter" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", [["demo", "--duration", "soon"], ["demo", "--duration", "0"], ["nonsense"]]
-)
-def test_misuse_ends_with_one_line_and_2(arguments: list[str]) -> None:
-    done = run(*arguments)
+def test_misuse_of_the_process_ends_with_one_line_and_2() -> None:
+    done = run("nonsense")
     assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert "nonsense" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("duration", ["soon", "0"])
+def test_misuse_of_a_command_ends_with_one_line_and_2(duration: str) -> None:
+    done = CliRunner().invoke(cli, ["demo", "--duration", duration])
+    assert done.exit_code == 2
     assert "Error: " in done.stderr.splitlines()[-1]
-    assert arguments[-1] in done.stderr.splitlines()[-1]
+    assert duration in done.stderr.splitlines()[-1]

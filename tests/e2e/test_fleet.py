@@ -199,7 +199,6 @@ def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> Non
                     {"first": {"url": urls[0]}},
                     targets_dir=folder,
                     poll_interval=2.0,
-                    ollama_timeout=PATIENCE,
                     web_config_file=write_locks(tmp_path),
                 )
             )
@@ -229,7 +228,7 @@ def test_the_pages_other_jobs_find_what_they_should(tmp_path: Path) -> None:
                 "b": {"url": two.url, "labels": {"site": "paris"}},
                 "c": three.url,
             }
-            async with fleet(targets, ollama_timeout=PATIENCE, poll_interval=2.0) as exporter:
+            async with fleet(targets, poll_interval=2.0) as exporter:
                 here = {"exporter:11487": exporter.address}
                 shards = {"exporter-0:11487": exporter.address}
                 jobs = [

@@ -120,7 +120,7 @@ def test_an_outage_is_told_counted_by_reason_logged_once_and_recovered_from(outa
 def test_a_server_that_starts_later_is_found() -> None:
     async def main() -> None:
         port = closed_port()
-        async with exporting(f"http://127.0.0.1:{port}", ollama_timeout=PATIENCE) as exporter:
+        async with exporting(f"http://127.0.0.1:{port}") as exporter:
             refused = ("ollama_poll_failures_total", "reason=refused")
             samples = await exporter.until(lambda found: found[refused] >= 3)
             assert down(samples)
@@ -177,7 +177,7 @@ def test_one_slow_poll_is_no_outage_and_no_unload() -> None:
         assert exporter.log.count("Server does not answer") == 0
         assert [type(event) for event in exporter.events] == [Found]
 
-    with_exporter(use, ollama_timeout=5.0)
+    with_exporter(use)
 
 
 FAILURES: Final = "ollama_poll_failures_total"
@@ -298,7 +298,7 @@ def test_a_storm_on_a_healthy_server_harms_no_poll() -> None:
         assert up(await exporter.samples())
         assert exporter.log.count("Server does not answer") == 0
 
-    with_exporter(use, max_requests=4, ollama_timeout=5.0)
+    with_exporter(use, max_requests=4)
 
 
 @pytest.mark.parametrize(

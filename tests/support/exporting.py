@@ -20,7 +20,7 @@ from tests.support.patience import PATIENCE
 
 FAST: Final = Settings(
     poll_interval=0.05,
-    ollama_timeout=0.3,
+    ollama_timeout=PATIENCE,  # a busy machine makes no outage; a test of silence sets its own
     listen_addresses=("127.0.0.1:0",),
     expected_models=("expected:latest",),
     disable_exporter_metrics=True,

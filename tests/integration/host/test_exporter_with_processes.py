@@ -41,7 +41,7 @@ async def scene(
         catalogue=default_catalogue().compressed(SPEED),
         processes=True,
     )
-    wanted = {"poll_interval": SLOW_POLLS, "ollama_timeout": 5.0} | changes
+    wanted = {"poll_interval": SLOW_POLLS} | changes
     async with Simulator(config) as sim, exporting(sim.url, **wanted) as exporter:
         await until(lambda: exporter.log.count("Watching processes"))
         await exporter.until(lambda s: value(s, "ollama_server_start_time_seconds") is not None)

@@ -37,6 +37,7 @@ from tests.support.faultserver import (
     trickling,
     zipped,
 )
+from tests.support.patience import PATIENCE
 
 TIMEOUT: Final = 0.3
 HTML: Final = b"<html><title>Welcome to nginx!</title></html>"
@@ -342,13 +343,13 @@ def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
 
     async def main() -> None:
         async with faultserver(good) as server:
-            for moment in range(200):
-                client = OllamaClient(Target("test", server.url), timeout=5.0)
-                client._timeout = moment * 2e-5  # noqa: SLF001 - a busy machine, at that moment
+            for moment in range(80):
+                client = OllamaClient(Target("test", server.url), timeout=PATIENCE)
+                client._timeout = moment * 5e-5  # noqa: SLF001 - a busy machine, at that moment
                 for _ in range(3):
                     with suppress(TargetError):
                         await client.ps()
-                client._timeout = 5.0  # noqa: SLF001 - a calmer one
+                client._timeout = PATIENCE  # noqa: SLF001 - a calmer one
                 await client.ps()
                 await client.aclose()
 

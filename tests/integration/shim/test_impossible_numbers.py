@@ -35,7 +35,7 @@ def test_sums_stay_finite_and_sane(written: str) -> None:
     async def main() -> None:
         async with (
             faultserver(behave) as server,
-            exporting(server.url, proxy_addresses=(":0",), ollama_timeout=5.0) as exporter,
+            exporting(server.url, proxy_addresses=(":0",)) as exporter,
         ):
             server.models = [entry(MODEL, None)]
             said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]

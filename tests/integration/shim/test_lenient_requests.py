@@ -43,9 +43,7 @@ def changed_by(body: str) -> str:
     async def main() -> str:
         async with (
             Simulator(CONFIG) as sim,
-            exporting(
-                sim.url, defaults=(RULE,), proxy_addresses=(":0",), ollama_timeout=5.0
-            ) as exporter,
+            exporting(sim.url, defaults=(RULE,), proxy_addresses=(":0",)) as exporter,
         ):
             said = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
             url = f"http://{vars(said[0])['address']}/api/generate"

@@ -40,7 +40,7 @@ def test_a_request_for_another_name_of_a_resident_model_is_warm() -> None:
     async def main() -> None:
         async with (
             faultserver(server_of_two_names) as server,
-            exporting(server.url, proxy_addresses=(":0",), ollama_timeout=5.0) as exporter,
+            exporting(server.url, proxy_addresses=(":0",)) as exporter,
         ):
             await exporter.until(lambda s: s.get(("ollama_models_installed", "")) == 5)
             for name in ("copy", "child"):  # by its digest at once, by its weights when known

@@ -18,7 +18,7 @@ from tests.support.patience import PATIENCE
 
 CATALOGUE = default_catalogue().compressed(200.0)
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
-PROXY: dict[str, Any] = {"proxy_addresses": (":0",), "ollama_timeout": 5.0}
+PROXY: dict[str, Any] = {"proxy_addresses": (":0",)}
 HEADER = "x-ollama-exporter-set"
 MISTRAL = "model=mistral:latest"
 V1 = "/v1/chat/completions"

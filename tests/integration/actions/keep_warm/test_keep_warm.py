@@ -19,7 +19,6 @@ from tests.support.patience import PATIENCE
 CATALOGUE = default_catalogue().compressed(200.0)  # loads of 75 to 375 ms
 ROOMY = Host(memory=24 * GIB, recovery=0.1, convergence=0.05)
 MISTRAL = "model=mistral:latest"
-PATIENT: dict[str, Any] = {"ollama_timeout": 5.0}
 
 
 def section(*models: WarmModel, **changes: Any) -> KeepWarm:
@@ -45,7 +44,7 @@ def kept(
         async with (
             Simulator(config) as sim,
             httpx.AsyncClient(base_url=sim.url, trust_env=False, timeout=PATIENCE) as client,
-            exporting(sim.url, keep_warm=keep_warm, **PATIENT | changes) as exporter,
+            exporting(sim.url, keep_warm=keep_warm, **changes) as exporter,
         ):
             await check(sim, exporter, client)
 
@@ -94,7 +93,7 @@ def test_a_renewal_reloads_nothing_and_only_lengthens(context: int | None) -> No
             body = {"model": "mistral", "prompt": "[[n=1]]", "keep_alive": "10m"}
             await client.post("/api/generate", json=body | options)
             keep_warm = section(WarmModel("mistral:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
                 await check(sim, exporter, client)
 
     asyncio.run(main())
@@ -127,7 +126,7 @@ def test_the_context_is_that_of_the_last_incarnation() -> None:
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
             keep_warm = section(WarmModel("mistral:latest", 60.0))
-            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
                 context = ("ollama_model_context_tokens", MISTRAL)
                 await exporter.until(lambda s: s.get(context) == 2048)
                 await sim.restart()
@@ -149,7 +148,7 @@ def test_another_name_of_a_resident_model_needs_no_load() -> None:
             body = {"model": "mistral", "prompt": "[[n=1]]", "options": {"num_ctx": 2048}}
             await client.post("/api/generate", json=body)
             keep_warm = section(WarmModel("mine:latest", 3600.0))
-            async with exporting(sim.url, keep_warm=keep_warm, **PATIENT) as exporter:
+            async with exporting(sim.url, keep_warm=keep_warm) as exporter:
                 renewals = ("ollama_keep_alive_renewals_total", "by=keep_warm,model=mine:latest")
                 await exporter.until(lambda s: s.get(renewals) == 1)
                 samples = await exporter.samples()

@@ -217,7 +217,7 @@ def test_a_zombie_is_dead(listener: socket.socket, run: Callable[[Any], None]) -
 
 
 @pytest.mark.parametrize("kind", ["new", "old"])
-def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
+def test_hundreds_of_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
     listener: socket.socket, kind: str
 ) -> None:
     """Those that die before they are seen are not told; those that are told die once."""
@@ -227,16 +227,16 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
         manager = await ProcessManager.start(listener.fileno())
         async with watching(listener, every=0.005) as scene:
             await until(lambda: scene.watcher.is_visible)
-            for number in range(0, 1000, 10):
+            for number in range(0, 400, 10):
                 manager.set_runners(
                     {n: command("ab"[n % 2], kind) for n in range(number, number + 10)}
                 )
                 await asyncio.sleep(0.012)
             manager.set_runners(
-                {1000: command("c")}
+                {400: command("c")}
             )  # the last: whoever was before it is gone by then
             async with asyncio.timeout(PATIENCE):
-                while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - a thousand take their time
+                while not scene.born() or scene.born()[-1].weights != hexed("c"):  # noqa: ASYNC110 - hundreds take their time
                     await asyncio.sleep(0.05)
             manager.set_runners({})
             await until(lambda: len(scene.born()) == len(scene.died()))
@@ -250,7 +250,7 @@ def test_a_thousand_births_and_deaths_leave_no_descriptor_and_no_wrong_fact(
             elif isinstance(fact, ProcessExited):
                 living.remove(fact.pid)
         assert living == set()
-        assert len(scene.born()) > 50
+        assert len(scene.born()) > 20
         await asyncio.sleep(0)
         assert open_descriptors() <= before
 

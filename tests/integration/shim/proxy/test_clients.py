@@ -47,7 +47,6 @@ async def session(tmp_path: Path, **changes: Any) -> AsyncIterator[tuple[Running
         "proxy_client_tokens_file": tokens,
         "proxy_token_file": shared,
         "proxy_access_log": True,
-        "ollama_timeout": 2.0,
     }
     async with Simulator(CONFIG) as sim, exporting(sim.url, **settings | changes) as exporter:
         listening = [r for r in exporter.log.records if r.getMessage() == "Proxy listening on"]
@@ -165,7 +164,7 @@ def test_a_token_is_not_passed_on_and_a_revoked_one_opens_nothing(
     assert BOB not in caplog.text
 
 
-def test_ten_thousand_made_up_user_agents_are_one_client() -> None:
+def test_thousands_of_made_up_user_agents_are_one_client() -> None:
     body = b'{"model":"m","prompt":"p"}'
     families = (b"curl/8", b"ollama-python/0.6", b"OpenAI/Python 2")
 
@@ -179,7 +178,7 @@ def test_ten_thousand_made_up_user_agents_are_one_client() -> None:
             rawserver(answers(OK)) as server,
             proxied(server.url, frontend=frontend) as proxy,
         ):
-            agents = [*families, *(b"made-up-%d/1.%d" % (n, n) for n in range(10_000))]
+            agents = [*families, *(b"made-up-%d/1.%d" % (n, n) for n in range(3_000))]
 
             async def some(part: list[bytes]) -> None:
                 async with caller(proxy.port) as client:
@@ -191,7 +190,7 @@ def test_ten_thousand_made_up_user_agents_are_one_client() -> None:
             await asyncio.gather(*(some(agents[at::10]) for at in range(10)))
             name = "ollama_client_requests_total"
             await until(
-                lambda: sum(n for key, n in proxy.samples().items() if key[0] == name) == 10_003
+                lambda: sum(n for key, n in proxy.samples().items() if key[0] == name) == 3_003
             )
             counted = {
                 labels.split(",")[0]: n for (x, labels), n in proxy.samples().items() if x == name
@@ -200,7 +199,7 @@ def test_ten_thousand_made_up_user_agents_are_one_client() -> None:
                 "client=curl": 1,
                 "client=ollama-python": 1,
                 "client=openai": 1,
-                "client=other": 10_000,
+                "client=other": 3_000,
             }
 
     asyncio.run(check())

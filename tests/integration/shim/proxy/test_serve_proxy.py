@@ -33,7 +33,7 @@ CATALOGUE = default_catalogue().compressed(20.0)  # loads take more than half a 
 SMALL = Host(memory=7 * GIB)  # one model at a time
 QUICK = {"prompt": "hi [[n=3 ttft=0.01 tps=100]]"}
 LONG = {"prompt": "hi [[n=400 ttft=0.01 tps=100]]"}
-PROXY: dict[str, Any] = {"proxy_addresses": (":0",), "ollama_timeout": 2.0}
+PROXY: dict[str, Any] = {"proxy_addresses": (":0",)}
 
 
 class Session:

@@ -212,7 +212,7 @@ def test_a_shutdown_ends_open_streams_in_order() -> None:
 def test_the_past_outlives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     async def main() -> None:
         file = tmp_path / "state.json"
-        settings: dict[str, Any] = {"state_file": file, "ollama_timeout": PATIENCE}
+        settings: dict[str, Any] = {"state_file": file}
         async with faultserver() as ollama:
             ollama.models = [entry("a:latest", 2e9)]
             async with exporting(ollama.url, **settings) as exporter:
@@ -236,7 +236,7 @@ def test_the_order_on_the_page_is_a_metric_too() -> None:
         async with faultserver() as ollama:
             now = time.time()
             ollama.models = [entry("long:latest", now + 9000), entry("short:latest", now + 900)]
-            async with exporting(ollama.url, ollama_timeout=PATIENCE) as exporter:
+            async with exporting(ollama.url) as exporter:
                 name = "ollama_model_eviction_rank"
                 samples = await exporter.until(lambda found: (name, "model=long:latest") in found)
                 ranks = {labels: value for (n, labels), value in samples.items() if n == name}
