@@ -216,7 +216,7 @@ def test_tls_and_token_of_the_proxy_come_from_files_that_are_read_again(
             secured = PROXY | {
                 "proxy_tls_cert_file": cert,
                 "proxy_token_file": token,
-                "proxy_idle_timeout": 0.2,  # tokens are read as often as time is looked at
+                "proxy_idle_timeout": 1.0,  # tokens are read as often as time is looked at
             }
             async with exporting(sim.url, **secured) as exporter:
                 record = next(
@@ -224,7 +224,11 @@ def test_tls_and_token_of_the_proxy_come_from_files_that_are_read_again(
                 )
                 port = str(vars(record)["address"]).rpartition(":")[2]
                 url = f"https://localhost:{port}/api/version"
-                async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+                # A connection that is kept may be closed while the next request is on its way.
+                once = httpx.Limits(max_keepalive_connections=0)
+                async with httpx.AsyncClient(
+                    verify=trusting, trust_env=False, limits=once, timeout=PATIENCE
+                ) as client:
 
                     async def status(shown: str) -> int:
                         fields = {"authorization": f"Bearer {shown}"}
