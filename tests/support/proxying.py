@@ -29,6 +29,7 @@ from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.watched_file import WatchedFile
 from tests.support.exporting import Samples, parsed, until
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -81,8 +82,9 @@ def unchanged(value: T) -> WatchedFile[T]:
 
 
 def limits_with(**changes: Any) -> Limits:
-    """Return the default limits with some changes."""
-    return replace(limits_of(Settings()), **changes)
+    """Return the default limits with some changes; a busy machine runs into none of their times."""
+    times = dict.fromkeys(("head_timeout", "idle_timeout", "connect_timeout"), PATIENCE)
+    return replace(limits_of(Settings()), **times | changes)
 
 
 def bearer(token: str | WatchedFile[Field]) -> WatchedFile[Field]:

@@ -9,7 +9,7 @@ from tests.support.loops import Run
 from tests.support.proxying import Proxied, proxied
 from tests.support.rawserver import Link, caller, rawserver
 
-COUNT: Final = 10_000
+COUNT: Final = 3_000
 MISSING: Final = b'{"error":"model not found"}'
 NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (
     len(MISSING),
