@@ -18,6 +18,7 @@ from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.fleet.checked_address import Addresses, NameResolver
 from ollama_exporter.fleet.target_connection import Answer, BodyBudget, TargetConnection
 from ollama_exporter.protocol.client import PsAnswer, check_answer, tls_context
+from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -117,7 +118,7 @@ class TargetClient:
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
         before = self._connection
-        answer = await self._within_time(self._ask_kept(PS, LARGEST_LISTING))
+        answer = await self._within_time(self._ask_kept(PS, LARGEST_LISTING), LARGEST_LISTING)
         new = self._connection is not before
         header = answer.fields.get("date")
         models = decode_ps(answer.body, self._malformed)
@@ -127,12 +128,14 @@ class TargetClient:
 
     async def version(self) -> str:
         """Get the server's version."""
-        answer = await self._within_time(self._ask_once("/api/version", LARGEST_LISTING))
+        answer = await self._within_time(
+            self._ask_once("/api/version", LARGEST_LISTING), LARGEST_LISTING
+        )
         return decode_version(answer.body)
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Get the installed models."""
-        answer = await self._within_time(self._ask_once(TAGS, LARGEST_INVENTORY))
+        answer = await self._within_time(self._ask_once(TAGS, LARGEST_INVENTORY), LARGEST_INVENTORY)
         return decode_tags(answer.body, self._malformed)
 
     async def aclose(self) -> None:
@@ -141,13 +144,15 @@ class TargetClient:
             self._connection.close()
             self._connection = None
 
-    async def _within_time(self, asking: Awaitable[Answer]) -> Answer:
+    async def _within_time(self, asking: Awaitable[Answer], limit: int) -> Answer:
         timeout = self._shared.timeout
         try:
             async with asyncio.timeout(timeout):
                 answer = await asking
         except TimeoutError as err:
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
+        encoding = answer.fields.get("content-encoding", "")
+        answer.body = decompressed(answer.body, encoding, limit=limit)
         check_answer(answer.status, answer.fields, answer.body, self._target)
         return answer
 

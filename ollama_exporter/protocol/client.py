@@ -16,6 +16,7 @@ from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_user_info
 from ollama_exporter.protocol.bearer_token import not_counted
+from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -154,7 +155,7 @@ class OllamaClient:
         extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
         """Send a GET, or a POST if there is a `json` body."""
-        method, body = "GET" if json is None else "POST", bytearray()
+        method, raw = "GET" if json is None else "POST", bytearray()
 
         def build(http: httpx.AsyncClient) -> httpx.Request:
             return http.build_request(
@@ -165,9 +166,11 @@ class OllamaClient:
                 extensions=self._extensions | (extensions or {}),
             )
 
-        response = await self._send(slot, build, body.extend, timeout=self._timeout)
+        response = await self._send(slot, build, raw.extend, timeout=self._timeout)
+        encoding = response.headers.get("content-encoding", "")
+        body = decompressed(bytes(raw), encoding, limit=LARGEST_BODY)
         check_answer(response.status_code, response.headers, body, self._target)
-        return response, bytes(body)
+        return response, body
 
     async def _send(
         self,

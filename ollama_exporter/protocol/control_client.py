@@ -129,7 +129,7 @@ class ControlClient(OllamaClient):
         total = now() - began
         self._check(response, bytes(beginning))
         fields = parser.end()
-        if fields.ending is not ResponseEnd.COMPLETE:
+        if fields.ending not in (ResponseEnd.COMPLETE, ResponseEnd.TRAILING):
             text = clean(fields.error or "the answer broke off", limit=LONGEST_TEXT)
             raise RequestError(response.status_code, text)
         return Generated(fields, None if math.isnan(first) else first, total)

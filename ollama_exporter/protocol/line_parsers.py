@@ -19,6 +19,8 @@ LONGEST: Final = 8 << 20  # bytes of a record that are kept; `context` lists eve
 DONE: Final = b'"done"'
 NOT_DONE: Final = b'"done":false'  # as the server writes it; a router may add blanks
 ERROR: Final = b'"error"'
+DATA: Final = b"data:"  # before a record, in server-sent events
+LAST: Final = b"[DONE]"  # no record
 # In the records of an image model: steps so far, not output.
 STEPS: Final = b'"completed":'
 OUTPUT: Final = frozenset({"response", "thinking", "message", "image"})
@@ -123,7 +125,9 @@ class Ndjson(LineParser):
             self._trailing = self._trailing or response_fields.decode_record(line) is not None
             return
         found = response_fields.decode_record(line)
-        if found is None:
+        if found is None and line.startswith(DATA):  # events under the wrong name
+            self._parse_record(line.removeprefix(DATA))
+        elif found is None:
             several = objects_in(line)
             if len(several) > 1:
                 for each in several:
@@ -160,6 +164,24 @@ class Ndjson(LineParser):
         if last.is_done or found.ending is ResponseEnd.ERROR:
             return found
         return replace(UNREAD, ending=response_fields.unfinished_end(Body.NATIVE, last))
+
+
+class NativeEvents(Ndjson):
+    """Parses native records that a gateway sends as server-sent events."""
+
+    __slots__ = ()
+
+    def _parse_lines(self, lines: bytes) -> None:
+        records = [
+            line.removeprefix(DATA)
+            for line in lines.split(b"\n")
+            if line.startswith((DATA, b"{")) and not line.strip().endswith(LAST)
+        ]
+        if records:
+            super()._parse_lines(b"\n".join([*records, b""]))
+
+    def _parse_rest(self) -> bytes:
+        return super()._parse_rest().removeprefix(DATA)
 
 
 def _has_output(line: bytes) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from ollama_exporter.protocol import response_fields
 from ollama_exporter.protocol.event_parsers import ChatEvents, MessageEvents, ResponseEvents
 from ollama_exporter.protocol.json_scan import SEPARATORS, objects_in
-from ollama_exporter.protocol.line_parsers import LONGEST, Ndjson
+from ollama_exporter.protocol.line_parsers import LONGEST, NativeEvents, Ndjson
 from ollama_exporter.protocol.response_fields import (
     UNREAD,
     ResponseFields,
@@ -142,6 +142,7 @@ def is_record(line: bytes) -> bool:
 
 STREAMED: Final[dict[tuple[Body, str], type[StreamParser]]] = {
     (Body.NATIVE, NDJSON): Ndjson,
+    (Body.NATIVE, "text/event-stream"): NativeEvents,  # a gateway makes events of it
     (Body.OPENAI, "text/event-stream"): ChatEvents,
     (Body.RESPONSES, "text/event-stream"): ResponseEvents,
     (Body.ANTHROPIC, "text/event-stream"): MessageEvents,

@@ -2,9 +2,11 @@
 """The client against a server with every fault, over real sockets."""
 
 import asyncio
+import gzip
 import os
 import ssl
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -35,7 +37,6 @@ from tests.support.faultserver import (
     reset,
     silent,
     trickling,
-    zipped,
 )
 from tests.support.patience import PATIENCE
 
@@ -58,9 +59,36 @@ FAULTS: Final[dict[str, tuple[Behaviour, FailureReason]]] = {
     "deep JSON": (answer(b'{"x":' + b"[" * 100_000), FailureReason.MALFORMED),
     "empty": (answer(b""), FailureReason.MALFORMED),
     "huge": (huge, FailureReason.MALFORMED),
-    "zipped": (zipped, FailureReason.MALFORMED),
+    "brotli": (answer(b"\x0b\x02", headers="Content-Encoding: br\r\n"), FailureReason.MALFORMED),
+    "zip bomb": (
+        answer(gzip.compress(bytes(20 << 20)), headers="Content-Encoding: gzip\r\n"),
+        FailureReason.MALFORMED,
+    ),
+    "zip cut short": (
+        answer(gzip.compress(b'{"models":[]}')[:-9], headers="Content-Encoding: gzip\r\n"),
+        FailureReason.MALFORMED,
+    ),
 }
 Use = Callable[[OllamaClient, FaultServer], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("X-Gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data)[2:-4]),  # as old servers of Microsoft do
+        ("identity", bytes),
+    ],
+)
+def test_a_compressed_listing_is_read(encoding: str, compress: Callable[[bytes], bytes]) -> None:
+    async def use(client: OllamaClient, _: FaultServer) -> None:
+        (model,) = (await client.ps()).models
+        assert model.name == "a:latest"
+
+    body = compress(b'{"models":[{"name":"a","size":1}]}')
+    with_client(use, answer(body, headers=f"Content-Encoding: {encoding}\r\n"))
 
 
 def with_client(use: Use, behave: Behaviour = good, *, timeout: float = 1.0) -> None:

@@ -73,6 +73,28 @@ def test_a_stream_that_calls_itself_json_is_read(name: str, size: int) -> None:
         assert found == original(answer)
 
 
+def as_events(body: bytes, line_end: bytes) -> bytes:
+    """Send each native record as an event, among comments and fields of other kinds."""
+    records = (b"id: 4\ndata: " + line + b"\n\n:\n" for line in body.split(b"\n") if line)
+    text = b": ping\nevent: message\nretry: 10\n" + b"".join(records) + b"data: [DONE]\n\n"
+    return text.replace(b"\n", line_end)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_records_as_events_are_read(name: str, size: int) -> None:
+    answer = ANSWERS[name]
+    for line_end in (b"\n", b"\r\n"):
+        found = parsed(Body.NATIVE, SSE, as_events(answer.body, line_end), size=size)
+        assert found == original(answer)
+    cut, rest = answer.body.rstrip(b"\n").rsplit(b"\n", 1)
+    cut_short = as_events(cut, b"\n").removesuffix(b"data: [DONE]\n\n") + b"data: " + rest[:20]
+    fields, content = parsed(Body.NATIVE, SSE, cut_short, size=size)
+    assert (fields.ending, content) == (ResponseEnd.UNFINISHED, True)
+    plain, _ = parsed(Body.NATIVE, SSE, answer.body, size=size)
+    assert plain == original(answer)[0]
+
+
 @pytest.mark.parametrize("name", NATIVE)
 def test_records_over_several_lines_are_unread(name: str) -> None:
     records = [json.loads(line) for line in ANSWERS[name].body.split(b"\n") if line]
@@ -113,6 +135,7 @@ FINAL_TOKENS = 7
 TOKEN = b'{"model":"m","response":" w","done":false}'
 END = b'{"model":"m","response":"","done":true,"done_reason":"stop","eval_count":7}'
 READ_NATIVE = {
+    "events": b"data: " + TOKEN + b"\n\ndata: " + END + b"\n\n",
     "a number for done": TOKEN + b"\n" + END.replace(b"true", b"1") + b"\n",
     "a text for done": TOKEN + b"\n" + END.replace(b"true", b'"true"') + b"\n",
     "names in another case": TOKEN + b"\n" + END.replace(b'"done"', b'"Done"') + b"\n",
@@ -150,7 +173,6 @@ def test_a_native_stream_in_other_clothes_is_read(name: str, kind: str, size: in
 UNREAD_NATIVE = {
     "no word of an end": b'{"response":"a"}\n{"response":"b"}\n',
     "another API": b'{"choices":[{"finish_reason":"stop"}]}\n',
-    "events": b"data: " + TOKEN + b"\n\ndata: " + END + b"\n\n",
     "text": b"hello\nworld\n",
     "UTF-16": (TOKEN + b"\n" + END + b"\n").decode().encode("utf-16"),
     "an array": b"[" + TOKEN + b",\n" + END + b"]\n",

@@ -322,7 +322,7 @@ def test_fields_are_compared_without_case_and_parameters() -> None:
 
 def test_a_type_that_does_not_belong_to_a_route_is_unread() -> None:
     for body, kind, data in (
-        (Body.NATIVE, SSE, b'data: {"done":true}\n\n'),
+        (Body.NATIVE, SSE, b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'),
         (Body.OPENAI, NDJSON, b'{"choices":[]}\n{"choices":[{"finish_reason":"stop"}]}\n'),
         (Body.NATIVE, "text/html", b"<html>" + b"x" * 100),
     ):
