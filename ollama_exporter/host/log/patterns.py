@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from ollama_exporter.host.log.decorations import skip_decorations
+from ollama_exporter.host.log.key_order import in_order
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -126,6 +127,9 @@ def read(text: str) -> LogLine | None:
     """Read one line; None: the server itself did not write it, but a runner or the access log."""
     text = skip_decorations(text[:LONGEST_LINE])
     found = SLOG.match(text)
+    if found is None:
+        text = in_order(text)
+        found = SLOG.match(text)
     if found is None:
         return None
     moment, level, message = found.groups()

@@ -27,7 +27,10 @@ CRI: Final = re.compile(
 )
 # of JSON that hold the line, or an object that does
 FIELDS: Final = ("log", "message", "MESSAGE", "msg", "line", "textPayload", "jsonPayload", "_entry")
-FIELDS_OF_OBJECTS: Final = ("body", "Body", "stringValue", "content", "event", "original")
+FIELDS_OF_OBJECTS: Final = (
+    *("body", "Body", "stringValue", "content", "event", "original"),
+    *("attributes", "short_message", "full_message"),
+)
 TIMES: Final = ("time", "ts", "timestamp", "@timestamp")
 LEVELS: Final = ("level", "severity", "lvl")
 OBJECT: Final = re.compile(rb'\{ ?"')

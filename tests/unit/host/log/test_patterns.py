@@ -111,6 +111,37 @@ def test_what_a_journal_or_a_container_puts_before_a_line_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        "level=INFO {time} source=x.go:1 {msg}",
+        "{msg} level=INFO {time} source=x.go:1",
+        "app=ollama host=gpu-1 {time} level=INFO source=x.go:1 {msg} pod=a",
+        "caller=x.go:1 lvl=INFO {msg} ts=2026-11-23T20:04:20Z",
+    ],
+)
+def test_keys_in_another_order_are_read(written: str) -> None:
+    text = written.format(time="time=2026-11-23T20:04:20Z", msg='msg="Listening on [::]:11434"')
+    line = read(text)
+    assert line is not None
+    assert line.kind is LogKind.SERVER_STARTED
+    assert line.written == 1795464260.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'level=INFO msg="Listening on [::]:11434"',
+        'time=2026-11-23T20:04:20Z I wrote level=INFO source=x msg="Listening on [::]:11434"',
+        'say level=INFO time=2026-11-23T20:04:20Z source=x msg="Listening on [::]:11434"',
+        'msg="Listening on level=INFO time=2026-11-23T20:04:20Z source=x',
+    ],
+)
+def test_keys_among_other_text_are_no_line_of_the_server(text: str) -> None:
+    line = read(text)
+    assert line is None or line.kind is None
+
+
+@pytest.mark.parametrize(
     ("message", "rest", "kind"),
     [
         ('"starting llama server"', f'cmd="/usr/bin/ollama runner --model {BLOB}"', "LOAD_STARTED"),
