@@ -12,12 +12,17 @@ from typing import Final
 # zero-width joiner is one of them: an emoji made with it shows as its parts.
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 # To the last @: a password may have one. It may be escaped, and the scheme may be missing.
-_AT: Final = r"(?:@|%40)"
+_AT: Final = r"(?:@|%40|\N{FULLWIDTH COMMERCIAL AT}|\N{SMALL COMMERCIAL AT})"
 _USER_INFO: Final = re.compile(rf"(?<=://)[^/\s]{{1,4096}}{_AT}", re.IGNORECASE)
 _BARE_USER_INFO: Final = re.compile(
     rf"(?<![^\s'\"(=,])[^\s/@:'\"(=,]{{1,256}}:[^\s/'\",]{{1,256}}{_AT}", re.IGNORECASE
 )
 _BEFORE_HOST: Final = re.compile(rf"^.*{_AT}", re.DOTALL | re.IGNORECASE)
+# What a URL carries behind its path may be a key or a token. A short number is none.
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[^\s'\"<>]{1,4096}", re.IGNORECASE)
+_FIELD: Final = re.compile(r"([?&;#])([\w.~%-]{1,64}=)?(?!\d{1,6}(?![^&;#]))[^&;#]{1,4096}")
+_QUERY: Final = re.compile(r"(?<=[?#]).*", re.DOTALL)
+_PORT: Final = re.compile(r"(?<=[^:/]):(?!\d{1,9}(?:/|$))[^:/]{1,4096}")  # a password, if no number
 LONGEST: Final = 4096
 
 
@@ -39,13 +44,22 @@ def printable_lines(text: str) -> str:
 
 
 def mask_user_info(text: str) -> str:
-    """Return a text in which the user info of each URL and of `user:password@` is masked."""
-    return _BARE_USER_INFO.sub("***@", _USER_INFO.sub("***@", text))
+    """Return a text in which the secrets of each URL and of `user:password@` are masked.
+
+    Those are the user info and what stands behind `?` and `#`.
+    """
+    masked = _BARE_USER_INFO.sub("***@", _USER_INFO.sub("***@", text))
+    return _URL.sub(_mask_query, masked) if "://" in masked else masked
 
 
 def mask_address(text: str) -> str:
-    """Return an address or URL in which all before its host is masked, if that is not empty."""
-    return _BEFORE_HOST.sub("***@", text)
+    """Return an address or URL of which only scheme, host, port and path are shown."""
+    shown = _QUERY.sub("***", _BEFORE_HOST.sub("***@", text))
+    return shown if "[" in shown or "::" in shown else _PORT.sub(":***", shown)
+
+
+def _mask_query(found: re.Match[str]) -> str:
+    return _FIELD.sub(r"\1\2***", found[0])
 
 
 def _visible(char: str) -> str:

@@ -2,6 +2,7 @@
 """Which server to watch: its base URL, in every form that OLLAMA_HOST takes."""
 
 import ipaddress
+import re
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ from ollama_exporter.foreign_text import mask_address
 DEFAULT_PORT: Final = 11434
 DEFAULT_TIMEOUT: Final = 10.0  # seconds for an answer
 SCHEME_PORTS: Final = {"http": 80, "https": 443}  # a scheme that is written out implies its port
+HOST: Final = re.compile(r"[A-Za-z0-9._~-]{0,253}")
+FOUR_NUMBERS: Final = re.compile(r"\d+(?:\.\d+){3}")
 HIGHEST_PORT: Final = 65535
 HIDDEN: Final = "***"
 # A target's keys in the configuration file, and the settings of the only target.
@@ -136,6 +139,14 @@ def is_same_server(one: str, other: str) -> bool:
     return port == other_port and (first == second or (is_loopback(one) and is_loopback(other)))
 
 
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _end_point(url: str) -> tuple[str, int | None]:
     """Raise ValueError for what is no URL."""
     parts = urlsplit(url)
@@ -159,6 +170,8 @@ def _host_and_port(authority: str, port: int, *, field: str, text: str) -> tuple
     if ":" not in host:
         if not (host.isascii() and host.isprintable()):  # what a resolver takes; IDNA as xn--…
             raise ConfigError(field, text, ACCEPTED + "; a host is written in ASCII")
+        if not HOST.fullmatch(host) or (FOUR_NUMBERS.fullmatch(host) and not _is_ipv4(host)):
+            raise ConfigError(field, text, ACCEPTED + "; this is no name or address of a host")
         return ("127.0.0.1" if host in ("", "0.0.0.0") else host), port  # noqa: S104 - compared, not bound
     try:
         address = ipaddress.IPv6Address(host)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
-from ollama_exporter.foreign_text import clean, mask_user_info
+from ollama_exporter.foreign_text import clean, mask_address, mask_user_info
 from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -291,9 +291,17 @@ def _trusting(target: Target) -> ssl.SSLContext:
 def http_client(
     target: Target, timeout: float | None, context: ssl.SSLContext
 ) -> httpx.AsyncClient:
-    """Return an httpx client that talks to a target directly and to nothing else."""
+    """Return an httpx client that talks to a target directly and to nothing else.
+
+    Raises ConfigError for a host that no URL can have, such as 0177.0.0.1.
+    """
+    try:
+        url = httpx.URL(target.url)
+    except httpx.InvalidURL as err:
+        why = f"accepted: a URL with a valid host ({clean(str(err), limit=LONGEST_LOCATION)})"
+        raise ConfigError(target.setting("url"), mask_address(target.url), why) from err
     return httpx.AsyncClient(
-        base_url=target.url,
+        base_url=url,
         verify=context,
         timeout=timeout,
         trust_env=False,  # HTTP_PROXY would apply even to loopback

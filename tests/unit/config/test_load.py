@@ -320,6 +320,10 @@ def test_every_form_of_ollama_host(text: str, url: str) -> None:
         "a b",
         "1:2:3",
         "b\\x",
+        "http://0177.0.0.1",
+        "256.1.1.1:11434",
+        "a%2fb",
+        "a|b",
     ],
 )
 def test_what_is_no_server_is_refused(text: str) -> None:
