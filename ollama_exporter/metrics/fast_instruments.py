@@ -8,15 +8,14 @@ lock: an update during a scrape shows in this scrape or in the next.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
-from ollama_exporter.metrics.from_catalog import constant, empty
+from ollama_exporter.metrics.catalog_metric import CatalogHistogram
+from ollama_exporter.metrics.from_catalog import constant
 
 Labels = tuple[str, ...]
 
@@ -58,12 +57,10 @@ class FastGauge:
 
 
 class _Child:
-    __slots__ = ("buckets", "counts", "exemplars", "labels", "total")
+    __slots__ = ("counts", "exemplars", "total")
 
-    def __init__(self, labels: dict[str, str], le: Sequence[str]) -> None:
-        self.labels = labels
-        self.buckets = [{**labels, "le": bound} for bound in le]
-        self.counts = [0] * len(le)  # not cumulative; the last is above all bounds
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets  # not cumulative; the last is above all bounds
         self.exemplars: dict[int, Exemplar] = {}  # by bucket
         self.total = 0.0
 
@@ -72,8 +69,8 @@ class FastHistogram:
     """A histogram family of the catalog."""
 
     def __init__(self, name: str) -> None:
-        family = FAMILIES[name]
-        self._name, self._names, self._bounds = name, family.labels, family.buckets
+        self._family = family = FAMILIES[name]
+        self._bounds = family.buckets
         self._le = (*map(_as_written, family.buckets), "+Inf")
         self._children: dict[Labels, _Child] = {}
 
@@ -96,28 +93,17 @@ class FastHistogram:
 
     def collect(self) -> Metric:
         """Return the family."""
-        metric = empty(self._name)
-        for child in list(self._children.values()):
-            metric.samples += self._samples(child)
-        return metric
+        values = [
+            (labels, tuple(child.counts), child.total, child.exemplars.copy())
+            for labels, child in list(self._children.items())
+        ]
+        return CatalogHistogram(self._family, self._le, values)
 
     def _child(self, labels: Labels) -> _Child:
         child = self._children.get(labels)
         if child is None:
-            child = _Child(dict(zip(self._names, labels, strict=True)), self._le)
-            self._children[labels] = child
+            child = self._children[labels] = _Child(len(self._le))
         return child
-
-    def _samples(self, child: _Child) -> list[Sample]:
-        name = f"{self._name}_bucket"
-        below = accumulate(list(child.counts))  # its last value is the number of values
-        total, exemplars, count = child.total, child.exemplars, 0
-        samples: list[Sample] = []
-        for bucket, (labels, count) in enumerate(zip(child.buckets, below, strict=True)):
-            samples.append(Sample(name, labels, count, None, exemplars.get(bucket)))
-        samples.append(Sample(f"{self._name}_count", child.labels, count))
-        samples.append(Sample(f"{self._name}_sum", child.labels, total))
-        return samples
 
 
 def _as_written(bound: float) -> str:

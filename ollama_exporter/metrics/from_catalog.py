@@ -2,24 +2,22 @@
 """Makes families and instruments of client_python from entries of the catalog."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from prometheus_client import Counter, Gauge
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
+from ollama_exporter.metrics.catalog_metric import CatalogMetric
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 Families = Iterator[Metric]
+_BASES: Final = {name: family.base for name, family in FAMILIES.items()}
 
 
 def constant(name: str, samples: Samples) -> Metric:
     """Return a family with these samples: label values and value."""
-    family = FAMILIES[name]
-    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-    metric = kind(family.base, family.help, labels=family.labels)
-    for labels, value in samples:
-        metric.add_metric(labels, value)
-    return metric
+    return CatalogMetric(FAMILIES[name], _BASES[name], list(samples))
 
 
 def empty(name: str) -> Metric:

@@ -6,24 +6,34 @@ line. Here the text of a line up to its value is kept, which leaves about half a
 result is the library's to the byte; what is rare in our exposition is left to the library.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
+
+from ollama_exporter.metrics.catalog_metric import (
+    CatalogHistogram,
+    CatalogMetric,
+    HistogramValues,
+    Labels,
+)
 
 # Our names need no escaping, and checking each of them costs half of the library's time.
 UNESCAPED: Final = openmetrics.ALLOWUTF8
 END: Final = b"# EOF\n"
 MOST_HEADS: Final = 60_000  # lines; about 20 MB if all of them are long ones
 KINDS: Final = frozenset({"counter", "gauge", "histogram"})
+MOST_KEPT: Final = 1000  # samples of a family whose whole text is kept: some 100 KB
 PLAIN: Final = 1e6  # below, Python and Go write a number in the same way
 OUTSIDE_OPENMETRICS: Final = ("_created", "_gsum", "_gcount")  # moved to the end in the text format
 
-Head = tuple[str, tuple[tuple[str, str], ...]]
+# A sample's name, and its labels: their values alone if the family is one of the catalog.
+Head = tuple[str, tuple[tuple[str, str], ...] | tuple[str, ...]]
+Values = Sequence[tuple[Labels, float]] | Sequence[HistogramValues]
 
 
 class _Listed:
@@ -43,6 +53,7 @@ class Renderer:
     def __init__(self, *, most_heads: int = MOST_HEADS) -> None:
         self._heads: dict[Head, str] = {}  # name and labels -> the line up to its value
         self._beginnings: dict[tuple[str, str, str, bool], str] = {}  # one or two for each family
+        self._texts: dict[tuple[str, bool], tuple[Values, str]] = {}  # by name and format
         self._most_heads = most_heads
 
     @property
@@ -54,7 +65,9 @@ class Renderer:
         """Return the text of families, without the last line of OpenMetrics."""
         texts: list[str] = []
         for family in families:
-            if not self._append(texts, family, is_openmetrics=is_openmetrics):
+            if isinstance(family, CatalogMetric | CatalogHistogram):
+                texts.append(self._of_catalog(family, is_openmetrics=is_openmetrics))
+            elif not self._append(texts, family, is_openmetrics=is_openmetrics):
                 texts.append(_by_library(family, is_openmetrics=is_openmetrics))
         return "".join(texts).encode()
 
@@ -70,31 +83,75 @@ class Renderer:
             if head is None:
                 if name.removeprefix(family.name) in OUTSIDE_OPENMETRICS:
                     return False
-                head = self._keep(key, sample)
+                head = self._keep(key, sample.labels)
             if timestamp is not None or native is not None:
                 return False
-            number = float(value)
-            text = repr(number) if -PLAIN < number < PLAIN else _number(number)
+            text = _text(value)
             if exemplar is None or not is_openmetrics:
                 lines.append(f"{head}{text}\n")
             else:
                 lines.append(f"{head}{text}{_exemplar(exemplar)}\n")
+        texts.append(self._beginning(family, is_openmetrics=is_openmetrics))
+        texts += lines
+        return True
+
+    def _of_catalog(self, family: CatalogMetric | CatalogHistogram, *, is_openmetrics: bool) -> str:
+        """Return the text of a family of the catalog; most have not changed since the last time.
+
+        Equal numbers count as unchanged, so that 0.0 stays although it has become -0.0.
+        """
+        values, place = family.values, (family.name, is_openmetrics)
+        before = self._texts.get(place)
+        if before is not None and before[0] == values:
+            return before[1]
+        lines = [self._beginning(family, is_openmetrics=is_openmetrics)]
+        if isinstance(family, CatalogMetric):
+            self._append_values(lines, family)
+        else:
+            self._append_buckets(lines, family, is_openmetrics=is_openmetrics)
+        text = "".join(lines)
+        if len(values) <= MOST_KEPT:
+            self._texts[place] = values, text
+        return text
+
+    def _append_values(self, lines: list[str], family: CatalogMetric) -> None:
+        heads, name, names = self._heads, family.sample_name, family.label_names
+        for labels, value in family.values:
+            key = (name, labels)
+            head = heads.get(key) or self._keep(key, dict(zip(names, labels, strict=True)))
+            lines.append(f"{head}{_text(value)}\n")
+
+    def _append_buckets(
+        self, lines: list[str], family: CatalogHistogram, *, is_openmetrics: bool
+    ) -> None:
+        name, names = family.name, family.label_names
+        bucket, count, sum_ = f"{name}_bucket", f"{name}_count", f"{name}_sum"
+        for values, counts, total, exemplars in family.values:
+            labels, below = dict(zip(names, values, strict=True)), 0
+            for number, (le, here) in enumerate(zip(family.le, counts, strict=True)):
+                below += here
+                key = (bucket, (*values, le))
+                head = self._heads.get(key) or self._keep(key, {**labels, "le": le})
+                exemplar = exemplars.get(number) if is_openmetrics else None
+                after = "" if exemplar is None else _exemplar(exemplar)
+                lines.append(f"{head}{_text(below)}{after}\n")
+            for key, value in (((count, values), below), ((sum_, values), total)):
+                head = self._heads.get(key) or self._keep(key, labels)
+                lines.append(f"{head}{_text(value)}\n")
+
+    def _beginning(self, family: Metric, *, is_openmetrics: bool) -> str:
         about = (family.name, family.type, family.documentation, is_openmetrics)
         beginning = self._beginnings.get(about)
         if beginning is None:
             beginning = self._beginnings[about] = _beginning(*about)
-        texts.append(beginning)
-        texts += lines
-        return True
+        return beginning
 
-    def _keep(self, key: Head, sample: Sample) -> str:
+    def _keep(self, key: Head, labels: Mapping[str, str]) -> str:
         """Return a line up to its value, and keep it."""
         if len(self._heads) >= self._most_heads:
             self._heads.clear()  # models come and go; the lines in use return with the next scrape
-        labels = ",".join(
-            f'{name}="{_escaped(sample.labels[name])}"' for name in sorted(sample.labels)
-        )
-        head = f"{sample.name}{{{labels}}} " if labels else f"{sample.name} "
+        pairs = ",".join(f'{name}="{_escaped(labels[name])}"' for name in sorted(labels))
+        head = f"{key[0]}{{{pairs}}} " if pairs else f"{key[0]} "
         self._heads[key] = head
         return head
 
@@ -112,6 +169,11 @@ def _exemplar(exemplar: Exemplar) -> str:
     labels = ",".join(f'{k}="{_escaped(v)}"' for k, v in sorted(exemplar.labels.items()))
     timestamp = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
     return f" # {{{labels}}} {_number(exemplar.value)}{timestamp}"
+
+
+def _text(value: float) -> str:
+    number = float(value)
+    return repr(number) if -PLAIN < number < PLAIN else _number(number)
 
 
 def _number(value: float) -> str:

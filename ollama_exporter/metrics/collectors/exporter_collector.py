@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
 from ollama_exporter.metrics.fast_instruments import FastCounter, FastGauge, FastHistogram
-from ollama_exporter.metrics.from_catalog import collected, constant, counter, empty, gauge
+from ollama_exporter.metrics.from_catalog import collected, constant, counter, gauge
 from ollama_exporter.version import REVISION, __version__
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -118,9 +118,14 @@ class UnfilledCollector:
 
     name = "unfilled"
 
+    def __init__(self) -> None:
+        self._families = [
+            constant(family.name, ()) for family in FAMILIES.values() if family.source == REQUESTS
+        ]
+
     def collect(self) -> Iterator[Metric]:
         """Yield the families."""
-        return (empty(family.name) for family in FAMILIES.values() if family.source == REQUESTS)
+        return iter(self._families)
 
 
 class RuntimeCollector:

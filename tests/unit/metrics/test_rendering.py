@@ -22,6 +22,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Exemplar, Timestamp
 
+from ollama_exporter.metrics.catalog.family import Family
+from ollama_exporter.metrics.catalog_metric import CatalogHistogram, CatalogMetric
 from ollama_exporter.metrics.rendering import END, UNESCAPED, Renderer
 
 NUMBERS: Final = st.one_of(
@@ -74,6 +76,37 @@ def test_it_is_the_librarys_text_to_the_byte(found: list[Metric], *, is_openmetr
     for _ in range(2):  # the second time from what was kept
         text = renderer.render(found, is_openmetrics=is_openmetrics)
         assert text == by_library(*found, is_openmetrics=is_openmetrics)
+
+
+COUNTER: Final = Family("ollama_x_total", "counter", "h", ("reason", "model"))
+UNSIGNED: Final = NUMBERS.map(lambda x: x + 0)  # no -0.0, for which a kept 0.0 may stay
+HISTOGRAM: Final = Family("ollama_y", "histogram", "h", ("model",), (0.5, 2.0))
+
+
+@st.composite
+def of_catalog(draw: st.DrawFn) -> Metric:
+    """Draw a family that keeps label values and numbers."""
+    if draw(st.booleans()):
+        labels = st.tuples(TEXTS, TEXTS)
+        values = st.lists(st.tuples(labels, UNSIGNED), max_size=5, unique_by=lambda x: x[0])
+        return CatalogMetric(COUNTER, COUNTER.base, draw(values))
+    counts = st.tuples(*[st.integers(0, 2**40)] * 3)
+    exemplars = st.dictionaries(
+        st.integers(0, 2), st.builds(Exemplar, LABELS, UNSIGNED, st.none()), max_size=2
+    )
+    child = st.tuples(st.tuples(TEXTS), counts, UNSIGNED, exemplars)
+    children = st.lists(child, max_size=3, unique_by=lambda x: x[0])
+    return CatalogHistogram(HISTOGRAM, ("0.5", "2.0", "+Inf"), draw(children))
+
+
+@given(found=st.lists(of_catalog(), min_size=2, max_size=4), is_openmetrics=st.booleans())
+def test_families_of_the_catalog_are_written_likewise(
+    found: list[Metric], *, is_openmetrics: bool
+) -> None:
+    renderer = Renderer(most_heads=3)
+    for each in [*found, *found]:  # one after the other takes the place of what was kept
+        text = renderer.render([each], is_openmetrics=is_openmetrics)
+        assert text == by_library(each, is_openmetrics=is_openmetrics)
 
 
 RARE: Final = [
