@@ -13,6 +13,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from ollama_exporter.metrics.catalog.family import Family
+from ollama_exporter.metrics.catalog_metric import CatalogMetric
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
 
@@ -24,21 +26,22 @@ ACCEPT: Final = "application/openmetrics-text;version=1.0.0"
 
 
 class ManyLines:
-    """Collects gauges of five models and many more labels."""
+    """Collects families of many samples as our instruments keep them, all changed each time."""
 
     def __init__(self, lines: int) -> None:
-        self._each = lines // FAMILIES
+        self._labels = [(f"model-{n % 5}", str(n // 5)) for n in range(lines // FAMILIES)]
+        self._families = [
+            Family(f"ollama_some_family_{number}", "gauge", "What it counts", ("model", "bucket"))
+            for number in range(FAMILIES)
+        ]
         self.value = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """Yield the families, each with another value."""
         self.value += 1.0
-        for number in range(FAMILIES):
-            family = Metric(f"ollama_some_family_{number}", "What it counts", "gauge")
-            for sample in range(self._each):
-                labels = {"model": f"model-{sample % 5}", "bucket": str(sample // 5)}
-                family.add_sample(family.name, labels, self.value)
-            yield family
+        for family in self._families:
+            values = [(labels, self.value) for labels in self._labels]
+            yield CatalogMetric(family, family.name, values)
 
 
 async def late(registry: CollectorRegistry | None) -> tuple[float, float]:
