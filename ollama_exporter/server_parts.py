@@ -214,7 +214,7 @@ def take_up(
     polling.poller.restore(residency)
     polling.advice.restore(saved.usage)
     if actor is not None:
-        actor.restore(saved.keep_warm)
+        actor.restore(saved.actions)
     for life in residency.lives:  # their counters must stand at 0 before the first unload
         instruments.lifecycle.on_event(Found(life.model, now))
     logger.info("State restored", extra={"models": len(residency.lives)})

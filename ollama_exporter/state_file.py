@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Struct, field
 
 from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
+from ollama_exporter.actions.saved_actions import SavedActions
+from ollama_exporter.actions.saved_options import SavedOptions
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
@@ -41,7 +43,7 @@ class SavedState(Struct, frozen=True):
 
     residency: Saved
     usage: dict[str, SavedUsage] = field(default_factory=dict)  # by label
-    keep_warm: SavedKeepWarm = field(default_factory=SavedKeepWarm)
+    actions: SavedActions = field(default_factory=SavedActions)
     past: SavedPast = field(default_factory=SavedPast)
 
     def document(self) -> dict[str, Any]:
@@ -49,7 +51,8 @@ class SavedState(Struct, frozen=True):
         return {
             **to_builtins(self.residency),
             "habits": msgspec.to_builtins(self.usage),
-            "keep_warm": msgspec.to_builtins(self.keep_warm),
+            "keep_warm": msgspec.to_builtins(self.actions.keep_warm),
+            "options": msgspec.to_builtins(self.actions.options),
             "past": msgspec.to_builtins(self.past),
         }
 
@@ -58,8 +61,9 @@ class SavedState(Struct, frozen=True):
         """Return a state that was read from a file. Raises what `DAMAGED` lists."""
         usage = msgspec.convert(document.get("habits", {}), dict[str, SavedUsage])
         keep_warm = msgspec.convert(document.get("keep_warm", {}), SavedKeepWarm)
+        options = msgspec.convert(document.get("options", {}), SavedOptions)
         past = msgspec.convert(document.get("past", {}), SavedPast)
-        return cls(from_builtins(document), usage, keep_warm, past)
+        return cls(from_builtins(document), usage, SavedActions(keep_warm, options), past)
 
 
 class StateFile:

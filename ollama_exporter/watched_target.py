@@ -12,7 +12,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from ollama_exporter.actions.actor import Actor
-from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
+from ollama_exporter.actions.saved_actions import SavedActions
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
@@ -189,7 +189,7 @@ class WatchedTarget:
 
     def _state(self) -> SavedState:
         polling, actor = self._polling, self._actor
-        acting = SavedKeepWarm() if actor is None else actor.saved()
+        acting = SavedActions() if actor is None else actor.saved()
         tracker, advice = polling.tracker.dump(), polling.advice.saved()
         return SavedState(tracker, advice, acting, self.telling.saved())
 

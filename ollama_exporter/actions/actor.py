@@ -12,8 +12,8 @@ from ollama_exporter.actions.controlled_server import ActionClient, ActionContex
 from ollama_exporter.actions.defaults.apply import DefaultsApplier
 from ollama_exporter.actions.defaults.rewrite_rules import Rules
 from ollama_exporter.actions.keep_warm.run import KeepWarmRunner
-from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.actions.load_options import LoadOptions
+from ollama_exporter.actions.saved_actions import SavedActions
 from ollama_exporter.actions.shared_blobs import SharedBlobs
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.metrics.action_metrics import ActionMetrics
@@ -39,7 +39,9 @@ class Actor:
         advice: Callable[[], Iterable[tuple[str, KeepAliveAdvice]]],
     ) -> None:
         self._context = context
-        self._server = ControlledServer(client, SharedBlobs(client), LoadOptions(), context)
+        blobs = SharedBlobs(client)
+        options = LoadOptions(blobs.runner_key)
+        self._server = ControlledServer(client, blobs, options, context)
         self._autopilot = AutopilotRunner(metrics, advice, context.reporter)
         self._keep_warm = KeepWarmRunner(settings.keep_warm, self._server, metrics)
         self.defaults = DefaultsApplier(Rules(()), self._server, in_flight, metrics)
@@ -58,13 +60,14 @@ class Actor:
             logger.warning("Defaults have no effect: set --proxy.listen-address")
         self._names_changed.set()
 
-    def saved(self) -> SavedKeepWarm:
+    def saved(self) -> SavedActions:
         """Return what the next process must know."""
-        return self._keep_warm.saved()
+        return SavedActions(self._keep_warm.saved(), self._server.options.saved())
 
-    def restore(self, saved: SavedKeepWarm) -> None:
+    def restore(self, saved: SavedActions) -> None:
         """Go on where an earlier process ended."""
-        self._keep_warm.restore(saved)
+        self._keep_warm.restore(saved.keep_warm)
+        self._server.options.restore(saved.options)
 
     def on_change(self, events: tuple[Event, ...], view: View) -> None:
         """Hear what a poll or another fact showed."""

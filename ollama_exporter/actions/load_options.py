@@ -4,10 +4,10 @@
 A runner with another num_ctx would be reloaded by the first request for it.
 """
 
+from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
-
+from ollama_exporter.actions.saved_options import RequestedOptions, SavedOptions, ServedOptions
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.request_body import RequestFields
 
@@ -15,36 +15,42 @@ MAX_MODELS: Final = 1024
 Options = dict[str, int | bool]
 
 
-class RequestedOptions(Struct, frozen=True):
-    """The runner options of the last request that loaded or used a model."""
-
-    num_ctx: int | None = None  # None: the request had none, so the server chose
-    others: tuple[tuple[str, int | bool], ...] = ()
-
-
 class LoadOptions:
     """Remembers what clients requested of each model, and what its resident runner was given.
 
     The first outlives the runner: the next load fits the clients. The second ends with the runner:
-    a renewal with options of an earlier runner would reload the model.
+    a renewal with options of an earlier runner would reload the model. `runner_key`: names of one
+    runner have one key.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runner_key: Callable[[str], str] = lambda model: model) -> None:
+        self._runner_key = runner_key
         self._requested: BoundedDict[str, RequestedOptions] = BoundedDict(MAX_MODELS)
-        self._served: BoundedDict[str, tuple[float, RequestedOptions]] = BoundedDict(MAX_MODELS)
+        self._served: BoundedDict[str, ServedOptions] = BoundedDict(MAX_MODELS)
         self._listed: BoundedDict[str, int] = BoundedDict(MAX_MODELS)
 
-    def on_request_end(self, model: str, asked: RequestFields, at: float) -> None:
-        """Remember the options of a request that a runner answered."""
-        options = RequestedOptions(asked.num_ctx, asked.options)
-        self._served[model] = at, options
+    def saved(self) -> SavedOptions:
+        """Return what the next process must know."""
+        return SavedOptions(dict(self._requested), dict(self._served), dict(self._listed))
+
+    def restore(self, saved: SavedOptions) -> None:
+        """Go on where an earlier process ended."""
+        self._requested.update(saved.requested)
+        self._served.update(saved.served)
+        self._listed.update(saved.listed)
+
+    def on_request_end(self, model: str, asked: RequestFields, at: float) -> bool:
+        """Remember the options of a request that a runner answered; return whether they are new."""
+        options, before = RequestedOptions(asked.num_ctx, asked.options), self._served.get(model)
+        self._served[model] = ServedOptions(at, options)
         if not asked.is_empty:  # an empty request may be a preload of ours
             self._requested[model] = options
+        return before is None or before.options != options
 
     def on_own_load(self, model: str, options: Options, at: float) -> None:
         """Remember the options of a load of ours."""
         others = tuple((key, value) for key, value in options.items() if key != "num_ctx")
-        self._served[model] = at, RequestedOptions(options.get("num_ctx"), others)
+        self._served[model] = ServedOptions(at, RequestedOptions(options.get("num_ctx"), others))
 
     def on_listed(self, model: str, context: int | None) -> None:
         """Remember the context of a resident model."""
@@ -61,9 +67,14 @@ class LoadOptions:
         self._forget(model, not_after)
 
     def _forget(self, model: str, before: float) -> None:
-        served = self._served.get(model)
-        if served is not None and served[0] < before:
-            del self._served[model]
+        for name in self._same_runner(model):
+            if self._served[name].at < before:
+                del self._served[name]
+
+    def _same_runner(self, model: str) -> list[str]:
+        """Return the names with requests that were served by the model's runner."""
+        key = self._runner_key(model)
+        return [name for name in self._served if self._runner_key(name) == key]
 
     def for_load(self, model: str, fixed: int | None = None) -> Options:
         """Return the options for a model that is not resident. `fixed`: the operator's num_ctx."""
@@ -75,8 +86,9 @@ class LoadOptions:
 
     def for_resident(self, model: str, context: int) -> Options:
         """Return the options that the runner was started with. `context`: as listed."""
-        served = self._served.get(model)
-        return _options(context, None if served is None else served[1])
+        served = [self._served[name] for name in self._same_runner(model)]
+        last = max(served, key=lambda each: each.at, default=None)
+        return _options(context, None if last is None else last.options)
 
 
 def _options(context: int | None, requested: RequestedOptions | None) -> Options:

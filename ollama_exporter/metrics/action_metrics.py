@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.fast_instruments import FastCounter
 from ollama_exporter.metrics.from_catalog import constant
-from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.labels import OTHER, ModelLabels
 
 KEEP_WARM: Final = "keep_warm"
 DEFAULTS: Final = "defaults"
@@ -56,9 +56,12 @@ class ActionMetrics:
         """Count a renewal. `by`: KEEP_WARM or DEFAULTS."""
         self._renewals.add(self._labels.label(model), by)
 
-    def on_request_change(self, model: str, change: str) -> None:
-        """Count a request that the proxy changed. `change`: one of CHANGES."""
-        self._changes.add(self._labels.label(model), change)
+    def on_request_change(self, model: str | None, change: str) -> None:
+        """Count a request that the proxy changed. `change`: one of CHANGES.
+
+        `model`: None if the server does not know the name, as far as is known.
+        """
+        self._changes.add(OTHER if model is None else self._labels.label(model), change)
 
     def on_autopilot(self, model: str, keep_alive: float) -> None:
         """Count and show a new value of the autopilot."""

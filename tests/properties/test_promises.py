@@ -58,6 +58,7 @@ class Theme:
     rests: tuple[float, ...] = (1, 5, 30, 300)
     poll_interval: float = 5.0
     schedules: tuple[str, ...] = ("",)
+    other_options: bool = False  # clients of the proxy request more than num_ctx
 
 
 THEMES: Final = {
@@ -67,6 +68,7 @@ THEMES: Final = {
         defaults=(600.0, 1800.0),
         caps=(None, 3600.0),
         rests=(1, 10, 40),
+        other_options=True,
     ),
     "short": Theme(
         {"short": 6, "past": 2, "ask": 2, "long": 2, "rest": 3},
@@ -87,6 +89,7 @@ THEMES: Final = {
         keep_warm=(300.0, 3600.0),
         defaults=(None, 600.0),
         rests=(1, 5, 30, 300, 1000),
+        other_options=True,
     ),
     "crowded": Theme(
         {"ask": 4, "past": 4, "crash": 2, "oom": 1, "rest": 6, "exit": 1, "long": 1},
@@ -169,7 +172,7 @@ class Story:
             }
             async with virtual_exporter(self.ollama, state_file=self.file, **changes) as exporter:
                 self.watch()
-                await asyncio.sleep(self.dice.choice([0.3, 10, 60]))
+                await asyncio.sleep(self.dice.choice([0, 0.3, 10, 60]))
                 while steps > 0 and not ended:
                     steps -= 1
                     ended = await self.step(exporter)
@@ -186,7 +189,9 @@ class Story:
 
     def watch(self) -> None:
         """Let the witness know which policy is in force."""
-        self.ollama.watching = Watching(clock(), self.settings.keep_warm)
+        self.ollama.watching = Watching(
+            clock(), self.settings.keep_warm, self.settings.poll_interval
+        )
 
     def hold(self) -> None:
         self.ollama.judge()
@@ -211,6 +216,8 @@ class Story:
         """Send a request through the proxy; hold the header to its word."""
         native = self.dice.random() < 0.6
         body = self.body() if native else {}
+        if native and self.theme.other_options and self.dice.random() < 0.5:
+            body["options"] = body.get("options", {}) | {"num_batch": 256}
         await self.ask(exporter, model, **body, path="" if native else "/v1/chat/completions")
 
     async def ask(self, exporter: VirtualExporter, model: str, *, path: str, **body: Any) -> None:
@@ -347,7 +354,7 @@ class Story:
                 text = text.replace('"keep_alive"', '"\\u006beep_alive"')
             case 2:
                 text = text.replace('"keep_alive"', '"keep_alive": "3s", "KEEP_ALIVE"')
-            case 3:
+            case 3 if "num_ctx" in body.get("options", {}):
                 text = text.replace('"options"', '"options": {"num_ctx": 512}, "Options"')
             case _:
                 pass

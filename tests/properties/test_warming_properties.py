@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_exporter.actions.keep_warm.decide import (
-    HOUR,
     KeepWarmPlanner,
     ResidentModel,
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.model_history import HOUR
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.residency.events import Reason
 
@@ -49,7 +49,9 @@ class Machine:
     def lose(self, model: str, reason: Reason, by: str | None = None) -> None:
         if self.resident.pop(model, None) is not None:
             there = list(self.resident)
-            self.keeper.on_unloaded(model, reason, at=self.now, by=by, resident=there)
+            self.keeper.on_unloaded(
+                model, reason, since=self.now, at=self.now, by=by, resident=there
+            )
 
     def step(self, deed: str, model: str) -> None:
         self.now += STEP

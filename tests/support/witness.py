@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
+from ollama_exporter.actions.keep_warm.decide import LAST_VICTIM
 from ollama_exporter.actions.keep_warm.keep_warm_section import OFF, KeepWarm
 from ollama_exporter.actions.renew import TOLERANCE, TOUCH_TIMEOUT
 from ollama_exporter.errors import OllamaExporterError
@@ -113,6 +114,7 @@ class Watching:
 
     since: float = math.inf  # of this section; inf: none runs
     section: KeepWarm = OFF
+    interval: float = 5.0  # seconds between polls
 
 
 class Witness(VirtualOllama):
@@ -133,6 +135,7 @@ class Witness(VirtualOllama):
         self.last: Sent | None = None  # the last client's request through the proxy
         self.client = Client()  # the next one
         self.own_loads: dict[str, deque[float]] = {}  # weights -> times of our last loads
+        self._began: deque[tuple[float, str]] = deque(maxlen=100)  # our last loads, with weights
         self.loading_ours = 0  # our loads under way
         self._side = Side.PROXY
         self._told = 0  # events of the truth that were judged
@@ -266,6 +269,7 @@ class Witness(VirtualOllama):
         held = stop is not None and now < stop.at + min(stop.grace, section.grace) - SECOND
         if stop is not None and held and not self._looks_like_an_eviction(stop, weights):
             self._violated(8, f"it was stopped {now - stop.at:.1f} s ago", request)
+        self._began.append((now, weights))
         loads = self.own_loads.setdefault(weights, deque(maxlen=100))
         loads.append(now)
         if sum(at > now - HOUR + SECOND for at in loads) > section.most_per_hour:
@@ -273,12 +277,23 @@ class Witness(VirtualOllama):
 
     def _looks_like_an_eviction(self, stop: Stop, weights: str) -> bool:
         """Return whether another model was loaded so soon that polls cannot tell a stop."""
-        return any(
+        clients = any(
             isinstance(each, Load)
             and each.weights != weights
+            and not self._is_ours(each)
             and stop.at - SECOND < each.started_at < stop.at + SETTLING
             for each in self.engine.truth
         )
+        # The exporter polls before a load of its own, and so knows what had left before.
+        latest = LAST_VICTIM + self.watching.interval
+        return clients or any(
+            other != weights and stop.at - latest < at < stop.at + SECOND
+            for at, other in self._began
+        )
+
+    def _is_ours(self, load: Load) -> bool:
+        sent = self.sent.get(load.request or 0)
+        return sent is not None and sent.side is Side.EXPORTER
 
     # -- what has become true --------------------------------------------------------------------
 

@@ -107,11 +107,12 @@ class DefaultsApplier:
         try:
             changed = decide()
             if changed is not None and changed.asked.model is not None:
-                model = self._name(changed.asked.model)
-                if self._canonical_name(model) is not None:  # clients may send any name
+                # Clients may send any name: only those that the server knows have a label.
+                model = self._canonical_name(normalise(changed.asked.model))
+                if model is not None:
                     self._metrics.init_defaults(model)
-                    for each in changed.changes:
-                        self._metrics.on_request_change(model, each)
+                for each in changed.changes:
+                    self._metrics.on_request_change(model, each)
         except Exception:  # noqa: BLE001 - an internal error must not fail the request
             self._context.reporter.error_once("Request could not be rewritten")
             return None
@@ -142,6 +143,8 @@ class DefaultsApplier:
             return ResidentRunner(resident[listed].context)
         if resident and not blobs.is_resolved(name):  # it may share the runner of one of them
             return ResidentRunner()
+        if not self._context.published().is_listed:  # not polled yet, or the server is silent
+            return ResidentRunner()
         return ResidentRunner(context) if in_flight else None
 
     def _name(self, model: str) -> str:
@@ -156,7 +159,9 @@ class DefaultsApplier:
         if model is None or not seen.route.runs or seen.response.remote:
             return
         if seen.outcome is Outcome.ANSWERED:
-            self._server.options.on_request_end(model, asked, seen.ended)
+            changed = self._server.options.on_request_end(model, asked, seen.ended)
+            if changed:
+                self._context.save_soon()  # a killed exporter forgets no options
         if asked.keep_alive is not None:
             self._set_by_client[model] = seen.ended
         if asked.keep_alive == 0:  # a stop: what was promised before ends with it

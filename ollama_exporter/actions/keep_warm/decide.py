@@ -10,30 +10,35 @@ Keep-warm respects three limits:
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.model_history import (
+    HOUR,
+    HoldReason,
+    LoadOfOurs,
+    ModelHistory,
+    RenewalAttempt,
+)
 from ollama_exporter.actions.keep_warm.saved_history import (
     SavedConflict,
-    SavedHistory,
     SavedKeepWarm,
 )
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.residency.events import Reason
 
-HOUR: Final = 3600.0
-FIRST_BACK_OFF: Final = 60.0  # after a failure or an eviction, doubled with each one
-MAX_BACK_OFF: Final = HOUR
 CONFLICT_TIME: Final = 6 * HOUR  # two models that did not fit once are tried again after it
 CALM: Final = 2 * HOUR  # resident for so long, a model's failures are forgotten
 MAX_UNSEEN: Final = 120.0  # longest wait for a model that evicted another one unseen
+# A load evicts what it needs within two waits for memory (5 s each) and the kills, unless it has to
+# wait for a load that nobody sees.
+LAST_VICTIM: Final = 12.0
+MAX_UNSETTLED: Final = 180.0  # longest wait until it is known why another model has left
 RELOAD_TIME: Final = 60.0  # the request that caused a reload brings the model back by itself
 RENEW_BELOW: Final = 0.5  # share of keep_alive left at which a deadline is renewed
 BUSY_PAUSE: Final = 0.1  # share of keep_alive until a model in use is looked at again
@@ -41,22 +46,6 @@ MIN_PAUSE: Final = 5.0  # seconds until the listing shows a renewal: deadlines a
 SAME_DEADLINE: Final = 2.0  # seconds by which two listings of one deadline differ
 MAX_CONFLICTS: Final = 1000
 MAX_HISTORIES: Final = 1000
-MAX_DOUBLINGS: Final = 16
-
-
-class HoldReason(StrEnum):
-    """Why a missing model is not loaded now; label `why` of a metric."""
-
-    STOPPED = "stopped"
-    UNKNOWN = "unknown"  # it left early for an unknown reason, which may be a stop
-    UNSETTLED = "unsettled"  # the reason of its unload is not known yet
-    NO_ROOM = "no_room"  # a model that it does not fit beside is resident
-    BACKING_OFF = "backing_off"  # a load failed, it crashed, or it was evicted
-    RELOADING = "reloading"  # unloaded for other options or a new version: its request reloads it
-    BOUND = "bound"  # it was loaded as often as this hour allows
-    LOADING = "loading"  # requests wait for a load
-    NOT_INSTALLED = "not_installed"
-    REMOTE = "remote"  # it runs on another host, so there is nothing to load here
 
 
 class ResidentModel(Struct, frozen=True):
@@ -97,33 +86,6 @@ class Decision(Struct, frozen=True):
     held: dict[str, HoldReason] = field(default_factory=dict)
 
 
-class RenewalAttempt(Struct):
-    """The last renewal of a resident runner. It is forgotten when the runner leaves.
-
-    `pause_until` holds while the listing shows the same `deadline`: a client's request that moves
-    it may have brought a shorter keep-alive.
-    """
-
-    at: float
-    pause_until: float
-    deadline: float | None = None
-
-
-class ModelHistory(Struct):
-    """What happened to one model."""
-
-    loads: deque[float] = field(default_factory=deque)  # times of the last hour's loads
-    failures: int = 0  # failures and evictions in a row
-    not_before: float = 0.0  # end of the back-off
-    waiting: HoldReason = HoldReason.BACKING_OFF  # why until then
-    held_until: float = 0.0  # end of the grace time
-    held: HoldReason = HoldReason.STOPPED
-    resident_since: float | None = None
-    lost_at: float | None = None  # time of an unload whose reason is not known yet
-    others_then: frozenset[str] | None = None  # resident when it left unseen, as soon as loaded
-    renewal: RenewalAttempt | None = None
-
-
 class KeepWarmPlanner:
     """Decides for all models of the section. `runner_key`: names of one runner have one key."""
 
@@ -143,9 +105,19 @@ class KeepWarmPlanner:
     # -- events ----------------------------------------------------------------------------------
 
     def on_unloaded(
-        self, model: str, reason: Reason, *, at: float, by: str | None, resident: Sequence[str]
+        self,
+        model: str,
+        reason: Reason,
+        *,
+        since: float,
+        at: float,
+        by: str | None,
+        resident: Sequence[str],
     ) -> None:
-        """Record an unload and its reason. `resident`: stands in for an unknown evictor."""
+        """Record an unload and its reason.
+
+        It left between `since` and `at`. `resident`: stands in for an unknown evictor.
+        """
         history = self._history(model)
         history.lost_at = history.resident_since = history.renewal = None
         history.held_until = 0.0  # the latest reason decides
@@ -156,21 +128,31 @@ class KeepWarmPlanner:
             case Reason.EVICTED:
                 for other in [by] if by is not None else resident:
                     self._add_conflict(model, other, at=at)
-                self._back_off(history, at)
+                history.back_off(at)
+                if by is not None and self._is_late_victim(by, since):
+                    history.held_until, history.held = at + self.section.grace, HoldReason.UNKNOWN
             case Reason.CRASHED | Reason.OUT_OF_MEMORY:
-                self._back_off(history, at)
+                history.back_off(at)
             case Reason.OPTIONS_CHANGED | Reason.REPLACED:
-                self._wait(history, at + RELOAD_TIME, HoldReason.RELOADING)
+                history.wait(at + RELOAD_TIME, HoldReason.RELOADING)
             case Reason.EXPIRED | Reason.SERVER_RESTARTED:
                 pass
 
     def on_load_start(self, action: LoadModel, *, at: float) -> None:
         """Record that a load began."""
-        self._history(action.warm.model).loads.append(at)
+        history = self._history(action.warm.model)
+        history.loads.append(at)
+        history.own_load = LoadOfOurs(at)
+
+    def on_load_end(self, action: LoadModel, *, at: float) -> None:
+        """Record that a load ended, with success or without."""
+        own_load = self._history(action.warm.model).own_load
+        if own_load is not None:
+            own_load.ended = min(own_load.ended, at)
 
     def on_load_failed(self, action: LoadModel, *, at: float) -> None:
         """Record that a load failed."""
-        self._back_off(self._history(action.warm.model), at)
+        self._history(action.warm.model).back_off(at)
 
     def on_load_vanished(self, action: LoadModel, *, at: float, resident: Iterable[str]) -> None:
         """Record that a model was loaded and is not listed: a waiting request has evicted it.
@@ -178,7 +160,7 @@ class KeepWarmPlanner:
         No event tells of it. The next model to appear is the evictor.
         """
         history = self._history(action.warm.model)
-        self._back_off(history, at)
+        history.back_off(at)
         history.lost_at, history.others_then = at, frozenset(resident)
 
     def on_renewal(
@@ -197,17 +179,17 @@ class KeepWarmPlanner:
     def on_renewal_failed(self, action: RenewModel, *, left: float | None, at: float) -> None:
         """Record that a renewal failed. The pause doubles, and ends before the deadline does."""
         history = self._history(action.warm.model)
-        pause = _before_deadline(_back_off_time(history), left)
-        history.failures = min(history.failures + 1, MAX_DOUBLINGS)
+        pause = _before_deadline(history.back_off_time, left)
+        history.count_failure()
         history.renewal = RenewalAttempt(at, at + pause, None if left is None else at + left)
 
-    def _back_off(self, history: ModelHistory, at: float) -> None:
-        self._wait(history, at + _back_off_time(history), HoldReason.BACKING_OFF)
-        history.failures = min(history.failures + 1, MAX_DOUBLINGS)
-
-    def _wait(self, history: ModelHistory, until: float, why: HoldReason) -> None:
-        if until > history.not_before:
-            history.not_before, history.waiting = until, why
+    def _is_late_victim(self, by: str, since: float) -> bool:
+        """Return whether a model left late during a load of ours: perhaps it was stopped."""
+        return any(
+            each.own_load is not None
+            and each.own_load.began + LAST_VICTIM < since < each.own_load.ended
+            for each in self._same_runner(by)
+        )
 
     def _history(self, model: str) -> ModelHistory:
         if model not in self._histories:
@@ -224,18 +206,7 @@ class KeepWarmPlanner:
     def saved(self) -> SavedKeepWarm:
         """Return what the next process must know."""
         return SavedKeepWarm(
-            {
-                model: SavedHistory(
-                    tuple(history.loads),
-                    history.failures,
-                    history.not_before,
-                    history.waiting.value,
-                    history.held_until,
-                    history.held.value,
-                    history.resident_since is not None or history.lost_at is not None,
-                )
-                for model, history in self._histories.items()
-            },
+            {model: history.saved() for model, history in self._histories.items()},
             tuple(
                 SavedConflict((min(pair), max(pair)), at) for pair, at in self._conflicts.items()
             ),
@@ -248,15 +219,7 @@ class KeepWarmPlanner:
         reason is known it counts as unloaded for an unknown reason.
         """
         for model, old in saved.models.items():
-            history = self._history(model)
-            history.loads.extend(old.loads)
-            history.failures, history.not_before = old.failures, old.not_before
-            history.waiting = _reason(old.waiting, HoldReason.BACKING_OFF)
-            history.held_until, history.held = old.held_until, _reason(old.held, HoldReason.UNKNOWN)
-            if old.was_resident:
-                history.lost_at = at
-                history.held_until = at + self.section.grace
-                history.held = HoldReason.UNKNOWN
+            self._history(model).restore(old, at=at, grace=self.section.grace)
         for conflict in saved.conflicts:
             self._conflicts[frozenset(conflict.models)] = conflict.at
 
@@ -269,6 +232,7 @@ class KeepWarmPlanner:
         # What drove a model out as soon as it was loaded is still being loaded.
         unseen = any(history.others_then is not None for history in self._histories.values())
         situation = replace(situation, loading=situation.loading or unseen)
+        unsettled = self._is_any_unsettled(situation.now)
         held: dict[str, HoldReason] = {}
         loads: list[LoadModel] = []
         renewals: list[RenewModel] = []
@@ -286,7 +250,7 @@ class KeepWarmPlanner:
             if warm.model == situation.own_load:
                 continue
             first = [model for model in earlier if model not in held]
-            why = self._hold_reason(warm, first, situation)
+            why = self._hold_reason(warm, first, situation, unsettled=unsettled)
             if why is not None:
                 held[warm.model] = why
             elif situation.own_load is None:
@@ -340,9 +304,12 @@ class KeepWarmPlanner:
         return moved and now >= last.at + min(MIN_PAUSE, max(left, 0.0) / 2)
 
     def _hold_reason(
-        self, warm: WarmModel, earlier: Sequence[str], situation: Situation
+        self, warm: WarmModel, earlier: Sequence[str], situation: Situation, *, unsettled: bool
     ) -> HoldReason | None:
-        """Return why a missing model must not be loaded now. `earlier`: models that go first."""
+        """Return why a missing model must not be loaded now.
+
+        `earlier`: models that go first. `unsettled`: see `_is_any_unsettled`.
+        """
         history, now = self._history(warm.model), situation.now
         others = {*situation.resident, *earlier}
         shared = self._same_runner(warm.model)
@@ -356,12 +323,27 @@ class KeepWarmPlanner:
             (warm.model in situation.remote, HoldReason.REMOTE),
             (now < stopped.held_until, stopped.held),
             (now < lost + self.section.grace, HoldReason.UNSETTLED),
+            (unsettled, HoldReason.UNSETTLED),
             (any(self._conflict(warm.model, other) for other in others), HoldReason.NO_ROOM),
             (now < history.not_before, history.waiting),
             (len(history.loads) >= self.section.most_per_hour, HoldReason.BOUND),
             (situation.loading, HoldReason.LOADING),
         )
         return next((why for holds, why in reasons if holds), None)
+
+    def _is_any_unsettled(self, now: float) -> bool:
+        """Return whether a load now could be taken for what evicted a model of the section.
+
+        That model may have been stopped, and would lose its grace time.
+        """
+        ours = {self._runner_key(warm.model) for warm in self.section.models}
+        return any(
+            history.lost_at is not None
+            and history.others_then is None  # else it was evicted
+            and now < history.lost_at + MAX_UNSETTLED
+            and self._runner_key(model) in ours
+            for model, history in self._histories.items()
+        )
 
     def _add_conflict(self, model: str, other: str, *, at: float) -> None:
         if model != other:
@@ -372,16 +354,8 @@ class KeepWarmPlanner:
         return any(set(map(self._runner_key, pair)) == wanted for pair in self._conflicts)
 
 
-def _back_off_time(history: ModelHistory) -> float:
-    return min(MAX_BACK_OFF, FIRST_BACK_OFF * 2.0**history.failures)
-
-
 def _before_deadline(pause: float, left: float | None) -> float:
     """Return a pause that leaves time for another attempt before the deadline."""
     if left is not None and left > 0:
         pause = min(pause, left / 2)
     return max(pause, MIN_PAUSE)
-
-
-def _reason(value: str, default: HoldReason) -> HoldReason:
-    return next((each for each in HoldReason if each.value == value), default)

@@ -13,7 +13,7 @@ from typing import Final
 
 from ollama_exporter.actions.controlled_server import ControlledServer
 from ollama_exporter.actions.keep_warm.decide import (
-    HoldReason,
+    Decision,
     KeepWarmPlanner,
     LoadModel,
     RenewModel,
@@ -21,6 +21,7 @@ from ollama_exporter.actions.keep_warm.decide import (
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.model_history import HoldReason
 from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.errors import OllamaExporterError
@@ -102,7 +103,12 @@ class KeepWarmRunner:
         names = {warm.model for warm in self._planner.section.models}
         for model in {name, *(each for each in names if blobs.listed_name(each, [name]))}:
             self._planner.on_unloaded(
-                model, event.reason, at=event.not_after, by=event.by, resident=resident
+                model,
+                event.reason,
+                since=event.not_before,
+                at=event.not_after,
+                by=event.by,
+                resident=resident,
             )
 
     async def run(self) -> None:
@@ -136,12 +142,22 @@ class KeepWarmRunner:
         if situation is None:
             return
         decision = self._planner.decide(situation)
-        self._show_held(decision.held)
         if self._planner.section.dry_run:
+            self._show_held(decision.held)
             actions: tuple[LoadModel | RenewModel, ...] = (*decision.loads, *decision.renewals)
             for action in actions:
                 self._log_dry_run(action)
-            return
+        else:
+            await self._act(decision, situation)
+
+    async def _act(self, decision: Decision, situation: Situation) -> None:
+        if decision.loads and self._load_task is None:
+            await self._context.poll()  # what has left by now is no victim of this load
+            now = self._situation()
+            if now is None:
+                return
+            decision, situation = self._planner.decide(now), now
+        self._show_held(decision.held)
         if decision.loads and self._load_task is None:
             load = decision.loads[0]
             self._loading = load.warm.model
@@ -163,6 +179,7 @@ class KeepWarmRunner:
             self._context.reporter.error()
             logger.exception("Unexpected error in keep-warm")
         finally:
+            self._planner.on_load_end(load, at=self._context.timeline.now())
             self._load_task = self._loading = None
             self._wake.set()
 

@@ -5,7 +5,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -249,7 +248,8 @@ async def _restore(
             await _restore_target(client, plan, initial, notes)
         await _reload_evicted(client, plan, initial, notes)
     except OllamaExporterError as err:
-        notes.append(f"the server's state was not restored: {err}")
+        before = ", ".join(model.name for model in initial.listed) or "no model"
+        notes.append(f"the server's state was not restored: {err}; resident before: {before}")
 
 
 async def _restore_target(
@@ -289,9 +289,12 @@ async def _reload_evicted(
         if is_target or left <= 0 or renew.find_entry(answer, model.name) is not None:
             continue
         same = {} if model.context is None else {"num_ctx": model.context}
-        with suppress(RequestError):
+        try:
             await client.preload(model.name, patience=plan.timeout, keep_alive=left, options=same)
+        except RequestError as err:
+            notes.append(f"{model.name} had left memory and could not be loaded again: {err}")
+        else:
             notes.append(
-                f"{model.name} was evicted and is loaded again until its old deadline; its "
+                f"{model.name} had left memory and is loaded again until its old deadline; its "
                 "former keep-alive is not known"
             )

@@ -88,12 +88,13 @@ class WarmProgress:
 
 async def wait_for_server(client: ControlClient, longest: float) -> None:
     """Return when the server answers. Raises TargetError if it does not within `longest`."""
-    end = time.monotonic() + longest
+    now = asyncio.get_running_loop().time
+    end = now() + longest
     while True:
         try:
             await client.version()
         except TargetError:
-            if time.monotonic() >= end:
+            if now() >= end:
                 raise
             await asyncio.sleep(RETRY_INTERVAL)
         else:

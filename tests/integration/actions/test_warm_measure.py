@@ -385,7 +385,7 @@ def test_whom_it_drives_out_is_brought_back() -> None:
         server.ask("llama3.2", keep_alive="20m")
         done = server.run("measure", "mistral", "--runs", "1", "--num-predict", "2")
         assert done.exit_code == 0, done.output
-        assert "llama3.2:latest was evicted and is loaded again" in done.stdout
+        assert "llama3.2:latest had left memory and is loaded again" in done.stdout
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1100 < seconds <= 1201
@@ -440,7 +440,7 @@ def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: 
             process.stderr.read()
             assert process.wait(PATIENCE) == 128 + number
         assert output.splitlines()[1].split()[0] == "cold"  # what was measured is not lost
-        assert "note: llama3.2:latest was evicted and is loaded again" in output
+        assert "note: llama3.2:latest had left memory and is loaded again" in output
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1000 < seconds <= 1201
@@ -485,7 +485,7 @@ def test_a_server_that_is_lost_for_a_moment_is_left_as_it_was() -> None:
         assert set(server.listed()) == {"llama3.2:latest"}
     assert len(measured.samples) == 2
     (note,) = measured.notes
-    assert note.startswith("llama3.2:latest was evicted and is loaded again")
+    assert note.startswith("llama3.2:latest had left memory and is loaded again")
 
 
 @pytest.mark.parametrize("form", ["--csv", "--markdown", ""])

@@ -8,10 +8,18 @@ from dataclasses import replace
 import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
+from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
+from tests.support.memory_file import MemoryFile
 from tests.support.virtual import run_virtually
-from tests.support.virtual_ollama import HOST, VirtualExporter, VirtualOllama, virtual_exporter
+from tests.support.virtual_ollama import (
+    HOST,
+    VirtualExporter,
+    VirtualOllama,
+    clock,
+    virtual_exporter,
+)
 
 V1 = "/v1/chat/completions"
 MISTRAL = "model=mistral:latest"
@@ -212,6 +220,42 @@ def test_a_renewal_carries_the_options_of_the_runner_and_not_of_an_earlier_one()
         assert ollama.keep_alive() == 600
 
     with_rules(check, Rule("*", keep_alive=600.0))
+
+
+@pytest.mark.parametrize("name", ["mistral", "mine"])
+def test_a_renewal_after_a_restart_or_for_another_name_carries_the_options(name: str) -> None:
+    """Promise 1. The names share their weights."""
+
+    async def main() -> None:
+        ollama, file, rules = VirtualOllama(), MemoryFile(), (Rule("*", keep_alive=600.0),)
+        found = ollama.library.find("mistral")
+        assert found is not None
+        ollama.library.copy(found[1], "mine", clock())
+        async with virtual_exporter(ollama, defaults=rules, state_file=file) as exporter:
+            await exporter.ask(name, options={"num_batch": 64}, keep_alive="1m")
+            await asyncio.sleep(3)
+        keep_warm = KeepWarm((WarmModel("mistral:latest", 600.0),))
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(20)
+        assert len(ollama.loads()) == 1
+        assert ollama.keep_alive() == 600
+
+    run_virtually(main())
+
+
+def test_before_the_first_poll_a_model_may_be_resident() -> None:
+    """Promises 2 and 6. A default in the request could shorten its life, or reload it."""
+
+    async def main() -> None:
+        ollama, rule = VirtualOllama(), Rule("*", keep_alive=600.0, num_ctx=2048)
+        await ollama.ask(keep_alive="2h")
+        async with virtual_exporter(ollama, defaults=(rule,)) as exporter:
+            assert await exporter.ask() == PROMISED
+            await asyncio.sleep(20)
+        assert len(ollama.loads()) == 1
+        assert ollama.keep_alive() == 7200
+
+    run_virtually(main())
 
 
 def test_a_busy_model_that_was_told_to_go_is_not_kept() -> None:

@@ -8,14 +8,11 @@ from msgspec.structs import replace
 
 from ollama_exporter.actions.keep_warm.decide import (
     CONFLICT_TIME,
-    FIRST_BACK_OFF,
-    HOUR,
-    MAX_BACK_OFF,
     MAX_UNSEEN,
+    MAX_UNSETTLED,
     MIN_PAUSE,
     RELOAD_TIME,
     Decision,
-    HoldReason,
     KeepWarmPlanner,
     LoadModel,
     RenewModel,
@@ -23,6 +20,12 @@ from ollama_exporter.actions.keep_warm.decide import (
     Situation,
 )
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.actions.keep_warm.model_history import (
+    FIRST_BACK_OFF,
+    HOUR,
+    MAX_BACK_OFF,
+    HoldReason,
+)
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.residency.events import Reason
@@ -52,7 +55,7 @@ def loads(decision: Decision) -> bool:
 def lose(it: KeepWarmPlanner, reason: Reason, now: float, by: str | None = None) -> None:
     it.decide(at(now - 1, "a:latest"))
     it.decide(at(now))
-    it.on_unloaded("a:latest", reason, at=now, by=by, resident=())
+    it.on_unloaded("a:latest", reason, since=now, at=now, by=by, resident=())
 
 
 def test_what_is_missing_is_loaded_and_what_is_there_is_left_alone() -> None:
@@ -132,7 +135,7 @@ def test_whoever_loads_it_again_ends_the_grace() -> None:
     lose(it, Reason.STOPPED, 1000)
     it.decide(at(1010, "a:latest"))
     it.decide(at(1020))
-    it.on_unloaded("a:latest", Reason.EXPIRED, at=1020, by=None, resident=())
+    it.on_unloaded("a:latest", Reason.EXPIRED, since=1020, at=1020, by=None, resident=())
     assert loads(it.decide(at(1021)))
 
 
@@ -145,6 +148,34 @@ def test_a_loss_is_not_answered_before_its_reason_is_settled() -> None:
     it = keeper()
     lose(it, Reason.EXPIRED, 10)
     assert loads(it.decide(at(11)))
+
+
+def test_while_a_loss_is_unsettled_no_other_model_is_loaded_but_not_for_ever() -> None:
+    """Promise 8. The load would be taken for what evicted a stopped model."""
+    it = keeper(A, B)
+    it.decide(at(0, "a:latest"))
+    it.decide(at(1))
+    assert it.decide(at(MAX_UNSETTLED)).held["b:latest"] is HoldReason.UNSETTLED
+    assert it.decide(at(MAX_UNSETTLED + 1)).loads == (LoadModel(B),)
+    it.on_unloaded("a:latest", Reason.STOPPED, since=1, at=1, by=None, resident=())
+    assert it.decide(at(2)).loads == (LoadModel(B),)
+
+
+@pytest.mark.parametrize(("after", "held"), [(5.0, False), (20.0, True), (60.0, False)])
+def test_who_leaves_late_in_a_load_of_ours_may_have_been_stopped(
+    after: float,
+    held: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Promise 8. The load, of 30 seconds, needs its room in its first seconds."""
+    it = keeper(A, B)
+    it.decide(at(0, "a:latest"))
+    load = LoadModel(B)
+    it.on_load_start(load, at=100)
+    it.on_load_end(load, at=130)
+    left = 100 + after
+    it.on_unloaded("a:latest", Reason.EVICTED, since=left, at=left + 5, by="b:latest", resident=())
+    expected = {"a:latest": HoldReason.UNKNOWN if held else HoldReason.NO_ROOM}
+    assert it.decide(at(170, "b:latest")).held == expected
 
 
 def test_a_model_that_was_driven_out_waits_until_the_other_is_gone() -> None:
@@ -160,7 +191,7 @@ def test_a_model_that_was_driven_out_waits_until_the_other_is_gone() -> None:
 
 def test_where_the_evictor_is_not_known_all_that_are_there_count() -> None:
     it = keeper()
-    it.on_unloaded("a:latest", Reason.EVICTED, at=0, by=None, resident=("c:latest",))
+    it.on_unloaded("a:latest", Reason.EVICTED, since=0, at=0, by=None, resident=("c:latest",))
     assert it.decide(at(4000, "c:latest")).held == {"a:latest": HoldReason.NO_ROOM}
 
 
@@ -174,7 +205,9 @@ def test_two_that_do_not_fit_the_first_in_the_file_has_its_turn() -> None:
     it = keeper(A, B)
     lose(it, Reason.EVICTED, 0, by="b:latest")
     assert it.decide(at(1, "b:latest")).held == {"a:latest": HoldReason.NO_ROOM}
-    it.on_unloaded("b:latest", Reason.EXPIRED, at=FIRST_BACK_OFF, by=None, resident=())
+    it.on_unloaded(
+        "b:latest", Reason.EXPIRED, since=FIRST_BACK_OFF, at=FIRST_BACK_OFF, by=None, resident=()
+    )
     later = it.decide(at(FIRST_BACK_OFF))
     assert later.loads == (LoadModel(A),)
     assert later.held == {"b:latest": HoldReason.NO_ROOM}
@@ -183,7 +216,7 @@ def test_two_that_do_not_fit_the_first_in_the_file_has_its_turn() -> None:
 def test_if_the_first_may_not_be_loaded_the_other_one_may() -> None:
     it = keeper(A, B)
     lose(it, Reason.EVICTED, 0, by="b:latest")
-    it.on_unloaded("a:latest", Reason.STOPPED, at=10, by=None, resident=())
+    it.on_unloaded("a:latest", Reason.STOPPED, since=10, at=10, by=None, resident=())
     decision = it.decide(at(100))
     assert decision.loads == (LoadModel(B),)
     assert decision.held == {"a:latest": HoldReason.STOPPED}
@@ -194,7 +227,7 @@ def test_each_failure_doubles_the_wait(reason: Reason) -> None:
     it = keeper(most=100)
     now, waits = 0.0, []
     for _ in range(8):
-        it.on_unloaded("a:latest", reason, at=now, by=None, resident=())
+        it.on_unloaded("a:latest", reason, since=now, at=now, by=None, resident=())
         began = now
         while not loads(it.decide(at(now))):
             now += 1.0
@@ -209,7 +242,7 @@ def test_a_failed_load_backs_off_and_calm_forgets_it() -> None:
     assert not loads(it.decide(at(100 + 2 * FIRST_BACK_OFF - 1)))
     for hour in range(1, 5):
         it.decide(at(hour * HOUR, "a:latest"))
-    it.on_unloaded("a:latest", Reason.CRASHED, at=5 * HOUR, by=None, resident=())
+    it.on_unloaded("a:latest", Reason.CRASHED, since=5, at=5 * HOUR, by=None, resident=())
     assert loads(it.decide(at(5 * HOUR + FIRST_BACK_OFF)))
 
 

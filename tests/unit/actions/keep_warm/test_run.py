@@ -66,6 +66,23 @@ def test_a_stop_is_not_undone_within_the_grace_time() -> None:
     kept(check, KeepWarm((MISTRAL,)))
 
 
+@pytest.mark.parametrize("ends", ["restart", "stop"])
+def test_a_load_of_ours_is_not_taken_for_what_evicted_a_stopped_model(ends: str) -> None:
+    """Promise 8. Once the other model is gone again, nothing but the grace holds this one."""
+
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        await asyncio.sleep(60)
+        await ollama.stop()
+        exporter.reload(replace(exporter.settings, keep_warm=KeepWarm((MISTRAL, QWEN))))
+        await asyncio.sleep(20)
+        await (ollama.restart() if ends == "restart" else ollama.stop("qwen2.5:7b"))
+        await asyncio.sleep(1500)
+        assert len(ollama.loads("mistral")) == 1
+        assert ollama.runner("qwen2.5:7b") is not None
+
+    kept(check, KeepWarm((MISTRAL,)))
+
+
 def test_two_that_do_not_fit_do_not_thrash_and_the_earlier_one_wins() -> None:
     """Promise 9."""
 
