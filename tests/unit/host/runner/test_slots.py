@@ -35,6 +35,10 @@ def test_real_answers_of_all_states_are_read() -> None:
 
 def test_prompts_in_an_answer_are_not_kept() -> None:
     """LLAMA_SERVER_SLOTS_DEBUG=1 puts them there."""
+    real = decoded("debug-reading-prompt")
+    assert real == (Slot(0, 4096, busy=False), Slot(1, 4096, busy=True, task=1, held=2048))
+    assert b"zqsecretzq" in (RAW / "slots-debug-reading-prompt.json").read_bytes()
+    assert "zqsecretzq" not in repr(real)
     prompt = "the prompt of somebody"
     slot = {"id": 0, "n_ctx": 8, "is_processing": True, "id_task": 1, "n_prompt_tokens": 5}
     body = json.dumps([{**slot, "prompt": prompt, "generated": prompt, "params": {"x": prompt}}])
