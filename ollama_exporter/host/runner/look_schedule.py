@@ -19,6 +19,7 @@ class LookTimes(Struct, frozen=True):
     idle: float = 5.0
     busy: float = 2.0  # also of a model that was used in the last `lately` seconds
     lately: float = 120.0
+    patience: int = 3  # looks without an answer before the pauses double
     rarest: float = 60.0  # however often it was late
     counters: float = 15.0  # an idle runner's counters
 
@@ -46,7 +47,8 @@ class LookSchedule(Struct):
     def was_late(self, at: float) -> None:
         """Plan the look after one without an answer."""
         self.late += 1
-        self.next_look = at + min(self.times.rarest, self.times.idle * 2 ** min(self.late, 8))
+        doublings = min(max(0, self.late - self.times.patience), 8)
+        self.next_look = at + min(self.times.rarest, self.times.idle * 2**doublings)
 
     def wants_counters(self, at: float, *, worked: bool) -> bool:
         """Return whether to ask for the counters now: they move when a request ends."""
