@@ -128,27 +128,31 @@ async def run(
             await asyncio.sleep(SETTLING)
             truth = list(sim.truth)
             running.close()
-        return {
-            kind: compare(truth, _logged(log.read_text(encoding="utf-8")))
-            for kind, log in logs.items()
-        }
+        return {kind: compare(truth, logged(log)) for kind, log in logs.items()}
 
 
-def _logged(text: str) -> list[Line]:
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+def logged(log: Path) -> list[Line]:
+    """Return the unloads that an exporter has logged so far."""
+    written = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [json.loads(line) for line in written if line.startswith("{") and line.endswith("\n")]
     return [line for line in lines if line.get("msg") == "Model unloaded"]
 
 
-def compare(truth: Sequence[Truth], logged: Sequence[Line]) -> Comparison:
-    """Pair each true unload with a logged one of its model whose bounds hold it."""
+def compare(
+    truth: Sequence[Truth], said: Sequence[Line], *, settling: float = SETTLING
+) -> Comparison:
+    """Pair each true unload with a logged one of its model whose bounds hold it.
+
+    `settling`: seconds before the end of the truth in which an unload need not be settled yet.
+    """
     result = Comparison()
     taken: set[int] = set()
     # The last ones may not be settled when the exporter ends.
-    last = max((event.at for event in truth), default=math.inf) - SETTLING
+    last = max((event.at for event in truth), default=math.inf) - settling
     for event in truth:
         if not isinstance(event, Unload):
             continue
-        number = _match(event, logged, taken)
+        number = _match(event, said, taken)
         if number is not None:
             taken.add(number)
         if event.at > last and number is None:
@@ -157,18 +161,18 @@ def compare(truth: Sequence[Truth], logged: Sequence[Line]) -> Comparison:
         if number is None:
             result.missed += 1
             continue
-        said = logged[number]["reason"]
-        if said == event.reason.value:
+        reason = said[number]["reason"]
+        if reason == event.reason.value:
             result.right += 1
-        elif said == "unknown":
+        elif reason == "unknown":
             result.unknown += 1
         else:
             result.wrong += 1
-            result.crashes_invented += said == "crashed"
+            result.crashes_invented += reason == "crashed"
             result.mistakes.append(
-                f"{event.name}: {event.reason.value}, said {said}: {logged[number]['evidence']}"
+                f"{event.name}: {event.reason.value}, said {reason}: {said[number]['evidence']}"
             )
-    for number, line in enumerate(logged):
+    for number, line in enumerate(said):
         if number not in taken:
             result.invented += 1
             result.crashes_invented += line["reason"] == "crashed"
@@ -178,8 +182,8 @@ def compare(truth: Sequence[Truth], logged: Sequence[Line]) -> Comparison:
     return result
 
 
-def _match(event: Unload, logged: Sequence[Line], taken: set[int]) -> int | None:
-    for number, line in enumerate(logged):
+def _match(event: Unload, said: Sequence[Line], taken: set[int]) -> int | None:
+    for number, line in enumerate(said):
         if number in taken or line["model"] != normalise(event.name):
             continue
         low, high = _moment(line["not_before"]) - SLACK, _moment(line["not_after"]) + SLACK

@@ -2,7 +2,8 @@
 """Looks up the weights of each model: one request to `/api/show` per digest.
 
 It waits while the server loads a model, because the request reads the model's file and the disk is
-busy then.
+busy then. It does not wait for the name of a runner that was just born: why another one left may
+depend on it, and on a server that loads one model after the other a pause comes late.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ PACE: Final = 0.2  # seconds between two requests
 ATTEMPTS: Final = 3
 RETRY: Final = 5.0  # seconds after a failed request
 CATCH_UP: Final = 3.0  # seconds for the resident models at the start
+LOOK: Final = 1.0  # seconds between two looks whether a load is over
 LONGEST_LOAD: Final = 600.0  # seconds; a longer load is stuck, do not wait for it
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,9 @@ class BlobLookup:
         # resident models that were not installed as such
         self._checked = BoundedDict[Key, None](MOST_MODELS)
         self._outdated = False  # a listed model is missing from `_installed`
+        self._wanted: str | None = None  # weights of a runner that was born without a known name
         self._started, self._work, self._polled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._hurry = asyncio.Event()  # a runner's name is wanted
 
     def on_installed(self, models: Iterable[InstalledModel]) -> None:
         """Queue what is installed, so that its weights are known before its first load."""
@@ -84,6 +88,13 @@ class BlobLookup:
                 self._checked[key] = None
                 self._outdated = True
                 self._work.set()
+
+    def on_runner(self, weights: str) -> None:
+        """Notice a runner that was born: a name may have been given new weights."""
+        if self._started.is_set() and weights not in self._weights.values():
+            self._wanted, self._outdated = weights, True
+            self._work.set()
+            self._hurry.set()
 
     def resident_weights(self) -> frozenset[str]:
         """Return the weights of the resident models, as far as they are known."""
@@ -120,6 +131,7 @@ class BlobLookup:
         while True:
             await self._work.wait()
             self._work.clear()
+            wanted = self._wanted
             await self._wait_for_load()
             if self._outdated:
                 await self._list_installed()
@@ -127,15 +139,20 @@ class BlobLookup:
                 await self._wait_for_load()
                 await self._look_up(name)
                 await asyncio.sleep(PACE)
+            if self._wanted == wanted:  # no installed name has these weights
+                self._wanted = None
             if self._failures:
                 await asyncio.sleep(RETRY)
                 self._work.set()
 
     async def _wait_for_load(self) -> None:
-        """Wait while the server is loading."""
+        """Wait while the server is loading, unless a runner's name is wanted."""
         end = self._timeline.now() + LONGEST_LOAD
-        while self._loading() and self._timeline.now() < end:  # noqa: ASYNC110 - no event marks its end
-            await asyncio.sleep(1.0)
+        while self._wanted is None and self._loading() and self._timeline.now() < end:
+            self._hurry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._hurry.wait()
 
     async def _list_installed(self) -> None:
         try:
@@ -161,5 +178,7 @@ class BlobLookup:
         self._failures.pop(name, None)
         self._reported[name] = digest
         weights = self._weights.get(digest)
+        if weights == self._wanted:
+            self._wanted = None
         if weights is not None:
             self._reporter.fact(WeightsNamed(self._timeline.now(), name, weights))

@@ -76,6 +76,7 @@ class Evidence(StrEnum):
     SAME_WEIGHTS_STARTED = "the same weights were loaded again as soon as their memory was free"
     NEW_WEIGHTS_STARTED = "other weights of its name were loaded as soon as its memory was free"
     SAME_WEIGHTS_OTHER_CONTEXT = "the same weights were loaded again with another context"
+    SAME_WEIGHTS_UNCHANGED = "the same weights were loaded again, with the same context"
     SAME_WEIGHTS_UNUSUAL = "the same weights were loaded again, but not at the usual moment"
     STARTED_UNUSUAL = "another model was loaded soon after, but not at the usual moment"
     FIRST_OF_SEVERAL = "it was the first of several models that made room for one"

@@ -6,6 +6,7 @@ theirs. All unloads of one poll share one `Gap`, so that a long listing costs no
 """
 
 import heapq
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -22,8 +23,12 @@ from ollama_exporter.residency.incarnation import Incarnation, Key
 SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
 ENOUGH: Final = 8  # of the models that appeared next, to find one of them again
-SWIFT: Final = 2  # unloads with a newcomer in the same instant that show a swift server,
-SWIFT_OF: Final = 10  # of so many
+# Unloads with a newcomer in the same instant that show a swift server, of the latest so many. On a
+# busy machine a poll that comes late shows a few on any server.
+SWIFT, SWIFT_OF = 3, 5
+NUMBERED: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}")
+UNNUMBERED: Final = "0.0.0"  # what a server says that was built without a version
+LISTED_WHEN_LOADED: Final = (0, 30)
 
 
 class Demand(Struct, frozen=True):
@@ -190,11 +195,19 @@ class PollUnloads:
     def __init__(self) -> None:
         self.room = Room()
         self.swift = False  # a newcomer is listed in the instant in which room is made for it
+        self._swift_known = False  # by the server's version
         self._at_once: deque[bool] = deque(maxlen=SWIFT_OF)
         self._pending: dict[int, PollUnload] = {}  # by identity, in order of time
         self._settled: deque[PollUnload] = deque()
         self._needless: Counter[tuple[float, float]] = Counter()  # their bounds
         self._vacant = 0  # unloads whose room nothing has taken yet, as far as polls show
+
+    def on_version(self, version: str) -> None:
+        """Note the server's version: before 0.30 a model is listed while it loads."""
+        number = NUMBERED.match(version)
+        if number is not None and number[0] != UNNUMBERED:
+            self._swift_known = True
+            self.swift = (int(number[1]), int(number[2])) < LISTED_WHEN_LOADED
 
     @property
     def pending(self) -> list[PollUnload]:
@@ -300,7 +313,7 @@ class PollUnloads:
         gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
         if gone and poll.ended - last < timings.LEAST_LOAD:
             self._at_once.append(came > 0 and not self._vacant)
-            self.swift |= sum(self._at_once) >= SWIFT
+            self.swift |= sum(self._at_once) >= SWIFT and not self._swift_known
         taken = came if self._vacant else came - gone
         self._vacant = max(0, self._vacant - max(0, taken)) + (
             gone if self._vacant else max(0, gone - came)

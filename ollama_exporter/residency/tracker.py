@@ -198,6 +198,7 @@ class Tracker:
         """Note version and installed models: two that take turns are two servers."""
         self._address.on_version(version, at)
         self._address.on_installed(models, at)
+        self._unloads.on_version(version)
 
     def _is_restart(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
         """Return whether the server was restarted when its connection was lost."""

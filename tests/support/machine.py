@@ -45,6 +45,9 @@ class NoWeights:
     async def catch_up(self) -> None:
         """Do nothing."""
 
+    def on_runner(self, weights: str) -> None:
+        """Do nothing."""
+
 
 @dataclass(slots=True)
 class FakeMachine:

@@ -20,7 +20,7 @@ from ollama_exporter.host.processes.pidfd import PidfdWatch
 from ollama_exporter.host.processes.reader import Process, Reader, Usage
 from ollama_exporter.host.processes.table import ProcessTable
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import ProcessesScanned, ProcessesSeen
+from ollama_exporter.residency.facts import ProcessesScanned, ProcessesSeen, ProcessStarted
 
 SCAN: Final = 1.0  # seconds between two scans
 SOON: Final = 0.05  # seconds from an exit to a scan: the next start is often milliseconds away
@@ -46,6 +46,10 @@ class WeightsLookup(Protocol):
 
     async def catch_up(self) -> None:
         """Look up the resident models before the first process is reported."""
+        ...
+
+    def on_runner(self, weights: str) -> None:
+        """Notice a runner that was born."""
         ...
 
 
@@ -208,6 +212,8 @@ class ProcessWatcher:
         for child in seen.new:
             for fact in self._table.on_child(now, child):
                 self._reporter.fact(fact)
+                if isinstance(fact, ProcessStarted) and fact.weights is not None:
+                    self._lookup.on_runner(fact.weights)
             if not self._table.is_tracked(child.pid):
                 self._pidfds.close(child.pid)
             elif self._pidfds.is_open(child.pid):

@@ -4,7 +4,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
@@ -17,8 +16,6 @@ from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, R
 from ollama_exporter.residency.facts import LogKind, LogSaid
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Room
-
-OWN_CAUSES: Final = frozenset({Reason.EXPIRED, Reason.STOPPED})  # nothing waited for its room
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,21 @@ class ExitEvidence:
     @cached_property
     def at_load_end(self) -> bool:
         """Whether a load ended at that very moment, as far as polls can tell."""
-        at = self.exited.at
+        return self.was_at_load_end(self.exited)
+
+    def was_at_load_end(self, exited: ProcessExit) -> bool:
+        """Return the same for another exit."""
+        at = exited.left
         if self.log.followed:
             done = self.log.moments(LogKind.LOAD_DONE, at - timings.VICTIM_AT_LOAD_END, at + 0.005)
             return bool(done)
         near = timings.LOAD_POLLS
         return any(
-            at - near <= runner.unlisted < at <= ended <= at + near
+            at - near <= runner.unlisted < at
+            and (at <= ended or exited.listed_dead)
+            and ended <= at + near
             for runner in self.runners.all
-            if runner is not self.exited.runner
+            if runner is not exited.runner
             and runner.unlisted is not None
             and (ended := runner.listed or runner.died) is not None
         )
@@ -174,8 +177,21 @@ class ExitEvidence:
         if not self.chain or self.runners.loading(self.exited.at):
             return None
         follower = self.chain[0]
-        usual = self.exits.memory_wait.usual(follower.at - self.exited.at)
+        usual = self.waited(follower.at - self.exited.at)
         return follower if usual or not follower.life.written else None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other runner was left."""
+        return self._was_alone(self.exited)
+
+    def _was_alone(self, exited: ProcessExit) -> bool:
+        return not any(r is not exited.runner and r.lived(exited.at) for r in self.runners.all)
+
+    def waited(self, gap: float, *, slower: bool = False, cpu: bool = False) -> bool | None:
+        """Return whether what came so long after this exit waited for it. None: it may have."""
+        wait = self.exits.memory_wait
+        return wait.usual(gap, alone=self.alone, slower=slower, cpu=cpu)
 
     def occupied(self, newborn: RunnerProcess) -> bool:
         """Return whether that birth cannot follow from this exit, whatever the time between them.
@@ -195,21 +211,48 @@ class ExitEvidence:
             or newborn.weights == self.exited.runner.weights
         ):
             return False
-        if self.exits.memory_wait.usual(0.0):
+        before, life = self.a_wait_before(newborn), self.exited.life
+        if before is None:
             return False
-        return any(
-            other is not self.exited
-            and not other.listed_dead
-            and other.reason not in OWN_CAUSES
-            and timings.SAME_MOMENT < newborn.born - other.at <= timings.MEMORY_WAIT
-            and self.exits.memory_wait.usual(newborn.born - other.at)
-            and self._is_next_after(other, newborn)
-            for other in self.exits.recent
+        if self.was_at_load_end(before) or (life.at_now and not life.slid):
+            return True
+        return before.runner.weights == newborn.weights and not before.listed_dead
+
+    def a_wait_before(self, newborn: RunnerProcess) -> ProcessExit | None:
+        """Return the unload whose wait for memory ended with that birth, and with this exit.
+
+        A load took its victim at once if it was waiting for the end of another: what left as late
+        as this had a cause of its own. Else the scheduler waited for the end of a busy victim, and
+        the earlier unload only came before it.
+        """
+        if self.exits.memory_wait.none:
+            return None
+        return next(
+            (
+                other
+                for other in self.exits.recent
+                if other is not self.exited
+                and (not other.listed_dead or other.removed is not None)
+                and other.reason is not Reason.EXPIRED
+                and self._a_wait_after(other, newborn)
+                and self._is_next_after(other, newborn)
+            ),
+            None,
         )
+
+    def _a_wait_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
+        """Return whether a wait for memory lies between that unload and that birth."""
+        gap = newborn.born - other.left
+        if not timings.SAME_MOMENT < gap <= timings.MEMORY_WAIT:
+            return False
+        if other.listed_dead:  # polls showed when it was removed
+            low, high = timings.MEMORY_WAIT_TIMED_OUT
+            return low - timings.REMOVAL_SEEN_LATE <= gap <= high
+        return self.exits.memory_wait.usual(gap, alone=self._was_alone(other)) is not False
 
     def _is_next_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
         """Return whether nothing else was started between that exit and that birth."""
-        low, high = other.at - timings.SAME_MOMENT, newborn.born
+        low, high = other.left - timings.SAME_MOMENT, newborn.born
         own = (other.runner, newborn)
         return not any(low <= r.born < high and r not in own for r in self.runners.all)
 
@@ -225,7 +268,7 @@ class ExitEvidence:
             for x in self.exits.recent
         )
         cpu = self.exited.life.model.size_vram == 0
-        usual = self.exits.memory_wait.usual(max(0.0, gap), slower=slower, cpu=cpu)
+        usual = self.waited(max(0.0, gap), slower=slower, cpu=cpu)
         return False if usual is None and self._waited_longer(gap) else usual
 
     def _waited_longer(self, gap: float) -> bool:
@@ -233,8 +276,7 @@ class ExitEvidence:
         later = [r.born for r in self.runners.all] + [x.at for x in self.exits.after(self.exited)]
         gaps = [moment - self.exited.at for moment in later]
         return any(
-            gap + timings.SAME_MOMENT < other <= timings.MEMORY_WAIT
-            and self.exits.memory_wait.usual(other)
+            gap + timings.SAME_MOMENT < other <= timings.MEMORY_WAIT and self.waited(other)
             for other in gaps
         )
 

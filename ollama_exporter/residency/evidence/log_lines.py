@@ -84,6 +84,7 @@ class LogEvidence:
         self.detailed = False  # it is at debug level: an absence means something
         self.read_to = 0.0  # moment of the latest line
         self.contradictions = 0
+        self._ran_out = 0.0  # when a runner last ran out of memory: all others are to be unloaded
         self._logs_kills = False  # from 0.30 on: a kill that is not logged did not happen
         self._runners: OrderedDict[int, LoggedRunner] = OrderedDict()
         self._names: BoundedDict[str, str] = BoundedDict(MOST_RUNNERS)  # weights -> name
@@ -97,7 +98,9 @@ class LogEvidence:
         match line.kind:
             case LogKind.SERVER_STARTED:
                 self._runners.clear()
+                self._ran_out = 0.0
             case LogKind.OUT_OF_MEMORY:
+                self._ran_out = line.written
                 for runner in self._runners.values():
                     runner.ran_out |= runner.weights == line.weights
                     runner.become_due(line.written, Reason.OUT_OF_MEMORY)
@@ -114,7 +117,11 @@ class LogEvidence:
             self._observe_runner(line, line.pid)
 
     def _observe_runner(self, line: LogSaid, pid: int) -> None:
-        runner = self._runners.setdefault(pid, LoggedRunner(pid))
+        runner = self._runners.get(pid)
+        if runner is None:
+            runner = self._runners[pid] = LoggedRunner(pid)
+            if self._ran_out and line.kind is not LogKind.SET_UP:  # older than what was read
+                runner.become_due(self._ran_out, Reason.OUT_OF_MEMORY)
         runner.model, runner.weights = line.model or runner.model, line.weights or runner.weights
         runner.num_ctx = line.num_ctx or runner.num_ctx
         if line.model is not None and line.weights is not None:

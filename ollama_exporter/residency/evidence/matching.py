@@ -108,7 +108,7 @@ class ProcessMatching:
                     early = runner.born < life.first_seen  # its name became known late
                     runner.listed = life.first_seen if early else life.seen
             if runner is not None and life is not None:
-                self.shown[runner.weights] = model
+                self.shown[runner.weights], runner.context = model, model.context
         self._note_removals(poll, living)
         self._suspects.clear()
         unbound = [k for k in living if k not in self._lives or self.runners.of(k) is None]
@@ -287,7 +287,7 @@ class ProcessMatching:
         if runner is None:
             return None
         runner.listed = poll.started
-        self.shown[runner.weights] = life.model
+        self.shown[runner.weights], runner.context = life.model, life.model.context
         if runner.unlisted is not None:
             took = (runner.unlisted - runner.born, poll.ended - runner.born)
             known = self._took.get(runner.weights, deque[tuple[float, float]](maxlen=LOADS))

@@ -99,7 +99,8 @@ def _has_own_reason(exited: ProcessExit, start: float) -> bool:
     life = exited.life
     earliest, latest = start - timings.PROMPT, exited.at + timings.DEADLINE_ERROR
     due = earliest <= life.expires <= latest and not life.at_now
-    return due or life.stopped_at is not None
+    zero = life.at_now and not life.slid  # E was now from the first poll on: keep_alive 0
+    return due or zero or life.stopped_at is not None
 
 
 def _crashed(case: ExitEvidence, exited: ProcessExit) -> bool:

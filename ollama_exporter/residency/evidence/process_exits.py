@@ -36,6 +36,11 @@ class ProcessExit(Struct, eq=False):
         """Whether it was listed clearly after its exit: the server did not end it."""
         return self.dead_at is not None
 
+    @property
+    def left(self) -> float:
+        """When the server removed it, as far as known: at its exit, or when polls showed it."""
+        return self.at if not self.listed_dead or self.removed is None else self.removed
+
     def is_same_entry(self, model: RunningModel) -> bool:
         """Return whether a listed model is the dead one, by its deadline, and not a successor.
 

@@ -288,9 +288,11 @@ class ProcessEvidence:
             self.exits.on_out_of_memory(exited.at)
         if found.reason not in NOT_WAITED_FOR:
             latest = exited.at + timings.BEHIND_ANOTHER
-            births = self._case(exited, now).births(exited.at - timings.SAME_MOMENT, latest)
-            if births:
-                self.exits.memory_wait.learn(births[0].born - exited.at)
+            case = self._case(exited, now)
+            births = case.births(exited.at - timings.SAME_MOMENT, latest)
+            if births and case.a_wait_before(births[0]) is None:
+                gap = births[0].born - exited.at
+                self.exits.memory_wait.learn(gap, alone=case.alone)
         low = exited.runner.alive
         low = exited.at - timings.NOTICED_AT_ONCE if low is None else low
         return unloaded(exited.life, found, low, exited.at, now)

@@ -35,6 +35,7 @@ class RunnerProcess(Struct, eq=False):
     key: Key | None = None  # the listed model that it is
     unlisted: float | None = None  # start of the last answered poll without it, while it lived
     listed: float | None = None  # start of the first poll that listed it
+    context: int | None = None  # that it was listed with
     orphan: bool = False  # its server is dead
     spent: bool = False  # the incarnation that it was has ended
 
@@ -142,9 +143,14 @@ class RunnerProcesses:
         return runner.weights == joined if joined else runner.weights in self._named.get(key[0], ())
 
     def _may_be(self, runner: RunnerProcess, key: Key) -> bool:
-        """Return whether it is that listed model, or may be: neither has been named so far."""
-        unnamed = key not in self._joined and key[0] not in self._named
-        return self.fits(runner, key) or (unnamed and not self.names(runner.weights))
+        """Return whether it is that listed model, or may be: its weights have no name so far.
+
+        A name may have been given new weights that the server was not asked for yet.
+        """
+        if self.fits(runner, key):
+            return True
+        named = any(r.key is None and self.fits(r, key) for r in self.living)
+        return key not in self._joined and not named and not self.names(runner.weights)
 
     def of(self, key: Key) -> RunnerProcess | None:
         """Return the living process of a listed model."""

@@ -81,6 +81,13 @@ def listed_after_its_exit(case: ExitEvidence) -> Opinion:
     return verdict(Reason.CRASHED, Evidence.LISTED_AFTER_EXIT)
 
 
+def condemned_before_it_crashed(case: ExitEvidence) -> Opinion:
+    """The server did not end it, but had told it to leave: its room is wanted all the same."""
+    due, at = case.exited.life.due_at, case.exited.at
+    before = due is not None and due < at - timings.SAME_MOMENT
+    return condemned_while_busy(case) if case.exited.listed_dead and before else None
+
+
 def a_request_crashed(case: ExitEvidence) -> Opinion:
     """An answer of this runner failed with a crash message just then."""
     return _requested(case, Reason.CRASHED)
@@ -196,12 +203,17 @@ def due_while_another_loaded(case: ExitEvidence) -> Opinion:
 
 
 def await_what_follows(case: ExitEvidence) -> Opinion:
-    """Neither a birth nor another exit has followed, and there is time left for either."""
-    if case.next_birth is not None or case.chain:
+    """Nothing was born yet, and there is time left for it. What else exits meanwhile says nothing.
+
+    Unless it is the next victim of the same load: that one's birth is waited for then.
+    """
+    if case.next_birth is not None or case.follower is not None:
         return None
     wait_over = case.exited.at + case.exits.memory_wait.longest
     if not case.births_known(wait_over):
         return WAIT
+    if case.chain:
+        return None
     if case.polled < wait_over and case.now < case.exited.at + timings.POLL_HANGS:
         return WAIT
     # A load may be waiting for a busy victim: it needs more room than this one left.
@@ -261,7 +273,7 @@ def a_runner_was_started(case: ExitEvidence) -> Opinion:
     if answers:
         return _took_its_room(case, newborn, asked=bool(waited))
     if answers is None and newborn.weights == exited.runner.weights:
-        return _loaded_again(case, newborn)
+        return _loaded_again(case, newborn, usual=False)
     if answers is None and not case.demand and not case.roomy(newborn):
         return unknown(Evidence.STARTED_UNUSUAL)
     return None
@@ -274,8 +286,9 @@ def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -
         return WAIT  # new weights, perhaps of its own name: the server will be asked
     by = names[0] if names else None
     if newborn.weights == case.exited.runner.weights:
-        waited, started = Evidence.OTHER_OPTIONS_WAITED, Evidence.SAME_WEIGHTS_STARTED
-        return verdict(Reason.OPTIONS_CHANGED, waited if asked else started)
+        if asked:
+            return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
+        return _loaded_again(case, newborn, usual=True)
     if case.exited.name in names:
         waited, started = Evidence.NEW_WEIGHTS_WAITED, Evidence.NEW_WEIGHTS_STARTED
         return verdict(Reason.REPLACED, waited if asked else started, by=by)
@@ -283,12 +296,19 @@ def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -
     return verdict(Reason.EVICTED, waited if asked else started, by=by)
 
 
-def _loaded_again(case: ExitEvidence, newborn: RunnerProcess) -> Opinion:
-    """The same weights were loaded again, not after a usual wait: their context may tell."""
-    if newborn.key is None and newborn.died is None and not case.over:
+def _loaded_again(case: ExitEvidence, newborn: RunnerProcess, *, usual: bool) -> Opinion:
+    """The same weights were loaded again: other options show as another context, once it is listed.
+
+    With the same context it may as well have crashed, or a load that it made room for has failed.
+    """
+    if newborn.context is None and newborn.died is None and not case.over:
         return WAIT  # its context shows when it is listed
-    shown = case.shown.get(newborn.weights)
-    if newborn.key is not None and shown and shown.context != case.exited.life.model.context:
+    same = newborn.context == case.exited.life.model.context
+    if newborn.context is not None and same:
+        return unknown(Evidence.SAME_WEIGHTS_UNCHANGED) if usual else None
+    if usual:
+        return verdict(Reason.OPTIONS_CHANGED, Evidence.SAME_WEIGHTS_STARTED)
+    if newborn.context is not None:
         return verdict(Reason.OPTIONS_CHANGED, Evidence.SAME_WEIGHTS_OTHER_CONTEXT)
     return unknown(Evidence.SAME_WEIGHTS_UNUSUAL)
 
@@ -323,6 +343,7 @@ RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
     await_the_listing,
     the_log_names_it,
     the_log_tells_of_its_end,
+    condemned_before_it_crashed,
     a_request_ran_out_of_memory,
     listed_after_its_exit,
     a_request_crashed,

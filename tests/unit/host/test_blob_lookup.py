@@ -179,6 +179,28 @@ def test_nothing_is_asked_while_a_model_is_loaded() -> None:
     with_lookup(story)
 
 
+def test_a_runner_without_a_name_is_asked_about_though_a_model_is_loaded() -> None:
+    async def story(scene: Scene) -> None:
+        scene.server.pull("a:latest", "1", hexed("a"))
+        scene.lookup.on_installed(scene.server.installed)
+        await asyncio.sleep(60)
+        scene.loading = True
+        scene.server.pull("a:latest", "2", hexed("b"))
+        scene.lookup.on_runner(hexed("a"))  # its name is known
+        await asyncio.sleep(60)
+        assert scene.server.asked == ["a:latest"]
+        scene.lookup.on_runner(hexed("b"))
+        await asyncio.sleep(0.1)
+        assert scene.told[1:] == [("a:latest", hexed("b"))]
+        scene.lookup.on_runner(hexed("deleted"))
+        scene.server.pull("b:latest", "3", hexed("c"))
+        scene.lookup.on_listing([listed("b:latest", "3")])
+        await asyncio.sleep(60)
+        assert scene.told[2:] == [("b:latest", hexed("c"))]
+
+    with_lookup(story)
+
+
 def test_a_load_that_is_stuck_is_not_waited_for_for_ever() -> None:
     async def story(scene: Scene) -> None:
         scene.loading = True

@@ -82,12 +82,80 @@ def test_a_birth_after_the_wait_for_memory_names_the_evictor() -> None:
     assert story.unloads[0].settled_at == START + 105.2
 
 
-def test_the_same_weights_born_again_after_the_wait_were_given_other_options() -> None:
+@pytest.mark.parametrize(
+    ("context", "reason"), [(8192, Reason.OPTIONS_CHANGED), (4096, Reason.UNKNOWN)]
+)
+def test_the_same_weights_born_again_after_the_wait_show_by_their_context_why(
+    context: int, reason: Reason
+) -> None:
     story = two_loaded()
     story.death(100, 1)
     story.poll(100.1, model("b", 310))
     story.birth(105, 3, "a")
-    assert story.reasons() == [("a", Reason.OPTIONS_CHANGED, None)]
+    story.poll(106, model("b", 310))
+    assert story.reasons() == []
+    story.poll(108, model("a", 400, context=context), model("b", 310))
+    assert story.reasons() == [("a", reason, None)]
+
+
+def test_the_same_weights_that_leave_before_they_are_listed_were_given_other_options() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.birth(105, 3, "a")
+    story.death(108, 3)
+    story.poll(108.5, model("b", 310))
+    assert story.reasons()[:1] == [("a", Reason.OPTIONS_CHANGED, None)]
+
+
+def test_what_else_exits_during_the_wait_settles_nothing() -> None:
+    story = two_loaded()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    story.death(101.7, 2)
+    story.poll(101.8)
+    assert story.reasons() == []
+    story.birth(105, 3, "c")
+    assert story.reasons()[:1] == [("a", Reason.EVICTED, "c:latest")]
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_what_exits_as_the_room_of_another_is_taken_was_evicted_if_that_one_took_no_turn(
+    *, loaded: bool
+) -> None:
+    """A load's end is followed by the next eviction at once; else a busy victim was waited for."""
+    story = Story()
+    story.names("a", "b", "c", "d")
+    story.server(0, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=0)
+    story.birth(-40, 2, "b", noticed=0)
+    if loaded:
+        story.birth(97, 3, "d", noticed=97.1)
+    story.poll(0, model("a", 300), model("b", 310))
+    story.poll(99.8, model("a", 300), model("b", 310))
+    story.death(100, 1)
+    newcomer = [model("d", 400)] if loaded else []
+    story.poll(100.1, model("b", 310), *newcomer)
+    story.birth(105, 4, "c", noticed=105.02)
+    story.death(105.03, 2)
+    story.poll(105.3, *newcomer)
+    story.poll(111.5, *newcomer, model("c", 420))
+    evicted, stopped = (Reason.EVICTED, "c:latest"), (Reason.STOPPED, None)
+    assert story.reasons() == [("a", *evicted), ("b", *(stopped if loaded else evicted))]
+
+
+def test_a_runner_that_was_told_to_leave_and_then_crashed_was_evicted() -> None:
+    story = two_loaded()
+    story.birth(95, 3, "c", noticed=95.1)
+    story.poll(97.9, model("a", 297.9), model("b", 310))
+    story.poll(98.1, model("a", 98.1), model("b", 310), model("c", 400))  # as that load ends
+    story.death(103, 1)
+    story.poll(103.5, model("a", 98.1), model("b", 310), model("c", 400))
+    story.poll(103.9, model("a", 98.1), model("b", 310), model("c", 400))
+    story.names("d")
+    story.birth(109, 4, "d", noticed=109.1)
+    story.poll(109.5, model("b", 310), model("c", 400))
+    assert story.reasons() == [("a", Reason.EVICTED, "d:latest")]
 
 
 def test_other_weights_of_its_own_name_replaced_it() -> None:
@@ -119,6 +187,18 @@ def test_a_model_whose_weights_have_no_name_yet_does_not_load_on() -> None:
         story.poll(at, model("b", 310), model("z", 400))
     story.birth(105, 4, "c", noticed=105.1)
     assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
+
+
+def test_a_name_with_new_weights_that_are_not_known_yet_does_not_load_on() -> None:
+    story = two_loaded()
+    story.tell(ProcessStarted(START + 97.2, START + 97, 3, "sha256-new"))  # c was made anew
+    story.poll(99.9, model("a", 300), model("b", 310))
+    story.death(100, 1)  # as that load ends
+    for at in (100.3, 101, 103):
+        story.poll(at, model("b", 310), model("c", 400, digest="new"))
+    story.names("d")
+    story.birth(105, 4, "d", noticed=105.1)
+    assert story.reasons() == [("a", Reason.EVICTED, "d:latest")]
 
 
 def test_weights_that_nobody_names_evict_all_the_same() -> None:
@@ -470,6 +550,19 @@ def test_at_debug_level_the_log_decides(said: tuple[LogKind, ...], reason: Reaso
     story.poll(100.1, model("b", 310))
     assert story.reasons() == [("a", reason, None)]
     assert story.unloads[0].evidence[0].startswith("the log says that ")
+
+
+def test_an_out_of_memory_drops_a_runner_of_which_the_log_had_said_nothing_yet() -> None:
+    story = two_loaded()
+    story.log(90, LogKind.SET_UP, "b", 2)
+    story.log(95, LogKind.OUT_OF_MEMORY, "b")
+    story.log(99.9, LogKind.EXPIRING, "a", 1)
+    story.log(99.9, LogKind.KILLED, "a", 1)
+    story.death(100, 1)
+    story.log(100.02, LogKind.REMOVED, "a", 1)
+    story.poll(100.5, model("b", 310))
+    story.log(102, LogKind.ROOM_WANTED)
+    assert story.reasons() == [("a", Reason.OUT_OF_MEMORY, None)]
 
 
 def test_without_processes_the_log_decides_as_well() -> None:
