@@ -23,6 +23,7 @@ from ollama_exporter.residency.evidence.out_of_memory import (
     left_together,
     others_due,
 )
+from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.rules.log_rules import (
     room_was_wanted,
@@ -179,6 +180,16 @@ def the_oldest_request_waited_for_it(case: ExitEvidence) -> Opinion:
     return None
 
 
+def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
+    """All requests are seen, and the oldest was waiting for a load that could begin just then."""
+    demand, at = case.first_in_line, case.exited.at
+    if demand is None or not case.requests.complete or demand.fact.at > at:
+        return None
+    if case.exited.listed_dead or case.queue_start < at or case.runners.loading(at):
+        return None
+    return _wanted(case, demand)
+
+
 def a_request_stopped_it(case: ExitEvidence) -> Opinion:
     """A stop call, or its last request ended with keep_alive 0."""
     return None if case.request_cause is None else verdict(*case.request_cause)
@@ -320,6 +331,11 @@ def a_request_waited(case: ExitEvidence) -> Opinion:
         return None
     if not case.requests.complete and demand.fact.at <= case.exited.at - timings.PROMPT:
         return None
+    return _wanted(case, demand)
+
+
+def _wanted(case: ExitEvidence, demand: SeenRequest) -> Verdict:
+    """Return what a request that waited for a load wanted of it."""
     if demand.model == case.exited.name:
         return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
     return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.model)
@@ -353,6 +369,7 @@ RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
     busy_at_out_of_memory,
     the_oldest_request_waited_for_it,
     a_request_stopped_it,
+    a_request_waits_for_its_room,
     room_was_wanted,
     due_while_another_loaded,
     condemned_while_busy,
