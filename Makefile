@@ -105,6 +105,7 @@ docs: dev-env
 	@$(PY) -c "from deploy.prometheus.manifest import manifest as m; print(m(), end='')" > deploy/prometheus/prometheusrule.yaml
 	@$(PY) -m tools.chart_reference
 	@$(PY) -m tools.command_reference
+	@$(PY) -m tools.api_reference
 	@echo "make: docs/metrics.md, docs/configuration.md, deploy/prometheus/prometheusrule.yaml written"
 
 dashboards: dev-env

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+import ollama_exporter
 from ollama_exporter.cli.main import cli
 from tests.support.paths import ROOT
+from tools.api_reference import api
 from tools.command_reference import commands
 from tools.site import gather, moved, place
 
@@ -28,6 +30,13 @@ def test_the_page_of_commands_is_the_same_whatever_ran_before() -> None:
         assert command is not None
     command.get_help(click.Context(command))  # without its parent: click keeps `--help` alone
     assert commands() == before
+
+
+def test_the_page_of_the_python_interface_is_as_generated_and_complete() -> None:
+    page = (DOCS / "api.md").read_text("utf-8")
+    assert page == api(), "run: make docs"
+    named = set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    assert named == set(ollama_exporter.__all__) - {"__version__"}
 
 
 def test_every_page_is_in_the_navigation_and_in_the_list_for_agents() -> None:

@@ -17,6 +17,9 @@ from tests.support.ports import free_port
 from tests.support.scraping import fetch, scrape_until
 
 REVISION: Final = "0123456789abcdef"
+MOMENT: Final = (
+    1_790_000_000  # Unix seconds: the same for all builds, whatever is committed meanwhile
+)
 MACHINES: Final = {"amd64": 62, "arm64": 183}  # e_machine in the head of an ELF file
 LARGEST: Final = 40 << 20  # bytes on disk, without what is compiled at the installation
 # Folders of the distribution: dpkg removes an empty /opt, and no package of Debian knows rpm's.
@@ -34,7 +37,8 @@ SETTINGS: Final = "/etc/default/ollama-exporter"
 def build(folder: Path, architecture: str = "amd64") -> Path:
     demand_tools()
     run(
-        *("env", f"PYTHON={sys.executable}", str(ROOT / "deploy/packages/build")),
+        *("env", f"PYTHON={sys.executable}", f"SOURCE_DATE_EPOCH={MOMENT}"),
+        str(ROOT / "deploy/packages/build"),
         *(str(folder), architecture, REVISION),
     )
     return folder
