@@ -17,9 +17,7 @@ from tests.support.ports import free_port
 from tests.support.scraping import fetch, scrape_until
 
 REVISION: Final = "0123456789abcdef"
-MOMENT: Final = (
-    1_790_000_000  # Unix seconds: the same for all builds, whatever is committed meanwhile
-)
+MOMENT: Final = 1_790_000_000  # Unix seconds: of all builds, whatever is committed meanwhile
 MACHINES: Final = {"amd64": 62, "arm64": 183}  # e_machine in the head of an ELF file
 LARGEST: Final = 40 << 20  # bytes on disk, without what is compiled at the installation
 # Folders of the distribution: dpkg removes an empty /opt, and no package of Debian knows rpm's.

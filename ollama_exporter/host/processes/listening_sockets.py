@@ -30,7 +30,10 @@ def listeners(table: bytes) -> Iterator[Listener]:
         if len(fields) < 10 or fields[3] != LISTEN:  # noqa: PLR2004 - the inode is the tenth
             continue
         address, _, port = fields[1].partition(b":")
-        yield Listener(_address(address), int(port, 16), int(fields[9]))
+        try:
+            yield Listener(_address(address), int(port, 16), int(fields[9]))
+        except ValueError:  # a kernel of another make
+            continue
 
 
 def reaches(host: str, address: IPAddress) -> bool:
