@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image packages chart site release-check release-notes dist workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test image packages chart chart-base site release-check release-notes dist workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -204,6 +204,11 @@ chart: dev-env
 	@.ci/get-helm "$(VENV)/bin"
 	@$(PY) -m pip install --quiet --group ship
 	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_chart.py $(ARGS)
+
+chart-base: dev-env
+	@.ci/get-helm "$(VENV)/bin"
+	@$(WITH_PATH) helm template ollama-exporter deploy/helm/ollama-exporter --kube-version 1.33.0 --skip-tests \
+		2>/dev/null | $(PY) -m tools.kustomize_base
 
 bench: dev-env
 	@$(PY) -m bench.run $(ARGS)

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import httptools
-
 from ollama_exporter.advice.exporter_source import from_text
 from ollama_exporter.config.load import load
 from ollama_exporter.config.yaml_file import parse_document
@@ -59,7 +57,7 @@ from ollama_exporter.shim.proxy.client_tokens import read_client_tokens
 from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.request_parser import RequestParser
-from ollama_exporter.shim.proxy.response_parser import ResponseParser
+from ollama_exporter.shim.proxy.response_parser import MALFORMED, ResponseParser
 from ollama_exporter.state_file import OURS, StateFile
 from ollama_exporter.story.document import read_document
 from ollama_exporter.story.fleet_document import read_fleet
@@ -248,7 +246,7 @@ def heads(data: bytes) -> None:
             requests.feed(piece)
     answers = ResponseParser()
     answers.expect(RequestHead())
-    with suppress(httptools.HttpParserError, RequestRejected):
+    with suppress(*MALFORMED, RequestRejected):
         for piece in _pieces(body, seed):
             if answers.has_head:
                 answers.feed_data(piece)

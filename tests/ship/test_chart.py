@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ import yaml
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
+from tools.kustomize_base import base
 
 CHART: Final = ROOT / "deploy" / "helm" / "ollama-exporter"
+KUSTOMIZE: Final = ROOT / "deploy" / "kustomize"
 KUBERNETES: Final = ("1.27", "1.33")
 VERSION: Final = f"--kube-version={KUBERNETES[-1]}.0"
 MONITORING: Final = "monitoring.coreos.com"
@@ -247,3 +250,35 @@ def test_it_is_packaged_with_rules_and_dashboards(tmp_path: Path) -> None:
     kinds = [each["kind"] for each in yaml.safe_load_all(text) if each]
     assert kinds.count("PrometheusRule") == 1
     assert kinds.count("ConfigMap") == len(list((ROOT / "dashboards" / "grafana").glob("*.json")))
+
+
+def test_the_kustomize_base_is_the_chart_with_its_defaults() -> None:
+    text = helm("template", "ollama-exporter", str(CHART), VERSION, "--skip-tests")
+    committed = (KUSTOMIZE / "base" / "exporter.yaml").read_text("utf-8")
+    assert committed == base(text), "run: make chart-base"
+    for manifest in yaml.safe_load_all(committed):
+        for version in KUBERNETES:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_kustomize_builds_what_the_base_says_of_itself(tmp_path: Path) -> None:
+    lines = (KUSTOMIZE / "base" / "kustomization.yaml").read_text("utf-8").splitlines()
+    overlay = "\n".join(line[4:] for line in lines if line.startswith("#   "))
+    relative = os.path.relpath(KUSTOMIZE / "base", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        overlay.replace("PATH-OR-URL/deploy/kustomize/base", relative), "utf-8"
+    )
+    done = subprocess.run(
+        [program("kustomize"), "build", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    built = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    assert built["Service"]["metadata"]["namespace"] == "monitoring"
+    (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/ollama-exporter:0.1.0"
+    assert {"name": "OLLAMA_HOST", "value": "http://ollama.ai:11434"} in container["env"]
+    assert any(each["name"] == "NODE_IP" for each in container["env"])
