@@ -20,7 +20,7 @@ _BARE_USER_INFO: Final = re.compile(
 _BEFORE_HOST: Final = re.compile(rf"^.*{_AT}", re.DOTALL | re.IGNORECASE)
 # What a URL carries behind its path may be a key or a token. A short number is none.
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[^\s'\"<>]{1,4096}", re.IGNORECASE)
-_FIELD: Final = re.compile(r"([?&;#])([\w.~%-]{1,64}=)?(?!\d{1,6}(?![^&;#]))[^&;#]{1,4096}")
+_FIELD: Final = re.compile(r"([?&;#])([\w.~%-]{1,64}+=)?+(?!\d{1,6}(?![^&;#]))[^&;#]{1,4096}")
 _QUERY: Final = re.compile(r"(?<=[?#]).*", re.DOTALL)
 _PORT: Final = re.compile(r"(?<=[^:/]):(?!\d{1,9}(?:/|$))[^:/]{1,4096}")  # a password, if no number
 LONGEST: Final = 4096
