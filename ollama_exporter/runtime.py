@@ -20,7 +20,7 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.reload import CurrentSettings, Reload
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.descriptors import ExhaustionHandler, raise_limit
-from ollama_exporter.fleet_exporter import FleetExporter
+from ollama_exporter.free_probes import FreeProbes
 from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.hidden_names import hidden_names
@@ -34,6 +34,7 @@ from ollama_exporter.server_parts import (
     build_in_flight,
     build_machine,
     build_polling,
+    build_telling,
     take_up,
 )
 from ollama_exporter.shim.in_flight import InFlight
@@ -49,10 +50,8 @@ from ollama_exporter.shim.proxy.build import (
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, LEAST_PAUSE, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
-from ollama_exporter.watched_fleet import WatchedFleet
 from ollama_exporter.web.app import Parts, application
 from ollama_exporter.web.locks.locks import Locks, following
-from ollama_exporter.web.page.telling import Telling, Told
 from ollama_exporter.web.uvicorn_server import server
 
 logger = logging.getLogger(__name__)
@@ -140,6 +139,8 @@ async def _run_fleet(
     log_lines: LogCounter,
 ) -> None:
     """Watch several targets until `stop` is set."""
+    from ollama_exporter.fleet_exporter import FleetExporter  # noqa: PLC0415 - 22 ms of imports
+
     exporter = FleetExporter(settings, log_lines=log_lines, reread=reread)
     locks = exporter.locks()
     sockets = listen_for_scrapes(settings)
@@ -223,20 +224,9 @@ class Exporter:
             timeline=timeline,
             save_soon=self._save_wanted.set,
         )
-        self.telling = telling = Telling(
-            Told(
-                settings=settings,
-                published=polling.poller.published,
-                machine=self._machine,
-                in_flight=in_flight,
-                advice=polling.advice,
-                labels=instruments.labels,
-                timeline=timeline,
-                reporter=polling.reporter,
-                hide=instruments.hidden,
-            )
+        self.telling = telling = build_telling(
+            settings, polling, instruments, timeline, machine=self._machine, in_flight=in_flight
         )
-        polling.sinks.on_change.append(telling.on_change)
         if onlookers.events is not None:
             polling.sinks.on_change.append(onlookers.events)
         self.recorder, self.proxy, self.proxy_locks = None, None, None
@@ -272,8 +262,7 @@ class Exporter:
             ranks=telling.ranks,
             runtime=not settings.disable_exporter_metrics,
         )
-        # Only what free probes ask for: the settings name no targets.
-        self._probed = WatchedFleet(settings, instruments.exporter, timeline)
+        self._probed = FreeProbes(settings, instruments.exporter, timeline)
         self.reload = Reload(
             current=self.current,
             reread=reread,

@@ -33,6 +33,8 @@ from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.state_file import SavedState
+from ollama_exporter.web.page.live_feed import ReaderLimit
+from ollama_exporter.web.page.telling import Telling, Told
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +135,37 @@ def build_polling(
         expect=expected.expect,
     )
     return Polling(tracker, advice, expected, sinks, poller, reporter)
+
+
+def build_telling(
+    settings: Settings,
+    polling: Polling,
+    instruments: Instruments,
+    timeline: Timeline,
+    *,
+    machine: Machine | None = None,
+    in_flight: InFlight | None = None,
+    limit: ReaderLimit | None = None,
+    share: float = 1.0,
+) -> Telling:
+    """Return what the page is told. It learns from the polls. The last four: see Told."""
+    telling = Telling(
+        Told(
+            settings=settings,
+            published=polling.poller.published,
+            machine=machine,
+            in_flight=in_flight,
+            advice=polling.advice,
+            labels=instruments.labels,
+            timeline=timeline,
+            reporter=polling.reporter,
+            limit=limit,
+            share=share,
+            hide=instruments.hidden,
+        )
+    )
+    polling.sinks.on_change.append(telling.on_change)
+    return telling
 
 
 def build_machine(

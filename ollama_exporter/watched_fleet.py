@@ -18,7 +18,7 @@ from ollama_exporter.errors import (
     TooManyTargetsError,
     UnknownTargetError,
 )
-from ollama_exporter.fleet.allow_list import Allowed, allow_list, parse_probe_url
+from ollama_exporter.fleet.allow_list import PROBES_OFF, Allowed, allow_list, parse_probe_url
 from ollama_exporter.fleet.checked_address import CheckedAddresses
 from ollama_exporter.fleet.poll_queue import PollQueue, first_polls
 from ollama_exporter.fleet.settled_heap import SettledHeap
@@ -254,9 +254,7 @@ class WatchedFleet:
 
     async def _find_free(self, target: str) -> WatchedTarget:
         if not self._allowed:
-            raise ProbeRefusedError(
-                "probes of URLs are off; --probe.allow lists what they may reach"
-            )
+            raise ProbeRefusedError(PROBES_OFF)
         url = parse_probe_url(target)
         watched = self._free.get(url.url)
         # Each probe is checked against the list in force. Connections are checked again.

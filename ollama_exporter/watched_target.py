@@ -26,12 +26,11 @@ from ollama_exporter.poller.announced_requests import AnnouncedRequests
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
-from ollama_exporter.server_parts import build_actor, build_polling, take_up
+from ollama_exporter.server_parts import build_actor, build_polling, build_telling, take_up
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.state_file import LEAST_PAUSE, SavedState, StateFile
 from ollama_exporter.web.page.live_feed import ReaderLimit
-from ollama_exporter.web.page.telling import Telling, Told
 
 # After an outage all targets fail together. Each tries again at a moment of its own.
 SPREAD: Final = 0.5
@@ -93,20 +92,14 @@ class WatchedTarget:
             on_due=lambda: context.on_due(self),
         )
         self.announced = AnnouncedRequests(polling.reporter.fact, timeline.now, spec.target.url)
-        self.telling = telling = Telling(
-            Told(
-                settings=self._current.settings,
-                published=polling.poller.published,
-                advice=polling.advice,
-                labels=instruments.labels,
-                timeline=timeline,
-                reporter=polling.reporter,
-                limit=context.readers,
-                share=STORY_SHARE,
-                hide=context.hidden,
-            )
+        self.telling = telling = build_telling(
+            self._current.settings,
+            polling,
+            instruments,
+            timeline,
+            limit=context.readers,
+            share=STORY_SHARE,
         )
-        polling.sinks.on_change.append(telling.on_change)
         self._acting, self._save_wanted = AsyncExitStack(), asyncio.Event()
         self._expect()
         self.registry = build_of_target(

@@ -19,6 +19,7 @@ from ollama_exporter.errors import ConfigError, ProbeRefusedError
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+PROBES_OFF: Final = "probes of URLs are off; --probe.allow lists what they may reach"
 LONGEST_URL: Final = 512
 LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 LONGEST_HOST: Final = 253

@@ -91,8 +91,9 @@ def test_names_of_models_can_be_hidden_everywhere() -> None:
                 page = await exporter.http.get(path, params={"target": "one"})
                 assert name in page.text
                 assert "mine" not in page.text
-            front = (await exporter.http.get("/")).text
-            assert name in front
-            assert "mine" not in front
+            for path in ("/", "/api/v1/targets"):
+                every = (await exporter.http.get(path)).text
+                assert name in every
+                assert "mine" not in every
 
     asyncio.run(main())
