@@ -17,6 +17,7 @@ from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_address, mask_user_info
 from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.decompress import decompressed
+from ollama_exporter.protocol.last_listing import LastListing
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -26,7 +27,6 @@ from ollama_exporter.protocol.wire import (
     OnMalformed,
     RunningModel,
     decode_details,
-    decode_ps,
     decode_show,
     decode_tags,
     decode_version,
@@ -44,7 +44,6 @@ NOT_HTTP: Final = "illegal"  # in what h11 says of a head that is not valid HTTP
 BAD_LOCATION: Final = "location header"  # in what httpx says of a redirect that it cannot parse
 NOWHERE: Final = "redirects to an address that is no URL; set ollama.url to Ollama's own address"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-OPENED: Final = "connection.connect_tcp.complete"
 # The first match counts. ConnectError is not here: its reason depends on its cause.
 REASONS: Final = (
     (httpx.TimeoutException, FailureReason.TIMEOUT),
@@ -75,6 +74,13 @@ class ClientSlot:
     def __init__(self, new_client: Callable[[], httpx.AsyncClient]) -> None:
         self._new_client = new_client
         self.http = new_client()
+        self.is_new = False  # the latest answer came on a connection without an earlier one
+        self._connection: object = None
+
+    def on_answer(self, response: httpx.Response) -> None:
+        """Note the answer's connection. httpx's trace would tell it too, in 0.1 ms a poll."""
+        connection = response.extensions.get("network_stream")
+        self.is_new, self._connection = connection is not self._connection, connection
 
     async def replace(self) -> None:
         """Close the client and continue with a new one."""
@@ -109,21 +115,15 @@ class OllamaClient:
         self._credentials = ServerCredentials(target, on_file_error=on_file_error)
         name = target.server_name
         self._extensions: dict[str, Any] = {} if name is None else {"sni_hostname": name}
-        self._malformed = malformed
+        self._malformed, self._listing = malformed, LastListing(malformed)
 
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
-        opened: list[str] = []
-
-        async def trace(event: str, _info: Mapping[str, Any]) -> None:
-            if event == OPENED:
-                opened.append(event)
-
-        response, body = await self._ask(self._polls, PS, extensions={"trace": trace})
+        response, body = await self._ask(self._polls, PS)
         header = response.headers.get("date")
         date = server_date(header)
-        models = decode_ps(body, self._malformed)
-        return PsAnswer(models, response.status_code, date, header, bool(opened), body)
+        models = self._listing.decode(body)
+        return PsAnswer(models, response.status_code, date, header, self._polls.is_new, body)
 
     async def version(self) -> str:
         """Get the server's version."""
@@ -152,7 +152,6 @@ class OllamaClient:
         path: str,
         *,
         json: Mapping[str, str] | None = None,
-        extensions: dict[str, Any] | None = None,
     ) -> tuple[httpx.Response, bytes]:
         """Send a GET, or a POST if there is a `json` body."""
         method, raw = "GET" if json is None else "POST", bytearray()
@@ -163,7 +162,7 @@ class OllamaClient:
                 path,
                 json=json,
                 headers=self._headers(),
-                extensions=self._extensions | (extensions or {}),
+                extensions=self._extensions,
             )
 
         response = await self._send(slot, build, raw.extend, timeout=self._timeout)
@@ -185,6 +184,7 @@ class OllamaClient:
             # httpx limits the time of each read, not of the answer: a trickling body has no end.
             async with asyncio.timeout(timeout):
                 response = await slot.http.send(build(slot.http), stream=True)
+                slot.on_answer(response)
                 try:
                     await _read(response, on_chunk)
                 finally:
