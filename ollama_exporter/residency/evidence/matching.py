@@ -146,7 +146,8 @@ class ProcessMatching:
         must have found none after that listing, and a later one must have the model still.
         """
         slowest = max(self._took_long, default=0.0)
-        late = exited.at + max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
+        wait = max(timings.REMOVED_AFTER_EXIT, timings.SLOW_HOST * slowest)
+        late = exited.at + min(wait, timings.REMOVED_AT_LAST)
         if not self.scans or exited.is_same_entry(model):
             return late
         if exited.alone_at is None:
