@@ -49,7 +49,6 @@ class Evidence(StrEnum):
     # due to unload before it was ever idle: its deadline was always the present
     DUE_WITH_ZERO = "it was never idle, and its last request had keep_alive 0"
     DUE_BUT_NOT_NEEDED = "it was never idle, and no other model needed its memory"
-    DUE_DURING_LOAD = "it became due while another model was loading, so it was no victim"
     DUE_ZERO_OR_VICTIM = "it was never idle: keep_alive 0, or evicted while busy"
     DUE_WITH_OTHERS = "it was never idle, and others left with it"
     # what the polls showed next

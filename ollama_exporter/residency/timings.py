@@ -64,9 +64,9 @@ BIRTH_LATE: Final = 0.03  # a gap that is off by more shows a busy machine
 BIRTH_ERROR: Final = 0.02  # the kernel tells a birth to 10 ms
 NOTICED_LATE: Final = 2.0  # or this much on a host that is busy; recorded: 0.4 s
 EXIT_ERROR: Final = 0.1  # an exit known less well says nothing about what waited for it
-# The entry is removed within 41 ms of the exit (recorded: 650 unloads, on quiet and busy machines;
-# once it took 0.25 s), and within 70 ms at a load of 20 on two cores (880 unloads). A crashed runner
-# stays listed until the next request.
+# The entry is removed within 41 ms of the exit (recorded: 650 unloads; once it took 0.25 s), and
+# within 70 ms at a load of 20 on two cores (880 unloads). That of a runner that crashed stays until
+# the next request.
 REMOVED_AFTER_EXIT: Final = 0.3
 REMOVED_AT_LAST: Final = 1.0  # on whatever host: a later look would miss the crashes
 SLOW_HOST: Final = 5.0  # polls that take long show a busy host: so many times as long at least

@@ -203,16 +203,6 @@ def _requested(case: ExitEvidence, reason: Reason) -> Opinion:
 # -- what wanted the room --------------------------------------------------------------------------
 
 
-def due_while_another_loaded(case: ExitEvidence) -> Opinion:
-    """E became now while a load kept the scheduler busy: a keep-alive of 0, not a victim."""
-    life = case.exited.life
-    if not life.at_now or life.due_after is None or life.due_at is None:
-        return None
-    if case.runners.loading_through(life.due_after, life.due_at):
-        return verdict(Reason.STOPPED, Evidence.DUE_DURING_LOAD)
-    return None
-
-
 def await_what_follows(case: ExitEvidence) -> Opinion:
     """Nothing was born yet, and there is time left for it. What else exits meanwhile says nothing.
 
@@ -371,7 +361,6 @@ RULES: Final[tuple[Callable[[ExitEvidence], Opinion], ...]] = (
     a_request_stopped_it,
     a_request_waits_for_its_room,
     room_was_wanted,
-    due_while_another_loaded,
     condemned_while_busy,
     await_what_follows,
     one_of_several,

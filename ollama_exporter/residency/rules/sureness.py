@@ -26,7 +26,6 @@ COUNTED: Final[Counts] = {
     Evidence.ANOTHER_OUT_OF_MEMORY: (12, 12),
     Evidence.OTHER_MODEL_STARTED: (406, 414),
     Evidence.OTHERS_DUE_WITH_IT: (1, 2),
-    Evidence.DUE_DURING_LOAD: (1, 1),
     Evidence.BUSY_AT_OUT_OF_MEMORY: (4, 4),
     Evidence.DUE_WITH_ZERO: (7, 9),
     Evidence.DUE_BUT_NOT_NEEDED: (22, 32),

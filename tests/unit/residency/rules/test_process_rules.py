@@ -655,7 +655,7 @@ def test_on_a_busy_host_a_second_look_is_later() -> None:
     for at in (100.1, 100.6, 100.9):
         story.poll(at, model("a", 300), model("b", 310))
     assert story.reasons() == []
-    story.poll(101.1, model("a", 300), model("b", 310))
+    story.poll(101.4, model("a", 300), model("b", 310))
     assert story.reasons() == [("a", Reason.CRASHED, None)]
 
 
