@@ -35,10 +35,12 @@ class _Events(LineParser):
             self.content = self.CONTENT in lines and self._has_content(lines)
         for marker in self.KEEP:
             at = lines.rfind(marker)
-            if at >= 0:
+            while at >= 0:  # the last one that is kept, as if the lines came one by one
                 begin, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
                 line = lines[begin : end if end >= 0 else len(lines)]
-                self._keep_line(marker, line.partition(b":")[2].strip())
+                if self._keep_line(marker, line.partition(b":")[2].strip()):
+                    break
+                at = lines.rfind(marker, 0, begin)
         if lines.rfind(self.COMPACT) >= 0:  # it stands near the end: twice as fast as `in`
             self._last = lines
         else:
@@ -52,8 +54,10 @@ class _Events(LineParser):
     def _has_content(self, lines: bytes) -> bool:  # noqa: ARG002 - of lines with CONTENT
         return True
 
-    def _keep_line(self, marker: bytes, line: bytes) -> None:
+    def _keep_line(self, marker: bytes, line: bytes) -> bool:
+        """Keep a line; return whether it was one that counts."""
         self._kept[marker] = line
+        return True
 
     def _fields(self, marker: bytes) -> ResponseFields | None:
         found = response_fields.decode_record(self._kept[marker]) if marker in self._kept else None
@@ -95,9 +99,10 @@ class ChatEvents(_Events):
     def _has_content(self, lines: bytes) -> bool:
         return CHOICES.search(lines) is not None
 
-    def _keep_line(self, marker: bytes, line: bytes) -> None:
-        if marker != self.LAST or line == self.LAST:  # output may contain the word
-            super()._keep_line(marker, line)
+    def _keep_line(self, marker: bytes, line: bytes) -> bool:
+        if marker == self.LAST != line:  # output may contain the word
+            return False
+        return super()._keep_line(marker, line)
 
     def end(self) -> ResponseFields:
         """Join the chunk with the finish reason and the one with the usage."""
