@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import Page, expect
 
 from ollama_exporter.protocol.wire import parse_time
@@ -203,6 +204,25 @@ def test_a_crowd_with_odd_names_fits_and_nothing_goes_wrong(
                 await page.emulate_media(media="print")
                 assert await page.evaluate(OVERFLOW) == 0
                 assert await page.get_by_role("button").count() == 0
+
+    chromium.run(main())
+
+
+def test_a_model_that_is_loading_has_no_size_yet(chromium: Chromium) -> None:
+    async def main() -> None:
+        made = MadeUp(timeline=GivenTimeline(lambda: 1.8e9))
+        now = made.timeline.now()
+        loading = replace(resident("new:latest", now), resident=(), since=None, loading_since=now)
+        made.published = listing(loading)
+        async with (
+            serving(made) as (http, _),
+            opened(chromium.browser, str(http.base_url)) as seen,
+        ):
+            await live(seen.page)
+            await expect(text_of(seen.page, "Leaves next")).to_contain_text("new:latest is loading")
+            table = text_of(seen.page, "In memory now")
+            await expect(table).to_contain_text("Nothing is in memory.")
+            assert " MB" not in await table.inner_text()
 
     chromium.run(main())
 

@@ -245,11 +245,13 @@ function answers() {
   const last = eventsNewestFirst().find((event) => event.kind === "unloaded");
   const going = [...past.stays.values()].filter((stay) => stay.end && !stay.why && !stay.dead).sort((a, b) => b.end - a.end)[0];
   const waiting = state.status.waiting;
-  show("next", [next, first, resident.length], () => [
+  const loading = state.status.models.filter((m) => !m.resident);
+  show("next", [next, first, resident.length, loading.map((m) => m.name)], () => [
     next ? h("p", { class: "big" }, named(next.name), " in ", ticks(h("span", { class: "num" }), () => countdown(next.deadline - clock())))
       : h("p", { class: "big" }, resident.length ? "Nothing is due to leave" : "Nothing is in memory"),
     next ? h("p", { class: "soft" }, "when its keep-alive runs out, unless it is used again")
       : resident.length ? h("p", { class: "soft" }, "all are in use, or stay for ever") : null,
+    loading.length ? h("p", {}, loading.map((m, i) => [i ? ", " : "", named(m.name)]), loading.length === 1 ? " is loading." : " are loading.") : null,
     first && resident.length > 1 ? h("p", {}, "If another model needs the room, ", named(first.name), resident.every((m) => m.rank_known) ? " goes first." : " goes first, as far as keep-alives are known.") : null,
   ]);
   const unexplained = going && (!last || going.end > last.at) ? going : null;
@@ -281,8 +283,8 @@ function memory() {
     if (!models.length) return [h("p", {}, "No model is in memory.")];
     const most = Math.max(room.most, room.used, 1);
     const vram = resident.reduce((sum, model) => sum + (model.size_vram ?? model.size), 0);
-    const text = `${gigabytes(room.used)} in memory, ${percent(room.used ? vram / room.used : 0)} of it on the GPU. `
-      + `At most ${gigabytes(room.most)} were in memory at one time: so much is known to fit. `
+    const held = room.used ? `${gigabytes(room.used)} in memory, ${percent(vram / room.used)} of it on the GPU. ` : "Nothing is in memory. ";
+    const text = held + `At most ${gigabytes(room.most)} were in memory at one time: so much is known to fit. `
       + resident.map((model) => `${model.name} ${gigabytes(model.size)}`).join(", ");
     let x = 0;
     const parts = resident.map((model, i) => {
@@ -291,7 +293,7 @@ function memory() {
       return part;
     });
     return [
-      h("p", { class: "soft" }, `${gigabytes(room.used)} in memory, ${percent(room.used ? vram / room.used : 0)} of it on the GPU. ${gigabytes(most)} are known to fit.`),
+      h("p", { class: "soft" }, held, room.most ? `${gigabytes(most)} are known to fit.` : ""),
       s("svg", { class: "memory", role: "img", "aria-label": text, height: 22 }, s("rect", { class: "rail", width: "100%", height: 22 }), parts),
       h("table", { class: "cards" },
         h("thead", {}, h("tr", {}, ["Model", "Leaves in", "If room is needed", "Memory", "Work", "Context"].map((each) => h("th", { scope: "col" }, each)))),
@@ -309,7 +311,7 @@ function row(model, i) {
     cell("Leaves in", ticks(h("span", { class: `until num ${kind}` }), () => until(model)[0]), ticks(h("small"), () => until(model)[1])),
     cell("If room is needed", model.rank ? h("span", { class: model.rank === 1 ? "tag first" : "tag" }, ORDER[model.rank - 1] ?? `${model.rank}th`) : "",
       model.rank && !model.rank_known ? h("small", {}, "if its keep-alive is as assumed") : ""),
-    cell("Memory", h("span", { class: "num" }, gigabytes(model.size)), vram === null || !model.size ? "" : h("small", {}, vram >= model.size ? "all on the GPU" : vram ? `${percent(vram / model.size)} on the GPU` : "on the CPU")),
+    cell("Memory", model.size ? h("span", { class: "num" }, gigabytes(model.size)) : "", vram === null || !model.size ? "" : h("small", {}, vram >= model.size ? "all on the GPU" : vram ? `${percent(vram / model.size)} on the GPU` : "on the CPU")),
     cell("Work", model.slots ? [h("span", { class: "num" }, `${model.slots_busy} of ${model.slots} busy`)] : model.requests ? count(model.requests, "request") : "",
       model.tokens_per_second ? h("small", {}, `${model.tokens_per_second} tokens/s`) : ""),
     cell("Context", model.context ? h("span", { class: "num" }, model.context_used ? `${percent(model.context_used / model.context)} full` : `${model.context} tokens`) : "",
