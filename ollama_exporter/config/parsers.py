@@ -221,7 +221,8 @@ def count(least: int) -> Callable[[str, object], int]:
     """Return what accepts a whole number from `least`."""
 
     def parse(name: str, value: object) -> int:
-        written = _scalar(value)
+        is_whole = isinstance(value, float) and value.is_integer()  # 10.0 in YAML or JSON
+        written = _scalar(int(value) if is_whole else value)  # type: ignore[call-overload]
         if not re.fullmatch(r"[0-9]{1,9}", written) or int(written) < least:
             raise ConfigError(name, value, f"accepted: a whole number from {least}")
         return int(written)

@@ -224,7 +224,7 @@ def is_web_page(content_type: str, body: bytes | bytearray) -> bool:
     return content_type.partition(";")[0].strip().lower() in PAGES or PAGE.match(body) is not None
 
 
-def status_advice(
+def status_advice(  # noqa: PLR0911 - a table of statuses, one line each
     status: int, headers: Mapping[str, str], body: bytes | bytearray, target: Target
 ) -> str:
     """Return what usually causes a status other than 200, and what helps; empty if unknown.
@@ -243,7 +243,11 @@ def status_advice(
         return f"it wants credentials; set {target.setting('bearer-token-file')}"
     if status == HTTPStatus.LOOP_DETECTED:
         return f"{url} leads to this exporter's own proxy; set it to the address of Ollama"
-    return HTML if is_web_page(headers.get("content-type", ""), body) else ""
+    if is_web_page(headers.get("content-type", ""), body):
+        return HTML
+    if status == HTTPStatus.NOT_FOUND and b"error" not in body[:LONGEST_LOCATION]:
+        return f"{url} leads to no Ollama, or to one from before May 2024, which lacks /api/ps"
+    return ""
 
 
 def tls_context(target: Target) -> ssl.SSLContext:

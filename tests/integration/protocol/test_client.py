@@ -415,6 +415,7 @@ def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
         ("", answer(b"<html>", status="200 OK", headers="Content-Type: text/plain\r\n"), "login"),
         ("", answer(b"<html>Log in</html>", status="503 Busy"), "a web page instead of JSON"),
         ("", answer(b"", status="401 Unauthorized"), "it wants credentials"),
+        ("", answer(b"404 page not found", status="404 Not Found"), "from before May 2024"),
         ("", answer(b"", status="508 Loop Detected"), "this exporter's own proxy"),
     ],
 )

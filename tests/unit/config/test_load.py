@@ -398,3 +398,12 @@ def test_processes_are_watched_by_themselves_unless_told_otherwise() -> None:
 )  # fmt: skip
 def test_a_value_is_shown_as_one_writes_it(value: object, shown: str) -> None:
     assert plain(value) == shown
+
+
+def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("web.max-requests: 10.0\n", encoding="utf-8")
+    assert load({}, file=file).max_requests == 10
+    file.write_text("web.max-requests: 10.5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"a whole number from 1, not 10\.5"):
+        load({}, file=file)
