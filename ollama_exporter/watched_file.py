@@ -22,8 +22,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+def not_counted(_setting: str) -> None:
+    """Count nothing: for commands, which have no metrics."""
+
+
 class WatchedFile(Generic[T]):
-    """The content of a file that is read again and again. It is read in a thread."""
+    """The content of a file that is read again and again.
+
+    `refresh` reads it in a thread, `reread` in the caller's.
+    """
 
     def __init__(
         self,
@@ -41,16 +48,28 @@ class WatchedFile(Generic[T]):
         self._setting, self._load, self._now = setting, load, now
         self._on_error, self._grace = on_error, grace
         self._value: T | None = load()
-        self._read_at = now()
-        self._problem = ""
-        self._reading: asyncio.Task[T] | None = None
+        self._problem, self._failing_since = "", 0.0
+        self._reading: asyncio.Task[T] | None = None  # of `refresh`
 
     def current(self) -> T | None:
         """Return the content in use; None if the file has been unusable for longer than GRACE."""
         return self._value
 
+    def reread(self) -> T | None:
+        """Read the file again, and return the content in use as `current` does.
+
+        For who needs it rarely and reads local files alone: a file that hangs blocks the caller.
+        """
+        try:
+            value = self._load()
+        except ConfigError as err:
+            self._on_failed_read(str(err))
+        else:
+            self._on_read(value)
+        return self._value
+
     async def refresh(self) -> None:
-        """Read the file again."""
+        """Read the file again in a thread: it blocks nothing, however long it takes."""
         if self._reading is None:
             self._reading = asyncio.create_task(asyncio.to_thread(self._load))
         done, _ = await asyncio.wait({self._reading}, timeout=READ_TIMEOUT)
@@ -68,13 +87,15 @@ class WatchedFile(Generic[T]):
     def _on_read(self, value: T) -> None:
         values = {"setting": self._setting}
         if self._problem:
-            logger.info("Token or certificate is usable again", extra=values)
+            logger.info("Credential is usable again", extra=values)
         elif value != self._value:
-            logger.info("Token or certificate changed", extra=values)
-        self._problem, self._value, self._read_at = "", value, self._now()
+            logger.info("Credential changed", extra=values)
+        self._problem, self._value = "", value
 
     def _on_failed_read(self, problem: str) -> None:
         self._on_error(self._setting)
+        if not self._problem:
+            self._failing_since = self._now()
         if problem != self._problem:
             values: dict[str, object] = {"setting": self._setting, "err": problem}
             if self._grace is not None:
@@ -83,7 +104,7 @@ class WatchedFile(Generic[T]):
         self._problem = problem
         if self._grace is None or self._value is None:
             return
-        if self._now() - self._read_at >= self._grace:
+        if self._now() - self._failing_since >= self._grace:
             self._value = None
             logger.error(
                 "Credential is void: its file cannot be used", extra={"setting": self._setting}

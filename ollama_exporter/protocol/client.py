@@ -15,7 +15,6 @@ from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_address, mask_user_info
-from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.last_listing import LastListing
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -33,6 +32,7 @@ from ollama_exporter.protocol.wire import (
     server_date,
 )
 from ollama_exporter.version import __version__
+from ollama_exporter.watched_file import not_counted
 
 LARGEST_BODY: Final = 16 * 2**20
 LARGEST_CA_FILE: Final = 4 * 2**20  # bytes; the bundle of a browser has a quarter of a MiB

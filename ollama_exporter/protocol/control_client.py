@@ -15,7 +15,6 @@ from msgspec import Struct
 from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import RequestError
 from ollama_exporter.foreign_text import clean
-from ollama_exporter.protocol.bearer_token import not_counted
 from ollama_exporter.protocol.client import (
     HTML,
     ClientSlot,
@@ -28,6 +27,7 @@ from ollama_exporter.protocol.client import (
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
 from ollama_exporter.protocol.stream_parsers import StreamParser, parser_for
+from ollama_exporter.watched_file import not_counted
 
 LONGEST_TEXT: Final = 300
 REFUSED_EMBEDDING: Final = "does not support generate"

@@ -13,12 +13,8 @@ from msgspec import Struct
 from ollama_exporter.config.parsers import FIELD_VALUE
 from ollama_exporter.config.target import BasicAuth, Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import (
-    CredentialFile,
-    not_counted,
-    read_secret,
-    read_token,
-)
+from ollama_exporter.protocol.bearer_token import read_secret, read_token
+from ollama_exporter.watched_file import WatchedFile, not_counted
 
 Field = tuple[str, str]
 AUTHORIZATION: Final = "authorization"
@@ -97,12 +93,7 @@ class ServerCredentials:
         """
         self._static = dict(static_fields(target))
         self._files = [
-            (
-                each.name,
-                CredentialFile(
-                    each.read, field=each.setting, monotonic=monotonic, on_error=on_file_error
-                ),
-            )
+            (each.name, WatchedFile(each.setting, each.read, now=monotonic, on_error=on_file_error))
             for each in file_fields(target)
         ]
 
@@ -110,5 +101,5 @@ class ServerCredentials:
         """Return the fields. One whose file has become unusable is left out after a while."""
         if not self._files:
             return self._static
-        read = ((name, file.current()) for name, file in self._files)
+        read = ((name, file.reread()) for name, file in self._files)
         return self._static | {name: value for name, value in read if value}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import CredentialFile, read_token
-from ollama_exporter.watched_file import GRACE
+from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.reporter import ignore
+from ollama_exporter.watched_file import GRACE, WatchedFile
 
 
 class Scene:
@@ -17,15 +18,16 @@ class Scene:
     def __init__(self, file: Path) -> None:
         self.file, self.now = file, 0.0
         file.write_bytes(b"secret1\n")
-        self.token = CredentialFile(
+        self.token = WatchedFile(
+            "proxy.token-file",
             lambda: read_token(file, field="proxy.token-file"),
-            field="proxy.token-file",
-            monotonic=lambda: self.now,
+            now=lambda: self.now,
+            on_error=ignore,
         )
 
-    def after(self, seconds: float) -> str:
+    def after(self, seconds: float) -> str | None:
         self.now += seconds
-        return self.token.current()
+        return self.token.reread()
 
 
 def fifo(file: Path) -> None:
@@ -62,8 +64,8 @@ def test_a_token_whose_file_cannot_be_used_is_said_at_once_and_void_after_a_whil
     assert [r.getMessage() for r in caplog.records] == ["Credential file cannot be used"]
     assert "secret" not in str(vars(caplog.records[0]))
     assert scene.after(GRACE / 2) == "secret1"
-    assert scene.after(GRACE) == ""
-    assert scene.after(10 * GRACE) == ""
+    assert scene.after(GRACE) is None
+    assert scene.after(10 * GRACE) is None
     assert [r.getMessage() for r in caplog.records][1:] == [
         "Credential is void: its file cannot be used"
     ]
@@ -71,7 +73,7 @@ def test_a_token_whose_file_cannot_be_used_is_said_at_once_and_void_after_a_whil
     with caplog.at_level(logging.INFO):
         scene.file.write_bytes(b"secret2")
         assert scene.after(1) == "secret2"
-    assert caplog.records[-1].getMessage() == "Credential read again"
+    assert caplog.records[-1].getMessage() == "Credential is usable again"
 
 
 def test_a_file_that_is_written_anew_may_be_gone_for_a_moment(tmp_path: Path) -> None:

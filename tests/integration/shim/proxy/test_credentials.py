@@ -132,7 +132,7 @@ def test_a_token_whose_file_cannot_be_used_loses_its_effect(
     assert messages == [
         "Credential file cannot be used",
         "Credential is void: its file cannot be used",
-        "Token or certificate is usable again",
+        "Credential is usable again",
     ]
     assert len(caplog.records) < 6  # each once; a file may be seen half written
     assert set(tokens.errors) == {"proxy.token-file"}
