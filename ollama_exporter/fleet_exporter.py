@@ -60,7 +60,6 @@ class FleetExporter:
         """Return what the routes need."""
         return Parts(
             registry=self._registry,
-            refresh=_nothing,
             feed=self.fleet.feed,
             fleet=self._in_short,
             reload=self.reload,
@@ -103,7 +102,3 @@ class FleetExporter:
         if not task.cancelled() and (err := task.exception()) is not None:
             self._exporter.errors.inc()
             logger.error("Targets of the new configuration are not all in force", exc_info=err)
-
-
-async def _nothing() -> None:
-    """Wait for nothing: there is no server of this process's own."""

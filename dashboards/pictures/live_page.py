@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry
-
 from dashboards.pictures.__main__ import IMAGES, shrink
 from dashboards.pictures.chromium import chromium
 from dashboards.pictures.hour import HOUR, hour
@@ -60,15 +58,7 @@ def ended() -> LiveFeed:
 @contextmanager
 def serving(feed: LiveFeed) -> Iterator[str]:
     """Serve the page in a thread of its own; yield its URL."""
-    parts = Parts(
-        registry=CollectorRegistry(),
-        refresh=_nothing,
-        feed=lambda _target: feed,
-        reload=lambda: None,
-        telemetry_path="/metrics",
-        max_requests=lambda: 1,
-        lifecycle=lambda: False,
-    )
+    parts = Parts(feed=lambda _target: feed, telemetry_path="/metrics")
     sockets = listen(["127.0.0.1:0"], field="web.listen-address")
     web = server(application(parts))
     thread = threading.Thread(target=lambda: asyncio.run(web.serve(sockets=sockets)))
@@ -78,10 +68,6 @@ def serving(feed: LiveFeed) -> Iterator[str]:
     finally:
         web.should_exit = True
         thread.join()
-
-
-async def _nothing() -> None:
-    pass
 
 
 def main() -> None:

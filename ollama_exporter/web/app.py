@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -39,16 +39,21 @@ RELOAD: Final = "/-/reload"
 OPEN_PATHS: Final = frozenset({HEALTHY, READY})  # orchestrators ask without a password
 
 
-class Parts(Struct, frozen=True):
-    """What the routes need."""
+async def nothing_to_refresh() -> None:
+    """Poll nothing before a scrape."""
 
-    registry: CollectorRegistry
-    refresh: Callable[[], Awaitable[None]]  # bounded: a scrape never waits for a server that hangs
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the routes need. The defaults serve a page alone."""
+
     feed: Callable[[str], LiveFeed | None]  # what the page shows of a target, or the only server
-    reload: Callable[[], None]  # raises OllamaExporterError; the old configuration stays
     telemetry_path: str
-    max_requests: Callable[[], int]
-    lifecycle: Callable[[], bool]
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    # bounded: a scrape never waits for a server that hangs
+    refresh: Callable[[], Awaitable[None]] = nothing_to_refresh
+    reload: Callable[[], None] = lambda: None  # raises OllamaExporterError; the old settings stay
+    max_requests: Callable[[], int] = lambda: 1
+    lifecycle: Callable[[], bool] = lambda: False
     on_announced: OnAnnounced = lambda _request: False  # by a command on this machine
     probes: Probes = NO_TARGETS
     fleet: Callable[[], FleetDocument] | None = None  # several servers; None: there is one

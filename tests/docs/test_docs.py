@@ -9,7 +9,6 @@ from typing import Final
 
 import click
 import pytest
-from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from ollama_exporter.cli.main import COMMANDS, DEFAULT_COMMAND, cli
@@ -190,24 +189,11 @@ def test_every_metric_named_in_the_readme_exists() -> None:
 
 
 def test_the_page_on_usage_lists_every_path_that_is_served() -> None:
-    app = application(
-        Parts(
-            registry=CollectorRegistry(),
-            refresh=_nothing,
-            feed=lambda _target: MadeUp().feed(),
-            reload=lambda: None,
-            telemetry_path=Settings().telemetry_path,
-            max_requests=lambda: 1,
-            lifecycle=lambda: False,
-        )
-    )
+    parts = Parts(feed=lambda _target: MadeUp().feed(), telemetry_path=Settings().telemetry_path)
+    app = application(parts)
     served = {route.path for route in app.routes if isinstance(route, Route)}
     listed = set(re.findall(r"^\| `(/[^`]*)` \|", USAGE.read_text("utf-8"), re.MULTILINE))
     assert listed == served
-
-
-async def _nothing() -> None:
-    pass
 
 
 def test_the_page_on_usage_names_every_command() -> None:

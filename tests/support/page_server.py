@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from prometheus_client import CollectorRegistry
 
 from ollama_exporter.net import listen
 from ollama_exporter.web.app import Parts, application
@@ -28,15 +27,7 @@ async def serving(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, LiveFeed]]:
     """Serve a made-up story; yield a client and the feed."""
     feed = made.feed(tick=tick)
-    parts = Parts(
-        registry=CollectorRegistry(),
-        refresh=_nothing,
-        feed=lambda _target: feed,
-        reload=lambda: None,
-        telemetry_path="/metrics",
-        max_requests=lambda: 1,
-        lifecycle=lambda: False,
-    )
+    parts = Parts(feed=lambda _target: feed, telemetry_path="/metrics")
     web = server(application(parts), connection=connection)
     sockets = listen([f"127.0.0.1:{port}"], field="web.listen-address")
     if send_buffer is not None:  # accepted sockets inherit it
@@ -52,7 +43,3 @@ async def serving(
         feed.close()
         web.should_exit = True
         await task
-
-
-async def _nothing() -> None:
-    pass
