@@ -318,6 +318,8 @@ class ClientConnection(asyncio.Protocol):
         if self._input is Input.ENDED:
             if not self.transport.get_write_buffer_size() or now > self._end_by:
                 self.transport.abort()  # the kernel still delivers what it has
+        elif self._parser.is_in_head and self._is_transport_paused:
+            self._deadline = now + self._limits.head_timeout  # its rest waits for us to read it
         elif self._parser.is_in_head:
             self._reject(RequestRejected(408, "the request head was not complete in time"))
         elif self._current is None:

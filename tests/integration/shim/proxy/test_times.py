@@ -242,6 +242,33 @@ def test_requests_that_wait_for_their_turn_are_bounded(run: Run) -> None:
     run(check())
 
 
+def test_a_head_whose_rest_waits_in_the_queue_of_the_proxy_is_no_408(run: Run) -> None:
+    """Many pipelined requests behind one that takes long: reading stops in the midst of a head."""
+    many, clock, go_on = 3000, Clock(), asyncio.Event()
+
+    async def slow(link: Link) -> None:
+        await link.got(b"\r\n\r\n")
+        await go_on.wait()
+        await answers(OK)(link)
+
+    async def check() -> None:
+        go_on.clear()
+        async with (
+            rawserver(slow) as server,
+            proxied(server.url, limits=BRIEF, clock=clock) as proxy,
+            caller(proxy.port) as client,
+        ):
+            client.send(GET.replace(b"\r\n\r\n", b"\r\nX-A: " + b"a" * 100 + b"\r\n\r\n") * many)
+            await (await server.link()).got(b"\r\n\r\n")
+            for _ in range(20):
+                await proxy.advance(0.1)
+            go_on.set()
+            await client.until(lambda: client.end or len(client.rest) >= many * len(OK))
+            assert client.take(many * len(OK)) == OK * many
+
+    run(check())
+
+
 def test_refused_connections_do_not_stay(run: Run) -> None:
     async def check() -> None:
         limits = replace(LIMITS, max_connections=1, idle_timeout=0.5, head_timeout=0.5)
