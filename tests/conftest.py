@@ -8,6 +8,8 @@ import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
+from tests.support.slow_first import slow_first
+
 # How long an example takes, or its making, tells of the machine and its load, not of the code.
 # With CI set, each run draws the same examples: a commit is judged by what it changed. Elsewhere
 # they are drawn anew, which is how rare cases are found.
@@ -117,6 +119,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-randomly's shuffle
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start what takes a minute first: the other workers do the rest meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker begin with some of what takes long, so that none waits for it at the end."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = slow_first(items, seconds, workers=workers)
+
+
+def seconds(item: pytest.Item) -> float:
+    """Return how long a slow test takes; 0: it is none."""
+    marker = item.get_closest_marker("slow")
+    return 0.0 if marker is None else marker.kwargs["seconds"]

@@ -117,7 +117,7 @@ async def scene(
                 assert await prom.rule_problems() == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_an_alert_names_its_cause_and_resolves_when_it_is_over(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path, "mistral") as it:
@@ -187,7 +187,7 @@ async def a_stuck_load_fires_until_it_is_freed(it: Scene) -> None:
         await it.received.until("OllamaLoadStuck", "resolved", model="llama3.2:latest")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_under_pressure_one_alert_stands_for_all_evictions_of_a_server(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path, shorter=STORM) as it, asyncio.TaskGroup() as tasks:

@@ -157,7 +157,7 @@ def test_every_exception_names_a_query(part: str) -> None:
     assert [query.where for query in queries() if part in query.where]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=45)
 def test_every_query_finds_what_it_asks_for(tmp_path: Path) -> None:
     assert len(DASHBOARDS) == 5
     problems = asyncio.run(watched(tmp_path))

@@ -110,7 +110,7 @@ def waited_for_a_core(process: subprocess.Popen[str]) -> float:
     return int(fields[1]) / 1e9
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=124)
 def test_two_minutes_show_every_reason() -> None:
     with running("--duration", "124") as process:
         seen = lines_until(process, "the next answer of llama3.2 finds no memory")

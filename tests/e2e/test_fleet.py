@@ -172,7 +172,7 @@ def locked_jobs(folder: Path, address: str) -> list[dict[str, Any]]:
     return [*found, *listed]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> None:
     folder = tmp_path / "targets"
     folder.mkdir()
@@ -216,7 +216,7 @@ def test_a_prometheus_discovers_and_scrapes_fifty_servers(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=8)
 def test_the_pages_other_jobs_find_what_they_should(tmp_path: Path) -> None:
     names = tmp_path / "names.json"
     names.write_text(json.dumps([{"targets": ["a", "b"]}]))

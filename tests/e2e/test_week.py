@@ -66,7 +66,7 @@ def check(script: Script, expected: Iterable[str], here: Path, missed: range = r
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_a_week_of_ordinary_use_raises_nothing(tmp_path: Path) -> None:
     """Five days of office, stops, a planned restart at night, an hour without Prometheus."""
     steps = [step for day in range(5) for step in at_work(day)]
@@ -93,7 +93,7 @@ def incidents() -> list[Step]:
     return steps
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=10)
 def test_two_days_with_incidents_raise_those_and_no_other(tmp_path: Path) -> None:
     mistral, llama = 'model="mistral:latest"', 'model="llama3.2:latest"'
     unload = 'alertname="OllamaUnexpectedUnload"'

@@ -44,7 +44,7 @@ def mean(table: Table, policy: str, even: float) -> float:
     return table[f"mean, break-even {even / 60:g} min"][policy]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_on_fifteen_families_the_advice_reaches_its_reference_from_requests_and_polls() -> None:
     command = [sys.executable, "-m", "bench.keepalive", "--every=60", "--copies=1", "--digits=4"]
     # Without coverage, which takes ten times as long and learns nothing of the advice.

@@ -389,7 +389,7 @@ def test_what_provisioning_names_exists() -> None:
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=5)
 def test_it_is_valid_by_grafanas_own_types_and_a_misspelt_option_is_found(tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None or not (SCHEMAS / "node_modules").is_dir():
