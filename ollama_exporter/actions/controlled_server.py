@@ -16,6 +16,8 @@ from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.clock import Timeline
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.client import PsAnswer
+from ollama_exporter.protocol.model_names import match_key
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.reporter import Reporter
 
 MAX_LOCKS: Final = 1024
@@ -23,6 +25,9 @@ MAX_LOCKS: Final = 1024
 
 class ActionClient(RenewClient, BlobResolver, Protocol):
     """The requests that keep-warm and the defaults send."""
+
+    async def tags(self) -> tuple[InstalledModel, ...]:
+        """Return the installed models."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -58,7 +63,7 @@ class ControlledServer(Struct, frozen=True):
 
     async def renew(self, model: str, keep_alive: float) -> Renewal:
         """Give a resident model a keep-alive, in seconds, unless it has a longer one."""
-        return await self._renew(model, (await self._find(model))[1], keep_alive)
+        return await self._renew(model, *(await self._find(model)), keep_alive)
 
     async def ensure(self, model: str, keep_alive: float) -> Renewal:
         """Renew an idle model just used, unless its deadline shows that this is not needed.
@@ -72,7 +77,7 @@ class ControlledServer(Struct, frozen=True):
             left = renew.time_left(answer, entry)
             if left >= keep_alive - renew.TOLERANCE:
                 return Renewal(RenewalOutcome.LONGER, entry, None, left)
-        return await self._renew(model, listed, keep_alive)
+        return await self._renew(model, answer, listed, keep_alive)
 
     async def _find(self, model: str) -> tuple[PsAnswer, str | None]:
         answer = await self.client.ps()
@@ -80,9 +85,28 @@ class ControlledServer(Struct, frozen=True):
         await self.blobs.resolve((name, 0) for name in (*names, model))
         return answer, self.blobs.listed_name(model, names)
 
-    async def _renew(self, model: str, listed: str | None, keep_alive: float) -> Renewal:
-        if listed is None:
+    async def _is_outdated(self, resident: RunningModel) -> bool:
+        """Return whether a resident model's name has other weights by now, or is not installed.
+
+        A touch would then load the new weights, not renew the old ones.
+        """
+        installed = {match_key(each.name): each.digest for each in await self.client.tags()}
+        digest = installed.get(match_key(resident.name))
+        if digest is None:
+            return True
+        if not digest or not resident.digest or digest == resident.digest:
+            return False
+        weights = self.blobs.weights(resident.digest)
+        return weights is None or (await self.client.details(resident.name)).weights != weights
+
+    async def _renew(
+        self, model: str, answer: PsAnswer, listed: str | None, keep_alive: float
+    ) -> Renewal:
+        entry = None if listed is None else renew.find_entry(answer, listed)
+        if listed is None or entry is None:
             return Renewal(RenewalOutcome.ABSENT)
+        if await self._is_outdated(entry):
+            return Renewal(RenewalOutcome.OUTDATED, entry, left=renew.time_left(answer, entry))
         if listed not in self._locks:
             self._locks[listed] = asyncio.Lock()
 

@@ -11,4 +11,5 @@ class RenewalOutcome(StrEnum):
     LONGER = "longer"  # its keep-alive was as long, or longer
     BUSY = "busy"  # in use, so left alone
     ABSENT = "absent"  # not resident, so left alone
+    OUTDATED = "outdated"  # its name has other weights by now: a request would load those
     UNKNOWN_CONTEXT = "unknown_context"  # an old server does not list the context to send

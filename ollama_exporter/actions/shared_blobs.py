@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.protocol.wire import InstalledModel, ModelDetails
@@ -33,6 +34,7 @@ class SharedBlobs:
     def __init__(self, server: BlobResolver) -> None:
         self._server = server
         self._known: dict[str, _Resolved] = {}  # by name in lower case
+        self._weights: BoundedDict[str, str] = BoundedDict(2 * MAX_NAMES)  # by digest
         self._digests: dict[str, str] = {}  # of the installed models, by name in lower case
 
     def on_installed(self, models: Iterable[InstalledModel]) -> None:
@@ -52,7 +54,14 @@ class SharedBlobs:
             if known is None and len(self._known) >= MAX_NAMES:
                 continue
             with suppress(OllamaExporterError):  # a cloud model, or just deleted
-                self._known[key] = _Resolved(size, digest, await self._server.details(name))
+                details = await self._server.details(name)
+                self._known[key] = _Resolved(size, digest, details)
+                if digest is not None and details.weights is not None:
+                    self._weights[digest] = details.weights
+
+    def weights(self, digest: str) -> str | None:
+        """Return the weights of a digest that is or was installed; None: unknown."""
+        return self._weights.get(digest)
 
     def is_resolved(self, model: str) -> bool:
         """Return whether it is known which names share the name's runner."""

@@ -169,7 +169,7 @@ class KeepWarmPlanner:
         """Record a renewal. `left`: seconds until the deadline that it saw last."""
         wanted = action.warm.keep_alive
         match outcome:
-            case RenewalOutcome.BUSY | RenewalOutcome.UNKNOWN_CONTEXT:
+            case RenewalOutcome.BUSY | RenewalOutcome.OUTDATED | RenewalOutcome.UNKNOWN_CONTEXT:
                 pause = _before_deadline(BUSY_PAUSE * min(wanted, HOUR), left)
             case _:
                 pause = min(MIN_PAUSE, BUSY_PAUSE * wanted)

@@ -250,6 +250,7 @@ async def _keep(
             "" if wanted.keep_alive is None else "kept that long or longer already"
         ),
         RenewalOutcome.UNKNOWN_CONTEXT: "the server does not list its context: left as it is",
+        RenewalOutcome.OUTDATED: "an older version of it: left as it is",
         RenewalOutcome.ABSENT: "",  # the last look tells
         RenewalOutcome.SET: "",
     }

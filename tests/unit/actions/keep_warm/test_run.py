@@ -340,6 +340,38 @@ def test_p6_a_killed_exporter_has_not_forgotten_its_loads() -> None:
     run_virtually(main())
 
 
+@pytest.mark.parametrize("reuse_weights", [False, True])
+def test_a_model_that_was_created_anew_is_not_reloaded_by_a_renewal(*, reuse_weights: bool) -> None:
+    """Promise 1. With new weights it leaves at its deadline, and the new version is loaded."""
+
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        await asyncio.sleep(60)
+        found = ollama.library.find("mistral")
+        assert found is not None
+        source = found[1]
+        ollama.library.create("mistral", source, clock(), num_ctx=None, reuse_weights=reuse_weights)
+        await asyncio.sleep(1200)
+        assert exporter.warnings() == []
+        assert exporter.samples()["ollama_warmups_total", LABEL] == len(ollama.loads())
+        expected = [] if reuse_weights else [TrueReason.EXPIRED]
+        assert ollama.reasons() == expected
+        assert ollama.runner() is not None
+
+    kept(check, KeepWarm((MISTRAL,)))
+
+
+def test_a_model_that_was_deleted_expires_without_a_word() -> None:
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        await asyncio.sleep(60)
+        ollama.library.delete("mistral:latest")
+        await asyncio.sleep(4000)
+        assert exporter.warnings() == []
+        assert ollama.reasons() == [TrueReason.EXPIRED]
+        assert held(exporter) == {f"{LABEL},why=not_installed"}
+
+    kept(check, KeepWarm((MISTRAL,)))
+
+
 def test_names_are_resolved_when_they_are_installed_and_not_again_and_again() -> None:
     class Counting(VirtualOllama):
         asked = 0
