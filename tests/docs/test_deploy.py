@@ -36,6 +36,18 @@ def test_compose_publishes_on_this_machine_alone_and_names_versions() -> None:
         assert "build" in service or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
 
 
+def test_the_sidecar_sees_the_processes_of_its_ollama_and_nothing_can_be_written() -> None:
+    sidecar = load_yaml(COMPOSE.with_name("sidecar.yaml"))
+    services = sidecar["services"]
+    exporter, ollama = services["exporter"], services["ollama"]
+    assert exporter["pid"] == exporter["network_mode"] == "service:ollama"
+    assert (exporter["read_only"], exporter["cap_drop"]) == (True, ["ALL"])
+    assert (COMPOSE.parent / exporter["build"]["context"] / "Dockerfile").exists()
+    assert all(port.startswith("127.0.0.1:") for port in ollama["ports"])
+    assert {mount.split(":")[0] for mount in ollama["volumes"]} == set(sidecar["volumes"])
+    assert {word.partition("=")[0] for word in exporter["command"]} <= every_flag()
+
+
 def test_the_flags_in_compose_are_real() -> None:
     used = {
         word.partition("=")[0] for word in load_yaml(COMPOSE)["services"]["exporter"]["command"]
