@@ -3,9 +3,11 @@
 one."""
 
 import pytest
+import yaml
 
 import ollama_exporter
 from tests.support.containers import Images, build
+from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.scraping import fetch, scrape_until
 
@@ -34,10 +36,15 @@ def test_it_adds_little_to_its_base(images: Images) -> None:
 
 
 def test_it_watches_a_server_in_another_container(images: Images) -> None:
-    """Read-only, without a capability, as uid 65532, in the server's PID namespace."""
+    """Read-only, without a capability, as uid 65532, in the server's PID namespace.
+
+    So says deploy/compose/sidecar.yaml.
+    """
     served, scraped = free_port(), free_port()
     ollama = ("simulate", "--processes", f"--listen=127.0.0.1:{served}")
-    beside = ("--pid=container:ship-ollama", f"--env=OLLAMA_HOST=127.0.0.1:{served}")
+    sidecar = yaml.safe_load((ROOT / "deploy/compose/sidecar.yaml").read_text("utf-8"))
+    namespace = sidecar["services"]["exporter"]["pid"].replace("service:", "container:ship-")
+    beside = (f"--pid={namespace}", f"--env=OLLAMA_HOST=127.0.0.1:{served}")
     address = f"--web.listen-address=127.0.0.1:{scraped}"
     with (
         images.running("ship-ollama", *ollama),

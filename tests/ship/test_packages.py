@@ -97,7 +97,7 @@ def newer(deb: Path, folder: Path) -> Path:
     control.write_text(control.read_text("utf-8").replace(__version__, "99.0.0"), "utf-8")
     with (folder / "tree" / SETTINGS[1:]).open("a", encoding="utf-8") as file:
         file.write("# new in this version\n")
-    run("dpkg-deb", "--build", str(folder / "tree"), str(folder / "newer.deb"))
+    run("dpkg-deb", "-Znone", "--build", str(folder / "tree"), str(folder / "newer.deb"))
     return folder / "newer.deb"
 
 
