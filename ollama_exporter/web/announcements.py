@@ -39,6 +39,8 @@ class Announcement(msgspec.Struct, kw_only=True):
     end: RequestEnd | None = None  # None: it begins
 
 
+# Another proxy on this machine passes requests on, whoever sent them.
+FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 OnAnnounced = Callable[[Announcement], bool]
 _DECODER: Final = msgspec.json.Decoder(Announcement)
 
@@ -47,7 +49,8 @@ def announcing(on_announced: OnAnnounced) -> Callable[[Request], Awaitable[Respo
     """Return the handler. `on_announced`: returns whether this exporter watches that server."""
 
     async def handle(request: Request) -> Response:
-        if request.client is None or request.client.host not in LOOPBACK:
+        is_here = request.client is not None and request.client.host in LOOPBACK
+        if not is_here or any(name in request.headers for name in FORWARDED):
             return _plain("Accepted from this machine only.\n", HTTPStatus.FORBIDDEN)
         if request.headers.get("content-type") != "application/json":
             return _plain("Accepted: application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)

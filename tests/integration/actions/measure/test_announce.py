@@ -151,6 +151,11 @@ def test_announced_loads_do_not_make_the_seen_requests_all() -> None:
         (b"[", {"content-type": "application/json"}, 400),
         (b" " * 5000, {"content-type": "application/json"}, 413),
         (b'{"id":"1","model":"m","url":"x"}', {"content-type": "text/plain"}, 415),
+        (
+            b'{"id":"1","model":"m","url":"x"}',
+            {"content-type": "application/json", "x-forwarded-for": "192.0.2.1"},
+            403,
+        ),
     ],
 )
 def test_what_is_no_announcement_is_refused(
