@@ -5,7 +5,8 @@ python -m bench.live [--minutes 5] [--seed 1] [--busy 2] [--processes-only]
 
 Replay of a recording never shows what it costs to notice late. Here the simulated server with real
 processes plays random clients, stops and crashes, `--busy` further processes take the cores, and
-what each exporter logged is compared with what the scheduler did.
+what each exporter logged is compared with what the scheduler did: first on the machine as it is,
+then with its cores taken.
 """
 
 import argparse
@@ -63,6 +64,11 @@ class Comparison:
             f"missed {self.missed}   invented {self.invented}   "
             f"crashes invented {self.crashes_invented}"
         )
+
+    def cell(self) -> str:
+        """Return the shares as a cell of the table."""
+        all_ = self.unloads or 1
+        return f"{100 * self.right / all_:.0f} / {100 * self.wrong / all_:.0f}"
 
 
 def workload(seed: int, duration: float) -> Script:
@@ -205,13 +211,21 @@ def main() -> None:
     parser.add_argument("--processes-only", action="store_true", help="no exporter with polls only")
     given = parser.parse_args()
     evidence = ["processes"] if given.processes_only else list(EVIDENCE)
-    results = asyncio.run(
-        run(seed=given.seed, seconds=60 * given.minutes, burners=given.busy, evidence=evidence)
-    )
-    for kind, result in results.items():
-        print(f"{kind:10} {result.line()}")
-        for text, count in Counter(result.mistakes).items():
-            print(f"  {count} x {text}")
+    machines = {"as it is": 0, "busy": given.busy} if given.busy else {"as it is": 0}
+    found = {
+        machine: asyncio.run(
+            run(seed=given.seed, seconds=60 * given.minutes, burners=burners, evidence=evidence)
+        )
+        for machine, burners in machines.items()
+    }
+    for machine, results in found.items():
+        for kind, result in results.items():
+            print(f"{machine:8} {kind:10} {result.line()}")
+            for text, count in Counter(result.mistakes).items():
+                print(f"  {count} x {text}")
+    print("right / wrong in %", *found, sep=" | ")
+    for kind in evidence:
+        print(kind, *(results[kind].cell() for results in found.values()), sep=" | ")
 
 
 if __name__ == "__main__":
