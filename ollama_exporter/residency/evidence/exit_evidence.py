@@ -188,10 +188,10 @@ class ExitEvidence:
     def _was_alone(self, exited: ProcessExit) -> bool:
         return not any(r is not exited.runner and r.lived(exited.at) for r in self.runners.all)
 
-    def waited(self, gap: float, *, slower: bool = False, cpu: bool = False) -> bool | None:
+    def waited(self, gap: float, *, cpu: bool = False) -> bool | None:
         """Return whether what came so long after this exit waited for it. None: it may have."""
         wait = self.exits.memory_wait
-        return wait.usual(gap, alone=self.alone, slower=slower, cpu=cpu)
+        return wait.usual(gap, alone=self.alone, cpu=cpu)
 
     def occupied(self, newborn: RunnerProcess) -> bool:
         """Return whether that birth cannot follow from this exit, whatever the time between them.
@@ -258,27 +258,13 @@ class ExitEvidence:
 
     def answers(self, newborn: RunnerProcess) -> bool | None:
         """Return whether that runner was started because of this exit. None: it cannot be known."""
-        at, gap = self.exited.at, newborn.born - self.exited.at
+        gap = newborn.born - self.exited.at
         if self.occupied(newborn):
             return False
         if abs(gap) <= timings.SAME_MOMENT and not self.exits.memory_wait.none:
             return True  # something else woke the scheduler, and this room let it go on
-        slower = any(
-            x.listed_dead and x.at < newborn.born and (x.removed is None or x.removed > at)
-            for x in self.exits.recent
-        )
         cpu = self.exited.life.model.size_vram == 0
-        usual = self.waited(max(0.0, gap), slower=slower, cpu=cpu)
-        return False if usual is None and self._waited_longer(gap) else usual
-
-    def _waited_longer(self, gap: float) -> bool:
-        """Return whether what came at the end of the wait shows that it was longer than that."""
-        later = [r.born for r in self.runners.all] + [x.at for x in self.exits.after(self.exited)]
-        gaps = [moment - self.exited.at for moment in later]
-        return any(
-            gap + timings.SAME_MOMENT < other <= timings.MEMORY_WAIT and self.waited(other)
-            for other in gaps
-        )
+        return self.waited(max(0.0, gap), cpu=cpu)
 
     # -- room ------------------------------------------------------------------------------------
 
@@ -287,19 +273,6 @@ class ExitEvidence:
         alive = [r for r in self.runners.all if r is not self.exited.runner and r.lived(at)]
         held = [self.shown.get(runner.weights) for runner in alive]
         return None if None in held else [model for model in held if model is not None]
-
-    def _fits(self, newcomer: RunningModel | None, *, beside_this: bool) -> bool:
-        held = self._beside(self.exited.at)
-        if held is None or newcomer is None:
-            return False
-        own = [self.exited.life.model] if beside_this else []
-        return self.room.fits([*held, *own], [newcomer])
-
-    def roomy(self, newborn: RunnerProcess) -> bool:
-        """Return whether the server is known to hold that newcomer beside this one."""
-        if newborn.weights == self.exited.runner.weights:
-            return False
-        return self._fits(self.shown.get(newborn.weights), beside_this=True)
 
     def needed_more(self, follower: ProcessExit) -> bool | None:
         """Return whether what took the follower's room is not known to fit into this one's.
@@ -313,4 +286,5 @@ class ExitEvidence:
         if newcomer is None:
             loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
             return None if loading else False
-        return not self._fits(newcomer, beside_this=False)
+        held = self._beside(self.exited.at)
+        return held is None or not self.room.fits(held, [newcomer])

@@ -59,19 +59,15 @@ class MemoryWait:
         """The longest time between two unloads of one queue."""
         return timings.NO_MEMORY_WAIT if self.none else timings.MEMORY_WAIT
 
-    def usual(
-        self, gap: float, *, alone: bool = False, slower: bool = False, cpu: bool = False
-    ) -> bool | None:
+    def usual(self, gap: float, *, alone: bool = False, cpu: bool = False) -> bool | None:
         """Return whether a birth that long after an exit waited for it. None: it may have.
 
         `alone`: no other runner was left.
-        `slower`: a dead runner is still listed, and asking it delays the look at the memory.
         `cpu`: the dead one held no memory of a GPU, so nothing is waited for.
         """
         gaps, (low, high) = self._apart[alone], timings.MEMORY_WAIT_TIMED_OUT
         known = len(gaps)
         slack = 0.03 + 0.1 * gap if gap <= timings.MEMORY_WAIT_QUICK else self._jitter()
-        slack = 0.2 if slower else slack
         near = sum(-timings.BIRTH_EARLY <= gap - other <= slack for other in gaps)
         # An old server reads the vocabulary first, and a busy machine takes its time.
         if self.none or (cpu and known < ENOUGH):

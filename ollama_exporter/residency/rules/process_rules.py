@@ -275,7 +275,7 @@ def a_runner_was_started(case: ExitEvidence) -> Opinion:
         return _took_its_room(case, newborn, asked=bool(waited))
     if answers is None and newborn.weights == exited.runner.weights:
         return _loaded_again(case, newborn, usual=False)
-    if answers is None and not case.demand and not case.roomy(newborn):
+    if answers is None and not case.demand:
         return unknown(Evidence.STARTED_UNUSUAL)
     return None
 
