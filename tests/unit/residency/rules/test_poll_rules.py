@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the polls settle together with a log: see docs/unload-reasons.md."""
 
+import pytest
+
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import LogKind
+from ollama_exporter.residency.poll_unloads import PollUnloads
 from tests.support.story import Story, model
 
 
@@ -43,3 +46,15 @@ def test_an_eviction_for_a_load_that_fails_is_settled_without_a_name() -> None:
     story.poll(12)
     story.poll(73)
     assert story.reasons() == [("a", Reason.EVICTED, None)]
+
+
+@pytest.mark.parametrize(
+    ("version", "swift"),
+    [("0.24.0", True), ("0.33.0-rc2", False), ("1.0.0", False), ("0.0.0", False), ("dev", False)],
+)
+def test_the_version_tells_whether_a_model_is_listed_while_it_loads(
+    version: str, *, swift: bool
+) -> None:
+    unloads = PollUnloads()
+    unloads.on_version(version)
+    assert unloads.swift is swift
