@@ -31,12 +31,14 @@ class RunnerAnswer(Struct, frozen=True):
 class RunnerClient:
     """One connection for each runner, as long as its questions are asked one after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        """`timeout`: of an answer, seconds."""
+        self._timeout = timeout
         self._http = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used: load no authorities
-            timeout=TIMEOUT,
+            timeout=timeout,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION),
             headers={"user-agent": f"ollama_exporter/{__version__}", "accept-encoding": "identity"},
         )
@@ -51,7 +53,7 @@ class RunnerClient:
         """Return the answer; None: not in time, too long, or no HTTP."""
         url = f"http://{LOOPBACK}:{port}{path}"
         try:
-            async with asyncio.timeout(TIMEOUT), self._http.stream("GET", url) as answer:
+            async with asyncio.timeout(self._timeout), self._http.stream("GET", url) as answer:
                 if answer.status_code != httpx.codes.OK:
                     return RunnerAnswer(answer.status_code, b"")
                 body = bytearray()

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.host.runner.look_schedule import LookTimes
-from ollama_exporter.host.runner.runner_client import LARGEST
+from ollama_exporter.host.runner.runner_client import LARGEST, TIMEOUT, RunnerClient
 from ollama_exporter.host.runner.slot_usage import BriefUse, SlotUse
 from ollama_exporter.host.runner.slot_watcher import SlotLook, SlotWatcher
 from tests.support.exporting import until
@@ -78,7 +78,8 @@ def process(pid: int, port: int) -> Process:
 
 
 @asynccontextmanager
-async def watching(*runners: FakeRunner) -> AsyncIterator[Watched]:
+async def watching(*runners: FakeRunner, patience: float = PATIENCE) -> AsyncIterator[Watched]:
+    """Watch them. `patience`: for an answer; no busy machine makes one late."""
     loop = asyncio.get_running_loop()
     servers, processes = [], {}
     for number, runner in enumerate(runners, 1):
@@ -95,6 +96,7 @@ async def watching(*runners: FakeRunner) -> AsyncIterator[Watched]:
         on_look=looks.append,
         on_use=uses.append,
         times=LookTimes(tick=0.01, idle=0.1, busy=0.05),
+        connect=lambda: RunnerClient(timeout=patience),
     )
     task = asyncio.create_task(watcher.run())
     try:
@@ -180,7 +182,7 @@ def test_a_silent_runner_is_asked_one_question_at_a_time_and_more_rarely() -> No
             FakeRunner({}, silent=True),
             FakeRunner({"/slots": raw("slots-never-used.json")}),
         )
-        async with watching(silent, other) as seen:
+        async with watching(silent, other, patience=TIMEOUT) as seen:
             await seen.until(lambda: other.asked.count("/slots") >= 3)
             assert len(silent.asked) <= 2
             assert silent.at_once <= 1
@@ -234,7 +236,7 @@ def test_another_program_behind_the_port_costs_little_and_one_line(
 
     async def main() -> None:
         other = FakeRunner({"/slots": raw("slots-never-used.json")})
-        async with watching(FakeRunner({}), other) as seen:
+        async with watching(FakeRunner({}), other, patience=TIMEOUT) as seen:
             hostile = await asyncio.start_server(connected, "127.0.0.1", 0)
             port = hostile.sockets[0].getsockname()[1]
             seen.processes[3] = process(3, port)
