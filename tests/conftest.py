@@ -2,6 +2,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -9,6 +10,7 @@ from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from tests.support.slow_first import slow_first
+from tests.support.traces import remove_broken
 
 # How long an example takes, or its making, tells of the machine and its load, not of the code.
 # With CI set, each run draws the same examples: a commit is judged by what it changed. Elsewhere
@@ -107,6 +109,16 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         return (yield)
     with untraced():
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # before pytest-cov combines
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Forget what processes left that were killed while they wrote their data."""
+    result = yield
+    coverage = Coverage.current()
+    if coverage is not None and not hasattr(session.config, "workerinput"):
+        remove_broken(Path(coverage.config.data_file).resolve())
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
