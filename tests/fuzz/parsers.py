@@ -123,9 +123,7 @@ def response_stream(data: bytes) -> None:
     for piece in _pieces(body, seed):
         cut.feed(piece)
     ends = [cut.end(), whole.end()]
-    if (
-        ends[0] != ends[1]
-    ):  # of a broken stream, which of the two says no more than "not to its end"
+    if ends[0] != ends[1]:  # of a broken stream, both say no more than "not to its end"
         assert {each.ending for each in ends} == {ResponseEnd.UNFINISHED, ResponseEnd.UNREAD}
         assert not all(line[:6] in (b"", b"data: ") for line in body.split(b"\n"))
     if all(_is_object(line) for line in body.split(b"\n") if line.strip()):
