@@ -5,8 +5,9 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from ollama_exporter.advice.bounded_request import BoundedClient, printable, reason
@@ -27,13 +28,58 @@ WANTED: Final = frozenset({*COUNTERS, *GAUGES, STARTED, SINCE, UP})
 # The library's parser takes quadratic time for a line with many labels. Ours have at most three,
 # with names of at most 256 characters, each of which an escape may double.
 LONGEST_LINE: Final = 4096
+INSTANCE: Final = "instance"
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+class _Group(msgspec.Struct):
+    labels: dict[str, str] = {}
 
 
 def from_exporter(client: BoundedClient, url: str) -> UsageHistory:
     """Return what an exporter has counted since its start. Raises HistoryError."""
     text = client.fetch("GET", metrics_url(url), hint=HINT).decode(errors="replace")
     return from_text(text, source=printable(metrics_url(url)), now=time.time())
+
+
+def from_target(client: BoundedClient, url: str, name: str) -> UsageHistory:
+    """Return what an exporter of several servers has counted of one. Raises HistoryError."""
+    probe = probe_url(url, name)
+    text = client.fetch("GET", probe, hint=HINT).decode(errors="replace")
+    return from_text(text, source=f"{printable(probe)}", now=time.time())
+
+
+def from_all_targets(client: BoundedClient, url: str) -> UsageHistory:
+    """Return the same of all its servers, kept apart by their names. Raises HistoryError."""
+    discovered = client.fetch("GET", f"{_base(url)}/sd", hint=HINT)
+    try:
+        groups = msgspec.json.decode(discovered, type=list[_Group])
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise HistoryError(f"{printable(url)} serves no list of targets") from err
+    names = [name for group in groups if (name := group.labels.get("__param_target"))]
+    if not names:
+        raise HistoryError(f"{printable(url)} watches no targets; ask without --target")
+    samples: list[UsageSample] = []
+    for name in names:
+        probe = probe_url(url, name)
+        text = client.fetch("GET", probe).decode(errors="replace")
+        samples += [
+            UsageSample(each.name, {**each.labels, INSTANCE: name}, each.value)
+            for each in samples_of(text, WANTED, source=printable(probe))
+        ]
+    begun = [x.value for x in samples if x.name == SINCE and x.value > 0]
+    span = time.time() - min(begun) if begun else None
+    source = f"{printable(url)}, counted since its start"
+    return UsageHistory(records(samples, by=INSTANCE), source, span, hosts=len(names))
+
+
+def probe_url(url: str, name: str) -> str:
+    """Return the URL of the metrics of one target."""
+    return f"{_base(url)}/probe?{urlencode({'target': name})}"
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/").removesuffix("/metrics")
 
 
 def from_text(text: str, *, source: str, now: float) -> UsageHistory:

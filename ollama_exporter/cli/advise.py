@@ -9,7 +9,11 @@ import click
 from msgspec.structs import replace
 
 from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
-from ollama_exporter.advice.exporter_source import from_exporter
+from ollama_exporter.advice.exporter_source import (
+    from_all_targets,
+    from_exporter,
+    from_target,
+)
 from ollama_exporter.advice.model_usage import UsageHistory
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus, label, window
 from ollama_exporter.advice.report import Finding, Report, report
@@ -21,6 +25,7 @@ from ollama_exporter.errors import ConfigError, HistoryError
 from ollama_exporter.protocol.model_names import match_key, normalise
 
 EXPORTER: Final = f"http://127.0.0.1:{WEB_PORT}"
+ALL: Final = "all"
 PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
 HIGHEST_PRICE: Final = 1e6
 
@@ -29,6 +34,7 @@ HIGHEST_PRICE: Final = 1e6
     epilog="\b\nExamples:\n"
     "  ollama-exporter advise                       the exporter on this machine\n"
     "  ollama-exporter advise --explain mistral     what each value would have cost\n"
+    "  ollama-exporter advise --target all          each server of an exporter of several\n"
     "  ollama-exporter advise --prometheus http://prometheus:9090 --by instance\n"
 )
 @click.argument("url", default=EXPORTER, metavar="[URL]")
@@ -40,6 +46,11 @@ HIGHEST_PRICE: Final = 1e6
     show_default=True,
     metavar="DURATION",
     help="How far to look back there.",
+)
+@click.option(
+    "--target",
+    metavar="NAME|all",
+    help="Which server, if the exporter watches several: a name, or all of them apart.",
 )
 @click.option("--by", default="", metavar="LABEL", help="Keep hosts apart by a label: instance.")
 @click.option(
@@ -59,6 +70,7 @@ def command(
     prometheus: str | None,
     past: str,
     by: str,
+    target: str | None,
     credentials: Credentials,
     price: str,
     explain: str | None,
@@ -75,7 +87,9 @@ def command(
         if by:
             raise ConfigError("by", by, "only together with --prometheus")
         with errors.status(f"Asking {url} …"):
-            history = from_exporter(client, _url("URL", url))
+            history = _asked(client, _url("URL", url), target)
+    elif target is not None:
+        raise ConfigError("target", target, "only without --prometheus; there, use --by instance")
     else:
         asking = HistoryQuery(window(past), label(by) if by else "")
         where = _url("prometheus", prometheus)
@@ -97,6 +111,12 @@ def command(
         for line in curve(finding, width=console.width):
             console.print(line, soft_wrap=True)
     console.print(price_line(found))
+
+
+def _asked(client: BoundedClient, url: str, target: str | None) -> UsageHistory:
+    if target is None:
+        return from_exporter(client, url)
+    return from_all_targets(client, url) if target == ALL else from_target(client, url, target)
 
 
 def _price(text: str) -> float:

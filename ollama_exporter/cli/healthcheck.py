@@ -7,6 +7,7 @@ import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import click
 
@@ -16,24 +17,34 @@ from ollama_exporter.config.parsers import split_address, unix_path
 from ollama_exporter.web.locks.web_config import read_web_config
 
 TIMEOUT: Final = 3.0
+UP: Final = "ollama_up"
+LONGEST: Final = 64 << 10  # bytes that are read of an answer
 PATH: Final = "/-/healthy"
 WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 @click.command()
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Check that this server of several answers the exporter. Not for restarting it.",
+)
 @with_settings(only=("web.listen-address", "web.config.file"))
 @click.pass_context
-def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the flags of the table
+def command(ctx: click.Context, /, target: str | None, **values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Check whether a running exporter is healthy: exit 0 or 1.
 
     Uses the first listen address of the same configuration. Its certificate is not verified: it
-    names the exporter for others. Where clients need a certificate, the check fails.
+    names the exporter for others. Where clients need a certificate, the check fails, and so does
+    that of a server where they need a password.
     """
     settings = settings_from(values)
     connection = _connection(settings.listen_addresses[0], settings.web_config_file)
+    path = PATH if target is None else f"/probe?{urlencode({'target': target, 'name[]': UP})}"
     try:
-        connection.request("GET", PATH)
-        status = connection.getresponse().status
+        connection.request("GET", path)
+        response = connection.getresponse()
+        status, said = response.status, response.read(LONGEST)
     except (OSError, http.client.HTTPException) as err:
         echo(f"unhealthy: {err}")
         ctx.exit(1)
@@ -41,6 +52,9 @@ def command(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - the
         connection.close()
     if status != HTTPStatus.OK:
         echo(f"unhealthy: HTTP status {status}")
+        ctx.exit(1)
+    if target is not None and f"\n{UP} 1.0\n".encode() not in said:
+        echo("unhealthy: the server does not answer")
         ctx.exit(1)
     echo("healthy")
 

@@ -4,15 +4,18 @@
 import asyncio
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ollama_exporter.cli.chosen_target import chosen_target
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.server_options import SERVER_SETTINGS
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import Settings
+from ollama_exporter.config.target import Target
 from ollama_exporter.errors import StateError
 from ollama_exporter.recordings.record_server import record_server
 from ollama_exporter.recordings.write_recording import RecordingWriter
@@ -38,8 +41,9 @@ FLAGS = (
     metavar="SECONDS",
     help="Stop after this many seconds.  [default: at Ctrl-C]",
 )
+@click.option("--target", metavar="NAME", help="Which server, if the configuration names several.")
 @with_settings(only=FLAGS)
-def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa: ANN401 - the table's
+def command(file: Path, duration: float | None, target: str | None, **values: Any) -> None:  # noqa: ANN401 - the table's
     """Write what the exporter sees to FILE (gzip if it ends in .gz), until Ctrl-C.
 
     A recording holds names, sizes and deadlines of models as /api/ps lists them, starts and exits
@@ -49,12 +53,16 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
     default.
     """
     settings = settings_from(values)
+    chosen, server = chosen_target(settings, target), settings.target
+    if chosen is not None:
+        settings, server = settings.of_target(chosen), chosen.target
+        settings = replace(settings, ollama_log="off")  # a target is on another machine
     try:
         writer = RecordingWriter(file)
     except OSError as err:
         raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
     try:
-        asyncio.run(_record(settings, writer, duration))
+        asyncio.run(_record(settings, server, writer, duration))
     except OSError as err:
         raise StateError(f"FILE: {str(file)!r} cannot be written: {err.strerror}") from err
     finally:
@@ -62,7 +70,9 @@ def command(file: Path, duration: float | None, **values: Any) -> None:  # noqa:
             writer.close()
 
 
-async def _record(settings: Settings, writer: RecordingWriter, duration: float | None) -> None:
+async def _record(
+    settings: Settings, server: Target, writer: RecordingWriter, duration: float | None
+) -> None:
     """Record until Ctrl-C, SIGTERM, the end of the duration, or a full disk."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
@@ -73,6 +83,7 @@ async def _record(settings: Settings, writer: RecordingWriter, duration: float |
     polls = await record_server(
         settings,
         writer,
+        server=server,
         stop=stop,
         on_start=lambda: echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True),
         on_event=_print_event,

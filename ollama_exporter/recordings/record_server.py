@@ -8,6 +8,7 @@ from functools import partial
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
+from ollama_exporter.config.target import Target
 from ollama_exporter.host.machine import Machine
 from ollama_exporter.poller.poller import Poll, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer
@@ -24,6 +25,7 @@ async def record_server(
     settings: Settings,
     writer: RecordingWriter,
     *,
+    server: Target,
     stop: asyncio.Event,
     on_start: Callable[[], None],
     on_event: Callable[[Event], None],
@@ -54,7 +56,7 @@ async def record_server(
             write(partial(writer.write_fact, fact))
         poller.on_fact(fact)
 
-    timeline, client = Timeline(), OllamaClient(settings.target, timeout=settings.ollama_timeout)
+    timeline, client = Timeline(), OllamaClient(server, timeout=settings.ollama_timeout)
     sinks = Sinks(on_poll=[on_poll], on_event=[on_event])
     poller = Poller(
         client,
