@@ -24,7 +24,7 @@ from ollama_exporter.fleet.poll_queue import PollQueue, first_polls
 from ollama_exporter.fleet.settled_heap import SettledHeap
 from ollama_exporter.fleet.target_client import SharedByTargets, TargetClient
 from ollama_exporter.fleet.target_files import INTERVAL, TargetFolder
-from ollama_exporter.fleet.target_section import TargetSettings
+from ollama_exporter.fleet.target_section import TargetSettings, shared_addresses
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector
 from ollama_exporter.metrics.hidden_names import hidden_names
@@ -149,6 +149,8 @@ class WatchedFleet:
             )
             self._heap.on_change(len(gone) + added, count=len(self._named))
             if gone or added or changed:
+                for names in shared_addresses(wanted.values()):
+                    logger.warning("Targets have the same address", extra={"targets": names})
                 values = {"added": added, "changed": changed, "removed": len(gone)}
                 logger.info("Targets changed", extra={**values, "targets": len(self._named)})
 

@@ -34,7 +34,7 @@ HIGHEST_PRICE: Final = 1e6
     epilog="\b\nExamples:\n"
     "  ollama-exporter advise                       the exporter on this machine\n"
     "  ollama-exporter advise --explain mistral     what each value would have cost\n"
-    "  ollama-exporter advise --target all          each server of an exporter of several\n"
+    "  ollama-exporter advise --target all          each of several servers\n"
     "  ollama-exporter advise --prometheus http://prometheus:9090 --by instance\n"
 )
 @click.argument("url", default=EXPORTER, metavar="[URL]")

@@ -28,6 +28,7 @@ SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 MOST_FILES: Final = 1000
 SETTING: Final = "targets-dir"
 Signature = tuple[int, int, int]
+LEADS_NOWHERE: Final[Signature] = (0, 0, 0)  # of a link
 Check = Callable[[TargetSettings], None]  # raises ConfigError
 logger = logging.getLogger(__name__)
 
@@ -141,9 +142,12 @@ def signatures_in(folder: Path) -> dict[str, Signature]:
     for path in paths:
         try:
             stat = path.stat()  # follows links, as mounted configurations are made of
-        except FileNotFoundError:
-            continue  # it was removed just now, or its link leads nowhere
-        found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError as err:
+            if isinstance(err, FileNotFoundError) and not path.is_symlink():
+                continue  # it was removed just now
+            found[str(path)] = LEADS_NOWHERE  # a mount may be gone: what the file named stays
+        else:
+            found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found
 
 

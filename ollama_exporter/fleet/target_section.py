@@ -2,9 +2,11 @@
 """Section `targets`: the servers of a fleet, by name."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, keep_warm
 from ollama_exporter.config import mapping, parsers
@@ -21,6 +23,7 @@ from ollama_exporter.errors import ConfigError
 KEY: Final = "targets"
 MOST_TARGETS: Final = 10_000
 MOST_LABELS: Final = 32
+MOST_SHOWN: Final = 10  # names in a log line
 LONGEST_LABEL: Final = 256  # characters of a value
 # A name is a parameter of a URL, a label, and part of the name of a state file.
 NAME: Final = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9_.:\[\]-]{0,199}")
@@ -93,6 +96,19 @@ def checked_name(name: str, value: object) -> str:
 def with_place(found: tuple[TargetSettings, ...], place: str) -> tuple[TargetSettings, ...]:
     """Return targets that say which file names them."""
     return tuple(replace(each, place=place) for each in found)
+
+
+def shared_addresses(found: Iterable[TargetSettings]) -> list[str]:
+    """Return the names of targets that have one address, whatever its spelling; at most ten lists.
+
+    Sums over all targets count such a server twice.
+    """
+    by_address: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        parts = urlsplit(each.target.url)  # the user info is part of the address: two accounts
+        by_address.setdefault((parts.netloc.lower(), parts.path), []).append(each.name)
+    shared = [names for names in by_address.values() if len(names) > 1]
+    return [", ".join(names[:MOST_SHOWN]) for names in shared[:MOST_SHOWN]]
 
 
 def _target(section: str, key: str, value: object) -> TargetSettings:

@@ -13,7 +13,8 @@ import bcrypt
 
 from ollama_exporter.bounded import BoundedDict
 
-REMEMBERED: Final = 100  # results, right and wrong ones
+REMEMBERED: Final = 100  # wrong logins
+MOST_RIGHT: Final = 1000  # right ones, which wrong ones must not crowd out
 MOST_WAITING: Final = 50  # logins; each takes some 70 ms at cost 10, and one runs at a time
 SIGNIFICANT: Final = 72  # bytes of a password that bcrypt looks at
 SCHEME: Final = b"basic "
@@ -31,14 +32,15 @@ class Passwords:
     def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
         """`check` compares a password with a hash; it takes its time and runs in a thread."""
         self._check = check
-        self._results: BoundedDict[bytes, bool] = BoundedDict(REMEMBERED)
+        self._right: BoundedDict[bytes, bool] = BoundedDict(MOST_RIGHT)
+        self._wrong: BoundedDict[bytes, bool] = BoundedDict(REMEMBERED)
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
     def remembered(self, users: Mapping[str, str], authorization: bytes) -> bool | None:
         """Return whether a login is right, if that is known without a hash; None: it is not."""
         login = credentials(authorization)
-        return False if login is None else self._results.get(_key(users, *login))
+        return False if login is None else self._known(_key(users, *login))
 
     async def is_valid(self, users: Mapping[str, str], authorization: bytes) -> bool:
         """Return whether an Authorization field holds a user and the user's password.
@@ -50,19 +52,24 @@ class Passwords:
             return False
         user, password = login
         hashed, key = users.get(user), _key(users, user, password)
-        if key in self._results:
-            return self._results[key]
+        if (known := self._known(key)) is not None:
+            return known
         if self._waiting >= MOST_WAITING:
             raise TooManyLoginsError
         self._waiting += 1
         try:
             async with self._one_at_a_time:
-                if key not in self._results:
-                    is_equal = await asyncio.to_thread(self._compare, password, hashed or NOBODY)
-                    self._results[key] = is_equal and hashed is not None
-                return self._results[key]
+                if (known := self._known(key)) is not None:
+                    return known
+                is_equal = await asyncio.to_thread(self._compare, password, hashed or NOBODY)
+                is_right = is_equal and hashed is not None
+                (self._right if is_right else self._wrong)[key] = is_right
+                return is_right
         finally:
             self._waiting -= 1
+
+    def _known(self, key: bytes) -> bool | None:
+        return self._right.get(key, self._wrong.get(key))
 
     def _compare(self, password: bytes, hashed: str) -> bool:
         try:
@@ -73,7 +80,7 @@ class Passwords:
 
 def _key(users: Mapping[str, str], user: str, password: bytes) -> bytes:
     """Return what a result is remembered by. It tells nothing but to who knows the password."""
-    return hashlib.sha256(repr((user, users.get(user), password)).encode()).digest()
+    return hashlib.sha256(repr((user, users.get(user), password[:SIGNIFICANT])).encode()).digest()
 
 
 def credentials(authorization: bytes) -> tuple[str, bytes] | None:

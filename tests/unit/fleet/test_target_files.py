@@ -8,7 +8,7 @@ import pytest
 
 from ollama_exporter.errors import ConfigError, ConfigFileError
 from ollama_exporter.fleet.target_files import BAD_FILE_LOOKS, TargetFolder
-from ollama_exporter.fleet.target_section import TargetSettings
+from ollama_exporter.fleet.target_section import TargetSettings, shared_addresses, targets
 
 
 def accept(_: TargetSettings) -> None:
@@ -122,7 +122,7 @@ def test_odd_files_end_nothing(tmp_path: Path) -> None:
     folder = TargetFolder(tmp_path, check=accept)
     folder.read()
     assert names(folder) == ["a"]
-    assert folder.rejected == 5
+    assert folder.rejected == 6
 
 
 def test_what_cannot_be_used_at_the_start_is_said_there(tmp_path: Path) -> None:
@@ -134,3 +134,37 @@ def test_what_cannot_be_used_at_the_start_is_said_there(tmp_path: Path) -> None:
         TargetFolder(tmp_path, check=refuse).first_read()
     with pytest.raises(ConfigFileError, match="missing"):
         TargetFolder(tmp_path / "missing", check=accept).first_read()
+
+
+def test_a_link_that_leads_nowhere_keeps_what_it_named_and_holds_no_other_file_up(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    for name in ("one", "two"):
+        put(tmp_path / name / "k.json", json.dumps([{"targets": [f"{name}:1"]}]))
+    data, file = tmp_path / "..data", tmp_path / "k.json"
+    data.symlink_to("one")
+    file.symlink_to("..data/k.json")
+    folder = TargetFolder(tmp_path, check=accept)
+    folder.first_read()
+    (tmp_path / "..next").symlink_to("two")
+    (tmp_path / "..next").replace(data)  # as Kubernetes does with a changed ConfigMap
+    assert folder.read()
+    assert names(folder) == ["two:1"]
+    data.unlink()
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    put(tmp_path / "other.yaml", "a: x\n")
+    assert folder.read()
+    assert (names(folder), folder.rejected) == (["two:1", "a"], 2)
+    file.unlink()
+    assert folder.read()
+    assert names(folder) == ["a"]
+
+
+def test_targets_with_one_address_are_named_whatever_its_spelling() -> None:
+    found = targets(
+        "targets",
+        {"a": "http://gpu:11434", "b": "HTTP://GPU/", "c": "http://gpu:11434/x", "d": "gpu"},
+    )
+    assert shared_addresses(found) == ["a, d"]

@@ -11,6 +11,7 @@ import pytest
 from ollama_exporter.web.locks.passwords import (
     MOST_WAITING,
     NOBODY,
+    REMEMBERED,
     Passwords,
     TooManyLoginsError,
     credentials,
@@ -79,6 +80,24 @@ def test_results_are_remembered_until_the_hash_changes() -> None:
         assert not await passwords.is_valid(users, field(b"alice:one"))
         assert await passwords.is_valid(users, field(b"alice:two"))
         assert not await passwords.is_valid({}, field(b"alice:two"))
+
+    asyncio.run(story())
+
+
+def test_wrong_logins_do_not_crowd_out_right_ones() -> None:
+    checked: list[bytes] = []
+
+    def check(password: bytes, _hash: bytes) -> bool:
+        checked.append(password)
+        return password == b"right"
+
+    async def story() -> None:
+        passwords, users = Passwords(check), {"alice": hashed(b"x")}
+        assert await passwords.is_valid(users, field(b"alice:right"))
+        for number in range(2 * REMEMBERED):
+            assert not await passwords.is_valid(users, field(b"alice:%d" % number))
+        assert passwords.remembered(users, field(b"alice:right"))
+        assert passwords.remembered(users, field(b"alice:0")) is None
 
     asyncio.run(story())
 
