@@ -54,7 +54,7 @@ def from_all_targets(client: BoundedClient, url: str) -> UsageHistory:
     discovered = client.fetch("GET", f"{_base(url)}/sd", hint=HINT)
     try:
         groups = msgspec.json.decode(discovered, type=list[_Group])
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise HistoryError(f"{printable(url)} serves no list of targets") from err
     names = [name for group in groups if (name := group.labels.get("__param_target"))]
     if not names:

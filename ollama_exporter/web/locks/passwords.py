@@ -17,8 +17,10 @@ REMEMBERED: Final = 100  # wrong logins
 MOST_RIGHT: Final = 1000  # right ones, which wrong ones must not crowd out
 MOST_WAITING: Final = 50  # logins; each takes some 70 ms at cost 10, and one runs at a time
 SIGNIFICANT: Final = 72  # bytes of a password that bcrypt looks at
+COST: Final = slice(4, 6)  # of a hash: two digits
 SCHEME: Final = b"basic "
-# Of a random password that was thrown away. An unknown user costs as much time as a known one.
+# Of a random password that was thrown away. Checked at the highest cost of all users, an unknown one
+# takes as long as a known one.
 NOBODY: Final = "$2b$10$5PntHxrk6/AwVlDvipyDI.eOGpRl1/SCHcJGyYhPXd95B6IwJsT0q"
 
 
@@ -61,7 +63,8 @@ class Passwords:
             async with self._one_at_a_time:
                 if (known := self._known(key)) is not None:
                     return known
-                is_equal = await asyncio.to_thread(self._compare, password, hashed or NOBODY)
+                of = hashed or nobody_among(users)
+                is_equal = await asyncio.to_thread(self._compare, password, of)
                 is_right = is_equal and hashed is not None
                 (self._right if is_right else self._wrong)[key] = is_right
                 return is_right
@@ -76,6 +79,12 @@ class Passwords:
             return self._check(password[:SIGNIFICANT], hashed.encode())
         except ValueError:  # a NUL in the password, for older versions of the library
             return False
+
+
+def nobody_among(users: Mapping[str, str]) -> str:
+    """Return the hash that stands for an unknown user."""
+    cost = max((hashed[COST] for hashed in users.values()), default=NOBODY[COST])
+    return f"{NOBODY[: COST.start]}{cost}{NOBODY[COST.stop :]}"
 
 
 def _key(users: Mapping[str, str], user: str, password: bytes) -> bytes:

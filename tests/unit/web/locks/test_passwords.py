@@ -15,6 +15,7 @@ from ollama_exporter.web.locks.passwords import (
     Passwords,
     TooManyLoginsError,
     credentials,
+    nobody_among,
 )
 from tests.support.growth import assert_linear
 from tests.support.patience import PATIENCE
@@ -60,6 +61,8 @@ def test_an_unknown_user_costs_a_hash_and_its_dummy_lets_nobody_in() -> None:
 
     assert not asyncio.run(Passwords(check).is_valid({}, field(b"eve:x")))
     assert compared == [NOBODY.encode()]
+    costly = nobody_among({"a": NOBODY, "b": NOBODY.replace("$10$", "$12$")})
+    assert costly == NOBODY.replace("$10$", "$12$")
 
 
 def test_results_are_remembered_until_the_hash_changes() -> None:
