@@ -17,10 +17,9 @@ REMEMBERED: Final = 100  # wrong logins
 MOST_RIGHT: Final = 1000  # right ones, which wrong ones must not crowd out
 MOST_WAITING: Final = 50  # logins; each takes some 70 ms at cost 10, and one runs at a time
 SIGNIFICANT: Final = 72  # bytes of a password that bcrypt looks at
-COST: Final = slice(4, 6)  # of a hash: two digits
 SCHEME: Final = b"basic "
-# Of a random password that was thrown away. Checked at the highest cost of all users, an unknown one
-# takes as long as a known one.
+# Of a random password that was thrown away. Checked at the highest cost of all users, an unknown
+# one takes as long as a known one.
 NOBODY: Final = "$2b$10$5PntHxrk6/AwVlDvipyDI.eOGpRl1/SCHcJGyYhPXd95B6IwJsT0q"
 
 
@@ -83,8 +82,9 @@ class Passwords:
 
 def nobody_among(users: Mapping[str, str]) -> str:
     """Return the hash that stands for an unknown user."""
-    cost = max((hashed[COST] for hashed in users.values()), default=NOBODY[COST])
-    return f"{NOBODY[: COST.start]}{cost}{NOBODY[COST.stop :]}"
+    _, kind, own, rest = NOBODY.split("$")
+    cost = max((hashed.split("$")[2] for hashed in users.values()), default=own)
+    return f"${kind}${cost}${rest}"
 
 
 def _key(users: Mapping[str, str], user: str, password: bytes) -> bytes:
