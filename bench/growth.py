@@ -40,7 +40,7 @@ ACCEPT: Final = "application/openmetrics-text;version=1.0.0"
 RATE: Final = 2.0  # records a second of each stream
 COLOURS: Final = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280")
 STYLE: Final = 'font-family="sans-serif" font-size="12" role="img"'
-WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 760, 420, 70, 50, 180, 20
+WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 830, 420, 70, 50, 240, 20
 
 
 class Curve(Struct, frozen=True):
