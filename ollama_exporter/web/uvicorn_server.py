@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from socket import socket
 from typing import Any, Final, cast
 
@@ -22,6 +22,7 @@ IDLE: Final = 75  # seconds that a kept-alive connection may idle; scrapes come 
 HANDSHAKE: Final = 10.0  # seconds from a connection to the end of its TLS handshake
 FIRST_ANSWER: Final = 15  # seconds from a connection to its first complete answer
 LAST_WORDS: Final = 2  # seconds that requests under way have at the end
+TICK: Final = 1.0  # seconds
 STREAM_WAIT: Final = 60  # seconds in which a stream must send something and get rid of it
 
 
@@ -88,9 +89,34 @@ class WebConnection(H11Protocol):
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn without its signal handlers: runtime.py has the process' own."""
+    """uvicorn without its signal handlers: runtime.py has the process' own.
+
+    It wakes once a second, for the Date header. uvicorn wakes ten times to look whether it should
+    end, which costs an idle exporter a fifth of its CPU. Here an end wakes it at once.
+    """
 
     handshake: float = HANDSHAKE
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._ending = asyncio.Event()
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server ends."""
+        return self._ending.is_set()
+
+    @should_exit.setter
+    def should_exit(self, ends: bool) -> None:
+        if ends:
+            self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Run until the server ends."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._ending.wait()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Listen. uvicorn gives a TLS handshake a minute, and cannot be told otherwise."""
