@@ -31,6 +31,7 @@ UNMEASURED: Final = "ours, no metrics"
 RELAY: Final = "relay that looks at nothing"
 GO: Final = "Go ReverseProxy"
 NGINX: Final = "nginx"
+SHORT: Final = {UNMEASURED: "no metrics", RELAY: "relay", GO: "Go", NGINX: "nginx"}
 WIDTH: Final = 120  # of the page
 BUSY: Final = 10.0  # % of the machine that others may use before the page says so
 
@@ -97,7 +98,7 @@ def pause_lines(count: int) -> list[Line]:
     """Measure how long a scrape of 10,000 lines keeps a loop waiting."""
     seen = [measure_pauses() for _ in range(count)]
     added = [max(0.0, within - without) for within, without, _ in seen]
-    return [Line("scrape of 10,000 lines: what the loop waits longer, p99, ms", added, 5.0)]
+    return [Line("a scrape of 10,000 lines delays the loop, p99, ms", added, 5.0)]
 
 
 def proxy_lines(count: int) -> list[Line]:
@@ -113,13 +114,13 @@ def proxy_lines(count: int) -> list[Line]:
             (
                 "small",
                 "cpu_us",
-                "proxy, small request, CPU, µs",
+                "proxy, small, µs",
                 ((NGINX, 1.6), (RELAY, 1.6), (GO, 0.4)),
             ),
-            ("chunks", "cpu_us", "proxy, streamed chunk, CPU, µs", ((RELAY, 1.3), (GO, 1.0))),
-            ("asked", "cpu_us", "proxy, recorded generation, CPU, µs", ((UNMEASURED, 1.3),)),
-            ("first", "first_p50", "first record, 64 streams, p50, ms", ((GO, 1.0),)),
-            ("first", "first_p99", "first record, 64 streams, p99, ms", ((GO, 1.0),)),
+            ("chunks", "cpu_us", "proxy, chunk, µs", ((RELAY, 1.3), (GO, 1.0))),
+            ("asked", "cpu_us", "proxy, recorded, µs", ((UNMEASURED, 1.3),)),
+            ("first", "first_p50", "first record, p50, ms", ((GO, 1.0),)),
+            ("first", "first_p99", "first record, p99, ms", ((GO, 1.0),)),
         )
         for line in _against(seen, measure, figure, title, peers)
     ]
@@ -127,7 +128,7 @@ def proxy_lines(count: int) -> list[Line]:
     lines.append(Line("memory of 1,000 open streams, MiB", opened, 8.0))
     lines.append(
         Line(
-            "chunk delay p99, ms, scraped 5 times a second / not",
+            "chunk delay, scraped / not, p99, ms",
             [x["with scrapes"]["delay_p99"] for x in delays],
             1.2,
             [x["without scrapes"]["delay_p99"] for x in delays],
@@ -142,7 +143,7 @@ def _against(
     """Return a line for each peer that could be measured."""
     figures = {who: [x[figure] for x in rounds] for who, rounds in seen[measure].items() if rounds}
     return [
-        Line(f"{title} / {peer}", figures[OURS], goal, figures[peer])
+        Line(f"{title} / {SHORT[peer]}", figures[OURS], goal, figures[peer])
         for peer, goal in peers
         if OURS in figures and peer in figures
     ]
@@ -152,8 +153,8 @@ def python_lines(count: int) -> list[Line]:
     """Measure the shim inside Python."""
     lines = []
     for title, goal, chunks, times in (
-        ("in Python, what a request costs more, CPU, µs / httpx", 0.4, 0, transport.REQUESTS),
-        ("in Python, a chunk, CPU, µs", 0.67, transport.CHUNKS, transport.STREAMS),
+        ("in Python, a request, µs / httpx", 0.4, 0, transport.REQUESTS),
+        ("in Python, a chunk, µs", 0.67, transport.CHUNKS, transport.STREAMS),
     ):
         without, within = transport.rounds(count, chunks=chunks, times=times)
         each = (chunks or 1) / 1e6
