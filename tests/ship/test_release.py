@@ -84,6 +84,7 @@ def test_the_source_has_what_the_tests_need(built: Path) -> None:
         "Makefile",
         "tests/conftest.py",
         "docs/index.md",
+        ".github/workflows/ci.yml",
         "bench/README.md",
         "Dockerfile",
     ):
