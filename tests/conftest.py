@@ -35,7 +35,6 @@ UNTRACED: Final = (
     "tests/e2e/test_fleet.py",
     "tests/e2e/test_week.py",
     "tests/integration/advice/test_gaps_on_recordings.py",
-    "tests/integration/recordings/test_truth.py",
     "tests/integration/shim/proxy/test_cardinality.py",
     "tests/integration/shim/proxy/test_kept_memory.py",
     "tests/integration/shim/proxy/test_storm.py",
@@ -52,6 +51,8 @@ STARTING: Final = (
     "tests/integration/cli/",
     "tests/integration/simulator/",
     "tests/integration/test_process.py",
+    "tests/integration/web/test_listening.py",
+    "tests/unit/test_descriptors.py",
 )
 SETTINGS: Final = ("OLLAMA_", "OPENAI_", "ANTHROPIC_")  # variables that steer us and the SDKs
 WAITING: Final = 2  # workers for each core: half of the suite's time is spent waiting for sockets
