@@ -433,6 +433,8 @@ class Witness(VirtualOllama):
             while loads and loads[-1] > written:
                 loads.pop()
         self._conflicts = {pair: at for pair, at in self._conflicts.items() if at < written}
+        old = {r.pid for r in self.engine.runners if r.loaded_at < written}
+        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in old}
 
     def on_poll(self) -> None:
         """Note what a poll shows."""
