@@ -8,7 +8,7 @@ below lie beyond every one of them.
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -83,12 +83,17 @@ class ListingTurns:
         ended: float,
         ahead: float,
         new_connection: bool,
+        explained: Callable[[Key], bool],
     ) -> None:
-        """Compare a listing with earlier ones. `ahead`: of the server's clock, at most."""
+        """Compare a listing with earlier ones. `ahead`: of the server's clock, at most.
+
+        `explained`: whether a stop or the exit of a runner was seen, so that the absence of a model
+        is no sign.
+        """
         deadlines = {(model.key, self._runner_of(model)): model.expires_at for model in models}
         listed, now = frozenset(deadlines), ended + ahead + EARLY
         gone = self._deadlines.keys() - listed
-        early = any(self._deadlines[runner] > now for runner in gone)
+        early = any(self._deadlines[runner] > now for runner in gone if not explained(runner[0]))
         before = self._seen[-1].runners if self._seen else _NONE
         self.has_changed, self.has_lost_early = listed != before, early
         back = self.has_changed and self._lost_early and not gone

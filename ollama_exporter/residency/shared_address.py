@@ -22,7 +22,7 @@ from ollama_exporter.residency.address_signs import (
     VersionTurns,
 )
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.incarnation import Key
+from ollama_exporter.residency.incarnation import Incarnation, Key
 
 SIGNS: Final = 2  # one may be a listing that was cut short
 SIGNS_WITHIN: Final = 10  # polls
@@ -59,8 +59,8 @@ class SharedAddress:
         self._quiet = 0  # polls without a sign
         self._signed_at, self._between = 0.0, 0.0
 
-    def on_poll(self, poll: Snapshot) -> None:
-        """Compare an answer with earlier ones."""
+    def on_poll(self, poll: Snapshot, lives: Mapping[Key, Incarnation]) -> None:
+        """Compare an answer with earlier ones. `lives`: what is resident, as far as it is known."""
         back = False
         if poll.date is not None:
             back = self._clocks.on_poll(poll.date, started=poll.started, ended=poll.ended)
@@ -75,6 +75,7 @@ class SharedAddress:
             ended=poll.ended,
             ahead=0.0 if ahead is None else ahead[1],
             new_connection=poll.new_connection,
+            explained=lambda key: key not in lives or lives[key].requested_unload is not None,
         )
         self._remember(listed, None if ahead is None else poll.started + ahead[0])
         turns = self._listings.has_changed and self._listings.is_certain(known=self.is_shared)

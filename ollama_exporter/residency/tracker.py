@@ -129,7 +129,7 @@ class Tracker:
         last = self._last
         if poll.date is not None:
             self._clock.observe(poll.date, started=poll.started, ended=poll.ended)
-        self._address.on_poll(poll)
+        self._address.on_poll(poll, self._lives)
         if self._address.is_shared:
             self._suspected = None
             take_back(self._unloads, self._lives, self._processes)

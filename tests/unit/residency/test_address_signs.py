@@ -14,6 +14,7 @@ from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.address_signs import ClockTurns, VersionTurns
 from ollama_exporter.residency.events import Restarted
 from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.shared_address import SharedAddress
 from tests.support.paths import DATA
 from tests.support.story import GIB, START, Story, model
@@ -97,6 +98,11 @@ def test_servers_behind_sticky_connections_are_known_when_these_change() -> None
     assert shared_after(story, answering(), polls=80, step=15.0) is not None
 
 
+def resident(listed: RunningModel, at: float) -> Incarnation:
+    """Return a model that was found by a poll, with nothing else known."""
+    return Incarnation(listed, None, at, at, listed.expires_at, 0)
+
+
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name.split(".")[0])
 def test_no_recorded_server_is_taken_for_several(recording: Path) -> None:
     polls = [poll for poll in read_recording(recording).polls if isinstance(poll, Snapshot)]
@@ -104,9 +110,11 @@ def test_no_recorded_server_is_taken_for_several(recording: Path) -> None:
     for interval in (0.0, 2.0, 5.0, 10.0, 15.0, 30.0):
         for phase in range(2):
             address, due = SharedAddress(), polls[0].started + phase * interval / 2
+            lives: dict[Key, Incarnation] = {}  # nothing but polls tells of them
             for poll in polls:
                 if poll.started >= due:
-                    address.on_poll(poll)
+                    address.on_poll(poll, lives)
+                    lives = {each.key: resident(each, poll.started) for each in poll.models}
                     due = poll.started + interval
                     assert not address.is_shared, (interval, phase, poll.started)
             if not interval:
@@ -233,3 +241,34 @@ def test_a_server_whose_models_change_is_one_server(change: str) -> None:
         }
         story.tracker.on_inventory("0.33.0", lists[change], START + at + 0.1)
         assert not story.tracker.view().shared
+
+
+@pytest.mark.parametrize("seen", ["exits", "stops"])
+@pytest.mark.parametrize("step", [0.4, 3.0])
+def test_a_model_that_is_loaded_and_stopped_again_and_again_is_of_one_server(
+    seen: str, step: float
+) -> None:
+    story = Story()
+    if seen == "exits":
+        story.server(0, 1)
+        story.names("a")
+    for number in range(30):
+        at = 1 + 2 * step * number
+        if seen == "exits":
+            story.birth(at + 0.1 * step, 10 + number, "a", noticed=at + 0.2 * step)
+        story.poll(at + 0.5 * step, model("a", at + 300))
+        if seen == "stops":
+            story.request(number, "a", at + 0.7 * step, ended=at + 0.7 * step, stop=True)
+        else:
+            story.death(at + 0.8 * step, 10 + number)
+        story.poll(at + step)
+        assert not story.tracker.view().shared, number
+        assert not story.tracker.view().suspected, number
+
+
+def test_the_same_seen_by_polls_alone_is_taken_for_two_servers() -> None:
+    story = Story()
+    for number in range(30):
+        story.poll(6.0 * number, model("a", 6.0 * number + 300))
+        story.poll(6.0 * number + 3.0)
+    assert story.tracker.view().shared
