@@ -94,6 +94,9 @@ class KeepWarmRunner:
                 case _:
                     pass
         if events and self.is_active:
+            situation = self._situation()
+            if situation is not None:  # what is saved must tell who is resident now
+                self._planner.record_residence(situation)
             self._context.save_soon()  # a killed exporter forgets no stop
         self._wake.set()
 

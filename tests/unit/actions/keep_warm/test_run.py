@@ -360,6 +360,24 @@ def test_a_model_that_was_created_anew_is_not_reloaded_by_a_renewal(*, reuse_wei
     kept(check, KeepWarm((MISTRAL,)))
 
 
+def test_a_stop_right_after_a_kill_is_respected() -> None:
+    """Promise 8. The file is written as soon as the model is loaded, and says that it is."""
+    file = MemoryFile()
+
+    async def main() -> None:
+        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,))
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(35)
+            file.dead = True
+        await ollama.stop()
+        file.dead = False
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(1500)
+            assert len(ollama.loads()) == 1
+
+    run_virtually(main())
+
+
 def test_a_model_that_was_deleted_expires_without_a_word() -> None:
     async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
         await asyncio.sleep(60)
