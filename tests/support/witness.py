@@ -45,6 +45,7 @@ TIME_TO_KEEP: Final = 17.0
 SETTLING: Final = 120.0  # seconds in which an unload gets its reason
 CONFLICT_TIME: Final = 6 * HOUR
 SECOND: Final = 1.0  # the listing's Date header has whole seconds
+UNWRITTEN: Final = LEAST_PAUSE + SECOND  # before a kill: what is then new may not be in the file
 LONGEST_INTERVAL: Final = 60.0  # seconds between polls: an eviction is known that exactly
 
 
@@ -146,6 +147,7 @@ class Witness(VirtualOllama):
         self._conflicts: dict[frozenset[str], float] = {}  # weights -> when the exporter saw it
         self._vanished: dict[frozenset[str], float] = {}  # likewise, as soon as we had loaded it
         self._loaded_by: dict[int, Sent | None] = {}  # pid -> the request
+        self._kills: list[float] = []
 
     # -- the exporter's side ---------------------------------------------------------------------
 
@@ -348,7 +350,8 @@ class Witness(VirtualOllama):
         if by.side is Side.EXPORTER:
             loaded = self._loaded_by.get(unload.pid)
             past = loaded is not None and loaded.side is Side.PAST
-            if not past or unload.weights in by.listed:  # else no poll had shown it
+            shown = not past or unload.weights in by.listed  # else no poll had shown it
+            if shown and not self._is_forgotten(unload, loaded):
                 self._violated(1, f"{unload.name} was reloaded", by.request)
         if by.side is not Side.PROXY or by.listed_context is None:
             return
@@ -426,9 +429,16 @@ class Witness(VirtualOllama):
         changes = (event.at for event in reversed(self.engine.truth))
         return self.engine.loading is None and next(changes, 0.0) < since
 
+    def _is_forgotten(self, unload: Unload, loaded: Sent | None) -> bool:
+        """Return whether a killed exporter had no time to write how the runner was loaded."""
+        return loaded is not None and any(
+            loaded.at <= kill and unload.loaded_at > kill - UNWRITTEN for kill in self._kills
+        )
+
     def on_kill(self) -> None:
         """Forget what a killed exporter had no time to write down."""
-        written = clock() - LEAST_PAUSE - SECOND
+        self._kills.append(clock())
+        written = clock() - UNWRITTEN
         for loads in self.own_loads.values():
             while loads and loads[-1] > written:
                 loads.pop()
