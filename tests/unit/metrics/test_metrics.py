@@ -4,7 +4,6 @@
 import itertools
 import logging
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,11 +39,10 @@ from ollama_exporter.residency.events import (
     Unloaded,
     View,
 )
+from tests.support.golden import assert_golden
 from tests.support.metering import NOTHING, Metered, metered
-from tests.support.paths import TESTS
 from tests.support.programs import check_metrics
 
-GOLDEN = TESTS / "golden"
 # What differs from run to run or from machine to machine.
 VARYING = re.compile(r"(# \w+ )?(ollama_scrape_|ollama_exporter_build_info|process_|python_)")
 MISTRAL = RunningModel(
@@ -226,10 +224,7 @@ STORIES = {
 def test_exposition_is_as_it_was(story: str) -> None:
     lines = text_of(STORIES[story]).splitlines(keepends=True)
     text = "".join(line for line in lines if not VARYING.match(line))
-    file = GOLDEN / f"{story}.txt"
-    if os.environ.get("WRITE_GOLDEN"):
-        file.write_text(text, encoding="utf-8")
-    assert text == file.read_text(encoding="utf-8")
+    assert_golden(f"{story}.txt", text)
 
 
 @pytest.mark.parametrize("story", STORIES)
