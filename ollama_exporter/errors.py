@@ -20,7 +20,7 @@ OllamaExporterError
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
 and msgspec's in `config/load.py`, those of recordings in `recordings/read_recording.py`, those of
-usage in `advice/bounded_request.py`.
+usage in `bounded_client.py`.
 """
 
 from enum import StrEnum

@@ -10,7 +10,6 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_exporter.advice.bounded_request import BoundedClient, printable, reason
 from ollama_exporter.advice.model_usage import (
     COUNTERS,
     GAUGES,
@@ -18,6 +17,7 @@ from ollama_exporter.advice.model_usage import (
     UsageSample,
     records,
 )
+from ollama_exporter.bounded_client import BoundedClient, printable, reason
 from ollama_exporter.errors import HistoryError
 
 STARTED: Final = "process_start_time_seconds"

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from ollama_exporter.advice.bounded_request import BoundedClient, printable, reason
 from ollama_exporter.advice.model_usage import (
     COUNTERS,
     GAUGES,
@@ -18,6 +17,7 @@ from ollama_exporter.advice.model_usage import (
     UsageSample,
     records,
 )
+from ollama_exporter.bounded_client import BoundedClient, printable, reason
 from ollama_exporter.errors import ConfigError, HistoryError
 
 STEPS: Final = 300  # resolution of the search for the oldest sample

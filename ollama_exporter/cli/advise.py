@@ -8,7 +8,6 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
 from ollama_exporter.advice.exporter_source import (
     from_all_targets,
     from_exporter,
@@ -17,6 +16,7 @@ from ollama_exporter.advice.exporter_source import (
 from ollama_exporter.advice.model_usage import UsageHistory
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus, label, window
 from ollama_exporter.advice.report import Finding, Report, report
+from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo

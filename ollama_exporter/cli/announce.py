@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from ollama_exporter.advice.bounded_request import ANONYMOUS, BoundedClient, Credentials
+from ollama_exporter.bounded_client import ANONYMOUS, BoundedClient, Credentials
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.web.announcements import ANNOUNCE
 

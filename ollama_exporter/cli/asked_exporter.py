@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from ollama_exporter.advice.bounded_request import BoundedClient, printable
+from ollama_exporter.bounded_client import BoundedClient, printable
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.story.document import StatusDocument, read_document
 from ollama_exporter.story.fleet_document import FleetDocument, read_fleet

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidence
 from ollama_exporter.advice.report import Finding, Report, report
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.bounded_client import Credentials
 
 OPTIONS: Final = {  # in the order of the help
     "token-file": "Bearer token for {whom}, if a proxy in front of it asks for one.",

@@ -21,7 +21,7 @@ from ollama_exporter.actions.measure.measure_model import (
 )
 from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, rows, verdict
 from ollama_exporter.actions.warm.load_models import find_missing
-from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ollama_exporter.actions.warm.load_models import MissingModel
-from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers

@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
+from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.asked_exporter import PATIENCE, AskedExporter, Told
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table

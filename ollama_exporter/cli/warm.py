@@ -30,7 +30,7 @@ from ollama_exporter.actions.warm.load_models import (
     wait_for_server,
     warm_up,
 )
-from ollama_exporter.advice.bounded_request import BoundedClient, Credentials
+from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo

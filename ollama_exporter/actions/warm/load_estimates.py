@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import read_samples
 from ollama_exporter.advice.model_usage import records
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.state_file import StateFile

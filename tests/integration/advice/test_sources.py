@@ -13,12 +13,12 @@ from typing import Final
 import pytest
 from msgspec import structs
 
-from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.exporter_source import from_exporter, from_text
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus
 from ollama_exporter.advice.report import Report, report
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.simulator import Simulator

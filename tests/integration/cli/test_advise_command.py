@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 
-from ollama_exporter.advice.bounded_request import LARGEST
+from ollama_exporter.bounded_client import LARGEST
 from ollama_exporter.cli.main import cli
 from tests.support.answering import answering
 from tests.support.histories import Use, exposition

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from ollama_exporter.actions.warm.load_estimates import loads_in_progress
-from ollama_exporter.advice.bounded_request import BoundedClient
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host

@@ -16,9 +16,9 @@ from ollama_exporter.actions.warm.load_estimates import (
     saved_loads,
 )
 from ollama_exporter.actions.warm.load_models import WarmOutcome, WarmResult
-from ollama_exporter.advice.bounded_request import BoundedClient
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.cli.warm import Bars, follow_loads
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.simulator.model_files import default_catalogue

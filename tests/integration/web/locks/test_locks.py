@@ -17,7 +17,7 @@ import trustme
 from click.testing import CliRunner
 from starlette.applications import Starlette
 
-from ollama_exporter.advice.bounded_request import Credentials
+from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.main import cli
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from ollama_exporter.advice.bounded_request import BoundedClient
+from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.errors import HistoryError
 
 DRIP = 0.02  # seconds; each byte comes well within any bound of a single read
