@@ -35,6 +35,7 @@ class FaultServer:
     port: int = 0
     behave: "Behaviour" = field(default_factory=lambda: good)
     models: list[dict[str, Any]] = field(default_factory=list)
+    installed: dict[str, int] = field(default_factory=dict)  # all that were ever listed; sizes
     version: str = "0.33.0"
     offset: float = 0.0  # of its clock, seconds: in the Date header
     asked: list[Asked] = field(default_factory=list)
@@ -150,11 +151,12 @@ async def good(server: FaultServer, asked: Asked, writer: asyncio.StreamWriter) 
 
 
 def listing(server: FaultServer, path: str) -> dict[str, Any]:
-    """Return the right answer of a path."""
+    """Return the right answer of a path. What was unloaded stays installed."""
+    server.installed |= {m["name"]: m["size"] for m in server.models}
     if path == "/api/version":
         return {"version": server.version}
     if path == "/api/tags":
-        return {"models": [{"name": m["name"], "size": m["size"]} for m in server.models]}
+        return {"models": [{"name": n, "size": size} for n, size in server.installed.items()]}
     return {"models": server.models}
 
 
