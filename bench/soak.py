@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.proxy.candidates import wait_for
+from bench.proxy.candidates import accepts, wait_for
 from bench.run import free_port, machine, resident_mib, scheduled, write_between
 from bench.soak_stage import NAMES
 
@@ -207,14 +206,6 @@ def report(soak: Soak, minutes: float) -> str:
     return "\n".join(lines) + f"\n\n{textwrap.fill(text, 120)}\n"
 
 
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -246,7 +237,7 @@ def main() -> None:
             ) as exporter:
                 soak = Soak(port, metrics, exporter.pid)
                 try:
-                    wait_for(lambda: _listens(port) and _listens(metrics), "nothing listens")
+                    wait_for(lambda: accepts(port) and accepts(metrics), "nothing listens")
                     asyncio.run(run(soak, options.minutes, file, counted))
                 finally:
                     exporter.terminate()

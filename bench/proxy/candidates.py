@@ -104,7 +104,7 @@ class Running:
             self.process = subprocess.Popen(
                 ["taskset", "-c", PROXY_CORE, *words], stdout=log, stderr=log, env=environment
             )
-        wait_for(lambda: _accepts(self.port), f"{candidate.name} does not listen")
+        wait_for(lambda: accepts(self.port), f"{candidate.name} does not listen")
 
     def cpu(self) -> float:
         """Return its CPU time so far in seconds, as the scheduler counts."""
@@ -155,7 +155,7 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:

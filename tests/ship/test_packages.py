@@ -11,9 +11,10 @@ from typing import Final
 import pytest
 
 from ollama_exporter.version import __version__
-from tests.support.package_roots import PackageRoot, demand_tools, package_root, run
+from tests.support.package_roots import TOOLS, PackageRoot, package_root, run
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.programs import demand_root
 from tests.support.scraping import fetch, scrape_until
 
 REVISION: Final = "0123456789abcdef"
@@ -33,7 +34,7 @@ SETTINGS: Final = "/etc/default/ollama-exporter"
 
 
 def build(folder: Path, architecture: str = "amd64") -> Path:
-    demand_tools()
+    demand_root(*TOOLS)
     run(
         *("env", f"PYTHON={sys.executable}", f"SOURCE_DATE_EPOCH={MOMENT}"),
         str(ROOT / "deploy/packages/build"),

@@ -2,9 +2,7 @@
 """Containers without a daemon: podman on the images that `deploy/image/build` makes."""
 
 import json
-import os
 import resource
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
+from tests.support.programs import demand_root
 
 TOOLS: Final = ("buildah", "podman", "runc", "mmdebstrap")
 BUILDING: Final = 500.0  # seconds for base and image on two busy cores; catches hangs
@@ -76,12 +75,7 @@ class Images:
 
 def build() -> Images:
     """Build the image; skip where that cannot be done, fail where CI should have the tools."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing or os.geteuid() != 0:
-        reason = f"it needs root and {', '.join(missing)}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    demand_root(*TOOLS)
     done = subprocess.run(
         [str(ROOT / "deploy" / "image" / "build"), str(CACHE), "0123456789abcdef"],
         cwd=ROOT,

@@ -28,6 +28,16 @@ def program(name: str) -> str:
     pytest.skip(f"{name} is not on PATH")
 
 
+def demand_root(*tools: str) -> None:
+    """Skip a test that needs root and programs, if it lacks them; in CI it fails."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        reason = f"it needs root and {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
 def check_metrics(exposition: str) -> list[str]:
     """Return what `promtool check metrics` has to say, but for what is so on purpose."""
     checked = subprocess.run(

@@ -45,6 +45,26 @@ def kept(check: Check, keep_warm: KeepWarm, host: Host = HOST, **changes: Any) -
     run_virtually(main())
 
 
+def killed(
+    meanwhile: Callable[[VirtualOllama], Awaitable[None]], keep_warm: KeepWarm, *, seconds: float
+) -> None:
+    """Kill an exporter that has loaded its model: the next one loads nothing for so long."""
+    file = MemoryFile()
+
+    async def main() -> None:
+        ollama = VirtualOllama()
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(35)
+            file.dead = True
+        await meanwhile(ollama)
+        file.dead = False
+        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
+            await asyncio.sleep(seconds)
+            assert len(ollama.loads()) == 1
+
+    run_virtually(main())
+
+
 def held(exporter: VirtualExporter) -> set[str]:
     return {labels for name, labels in exporter.samples() if name == HELD}
 
@@ -324,20 +344,7 @@ def test_a_stop_under_another_name_of_the_same_weights_is_a_stop() -> None:
 
 def test_p6_a_killed_exporter_has_not_forgotten_its_loads() -> None:
     """Promise 9."""
-    file = MemoryFile()
-
-    async def main() -> None:
-        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,), most_per_hour=1)
-        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
-            await asyncio.sleep(35)
-            file.dead = True
-        await ollama.restart()
-        file.dead = False
-        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
-            await asyncio.sleep(1800)
-            assert len(ollama.loads()) == 1
-
-    run_virtually(main())
+    killed(VirtualOllama.restart, KeepWarm((MISTRAL,), most_per_hour=1), seconds=1800)
 
 
 @pytest.mark.parametrize("reuse_weights", [False, True])
@@ -362,20 +369,7 @@ def test_a_model_that_was_created_anew_is_not_reloaded_by_a_renewal(*, reuse_wei
 
 def test_a_stop_right_after_a_kill_is_respected() -> None:
     """Promise 8. The file is written as soon as the model is loaded, and says that it is."""
-    file = MemoryFile()
-
-    async def main() -> None:
-        ollama, keep_warm = VirtualOllama(), KeepWarm((MISTRAL,))
-        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
-            await asyncio.sleep(35)
-            file.dead = True
-        await ollama.stop()
-        file.dead = False
-        async with virtual_exporter(ollama, keep_warm=keep_warm, state_file=file):
-            await asyncio.sleep(1500)
-            assert len(ollama.loads()) == 1
-
-    run_virtually(main())
+    killed(VirtualOllama.stop, KeepWarm((MISTRAL,)), seconds=1500)
 
 
 def test_a_model_that_was_deleted_expires_without_a_word() -> None:
