@@ -54,7 +54,6 @@ class FleetExporter:
         )
         self._exporter.reloaded(at=timeline.wall(timeline.now()))
         self._applying: set[asyncio.Task[None]] = set()
-        self.poll_task: asyncio.Task[None] | None = None
 
     def parts(self) -> Parts:
         """Return what the routes need."""

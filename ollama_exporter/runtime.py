@@ -47,6 +47,7 @@ from ollama_exporter.shim.proxy.build import (
     listen_for_scrapes,
     serving_proxy,
 )
+from ollama_exporter.shim.proxy.server import Proxy
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, LEAST_PAUSE, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
@@ -232,22 +233,7 @@ class Exporter:
         self.recorder, self.proxy, self.proxy_locks = None, None, None
         if settings.proxy_addresses:
             self.recorder = self._build_recorder(in_flight, onlookers)
-            self.proxy_locks = Locks.of(
-                settings.proxy_web_config_file,
-                metrics=instruments.exporter,
-                now=timeline.now,
-                setting=WEB_CONFIG,
-            )
-            if settings.proxy_client_by is not None:
-                polling.sinks.on_event.append(self.recorder.on_event)
-            self.proxy = build_proxy(
-                settings,
-                self.recorder,
-                timeline,
-                rules=self.actor.defaults,
-                locks=self.proxy_locks,
-                on_file_error=instruments.exporter.file_failed,
-            )
+            self.proxy, self.proxy_locks = self._build_proxy(self.recorder)
         for name in self._expected():
             polling.expected.expect(name)
         self._registry = build(
@@ -285,6 +271,24 @@ class Exporter:
             on_served=[self.actor.defaults.on_request_end, self.telling.on_request],
             access_log=settings.proxy_access_log,
         )
+
+    def _build_proxy(self, recorder: Recorder) -> tuple[Proxy, Locks | None]:
+        """Return the proxy, and the locks of its port; None without their file."""
+        settings, timeline = self.current.settings, self._timeline
+        metrics = self._instruments.exporter
+        file = settings.proxy_web_config_file
+        locks = Locks.of(file, metrics=metrics, now=timeline.now, setting=WEB_CONFIG)
+        proxy = build_proxy(
+            settings,
+            recorder,
+            timeline,
+            rules=self.actor.defaults,
+            locks=locks,
+            on_file_error=metrics.file_failed,
+        )
+        if settings.proxy_client_by is not None:
+            self._polling.sinks.on_event.append(recorder.on_event)
+        return proxy, locks
 
     def _expected(self) -> tuple[str, ...]:
         """Return the models that the operator expects to be resident now."""

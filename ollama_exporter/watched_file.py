@@ -60,12 +60,7 @@ class WatchedFile(Generic[T]):
 
         For who needs it rarely and reads local files alone: a file that hangs blocks the caller.
         """
-        try:
-            value = self._load()
-        except ConfigError as err:
-            self._on_failed_read(str(err))
-        else:
-            self._on_read(value)
+        self._take(self._load)
         return self._value
 
     async def refresh(self) -> None:
@@ -77,8 +72,11 @@ class WatchedFile(Generic[T]):
             self._on_failed_read(f"the file cannot be read within {READ_TIMEOUT:g} s")
             return
         reading, self._reading = self._reading, None
+        self._take(reading.result)
+
+    def _take(self, content: Callable[[], T]) -> None:
         try:
-            value = reading.result()
+            value = content()
         except ConfigError as err:
             self._on_failed_read(str(err))
         else:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ollama_exporter.bounded_client import ANONYMOUS, BoundedClient, Credentials
 from ollama_exporter.errors import HistoryError
-from ollama_exporter.web.announcements import ANNOUNCE
+from ollama_exporter.poller.announced_requests import ANNOUNCE
 
 TIMEOUT: Final = 1.0  # seconds for an answer of the exporter; commands can do without
 

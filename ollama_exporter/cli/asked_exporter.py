@@ -7,11 +7,10 @@ from urllib.parse import urlencode
 
 from ollama_exporter.bounded_client import BoundedClient, printable
 from ollama_exporter.errors import HistoryError
-from ollama_exporter.story.document import StatusDocument, read_document
-from ollama_exporter.story.fleet_document import FleetDocument, read_fleet
+from ollama_exporter.story.document import STATUS, StatusDocument, read_document
+from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, read_fleet
 
-PATH: Final = "/api/v1/status?seconds=3600"
-FLEET_PATH: Final = "/api/v1/targets"
+PATH: Final = f"{STATUS}?seconds=3600"
 PATIENCE: Final = 3.0  # seconds for an answer
 HINT: Final = "; is an exporter running there? Without --url, top polls the server by itself"
 NOT_FOUND: Final = 404
@@ -47,7 +46,7 @@ class AskedExporter:
 
     async def ask_all(self) -> tuple[bytes, FleetDocument]:
         """Return what it tells of all servers in short."""
-        body = await self._body(FLEET_PATH)
+        body = await self._body(TARGETS)
         return body, read_fleet(body, source=printable(self.base))
 
     async def _body(self, path: str) -> bytes:

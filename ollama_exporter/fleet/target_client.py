@@ -4,7 +4,7 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,7 @@ class TargetClient:
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
         before = self._connection
-        answer = await self._within_time(self._ask_kept(PS, LARGEST_LISTING), LARGEST_LISTING)
+        answer = await self._within_time(self._ask_kept, PS, LARGEST_LISTING)
         new = self._connection is not before
         header = answer.fields.get("date")
         models = decode_ps(answer.body, self._malformed)
@@ -128,14 +128,12 @@ class TargetClient:
 
     async def version(self) -> str:
         """Get the server's version."""
-        answer = await self._within_time(
-            self._ask_once("/api/version", LARGEST_LISTING), LARGEST_LISTING
-        )
+        answer = await self._within_time(self._ask_once, "/api/version", LARGEST_LISTING)
         return decode_version(answer.body)
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Get the installed models."""
-        answer = await self._within_time(self._ask_once(TAGS, LARGEST_INVENTORY), LARGEST_INVENTORY)
+        answer = await self._within_time(self._ask_once, TAGS, LARGEST_INVENTORY)
         return decode_tags(answer.body, self._malformed)
 
     async def aclose(self) -> None:
@@ -144,11 +142,13 @@ class TargetClient:
             self._connection.close()
             self._connection = None
 
-    async def _within_time(self, asking: Awaitable[Answer], limit: int) -> Answer:
+    async def _within_time(
+        self, ask: Callable[[str, int], Awaitable[Answer]], path: str, limit: int
+    ) -> Answer:
         timeout = self._shared.timeout
         try:
             async with asyncio.timeout(timeout):
-                answer = await asking
+                answer = await ask(path, limit)
         except TimeoutError as err:
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
         encoding = answer.fields.get("content-encoding", "")

@@ -4,11 +4,10 @@
 All families of a scrape pass here, so a new one cannot forget it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
 
 from ollama_exporter.metrics.exposition import Unchanging
 from ollama_exporter.metrics.hidden_names import HiddenNames
@@ -42,14 +41,12 @@ class HiddenLabels:
     def _hidden(self, family: Metric, new: Metric) -> Metric:
         new.unit = family.unit
         for sample in family.samples:
-            labels = self._labels(family.name, sample.labels)
-            new.samples.append(sample if labels is sample.labels else _with(sample, labels))
+            if NAMES.isdisjoint(sample.labels):
+                new.samples.append(sample)
+            else:
+                labels = {x: self._value(family.name, x, y) for x, y in sample.labels.items()}
+                new.samples.append(sample._replace(labels=labels))
         return new
-
-    def _labels(self, family: str, labels: Mapping[str, str]) -> Mapping[str, str]:
-        if NAMES.isdisjoint(labels):
-            return labels
-        return {name: self._value(family, name, value) for name, value in labels.items()}
 
     def _value(self, family: str, name: str, value: str) -> str:
         if name in NAMES or (name == "by" and family == EVICTIONS):
@@ -57,7 +54,3 @@ class HiddenLabels:
         if name == DIGEST:
             return self._names.digest(value)
         return "" if name in DETAILS else value
-
-
-def _with(sample: Sample, labels: Mapping[str, str]) -> Sample:
-    return sample._replace(labels=dict(labels))

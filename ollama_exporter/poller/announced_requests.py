@@ -16,6 +16,7 @@ from ollama_exporter.residency.facts import (
     RequestStarted,
 )
 
+ANNOUNCE: Final = "/-/announce"  # where commands announce them
 MOST_OPEN: Final = 64  # announced requests at a time; others are not heard
 LONGEST: Final = 3600.0  # seconds; a command that was killed announces no end
 

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The document of `/api/v1/status`, for those who read it in Python. Pure."""
 
+from typing import Final, TypeVar
+
 import msgspec
 from msgspec import Struct
 
 from ollama_exporter.errors import HistoryError
 from ollama_exporter.story.past import Past
 from ollama_exporter.story.status import MemoryNow, ServerNow, Status
+
+STATUS: Final = "/api/v1/status"
+T = TypeVar("T")
 
 
 class StatusDocument(Struct, frozen=True, kw_only=True):
@@ -30,8 +35,13 @@ def read_document(body: bytes, *, source: str = "") -> StatusDocument:
 
     `source`: who sent it, for the message.
     """
+    return decoded(body, StatusDocument, what="status", source=source)
+
+
+def decoded(body: bytes, kind: type[T], *, what: str, source: str) -> T:
+    """Return a document of a kind. Raises HistoryError, which calls it `what` of an exporter."""
     try:
-        return msgspec.json.decode(body, type=StatusDocument)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         why = str(err).splitlines()[0]
-        raise HistoryError(f"{source or 'that'} is no status of an exporter: {why}") from err
+        raise HistoryError(f"{source or 'that'} is no {what} of an exporter: {why}") from err

@@ -6,15 +6,17 @@ Moments, sizes and names are as in `status.py`.
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
-import msgspec
 from msgspec import Struct
 
-from ollama_exporter.errors import HistoryError
 from ollama_exporter.poller.published import Published
 from ollama_exporter.residency.events import ModelState
+from ollama_exporter.story.document import decoded
 from ollama_exporter.story.hidden_story import Hide
 from ollama_exporter.story.phrases import shown
+
+TARGETS: Final = "/api/v1/targets"
 
 
 class TargetModel(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,11 +65,7 @@ def fleet_document(
 
 def read_fleet(body: bytes, *, source: str = "") -> FleetDocument:
     """Return a document; fields that it does not know are ignored. Raises HistoryError."""
-    try:
-        return msgspec.json.decode(body, type=FleetDocument)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        why = str(err).splitlines()[0]
-        raise HistoryError(f"{source or 'that'} is no list of an exporter: {why}") from err
+    return decoded(body, FleetDocument, what="list", source=source)
 
 
 def _models(published: Published, named: Hide) -> Iterable[TargetModel]:

@@ -12,9 +12,10 @@ from typing import Annotated, Final
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
-ANNOUNCE: Final = "/-/announce"
+from ollama_exporter.web.plain_text import plain
+
 MAX_BYTES: Final = 4096
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
@@ -51,24 +52,20 @@ def announcing(on_announced: OnAnnounced) -> Callable[[Request], Awaitable[Respo
     async def handle(request: Request) -> Response:
         is_here = request.client is not None and request.client.host in LOOPBACK
         if not is_here or any(name in request.headers for name in FORWARDED):
-            return _plain("Accepted from this machine only.\n", HTTPStatus.FORBIDDEN)
+            return plain("Accepted from this machine only.\n", HTTPStatus.FORBIDDEN)
         if request.headers.get("content-type") != "application/json":
-            return _plain("Accepted: application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            return plain("Accepted: application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BYTES:
-                return _plain("Too long.\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                return plain("Too long.\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             announcement = _DECODER.decode(bytes(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _plain("Accepted: id, model and url.\n", HTTPStatus.BAD_REQUEST)
+            return plain("Accepted: id, model and url.\n", HTTPStatus.BAD_REQUEST)
         if not on_announced(announcement):
-            return _plain("This exporter watches another server.\n", HTTPStatus.CONFLICT)
-        return _plain("Noted.\n", HTTPStatus.OK)
+            return plain("This exporter watches another server.\n", HTTPStatus.CONFLICT)
+        return plain("Noted.\n")
 
     return handle
-
-
-def _plain(text: str, status: HTTPStatus) -> Response:
-    return PlainTextResponse(text, status, headers={"x-content-type-options": "nosniff"})

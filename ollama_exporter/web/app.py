@@ -10,21 +10,23 @@ from msgspec import Struct, field
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
+from ollama_exporter.poller.announced_requests import ANNOUNCE
+from ollama_exporter.story.document import STATUS
 from ollama_exporter.story.fleet_document import FleetDocument
-from ollama_exporter.web.announcements import ANNOUNCE, OnAnnounced, announcing
+from ollama_exporter.web.announcements import OnAnnounced, announcing
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
-from ollama_exporter.web.page.page_routes import STATUS, PageParts, page_routes
+from ollama_exporter.web.page.page_routes import PageParts, page_routes
+from ollama_exporter.web.plain_text import plain
 from ollama_exporter.web.probes import (
     DISCOVERY,
     NO_TARGETS,
-    NOSNIFF,
     PROBE,
     Probes,
     discovering,
@@ -66,7 +68,7 @@ def application(parts: Parts) -> Starlette:
     async def scrape(request: Request, registry: CollectorRegistry) -> Response:
         nonlocal scrapes
         if scrapes >= parts.max_requests():
-            return _plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+            return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
         scrapes += 1
         try:
             headers, body = await asyncio.to_thread(
@@ -84,7 +86,7 @@ def application(parts: Parts) -> Starlette:
     async def metrics(request: Request) -> Response:
         nonlocal waiting
         if waiting >= parts.max_requests():
-            return _plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+            return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
         waiting += 1
         try:
             await parts.refresh()
@@ -105,17 +107,17 @@ def application(parts: Parts) -> Starlette:
         links = {"/": "all servers", **links, **FLEET_LINKS}
 
     async def healthy(_request: Request) -> Response:
-        return _plain("OK\n")
+        return plain("OK\n")
 
     async def reload(_request: Request) -> Response:
         if not parts.lifecycle():
             text = "Off: start with --web.enable-lifecycle, or send SIGHUP.\n"
-            return _plain(text, HTTPStatus.FORBIDDEN)
+            return plain(text, HTTPStatus.FORBIDDEN)
         try:
             parts.reload()
         except OllamaExporterError as err:
-            return _plain(f"{err}\n", HTTPStatus.INTERNAL_SERVER_ERROR)
-        return _plain("Reloaded.\n")
+            return plain(f"{err}\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+        return plain("Reloaded.\n")
 
     app = Starlette(
         routes=[
@@ -136,8 +138,4 @@ def application(parts: Parts) -> Starlette:
 
 
 async def _not_found(_request: Request, _error: Exception) -> Response:
-    return _plain("Not found. The paths are listed at /\n", HTTPStatus.NOT_FOUND)
-
-
-def _plain(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return PlainTextResponse(text, status, headers=NOSNIFF)
+    return plain("Not found. The paths are listed at /\n", HTTPStatus.NOT_FOUND)

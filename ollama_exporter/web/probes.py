@@ -7,13 +7,13 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from ollama_exporter.errors import ProbeRefusedError, TooManyTargetsError, UnknownTargetError
+from ollama_exporter.web.plain_text import NOSNIFF, plain
 
 PROBE: Final = "/probe"
 DISCOVERY: Final = "/sd"
-NOSNIFF: Final = {"x-content-type-options": "nosniff"}
 LONGEST_TARGET: Final = 1024  # characters
 ONE_TARGET: Final = "Name one target: /probe?target=NAME. /sd lists them.\n"
 Scrape = Callable[[Request, CollectorRegistry], Awaitable[Response]]
@@ -65,15 +65,15 @@ def probing(probes: Probes, scrape: Scrape) -> Handler:
     async def probe(request: Request) -> Response:
         asked = request.query_params.getlist("target")
         if len(asked) != 1 or not 0 < len(asked[0]) <= LONGEST_TARGET:
-            return _said(ONE_TARGET, HTTPStatus.BAD_REQUEST)
+            return plain(ONE_TARGET, HTTPStatus.BAD_REQUEST)
         try:
             found = await probes.find(asked[0])
         except UnknownTargetError as err:
-            return _said(f"Not found: {err}\n", HTTPStatus.NOT_FOUND)
+            return plain(f"Not found: {err}\n", HTTPStatus.NOT_FOUND)
         except ProbeRefusedError as err:
-            return _said(f"Refused: {err}\n", HTTPStatus.FORBIDDEN)
+            return plain(f"Refused: {err}\n", HTTPStatus.FORBIDDEN)
         except TooManyTargetsError as err:
-            return _said(f"Refused: {err}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return plain(f"Refused: {err}\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return await scrape(request, found.registry)
 
     return probe
@@ -97,7 +97,3 @@ def discovering(probes: Probes, telemetry_path: str) -> Handler:
         return JSONResponse(groups, headers=NOSNIFF)
 
     return discover
-
-
-def _said(text: str, status: HTTPStatus) -> Response:
-    return PlainTextResponse(text, status, headers=NOSNIFF)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the proxy from the settings, and runs it beside the rest of the exporter."""
 
-import gc
 import os
 import secrets
 import socket
@@ -42,9 +41,9 @@ from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.watched_file import WatchedFile
 
+WEB_CONFIG: Final = "proxy.web-config-file"
 # A scrape is rendered in a thread, and the loop needs the interpreter for each chunk. With Python's
 # 5 ms a chunk could wait that long.
-WEB_CONFIG: Final = "proxy.web-config-file"
 SWITCH_INTERVAL: Final = 0.0001
 
 
@@ -106,7 +105,6 @@ async def serving_proxy(
         yield
         return
     sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.freeze()  # imported modules stay for good: no collection needs to look at them again
     await proxy.start(sockets)
     try:
         yield

@@ -7,11 +7,11 @@ from typing import Final
 from urllib.parse import urlencode
 
 from ollama_exporter.foreign_text import clean
-from ollama_exporter.story.fleet_document import FleetDocument, TargetNow
+from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, TargetNow
 
 FLEET_LINKS: Final = {
     "/probe?target=NAME": "metrics of one server; /sd lists their names",
-    "/api/v1/targets": "this page as JSON",
+    TARGETS: "this page as JSON",
 }
 MOST_NAMED: Final = 8  # models of a server that the list names
 

@@ -15,15 +15,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ollama_exporter.metrics.exposition import preference
-from ollama_exporter.story.fleet_document import FleetDocument
+from ollama_exporter.story.document import STATUS
+from ollama_exporter.story.fleet_document import TARGETS, FleetDocument
 from ollama_exporter.version import __version__
 from ollama_exporter.web.page.fleet_page import fleet_page
 from ollama_exporter.web.page.html_page import html_page
 from ollama_exporter.web.page.live_feed import HOUR, STILL_OPEN, FeedReader, LiveFeed
 from ollama_exporter.web.page.rendered import Rendered
 
-STATUS: Final = "/api/v1/status"
-TARGETS: Final = "/api/v1/targets"
 EVENTS: Final = "/events"
 ASSETS: Final[Mapping[str, str]] = {
     "page.css": "text/css; charset=utf-8",
@@ -102,7 +101,7 @@ class _Pages:
     async def targets(self, request: Request) -> Response:
         """Answer with all servers in short, as JSON."""
         if self._parts.fleet is None:
-            text = "One server is watched: /api/v1/status tells of it.\n"
+            text = f"One server is watched: {STATUS} tells of it.\n"
             return PlainTextResponse(text, HTTPStatus.NOT_FOUND, headers=SAFE)
         body = msgspec.json.encode(self._parts.fleet())
         return _answer(request, Rendered(body), "application/json")

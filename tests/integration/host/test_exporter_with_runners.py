@@ -17,7 +17,7 @@ from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
 from ollama_exporter.simulator.workload_client import ask
-from ollama_exporter.web.page.page_routes import STATUS
+from ollama_exporter.story.document import STATUS
 from tests.support.exporting import Running, Samples, exporting
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
