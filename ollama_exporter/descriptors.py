@@ -6,6 +6,7 @@ process may raise its soft limit up to it; Go's runtime does so as well.
 """
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - asyncio would at its first thread: a file to open
 import errno
 import logging
 import sys

@@ -117,6 +117,9 @@ class ProcessWatcher:
             while True:
                 try:
                     await self._watch()
+                except OSError as err:  # no file may be opened any more, say
+                    logger.warning("Processes cannot be watched", extra={"err": str(err)})
+                    self._on_not_found(self._timeline.now(), "they cannot be read")
                 except Exception:
                     self._reporter.error()
                     logger.exception("Failed to watch processes")

@@ -45,6 +45,12 @@ class Session:
     async def ask(self, model: str, path: str = "/api/generate", **body: Any) -> httpx.Response:
         return await self.client.post(path, json={"model": model, **QUICK, **body})
 
+    async def ask_seen(self, model: str, path: str = "/api/generate") -> None:
+        """Ask, and wait for a poll that shows the model: on a busy machine, none may."""
+        await self.ask(model, path)
+        loaded = ("ollama_model_loaded", f"model={model}:latest")
+        await self.exporter.until(lambda s: s.get(loaded) == 1)
+
     async def unloaded(self, reason: str) -> Unloaded:
         def found() -> list[Unloaded]:
             events = self.exporter.events
@@ -103,7 +109,7 @@ def test_a_model_that_was_evicted_between_two_requests_is_cold_again(
 ) -> None:
     async def check(it: Session) -> None:
         for model in ("llama3.2", "mistral", "llama3.2"):
-            await it.ask(model, "/v1/completions")
+            await it.ask_seen(model, "/v1/completions")
         unloaded = await it.unloaded("evicted")
         assert (unloaded.model.name, unloaded.by) == ("llama3.2:latest", "mistral:latest")
         count = ("ollama_cold_starts_total", "model=llama3.2:latest")
@@ -114,7 +120,7 @@ def test_a_model_that_was_evicted_between_two_requests_is_cold_again(
 
 def test_stops_and_crashes_are_named_by_what_requests_show() -> None:
     async def check(it: Session) -> None:
-        await it.ask("llama3.2")
+        await it.ask_seen("llama3.2")
         await it.client.post("/api/generate", json={"model": "llama3.2", "keep_alive": 0})
         await it.unloaded("stopped")
         long = asyncio.create_task(

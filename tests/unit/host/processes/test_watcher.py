@@ -2,6 +2,7 @@
 """The watcher on a machine of values. Scans find deaths there, as on Mac and Windows."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -275,14 +276,17 @@ def test_what_a_runner_uses_is_read_of_that_very_process() -> None:
     run(story)
 
 
+@dataclass(slots=True)
 class Broken(FakeMachine):
-    """Fails once, in a way that no reader may."""
+    """Fails once."""
+
+    error: Exception = field(default_factory=RuntimeError)  # what no reader may raise
 
     def children(self, pid: int) -> Iterable[int] | None:
         if self.hidden is None:
             self.hidden = "failed"
-            raise RuntimeError(pid)
-        return super(Broken, self).children(pid)  # noqa: UP008 - a slotted dataclass is made twice
+            raise self.error
+        return super(Broken, self).children(pid)  # a slotted dataclass is made twice
 
 
 def test_an_internal_error_loses_sight_for_a_moment_and_the_watch_goes_on() -> None:
@@ -292,6 +296,22 @@ def test_an_internal_error_loses_sight_for_a_moment_and_the_watch_goes_on() -> N
         async with watching(machine) as scene:
             await until(lambda: scene.log.count("Failed to watch processes"))
             assert scene.defects == 1
+            assert scene.facts()[-1] == ProcessesSeen(0.0, seen=False)
+            scene.now += FIRST_PAUSE
+            await until(lambda: scene.told)
+            assert scene.told[0] == ProcessesSeen(FIRST_PAUSE, seen=True)
+
+    run(story)
+
+
+def test_out_of_files_is_a_line_and_no_defect() -> None:
+    async def story() -> None:
+        machine = Broken(listening={100: True}, error=OSError(errno.EMFILE, "Too many open files"))
+        machine.add(SERVER)
+        async with watching(machine) as scene:
+            await until(lambda: scene.log.count("Processes cannot be watched"))
+            assert scene.defects == 0
+            assert scene.log.count("Failed to watch processes") == 0
             assert scene.facts()[-1] == ProcessesSeen(0.0, seen=False)
             scene.now += FIRST_PAUSE
             await until(lambda: scene.told)
