@@ -77,7 +77,7 @@ def base_lines(count: int) -> list[Line]:
     return [
         Line("scrape, CPU, ms / bare", [x.scrape for x in ours], 1.8, [x.scrape for x in bare]),
         Line(
-            "start to first complete scrape, s / bare",
+            "start to first scrape, s / bare",
             [x.start for x in ours],
             1.25,
             [x.start for x in bare],

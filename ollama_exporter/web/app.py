@@ -61,39 +61,46 @@ class Parts(Struct, frozen=True, kw_only=True):
     fleet: Callable[[], FleetDocument] | None = None  # several servers; None: there is one
 
 
-def application(parts: Parts) -> Starlette:
-    """Build the application."""
-    scrapes, waiting, renderer = 0, 0, Renderer()
+class Scrapes:
+    """Answers scrapes, at most so many at a time. The texts of lines are kept between them."""
 
-    async def scrape(request: Request, registry: CollectorRegistry) -> Response:
-        nonlocal scrapes
-        if scrapes >= parts.max_requests():
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._renderer = parts, Renderer()
+        self._scrapes = self._waiting = 0
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer with the families of this exporter, after a poll if it is time for one."""
+        if self._waiting >= self._parts.max_requests():
             return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
-        scrapes += 1
+        self._waiting += 1
+        try:
+            await self._parts.refresh()
+        finally:
+            self._waiting -= 1
+        return await self.scrape(request, self._parts.registry)
+
+    async def scrape(self, request: Request, registry: CollectorRegistry) -> Response:
+        """Answer with the families of a registry, in the format and coding that are asked for."""
+        if self._scrapes >= self._parts.max_requests():
+            return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
+        self._scrapes += 1
         try:
             headers, body = await asyncio.to_thread(
                 render,
                 registry,
-                renderer,
+                self._renderer,
                 accept=request.headers.get("accept", ""),
                 accept_encoding=request.headers.get("accept-encoding", ""),
                 names=request.query_params.getlist("name[]")[:MOST_NAMES],
             )
         finally:
-            scrapes -= 1
+            self._scrapes -= 1
         return Response(body, headers=headers)
 
-    async def metrics(request: Request) -> Response:
-        nonlocal waiting
-        if waiting >= parts.max_requests():
-            return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
-        waiting += 1
-        try:
-            await parts.refresh()
-        finally:
-            waiting -= 1
-        return await scrape(request, parts.registry)
 
+def application(parts: Parts) -> Starlette:
+    """Build the application."""
+    scrapes = Scrapes(parts)
     links = {
         parts.telemetry_path: "metrics",
         DISCOVERY: "service discovery for Prometheus",
@@ -121,10 +128,10 @@ def application(parts: Parts) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route(parts.telemetry_path, metrics),
+            Route(parts.telemetry_path, scrapes.metrics),
             *page_routes(PageParts(parts.feed, links, parts.fleet)),
             Route(DISCOVERY, discovering(parts.probes, parts.telemetry_path)),
-            Route(PROBE, probing(parts.probes, scrape)),
+            Route(PROBE, probing(parts.probes, scrapes.scrape)),
             Route(HEALTHY, healthy),
             Route(READY, healthy),
             Route(RELOAD, reload, methods=["POST", "PUT"]),
