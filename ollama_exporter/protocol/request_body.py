@@ -34,7 +34,9 @@ RELOADING: Final = FLAGS | {
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict")
 }
 
+# The objects whose members are read one by one, where they stand.
 OPTIONS: Final = ("options",)
+STREAM_OPTIONS: Final = ("stream_options",)
 # The form field `model`, but not the end of `filename="model"`.
 FORM_FIELD: Final = re.compile(rb'(?<![a-z])name=(?:"model"|model(?=[\s;]))', re.IGNORECASE)
 BLANK: Final = b"\r\n\r\n"  # ends the headers of a part
@@ -190,14 +192,19 @@ class FieldReader:
 
     def has_field(self, path: tuple[str, ...], key: bytes) -> bool:
         """Return whether the value of a raw key is wanted."""
+        if path == STREAM_OPTIONS:
+            return fold(key) == "include_usage"
         return decode_string(key) in RELOADING if path else fold(key) in FIELDS
 
     def is_map(self, key: bytes) -> bool:
-        """Return whether the members of an object are wanted one by one: those of `options`."""
-        return fold(key) == OPTIONS[0]
+        """Return whether the members of an object are wanted one by one."""
+        return (fold(key),) in (OPTIONS, STREAM_OPTIONS)
 
     def on_value(self, path: tuple[str, ...], key: bytes, raw: bytes, *, is_cut: bool) -> None:
         """Set a field. A value that is too long to be kept counts as above every limit."""
+        if path == STREAM_OPTIONS:
+            self.wants_usage = raw == b"true"
+            return
         if path:
             name = decode_string(key) or ""
             self.options[name] = ENDLESS_OPTION if is_cut else _option(name, raw)
@@ -251,13 +258,10 @@ class FieldReader:
 
     def on_stream_options(self, raw: bytes) -> None:
         """Set the pointer to the options of a stream; null makes it nil."""
-        try:
-            options: Any = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
-        given = options if isinstance(options, dict) else {}
-        wanted = [value for key, value in given.items() if fold_text(key) == "include_usage"]
-        self.wants_usage = (self.wants_usage and bool(given)) if not wanted else wanted[-1] is True
+        if raw[:1] == b"{":
+            ObjectScanner(self, path=STREAM_OPTIONS).feed(raw)
+        else:
+            self.wants_usage = False
 
     def openai_fields(self) -> RequestFields:
         """Return the fields of a request that is not native, or not whole."""

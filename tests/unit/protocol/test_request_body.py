@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
-from ollama_exporter.protocol.request_body import NOTHING, RequestFields, read
+from ollama_exporter.protocol.request_body import (
+    ENDLESS_OPTION,
+    KEPT,
+    NOTHING,
+    BodyReader,
+    RequestFields,
+    read,
+)
 from ollama_exporter.protocol.routes import OTHER, route_of
+
+ENDLESS = (("num_gpu", ENDLESS_OPTION),)
 
 
 def asked(path: str = "/api/generate", *, complete: bool = True, **body: Any) -> RequestFields:
@@ -135,3 +144,68 @@ def test_a_keep_alive_that_the_server_rejects_is_not_absent(written: str) -> Non
     found = read(route_of("POST", "/api/generate"), body, complete=True)
     assert (found.keep_alive, found.has_rejected_keep_alive) == (None, True)
     assert not read(route_of("POST", "/v1/messages"), body, complete=True).has_rejected_keep_alive
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        (b'"keep_alive":' + b"1" * (KEPT + 1), RequestFields("m", math.inf)),
+        (b'"model":"' + b"x" * KEPT + b'"', RequestFields(None)),
+        (b'"options":{"num_gpu":' + b"1" * (KEPT + 1) + b"}", RequestFields("m", options=ENDLESS)),
+    ],
+)
+def test_a_value_that_is_too_long_to_be_kept_is_above_every_limit(
+    member: bytes, expected: RequestFields
+) -> None:
+    body = b'{"model":"m","prompt":"x",' + member + b"}"
+    found = read(route_of("POST", "/api/generate"), body, complete=False)
+    assert (found.model, found.keep_alive) == (expected.model, expected.keep_alive)
+    assert found.options == expected.options
+
+
+def test_null_leaves_a_text_as_it_is_and_what_is_no_text_takes_it_away() -> None:
+    route = route_of("POST", "/api/generate")
+    for value, model in ((b"null", "m"), (b"7", None)):
+        body = b'{"model":"m","prompt":"x","prompt":null,"model":%b}' % value
+        found = read(route, body, complete=True)
+        assert (found.model, found.is_empty) == (model, False)
+
+
+@pytest.mark.parametrize(
+    ("members", "wanted"),
+    [
+        ('"stream_options":{"include_usage":true}', True),
+        ('"Stream_Options":{"x":[1],"Include_Usage":true}', True),
+        ('"stream_options":{"include_usage":false}', False),
+        ('"stream_options":{"include_usage":1}', False),
+        ('"stream_options":{"include_usage":true},"stream_options":{}', True),
+        ('"stream_options":{"include_usage":true},"stream_options":null', False),
+        ('"stream_options":["include_usage"]', False),
+    ],
+)
+def test_usage_is_wanted_alike_in_short_and_in_long_bodies(members: str, *, wanted: bool) -> None:
+    route = route_of("POST", "/v1/chat/completions")
+    body = b'{"model":"m",%b}' % members.encode()
+    for is_whole in (True, False):
+        assert read(route, body, complete=is_whole).wants_usage is wanted
+
+
+def test_an_option_that_is_no_scalar_is_rejected_as_the_server_does() -> None:
+    found = asked(model="m", prompt="x", options={"num_gpu": [1], "num_ctx": {}})
+    assert (found.options, found.num_ctx, found.has_odd_num_ctx) == ((), None, True)
+
+
+def test_a_form_gives_its_model_wherever_it_is_cut() -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="model"\r\nX: y\r\n\r\nwhisper\r\n--b--\r\n'
+    )
+    for cut in range(1, len(form)):
+        reader = BodyReader(route_of("POST", "/v1/audio/transcriptions"))
+        reader.scan()
+        reader.feed(form[:cut])
+        reader.feed(form[cut:])
+        assert reader.fields(complete=True).model == "whisper", cut
+    cut_off = form[: form.index(b"per\r\n")]
+    assert (
+        read(route_of("POST", "/v1/audio/transcriptions"), cut_off, complete=False).model == "whis"
+    )

@@ -79,6 +79,27 @@ def test_an_answer_that_cannot_be_compressed_is_asked_for_and_a_large_request_as
     run(main())
 
 
+@pytest.mark.parametrize("padding", [0, 2 << 20])
+def test_usage_that_a_client_wants_reaches_it_however_large_its_request(
+    run: Run, padding: int
+) -> None:
+    async def main() -> None:
+        wish = b',"stream_options":{"include_usage":true}'
+        body = BODY[:-1] + wish + b',"x":"%b"}' % (b"a" * padding)
+        answer = EVENTS + chunk(RECORD + b"data: [DONE]\n\n") + LAST
+        async with (
+            rawserver(answers(answer)) as server,
+            proxied(server.url, asks_usage=True) as proxy,
+            caller(proxy.port) as client,
+        ):
+            got = await client.ask(POST + b"%d\r\n\r\n%b" % (len(body), body))
+            assert got.body == RECORD + b"data: [DONE]\n\n"
+            assert server.requests()[0].body == body
+        assert _tokens(proxy) == [5]
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     "answer",
     [
