@@ -66,6 +66,7 @@ class VirtualOllama:
         self.engine = Engine(host, clock)
         self.library = Library(catalogue or default_catalogue(), clock())
         self.up = True
+        self.failure: Exception | None = None  # of the exporter's own loads and renewals
         self._tickets: set[Ticket] = set()  # requests under way
 
     # -- the exporter's clients ------------------------------------------------------------------
@@ -123,6 +124,8 @@ class VirtualOllama:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Serve an empty request."""
+        if self.failure is not None:
+            raise self.failure
         try:
             async with asyncio.timeout(patience):
                 await self._serve(model, keep_alive, dict(options or {}), 0.0)

@@ -181,6 +181,7 @@ class KeepWarmRunner:
         except Exception:
             self._context.reporter.error()
             logger.exception("Unexpected error in keep-warm")
+            self._planner.on_load_failed(load, at=self._context.timeline.now())
         finally:
             self._planner.on_load_end(load, at=self._context.timeline.now())
             self._load_task = self._loading = None

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,12 +7,13 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ollama_exporter.actions.autopilot import AutopilotRunner
+from ollama_exporter.actions.autopilot import INTERVAL, AutopilotRunner
 from ollama_exporter.actions.defaults.defaults_section import Autopilot
 from ollama_exporter.metrics.action_metrics import ActionMetrics
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.reporter import Reporter
 from tests.support.exporting import Samples, parsed
+from tests.support.virtual import run_virtually
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +130,26 @@ def test_a_value_outside_new_limits_is_changed_in_any_case() -> None:
     it.advice["a:latest"] = Given(3600.0, 51, better=False)
     it.pilot.follow_advice()
     assert it.pilot.value("a:latest") == 1800.0
+
+
+def test_an_internal_error_costs_one_turn_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    errors, found = list[int](), [{}, {"a:latest": Given(600.0, 50)}]
+
+    def current() -> Iterator[tuple[str, Given]]:
+        now = found.pop(0)
+        if not now:
+            raise ZeroDivisionError("a defect of ours")
+        yield from now.items()
+
+    async def main() -> None:
+        reporter = Reporter(error=lambda: errors.append(1))
+        pilot = AutopilotRunner(ActionMetrics(ModelLabels(10)), current, reporter)
+        pilot.apply_settings(Autopilot(min=60.0, max=7200.0))
+        running = asyncio.create_task(pilot.run())
+        await asyncio.sleep(2.5 * INTERVAL)
+        running.cancel()
+        assert pilot.value("a:latest") == 600.0
+
+    run_virtually(main())
+    assert (errors, found) == ([1], [])
+    assert "Unexpected error in the autopilot" in caplog.text

@@ -9,6 +9,7 @@ import pytest
 
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
+from ollama_exporter.errors import RequestError
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
 from tests.support.memory_file import MemoryFile
@@ -54,6 +55,33 @@ def test_one_renewal_serves_many_requests() -> None:
         assert len(ollama.loads()) == 1
 
     with_rules(check, Rule("*", keep_alive=600.0))
+
+
+@pytest.mark.parametrize(
+    ("failure", "logged"),
+    [
+        (RequestError(500, "no"), "Keep-alive could not be set"),
+        (ZeroDivisionError("a defect of ours"), "Keep-alive could not be set"),
+    ],
+    ids=["refused", "internal"],
+)
+def test_a_promise_that_cannot_be_kept_is_logged_once(failure: Exception, logged: str) -> None:
+    async def main() -> None:
+        ollama = VirtualOllama()
+        rules = (Rule("*", keep_alive=600.0),)
+        async with virtual_exporter(ollama, defaults=rules) as exporter:
+            await asyncio.sleep(10)
+            ollama.failure = failure
+            assert await exporter.ask(path=V1) == PROMISED
+            await asyncio.sleep(60)
+            assert exporter.warnings() == [logged]
+            assert (ollama.keep_alive(), renewals(exporter)) == (300, 0)
+            ollama.failure = None
+            assert await exporter.ask(path=V1) == PROMISED
+            await asyncio.sleep(60)
+            assert (ollama.keep_alive(), renewals(exporter)) == (600, 1)
+
+    run_virtually(main())
 
 
 @pytest.mark.parametrize("gap", [0.1, 1.0, 3.0, 10.0])

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from msgspec import structs
@@ -13,6 +13,7 @@ from msgspec import structs
 from ollama_exporter.actions.defaults.defaults_section import Rule
 from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmModel
 from ollama_exporter.actions.keep_warm.weekly_schedule import schedule
+from ollama_exporter.errors import RequestError
 from ollama_exporter.protocol.wire import ModelDetails
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
@@ -63,6 +64,40 @@ def killed(
             assert len(ollama.loads()) == 1
 
     run_virtually(main())
+
+
+FAILURES: Final = [RequestError(500, "no"), ZeroDivisionError("a defect of ours")]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["refused", "internal"])
+def test_a_load_that_fails_is_tried_again_after_longer_and_longer_pauses(
+    failure: Exception,
+) -> None:
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        ollama.failure = failure
+        await asyncio.sleep(300)
+        assert 2 <= len(exporter.warnings()) <= 5
+        assert ollama.loads() == []
+        ollama.failure = None
+        await asyncio.sleep(900)
+        assert len(ollama.loads()) == 1
+
+    kept(check, KeepWarm((MISTRAL,)))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["refused", "internal"])
+def test_a_renewal_that_fails_is_tried_again(failure: Exception) -> None:
+    async def check(ollama: VirtualOllama, exporter: VirtualExporter) -> None:
+        await asyncio.sleep(60)
+        ollama.failure = failure
+        await asyncio.sleep(400)
+        assert set(exporter.warnings()) <= {"Renewal failed", "Unexpected error in keep-warm"}
+        assert len(exporter.warnings()) >= 1
+        ollama.failure = None
+        await asyncio.sleep(600)
+        assert len(ollama.loads()) == 1
+
+    kept(check, KeepWarm((MISTRAL,)))
 
 
 def held(exporter: VirtualExporter) -> set[str]:
