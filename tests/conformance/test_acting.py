@@ -21,7 +21,7 @@ from ollama_exporter.actions.warm.load_models import WarmOptions, WarmOutcome, W
 from ollama_exporter.config.target import Target
 from ollama_exporter.protocol.control_client import ControlClient
 from tests.conformance.conftest import Subject
-from tests.conformance.talk import Ollama, expiry, until
+from tests.conformance.talk import BOUND, Ollama, expiry, until
 from tests.support.exporting import Running, exporting
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def test_a_warm_up_loads_what_is_absent(ollama: Ollama, model: str) -> None:
     (warmed,) = act(ollama, warm)
     assert warmed.outcome is WarmOutcome.LOADED
     assert 0 < warmed.seconds < 60
-    assert rest(ollama, model) == pytest.approx(900, abs=5)
+    assert rest(ollama, model) == pytest.approx(900, abs=BOUND)
     with watched(ollama, model) as watch:
         ollama.say(model)
         ollama.settled(model)
@@ -207,7 +207,7 @@ def test_a_warm_up_of_a_resident_model_reloads_nothing(
         (warmed,) = act(ollama, warm)
     assert warmed.outcome is WarmOutcome.WARM
     assert (watch.absences, watch.contexts) == (0, {context})
-    assert rest(ollama, model) == pytest.approx(900, abs=5)
+    assert rest(ollama, model) == pytest.approx(900, abs=BOUND)
 
 
 @CONTEXTS
@@ -228,7 +228,7 @@ def test_a_measurement_leaves_the_model_as_it_was(
     assert watch.contexts == {context}
     # an old server lists it while it loads, so that it is hardly ever gone
     assert watch.absences == 1 or (subject.old and watch.absences == 0)
-    assert rest(ollama, model) == pytest.approx(420, abs=3)
+    assert rest(ollama, model) == pytest.approx(420, abs=BOUND)
 
 
 def test_a_measurement_unloads_what_was_not_resident(ollama: Ollama, model: str) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.conformance.talk import Ollama, expiry, until
+from tests.conformance.talk import BOUND, Ollama, expiry, until
 
 SAY = '"prompt":"Say something."'
 FOUR = '"options":{"num_predict":4}'
@@ -19,7 +19,9 @@ def send(ollama: Ollama, body: str, *, status: int = 200) -> None:
 def ends_in(ollama: Ollama, model: str, seconds: float) -> None:
     """Wait until the model's deadline is that far ahead of now."""
     ended = time.time()
-    until(lambda: abs(expiry(ollama.listed(model)) - ended - seconds) < 2 or None, f"{seconds} s")
+    until(
+        lambda: abs(expiry(ollama.listed(model)) - ended - seconds) < BOUND or None, f"{seconds} s"
+    )
 
 
 @pytest.mark.parametrize(

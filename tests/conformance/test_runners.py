@@ -14,7 +14,7 @@ import pytest
 from ollama_exporter.host.processes.command_lines import weights_in
 from ollama_exporter.host.runner.runner_command import RunnerCommand, runner_command
 from tests.conformance.conftest import Subject
-from tests.conformance.talk import Ollama, until
+from tests.conformance.talk import BOUND, Ollama, until
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
 
@@ -48,7 +48,8 @@ def runner(subject: Subject, ollama: Ollama, model: str) -> Iterator[RunnerPort]
     shown = ollama.post("/api/show", model=model).json()["modelfile"]
     weights = next(w for line in shown.splitlines() if (w := weights_in(("--model", line[5:]))))
     command = until(lambda: found(weights, subject.pid), "a runner process of this model")
-    with httpx.Client(base_url=f"http://127.0.0.1:{command.port}", trust_env=False) as http:
+    url = f"http://127.0.0.1:{command.port}"
+    with httpx.Client(base_url=url, trust_env=False, timeout=BOUND) as http:
         yield RunnerPort(command, http)
 
 

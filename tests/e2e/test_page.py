@@ -142,12 +142,16 @@ def test_the_countdown_is_the_servers_whatever_the_readers_clock_says(chromium: 
                 await expect(until_cell).to_have_text(re.compile(r"^\d+:\d\d$"))
                 listed = (await client.get(f"{sim.url}/api/ps")).json()["models"][0]
                 deadline = parse_time(listed["expires_at"])
-                before = time.time()
-                minutes, seconds = (await until_cell.inner_text()).split(":")
-                after = time.time()
-                shown = 60 * int(minutes) + int(seconds)
-                # Rounded up, written four times a second; the browser may be slow to answer.
-                assert deadline - after - 1.0 <= shown <= deadline - before + 2.0
+                end = time.time() + PATIENCE
+                while True:
+                    before = time.time()
+                    minutes, seconds = (await until_cell.inner_text()).split(":")
+                    after = time.time()
+                    shown = 60 * int(minutes) + int(seconds)
+                    # Rounded up, written four times a second, on a busy machine less often.
+                    if deadline - after - 1.0 <= shown <= deadline - before + 2.0:
+                        break
+                    assert after < end, (shown, deadline - after)
 
     chromium.run(main())
 

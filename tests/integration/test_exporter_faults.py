@@ -18,7 +18,6 @@ from tests.support.faultserver import (
     Behaviour,
     FaultServer,
     answer,
-    closed_port,
     entry,
     faultserver,
     good,
@@ -30,6 +29,7 @@ from tests.support.faultserver import (
     trickling,
 )
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 MODEL: Final = "llama3.2:1b"
 HOUR: Final = 3600.0
@@ -119,7 +119,7 @@ def test_an_outage_is_told_counted_by_reason_logged_once_and_recovered_from(outa
 
 def test_a_server_that_starts_later_is_found() -> None:
     async def main() -> None:
-        port = closed_port()
+        port = free_port()
         async with exporting(f"http://127.0.0.1:{port}") as exporter:
             refused = ("ollama_poll_failures_total", "reason=refused")
             samples = await exporter.until(lambda found: found[refused] >= 3)

@@ -29,6 +29,7 @@ from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
 from ollama_exporter.web.uvicorn_server import WebConnection, server
+from tests.support.exporting import until
 from tests.support.patience import PATIENCE
 from tests.support.timelines import GivenTimeline
 
@@ -37,12 +38,6 @@ NOBODY: Final = "http://127.0.0.1:9"
 
 class Hasty(WebConnection):
     first_answer = 0.1
-
-
-async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is waited for is of others, and has no event
-            await asyncio.sleep(0.01)
 
 
 # -- connections -----------------------------------------------------------------------------------
@@ -80,7 +75,7 @@ def test_half_a_head_does_not_hold_a_connection_for_ever() -> None:
 
 def test_a_complete_request_outlives_the_time_of_the_first_answer() -> None:
     async def check(host: str, port: int) -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             for _ in range(2):
                 assert (await client.get(f"http://{host}:{port}/")).status_code == 200
                 await asyncio.sleep(2 * Hasty.first_answer)
@@ -102,7 +97,7 @@ def test_idle_connections_make_room_for_new_ones(first: bytes) -> None:
                 writer.write(first.replace(b"GET", b"HEAD"))
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
             idle.append((reader, writer))
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             assert (await client.get(f"http://{host}:{port}/")).status_code == 200
         for reader, _ in idle[: Few.most_open]:  # those that had been idle for longest are gone
             with suppress(ConnectionResetError):
@@ -220,7 +215,7 @@ def test_a_deadline_that_a_scrape_shows_is_polled_around() -> None:
         fake.listing = (RunningModel("a:latest", "d" * 64, deadline),)
         await poller.refresh()
         assert len(fake.asked) == 2
-        await until(lambda: len(fake.asked) == 4, 3)
+        await until(lambda: len(fake.asked) == 4)
 
     asyncio.run(polling(fake, Sinks(), check, 3600))
 
@@ -319,7 +314,7 @@ async def scrape_with_state(file: Path, caplog: pytest.LogCaptureFixture) -> str
         return [str(vars(r)["address"]) for r in caplog.records if r.message == "Listening on"]
 
     await until(lambda: bool(addresses()))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         text = (await client.get(f"http://{addresses()[0]}/metrics")).text
     stop.set()
     await task

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import cache
 from time import time
 from typing import Any, Final
 
@@ -117,10 +118,17 @@ async def faultserver(
         await asyncio.gather(*running, return_exceptions=True)
 
 
+@cache
 def closed_port() -> int:
-    """Return a port of this machine at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    """Return a port of this machine at which nobody listens, nor will.
+
+    This process has it until its end, so that no other test is given it.
+    """
+    kept = socket.socket()
+    kept.bind(("127.0.0.1", 0))
+    port = int(kept.getsockname()[1])
+    kept.detach()
+    return port
 
 
 def entry(

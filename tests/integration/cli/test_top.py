@@ -25,6 +25,7 @@ from ollama_exporter.simulator.workload_client import ask
 from tests.support.exporting import exporting
 from tests.support.fleets import fleet
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.rawserver import OK, answers, rawserver
 
 TOP: Final = [sys.executable, "-m", "ollama_exporter", "top"]
@@ -130,7 +131,9 @@ def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> 
 
     async def story() -> None:
         async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
-            await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
+            await ask(
+                sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=PATIENCE
+            )
             await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
             await asyncio.to_thread(watch, f"http://{exporter.address}")
 
@@ -162,8 +165,9 @@ COLOURS: Final = [b"\x1b[%dm" % code for code in (*range(30, 38), *range(90, 98)
 def test_an_exporter_that_goes_away_is_said_and_found_again() -> None:
     async def story() -> None:
         async with Simulator(QUICK) as sim:
-            async with exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
-                address = exporter.address
+            address = f"127.0.0.1:{free_port()}"
+            there = {"listen_addresses": (address,), "ollama_timeout": PATIENCE}
+            async with exporting(sim.url, **there):
                 shown = Terminal(
                     [*TOP, "--url", f"http://{address}", "--interval", "0.2"], columns=80, rows=24
                 )
@@ -174,7 +178,7 @@ def test_an_exporter_that_goes_away_is_said_and_found_again() -> None:
                     raise
             try:
                 await asyncio.to_thread(shown.until, "! Cannot connect", "Ollama 0.33.0")
-                async with exporting(sim.url, listen_addresses=(address,)):
+                async with exporting(sim.url, **there):
                     await asyncio.to_thread(shown.until_gone, "! Cannot")
                 shown.type("q")
                 assert await asyncio.to_thread(shown.left) == 0
@@ -222,7 +226,9 @@ def test_of_several_servers_it_lists_them_and_opens_one() -> None:
 
     async def story() -> None:
         async with Simulator(QUICK) as one, Simulator(QUICK) as two:
-            await ask(one.url, "/api/generate", {"model": MODEL, "keep_alive": "50m"}, patience=60)
+            await ask(
+                one.url, "/api/generate", {"model": MODEL, "keep_alive": "50m"}, patience=PATIENCE
+            )
             named = {"one": one.url, "two": two.url}
             async with fleet(named, ollama_timeout=PATIENCE) as exporter:
                 for name in named:
@@ -235,7 +241,9 @@ def test_of_several_servers_it_lists_them_and_opens_one() -> None:
 def test_into_a_pipe_it_writes_values_or_json() -> None:
     async def story() -> None:
         async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
-            await ask(sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=60)
+            await ask(
+                sim.url, "/api/generate", {"model": MODEL, "prompt": "[[n=1]]"}, patience=PATIENCE
+            )
             await exporter.until(lambda s: s["ollama_model_loaded", f"model={MODEL}"] == 1)
             url = f"http://{exporter.address}"
             for more in ([], ["--once"]):

@@ -55,7 +55,7 @@ def value(samples: Samples, name: str, labels: str = "") -> float | None:
 
 async def load(sim: Simulator, model: str = "mistral", **more: Any) -> None:
     body = {"model": model, "prompt": "Hello [[n=2 tps=100]]"} | more
-    reply = await ask(sim.url, "/api/generate", body, patience=20)
+    reply = await ask(sim.url, "/api/generate", body, patience=PATIENCE)
     assert reply.error is None
 
 
@@ -96,7 +96,8 @@ def test_a_load_is_seen_while_it_goes_on_and_measured(generation: Generation) ->
             if generation == "new":
                 assert loaded.measured is Measured.PROCESS
                 assert value(samples, "ollama_model_load_seconds_count", labels) == 1.0
-                assert 2.4 < (value(samples, "ollama_model_load_seconds_sum", labels) or 0) < 4.5
+                took = value(samples, "ollama_model_load_seconds_sum", labels) or 0
+                assert 2.4 < took < time.time() - begun
 
     run(story)
 
@@ -132,7 +133,8 @@ def test_a_reload_between_two_polls_cannot_hide() -> None:
             await until(lambda: unloads(exporter))
             assert [name for name, _ in unloads(exporter)] == ["mistral:latest"]
             bounds = [x for x in exporter.events if isinstance(x, Unloaded)]
-            assert bounds[0].not_after - bounds[0].not_before < 0.5  # exact, not a poll wide
+            width = bounds[0].not_after - bounds[0].not_before
+            assert width < SLOW_POLLS / 2  # exact, not a poll wide
 
     run(story)
 
@@ -245,7 +247,7 @@ def test_a_load_that_a_request_measured_as_well_counts_once() -> None:
             )
             url = f"http://{vars(proxied)['address']}"
             body = {"model": "mistral", "prompt": "Hello [[n=2 tps=100]]"}
-            assert (await ask(url, "/api/generate", body, patience=20)).error is None
+            assert (await ask(url, "/api/generate", body, patience=PATIENCE)).error is None
             await exporter.until(
                 lambda s: (
                     value(s, "ollama_cold_starts_total", MODEL) == 1.0

@@ -19,6 +19,7 @@ from ollama_exporter.simulator.state import Generation, Host
 from ollama_exporter.simulator.workload_client import ask
 from ollama_exporter.story.document import STATUS
 from tests.support.exporting import Running, Samples, exporting
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="real processes need Linux")
 MODEL: Final = "model=mistral:latest"
@@ -52,7 +53,7 @@ async def scene(
 
 async def chat(sim: Simulator, url: str = "") -> None:
     body = {"model": "mistral", "prompt": f"{PROMPT} [[n={TOKENS} tps=100 ttft=0]]"}
-    reply = await ask(url or sim.url, "/api/generate", body, patience=20)
+    reply = await ask(url or sim.url, "/api/generate", body, patience=PATIENCE)
     assert reply.error is None
 
 
@@ -129,7 +130,7 @@ def test_how_far_a_load_is_grows_and_vanishes_when_the_load_ends() -> None:
             await exporter.until(lambda s: ("ollama_server_start_time_seconds", "") in s)
             await exporter.until(lambda s: ("ollama_models_installed", "") in s)
             body = {"model": "gemma2:27b", "prompt": "[[n=1]]"}
-            asking = asyncio.create_task(ask(sim.url, "/api/generate", body, patience=20))
+            asking = asyncio.create_task(ask(sim.url, "/api/generate", body, patience=PATIENCE))
             labels, seen = "model=gemma2:27b", list[float]()
             name = "ollama_model_load_progress_ratio"
             for _ in range(3):

@@ -16,6 +16,7 @@ from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
 from ollama_exporter.simulator.workload_client import ask
 from tests.support.exporting import Samples, exporting, until
+from tests.support.patience import PATIENCE
 
 SPEED: Final = 60.0  # loads take a quarter or half a second
 LOADED: Final = "ollama_model_loaded"
@@ -57,7 +58,7 @@ class ServerLog:
         self.write(f"starting {program}", command, level="INFO")
         begun = time.monotonic()
         reply = await ask(
-            self.sim.url, "/api/generate", {"model": name, "prompt": "[[n=1]]"}, patience=20
+            self.sim.url, "/api/generate", {"model": name, "prompt": "[[n=1]]"}, patience=PATIENCE
         )
         assert reply.error is None
         started = "llama runner" if self.old else "llama-server"

@@ -39,6 +39,7 @@ from tests.support.faultserver import (
     trickling,
 )
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 TIMEOUT: Final = 0.3
 HTML: Final = b"<html><title>Welcome to nginx!</title></html>"
@@ -151,7 +152,7 @@ def test_version_and_tags_fail_alike(path: str) -> None:
 
 def test_a_closed_port_is_refused_and_recovered_from() -> None:
     async def main() -> None:
-        port = closed_port()
+        port = free_port()
         client = OllamaClient(Target("ollama", f"http://127.0.0.1:{port}"), timeout=1.0)
         assert (await failure(client.ps())).reason is FailureReason.REFUSED
         async with faultserver(port=port):

@@ -269,7 +269,7 @@ def test_where_no_death_can_be_noticed_at_once_scans_find_it(listener: socket.so
             await until(scene.died)
             (death,) = scene.died()
             assert death.alive is not None
-            assert 0 <= death.at - death.alive < 1.0
+            assert scene.born()[0].at <= death.alive <= death.at
 
     asyncio.run(story())
 

@@ -81,7 +81,7 @@ def with_async_app(check: Callable[[App], Coroutine[Any, Any, None]]) -> None:
 
 def test_a_streamed_answer_is_the_same_and_taken_apart() -> None:
     def check(app: App) -> None:
-        with httpx.Client(base_url=app.url) as bare, app.sync() as client:
+        with httpx.Client(base_url=app.url, timeout=PATIENCE) as bare, app.sync() as client:
             plain = bare.post("/api/generate", json=ASK)
             with client.stream("POST", "/api/generate", json=ASK) as answer:
                 lines = list(answer.iter_lines())
@@ -287,7 +287,7 @@ def test_an_application_s_own_error_costs_nothing_and_is_counted() -> None:
             raise ZeroDivisionError
 
         transport = Transport(base_url=app.url, registry=app.registry, on_request=raising)
-        with httpx.Client(transport=transport, base_url=app.url) as client:
+        with httpx.Client(transport=transport, base_url=app.url, timeout=PATIENCE) as client:
             for _ in range(2):
                 assert client.get("/api/version").status_code == 200
         assert app.samples()["ollama_exporter_recorder_errors_total", ""] == 2
@@ -305,6 +305,7 @@ def test_what_a_client_was_built_with_stays() -> None:
             transport=inner,
             base_url=app.url,
             mounts={"http://other": mounted, "https://": None},
+            timeout=PATIENCE,
         )
         before = (client._transport, dict(client._mounts))  # noqa: SLF001 - what is promised
         for _ in range(2):  # twice is once

@@ -137,7 +137,7 @@ def test_a_token_is_not_passed_on_and_a_revoked_one_opens_nothing(
         ):
 
             async def status(token: str) -> int:
-                async with httpx.AsyncClient(trust_env=False) as client:
+                async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
                     headers = {"Authorization": f"Bearer {token}"}
                     return (await client.get(proxy.url, headers=headers)).status_code
 

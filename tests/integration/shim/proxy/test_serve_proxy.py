@@ -141,12 +141,13 @@ def test_stops_and_crashes_are_named_by_what_requests_show() -> None:
 def test_a_server_that_goes_away_is_a_502_and_back_again_it_serves() -> None:
     async def check(it: Session) -> None:
         await it.ask("llama3.2")
-        restart = asyncio.create_task(it.sim.apply(Restart(0, down=2.0)))
+        down = asyncio.create_task(it.sim.apply(Restart(0, down=PATIENCE)))
         await it.exporter.until(lambda s: s["ollama_up", ""] == 0)
         answer = await it.ask("llama3.2")
         assert answer.status_code == 502
         assert "cannot connect to Ollama" in answer.json()["error"]
-        await restart
+        down.cancel()
+        await it.sim.apply(Restart(0))
         assert (await it.ask("llama3.2")).status_code == 200
         samples = await it.exporter.samples()
         labels = "model=llama3.2:latest,outcome=upstream_error,route=/api/generate"
@@ -301,7 +302,9 @@ def test_idle_gaps_are_counted_once_whether_requests_or_polls_show_them() -> Non
             BEHIND_ANOTHER + 0.5
         )  # what is nearer to a seen request is explained by it
         before = await it.exporter.until(lambda s: s[expires] > 0)
-        async with httpx.AsyncClient(base_url=it.sim.url, trust_env=False) as past_the_proxy:
+        async with httpx.AsyncClient(
+            base_url=it.sim.url, trust_env=False, timeout=PATIENCE
+        ) as past_the_proxy:
             await past_the_proxy.post("/api/generate", json={"model": "llama3.2", **QUICK})
         samples = await it.exporter.until(lambda s: s[expires] > before[expires] + 1)
         assert (samples[gaps], samples[inferred]) == (3, 1)
