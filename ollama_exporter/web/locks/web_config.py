@@ -228,9 +228,7 @@ def _headers(name: str, value: object) -> tuple[tuple[str, str], ...]:
 
 
 def _users(name: str, value: object) -> Mapping[str, str]:
-    users = entries(name, value)
-    if len(users) > MOST_USERS:
-        raise ConfigError(name, len(users), f"at most {MOST_USERS} users")
+    users = entries(name, value, most=MOST_USERS)
     for user, hashed in users.items():
         if ":" in user:
             raise ConfigError(name, user, "user names without a colon, which ends them on the wire")
