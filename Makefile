@@ -20,7 +20,8 @@
 #   make fuzz ARGS="600 log_lines"   one of them for ten minutes
 #   make workflows                   actionlint and zizmor on .github (Go; some 30 s)
 #   make dist                        what a release publishes, into dist/ (Go; some 2 min)
-#   make release-notes VERSION=1.2.3 checks that version and changelog say so, and prints what changed
+#   make release-prepare VERSION=1.2.3  write the version everywhere, move the changelog
+#   make release VERSION=1.2.3       check, build, verify and tag (docs/releasing.md); DRY_RUN=1: all but the tag
 #   make ship-check                  release-check, workflows, packages, site, chart, image
 #   make conformance SERVER=http://127.0.0.1:11434 MODEL=name MODEL2=name
 #
@@ -43,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image packages chart chart-base site release-check release-notes dist workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test image packages chart chart-base site release-check release-prepare release dist dist-check workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -165,20 +166,23 @@ packages: dev-env
 
 dist: dev-env
 	@.ci/get-nfpm "$(VENV)/bin"
+	@.ci/get-helm "$(VENV)/bin"
 	@$(PY) -m pip install --quiet --group release
-	@rm -rf dist && mkdir dist
-	@$(PY) -m build --outdir dist >/dev/null
-	@$(PY) -m tools.release_notes > dist/NOTES.md
-	@for each in amd64 arm64; do $(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist $$each || exit 1; done
-	@$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-file dist/sbom.json dist/versions.txt
-	@cd dist && rm versions.txt && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS . && ls
+	@$(WITH_PATH) PYTHON=$(abspath $(PY)) deploy/release/build dist
+
+# The tests of release-check, on the files themselves.
+dist-check: dist
+	@DIST=dist $(PY) -m pytest -q tests/ship/test_release.py
+
+release: dev-env
+	@$(PY) -m tools.release $(if $(DRY_RUN),--dry-run) "$(VERSION)" -- $(MAKE) dist-check
+
+release-prepare: dev-env
+	@$(PY) -m tools.release_version "$(VERSION)"
 
 fuzz: dev-env
 	@$(PY) -m pip install --quiet --group fuzz
 	@$(PY) -m tests.fuzz $(ARGS)
-
-release-notes: dev-env
-	@$(PY) -m tools.release_notes "$(VERSION)"
 
 workflows: dev-env
 	@.ci/get-actionlint "$(VENV)/bin"

@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from ollama_exporter.version import __version__
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
@@ -183,7 +184,7 @@ def test_the_pod_is_as_restricted_as_pod_security_wants() -> None:
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": True,
     }
-    assert container["image"] == "ollama-exporter:0.1.0"
+    assert container["image"] == f"ollama-exporter:{__version__}"
 
 
 def test_what_the_values_say_reaches_the_exporter() -> None:
@@ -279,6 +280,6 @@ def test_kustomize_builds_what_the_base_says_of_itself(tmp_path: Path) -> None:
     built = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
     assert built["Service"]["metadata"]["namespace"] == "monitoring"
     (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "REGISTRY/ollama-exporter:0.1.0"
+    assert container["image"] == f"REGISTRY/ollama-exporter:{__version__}"
     assert {"name": "OLLAMA_HOST", "value": "http://ollama.ai:11434"} in container["env"]
     assert any(each["name"] == "NODE_IP" for each in container["env"])

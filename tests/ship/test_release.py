@@ -2,6 +2,7 @@
 """What a release would publish: built, complete, installed into an environment of its own."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 from typing import Final
 
 import pytest
-import yaml
+from readme_renderer.markdown import render as rendered
 
 from ollama_exporter.version import __version__
 from tests.support.paths import ROOT
@@ -33,6 +35,9 @@ def run(*command: str, cwd: Path = ROOT) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with wheel and source package: $DIST, which `make release` has filled."""
+    if "DIST" in os.environ:
+        return ROOT / os.environ["DIST"]
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT))
     return folder
@@ -44,25 +49,44 @@ def wheel(built: Path) -> Path:
     return file
 
 
-def test_the_version_is_the_same_everywhere() -> None:
-    chart = yaml.safe_load((ROOT / "deploy/helm/ollama-exporter/Chart.yaml").read_text("utf-8"))
-    image = re.search(r"^ARG VERSION=(\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
-    assert image is not None
-    assert {__version__, PROJECT["version"], str(chart["appVersion"]), image[1]} == {__version__}
+@pytest.fixture(scope="module")
+def source(built: Path) -> Path:
+    (file,) = built.glob("*.tar.gz")
+    return file
 
 
-def test_the_packages_can_be_published(built: Path) -> None:
-    files = [str(file) for file in built.iterdir()]
-    assert len(files) == 2
-    run(sys.executable, "-m", "twine", "check", "--strict", *files)
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def test_the_packages_can_be_published(wheel: Path, source: Path) -> None:
+    run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(source))
+
+
+def test_the_page_on_pypi_is_complete_and_no_link_of_it_is_relative(wheel: Path) -> None:
+    metadata = metadata_of(wheel)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["Author-email"]
+    urls = {line.partition(", ")[0] for line in metadata.get_all("Project-URL") or []}
+    assert urls == set(PROJECT["urls"])
+    page = rendered(str(metadata.get_payload()))
+    assert page is not None, "PyPI would show the source"
+    places = set(re.findall(r' id="([^"]+)"', page))
+    links = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert len(links) > 30
+    assert [
+        link
+        for link in links
+        if not (link.startswith(("https://", "http://localhost:")) or link[1:] in places)
+    ] == []
 
 
 def test_the_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        metadata = Parser().parsestr(
-            archive.read(next(x for x in names if x.endswith("METADATA"))).decode()
-        )
+    metadata = metadata_of(wheel)
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"ollama_exporter", f"ollama_exporter-{__version__}.dist-info"}
     for needed in (
@@ -76,9 +100,8 @@ def test_the_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
 
 
-def test_the_source_has_what_the_tests_need(built: Path) -> None:
-    (file,) = built.glob("*.tar.gz")
-    with tarfile.open(file) as archive:
+def test_the_source_has_what_the_tests_need(source: Path) -> None:
+    with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for needed in (
         "Makefile",

@@ -2,7 +2,6 @@
 import ast
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Final
 
 import grimp
 
-import ollama_exporter
 from tests.support.paths import ROOT
 
 PACKAGE: Final = ROOT / "ollama_exporter"
@@ -106,17 +104,6 @@ def test_no_file_names_a_registry_or_a_folder_outside_the_project() -> None:
         if word in path.read_text(encoding="utf-8", errors="replace")
     ]
     assert found == []
-
-
-def test_the_version_is_the_same_everywhere() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == ollama_exporter.__version__
-    assert f"ARG VERSION={ollama_exporter.__version__}\n" in (ROOT / "Dockerfile").read_text(
-        encoding="utf-8"
-    )
-    assert f"## [{ollama_exporter.__version__}]" in (ROOT / "CHANGELOG.md").read_text(
-        encoding="utf-8"
-    )
 
 
 def test_docstrings_begin_with_what_is_done() -> None:

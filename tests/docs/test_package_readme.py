@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What PyPI shows: README.md as pyproject.toml changes it, far from the files that it links to."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.test_docs import README
+from tests.support.paths import ROOT
+from tools.project_address import home, is_placeholder
+from tools.site import gather
+
+PYPROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LINK: Final = re.compile(r'(?:\]\(|(?:src|srcset|href)=")([^)"\s]+)')
+
+
+def shown() -> str:
+    """Return the page as the package's metadata have it."""
+    text = README.read_text("utf-8")
+    hooks = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]
+    for each in hooks["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    return text
+
+
+def test_every_link_leads_to_a_page_of_the_site(tmp_path: Path) -> None:
+    gather(tmp_path)
+    links = [link for link in LINK.findall(shown()) if not link.startswith("#")]
+    ours = [link.removeprefix(f"{home()}/") for link in links if link.startswith(home())]
+    assert len(ours) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
+    files = [re.sub(r"\.html(#.*)?$", ".md", link) for link in ours]
+    assert [file for file in files if not (tmp_path / file).is_file()] == []
+
+
+def test_the_projects_address_is_one() -> None:
+    urls = PYPROJECT["project"]["urls"]
+    assert {url for url in urls.values() if not url.startswith(home())} == set()
+    assert home() == urls["Homepage"].rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://ollama-exporter.example", True),
+        ("https://ollama-exporter.example/source", True),
+        ("https://example.net/ollama.example", False),
+        ("https://code.example.net", False),
+    ],
+)
+def test_an_address_that_nobody_can_own_is_a_placeholder(address: str, *, expected: bool) -> None:
+    assert is_placeholder(address) is expected
