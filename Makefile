@@ -143,8 +143,10 @@ pictures: dev-env
 	@$(PY) -m dashboards.pictures.live_page
 	@$(PY) -m dashboards.pictures.terminal_view
 
+# Without the recording that is judged: some five minutes.
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
+	@$(PY) -m bench.leave_one_out
 
 # What the advice would have cost on recorded arrivals: some three minutes.
 keepalive: run-env

@@ -66,6 +66,16 @@ class Score:
         """Unloads reported with another reason; `unknown` is neither right nor wrong."""
         return sum(n for (true, said), n in self.pairs.items() if said not in (true, "unknown"))
 
+    @property
+    def shown(self) -> int:
+        """Unloads that the polls could show."""
+        return self.judged + self.missed
+
+    @property
+    def unloads(self) -> int:
+        """All true unloads while polls were made."""
+        return self.shown + self.hidden.total()
+
     def said_instead(self, true: str, said: str | None = None) -> int:
         """Count the unloads of one true reason that were reported as another."""
         return sum(

@@ -23,12 +23,14 @@ from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.rules.sureness import Counts, share
+from ollama_exporter.residency.tolerances import Tolerances
 
 RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "data" / "polls"
 SUFFIX: Final = ".jsonl.gz"
 # No rule was made for an unload of these, and no time was set by them.
 HELD_OUT: Final = frozenset({"busy-4", "quiet-6", "sizes-2"})
 BUSY: Final = frozenset({"busy-1", "busy-4"})  # the cores of the machine were taken
+INTERVAL: Final = 15.0  # seconds
 SURE: Final = ((0.9, 1.01), (0.8, 0.9), (0.6, 0.8), (0.0, 0.6))  # bounds
 
 
@@ -46,11 +48,18 @@ def log_beside(truth: Path) -> Path:
     return truth.with_name(truth.name.replace(".truth.jsonl", ".log.gz"))
 
 
-def judge(recording: Recording, truth: Path, *, interval: float, evidence: Evidence) -> Score:
+def judge(
+    recording: Recording,
+    truth: Path,
+    *,
+    evidence: Evidence,
+    interval: float = INTERVAL,
+    tolerances: Tolerances | None = None,
+) -> Score:
     """Replay one recording and score it against the truth beside it."""
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
-    cadence = Cadence(interval=interval)
+    cadence = Cadence(interval=interval, tolerances=tolerances or Tolerances())
     lines = (
         read_server_log(log_beside(truth), debug=evidence.log == "debug") if evidence.log else ()
     )
@@ -86,28 +95,34 @@ KINDS: Final = {
 def main() -> None:
     """Print one line for each recording and evidence, and the sums of groups of recordings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--interval", type=float, default=15.0, help="of the polls, seconds")
+    parser.add_argument("--interval", type=float, default=INTERVAL, help="of the polls, seconds")
     parser.add_argument("--begin", type=float, default=0.0, help="seconds into each recording")
     parser.add_argument("--folder", type=Path, default=RECORDINGS)
     parser.add_argument("--evidence", action="store_true", help="print how often each was right")
     arguments = parser.parse_args()
     everything: dict[str, Score] = defaultdict(Score)
+    recordings = {name: read(name, arguments.folder) for name in names(arguments.folder)}
     for title, evidence in KINDS.items():
         print(title)
         results = {
-            file.name.removesuffix(SUFFIX): result
-            for file in sorted(arguments.folder.glob(f"*{SUFFIX}"))
-            if (result := _judge(file, evidence, arguments)) is not None
+            name: judge(
+                recorded.since(arguments.begin),
+                truth_of(name, arguments.folder),
+                evidence=evidence,
+                interval=arguments.interval,
+            )
+            for name, recorded in recordings.items()
+            if has(evidence, recorded, truth_of(name, arguments.folder))
         }
         for name, result in results.items():
             everything[name] += result
             print(f"  {name:10} {_line(result)}")
-        for group, members in _groups(results.keys()):
+        for group, members in groups(results.keys()):
             total = sum((results[name] for name in members), Score())
             print(f"  {group:10} {_line(total)}")
     counted = {name: count(result.verdicts) for name, result in everything.items()}
     print("how sure, by the counts of the other recordings")
-    for group, members in _groups(everything.keys()):
+    for group, members in groups(everything.keys()):
         for low, high in SURE:
             print(f"  {group:10} {_sure_line(everything, counted, sorted(members), low, high)}")
     if arguments.evidence:
@@ -115,18 +130,29 @@ def main() -> None:
             print(f"    Evidence.{kind.name}: ({right}, {of}),")
 
 
-def _judge(file: Path, evidence: Evidence, arguments: argparse.Namespace) -> Score | None:
-    """Judge one recording. None: it lacks that evidence."""
-    truth = file.with_name(file.name.replace(SUFFIX, ".truth.jsonl"))
-    recording = read_recording(file).since(arguments.begin)
+def names(folder: Path = RECORDINGS) -> list[str]:
+    """Return the names of the recordings."""
+    return sorted(file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}"))
+
+
+def read(name: str, folder: Path = RECORDINGS) -> Recording:
+    """Read a recording."""
+    return read_recording(folder / f"{name}{SUFFIX}")
+
+
+def truth_of(name: str, folder: Path = RECORDINGS) -> Path:
+    """Return the path of the truth beside a recording."""
+    return folder / f"{name}.truth.jsonl"
+
+
+def has(evidence: Evidence, recording: Recording, truth: Path) -> bool:
+    """Return whether a recording has all that evidence."""
     if evidence.log and not log_beside(truth).exists():
-        return None
-    if evidence.processes and not (recording.has_processes or evidence.log):
-        return None
-    return judge(recording, truth, interval=arguments.interval, evidence=evidence)
+        return False
+    return not evidence.processes or recording.has_processes or evidence.log is not None
 
 
-def _groups(names: AbstractSet[str]) -> list[tuple[str, AbstractSet[str]]]:
+def groups(names: AbstractSet[str]) -> list[tuple[str, AbstractSet[str]]]:
     groups = (
         ("held out", names & HELD_OUT),
         ("tried on", names - HELD_OUT),
@@ -184,7 +210,8 @@ def _sure_line(
 def _line(result: Score) -> str:
     judged = result.judged or 1
     return (
-        f"{result.judged:4} unloads   right {100 * result.right / judged:5.1f} %   "
+        f"{result.unloads:4} unloads   polls can show {result.shown:4}   "
+        f"right {100 * result.right / judged:5.1f} %   "
         f"wrong {100 * result.wrong / judged:4.1f} %   missed {result.missed}   "
         f"invented {result.invented}   "
         f"hidden found {result.hidden[True]} of {result.hidden.total()}   "

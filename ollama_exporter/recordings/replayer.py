@@ -34,7 +34,7 @@ def replay(
 
     Whenever the schedule wants a poll, the next recorded poll is used; the others are skipped.
     """
-    tracker = Tracker(window=window_for(cadence.interval))
+    tracker = Tracker(window=window_for(cadence.interval), tolerances=cadence.tolerances)
     kinds = (
         recording.requests if requests else (),
         recording.processes if processes else (),

@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency import timings
 from ollama_exporter.residency.incarnation import Key
 
 WATCHED: Final = 16  # polls
@@ -30,6 +29,7 @@ RETURNS: Final = {2: 6, 3: 10}
 EARLY_RETURNS: Final = 8
 STILL: Final = 0.5  # the share of these numbers that keeps it known
 LIKELY_TURNS: Final = 2
+LIKELY_LOAD: Final = 2.0  # seconds; an eviction and a load rarely take less
 LIKELY_RETURNS: Final = 3  # among so many different ones
 LIKELY_LISTINGS: Final = 3
 EARLY: Final = 1.0  # seconds before its deadline; what leaves then did not expire
@@ -127,7 +127,7 @@ class ListingTurns:
     def is_likely(self) -> bool:
         """Whether a single server does this rarely."""
         turns = max(self._turns.values())
-        if turns >= LIKELY_TURNS or (turns and self._is_faster(turns, timings.LEAST_LOAD)):
+        if turns >= LIKELY_TURNS or (turns and self._is_faster(turns, LIKELY_LOAD)):
             return True
         return self._different() <= LIKELY_LISTINGS and self._returns()[1] >= LIKELY_RETURNS
 

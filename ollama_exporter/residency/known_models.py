@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final
 
 from ollama_exporter.protocol.wire import RunningModel
-from ollama_exporter.residency import timings
 from ollama_exporter.residency.incarnation import Key
+from ollama_exporter.residency.tolerances import Tolerances
 
 QUARREL: Final = 2  # one change of context may be an operator's; two are clients that disagree
 MOST_NAMES: Final = 1000
@@ -17,7 +17,8 @@ MOST_NAMES: Final = 1000
 class KnownModels:
     """Remembers names, oldest first, and the contexts that they were loaded with."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
         self.names: dict[str, None] = {}
         self._contexts: dict[str, dict[str, int | None]] = {}  # name -> digest -> context
         self._changes: deque[tuple[float, Key]] = deque(maxlen=MOST_NAMES)
@@ -44,6 +45,6 @@ class KnownModels:
         self.names.update(dict.fromkeys(names))
 
     def context_flips(self, key: Key, now: float) -> bool:
-        """Return whether its context changed at least twice in the last ten minutes."""
-        since = now - timings.CONTEXT_CHANGES
+        """Return whether its context changed at least twice lately."""
+        since = now - self._tolerances.context_changes
         return sum(known == key and at > since for at, known in self._changes) >= QUARREL

@@ -13,9 +13,8 @@ from msgspec import Struct
 
 from ollama_exporter.residency.events import View
 from ollama_exporter.residency.timings import BEHIND_ANOTHER
+from ollama_exporter.residency.tolerances import Tolerances
 
-BEFORE_DEADLINE: Final = 0.6
-AFTER_DEADLINE: Final = 0.8
 AFTER_REMOVAL: Final = 0.2  # the poll after the latest moment at which a removal may come
 BURST_INTERVAL: Final = 5.0
 BURST_TIME: Final = 600.0  # after an early unload: a model that was evicted is evicted again
@@ -34,6 +33,7 @@ class Cadence(Struct, frozen=True):
     interval: float = 15.0
     aligned: bool = True  # extra polls around each known deadline
     spread: float = JITTER  # share of the time to the next try, after a failed poll
+    tolerances: Tolerances = Tolerances()
 
 
 def next_poll(
@@ -52,7 +52,9 @@ def next_poll(
         step = min(step, BURST_INTERVAL)
     due = last_started + step * (1 - JITTER * jitter)
     if cadence.aligned:
-        due = min([due, *_aligned(view.deadlines, after=last_started + LEAST_ALIGNED_GAP)])
+        due = min(
+            [due, *_aligned(view.deadlines, last_started + LEAST_ALIGNED_GAP, cadence.tolerances)]
+        )
     if view.poll_requested_at is not None:
         due = min(due, max(view.poll_requested_at + AFTER_REQUEST, last_started + LEAST_GAP))
     if view.urgent is not None:
@@ -60,9 +62,14 @@ def next_poll(
     return due
 
 
-def _aligned(deadlines: Iterable[float], *, after: float) -> Iterable[float]:
+def _aligned(deadlines: Iterable[float], after: float, tolerances: Tolerances) -> Iterable[float]:
     """Yield the moments around known deadlines that are still to come."""
+    offsets = (
+        -tolerances.before_deadline,
+        tolerances.after_deadline,
+        BEHIND_ANOTHER + AFTER_REMOVAL,
+    )
     for deadline in deadlines:
-        for offset in (-BEFORE_DEADLINE, AFTER_DEADLINE, BEHIND_ANOTHER + AFTER_REMOVAL):
+        for offset in offsets:
             if deadline + offset > after:
                 yield deadline + offset

@@ -19,13 +19,12 @@ from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key
+from ollama_exporter.residency.tolerances import Tolerances
 
 SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
 ENOUGH: Final = 8  # of the models that appeared next, to find one of them again
-# Unloads with a newcomer in the same instant that show a swift server, of the latest so many. On a
-# busy machine a poll that comes late shows a few on any server.
-SWIFT, SWIFT_OF = 3, 5
+SWIFT_OF: Final = 5  # the latest unloads, of which some show a swift server
 NUMBERED: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}")
 UNNUMBERED: Final = "0.0.0"  # what a server says that was built without a version
 LISTED_WHEN_LOADED: Final = (0, 30)
@@ -192,7 +191,8 @@ class _Match(Struct, frozen=True):
 class PollUnloads:
     """The pending unloads, and which of the models loaded after them wanted their room."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
         self.room = Room()
         self.swift = False  # a newcomer is listed in the instant in which room is made for it
         self._swift_known = False  # by the server's version
@@ -263,7 +263,7 @@ class PollUnloads:
         for unload in self._pending.values():
             if unload.arrivals is not None:
                 continue
-            slow = not self.swift and unload.high - unload.low < timings.LEAST_LOAD
+            slow = not self.swift and unload.high - unload.low < self._tolerances.least_load
             if unload.high == poll.ended and (older or room or slow):
                 continue  # usually loaded before the unload: its own evictor is still to come
             patient = self.swift or not (unload.life.written or unload.life.at_now)
@@ -311,9 +311,10 @@ class PollUnloads:
     ) -> None:
         """Learn from a listing how fast a newcomer follows an unload."""
         gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
-        if gone and poll.ended - last < timings.LEAST_LOAD:
+        if gone and poll.ended - last < self._tolerances.least_load:
             self._at_once.append(came > 0 and not self._vacant)
-            self.swift |= sum(self._at_once) >= SWIFT and not self._swift_known
+            enough = sum(self._at_once) >= self._tolerances.swift
+            self.swift |= enough and not self._swift_known
         taken = came if self._vacant else came - gone
         self._vacant = max(0, self._vacant - max(0, taken)) + (
             gone if self._vacant else max(0, gone - came)

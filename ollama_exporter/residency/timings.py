@@ -3,7 +3,7 @@
 
 Sources: `sched.go` is server/sched.go of Ollama 0.33.0-rc2; "recorded" means measured on the
 recordings in tests/data/polls (0.33.0-rc2 and 0.24.0). Rules take their times from here, so that
-one fact of the server has one value.
+one fact of the server has one value. What no fact gives is in `tolerances.py`.
 """
 
 from typing import Final
@@ -24,7 +24,6 @@ NO_MEMORY_WAIT: Final = 0.5  # between two unloads of a server that does not wai
 # of expiries come late, by 5.1 s at most. E is written late by as much.
 BEHIND_ANOTHER: Final = 6.0
 BORN_WITHIN: Final = 6.2  # whatever waited for an unload has its process by then
-LISTED_WITHIN: Final = 10.0  # and is listed by then: two waits for memory, or one and a load
 
 # -- unloading -------------------------------------------------------------------------------------
 # The server kills the process and removes the entry in one step (sched.go:429-461).
@@ -39,7 +38,6 @@ BUSY_AT_OUT_OF_MEMORY: Final = 300.0  # a busy runner leaves when its requests e
 
 # -- loading ---------------------------------------------------------------------------------------
 
-LEAST_LOAD: Final = 2.0  # an eviction, the wait for memory and a load take longer than this
 LONGEST_LOAD: Final = 600.0  # the server gives up after 5 minutes without progress
 SLOW_FIRST_BYTE: Final = 1.0  # a request that waits longer waits for a load
 VICTIM_AT_LOAD_END: Final = 0.03  # the next victim exits so soon after a load has ended: recorded
@@ -92,7 +90,6 @@ LISTING_FOLLOWS: Final = 0.5  # a listing that is this much younger than a line 
 
 EXITS_KEPT: Final = 300.0
 REQUESTS_KEPT: Final = 120.0  # after their end
-CONTEXT_CHANGES: Final = 600.0  # two changes of context within this time are a quarrel of clients
 SECOND_LOOK: Final = 1.0  # after a listing that alone would decide
 SHARED_ENTRY: Final = 60.0  # a model of another server at this address is kept while not listed
 EVIDENCE_WINDOW: Final = 60.0  # evidence for a reason is waited for at least this long,

@@ -38,6 +38,7 @@ from ollama_exporter.residency.rules.verdict import Verdict
 from ollama_exporter.residency.saved_state import Saved, save
 from ollama_exporter.residency.server_clock import ServerClock
 from ollama_exporter.residency.shared_address import SharedAddress
+from ollama_exporter.residency.tolerances import Tolerances
 from ollama_exporter.residency.view import states
 
 SUSPECTED: Final = 2  # windows that a verdict waits while several servers may answer
@@ -55,12 +56,13 @@ class Tracker:
     `window`: seconds for which evidence of a reason is waited for; `window_for` tells how many.
     """
 
-    def __init__(self, *, window: float) -> None:
+    def __init__(self, *, window: float, tolerances: Tolerances | None = None) -> None:
         self._window = window
+        self._tolerances = Tolerances() if tolerances is None else tolerances
         self._clock = ServerClock()
         self._lives: dict[Key, Incarnation] = {}
-        self._unloads = PollUnloads()
-        self._requests = RequestEvidence(self._lives, self._unloads)
+        self._unloads = PollUnloads(self._tolerances)
+        self._requests = RequestEvidence(self._lives, self._unloads, self._tolerances)
         self._processes = ProcessEvidence(
             self._lives, self._requests.requests, self._unloads.room, window=window
         )
@@ -71,7 +73,7 @@ class Tracker:
         self._suspected: Restarted | None = None  # a restart that the next poll confirms
         self._look_again = -math.inf  # when a second look is wanted
         self._early_at: float | None = None
-        self._known = KnownModels()
+        self._known = KnownModels(self._tolerances)
 
     def observe(self, fact: Fact) -> tuple[Event, ...]:
         """Process one fact; return what it settles."""
@@ -97,8 +99,7 @@ class Tracker:
 
     def advance(self, now: float) -> tuple[Event, ...]:
         """Settle what only the passing of time settles."""
-        events: list[Event] = []
-        events += self._confirm_restart(now)
+        events = self._confirm_restart(now)
         for unload in self._unloads.pending:
             case = self._case(unload, now)
             found = decide(case)
@@ -314,10 +315,9 @@ class Tracker:
 
     def _case(self, unload: PollUnload, now: float) -> PollCase:
         model, log = unload.life.model, self._processes.log
-        windows = SUSPECTED if self._address.is_suspected else 1
-        over = now >= unload.high + windows * self._window
-        latest = unload.high + timings.LOGGED_WITHIN
-        logged = log.unload(unload.low, latest, model=model.name, context=model.context)
+        over = now >= unload.high + self._window * (SUSPECTED if self._address.is_suspected else 1)
+        bounds = unload.low, unload.high + timings.LOGGED_WITHIN
+        logged = log.unload(*bounds, model=model.name, context=model.context)
         return PollCase(
             unload,
             over=over,
@@ -327,6 +327,7 @@ class Tracker:
             flips=self._known.context_flips(unload.key, now),
             swift=self._unloads.swift,
             accompanied=self._unloads.left_with_needless(unload),
+            tolerances=self._tolerances,
             all_logged=log.detailed,
             loads=log.loads(unload.low, unload.high),
             logged=logged,
@@ -348,9 +349,8 @@ class Tracker:
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
         # Pending unloads are saved as if resident: they will be lost again, with wider bounds.
-        lost = [unload.life for unload in self._unloads.pending]
-        dead = [exited.life for exited in self._processes.exits.pending]
-        pending = {life.key: life for life in (*lost, *dead)}
+        pending = {unload.key: unload.life for unload in self._unloads.pending}
+        pending |= {exited.key: exited.life for exited in self._processes.exits.pending}
         return save(self._last, {**pending, **self._lives}.values(), self._known.names)
 
     def restore(self, saved: Saved) -> None:

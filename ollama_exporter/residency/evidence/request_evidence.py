@@ -15,13 +15,16 @@ from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, 
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
 from ollama_exporter.residency.poll_unloads import Demand, Gap, PollUnload, PollUnloads
+from ollama_exporter.residency.tolerances import Tolerances
 
 
 class RequestEvidence:
     """Attaches the requests seen to the incarnations and unloads that it is given."""
 
-    def __init__(self, lives: Mapping[Key, Incarnation], unloads: PollUnloads) -> None:
-        self.requests = SeenRequests()
+    def __init__(
+        self, lives: Mapping[Key, Incarnation], unloads: PollUnloads, tolerances: Tolerances
+    ) -> None:
+        self.requests = SeenRequests(tolerances)
         self._changed: float | None = None  # when a request said that something changed
         self._silent: deque[SeenRequest] = deque()  # for listed models, without an answer so far
         self._polled = 0.0  # start of the last answered poll

@@ -16,10 +16,10 @@ from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 from ollama_exporter.residency.incarnation import Incarnation
+from ollama_exporter.residency.tolerances import Tolerances
 
 COVERAGE_LOADS: Final = 20  # the latest loads from which the coverage is learned
 COVERAGE_LEAST: Final = 3  # fewer prove nothing
-COVERAGE_SHARE: Final = 0.95  # from this share on, the requests seen count as all
 MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
 MOST_CONTEXTS: Final = 1024
 MOST_RECENT: Final = 1024  # requests that are remembered after their end
@@ -47,7 +47,8 @@ class SeenRequest(Struct):
 class SeenRequests:
     """Requests in flight, those that ended since the last poll, and what they have taught."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
         self.open: BoundedDict[Hashable, SeenRequest] = BoundedDict(MOST_OPEN)
         self.ended: list[SeenRequest] = []  # since the last answered poll
         self._answered: list[SeenRequest] = []  # likewise
@@ -156,4 +157,5 @@ class SeenRequests:
     def complete(self) -> bool:
         """Whether the requests seen are (nearly) all there are."""
         known = len(self._witnessed)
-        return known >= COVERAGE_LEAST and sum(self._witnessed) >= COVERAGE_SHARE * known
+        enough = self._tolerances.coverage * known
+        return known >= COVERAGE_LEAST and sum(self._witnessed) >= enough

@@ -33,6 +33,7 @@ from ollama_exporter.residency.rules.verdict import (
     unknown,
     verdict,
 )
+from ollama_exporter.residency.tolerances import Tolerances
 
 
 class PollCase(Struct, frozen=True):
@@ -43,9 +44,10 @@ class PollCase(Struct, frozen=True):
     confirmed: bool  # a second listing agrees: it lacks the model, and has what appeared next
     blind: bool  # no poll was answered for longer than that window
     complete: bool  # the requests seen are (nearly) all
-    flips: bool  # its context changed at least twice in the last ten minutes
+    flips: bool  # its context changed at least twice lately
     swift: bool  # newcomers are listed in the instant in which room is made
     accompanied: bool  # another left at the same time whose room was not needed
+    tolerances: Tolerances
     all_logged: bool = False  # the log is at debug level
     loads: int = 0  # that began within the bounds, by the log
     logged: LoggedUnload | None = None  # the same unload in the log, at debug level
@@ -270,7 +272,7 @@ def _appeared(case: PollCase, arrivals: Arrivals) -> Opinion:
     if not case.confirmed:
         return LOOK_AGAIN  # one listing may come from another server at the same address
     if unload.name in arrivals.names:
-        if arrivals.after > unload.high + timings.LISTED_WITHIN:
+        if arrivals.after > unload.high + case.tolerances.replaced_within:
             return unknown(Evidence.OTHER_DIGEST_LATE)
         return verdict(Reason.REPLACED, Evidence.OTHER_DIGEST, by=unload.name)
     if not arrivals.fresh:

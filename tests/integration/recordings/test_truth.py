@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reasons on recordings of a real server, against the truth that its own log told."""
 
+from collections import Counter
 from functools import cache
 from statistics import median
 
 import pytest
+from msgspec.structs import asdict, replace
 
+from bench.leave_one_out import GRID, USUAL, Job, Results, candidates, fit
 from bench.rehearsed import total
 from bench.scoring import Score
 from bench.truth import RECORDINGS, SUFFIX, Evidence, add, count, foreseen, judge
@@ -178,6 +181,31 @@ def test_how_sure_a_reason_is_stands_as_the_recordings_count_it() -> None:
     off = {x: (share(x, counted), share(x, COUNTED)) for x in common}
     assert len(common) > 5
     assert {x: pair for x, pair in off.items() if abs(pair[0] - pair[1]) > 0.05} == {}
+
+
+def scored(right: int, wrong: int) -> Score:
+    pairs = {("evicted", "evicted"): right, ("stopped", "evicted"): wrong}
+    return Score(Counter(pairs))
+
+
+def test_a_tolerance_is_fitted_to_all_recordings_but_the_one_that_it_judges() -> None:
+    names = ("one", "two", "three")
+    judged: dict[Job, Results] = {
+        (name, tolerances): {"polls only": scored(10, 5)}
+        for name in names
+        for tolerances in candidates()
+    }
+    wider, narrower = (replace(USUAL, replaced_within=x) for x in (30.0, 6.0))
+    judged["one", wider] = {"polls only": scored(13, 2)}
+    judged["two", narrower] = {"polls only": scored(11, 4)}
+    assert fit(judged, "one").replaced_within == 6.0
+    assert fit(judged, "two").replaced_within == fit(judged, "three").replaced_within == 30.0
+
+
+def test_each_tolerance_is_fitted_and_its_usual_value_is_among_those_that_are_tried() -> None:
+    assert {name: value for name, value in asdict(USUAL).items() if value in GRID[name]} == asdict(
+        USUAL
+    )
 
 
 def test_the_recordings_are_the_project_s_own_copies() -> None:
