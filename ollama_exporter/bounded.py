@@ -2,10 +2,11 @@
 """A dictionary with a bound: whatever clients or servers name must not fill the memory."""
 
 from collections.abc import Iterator, MutableMapping
-from typing import TypeVar
+from typing import TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class BoundedDict(MutableMapping[K, V]):
@@ -43,6 +44,19 @@ class BoundedDict(MutableMapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._entries
+
+    @overload
+    def get(self, key: K, default: None = None) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: V) -> V: ...
+
+    @overload
+    def get(self, key: K, default: T) -> V | T: ...
+
+    def get(self, key: K, default: T | V | None = None) -> V | T | None:
+        """Return an entry; `default` without it. The inherited one raises and catches KeyError."""
+        return self._entries.get(key, default)
 
     def __repr__(self) -> str:
         return f"BoundedDict({self._entries!r}, limit={self.limit})"

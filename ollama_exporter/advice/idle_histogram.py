@@ -58,7 +58,7 @@ class IdleHistogram(Struct):
         self.counts[bisect_left(BOUNDS, gap)] += 1
         self.total += gap
         for index, bound in enumerate(BOUNDS):
-            self.truncated[index] += min(gap, bound)
+            self.truncated[index] += gap if gap < bound else bound  # noqa: FURB136 - `min` doubles the time
 
     def means(self) -> list[float]:
         """Return the mean of the gaps in each bucket, or its lower bound if it is empty."""

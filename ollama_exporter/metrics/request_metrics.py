@@ -10,7 +10,7 @@ from prometheus_client.samples import Exemplar
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog.request_families import REQUEST_FAMILIES
-from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
+from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram, Labels
 from ollama_exporter.metrics.from_catalog import Families, constant
 from ollama_exporter.metrics.request_classes import (
     KEEP_ALIVES,
@@ -18,6 +18,7 @@ from ollama_exporter.metrics.request_classes import (
     keep_alive_class,
     options_class,
 )
+from ollama_exporter.protocol.response_fields import ResponseFields
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.observation import SERVED, Observation, Outcome, Phase, Start
 
@@ -29,7 +30,10 @@ FINISH: Final = {
     "load": ("load",),
     "unload": ("unload",),
 }
-FINISHES: Final = {word: label for label, words in FINISH.items() for word in words}
+FINISHES: Final[dict[str | None, str]] = {
+    None: "none",
+    **{word: label for label, words in FINISH.items() for word in words},
+}
 FAILURES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.ANSWERED)
 # Families whose samples are made at a scrape.
 COUNTED: Final = frozenset(
@@ -50,6 +54,28 @@ class Passed(Struct):
     codes: dict[int, int] = field(default_factory=dict)  # of requests without a runner
 
 
+class RequestSeries(Struct, frozen=True):
+    """The label values of one model's series, made once. By the value of the last label."""
+
+    label: Labels
+    start: dict[Start, Labels]
+    keep_alive: dict[str, Labels]
+    options: dict[str, Labels]
+    finish: dict[str, Labels]
+
+    @classmethod
+    def of(cls, label: str) -> "RequestSeries":
+        """Return those of a label."""
+        finishes = {*FINISHES.values(), "other"}
+        return cls(
+            (label,),
+            {start: (label, start) for start in Start},
+            {each: (label, each) for each in KEEP_ALIVES},
+            {each: (label, each) for each in OPTIONS},
+            {each: (label, each) for each in finishes},
+        )
+
+
 class Waiting(Struct, frozen=True):
     """Requests with one label that wait for a load. `since`: wall-clock Unix seconds."""
 
@@ -68,8 +94,23 @@ class RequestMetrics:
         mine = [x for x in REQUEST_FAMILIES if x.name not in COUNTED]
         self._counters = {x.name: FastCounter(x.name) for x in mine if x.kind == "counter"}
         self._histograms = {x.name: FastHistogram(x.name) for x in mine if x.kind == "histogram"}
+        # What each request updates is looked up once.
         self._failures = self._counters["ollama_request_failures_total"]
-        self._created: set[tuple[str, str]] = set()  # of label and route; both are bounded
+        self._keep_alives = self._counters["ollama_request_keep_alive_total"]
+        self._options = self._counters["ollama_request_options_total"]
+        self._finishes = self._counters["ollama_request_finish_reasons_total"]
+        self._prompt_tokens = self._counters["ollama_request_prompt_tokens_total"]
+        self._cached_tokens = self._counters["ollama_request_cached_prompt_tokens_total"]
+        self._output_tokens = self._counters["ollama_request_output_tokens_total"]
+        self._duration = self._histograms["ollama_request_duration_seconds"]
+        self._first = self._histograms["ollama_request_time_to_first_token_seconds"]
+        self._load_wait = self._histograms["ollama_request_load_wait_seconds"]
+        self._prompt_eval = self._histograms["ollama_request_prompt_eval_seconds"]
+        self._eval = self._histograms["ollama_request_eval_seconds"]
+        self._unaccounted = self._histograms["ollama_request_unaccounted_seconds"]
+        self._each_token = self._histograms["ollama_request_time_per_output_token_seconds"]
+        # By label and route; both are bounded.
+        self._series: dict[tuple[str, str], RequestSeries] = {}
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -99,11 +140,12 @@ class RequestMetrics:
 
     # -- requests that need a runner -------------------------------------------------------------
 
-    def create(self, label: str, route: str) -> None:
+    def create(self, label: str, route: str) -> "RequestSeries":
         """Create counters at 0: `increase()` does not see a counter that starts at 1."""
-        if (label, route) in self._created:
-            return
-        self._created.add((label, route))
+        series = self._series.get((label, route))
+        if series is not None:
+            return series
+        series = self._series[label, route] = RequestSeries.of(label)
         self._requests.setdefault((label, route, 200), 0)
         counters = self._counters
         counters["ollama_cold_starts_total"].create(label)
@@ -112,62 +154,59 @@ class RequestMetrics:
         for phase in Phase:
             counters["ollama_requests_aborted_total"].create(label, phase)
         for class_ in KEEP_ALIVES:
-            counters["ollama_request_keep_alive_total"].create(label, class_)
+            self._keep_alives.create(label, class_)
         for class_ in OPTIONS:
-            counters["ollama_request_options_total"].create(label, class_)
+            self._options.create(label, class_)
+        return series
 
     def record(self, label: str, seen: Observation) -> None:
         """Count a finished request."""
         route, outcome, counters = seen.route.label, seen.outcome, self._counters
-        self.create(label, route)
+        series = self.create(label, route)
         key = (label, route, seen.code)
         self._requests[key] = self._requests.get(key, 0) + 1
-        counters["ollama_request_keep_alive_total"].add(
-            label, keep_alive_class(seen.request_fields)
-        )
-        counters["ollama_request_options_total"].add(label, options_class(seen.request_fields))
+        self._keep_alives.add_at(series.keep_alive[keep_alive_class(seen.request_fields)])
+        self._options.add_at(series.options[options_class(seen.request_fields)])
         if outcome is not Outcome.ANSWERED:
             self._failures.add(label, route, outcome)
         else:
-            word = seen.response.finish
-            finish = "none" if word is None else FINISHES.get(word, "other")
-            counters["ollama_request_finish_reasons_total"].add(label, finish)
+            self._finishes.add_at(series.finish[FINISHES.get(seen.response.finish, "other")])
         if seen.phase is not None:
             counters["ollama_requests_aborted_total"].add(label, seen.phase)
         if seen.start is Start.COLD:
             counters["ollama_cold_starts_total"].add(label)
-        self._times(label, seen)
-        self._tokens(label, seen)
+        self._times(series, seen)
+        self._tokens(series.label, seen.response)
 
-    def _times(self, label: str, seen: Observation) -> None:
-        read, start, histograms = seen.response, seen.start, self._histograms
-        first, each_token = seen.time_to_first_token, seen.time_per_output_token
+    def _times(self, series: "RequestSeries", seen: Observation) -> None:
+        read, whole = seen.response, seen.duration
+        label, of_start = series.label, series.start[seen.start]
         if seen.outcome in SERVED:
             exemplar = None
             if seen.trace_id is not None:
                 ended = self._timeline.wall(seen.ended)
-                exemplar = Exemplar({"trace_id": seen.trace_id}, seen.duration, ended)
-            whole = histograms["ollama_request_duration_seconds"]
-            whole.observe(label, start, value=seen.duration, exemplar=exemplar)
-        for name, labels, value in (
-            ("ollama_request_time_to_first_token_seconds", (label, start), first),
-            ("ollama_request_load_wait_seconds", (label, start), seen.load_wait),
-            ("ollama_request_prompt_eval_seconds", (label,), read.prompt_eval),
-            ("ollama_request_eval_seconds", (label,), read.eval),
-            ("ollama_request_unaccounted_seconds", (label,), seen.unaccounted),
-            ("ollama_request_time_per_output_token_seconds", (label,), each_token),
-        ):
-            if value is not None:
-                histograms[name].observe(*labels, value=value)
+                exemplar = Exemplar({"trace_id": seen.trace_id}, whole, ended)
+            self._duration.observe_at(of_start, whole, exemplar)
+        if (first := seen.time_to_first_token) is not None:
+            self._first.observe_at(of_start, first)
+        if (load_wait := seen.load_wait) is not None:
+            self._load_wait.observe_at(of_start, load_wait)
+        if read.prompt_eval is not None:
+            self._prompt_eval.observe_at(label, read.prompt_eval)
+        if read.eval is not None:
+            self._eval.observe_at(label, read.eval)
+        if (unaccounted := seen.unaccounted) is not None:
+            self._unaccounted.observe_at(label, unaccounted)
+        if (each_token := seen.time_per_output_token) is not None:
+            self._each_token.observe_at(label, each_token)
 
-    def _tokens(self, label: str, seen: Observation) -> None:
-        for name, count in (
-            ("ollama_request_prompt_tokens_total", seen.response.prompt_tokens),
-            ("ollama_request_cached_prompt_tokens_total", seen.response.cached_tokens),
-            ("ollama_request_output_tokens_total", seen.response.output_tokens),
-        ):
-            if count is not None:
-                self._counters[name].add(label, amount=count)
+    def _tokens(self, label: Labels, read: ResponseFields) -> None:
+        if read.prompt_tokens is not None:
+            self._prompt_tokens.add_at(label, read.prompt_tokens)
+        if read.cached_tokens is not None:
+            self._cached_tokens.add_at(label, read.cached_tokens)
+        if read.output_tokens is not None:
+            self._output_tokens.add_at(label, read.output_tokens)
 
     # -- what is read ----------------------------------------------------------------------------
 

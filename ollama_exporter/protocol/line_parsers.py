@@ -117,7 +117,10 @@ class Ndjson(LineParser):
         else:
             self._last = lines
             for line in lines.split(b"\n"):
-                if line.strip(SEPARATORS):
+                if self._final is None and _is_ordinary(line):
+                    if not self.content:
+                        self.content = STEPS not in line or _has_output(line)
+                elif line.strip(SEPARATORS):
                     self._parse_record(line)
 
     def _parse_record(self, line: bytes) -> None:
@@ -182,6 +185,11 @@ class NativeEvents(Ndjson):
 
     def _parse_rest(self) -> bytes:
         return super()._parse_rest().removeprefix(DATA)
+
+
+def _is_ordinary(line: bytes) -> bool:
+    """Return whether a record says itself that others follow, so that it need not be decoded."""
+    return NOT_DONE in line and line.count(DONE) == 1 and ERROR not in line
 
 
 def _has_output(line: bytes) -> bool:

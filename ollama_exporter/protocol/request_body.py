@@ -95,7 +95,7 @@ class BodyReader:
         self._size = 0
         self._form = FormReader() if route.multipart else None
         self._found = FieldReader()
-        self._scanner = ObjectScanner(self._found)
+        self._scanner: ObjectScanner | None = None  # most bodies need none
 
     def feed(self, data: bytes) -> int | None:
         """Read the next piece.
@@ -120,12 +120,14 @@ class BodyReader:
         if self._form is not None:
             self._form.feed(data)
             return None
+        if self._scanner is None:
+            self._scanner = ObjectScanner(self._found)
         return self._scanner.feed(data)
 
     @property
     def has_members(self) -> bool:
         """Whether the scanned object has a member."""
-        return self._scanner.has_members
+        return self._scanner is not None and self._scanner.has_members
 
     def fields(self, *, complete: bool) -> RequestFields:
         """Return what the body asks for, as far as it came; `complete` if it came to its end."""
@@ -136,7 +138,8 @@ class BodyReader:
         if self._form is not None:
             return RequestFields(self._form.end())
         found = self._found
-        if not self._route.native or (complete and not self._scanner.is_closed):  # 400
+        is_closed = self._scanner is not None and self._scanner.is_closed
+        if not self._route.native or (complete and not is_closed):  # 400
             return found.openai_fields()
         return found.fields(self._route, is_whole=complete)
 
@@ -167,13 +170,15 @@ def _distinct_values(body: bytes) -> list[tuple[str, bytes]] | None:
         values = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    found = [(fold_text(key), key, value) for key, value in values.items()]
-    fields = [each for each in found if each[0] in FIELDS]
-    if len({name for name, _, _ in fields}) < len(fields):
-        return None
-    if not all(key.isascii() and body.count(b'"%b"' % key.encode()) == 1 for _, key, _ in fields):
-        return None
-    return [(name, bytes(value)) for name, _, value in fields]
+    found: dict[str, bytes] = {}
+    for key, value in values.items():
+        name = key if key in FIELDS else fold_text(key)
+        if name not in FIELDS:
+            continue
+        if name in found or not key.isascii() or body.count(b'"%b"' % key.encode()) > 1:
+            return None
+        found[name] = bytes(value)
+    return list(found.items())
 
 
 class FieldReader:
@@ -269,8 +274,10 @@ class FieldReader:
 
     def fields(self, route: Route, *, is_whole: bool) -> RequestFields:
         """Return the fields of a native request."""
-        given = {name: value for name, value in self.options.items() if value is not None}
-        context = given.pop("num_ctx", None)
+        given, context = {}, None
+        if self.options:
+            given = {name: value for name, value in self.options.items() if value is not None}
+            context = given.pop("num_ctx", None)
         content = {"/api/chat": self.has_messages, "/api/generate": self.has_prompt}
         return RequestFields(
             self.model,

@@ -118,6 +118,8 @@ class _Event(msgspec.Struct):
     message: _Record | None = None
 
 
+_NO_USAGE: Final = _Usage()
+_NO_DETAILS: Final = _TokenDetails()
 _RECORD: Final = msgspec.json.Decoder(_Record)
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -251,8 +253,8 @@ def unfinished_end(body: Body, last: _Record) -> ResponseEnd:
 
 def fields_of(found: _Record) -> ResponseFields:
     """Return the fields of a final record of any format; its ending is ERROR or COMPLETE."""
-    usage = found.usage or _Usage()
-    details = usage.prompt_tokens_details or usage.input_tokens_details or _TokenDetails()
+    usage = found.usage or _NO_USAGE
+    details = usage.prompt_tokens_details or usage.input_tokens_details or _NO_DETAILS
     error = _error_text(found.error)
     return ResponseFields(
         ResponseEnd.COMPLETE if error is None else ResponseEnd.ERROR,
@@ -304,6 +306,7 @@ def _seconds(nanoseconds: Number) -> float | None:
 
 def _first(*counts: Number) -> int | None:
     """Return the first whole number of tokens."""
-    return next(
-        (int(n) for n in counts if n is not None and 0 <= n <= MOST_TOKENS and n % 1 == 0), None
-    )
+    for n in counts:
+        if n is not None and 0 <= n <= MOST_TOKENS and n % 1 == 0:
+            return int(n)
+    return None

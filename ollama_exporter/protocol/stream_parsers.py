@@ -6,6 +6,7 @@ Every chunking of the same bytes gives the same result. A line feed is the only 
 records that can be the last. Its markers contain quotes, which are escaped inside a JSON string.
 """
 
+from functools import lru_cache
 from typing import Final, Protocol
 
 from ollama_exporter.protocol import response_fields
@@ -20,6 +21,7 @@ from ollama_exporter.protocol.routes import Body
 
 EVENT_LINES: Final = (b"data:", b"event:", b"id:", b"retry:", b":")  # of server-sent events
 LONGEST_WORD: Final = 6  # bytes of the longest of them
+LONGEST_TYPE: Final = 128  # characters of two header values that are remembered
 NDJSON: Final = "application/x-ndjson"
 
 
@@ -39,14 +41,24 @@ class StreamParser(Protocol):
 
 def parser_for(body: Body, *, content_type: str, content_encoding: str) -> StreamParser:
     """Return the parser for an answer with these headers."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if content_encoding.strip().lower() not in ("", "identity"):
+    found = read_format if len(content_type) + len(content_encoding) <= LONGEST_TYPE else _format
+    kind, is_plain = found(content_type, content_encoding)
+    if not is_plain:
         return Unread()
     parser = STREAMED.get((body, kind))
     if parser is not None:
         return parser()
     is_json = kind == "application/json"
     return JsonOrStream(body, is_json=is_json) if is_json or body is not Body.OPAQUE else Unread()
+
+
+def _format(content_type: str, content_encoding: str) -> tuple[str, bool]:
+    """Return the media type of an answer, and whether it is not compressed."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind, content_encoding.strip().lower() in ("", "identity")
+
+
+read_format: Final = lru_cache(maxsize=64)(_format)  # servers write few
 
 
 class Unread:

@@ -78,11 +78,7 @@ class Tracker:
     def observe(self, fact: Fact) -> tuple[Event, ...]:
         """Process one fact; return what it settles."""
         match fact:
-            case Snapshot():
-                return self._on_poll(fact)
-            case PollFailed():
-                return self._on_failed_poll(fact)
-            case RequestStarted():
+            case RequestStarted():  # first: there are thousands of requests to a poll
                 self._requests.on_start(fact)
             case RequestAnswered():
                 self._requests.on_response(fact)
@@ -90,6 +86,10 @@ class Tracker:
                 self._requests.on_end(fact)
                 if fact.failure is Failure.OUT_OF_MEMORY:
                     self._processes.exits.on_out_of_memory(fact.at)
+            case Snapshot():
+                return self._on_poll(fact)
+            case PollFailed():
+                return self._on_failed_poll(fact)
             case LogSaid():
                 self._processes.on_log_line(fact)
                 return self.advance(fact.at)
@@ -368,8 +368,8 @@ class Tracker:
     @property
     def poll_wanted_at(self) -> float | None:
         """When a fact newer than the last poll wants the next one."""
-        both = (self._requests.poll_requested_at, self._urgent())
-        return min((moment for moment in both if moment is not None), default=None)
+        asked, urgent = self._requests.poll_requested_at, self._urgent()
+        return asked if urgent is None else urgent if asked is None else min(asked, urgent)
 
     def _urgent(self) -> float | None:
         """Return when the next poll is wanted for a process, or for a second look."""

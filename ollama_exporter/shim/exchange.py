@@ -7,7 +7,7 @@ Observation. It never raises and never changes the bytes.
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -266,7 +266,10 @@ class Exchange:
 
 def _model_name(name: str | None) -> str | None:
     """Return the normalised name, or None if it is too long to be kept."""
-    return None if name is None or len(name) > MAX_LENGTH else normalise(name)
+    return None if name is None or len(name) > MAX_LENGTH else _normalised(name)
+
+
+_normalised: Final = lru_cache(maxsize=256)(normalise)  # the same few models again and again
 
 
 def _trace_id(traceparent: bytes) -> str | None:

@@ -99,7 +99,8 @@ class InFlight:
         An answer since the last poll is newer evidence. Servers before 0.30 list a model while it
         loads, so a request that still waits for it shows that it is not loaded.
         """
-        if any(e.model == model and self.is_waiting(e) for e in self._waiting.values()):
+        waiting = self._waiting
+        if waiting and any(e.model == model and self.is_waiting(e) for e in waiting.values()):
             return False
         listed = self.residence.is_resident(model)
         if listed is False and self._answered.get(model, 0.0) > self.residence.polled_at():

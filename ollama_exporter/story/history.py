@@ -8,7 +8,7 @@ reason is settled.
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,8 +17,15 @@ from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.keepalive import as_number
 from ollama_exporter.residency.events import Event, Found, Loaded, ModelState, Restarted, Unloaded
-from ollama_exporter.shim.observation import Observation, Outcome, Start
+from ollama_exporter.shim.observation import Observation, Start
 from ollama_exporter.story.bounded_log import BoundedLog
+from ollama_exporter.story.fresh_requests import (
+    FAILED,
+    MINUTE,
+    FreshRequests,
+    MinuteCount,
+    parts_of,
+)
 from ollama_exporter.story.past import (
     DAY,
     Outage,
@@ -45,14 +52,11 @@ MOST_OUTAGES: Final = 500
 OUTAGE_BYTES: Final = 50_000
 MOST_OPEN: Final = 1_000  # models in memory, and models whose end has no reason yet
 MOST_CHANGES: Final = 2_000  # that one who follows may be behind
-MINUTE: Final = 60.0
-PART: Final = 0.0005  # seconds: less is no part of a wait
 EXACT: Final = 1.0  # seconds between two polls around a moment that is told as one
 NO_ANSWER: Final = "the server did not answer"
 NEVER_SETTLED: Final = "reason not settled"
 UNEXPLAINED: Final = 5.0  # seconds after which an end without a pending unload stays unexplained
 NOT_RUNNING: Final = "the exporter did not run"
-FAILED: Final = frozenset(Outcome) - {Outcome.ANSWERED, Outcome.CLIENT_GONE}
 Key = tuple[str, float]  # name, and begin of the stay
 
 
@@ -73,13 +77,21 @@ class History:
         self._speeds = BoundedDict[str, float](MOST_OPEN)
         self._outage: Outage | None = None
         self._numbers = itertools.count(1)
+        self._fresh = FreshRequests(int(share * MOST_REQUESTS))  # the log would drop more as well
         self._changes: deque[PastRecord] = deque(maxlen=int(share * MOST_CHANGES))
-        self.revision = 0  # number of changes so far
+        self._revision = 0  # number of changes that have records
         self.most = 0  # bytes that were in memory at one time
+
+    @property
+    def revision(self) -> int:
+        """The number of changes so far."""
+        self._settle()
+        return self._revision
 
     @property
     def bytes(self) -> int:
         """Size of all that is kept, as JSON."""
+        self._settle()
         logs = (self._events, self._stays, self._requests, self._minutes, self._outages)
         return sum(log.bytes for log in logs)
 
@@ -87,6 +99,7 @@ class History:
 
     def on_change(self, events: Iterable[Event], published: Published, now: float) -> None:
         """Process the events that a poll or another fact has settled, and what is listed now."""
+        self._settle()
         self._forget(now - DAY)
         self._note_outage(published, now)
         if published.is_listed:
@@ -102,39 +115,55 @@ class History:
             self._close(replace(self._leaving.pop(key), why=NEVER_SETTLED))
 
     def on_request(self, seen: Observation, model: str) -> None:
-        """Add a finished request. `model`: its name or, if it is not a known one, `other`."""
+        """Add a finished request. `model`: its name or, if it is not a known one, `other`.
+
+        Its record is made when somebody reads, or with the next change of another kind.
+        """
         if seen.start is Start.REMOTE or seen.request_fields.is_stop:
             return
-        name, failed = shown(model), seen.outcome in FAILED
-        record = PastRequest(
-            id=next(self._numbers),
-            model=name,
-            at=seen.began,
-            took=seen.duration,
-            start=seen.start.value,
-            outcome=seen.outcome.value,
-            failed=failed,
-            parts=tuple(parts_of(seen)),
-        )
-        self._requests.put(record)
-        self._changed(record)
-        minute = seen.began - seen.began % MINUTE
+        self._fresh.add(seen, model)
+        if len(self._fresh) > MOST_OPEN:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Make the records of the requests that have ended since the last time."""
+        if not self._fresh:
+            return
+        fresh = self._fresh.take()
+        if fresh.has_skipped:  # who follows has missed some, and asks for the past anew
+            self._changes.clear()
+            self._revision += 1
+        for seen, model in fresh.requests:
+            record = PastRequest(
+                id=next(self._numbers),
+                model=shown(model),
+                at=seen.began,
+                took=seen.duration,
+                start=seen.start.value,
+                outcome=seen.outcome.value,
+                failed=seen.outcome in FAILED,
+                parts=tuple(parts_of(seen)),
+            )
+            self._requests.put(record)
+            self._changed(record)
+        for model, speed in fresh.speeds.items():
+            self._speeds[shown(model)] = speed
+        for (model, minute), count in fresh.minutes.items():
+            self._add_minute(shown(model), minute, count)
+
+    def _add_minute(self, name: str, minute: float, more: MinuteCount) -> None:
         known = self._this_minute.get(name)
         if known is None or known.at != minute:
             known = RequestMinute(id=next(self._numbers), model=name, at=minute)
-        cold = not failed and seen.start is Start.COLD
         known = replace(
             known,
-            cold=known.cold + cold,
-            warm=known.warm + (not failed and not cold),
-            failed=known.failed + failed,
+            cold=known.cold + more.cold,
+            warm=known.warm + more.warm,
+            failed=known.failed + more.failed,
         )
         self._this_minute[name] = known
         self._minutes.put(known)
         self._changed(known)
-        tokens, seconds = seen.response.output_tokens, seen.response.eval
-        if tokens and seconds:
-            self._speeds[name] = tokens / seconds
 
     def _note_outage(self, published: Published, now: float) -> None:
         if self._outage is None and not published.server.up:
@@ -271,16 +300,18 @@ class History:
 
     def _changed(self, record: PastRecord) -> None:
         self._changes.append(record)
-        self.revision += 1
+        self._revision += 1
 
     # -- telling ---------------------------------------------------------------------------------
 
     def speed(self, model: str) -> float | None:
         """Return the tokens per second of a model's last answer. `model`: its shown name."""
+        self._settle()
         return self._speeds.get(model)
 
     def past(self, *, since: float) -> Past:
         """Return the records that reach into the time after `since`."""
+        self._settle()
         stays = (*self._stays, *list(self._leaving.values()), *list(self._open.values()))
         return Past(
             events=tuple(each for each in self._events if each.at >= since),
@@ -340,27 +371,6 @@ class History:
             number = next(self._numbers)
             self._outages.put(Outage(id=number, start=saved.at, end=now, text=NOT_RUNNING))
         self._forget(now - DAY)
-
-
-def parts_of(seen: Observation) -> Iterator[tuple[str, float]]:
-    """Yield what the time of a request was made of, in order of time."""
-    read, left = seen.response, seen.duration
-    named = [
-        ("load", seen.load_wait),
-        ("queue", seen.unaccounted),
-        ("prompt", read.prompt_eval),
-        ("answer", read.eval),
-    ]
-    if read.eval is None and read.total is None and seen.time_to_first_token is not None:
-        # OpenAI's and Anthropic's formats have no durations: only the first word is seen.
-        named = [("first word", seen.time_to_first_token), ("answer", math.inf)]
-    for name, seconds in named:
-        part = min(left, seconds or 0.0)
-        if part >= PART:
-            yield name, part
-            left -= part
-    if left >= PART:
-        yield "other", left
 
 
 def _begun(stay: Stay, event: Loaded) -> Stay:

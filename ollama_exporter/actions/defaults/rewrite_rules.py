@@ -75,6 +75,8 @@ class Rules(Struct, frozen=True):
 
     def limits(self, model: str) -> RuleLimits | None:
         """Return the limits for a normalised name. The first rule that matches counts."""
+        if not self.rules and self.autopilot is None:
+            return None
         rule = next((rule for rule in self.rules if rule.matches(model)), None)
         found = RuleLimits()
         if rule is not None:

@@ -304,11 +304,12 @@ class ProcessEvidence:
 
     def urgent(self) -> float | None:
         """Return when the next poll is wanted for a birth, an exit or a load under way."""
-        longest, last = self.exits.memory_wait.longest, self.matching.polled
-        wanted = self._wanted[:1]
+        wanted, last = self._wanted[:1], self.matching.polled
         if last is not None:
-            ends = (exited.at + longest for exited in self.exits.pending)
-            wanted += [end for end in ends if end > last]
+            if self.exits.pending:
+                longest = self.exits.memory_wait.longest
+                ends = (exited.at + longest for exited in self.exits.pending)
+                wanted += [end for end in ends if end > last]
             loading = [r.born for r in self.matching.runners.living if r.key is None]
             if loading:
                 wanted.append(last + max(LEAST_STEP, LOAD_STEP * (last - max(loading))))

@@ -13,7 +13,8 @@ from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import route_of
 from ollama_exporter.residency.events import Found, Loaded, Reason, Restarted
 from ollama_exporter.shim.observation import Observation, Outcome, Start
-from ollama_exporter.story.history import MOST_CHANGES, MOST_REQUESTS, History, parts_of
+from ollama_exporter.story.fresh_requests import parts_of
+from ollama_exporter.story.history import MOST_CHANGES, MOST_REQUESTS, History
 from ollama_exporter.story.past import DAY, Past, SavedPast
 from tests.support.storytelling import listing, resident, unloaded
 
@@ -271,9 +272,18 @@ def test_a_follower_gets_each_change_once_and_learns_that_it_is_too_far_behind()
     assert changes is not None
     assert [event.kind for event in changes.events] == ["unloaded"]
     assert [(stay.end, stay.why) for stay in changes.stays] == [(150.0, "keep-alive ran out")]
+    behind = history.revision
     for _ in range(MOST_CHANGES):
         history.on_request(answered(), A)
     assert history.changes_after(begun) is None
+    assert history.changes_after(behind) is None  # some requests have no record
+    past = history.past(since=0.0)
+    assert len(past.requests) == MOST_REQUESTS
+    assert [minute.cold for minute in past.minutes] == [MOST_CHANGES]
+    history.on_request(answered(), A)
+    after = history.changes_after(history.revision - 2)
+    assert after is not None
+    assert (len(after.requests), after.minutes[0].cold) == (1, MOST_CHANGES + 1)
     assert history.changes_after(history.revision + 1) is None
 
 
