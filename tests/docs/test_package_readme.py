@@ -26,14 +26,20 @@ def shown() -> str:
     return text
 
 
+def place(source: Path) -> str:
+    """Return where mkdocs puts a file: a README is the index of its folder."""
+    name = "index.md" if source.name == "README.md" else source.name
+    return re.sub(r"\.md$", ".html", source.with_name(name).as_posix())
+
+
 def test_every_link_leads_to_a_page_of_the_site(tmp_path: Path) -> None:
     gather(tmp_path)
     links = [link for link in LINK.findall(shown()) if not link.startswith("#")]
     ours = [link.removeprefix(f"{home()}/") for link in links if link.startswith(home())]
     assert len(ours) > 20
     assert [link for link in links if not link.startswith("https://")] == []
-    files = [re.sub(r"\.html(#.*)?$", ".md", link) for link in ours]
-    assert [file for file in files if not (tmp_path / file).is_file()] == []
+    sources = {place(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")}
+    assert [link for link in ours if link.partition("#")[0] not in sources] == []
 
 
 def test_the_projects_address_is_one() -> None:
