@@ -78,8 +78,6 @@ def target_groups(name: str, value: object) -> tuple[TargetSettings, ...]:
             key = checked_name(name, address)
             if key in found:
                 raise ConfigError(name, key, "accepted: each address once")
-            if "/" in key:
-                raise ConfigError(name, key, accepted)
             url = base_url(f"{scheme}://{key}" if scheme == "https" else key, field=name)
             found[key] = TargetSettings(Target(key, url, section=f"{name}.{key}"), parsed)
     return tuple(found.values())

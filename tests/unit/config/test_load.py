@@ -94,7 +94,8 @@ def test_accepted_values(name: str, value: object, field: str, expected: object)
         ("web.telemetry-path", "/-/x"),
         ("web.telemetry-path", "/a b"), ("web.max-requests", "0"), ("web.max-requests", True),
         ("metrics.max-models", "1.5"), ("log.level", "loud"), ("log.format", "xml"),
-        ("state.file", " "),
+        ("state.file", " "), ("ollama.header", 5), ("web.max-requests", 1 << 70),
+        ("ollama.log", "docker:-x"), ("ollama.log", "podman:a b"),
     ],
 )  # fmt: skip
 def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: object) -> None:
@@ -116,6 +117,8 @@ def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: 
         ("poll:\n  interval: 5s", "keys are flat: write poll.interval: 5s"),
         ("- a", "not a YAML mapping"),
         ("\na: [", "line 2: "),
+        ("a: " + "[" * 5000, "not YAML: nested too deeply"),
+        ("? [a]\n: 1", "line 1: found unhashable key"),
         ("5: x", "unknown key"),
         ("x" * (2**20 + 1), "larger than 1048576 bytes"),
         (

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.errors import ConfigError, ConfigFileError
-from ollama_exporter.fleet.target_files import BAD_FILE_LOOKS, TargetFolder
-from ollama_exporter.fleet.target_section import TargetSettings, shared_addresses, targets
+from ollama_exporter.fleet.target_files import BAD_FILE_LOOKS, MOST_FILES, TargetFolder
+from ollama_exporter.fleet.target_section import (
+    MOST_TARGETS,
+    TargetSettings,
+    shared_addresses,
+    targets,
+)
 
 
 def accept(_: TargetSettings) -> None:
@@ -168,3 +173,21 @@ def test_targets_with_one_address_are_named_whatever_its_spelling() -> None:
         {"a": "http://gpu:11434", "b": "HTTP://GPU/", "c": "http://gpu:11434/x", "d": "gpu"},
     )
     assert shared_addresses(found) == ["a, d"]
+
+
+def test_more_files_and_more_targets_than_can_be_watched_are_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = TargetFolder(tmp_path, check=accept)
+    put(tmp_path / "a.yaml", "".join(f"a{n}: x\n" for n in range(MOST_TARGETS)))
+    folder.first_read()
+    put(tmp_path / "b.yaml", "b: x\n")
+    assert not folder.read()
+    assert (len(names(folder)), folder.rejected) == (MOST_TARGETS, 1)
+    assert "more than 10000 targets in all" in str(vars(caplog.records[-1]))
+    for number in range(MOST_FILES):
+        (tmp_path / f"c{number}.yaml").touch()
+    caplog.clear()
+    assert not folder.read()
+    assert len(names(folder)) == MOST_TARGETS
+    assert "more than 1000 files" in str(vars(caplog.records[0]))

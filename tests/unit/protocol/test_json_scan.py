@@ -10,6 +10,7 @@ from ollama_exporter.protocol.json_scan import (
     decode_scalar,
     decode_string,
     fold,
+    items_in,
     scan_object,
 )
 
@@ -103,3 +104,21 @@ def test_what_go_rejects_raises(raw: bytes) -> None:
 )
 def test_scalars(raw: bytes, value: object) -> None:
     assert decode_scalar(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("array", "items"),
+    [
+        (b"[]", []),
+        (b"[ \n ]", []),
+        (b'[1, "a,]", [2, {"b": []}] , null]', [b"1", b'"a,]"', b'[2, {"b": []}]', b"null"]),
+        (b"[1, 2", None),
+        (b"[[1] 2]", None),
+        (b"[[1", None),
+        (b"[1]]", [b"1"]),
+        (b"{}", None),
+        (b"", None),
+    ],
+)
+def test_the_items_of_an_array(array: bytes, items: list[bytes] | None) -> None:
+    assert items_in(array) == items

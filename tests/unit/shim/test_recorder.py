@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-from tests.support.benches import NDJSON, TOKEN, Bench, Polls
+from tests.support.benches import FINAL, NDJSON, TOKEN, Bench, Polls
 from tests.support.exporting import Records, same_logger
 
 
@@ -83,3 +83,32 @@ def test_an_internal_error_is_counted_and_logged_once_and_the_answer_is_still_re
     assert log.count("Request could not be recorded") == 1
     assert log.records[0].exc_info is not None
     assert bench.samples()["ollama_exporter_recorder_errors_total", ""] >= 2
+
+
+def test_a_child_forgets_the_requests_of_threads_that_it_does_not_have() -> None:
+    bench = Bench()
+    bench.ask(client="alice")
+    bench.recorder.before_fork()
+    bench.recorder.after_fork_in_parent()
+    in_flight = "ollama_requests_in_flight", "route=/api/generate"
+    assert bench.samples()[in_flight] == 1
+    bench.recorder.before_fork()
+    bench.recorder.after_fork_in_child()
+    assert bench.samples()[in_flight] == 0
+    bench.answer(bench.ask(client="alice"))
+    assert bench.samples()[in_flight] == 0
+
+
+def test_what_cannot_be_reported_costs_no_request() -> None:
+    def raising(_: object) -> None:
+        raise ZeroDivisionError("a defect of ours")
+
+    bench = Bench(tell=raising)
+    exchange = bench.ask()
+    exchange.on_response_head(200, NDJSON, b"")
+    exchange.on_response_body(TOKEN)
+    exchange.on_response_body(FINAL % 1)
+    exchange.on_response_complete()
+    samples = bench.samples()
+    assert samples["ollama_exporter_recorder_errors_total", ""] == 3  # begun, answered, ended
+    assert samples["ollama_requests_total", "code=200,model=m:latest,route=/api/generate"] == 1

@@ -29,3 +29,13 @@ def test_a_registry_has_one_recorder() -> None:
     recorders, registry = Recorders(), CollectorRegistry()
     assert recorders.of(registry) is recorders.of(registry)
     assert recorders.of(registry) is not recorders.of(CollectorRegistry())
+
+
+def test_a_child_has_new_locks_and_the_recorders_of_its_parent() -> None:
+    recorders, registry = Recorders(), CollectorRegistry()
+    recorder = recorders.of(registry)
+    before = recorders.lock
+    recorders.before_fork()
+    recorders.after_fork_in_child()
+    assert recorders.lock is not before
+    assert recorders.of(registry) is recorder

@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from ollama_exporter.config.schema import TABLE
+from ollama_exporter.story.document import STATUS
+from ollama_exporter.story.fleet_document import TARGETS
 from ollama_exporter.web.page.live_feed import MOST_READERS
 from ollama_exporter.web.uvicorn_server import WebConnection
 from tests.support.exporting import exporting, until
@@ -269,5 +271,18 @@ def test_the_page_only_looks(method: str) -> None:
         async with serving(MadeUp()) as (http, _):
             for path in ("/", "/api/v1/status", "/events", "/page/page.js"):
                 assert (await http.request(method, path)).status_code == 405
+
+    asyncio.run(main())
+
+
+def test_of_one_server_there_are_neither_targets_nor_probes() -> None:
+    async def main() -> None:
+        async with serving(MadeUp()) as (http, _):
+            targets = await http.get(TARGETS)
+            assert (targets.status_code, STATUS in targets.text) == (404, True)
+            probe = await http.get("/probe", params={"target": "x"})
+            assert (probe.status_code, "x" in probe.text.split()) == (404, False)
+            (group,) = (await http.get("/sd")).json()
+            assert group["labels"]["__metrics_path__"] == "/metrics"
 
     asyncio.run(main())

@@ -2,7 +2,7 @@
 """The board of `top`: what it says, and that it always fits."""
 
 from datetime import UTC
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -270,3 +270,34 @@ def test_a_pipe_gets_values() -> None:
         ["mistral:latest", "for ever", "1", "5200000000"],
         ["qwen2.5:7b", "loading", "", "0"],
     ]
+
+
+def story_of(*models: ModelNow, **more: Any) -> list[str]:
+    """Return the lines of the view of the first model."""
+    status = structs.replace(EMPTY.status, models=models)
+    document = StatusDocument(now=NOW, status=status, **more)
+    state = BoardState(view="story", chosen=models[0].name)
+    lines = board(document, state, now=NOW, width=80, height=24, zone=UTC)
+    return [line.plain.rstrip() for line in lines]
+
+
+def test_models_that_stay_are_due_at_no_time() -> None:
+    pinned = ModelNow(name="m", resident=True, pinned=True, last_use=NOW - 7300)
+    lines = story_of(pinned)
+    assert "Leaves next  nothing is due: all models are in use or stay for ever" in lines
+    assert "last used 2.0 h ago" in lines
+    assert "LEAVES IN" not in "".join(lines)
+
+
+def test_an_exit_that_was_seen_late_says_since_when_it_may_be() -> None:
+    gone = PastEvent(
+        id=1, kind="unloaded", at=NOW - 9, low=NOW - 40, text="crashed", model="m", reason="crashed"
+    )
+    lines = story_of(ModelNow(name="m", resident=True), past=Past(events=(gone,)))
+    assert "            after 17:19:20" in lines
+
+
+def test_a_filter_is_shown_while_it_is_typed_and_a_long_stay_in_hours() -> None:
+    assert text(BoardState(typing=True, pattern="qw")).splitlines()[-1] == "/qw_"
+    long = ModelNow(name="m", resident=True, deadline=NOW + 2 * 3600 + 61)
+    assert any("leaves: 2:01:01" in line for line in story_of(long))

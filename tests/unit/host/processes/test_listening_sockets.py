@@ -42,6 +42,8 @@ def test_connections_and_broken_lines_are_passed_over() -> None:
         [
             LINE % (b"0100007F:2CAA", b"0100007F:1234", b"01", 5),  # established
             b"   1: 0100007F\n",
+            LINE % (b"0100007F:port", b"00000000:0000", b"0A", 6),
+            LINE % (b"01:2CAA", b"00000000:0000", b"0A", 6),
             LINE % (b"0100007F:2CAA", b"00000000:0000", b"0A", 7),
         ]
     )

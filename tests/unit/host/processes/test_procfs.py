@@ -228,3 +228,12 @@ def test_no_environment_is_ever_opened(proc: Proc) -> None:
     assert found == [20]
     assert any(path.endswith("20/cmdline") for path in opened)
     assert [path for path in opened if path.endswith("environ")] == []
+
+
+@pytest.mark.parametrize("stat", ["", "7 (ollama) S 1", "7 (ollama) S one " + "0 " * 40])
+def test_a_kernel_of_another_make_is_as_if_nothing_could_be_read(
+    proc: Proc, reader: Reader, stat: str
+) -> None:
+    proc.process(7, SERVE)
+    (proc.root / "7/stat").write_text(stat, "ascii")
+    assert reader.process(7) is None

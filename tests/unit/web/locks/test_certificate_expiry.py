@@ -35,3 +35,33 @@ def test_a_damaged_certificate_has_another_end_or_none(cut: int, noise: bytes) -
 @pytest.mark.parametrize("pem", [b"", b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"])
 def test_an_empty_one(pem: bytes) -> None:
     assert not_after(pem) is None
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    return bytes((tag, len(content))) + content
+
+
+def certificate(*, tag: int, end: bytes, version: bytes = b"") -> bytes:
+    """Return as much of a certificate as is read of it."""
+    validity = tlv(0x30, tlv(0x17, b"200101000000Z") + tlv(tag, end))
+    inside = version + tlv(2, b"1") + tlv(0x30, b"") + tlv(0x30, b"") + validity
+    return ssl.DER_cert_to_PEM_cert(tlv(0x30, tlv(0x30, inside))).encode()
+
+
+@pytest.mark.parametrize(
+    ("tag", "end", "year"),
+    [
+        (0x17, b"490203040506Z", 2049),
+        (0x17, b"500203040506Z", 1950),
+        (0x18, b"20500203040506Z", 2050),
+        (0x16, b"20500203040506Z", None),  # a text
+        (0x17, b"490203040506+0100", None),
+    ],
+)
+@pytest.mark.parametrize("version", [b"", tlv(0xA0, tlv(2, b"\2"))], ids=["1", "3"])
+def test_both_forms_of_time_and_both_forms_of_certificates(
+    version: bytes, tag: int, end: bytes, year: int | None
+) -> None:
+    found = not_after(certificate(tag=tag, end=end, version=version))
+    wanted = None if year is None else datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
+    assert found == wanted

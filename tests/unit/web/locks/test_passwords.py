@@ -135,3 +135,11 @@ def test_one_hash_at_a_time_and_a_bound_on_those_that_wait() -> None:
 @pytest.mark.parametrize("unit", [b"A", b"=", b" ", b"\xff", b":"])
 def test_a_field_is_read_in_linear_time(unit: bytes) -> None:
     assert_linear(credentials, lambda size: b"Basic " + unit * size)
+
+
+def test_a_password_that_the_library_rejects_is_wrong() -> None:
+    def rejecting(_password: bytes, _hashed: bytes) -> bool:
+        raise ValueError("password may not contain NUL bytes")
+
+    sent = b"Basic " + base64.b64encode(b"alice:a\0b")
+    assert asyncio.run(Passwords(rejecting).is_valid({"alice": NOBODY}, sent)) is False

@@ -2,14 +2,22 @@
 """A web configuration that cannot be read for too long closes the port."""
 
 import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import pytest
+import trustme
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from ollama_exporter.watched_file import GRACE
+from ollama_exporter.web.locks.admission import Admission
+from ollama_exporter.web.locks.guard import Guard
 from ollama_exporter.web.locks.locks import Locks, kinds_of_locks
 from ollama_exporter.web.locks.web_config import parse_web_config
 from tests.support.proxying import Clock
@@ -102,3 +110,56 @@ def test_what_keeps_clients_out(
     tmp_path: Path, mapping: dict[object, object], kinds: set[str]
 ) -> None:
     assert kinds_of_locks(parse_web_config(mapping, directory=tmp_path)) == kinds
+
+
+def test_locks_that_cannot_be_read_open_at_no_step() -> None:
+    admission = Admission(lambda: None, metrics=Counts(), now=lambda: 0.0)
+    assert (admission.has_users, admission.headers) == (True, ())
+    sent = b"Basic " + base64.b64encode(b"alice:secret")
+    for status in (
+        admission.refusal(),
+        admission.remembered(sent),
+        asyncio.run(admission.login(sent)),
+    ):
+        assert status is HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def test_what_is_no_request_passes_the_guard() -> None:
+    begun = []
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        begun.append(True)
+        yield
+
+    admission = Admission(lambda: None, metrics=Counts(), now=lambda: 0.0)
+    with TestClient(Guard(Starlette(lifespan=lifespan), admission)) as client:
+        assert begun == [True]
+        assert client.get("/").status_code == 503
+
+
+def test_tls_begins_with_a_restart_and_does_not_end_without_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    pem = tmp_path / "server.pem"
+    issued.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    with_tls, file = f"tls_server_config: {{cert_file: {pem}, key_file: {pem}}}", tmp_path / "w.yml"
+    file.write_text("", "utf-8")
+    clock, counts = Clock(), Counts()
+    plain = Locks(file, metrics=counts, now=clock)
+    file.write_text(with_tls, "utf-8")
+    for _ in range(2):
+        asyncio.run(plain.refresh())
+    assert not plain.is_tls
+    assert caplog.messages.count("TLS begins with the next restart") == 1
+    secure = Locks(file, metrics=counts, now=clock)
+    before = secure.context()
+    assert before is not None
+    for text in ("", "junk"):  # without TLS, and then of no use for too long
+        file.write_text(text, "utf-8")
+        asyncio.run(secure.refresh())
+        clock.at += GRACE + 1
+        asyncio.run(secure.refresh())
+        assert (secure.is_tls, secure.context()) == (True, before)
+    assert counts.failed >= 2
