@@ -95,7 +95,14 @@ def command(
         where = _url("prometheus", prometheus)
         with errors.status(f"Asking {where} …"):
             history = from_prometheus(client, where, asking)
-    found = report(history, price=weight)
+    _print_advice(history, price=weight, explain=explain, as_json=as_json)
+
+
+def _print_advice(
+    history: UsageHistory, *, price: float, explain: str | None, as_json: bool
+) -> None:
+    """Print the advice on all models, or on one. Raises HistoryError if there is none to give."""
+    found = report(history, price=price)
     if not found.findings:
         raise HistoryError(_nothing(history))
     chosen = _chosen(found, explain) if explain else None

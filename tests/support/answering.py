@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An HTTP server in a thread that answers every request alike."""
 
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,11 @@ from typing import Any
 
 @contextmanager
 def answering(
-    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    body: bytes,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Run one; yields its URL and what it was asked, bodies decoded."""
     asked: list[str] = []
@@ -33,10 +38,13 @@ def answering(
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{server.server_address[1]}", asked
     finally:
         server.shutdown()
         thread.join()

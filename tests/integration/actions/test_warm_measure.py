@@ -40,6 +40,7 @@ from ollama_exporter.simulator.state import Host, Load, TrueReason, Unload
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
 from tests.support.programs import ending
+from tests.support.terminals import terminal
 
 CATALOGUE = default_catalogue().compressed(100.0)  # loads of 30 to 750 ms
 HOST = Host(memory=24 * GIB, recovery=0.1, convergence=0.05, context=4096)
@@ -263,6 +264,18 @@ def test_a_wrong_call_is_said_in_one_line(arguments: list[str], said: str) -> No
     done = CliRunner().invoke(cli, ["warm", "mistral", *arguments, "--host", "127.0.0.1:1"])
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_in_a_terminal_loads_have_bars_and_a_measurement_says_where_it_is() -> None:
+    with serving() as server:
+        host = ("--host", server.sim.url)
+        with terminal("warm", "mistral", *host, columns=120) as term:
+            assert term.process.wait(PATIENCE) == 0
+            term.until("mistral", "loaded")
+            assert "━" in term.written.decode()
+        with terminal("measure", "mistral", "--runs", "1", *host, columns=120) as term:
+            assert term.process.wait(PATIENCE) == 0
+            term.until("The first call costs")
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -2,22 +2,10 @@
 """`top` in a pseudo-terminal, beside a real exporter on a simulated server."""
 
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
-import pty
 import signal
-import struct
 import subprocess
-import sys
-import termios
-import threading
-import time
-from collections.abc import Iterator
 from typing import Final
-
-import pyte
 
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -27,91 +15,17 @@ from tests.support.fleets import fleet
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.rawserver import OK, answers, rawserver
+from tests.support.terminals import PROGRAM, Terminal, terminal
 
-TOP: Final = [sys.executable, "-m", "ollama_exporter", "top"]
+TOP: Final = [*PROGRAM, "top"]
 MODEL: Final = "llama3.2:latest"
 QUICK: Final = Config(catalogue=default_catalogue().compressed(50))
 NOBODY: Final = "http://127.0.0.1:9"
 
 
-class Terminal:
-    """A pseudo-terminal with a program in it, and what its screen shows."""
-
-    def __init__(self, command: list[str], *, columns: int, rows: int, **more: str) -> None:
-        self.screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self.screen)
-        self.written = bytearray()
-        self._master, slave = pty.openpty()
-        self.resize(columns, rows)
-        self.before = termios.tcgetattr(slave)
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **more}
-        )
-        self._slave = slave
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := os.read(self._master, 65536):
-                self.written += chunk
-                self._stream.feed(chunk)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Change the size, as a window manager does."""
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.screen.resize(rows, columns)
-
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._master, keys.encode())
-
-    def until(self, *wanted: str) -> str:
-        """Wait until the screen shows all of these; return it."""
-        end = time.monotonic() + PATIENCE
-        while not all(text in (shown := "\n".join(self.screen.display)) for text in wanted):
-            assert time.monotonic() < end, shown
-            assert self.process.poll() is None, shown
-            time.sleep(0.02)
-        return shown
-
-    def until_gone(self, unwanted: str) -> None:
-        """Wait until the screen does not show this any more."""
-        end = time.monotonic() + PATIENCE
-        while unwanted in (shown := "\n".join(self.screen.display)):
-            assert time.monotonic() < end, shown
-            time.sleep(0.02)
-
-    def left(self) -> int:
-        """Wait for the end; return its code. The terminal must be as it was."""
-        code = self.process.wait(PATIENCE)
-        assert termios.tcgetattr(self._slave) == self.before
-        assert b"\x1b[?1049h" in self.written  # the alternate screen,
-        assert b"\x1b[?1049l" in self.written  # and back
-        assert b"\x1b[?25h" in self.written  # with its cursor
-        return code
-
-    def close(self) -> None:
-        """End the program if it still runs."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        for descriptor in (self._slave, self._master):
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def terminal(*arguments: str, columns: int = 80, rows: int = 24, **more: str) -> Iterator[Terminal]:
-    """Run `top` in a terminal."""
-    found = Terminal([*TOP, *arguments], columns=columns, rows=rows, **more)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
 def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> None:
     def watch(url: str) -> None:
-        with terminal("--url", url) as term:
+        with terminal("top", "--url", url) as term:
             term.until("Ollama 0.33.0", MODEL, "LEAVES IN", "q quit", f"{MODEL}: loaded")
             term.type("s")
             term.until("s sort: name")
@@ -142,15 +56,19 @@ def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> 
 
 def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
     def watch(url: str) -> None:
-        with terminal("--url", url, columns=200, rows=60, NO_COLOR="1") as term:
+        with terminal("top", "--url", url, columns=200, rows=60, NO_COLOR="1") as term:
             term.until("Ollama 0.33.0", "nothing is in memory")
             assert not [code for code in COLOURS if code in term.written]
             term.type("\x03")
             assert term.left() == 0
-        with terminal("--url", url) as term:
+        with terminal("top", "--url", url) as term:
             term.until("nothing is in memory")
             term.process.terminate()
             assert term.left() == 0
+        with terminal("top", "--url", url, "--once") as term:
+            assert term.process.wait(PATIENCE) == 0
+            term.until("Ollama 0.33.0", "nothing is in memory")
+            assert "q quit" not in "\n".join(term.screen.display)
 
     async def story() -> None:
         async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
@@ -196,7 +114,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_of_several_servers_it_lists_them_and_opens_one() -> None:
     def watch(url: str) -> None:
-        with terminal("--url", url, "--interval", "0.2") as term:
+        with terminal("top", "--url", url, "--interval", "0.2") as term:
             term.until("2 of 2 servers answer", "SERVER", "one ", MODEL, "two ", "Enter models")
             term.type("/tw\r")
             term.until_gone(MODEL)
@@ -210,7 +128,7 @@ def test_of_several_servers_it_lists_them_and_opens_one() -> None:
             term.until("choose a server")
             term.type("?q")
             assert term.left() == 0
-        with terminal("--url", url, "--target", "two", "--interval", "0.2") as term:
+        with terminal("top", "--url", url, "--target", "two", "--interval", "0.2") as term:
             term.until("two: Ollama 0.33.0", "nothing is in memory", "Esc servers")
             term.type("\x1b")
             term.until("2 of 2 servers answer", "> two")
