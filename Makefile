@@ -5,6 +5,7 @@
 #   make stack                       the same with Prometheus, Alertmanager and the alerts
 #   make test                        linters, types, all tests with the coverage gate
 #   make test ARGS="-k tracker"      pytest alone, with these arguments
+#   make oldest                      unit and integration tests with every dependency at its lower bound
 #   make lint | format | docs | truth | keepalive | bench | bench-proxy | bench-watch | bench-fleet | clean
 #   make bench-all                   every figure of speed beside its goal, in one table (below 20 min)
 #   make dashboards                  build dashboards/grafana/ anew
@@ -12,7 +13,7 @@
 #   make dashboard-pictures          draw them with Grafana's components (npm, 421 MB)
 #   make pictures                    take the pictures of the live page (chromium)
 #   make image                       build the container image and run it (root, Debian's podman; some 3 min)
-#   make packages                    build deb and rpm; install, start, upgrade and remove them (root, Go; some 5 min)
+#   make packages                    try deb and rpm in clean roots, then build them into dist/ (root, Go; some 6 min)
 #   make chart                       lint and render the Helm chart, hold it against all schemas (Go; some 4 min)
 #   make site                        build the documentation as a site into build/site (some 20 s)
 #   make release-check               build wheel and source package, install them, check what PyPI and a BOM need
@@ -44,7 +45,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = .ci/setup $(1) "$(VENV)" "$(if $(filter undefined,$(origin PYTHON)),,$(PYTHON))"
 
 .PHONY: run-env dev-env monitoring programs clients pictures dashboards dashboard-schemas dashboard-pictures dashboard-units
-.PHONY: help demo stack test image packages chart chart-base site release-check release-prepare release dist dist-check workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
+.PHONY: help demo stack test oldest image packages chart chart-base site release-check release-prepare release dist dist-check workflows fuzz ship-check lint format docs truth keepalive conformance bench bench-all bench-proxy bench-watch clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -87,6 +88,19 @@ else
 test: dev-env programs clients
 	@$(WITH_PATH) $(PY) -m pytest $(ARGS)
 endif
+
+# Every dependency at its lower bound, in an environment of its own. A fresh .venv has the newest.
+OLDEST := build/oldest
+OLD_TESTS := tests/unit tests/properties tests/docs tests/integration
+
+oldest: dev-env programs
+	@$(PY) -m pip install --quiet --group oldest
+	@rm -rf $(OLDEST) && $(PY) -m venv --without-pip $(OLDEST)
+	@$(PY) -m uv pip compile --quiet --resolution lowest-direct --extra fast pyproject.toml \
+		--output-file $(OLDEST)/bounds.txt >/dev/null
+	@$(PY) -m uv pip install --quiet --python $(OLDEST)/bin/python --constraints $(OLDEST)/bounds.txt \
+		--editable '.[fast]' --group dev
+	@$(WITH_PATH) $(OLDEST)/bin/python -m pytest -n auto --dist worksteal $(or $(ARGS),$(OLD_TESTS))
 
 lint: dev-env
 	@echo "make: ruff, mypy, import-linter, codespell"
@@ -165,6 +179,7 @@ packages: dev-env
 	@deploy/packages/build --tools
 	@.ci/get-nfpm "$(VENV)/bin"
 	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_packages.py $(ARGS)
+	@for each in amd64 arm64; do $(WITH_PATH) PYTHON=$(PY) deploy/packages/build dist $$each || exit 1; done
 
 dist: dev-env
 	@.ci/get-nfpm "$(VENV)/bin"
@@ -199,6 +214,8 @@ release-check: dev-env
 ship-check: release-check workflows packages site chart image
 
 site: dev-env
+	@.ci/get-chromium
+	@.ci/get-clients "$(VENV)/clients"
 	@$(PY) -m pip install --quiet --group site
 	@rm -rf build/site build/site-source
 	@$(PY) -m tools.site build/site-source

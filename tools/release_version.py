@@ -20,8 +20,9 @@ PLACES: Final = {
     CODE: r'^__version__ = "(.+)"$',
     "Dockerfile": r"^ARG VERSION=(\S+)$",
     "deploy/helm/ollama-exporter/Chart.yaml": r"^(?:version|appVersion): (\S+)$",
-    "deploy/helm/ollama-exporter/README.md": r"image: REGISTRY/ollama-exporter:(\S+)$",
+    "deploy/helm/ollama-exporter/README.md": r"REGISTRY/ollama-exporter:(\S+)",
     "deploy/kustomize/base/exporter.yaml": r"image: ollama-exporter:(\S+)$",
+    "docs/tutorials/sre.md": r"REGISTRY/ollama-exporter:(\S+)",
     "deploy/kustomize/base/kustomization.yaml": r"newTag: ([^}\s]+)",
 }
 VERSION: Final = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live page in a real Chromium, read by roles and names as its user reads it."""
 
-import asyncio
 import contextlib
 import math
 import re
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -21,7 +18,7 @@ from ollama_exporter.residency.events import Loaded, Reason, Unloaded
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
-from tests.support.browser import Chromium, Scheme, launched, opened
+from tests.support.browser import Chromium, Scheme, browsing, opened, violations
 from tests.support.exporting import exporting, until
 from tests.support.faultserver import entry, faultserver
 from tests.support.fleets import fleet
@@ -31,7 +28,6 @@ from tests.support.ports import free_port
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
 from tests.support.timelines import GivenTimeline
 
-AXE: Final = Path(sys.prefix) / "clients/axe/node_modules/axe-core/axe.min.js"
 ODD: Final = (
     '<img src=x onerror="document.title=1">',
     "x" * 200 + ":latest",
@@ -57,11 +53,8 @@ OVERFLOW: Final = "document.documentElement.scrollWidth - document.documentEleme
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    with asyncio.Runner() as runner:
-        stack = contextlib.AsyncExitStack()
-        browser = runner.run(stack.enter_async_context(launched()))
-        yield Chromium(runner, browser)
-        runner.run(stack.aclose())
+    with browsing() as one:
+        yield one
 
 
 def crowded(models: int = 50, events: int = 1000) -> MadeUp:
@@ -297,9 +290,6 @@ def test_a_screen_reader_hears_what_the_pictures_show(chromium: Chromium) -> Non
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(chromium: Chromium, scheme: Scheme) -> None:
-    if not AXE.exists():
-        pytest.skip("no axe-core: make clients")
-
     async def main() -> None:
         made = crowded(models=9, events=20)
         made.requests = {"model-1:latest": 1}
@@ -308,9 +298,7 @@ def test_axe_finds_nothing(chromium: Chromium, scheme: Scheme) -> None:
             async with opened(chromium.browser, url, scheme=scheme, bypass_csp=True) as seen:
                 await live(seen.page)
                 await seen.page.locator("summary").first.click()
-                await seen.page.add_script_tag(path=AXE)
-                found = await seen.page.evaluate("axe.run().then((done) => done.violations)")
-                assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+                assert await violations(seen.page) == []
 
     chromium.run(main())
 

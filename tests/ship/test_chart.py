@@ -4,6 +4,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,14 @@ ALL: Final[dict[str, Any]] = {
     "proxy": {"enabled": True, "tokenSecret": {"name": "clients"}},
     "state": {"enabled": True},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "podMonitor": {"enabled": True},
-    "probe": {"enabled": True, "targets": ["gpu-1"]},
-    "prometheusRule": {"enabled": True},
+    "podMonitor": {"enabled": True, "relabelings": [{"action": "labeldrop", "regex": "pod"}]},
+    "probe": {
+        "enabled": True,
+        "targets": ["gpu-1"],
+        "endpoint": {"tlsConfig": {"insecureSkipVerify": True}},
+    },
+    "runbooks": "https://wiki.example/ollama/",
+    "prometheusRule": {"enabled": True, "thresholds": {"ollama:crashes:threshold": 5}},
     "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Ollama"}},
     "networkPolicy": {
         "enabled": True,
@@ -79,6 +85,24 @@ MATRIX: Final = [
             {"livenessProbe": None, "resources": {}, "fullnameOverride": "y" * 70},
         ),
     )
+]
+SIDECAR: Final[dict[str, Any]] = {
+    **ALL,
+    "mode": "sidecar",
+    "podMonitor": {
+        "enabled": True,
+        "namespaces": ["ollama"],
+        "selector": {"matchLabels": {"app": "ollama"}},
+    },
+}
+MATRIX.append(SIDECAR)
+YAML: Final = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# What the pages show of the values: each must render.
+EXAMPLES: Final = [
+    yaml.safe_load(block)
+    for page in (CHART / "README.md", ROOT / "docs" / "tutorials" / "sre.md")
+    for block in YAML.findall(page.read_text("utf-8"))
+    if re.search(r"^(serviceMonitor|podMonitor|prometheusRule):", block, re.MULTILINE)
 ]
 
 
@@ -150,7 +174,12 @@ def close(schema: object) -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"mode": "sidecar"}, "mode"),
+        ({"mode": "statefulset"}, "mode"),
+        ({"mode": "sidecar", "podMonitor": {"enabled": True}}, "podMonitor.selector"),
+        (
+            {"prometheusRule": {"enabled": True, "thresholds": {"ollama:crash:threshold": 1}}},
+            "ollama:crash:threshold",
+        ),
         ({"unknown": 1}, "unknown"),
         ({"image": {"tagg": "x"}}, "tagg"),
         ({"service": {"port": 70000}}, "port"),
@@ -212,6 +241,65 @@ def test_what_the_values_say_reaches_the_exporter() -> None:
         key for group in groups for rule in group["rules"] for key in rule
     }
     assert "{{ $labels.instance }}" in yaml.safe_dump(groups)
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_what_the_pages_show_is_accepted(values: dict[str, Any]) -> None:
+    assert rendered(values)
+    assert len(EXAMPLES) >= 5
+
+
+def test_beside_ollama_in_one_pod_the_chart_brings_what_scrapes_it_and_no_pod() -> None:
+    found = by_kind(SIDECAR)
+    assert set(found) == {"PodMonitor", "PrometheusRule", "ConfigMap"}
+    assert found["PodMonitor"]["spec"]["selector"] == {"matchLabels": {"app": "ollama"}}
+    assert found["PodMonitor"]["spec"]["namespaceSelector"] == {"matchNames": ["ollama"]}
+
+
+@pytest.mark.parametrize("mode", ["deployment", "daemonset"])
+def test_a_series_keeps_its_name_when_the_pod_is_replaced(mode: str) -> None:
+    found = by_kind({**ALL, "mode": mode})
+    (service,) = found["ServiceMonitor"]["spec"]["endpoints"]
+    (pod,) = found["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    for first in (service["relabelings"][0], pod["relabelings"][0]):
+        assert first["targetLabel"] == "instance"
+        assert not {"pod_name", "pod_ip"} & {x[18:] for x in first["sourceLabels"]}
+    assert pod["relabelings"][1:] == ALL["podMonitor"]["relabelings"]
+
+
+def test_alerts_compare_with_the_thresholds_and_link_to_the_runbooks_of_the_values() -> None:
+    groups = by_kind(ALL)["PrometheusRule"]["spec"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    values = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+    assert values["ollama:crashes:threshold"] == "vector(5)"
+    assert values["ollama:restarts:threshold"] == "vector(2)"
+    links = {rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule}
+    assert "https://wiki.example/ollama/OllamaDown.md" in links
+    assert all(link.startswith("https://wiki.example/ollama/O") for link in links)
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    excluded = schema["properties"]["prometheusRule"]["properties"]["exclude"]["items"]["enum"]
+    assert excluded == sorted(file.stem for file in (CHART / "files/rules").glob("*.yaml"))
+
+
+def test_the_pod_of_helm_test_is_no_target_and_reaches_the_exporter() -> None:
+    values = {**ALL, "mode": "daemonset", "tolerations": [{"operator": "Exists"}]}
+    found = {each["kind"]: each for each in rendered(values)}
+    labels = found["Pod"]["metadata"]["labels"].items()
+    for kind in ("Service", "ServiceMonitor", "PodDisruptionBudget", "NetworkPolicy"):
+        spec = found[kind]["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        assert not selector.get("matchLabels", selector).items() <= labels, kind
+    assert found["Pod"]["spec"]["nodeSelector"] == ALL["nodeSelector"]
+    assert found["Pod"]["spec"]["tolerations"] == values["tolerations"]
+    (container,) = found["Pod"]["spec"]["containers"]
+    assert "--web.config.file=/etc/ollama-exporter/web/web.yml" in container["args"]
+
+
+def test_processes_of_the_node_are_watched_although_the_server_is_not_on_loopback() -> None:
+    for config, wanted in (({}, True), ({"targets": {"a": "http://a:11434"}}, False)):
+        values = {"mode": "daemonset", "hostPID": True, "config": config}
+        (container,) = by_kind(values)["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+        assert ("--collector.processes=on" in container["args"]) is wanted
 
 
 def test_the_settings_are_accepted_by_the_exporter(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
 
+import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.support.patience import PATIENCE
 from tests.support.programs import program
 
+AXE: Final = Path(sys.prefix) / "clients/axe/node_modules/axe-core/axe.min.js"
 Scheme = Literal["light", "dark"]
 T = TypeVar("T")
 
@@ -53,6 +57,16 @@ async def launched() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+@contextmanager
+def browsing() -> Iterator[Chromium]:
+    """Start the browser on an event loop of its own, for many tests."""
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        browser = runner.run(stack.enter_async_context(launched()))
+        yield Chromium(runner, browser)
+        runner.run(stack.aclose())
+
+
 @asynccontextmanager
 async def opened(
     browser: Browser,
@@ -89,3 +103,12 @@ async def opened(
         yield watched
     finally:
         await new.close()
+
+
+async def violations(page: Page) -> list[tuple[str, str]]:
+    """Return what axe-core finds wrong with a page: the rule, and the first element."""
+    if not AXE.exists():
+        pytest.skip("no axe-core: make clients")
+    await page.add_script_tag(path=AXE)
+    found = await page.evaluate("axe.run().then((done) => done.violations)")
+    return [(each["id"], each["nodes"][0]["html"]) for each in found]

@@ -70,6 +70,44 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Labels of what is not the exporter: neither Service nor monitors may find it. */}}
+{{- define "ollama-exporter.testLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-test" (include "ollama-exporter.name" . | trunc 58) }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The instance of all series: a name that outlives the pod and its address. Call it with (list "service" .) or
+(list "pod" .). Without it each new pod would begin new series, and alerts would name an address. */}}
+{{- define "ollama-exporter.instanceLabel" -}}
+{{- $kind := first . -}}
+{{- $mode := (last .).Values.mode -}}
+{{- if eq $mode "daemonset" -}}
+- sourceLabels: [__meta_kubernetes_pod_node_name]
+{{- else if eq $mode "sidecar" -}}
+- sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_name]
+  separator: /
+{{- else if eq $kind "service" -}}
+- sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_service_name]
+  separator: /
+{{- else -}}
+- sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_label_app_kubernetes_io_instance]
+  separator: /
+{{- end }}
+  targetLabel: instance
+{{- end -}}
+
+{{/* A file of rules or a dashboard, whose links lead to the runbooks. */}}
+{{- define "ollama-exporter.linked" -}}
+{{- $text := first . -}}
+{{- with last . -}}
+{{- $text = replace "https://ollama-exporter.example/runbooks/" (printf "%s/" (trimSuffix "/" .)) $text -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
 {{/* The pod: the same for a Deployment and a DaemonSet. */}}
 {{- define "ollama-exporter.pod" -}}
 metadata:
@@ -157,6 +195,10 @@ spec:
     {{- end }}
     {{- if .Values.state.enabled }}
     - --state.file=/var/lib/ollama-exporter/state.json
+    {{- end }}
+    {{- /* The server's address is not loopback there. Beside targets the setting is refused. */}}
+    {{- if and .Values.hostPID (not (or (hasKey .Values.config "collector.processes") (hasKey .Values.config "targets") (hasKey .Values.config "targets-dir"))) }}
+    - --collector.processes=on
     {{- end }}
     {{- range .Values.extraArgs }}
     - {{ . | quote }}
