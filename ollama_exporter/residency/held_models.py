@@ -3,6 +3,9 @@
 
 from collections.abc import Collection
 
+from msgspec.structs import replace
+
+from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.processes import ProcessEvidence
 from ollama_exporter.residency.facts import Snapshot
@@ -41,6 +44,34 @@ def take_back(
         unloads.cancel(unload)
         processes.matching.on_return(unload.life)
         lives.setdefault(unload.key, unload.life)
+
+
+def resume_returned(
+    unloads: PollUnloads,
+    lives: dict[Key, Incarnation],
+    processes: ProcessEvidence,
+    listed: dict[Key, RunningModel],
+) -> bool:
+    """Resume what is listed again with the very deadline that it had: it was never unloaded.
+
+    Then nothing that left with it and is back was unloaded either. Return whether this disproves a
+    restart.
+    """
+    known = [(unload, listed.get(unload.key)) for unload in unloads.pending]
+    disproved = {id(x.gap) for x, model in known if model is not None and x.life.is_back(model)}
+    restart = False
+    for unload, model in known if disproved else ():
+        if id(unload.gap) not in disproved:
+            continue
+        if unload.gap.restart:
+            unload.gap, restart = replace(unload.gap, restart=False), True
+        if model is not None and not unload.life.reloaded(model):
+            unloads.cancel(unload)
+            processes.matching.on_return(unload.life)
+            now = lives.get(unload.key)
+            if now is None or now.model.expires_at != model.expires_at:
+                lives[unload.key] = unload.life
+    return restart
 
 
 def is_early(lives: Collection[Incarnation], low: float, high: float) -> bool:

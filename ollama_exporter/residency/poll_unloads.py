@@ -16,10 +16,12 @@ from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
+from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.tolerances import Tolerances
+from ollama_exporter.residency.unload import ModelUnload, PendingUnloads
 
 SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
@@ -28,13 +30,6 @@ SWIFT_OF: Final = 5  # the latest unloads, of which some show a swift server
 NUMBERED: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}")
 UNNUMBERED: Final = "0.0.0"  # what a server says that was built without a version
 LISTED_WHEN_LOADED: Final = (0, 30)
-
-
-class Demand(Struct, frozen=True):
-    """The oldest request that was waiting for a load when the model left."""
-
-    request: SeenRequest
-    own: bool  # for the very model that left: other options, or it had crashed
 
 
 class Gap(Struct, frozen=True, eq=False):
@@ -66,32 +61,20 @@ class Arrivals(Struct, frozen=True, eq=False):
         return cls(models, after, fresh, fresh - gap.lost, names)
 
 
-class PollUnload(Struct, eq=False):
-    """An unload whose reason is not settled yet. It happened within [low, high]."""
+class PollUnload(ModelUnload, kw_only=True, eq=False):
+    """An unload that only polls show: from the last that listed it to the first that did not."""
 
-    life: Incarnation
-    low: float  # start of the last poll that listed it
     gap: Gap
     arrivals: Arrivals | None = None
     needless: bool = False  # they are known to fit beside all that was loaded before
-    demand: Demand | None = None
+    demand: SeenRequest | None = None  # the oldest that was waiting for a load
     served: tuple[SeenRequest, ...] = ()  # requests whose loads began and ended within the bounds
     busy: bool = False  # it was serving a request
 
-    @property
-    def high(self) -> float:
-        """End of the first answered poll that did not list it."""
-        return self.gap.high
-
-    @property
-    def key(self) -> Key:
-        """Name and digest of the model."""
-        return self.life.model.key
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.life.model.name
+    @classmethod
+    def of(cls, life: Incarnation, gap: Gap) -> Self:
+        """Return the unload of an incarnation that a poll lacks."""
+        return cls(life, life.seen, gap.high, gap=gap)
 
     @property
     def back(self) -> RunningModel | None:
@@ -191,13 +174,13 @@ class _Match(Struct, frozen=True):
 class PollUnloads:
     """The pending unloads, and which of the models loaded after them wanted their room."""
 
-    def __init__(self, tolerances: Tolerances) -> None:
+    def __init__(self, pending: PendingUnloads, tolerances: Tolerances) -> None:
         self._tolerances = tolerances
         self.room = Room()
         self.swift = False  # a newcomer is listed in the instant in which room is made for it
         self._swift_known = False  # by the server's version
         self._at_once: deque[bool] = deque(maxlen=SWIFT_OF)
-        self._pending: dict[int, PollUnload] = {}  # by identity, in order of time
+        self._pending = pending
         self._settled: deque[PollUnload] = deque()
         self._needless: Counter[tuple[float, float]] = Counter()  # their bounds
         self._vacant = 0  # unloads whose room nothing has taken yet, as far as polls show
@@ -212,21 +195,16 @@ class PollUnloads:
     @property
     def pending(self) -> list[PollUnload]:
         """Those whose reason is not settled, oldest first."""
-        return list(self._pending.values())
-
-    def add(self, unload: PollUnload) -> None:
-        """Add an unload."""
-        self._pending[id(unload)] = unload
+        return self._pending.of(PollUnload)
 
     def cancel(self, unload: PollUnload) -> None:
         """Remove an unload that turned out to be none."""
-        del self._pending[id(unload)]
+        self._pending.cancel(unload)
         self._forget(unload)
 
-    def settle(self, unload: PollUnload, *, expired: bool) -> None:
-        """Remove an unload from the pending ones."""
-        del self._pending[id(unload)]
-        if expired:
+    def on_settled(self, unload: PollUnload) -> None:
+        """Remember an unload whose reason is known: others may have left with it."""
+        if unload.reason is Reason.EXPIRED:
             self._forget(unload)
             return
         self._settled.append(unload)
@@ -255,12 +233,10 @@ class PollUnloads:
         """
         newcomers = [model for key, model in arrived.items() if key not in before]
         room = self.room.fits(before.values(), newcomers)
-        older = any(
-            unload.high < poll.ended and unload.arrivals is None
-            for unload in self._pending.values()
-        )
+        pending = self.pending
+        older = any(x.high < poll.ended and x.arrivals is None for x in pending)
         matches: dict[tuple[int, bool], _Match | None] = {}
-        for unload in self._pending.values():
+        for unload in pending:
             if unload.arrivals is not None:
                 continue
             slow = not self.swift and unload.high - unload.low < self._tolerances.least_load

@@ -10,14 +10,15 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec.structs import replace
-
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency import incarnation, timings
 from ollama_exporter.residency.connection import ConnectionEnds
-from ollama_exporter.residency.events import Event, Reason, Restarted, Unloaded, View
-from ollama_exporter.residency.evidence.processes import ProcessEvidence, unloaded
+from ollama_exporter.residency.events import Event, Reason, Restarted, View
+from ollama_exporter.residency.evidence.case import Case
+from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
+from ollama_exporter.residency.evidence.process_exits import ProcessExit
+from ollama_exporter.residency.evidence.processes import ProcessEvidence
 from ollama_exporter.residency.evidence.request_evidence import RequestEvidence
 from ollama_exporter.residency.facts import (
     Fact,
@@ -29,16 +30,17 @@ from ollama_exporter.residency.facts import (
     RequestStarted,
     Snapshot,
 )
-from ollama_exporter.residency.held_models import held, is_early, take_back
+from ollama_exporter.residency.held_models import held, is_early, resume_returned, take_back
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.known_models import KnownModels
 from ollama_exporter.residency.poll_unloads import Arrivals, Gap, PollUnload, PollUnloads
-from ollama_exporter.residency.rules.poll_rules import PollCase, decide, rests_on_polls
-from ollama_exporter.residency.rules.verdict import Verdict
+from ollama_exporter.residency.rules.all_rules import decide
+from ollama_exporter.residency.rules.verdict import Verdict, Wait
 from ollama_exporter.residency.saved_state import Saved, save
 from ollama_exporter.residency.server_clock import ServerClock
 from ollama_exporter.residency.shared_address import SharedAddress
 from ollama_exporter.residency.tolerances import Tolerances
+from ollama_exporter.residency.unload import PendingUnloads
 from ollama_exporter.residency.view import states
 
 SUSPECTED: Final = 2  # windows that a verdict waits while several servers may answer
@@ -61,10 +63,11 @@ class Tracker:
         self._tolerances = Tolerances() if tolerances is None else tolerances
         self._clock = ServerClock()
         self._lives: dict[Key, Incarnation] = {}
-        self._unloads = PollUnloads(self._tolerances)
+        self._pending = PendingUnloads()
+        self._unloads = PollUnloads(self._pending, self._tolerances)
         self._requests = RequestEvidence(self._lives, self._unloads, self._tolerances)
         self._processes = ProcessEvidence(
-            self._lives, self._requests.requests, self._unloads.room, window=window
+            self._lives, self._pending, self._requests.requests, self._unloads.room, window=window
         )
         self._last: Snapshot | None = None  # the last answered poll
         self._listed: dict[Key, RunningModel] = {}  # by it, without the dead
@@ -94,31 +97,27 @@ class Tracker:
                 self._processes.on_log_line(fact)
                 return self.advance(fact.at)
             case _:
-                return tuple(self._processes.observe(fact))
+                return (*self._processes.observe(fact), *self.advance(fact.at))
         return ()
 
     def advance(self, now: float) -> tuple[Event, ...]:
-        """Settle what only the passing of time settles."""
+        """Judge what is pending, and settle what only the passing of time settles."""
         events = self._confirm_restart(now)
-        for unload in self._unloads.pending:
+        for unload in self._all_pending:
             case = self._case(unload, now)
             found = decide(case)
-            if isinstance(found, Verdict):
-                if self._address.is_suspected and rests_on_polls(case, found):
-                    continue  # the next listings tell whether another server had answered
-                self._unloads.settle(unload, expired=found.reason is Reason.EXPIRED)
-                events.append(self._unloaded(unload, found, now))
-            elif found.look_again and unload.gap.restart:
-                self._look_again = max(self._look_again, unload.high + timings.SECOND_LOOK)
-            elif found.look_again and now <= unload.high:
-                self._early_at = now  # the next poll comes soon
-        return (*events, *self._processes.judge(now))
+            if isinstance(found, Wait):
+                if found.look_again:
+                    self._want_second_look(unload, now)
+            elif found.reason is Reason.EXPIRED or not self._may_be_another_servers(case):
+                events.append(self._pending.settle(unload, found, now))
+                self._on_settled(unload, found, now)
+        return tuple(events)
 
     def finish(self, now: float) -> tuple[Event, ...]:
         """Settle everything as if the window were over: the end of a recording."""
-        longest = SUSPECTED * self._window
-        late = max([now, *(x.high + longest for x in self._unloads.pending)])
-        return (*self.advance(late), *self._processes.finish(late))
+        longest = SUSPECTED * self._window + 1.0
+        return self.advance(max([now, *(x.known_at + longest for x in self._all_pending)]))
 
     # -- polls -----------------------------------------------------------------------------------
 
@@ -136,7 +135,8 @@ class Tracker:
             take_back(self._unloads, self._lives, self._processes)
         sifted = self._processes.sift(poll)
         listed = sifted.living
-        self._cancel_returned(listed)
+        if resume_returned(self._unloads, self._lives, self._processes, listed):
+            self._suspected = None
         before = {key: life.model for key, life in self._lives.items()}
         missing, shared = before.keys() - listed.keys(), self._address.is_shared
         kept = held(self._lives, missing, poll, self._processes, shared=shared)
@@ -175,26 +175,6 @@ class Tracker:
         reloaded = self._processes.matching.reloaded(life, model)
         return reloaded and not self._address.is_shared
 
-    def _cancel_returned(self, listed: dict[Key, RunningModel]) -> None:
-        """Resume what is listed again with the very deadline that it had: it was never unloaded.
-
-        Then nothing that left with it and is back was unloaded either.
-        """
-        pending = self._unloads.pending
-        known = [(unload, listed.get(unload.key)) for unload in pending]
-        disproved = {id(x.gap) for x, model in known if model is not None and x.life.is_back(model)}
-        for unload, model in known if disproved else ():
-            if id(unload.gap) not in disproved:
-                continue
-            if unload.gap.restart:
-                unload.gap, self._suspected = replace(unload.gap, restart=False), None
-            if model is not None and not unload.life.reloaded(model):
-                self._unloads.cancel(unload)
-                self._processes.matching.on_return(unload.life)
-                now = self._lives.get(unload.key)
-                if now is None or now.model.expires_at != model.expires_at:
-                    self._lives[unload.key] = unload.life
-
     def on_inventory(self, version: str, models: Iterable[InstalledModel], at: float) -> None:
         """Note version and installed models: two that take turns are two servers."""
         self._address.on_version(version, at)
@@ -229,9 +209,9 @@ class Tracker:
             self._suspected = Restarted(last.started, gap.high)
         for life in list(self._lives.values()):
             del self._lives[life.key]
-            unload = PollUnload(life, life.seen, gap)
+            unload = PollUnload.of(life, gap)
             unload.arrivals = Arrivals.of(listed, gap, last.ended) if listed else None
-            self._unloads.add(unload)
+            self._pending.add(unload)
             self._processes.matching.on_unload(life, unload.low, unload.high)
         return events
 
@@ -273,7 +253,7 @@ class Tracker:
         )
         unloads: list[PollUnload] = []
         for life in gone:
-            unload = PollUnload(life, life.seen, gap)
+            unload = PollUnload.of(life, gap)
             del self._lives[life.key]
             if life.key in arrived:
                 back = {life.key: arrived[life.key]}
@@ -281,7 +261,7 @@ class Tracker:
             unloads.append(unload)
         self._requests.on_unloads(unloads, gap, resident={key[0] for key in {**before, **listed}})
         for unload in unloads:
-            self._unloads.add(unload)
+            self._pending.add(unload)
             self._processes.matching.on_unload(unload.life, unload.low, unload.high)
 
     def _load(
@@ -311,15 +291,21 @@ class Tracker:
         expires = self._clock.ours(model.expires_at, epoch)
         incarnation.follow(life, model, poll, epoch=epoch, expires=expires)
 
+    @property
+    def _all_pending(self) -> list[PollUnload | ProcessExit]:
+        return self._pending.of(PollUnload, ProcessExit)
+
     # -- decisions -------------------------------------------------------------------------------
 
-    def _case(self, unload: PollUnload, now: float) -> PollCase:
+    def _case(self, unload: PollUnload | ProcessExit, now: float) -> Case:
+        if isinstance(unload, ProcessExit):
+            return self._processes.case(unload, now)
         model, log = unload.life.model, self._processes.log
         over = now >= unload.high + self._window * (SUSPECTED if self._address.is_suspected else 1)
         bounds = unload.low, unload.high + timings.LOGGED_WITHIN
         logged = log.unload(*bounds, model=model.name, context=model.context)
-        return PollCase(
-            unload,
+        return PollEvidence(
+            unload=unload,
             over=over,
             confirmed=over or self._is_confirmed(unload),
             blind=unload.high - unload.low > self._window,
@@ -331,7 +317,7 @@ class Tracker:
             all_logged=log.detailed,
             loads=log.loads(unload.low, unload.high),
             logged=logged,
-            next_load=None if logged is None else self._processes.matching.next_load(logged),
+            logged_next=None if logged is None else self._processes.matching.next_load(logged),
         )
 
     def _is_confirmed(self, unload: PollUnload) -> bool:
@@ -339,18 +325,31 @@ class Tracker:
         again = self._last is not None and self._last.ended > unload.high
         return again and unload.agrees_with(self._listed)
 
-    def _unloaded(self, unload: PollUnload, found: Verdict, now: float) -> Unloaded:
-        if found.reason not in EXPECTED:
-            self._early_at = now
-        return unloaded(unload.life, found, unload.low, unload.high, now)
+    def _may_be_another_servers(self, case: Case) -> bool:
+        """Return whether the next listings tell whether another server had answered."""
+        return self._address.is_suspected and case.rests_on_polls
+
+    def _want_second_look(self, unload: PollUnload | ProcessExit, now: float) -> None:
+        """Note that a second look is all that is missing."""
+        if isinstance(unload, PollUnload) and unload.gap.restart:
+            self._look_again = max(self._look_again, unload.high + timings.SECOND_LOOK)
+        elif now <= unload.high:
+            self._early_at = now  # the next poll comes soon
+
+    def _on_settled(self, unload: PollUnload | ProcessExit, found: Verdict, now: float) -> None:
+        if isinstance(unload, ProcessExit):
+            self._processes.on_settled(unload, found, now)
+        else:
+            self._unloads.on_settled(unload)
+            if found.reason not in EXPECTED:
+                self._early_at = now
 
     # -- state -----------------------------------------------------------------------------------
 
     def dump(self) -> Saved:
         """Return what a later process needs to notice what left in the meantime."""
         # Pending unloads are saved as if resident: they will be lost again, with wider bounds.
-        pending = {unload.key: unload.life for unload in self._unloads.pending}
-        pending |= {exited.key: exited.life for exited in self._processes.exits.pending}
+        pending = {unload.key: unload.life for unload in self._all_pending}
         return save(self._last, {**pending, **self._lives}.values(), self._known.names)
 
     def restore(self, saved: Saved) -> None:
@@ -384,7 +383,7 @@ class Tracker:
         server = self._processes.server
         return View(
             models=states(self._known.names, lives, self._processes),
-            pending=len(self._unloads.pending) + len(self._processes.exits.pending),
+            pending=len(self._pending),
             deadlines=tuple(sorted(life.expires for life in lives)),
             last_early=self._early_at,
             last_seen=None if self._last is None else self._last.ended,

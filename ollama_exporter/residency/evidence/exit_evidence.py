@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One exit and all that is known around it at the moment of judging."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.events import Reason
-from ollama_exporter.residency.evidence.exit_requests import ExitRequests, RequestCause
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.case import Due, NextLoad, RequestCause
+from ollama_exporter.residency.evidence.exit_requests import ExitRequests
 from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.process_exits import ProcessExit, ProcessExits
 from ollama_exporter.residency.evidence.requests import SeenRequest
@@ -35,6 +36,11 @@ class ExitEvidence:
     lives: Mapping[Key, Incarnation]
     window: float  # seconds for which evidence is waited for
     log: LogEvidence
+
+    @property
+    def life(self) -> Incarnation:
+        """What ended."""
+        return self.exited.life
 
     @property
     def born(self) -> float:
@@ -87,17 +93,52 @@ class ExitEvidence:
         wait = timings.SCAN_HANGS if self.scans else timings.SCAN
         return self.scanned >= moment or self.now >= moment + wait
 
+    @property
+    def rests_on_polls(self) -> bool:
+        """Return whether the next listings may still show that another server had answered."""
+        return False
+
+    # -- its deadline ----------------------------------------------------------------------------
+
+    @property
+    def deadlines(self) -> Sequence[float]:
+        """E, as polls or the end of a request show it."""
+        expires, promised = self.life.expires, self.life.promised
+        return (expires,) if promised is None else (expires, promised)
+
+    @property
+    def due(self) -> Sequence[Due]:
+        """Where E lies if its deadline ended it: at its exit, or while another left before it.
+
+        A look at the GPUs may also come between.
+        """
+        at, error, life = self.exited.at, timings.DEADLINE_ERROR, self.life
+        found = [
+            Due(Evidence.EXITED_AT_DEADLINE, at - timings.PROMPT, at + error),
+            Due(Evidence.DEADLINE_BEHIND_ANOTHER, self.queue_start - error, at),
+        ]
+        if life.seen < life.expires + timings.CLOCK_ERROR and self.request_cause is None:
+            found.append(Due(Evidence.EXITED_AFTER_DEADLINE, at - timings.SLOW_KILL, at))
+        return found
+
     # -- the log ---------------------------------------------------------------------------------
 
     @cached_property
-    def logged_unload(self) -> LoggedUnload | None:
-        """This unload as the log shows it, at debug level."""
+    def logged(self) -> LoggedUnload | None:
+        """The same unload in the log, at debug level. None if the server did not end it."""
+        if not self.log.detailed or self.exited.listed_dead:
+            return None
         at, near, late = self.exited.at, timings.LOGGED_WITHIN, timings.NOTICED_LATE
         runner = self.exited.runner
         own = self.log.unload(at - late, at + near, weights=runner.weights, pid=runner.pid)
         return own or self.log.unload(at - near, at + near, weights=runner.weights)
 
-    def logged(self, kind: LogKind, around: float) -> list[LogSaid]:
+    @property
+    def log_is_behind(self) -> bool:
+        """Whether lines of that moment may still be to come."""
+        return self.log.behind(self.exited.at + timings.LOGGED_WITHIN, self.now)
+
+    def lines(self, kind: LogKind, around: float) -> list[LogSaid]:
         """Return the lines of a kind that were written at about the moment of the exit."""
         at = self.exited.at
         return self.log.moments(kind, at - around, at + around)
@@ -105,7 +146,7 @@ class ExitEvidence:
     @property
     def logged_death(self) -> bool:
         """Whether the log says that a runner ended by itself, and this exit is the nearest."""
-        lines = self.logged(LogKind.RUNNER_DIED, timings.LOGGED_WITH)
+        lines = self.lines(LogKind.RUNNER_DIED, timings.LOGGED_WITH)
         return any(
             abs(line.written - self.exited.at)
             == min(abs(line.written - x.at) for x in self.exits.recent)
@@ -113,6 +154,11 @@ class ExitEvidence:
         )
 
     # -- requests --------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether the requests seen are (nearly) all."""
+        return self.requests.complete
 
     @cached_property
     def request_cause(self) -> RequestCause | None:
@@ -123,6 +169,19 @@ class ExitEvidence:
     def demand(self) -> SeenRequest | None:
         """The oldest request that was waiting for a load."""
         return self.requests.demand(self.exited)
+
+    @property
+    def demand_counts(self) -> bool:
+        """Whether no other request can have wanted its room."""
+        demand = self.demand
+        return self.complete or (
+            demand is not None and demand.fact.at > self.exited.at - timings.PROMPT
+        )
+
+    @property
+    def has_other_digest(self) -> bool | None:
+        """Whether its name was loaded again with another digest. None: it may still be."""
+        return False  # its birth tells
 
     @cached_property
     def first_in_line(self) -> SeenRequest | None:
@@ -159,6 +218,24 @@ class ExitEvidence:
         if logged and logged[0].weights is not None:
             return logged[0].weights
         return None if self.next_birth is None else self.next_birth.weights
+
+    @property
+    def next_load(self) -> NextLoad | None:
+        """What was loaded next, as far as is known."""
+        weights, exited = self.next_weights, self.exited
+        if weights is None:
+            return None
+        names, other = self.runners.names(weights), weights != exited.runner.weights
+        own = exited.name in names and other
+        return NextLoad(exited.name if own else next(iter(names), None), other)
+
+    @property
+    def awaits_next_load(self) -> bool:
+        """Whether it is still to be loaded, or its name to be known: the server will be asked."""
+        found = self.next_load
+        if found is None:
+            return self.now < self.exited.at + 2 * timings.BORN_WITHIN
+        return found.name is None and not self.over
 
     @cached_property
     def chain(self) -> list[ProcessExit]:
@@ -265,6 +342,20 @@ class ExitEvidence:
             return True  # something else woke the scheduler, and this room let it go on
         cpu = self.exited.life.model.size_vram == 0
         return self.waited(max(0.0, gap), cpu=cpu)
+
+    def became_due_at_load_end(self, life: Incarnation) -> bool:
+        """Return whether a load can have ended as that became due, as far as polls can tell."""
+        low, high = life.due_after, life.due_at
+        return (
+            low is not None
+            and high is not None
+            and any(
+                runner.unlisted < high and low < ended
+                for runner in self.runners.all
+                if runner.unlisted is not None
+                and (ended := runner.listed or runner.died) is not None
+            )
+        )
 
     # -- room ------------------------------------------------------------------------------------
 

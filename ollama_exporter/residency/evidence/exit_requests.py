@@ -4,11 +4,10 @@
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.case import RequestCause
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
 from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
-
-RequestCause = tuple[Reason, Evidence]
 
 
 class ExitRequests:
@@ -33,7 +32,7 @@ class ExitRequests:
                 own = request.model == exited.name
                 late = timings.PROMPT if own else timings.ANOTHERS_REQUEST_ERROR
                 if born < request.ended <= at + late and since <= request.ended + timings.PROMPT:
-                    return Reason.OUT_OF_MEMORY, Evidence.REQUEST_OUT_OF_MEMORY
+                    return RequestCause(Reason.OUT_OF_MEMORY, Evidence.REQUEST_OUT_OF_MEMORY)
         own_requests = [
             r
             for r in history
@@ -45,16 +44,20 @@ class ExitRequests:
             r.failure is Failure.CRASHED and abs((r.ended or 0) - at) <= timings.PROMPT
             for r in own_requests
         ):
-            return Reason.CRASHED, Evidence.REQUEST_CRASHED
+            return RequestCause(Reason.CRASHED, Evidence.REQUEST_CRASHED)
         earliest = max(born, since - timings.REQUEST_ERROR)
-        if any(r.fact.stop and earliest < r.fact.at for r in own_requests):
-            return Reason.STOPPED, Evidence.STOP_CALL
-        if self._ended_with_zero(exited, own_requests, since):
-            return Reason.STOPPED, Evidence.KEEP_ALIVE_ZERO
+        stop = next((r for r in own_requests if r.fact.stop and earliest < r.fact.at), None)
+        if stop is not None:
+            return RequestCause(Reason.STOPPED, Evidence.STOP_CALL, stop.fact.at)
+        zero = self._ended_with_zero(exited, own_requests, since)
+        if zero is not None:
+            return RequestCause(Reason.STOPPED, Evidence.KEEP_ALIVE_ZERO, zero.fact.at)
         return None
 
-    def _ended_with_zero(self, exited: ProcessExit, own: list[SeenRequest], since: float) -> bool:
-        """Return whether its last request ended just then, and left keep_alive 0 behind."""
+    def _ended_with_zero(
+        self, exited: ProcessExit, own: list[SeenRequest], since: float
+    ) -> SeenRequest | None:
+        """Return the request that left keep_alive 0 behind, if its last one ended just then."""
         at, same = exited.at, timings.SAME_MOMENT
         served = [
             r
@@ -67,8 +70,8 @@ class ExitRequests:
         ends = [r.ended for r in served if r.ended is not None and r.ended <= at + same]
         busy = any(r.ended is None or r.ended > at + same for r in served)
         if not sent or sent[-1].fact.keep_alive != 0 or not ends or busy:
-            return False
-        return max(ends) >= since - timings.CLOCK_ERROR
+            return None
+        return sent[-1] if max(ends) >= since - timings.CLOCK_ERROR else None
 
     def _other_options(self, request: SeenRequest, exited: ProcessExit) -> bool:
         """Return whether that request names another context than that runner has."""

@@ -16,6 +16,7 @@ from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Event, Found, Loaded, Measured, Source
+from ollama_exporter.residency.evidence.case import NextLoad
 from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.process_exits import ProcessExit, ProcessExits
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
@@ -28,13 +29,6 @@ PRECISE: Final = 0.25  # or than this share of it
 MOST_SHOWN: Final = 1024
 MOST_ENDED: Final = 64
 POLLS: Final = 20  # latest polls that show how busy the host is
-
-
-class NextLoad(Struct, frozen=True):
-    """What was loaded next: the same weights as those that left, or others."""
-
-    name: str | None
-    same_weights: bool
 
 
 class EndedByPolls(Struct, frozen=True):
@@ -177,7 +171,8 @@ class ProcessMatching:
         self, model: RunningModel, life: Incarnation, runner: RunnerProcess, poll: Snapshot
     ) -> None:
         died, polled = runner.died or poll.started, poll.started
-        exited = ProcessExit(life, runner, died, polled, seen_dead=polled)
+        exited = ProcessExit.of(life, runner, died)
+        exited.polled = exited.seen_dead = polled
         exited.dead_at = polled if polled >= self.dead_from(exited, model) else None
         self._exits.add(exited)
         self.dead[model.key] = model
@@ -372,4 +367,4 @@ class ProcessMatching:
             return None
         weights, name = found
         name = name or next(iter(self.runners.names(weights)), None)
-        return NextLoad(name, same_weights=weights == logged.weights)
+        return NextLoad(name, other_weights=weights != logged.weights)

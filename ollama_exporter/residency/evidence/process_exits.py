@@ -3,9 +3,7 @@
 
 import math
 from collections import deque
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, Self
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
@@ -13,23 +11,36 @@ from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.evidence.memory_wait import MemoryWait
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.incarnation import Incarnation, Key
+from ollama_exporter.residency.unload import ModelUnload, PendingUnloads
 
 MOST_EXITS: Final = 128
 
 
-class ProcessExit(Struct, eq=False):
+class ProcessExit(ModelUnload, kw_only=True, eq=False):
     """A runner that a poll had listed, or that is known to have been loaded, has exited."""
 
-    life: Incarnation
     runner: RunnerProcess
-    at: float
     polled: float | None = None  # start of the last answered poll since that could tell
     seen_dead: float | None = None  # start of the first poll that still listed it
     alone_at: float | None = None  # start of the first scan since: it found no successor
     dead_at: float | None = None  # start of a poll that did, too, and began clearly later
     removed: float | None = None  # end of the first poll that did not
-    reason: Reason | None = None
-    by: str | None = None
+
+    @classmethod
+    def of(cls, life: Incarnation, runner: RunnerProcess, at: float) -> Self:
+        """Return the exit of an incarnation's process, noticed at that moment."""
+        low = at - timings.NOTICED_AT_ONCE if runner.alive is None else runner.alive
+        return cls(life, low, at, runner=runner)
+
+    @property
+    def at(self) -> float:
+        """When it exited, or when that was noticed."""
+        return self.high
+
+    @property
+    def known_at(self) -> float:
+        """When it was known, or when polls last told something of it."""
+        return max(self.high, self.polled or 0.0)
 
     @property
     def listed_dead(self) -> bool:
@@ -57,22 +68,12 @@ class ProcessExit(Struct, eq=False):
         expires = model.expires_at + life.expires - life.model.expires_at  # on our timeline
         return abs(expires - keep_alive - self.at) <= timings.PROMPT
 
-    @property
-    def key(self) -> Key:
-        """Name and digest of the model."""
-        return self.life.model.key
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.life.model.name
-
 
 class ProcessExits:
-    """Recent exits, those whose reason is pending, and those that may be listed still."""
+    """Recent exits, and those that may be listed still."""
 
-    def __init__(self) -> None:
-        self.pending: list[ProcessExit] = []
+    def __init__(self, pending: PendingUnloads) -> None:
+        self._pending = pending
         self.listed: dict[Key, ProcessExit] = {}  # no poll has shown yet that they are not
         self.memory_wait = MemoryWait()
         self.out_of_memory: deque[float] = deque(maxlen=16)  # when a runner ran out of memory
@@ -84,7 +85,7 @@ class ProcessExits:
         while self._recent and self._recent[0].at < exited.at - timings.EXITS_KEPT:
             self._recent.popleft()
         self._recent.append(exited)
-        self.pending.append(exited)
+        self._pending.add(exited)
         self.listed[exited.key] = exited
 
     def on_out_of_memory(self, at: float) -> None:
@@ -92,10 +93,10 @@ class ProcessExits:
         if all(abs(at - known) > timings.SAME_MOMENT for known in self.out_of_memory):
             self.out_of_memory.append(at)
 
-    def settle(self, exited: ProcessExit, reason: Reason, by: str | None) -> None:
-        """Note its reason."""
-        exited.reason, exited.by = reason, by
-        self.pending.remove(exited)
+    @property
+    def pending(self) -> list[ProcessExit]:
+        """Those whose reason is not settled, oldest first."""
+        return self._pending.of(ProcessExit)
 
     @property
     def recent(self) -> list[ProcessExit]:

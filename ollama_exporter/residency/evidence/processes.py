@@ -16,7 +16,6 @@ from ollama_exporter.residency.events import (
     Reason,
     Restarted,
     Source,
-    Unloaded,
 )
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.exit_requests import ExitRequests
@@ -37,9 +36,9 @@ from ollama_exporter.residency.facts import (
 )
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Room
-from ollama_exporter.residency.rules.process_rules import decide
-from ollama_exporter.residency.rules.sureness import sure
-from ollama_exporter.residency.rules.verdict import Verdict, unknown, verdict
+from ollama_exporter.residency.rules.all_rules import decide
+from ollama_exporter.residency.rules.verdict import Verdict, Wait, unknown, verdict
+from ollama_exporter.residency.unload import ModelUnload, PendingUnloads, unloaded
 
 LOAD_STEP: Final = 0.1  # polls that wait for the end of a load: share of the time it has taken,
 LEAST_STEP: Final = 0.5  # and at least so many seconds apart
@@ -56,16 +55,22 @@ class ProcessEvidence:
     """Turns births and exits into the ends of incarnations."""
 
     def __init__(
-        self, lives: dict[Key, Incarnation], requests: SeenRequests, room: Room, *, window: float
+        self,
+        lives: dict[Key, Incarnation],
+        pending: PendingUnloads,
+        requests: SeenRequests,
+        room: Room,
+        *,
+        window: float,
     ) -> None:
-        self.exits, self.log = ProcessExits(), LogEvidence()
+        self.exits, self.log = ProcessExits(pending), LogEvidence()
         self.matching = ProcessMatching(lives, self.exits, self.log)
         self.seen = False  # processes can be seen at present
         self.server: ProcessStarted | None = None
         self.down: tuple[float, float] | None = None  # the server's exit, until it is back
         self.back_at = -math.inf  # when the server was last back, as its processes showed
         self.requests = ExitRequests(requests, self.matching.runners)
-        self._lives, self._room, self._window = lives, room, window
+        self._lives, self._pending, self._room, self._window = lives, pending, room, window
         self._scanned = 0.0  # all births up to then are known
         self._wanted: list[float] = []  # moments at which a poll is wanted
 
@@ -95,7 +100,7 @@ class ProcessEvidence:
                 events = []
             case _:
                 assert_never(fact)
-        return [*events, *self.judge(fact.at)]
+        return events
 
     def _on_start(self, fact: ProcessStarted) -> list[Event]:
         if fact.weights is None:
@@ -154,7 +159,7 @@ class ProcessEvidence:
                 source = frozenset({Source.PROCESS})
                 events.append(Loaded(life.model, life.first_seen, fact.at, fact.at, source))
         if life is not None:
-            self.exits.add(ProcessExit(life, runner, fact.at))
+            self.exits.add(ProcessExit.of(life, runner, fact.at))
         return events
 
     def _on_server_exit(self, at: float, *, alive: float | None) -> list[Event]:
@@ -163,15 +168,16 @@ class ProcessEvidence:
         events: list[Event] = []
         for life in list(self._lives.values()):
             del self._lives[life.key]
-            events.append(unloaded(life, SERVER_EXITED, low, at, at))
+            events.append(unloaded(ModelUnload(life, low, at), SERVER_EXITED, at))
         self.matching.runners.orphan()
         killed, self.exits.server_died = bool(events), at
         for exited in list(self.exits.pending):
-            found: Verdict | None = SERVER_EXITED
+            found: Verdict | Wait = SERVER_EXITED
             if killed or exited.polled is not None or exited.at < at - timings.SHUTDOWN:
-                found = decide(self._case(exited, exited.at + self._window + 1.0))
-            found = found or unknown(Evidence.SERVER_EXITED_NEXT)
-            events.append(self._settle(exited, found, at))
+                found = decide(self.case(exited, exited.at + self._window + 1.0))
+            found = unknown(Evidence.SERVER_EXITED_NEXT) if isinstance(found, Wait) else found
+            events.append(self._pending.settle(exited, found, at))
+            self.on_settled(exited, found, at)
         self.exits.listed.clear()
         self.matching.dead.clear()
         self.down = (low, at)
@@ -248,22 +254,8 @@ class ProcessEvidence:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def judge(self, now: float) -> list[Event]:
-        """Settle what can be settled."""
-        events: list[Event] = []
-        for exited in list(self.exits.pending):
-            found = decide(self._case(exited, now))
-            if found is not None:
-                events.append(self._settle(exited, found, now))
-        return events
-
-    def finish(self, now: float) -> list[Event]:
-        """Settle everything as if no more could be learned."""
-        known = [max(exited.at, exited.polled or 0.0) for exited in self.exits.pending]
-        late = [moment + self._window + 1.0 for moment in known]
-        return self.judge(max([now, *late]))
-
-    def _case(self, exited: ProcessExit, now: float) -> ExitEvidence:
+    def case(self, exited: ProcessExit, now: float) -> ExitEvidence:
+        """Return what is known around an exit at this moment."""
         return ExitEvidence(
             exited,
             now,
@@ -280,22 +272,19 @@ class ProcessEvidence:
             self.log,
         )
 
-    def _settle(self, exited: ProcessExit, found: Verdict, now: float) -> Unloaded:
-        self.exits.settle(exited, found.reason, found.by)
+    def on_settled(self, exited: ProcessExit, found: Verdict, now: float) -> None:
+        """Learn from an exit whose reason is known."""
         logged = self.log.followed  # then its line has told the moment
         ran_out = exited.listed_dead or Evidence.OTHERS_DUE_WITH_IT in found.evidence
         if found.reason is Reason.OUT_OF_MEMORY and ran_out and not logged:
             self.exits.on_out_of_memory(exited.at)
         if found.reason not in NOT_WAITED_FOR:
             latest = exited.at + timings.BEHIND_ANOTHER
-            case = self._case(exited, now)
+            case = self.case(exited, now)
             births = case.births(exited.at - timings.SAME_MOMENT, latest)
             if births and case.a_wait_before(births[0]) is None:
                 gap = births[0].born - exited.at
                 self.exits.memory_wait.learn(gap, alone=case.alone)
-        low = exited.runner.alive
-        low = exited.at - timings.NOTICED_AT_ONCE if low is None else low
-        return unloaded(exited.life, found, low, exited.at, now)
 
     # -- polls that are wanted -------------------------------------------------------------------
 
@@ -314,19 +303,3 @@ class ProcessEvidence:
             if loading:
                 wanted.append(last + max(LEAST_STEP, LOAD_STEP * (last - max(loading))))
         return min(wanted, default=None)
-
-
-def unloaded(life: Incarnation, found: Verdict, low: float, high: float, now: float) -> Unloaded:
-    """Return that an incarnation ended."""
-    return Unloaded(
-        life.model,
-        found.reason,
-        found.evidence,
-        low,
-        high,
-        now,
-        life.first_seen,
-        by=found.by,
-        early=life.early(high),
-        sure=sure(found),
-    )

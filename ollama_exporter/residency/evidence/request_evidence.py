@@ -14,7 +14,7 @@ from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, SeenRequests
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
-from ollama_exporter.residency.poll_unloads import Demand, Gap, PollUnload, PollUnloads
+from ollama_exporter.residency.poll_unloads import Gap, PollUnload, PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
 
 
@@ -143,7 +143,7 @@ class RequestEvidence:
 
     def _demand(
         self, unload: PollUnload, waiting: list[SeenRequest], resident: Collection[str]
-    ) -> Demand | None:
+    ) -> SeenRequest | None:
         """Return the oldest request that was waiting for a load: another's, or a reload."""
         for request in waiting:
             own = request.model == unload.name
@@ -153,7 +153,7 @@ class RequestEvidence:
                 or self.requests.forces_reload(request.fact, unload.life)
             )
             if reload or (not own and request.model not in resident):
-                return Demand(request, own=own)
+                return request
         return None
 
     def on_load(

@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.case import Case
 
 
 class Verdict(Struct, frozen=True):
@@ -43,3 +44,15 @@ def verdict(reason: Reason, *evidence: Evidence, by: str | None = None) -> Verdi
 def unknown(*evidence: Evidence) -> Verdict:
     """Return the verdict that the reason cannot be known."""
     return Verdict(Reason.UNKNOWN, evidence)
+
+
+def requested(case: Case, reason: Reason) -> Opinion:
+    """Return a reason if a request to the model gave it, before its deadline ended it."""
+    cause = case.request_cause
+    if cause is None or cause.reason is not reason:
+        return None
+    if not case.life.at_now and any(
+        due.low <= each <= min(due.high, cause.since) for due in case.due for each in case.deadlines
+    ):
+        return None
+    return verdict(reason, cause.evidence)

@@ -1,22 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an out-of-memory and a condemned busy runner leave behind, beside the exit itself.
+"""Whether a runner ran out of memory, and which others that made the server drop.
 
 A runner that runs out of memory ends; the server then drops all others: the idle ones leave in
 turn, each with its wait for memory, the busy ones become due at that moment and leave when their
-requests end (sched.go:1632-1661). A load that finds no room condemns one runner at a time, idle
-ones first (sched.go:1663-1693): a busy one becomes due as the load before it ends.
+requests end (sched.go:1632-1661). Else it condemns one runner at a time, idle ones first, to make
+room for a load (sched.go:1663-1693): a busy one becomes due as the load before it ends.
 """
 
 from dataclasses import replace
 from typing import Final
 
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
 from ollama_exporter.residency.incarnation import Incarnation
+from ollama_exporter.residency.rules.verdict import WAIT, Opinion, requested, verdict
 
 MOST_DROPPED: Final = 4  # that leave one after the other
+
+
+def a_request_ran_out_of_memory(case: Case) -> Opinion:
+    """A request failed with an out-of-memory message, in the queue of unloads that it caused."""
+    return requested(case, Reason.OUT_OF_MEMORY)
+
+
+def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
+    """It follows an out-of-memory in the queue of unloads, or that is not known yet."""
+    exited = case.exited
+    for moment in case.exits.out_of_memory:
+        latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
+        if case.born < moment <= latest and case.queue_start <= moment + timings.PROMPT * 2:
+            return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
+    if left_together(case) and not case.log.followed:
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
+    if others_due(case) and not case.log.followed:
+        return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
+    for other in () if case.log.followed else case.exits.recent:
+        if other.listed_dead and other is not exited:
+            dropped = dropped_with(case, exited, other)
+            if dropped is None:
+                return WAIT
+            if dropped:
+                return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_ENDED_BY_ITSELF)
+    return None
+
+
+def busy_at_out_of_memory(case: ExitEvidence) -> Opinion:
+    """It lived at an out-of-memory, and no request has ended since: it was busy all the time."""
+    life, at = case.exited.life, case.exited.at
+    for moment in case.exits.out_of_memory:
+        untouched = life.changed_at is None or life.changed_at < moment
+        recent = at - moment < timings.BUSY_AT_OUT_OF_MEMORY
+        loaded = case.born < moment and (case.exited.runner.unlisted or 0.0) < moment
+        if loaded and moment < at and untouched and recent:
+            return verdict(Reason.OUT_OF_MEMORY, Evidence.BUSY_AT_OUT_OF_MEMORY)
+    return None
 
 
 def others_due(case: ExitEvidence) -> bool:
@@ -33,7 +73,7 @@ def others_due(case: ExitEvidence) -> bool:
     if len(due) > 1:
         return True
     if case.exited.listed_dead:
-        return any(not _at_a_load_end(case, life) for life in due.values())
+        return any(not case.became_due_at_load_end(life) for life in due.values())
     return any(
         case.runners.loading_through(life.due_after or 0.0, life.due_at or 0.0)
         for life in due.values()
@@ -47,11 +87,6 @@ def left_together(case: ExitEvidence) -> bool:
         x is not case.exited and abs(x.at - at) <= error and not x.listed_dead
         for x in case.exits.recent
     )
-
-
-def condemned(case: ExitEvidence, life: Incarnation) -> bool:
-    """Return whether it became due, though busy, as a load ended: to make room for the next."""
-    return life.slid and life.at_now and _at_a_load_end(case, life)
 
 
 def dropped_with(case: ExitEvidence, exited: ProcessExit, crash: ProcessExit) -> bool | None:
@@ -106,7 +141,7 @@ def _has_own_reason(exited: ProcessExit, start: float) -> bool:
 def _crashed(case: ExitEvidence, exited: ProcessExit) -> bool:
     """Return whether a request says that this was a crash, not an out-of-memory."""
     cause = case.requests.cause(exited, queue_start=case.queue_start_of(exited))
-    return cause is not None and cause[0] is Reason.CRASHED
+    return cause is not None and cause.reason is Reason.CRASHED
 
 
 def _answered(
@@ -123,20 +158,6 @@ def _answered(
         other.answers(r)
         for r in other.births(exited.at + low, exited.at + high)
         if but is None or r.weights != but.runner.weights
-    )
-
-
-def _at_a_load_end(case: ExitEvidence, life: Incarnation) -> bool:
-    """Return whether a load can have ended as this became due, as far as polls can tell."""
-    low, high = life.due_after, life.due_at
-    return (
-        low is not None
-        and high is not None
-        and any(
-            runner.unlisted < high and low < ended
-            for runner in case.runners.all
-            if runner.unlisted is not None and (ended := runner.listed or runner.died) is not None
-        )
     )
 
 

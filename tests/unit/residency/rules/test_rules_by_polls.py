@@ -7,6 +7,7 @@ from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import LogKind
 from ollama_exporter.residency.poll_unloads import PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
+from ollama_exporter.residency.unload import PendingUnloads
 from tests.support.story import Story, model
 
 
@@ -56,6 +57,6 @@ def test_an_eviction_for_a_load_that_fails_is_settled_without_a_name() -> None:
 def test_the_version_tells_whether_a_model_is_listed_while_it_loads(
     version: str, *, swift: bool
 ) -> None:
-    unloads = PollUnloads(Tolerances())
+    unloads = PollUnloads(PendingUnloads(), Tolerances())
     unloads.on_version(version)
     assert unloads.swift is swift

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One unload that only polls show, and all that is known around it at the moment of judging."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ollama_exporter.residency import timings
+from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.case import Due, NextLoad, RequestCause
+from ollama_exporter.residency.evidence.log_lines import LoggedUnload
+from ollama_exporter.residency.evidence.requests import SeenRequest
+from ollama_exporter.residency.incarnation import Incarnation
+from ollama_exporter.residency.poll_unloads import PollUnload
+from ollama_exporter.residency.tolerances import Tolerances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollEvidence:
+    """What the rules look at. `logged_next`: what was loaded next, by the log."""
+
+    unload: PollUnload
+    over: bool
+    confirmed: bool  # a second listing agrees: it lacks the model, and has what appeared next
+    blind: bool  # no poll was answered for longer than the window
+    complete: bool
+    flips: bool  # its context changed at least twice lately
+    swift: bool  # newcomers are listed in the instant in which room is made
+    accompanied: bool  # another left at the same time whose room was not needed
+    tolerances: Tolerances
+    all_logged: bool  # the log is at debug level
+    loads: int  # that began within the bounds, by the log
+    logged: LoggedUnload | None
+    logged_next: NextLoad | None
+
+    @property
+    def life(self) -> Incarnation:
+        """What ended."""
+        return self.unload.life
+
+    @property
+    def rests_on_polls(self) -> bool:
+        """Return whether the next listings may still show that another server had answered."""
+        unload = self.unload
+        seen = self.logged or unload.demand or unload.served or self.life.requested_unload
+        return not (self.over or seen)
+
+    # -- its deadline
+
+    @property
+    def deadlines(self) -> Sequence[float]:
+        """E, as polls or the end of a request show it."""
+        return (self.life.deadline(),)
+
+    @property
+    def due(self) -> Sequence[Due]:
+        """Where E lies if its deadline ended it: in the bounds, or before, behind another unload.
+
+        Not if it was busy, nor if as much was loaded as was lost: each load took one.
+        """
+        unload = self.unload
+        each_took_one = self.complete and self.swift and len(unload.served) > unload.others_lost
+        if unload.busy or each_took_one:
+            return ()
+        low, high = unload.low - timings.BEHIND_ANOTHER, unload.high + timings.CLOCK_ERROR
+        return (Due(Evidence.DEADLINE_BETWEEN_POLLS, low, high),)
+
+    # -- requests
+
+    @property
+    def request_cause(self) -> RequestCause | None:
+        """The reason that the requests to it give."""
+        life, asked = self.life, self.life.requested_unload
+        if life.crashed_at is not None:
+            return RequestCause(Reason.CRASHED, Evidence.REQUEST_CRASHED)
+        if asked is None or self._is_void:
+            return None
+        return RequestCause(asked.reason, asked.evidence, asked.since)
+
+    @property
+    def _is_void(self) -> bool:
+        """Whether the unload that a request asked for is not this one."""
+        unload, asked = self.unload, self.life.requested_unload
+        if asked is None or asked.at > unload.high + timings.CLOCK_ERROR:
+            return True
+        if asked.after_load and unload.demand and asked.at > unload.low:
+            return True  # as that load ended, the waiting request evicted this one before
+        # Later it went on: another request held it, and may have changed its keep-alive.
+        went_on = unload.low > asked.at + timings.BEHIND_ANOTHER
+        return asked.reason is Reason.STOPPED and went_on
+
+    @property
+    def demand(self) -> SeenRequest | None:
+        """The oldest request that was waiting for a load: of another model, or to reload it."""
+        return self.unload.demand
+
+    @property
+    def wants_reload(self) -> bool:
+        """Whether that request was for the very model that left."""
+        return self.demand is not None and self.demand.model == self.unload.name
+
+    @property
+    def demand_counts(self) -> bool:
+        """Whether no other request can have wanted its room."""
+        return self.complete
+
+    @property
+    def has_other_digest(self) -> bool | None:
+        """Whether its name was loaded again with another digest. None: it may still be."""
+        unload = self.unload
+        if unload.arrivals is None:
+            return False if self.over else None
+        return unload.arrivals.names.get(unload.name, 0) > (unload.back is not None)
+
+    # -- the log
+
+    @property
+    def log_is_behind(self) -> bool:
+        """Whether lines of that moment may still be to come."""
+        return False  # polls do not wait for it: the moment is not known
+
+    @property
+    def next_load(self) -> NextLoad | None:
+        """What was loaded next, as far as is known."""
+        found = self.logged_next
+        if found is not None and found.name is not None:
+            return found
+        listed = self._next_listed
+        return (
+            None
+            if listed is None
+            else NextLoad(listed, other_weights=found is not None and found.other_weights)
+        )
+
+    @property
+    def _next_listed(self) -> str | None:
+        """The name of the model that appeared next, where the log began its load unnamed."""
+        arrivals = self.unload.arrivals
+        begun = self.logged_next is not None or self.over
+        if arrivals is None or not begun or not self.confirmed:
+            return None
+        return next((key[0] for key in arrivals.models if key in arrivals.fresh), None)
+
+    @property
+    def awaits_next_load(self) -> bool:
+        """Whether it is still to be loaded, or its name to be known."""
+        settled = self.over or self.unload.gap.restart
+        return self.next_load is None and not settled
