@@ -24,6 +24,7 @@ LARGEST: Final = 40 << 20  # bytes on disk, without what is compiled at the inst
 # Folders of the distribution: dpkg removes an empty /opt, and no package of Debian knows rpm's.
 SHARED: Final = {
     "opt",
+    "usr/lib/systemd/user",
     "usr/share/fish",
     "usr/share/fish/vendor_completions.d",
     "usr/share/licenses",
