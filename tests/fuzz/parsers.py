@@ -58,7 +58,7 @@ from ollama_exporter.shim.proxy.client_tokens import read_client_tokens
 from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.limits import Limits
 from ollama_exporter.shim.proxy.request_parser import RequestParser
-from ollama_exporter.shim.proxy.response_parser import MALFORMED, ResponseParser
+from ollama_exporter.shim.proxy.response_parser import MALFORMED, KnownHeads, ResponseParser
 from ollama_exporter.state_file import OURS, StateFile
 from ollama_exporter.story.document import read_document
 from ollama_exporter.story.fleet_document import read_fleet
@@ -248,7 +248,7 @@ def heads(data: bytes) -> None:
     with suppress(RequestRejected):
         for piece in _pieces(body, seed):
             requests.feed(piece)
-    answers = ResponseParser()
+    answers = ResponseParser(KnownHeads(1))
     answers.expect(RequestHead())
     with suppress(*MALFORMED, RequestRejected):
         for piece in _pieces(body, seed):

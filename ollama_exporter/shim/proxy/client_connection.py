@@ -44,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
         self._context, self._limits = context, context.limits
         # Per connection
         self._parser = RequestParser(context.limits, self)
-        self._response = ResponseParser()
+        self._response = ResponseParser(context.known_heads)
         self._input = Input.PARSED
         self._deadline: float | None = None  # for the client to send or to read something
         self._end_by = 0.0  # for a client that reads its last response slowly

@@ -14,6 +14,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
+from msgspec import Struct, field
+
 # RFC 9110 7.6.1. Trailer is one of them because trailers are not passed on.
 HOP: Final = frozenset(
     {
@@ -69,35 +71,36 @@ class RequestRejected(Exception):  # noqa: N818 - not an error of ours: a respon
         super().__init__(text)
 
 
-class RequestHead:
+class RequestHead(Struct, eq=False):
     """The head of a request as it came, and the part of its body that waits to be forwarded."""
 
-    __slots__ = (
-        *(
-            "body",
-            "client",
-            "is_chunked",
-            "is_complete",
-            "is_http11",
-            "is_pending",
-            "keep_alive",
-            "lines",
-            "method",
-        ),
-        *("noted", "rejection", "size", "target"),
-    )
+    method: bytes = b""
+    target: bytes = b""
+    lines: list[bytes] = field(default_factory=list)  # fields that are passed on
+    # fields that the proxy reads, names in lower case
+    noted: dict[bytes, bytes] = field(default_factory=dict)
+    is_http11: bool = True
+    keep_alive: bool = False
+    is_chunked: bool = False
+    is_complete: bool = False
+    body: list[bytes] = field(default_factory=list)
+    rejection: RequestRejected | None = None
+    client: str | None = None  # its name, if clients are told apart
+    is_pending: bool = False  # its password is being checked
+    size: int = 0  # bytes of memory while it waits for its turn
 
-    def __init__(self) -> None:
-        self.method = self.target = b""
-        self.lines: list[bytes] = []  # fields that are passed on
-        self.noted: dict[bytes, bytes] = {}  # fields that the proxy reads, names in lower case
-        self.is_http11 = True
-        self.keep_alive = self.is_chunked = self.is_complete = False
-        self.body: list[bytes] = []
-        self.rejection: RequestRejected | None = None
-        self.client: str | None = None  # its name, if clients are told apart
-        self.is_pending = False  # its password is being checked
-        self.size = 0  # bytes of memory while it waits for its turn
+    def again(self) -> "RequestHead":
+        """Return what came, as the head of another request."""
+        return RequestHead(
+            self.method,
+            self.target,
+            self.lines,  # replaced by others, but never changed
+            self.noted.copy(),
+            self.is_http11,
+            self.keep_alive,
+            self.is_chunked,
+            size=self.size,
+        )
 
     def add_field(self, name: bytes, value: bytes) -> None:
         """Add a field. Raises RequestRejected."""

@@ -11,6 +11,7 @@ from ollama_exporter.protocol.routes import Route
 from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.headers import OutgoingFields, RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
+from ollama_exporter.shim.proxy.response_parser import KnownHeads
 from ollama_exporter.shim.proxy.upstream_pool import UpstreamPool
 
 
@@ -83,6 +84,7 @@ class ForwardingContext(Protocol):
     outgoing: OutgoingFields
     asks_usage: bool  # streams of OpenAI's API are asked for their usage
     added_fields: tuple[tuple[bytes, bytes], ...]  # of all responses, names in lower case
+    known_heads: KnownHeads  # of responses that were parsed
 
     @property
     def rewrite_rules(self) -> RewriteRules | None:

@@ -10,6 +10,8 @@ from ollama_exporter.shim.proxy.limits import Limits
 
 VERSIONS: Final = frozenset({"1.0", "1.1"})
 REQUEST_SIZE: Final = 500  # bytes of memory that a queued request costs besides its own
+MAX_KNOWN: Final = 1024  # bytes of a request that is remembered
+NO_HEAD: Final = RequestHead()
 MALFORMED: Final = "the request is not valid HTTP/1.1"
 HEAD_TOO_LONG: Final = "the request head is too long"
 
@@ -37,6 +39,11 @@ class RequestParser:
         # Per connection
         self._limits, self._handler = limits, handler
         self._llhttp = httptools.HttpRequestParser(self)
+        self._is_between = True  # no request has begun, or the last one has ended
+        # The last read that was one whole request without a body, and its head. Clients that poll
+        # send the same bytes again and again.
+        self._known_read = b""
+        self._known_head = NO_HEAD
         # Per request
         self.request = RequestHead()  # the one being parsed, or parsed last
         self.is_in_head = False
@@ -47,10 +54,16 @@ class RequestParser:
         # Per read
         self._unread_size = 0  # bytes since llhttp last reported something
         self._has_progress = False  # llhttp reported something in this read
+        self._begun = 0  # requests that began in it
+        self._bare_head: RequestHead | None = None  # of the last of them, if it has no body
 
     def feed(self, data: bytes) -> None:
         """Parse one read. Raises RequestRejected: nothing behind it can be understood."""
-        self._has_progress = False
+        was_between = self._is_between
+        if was_between and data == self._known_read:
+            self._repeat()
+            return
+        self._begun, self._has_progress, self._bare_head = 0, False, None
         while True:
             try:
                 self._llhttp.feed_data(data)
@@ -59,15 +72,38 @@ class RequestParser:
                 raise (err.__context__ or err) from None
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
+                was_between = False  # not to be remembered
                 self._ignore_upgrade()
             except httptools.HttpParserError:
                 raise RequestRejected(400, MALFORMED) from None
+        if was_between and self._is_between and self._begun == 1:
+            self._remember(data)
         if self._has_progress or not (self.is_in_head or self.request.is_chunked):
             return
         # Half a field, a trailer or a chunk extension: llhttp collects these without a bound.
         self._unread_size += len(data)
         if self._unread_size > self._limits.max_raw_head_bytes:
             raise RequestRejected(431, HEAD_TOO_LONG)
+
+    def _remember(self, data: bytes) -> None:
+        """Remember a read that was one request: the same bytes are the same request again.
+
+        llhttp stands between two requests before and after it, so it need not see the bytes again.
+        Whether the request may pass is decided each time.
+        """
+        head = self._bare_head
+        if head is None or len(data) > MAX_KNOWN:
+            return
+        if head.keep_alive and head.is_http11:
+            self._known_read, self._known_head = data, head
+
+    def _repeat(self) -> None:
+        """Hand the known request on once more."""
+        request = self.request = self._known_head.again()
+        self._unread_size = 0
+        self._handler.on_request_start(request)
+        request.is_complete = True
+        self._handler.on_request_end(request)
 
     def _ignore_upgrade(self) -> None:
         """Parse on behind the head of a request that offers another protocol.
@@ -97,6 +133,8 @@ class RequestParser:
         self.request = RequestHead()
         self._head_size = self._unread_size = self._fields = 0
         self.is_in_head = self._has_progress = True
+        self._is_between = False
+        self._begun += 1
         self._handler.on_head_start()
 
     def on_url(self, url: bytes) -> None:
@@ -136,6 +174,8 @@ class RequestParser:
         self._has_hidden_body = llhttp.should_upgrade() and (
             request.is_chunked or request.noted.get(b"content-length", b"0").strip(b"0") != b""
         )
+        if not (request.is_chunked or b"content-length" in request.noted):
+            self._bare_head = request.again()  # now, because the handler may change it
         self._handler.on_request_start(request)
 
     def on_body(self, data: bytes) -> None:
@@ -147,5 +187,6 @@ class RequestParser:
         """Hand the end of the request on."""
         self._has_progress = True
         if not self._has_hidden_body:
+            self._is_between = True
             self.request.is_complete = True
             self._handler.on_request_end(self.request)

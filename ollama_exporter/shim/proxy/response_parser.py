@@ -5,17 +5,36 @@ from collections.abc import Iterable
 from typing import Final
 
 import httptools
+from msgspec import Struct
 
+from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.shim.proxy.headers import HOP, RequestHead, response_head
 
 STATUSES: Final = range(100, 600)
 INFORMATIONAL: Final = range(100, 200)
 SWITCHING: Final = 101
 NO_BODY: Final = frozenset({204, 304})
+END_OF_HEAD: Final = b"\r\n\r\n"
+MAX_KNOWN: Final = 1024  # bytes of a head that is remembered
+MOST_KNOWN: Final = 16  # heads
 MAX_HEAD: Final = 64 << 10  # bytes of a response head, or of a trailer
 PROTOCOL: Final = b"HTTP/1."  # llhttp accepts others as well, RTSP among them
 PLAIN: Final = (b"", b"identity")
 MALFORMED: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+
+
+class KnownHead(Struct, frozen=True):
+    """The head of a response with a length, as it was parsed."""
+
+    status: int
+    reason: bytes
+    fields: list[bytes]  # as the next: replaced by others, but never changed
+    noted: dict[bytes, bytes]
+    length: int  # of the body
+
+
+# A server writes the same head, date included, for a second: a busy one need not be parsed again.
+KnownHeads = BoundedDict[bytes, KnownHead]
 
 
 class ResponseParser:
@@ -26,14 +45,24 @@ class ResponseParser:
     """
 
     __slots__ = (
-        *("_interim_size", "_length", "_llhttp", "_reason", "can_reuse_upstream", "feed_data"),
+        *(
+            "_interim_size",
+            "_known",
+            "_length",
+            "_llhttp",
+            "_reason",
+            "can_reuse_upstream",
+            "feed_data",
+        ),
         *("fields", "has_ended", "has_head", "has_started", "head_size"),
         *("interim_heads", "is_chunked", "is_clean", "is_until_close", "noted", "on_body"),
         *("parts", "request", "status"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownHeads) -> None:
+        """`known`: heads that were parsed, of all clients."""
         # Per connection
+        self._known = known
         self._llhttp: httptools.HttpResponseParser | None = None
         self.parts: list[bytes] = []  # pieces of the body that were parsed and not yet taken
         self.on_body = self.parts.append  # llhttp calls it for each piece, without a frame of ours
@@ -64,11 +93,43 @@ class ResponseParser:
 
     def feed_start(self, data: bytes) -> None:
         """Parse bytes before the end of the head. Raises what is in MALFORMED."""
-        if not (self.has_started or data.startswith(PROTOCOL[: len(data)])):
-            data = b"\0"  # llhttp rejects it
+        if self.has_started:
+            self.head_size += len(data)
+            self.feed_data(data)
+            return
         self.has_started = True
         self.head_size += len(data)
+        end = data.find(END_OF_HEAD, 0, MAX_KNOWN) + len(END_OF_HEAD)
+        known = self._known.get(data[:end])
+        if known is not None and len(data) - end == known.length and self.request.method != b"HEAD":
+            self._repeat(known, data[end:])
+            return
+        if not data.startswith(PROTOCOL[: len(data)]):
+            data = b"\0"  # llhttp rejects it
         self.feed_data(data)
+        is_whole = self.has_ended and self.is_clean and self.can_reuse_upstream
+        if is_whole and end >= len(END_OF_HEAD) and b"content-length" in self.noted:
+            self._remember(data[:end], len(data) - end)
+
+    def _remember(self, head: bytes, length: int) -> None:
+        """Remember the head of a response that was one read: the same bytes mean the same again.
+
+        llhttp stands before a response, and again behind it, so it need not see the bytes again.
+        """
+        is_framed = self.noted.get(b"content-length") == b"%d" % length
+        if is_framed and b"transfer-encoding" not in self.noted and not self._interim_size:
+            self._known[head] = KnownHead(
+                self.status, self._reason, self.fields, self.noted, length
+            )
+
+    def _repeat(self, known: KnownHead, body: bytes) -> None:
+        """Set what a whole response means whose head is known."""
+        self.status, self._reason = known.status, known.reason
+        self.fields, self.noted = known.fields, known.noted
+        if body:
+            self.parts.append(body)
+        self._length = len(self.parts)
+        self.has_head = self.has_ended = self.is_clean = self.can_reuse_upstream = True
 
     def drop_parser(self) -> None:
         """Drop llhttp's state: it cannot parse the next response."""

@@ -34,6 +34,7 @@ from ollama_exporter.shim.proxy.headers import (
 )
 from ollama_exporter.shim.proxy.interfaces import Connection, PortAdmission, PortLocks, RewriteRules
 from ollama_exporter.shim.proxy.limits import HeldBytes, Limits
+from ollama_exporter.shim.proxy.response_parser import MOST_KNOWN, KnownHeads
 from ollama_exporter.shim.proxy.upstream_pool import Address, UpstreamPool
 from ollama_exporter.watched_file import WatchedFile, listening_context
 
@@ -96,7 +97,7 @@ class Proxy:
         tls = backend.tls if parts.scheme == "https" else None
         address = Address(host, port, tls, backend.server_name or host)
         self.limits, self.now = limits, now
-        self.held = HeldBytes()
+        self.held, self.known_heads = HeldBytes(), KnownHeads(MOST_KNOWN)
         self.coarse_now = now()
         self.is_shutting_down = False
         shortest = min(limits.head_timeout, limits.idle_timeout, limits.silence_timeout)
