@@ -171,9 +171,10 @@ conformance: dev-env
 	@$(PY) -m pytest tests/conformance $(if $(SERVER),--server "$(SERVER)") $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL2),--model2 "$(MODEL2)") $(ARGS)
 
 # Without a daemon and without a registry of images: deploy/image/build.
-image: dev-env
+image: dev-env monitoring
 	@deploy/image/build --tools
-	@CI=true $(PY) -m pytest tests/ship/test_image.py $(ARGS)
+	@.ci/get-helm "$(VENV)/bin"
+	@CI=true $(WITH_PATH) $(PY) -m pytest tests/ship/test_image.py tests/ship/test_chart_rehearsal.py $(ARGS)
 
 packages: dev-env
 	@deploy/packages/build --tools

@@ -2,6 +2,9 @@
 """The image of the Dockerfile, built and run: hardened, beside a simulated server in another
 one."""
 
+from pathlib import Path
+from typing import Final
+
 import pytest
 import yaml
 
@@ -11,8 +14,9 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.scraping import fetch, scrape_until
 
-BASE = "localhost/python:3.13-slim"
-LARGEST = 60 << 20  # bytes that the image adds to its base
+BASE: Final = "localhost/python:3.13-slim"
+LARGEST: Final = 60 << 20  # bytes that the image adds to its base
+PULLED: Final = 120_000_000  # bytes of the whole, compressed as a registry has it
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +35,9 @@ def test_it_says_what_it_is(images: Images) -> None:
     assert config["Healthcheck"]["Test"] == ["CMD", "ollama-exporter", "healthcheck"]
 
 
-def test_it_adds_little_to_its_base(images: Images) -> None:
+def test_it_is_small(images: Images, tmp_path: Path) -> None:
     assert images.size(images.name) - images.size(BASE) < LARGEST
+    assert images.pulled(tmp_path / "pulled") < PULLED
 
 
 def test_it_watches_a_server_in_another_container(images: Images) -> None:

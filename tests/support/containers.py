@@ -52,6 +52,15 @@ class Images:
         (found,) = json.loads(self.podman("image", "inspect", name).stdout)
         return int(found["Size"])
 
+    def pulled(self, folder: Path) -> int:
+        """Return the bytes that a registry would send, compressed. It is written to a folder."""
+        command = ["buildah", "--root", str(self.folder / "store"), "--storage-driver", "vfs"]
+        command += ["--runroot", str(self.folder / "run"), "push", "--quiet", self.name]
+        subprocess.run(
+            [*command, f"oci:{folder}:x"], capture_output=True, timeout=BUILDING, check=True
+        )
+        return sum(file.stat().st_size for file in (folder / "blobs" / "sha256").iterdir())
+
     @contextmanager
     def running(self, name: str, *command: str, options: tuple[str, ...] = ()) -> Iterator[None]:
         """Run a container as hardened as the examples say: no capability, nothing to write to."""
