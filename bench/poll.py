@@ -15,9 +15,9 @@ import httpx
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.config.target import Target
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll
 from ollama_exporter.protocol.client import OllamaClient
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.tracker import Tracker
 
 POLLS: Final = 500

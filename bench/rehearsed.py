@@ -16,6 +16,7 @@ from typing import Final
 
 from bench.scoring import Record, Score, score
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
 from ollama_exporter.protocol.model_names import normalise
@@ -34,7 +35,6 @@ from ollama_exporter.residency.facts import (
     Snapshot,
     WeightsNamed,
 )
-from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.simulator import workload
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.offline_run import Answered, OfflineRun, Seen, rehearse

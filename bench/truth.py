@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.scoring import Score, Verdict, score
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.recordings.format import Recording
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
@@ -21,7 +22,6 @@ from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.residency.events import Evidence as EvidenceOf
 from ollama_exporter.residency.events import Loaded, Unloaded
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.rules.sureness import Counts, share
 from ollama_exporter.residency.tolerances import Tolerances
 

@@ -22,13 +22,14 @@ from ollama_exporter.metrics.expected_models import ExpectedModels
 from ollama_exporter.metrics.load_unload import LoadUnloadMetrics
 from ollama_exporter.metrics.registry import Instruments
 from ollama_exporter.poller.event_log import log_event
+from ollama_exporter.poller.poll_schedule import window_for
 from ollama_exporter.poller.poller import Poller, PsClient, Sinks
 from ollama_exporter.protocol.client import OllamaClient, tls_context
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.malformed_entries import MalformedEntries
 from ollama_exporter.reporter import Reporter, ignore
 from ollama_exporter.residency.events import Found
-from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence

@@ -39,7 +39,7 @@ UNTRACED: Final = (
     "tests/integration/shim/proxy/test_kept_memory.py",
     "tests/integration/shim/proxy/test_storm.py",
     "tests/integration/shim/test_requests_as_facts.py",
-    "tests/unit/residency/test_address_signs.py",
+    "tests/unit/endpoint/test_address_signs.py",
     "tests/unit/residency/test_long_listings.py",
 )
 # The processes that these start are traced: they run lines that no test runs in its own. To trace

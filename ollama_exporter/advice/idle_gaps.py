@@ -14,10 +14,10 @@ from typing import Final
 from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.endpoint.server_clock import ServerClock
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import slides
-from ollama_exporter.residency.server_clock import ServerClock
 from ollama_exporter.residency.timings import BEHIND_ANOTHER
 
 MOST_MODELS: Final = 1024

@@ -19,11 +19,11 @@ from ollama_exporter.advice.keep_alive_advice import (
     surely_saved,
 )
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.endpoint.server_clock import ServerClock
 from ollama_exporter.host.runner.slot_usage import BriefUse, SlotUse
 from ollama_exporter.metrics.collectors.advice_collector import AdviceRow
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
 from ollama_exporter.residency.facts import PollFailed, Snapshot
-from ollama_exporter.residency.server_clock import ServerClock
 
 MeasuredLoads = Mapping[str, tuple[float, int]]  # by label: seconds of all loads, their number
 

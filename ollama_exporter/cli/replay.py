@@ -11,12 +11,12 @@ import click
 
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.foreign_text import clean
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.recordings.slot_summary import slot_summary
 from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
-from ollama_exporter.residency.poll_schedule import Cadence
 
 SHORTEST_INTERVAL = 0.1
 SHOWN_AS_SECONDS = 0.05

@@ -11,8 +11,8 @@ from ollama_exporter.config.schema import ROWS, Settings
 from ollama_exporter.config.setting import written
 from ollama_exporter.errors import OllamaExporterError, RestartNeededError
 from ollama_exporter.log import setup
+from ollama_exporter.poller.poll_schedule import JITTER, Cadence
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.residency.poll_schedule import JITTER, Cadence
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from ollama_exporter.fleet.allow_list import probe_entries
 from ollama_exporter.fleet.target_section import TargetSettings
 from ollama_exporter.metrics import hidden_names
 from ollama_exporter.metrics.labels import MOST_MODELS
-from ollama_exporter.residency.poll_schedule import Cadence
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.shim.observation import COLD
 from ollama_exporter.shim.proxy.client_names import client_by
 

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.foreign_text import clean, mask_user_info
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.residency.facts import Fact, PollFailed, ProcessesScanned, Snapshot
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
 

@@ -10,14 +10,14 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import Target
 from ollama_exporter.host.machine import Machine
+from ollama_exporter.poller.poll_schedule import Cadence, window_for
 from ollama_exporter.poller.poller import Poll, Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.events import Event
 from ollama_exporter.residency.facts import Fact, LogSaid, PollFailed, ProcessFact
-from ollama_exporter.residency.poll_schedule import Cadence
-from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.residency.view import runners_at_work
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from ollama_exporter.endpoint.connection_ends import LOST
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll, window_for
 from ollama_exporter.recordings.format import Poll, Recording, moment_of
-from ollama_exporter.residency.connection import LOST
 from ollama_exporter.residency.events import Event
 from ollama_exporter.residency.facts import LogSaid, PollFailed
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
-from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

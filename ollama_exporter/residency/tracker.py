@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
+from ollama_exporter.endpoint.connection_ends import ConnectionEnds
+from ollama_exporter.endpoint.server_clock import ServerClock
+from ollama_exporter.endpoint.shared_address import SharedAddress
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency import incarnation, timings
-from ollama_exporter.residency.connection import ConnectionEnds
 from ollama_exporter.residency.events import Event, Reason, Restarted, View
 from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
@@ -37,8 +39,6 @@ from ollama_exporter.residency.poll_unloads import Arrivals, Gap, PollUnload, Po
 from ollama_exporter.residency.rules.all_rules import decide
 from ollama_exporter.residency.rules.verdict import Verdict, Wait
 from ollama_exporter.residency.saved_state import Saved, save
-from ollama_exporter.residency.server_clock import ServerClock
-from ollama_exporter.residency.shared_address import SharedAddress
 from ollama_exporter.residency.tolerances import Tolerances
 from ollama_exporter.residency.unload import PendingUnloads
 from ollama_exporter.residency.view import states
@@ -47,15 +47,10 @@ SUSPECTED: Final = 2  # windows that a verdict waits while several servers may a
 EXPECTED: Final = frozenset({Reason.EXPIRED, Reason.STOPPED, Reason.SERVER_RESTARTED})
 
 
-def window_for(interval: float) -> float:
-    """Return for how long evidence is waited for, at this interval of the polls. Seconds."""
-    return max(timings.EVIDENCE_WINDOW, timings.EVIDENCE_POLLS * interval)
-
-
 class Tracker:
     """Turns facts, given in order of time, into loads and unloads with reasons.
 
-    `window`: seconds for which evidence of a reason is waited for; `window_for` tells how many.
+    `window`: seconds for which evidence of a reason is waited for.
     """
 
     def __init__(self, *, window: float, tolerances: Tolerances | None = None) -> None:
@@ -103,13 +98,14 @@ class Tracker:
     def advance(self, now: float) -> tuple[Event, ...]:
         """Judge what is pending, and settle what only the passing of time settles."""
         events = self._confirm_restart(now)
+        suspected = self._address.is_suspected  # the next listings tell who had answered
         for unload in self._all_pending:
             case = self._case(unload, now)
             found = decide(case)
             if isinstance(found, Wait):
                 if found.look_again:
                     self._want_second_look(unload, now)
-            elif found.reason is Reason.EXPIRED or not self._may_be_another_servers(case):
+            elif found.reason is Reason.EXPIRED or not (suspected and case.rests_on_polls):
                 events.append(self._pending.settle(unload, found, now))
                 self._on_settled(unload, found, now)
         return tuple(events)
@@ -122,14 +118,22 @@ class Tracker:
     # -- polls -----------------------------------------------------------------------------------
 
     def _on_failed_poll(self, poll: PollFailed) -> tuple[Event, ...]:
-        self._connection.on_failed_poll(poll)
+        self._connection.on_failed_poll(poll.reason, poll.ended)
         return self.advance(poll.ended)
 
     def _on_poll(self, poll: Snapshot) -> tuple[Event, ...]:
         last = self._last
         if poll.date is not None:
             self._clock.observe(poll.date, started=poll.started, ended=poll.ended)
-        self._address.on_poll(poll, self._lives)
+        lives = self._lives
+        self._address.on_poll(
+            poll.models,
+            started=poll.started,
+            ended=poll.ended,
+            date=poll.date,
+            new_connection=poll.new_connection,
+            explained=lambda key: key not in lives or lives[key].requested_unload is not None,
+        )
         if self._address.is_shared:
             self._suspected = None
             take_back(self._unloads, self._lives, self._processes)
@@ -140,7 +144,7 @@ class Tracker:
         before = {key: life.model for key, life in self._lives.items()}
         missing, shared = before.keys() - listed.keys(), self._address.is_shared
         kept = held(self._lives, missing, poll, self._processes, shared=shared)
-        lost = last is not None and self._connection.is_lost(poll)
+        lost = last is not None and self._connection.is_lost(new_connection=poll.new_connection)
         restart = lost and last is not None and self._is_restart(poll, last, listed)
         arrived = {
             key: model
@@ -324,10 +328,6 @@ class Tracker:
         """Return whether a second listing agrees with the first one that lacked it."""
         again = self._last is not None and self._last.ended > unload.high
         return again and unload.agrees_with(self._listed)
-
-    def _may_be_another_servers(self, case: Case) -> bool:
-        """Return whether the next listings tell whether another server had answered."""
-        return self._address.is_suspected and case.rests_on_polls
 
     def _want_second_look(self, unload: PollUnload | ProcessExit, now: float) -> None:
         """Note that a second look is all that is missing."""

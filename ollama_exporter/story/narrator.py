@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from ollama_exporter.actions.warm.eviction_order import Occupant, eviction_order
 from ollama_exporter.advice.keep_alive_advice import LEAST_GAPS, Advice
 from ollama_exporter.advice.report import WORTH, difference
 from ollama_exporter.foreign_text import clean, mask_user_info
@@ -16,7 +17,6 @@ from ollama_exporter.host.runner.slot_usage import RunnerSight, SlotsNow
 from ollama_exporter.poller.published import Published
 from ollama_exporter.protocol.keepalive import DEFAULT, as_number, literal
 from ollama_exporter.residency.events import ModelState
-from ollama_exporter.residency.eviction_order import Occupant, eviction_order
 from ollama_exporter.story.history import History
 from ollama_exporter.story.phrases import shown
 from ollama_exporter.story.status import (

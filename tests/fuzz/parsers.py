@@ -35,6 +35,7 @@ from ollama_exporter.host.processes.procfs import ProcFs
 from ollama_exporter.host.runner.runner_command import runner_command
 from ollama_exporter.host.runner.runner_counters import decode_counters
 from ollama_exporter.host.runner.slots import decode_slots
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.protocol import json_edit, keepalive
 from ollama_exporter.protocol.error_text import classify
 from ollama_exporter.protocol.json_scan import scan_object
@@ -53,7 +54,6 @@ from ollama_exporter.protocol.wire import (
 )
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import replay
-from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.shim.proxy.client_tokens import read_client_tokens
 from ollama_exporter.shim.proxy.headers import RequestHead, RequestRejected
 from ollama_exporter.shim.proxy.limits import Limits

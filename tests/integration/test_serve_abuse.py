@@ -22,10 +22,10 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
 from ollama_exporter.net import listen, spelled
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.poller.poller import Poller, Sinks
 from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
 from ollama_exporter.web.uvicorn_server import WebConnection, server

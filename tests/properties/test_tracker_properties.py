@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.events import Event, Found, Loaded, Reason, Unloaded
@@ -18,7 +19,6 @@ from ollama_exporter.residency.facts import (
     RequestStarted,
     Snapshot,
 )
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.saved_state import from_builtins, to_builtins
 from ollama_exporter.residency.tracker import Tracker
 

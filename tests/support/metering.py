@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from ollama_exporter.advice.live import LiveAdvice
 from ollama_exporter.clock import Timeline
+from ollama_exporter.endpoint.server_clock import ServerClock
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.hidden_names import HiddenNames
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.residency.events import View
-from ollama_exporter.residency.server_clock import ServerClock
 from tests.support.timelines import GivenTimeline
 
 NOTHING: Final = View(models=(), pending=0, deadlines=(), last_early=None, last_seen=None)

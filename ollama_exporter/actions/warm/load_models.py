@@ -14,12 +14,12 @@ from typing import Any, Final
 from ollama_exporter.actions import renew
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
 from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.actions.warm.eviction_order import Occupant, victims
 from ollama_exporter.errors import FailureReason, OllamaExporterError, TargetError
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.control_client import ControlClient
 from ollama_exporter.protocol.model_names import DEFAULT_TAG, match_key
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.eviction_order import Occupant, victims
 
 DEFAULT_SUFFIX: Final = f":{DEFAULT_TAG}"
 MAX_SUGGESTIONS: Final = 3

@@ -6,10 +6,10 @@ import pytest
 from bench.truth import RECORDINGS
 from ollama_exporter.advice.idle_gaps import IdleGapDetector
 from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.endpoint.server_clock import ServerClock
 from ollama_exporter.recordings.format import Recording, moment_of
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.facts import RequestEnded, RequestStarted, Snapshot
-from ollama_exporter.residency.server_clock import ServerClock
 
 EVERY = 15.0
 ALL = sorted(file.name.removesuffix(".jsonl.gz") for file in RECORDINGS.glob("*.jsonl.gz"))

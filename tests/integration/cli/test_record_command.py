@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import replay
 from ollama_exporter.residency.events import Loaded, Unloaded
@@ -21,7 +22,6 @@ from ollama_exporter.residency.facts import (
     ProcessStarted,
     WeightsNamed,
 )
-from ollama_exporter.residency.poll_schedule import Cadence
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host

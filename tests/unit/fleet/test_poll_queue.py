@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ollama_exporter.fleet.poll_queue import STARTED_AT_ONCE, PollQueue, first_polls
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.events import View
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from tests.support.virtual import now, run_virtually
 
 INTERVAL: Final = 15.0

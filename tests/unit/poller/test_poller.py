@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ollama_exporter.errors import FailureReason, TargetError
+from ollama_exporter.poller.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, Found, View
 from ollama_exporter.residency.facts import ProcessesScanned, RequestAnswered, RequestStarted
-from ollama_exporter.residency.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually

@@ -5,10 +5,10 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from ollama_exporter.cli import cli
+from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.residency.events import Evidence, Loaded, Restarted, Unloaded
-from ollama_exporter.residency.poll_schedule import Cadence
 from tests.support.recordings import OFFICE, POLL, write_records
 
 

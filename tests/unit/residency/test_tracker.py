@@ -6,6 +6,7 @@ import math
 import pytest
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.poller.poll_schedule import window_for
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency.events import (
     Event,
@@ -18,7 +19,7 @@ from ollama_exporter.residency.events import (
     Unloaded,
 )
 from ollama_exporter.residency.facts import ProcessExited, RequestAnswered, RequestStarted, Snapshot
-from ollama_exporter.residency.tracker import Tracker, window_for
+from ollama_exporter.residency.tracker import Tracker
 from tests.support.story import START, Story, model
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from ollama_exporter.poller.poll_schedule import Cadence, next_poll
 from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Source
 from ollama_exporter.residency.facts import (
     LogKind,
@@ -13,7 +14,6 @@ from ollama_exporter.residency.facts import (
     ProcessStarted,
     Snapshot,
 )
-from ollama_exporter.residency.poll_schedule import Cadence, next_poll
 from tests.support.story import START, Story, done, model, renamed
 
 

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
+from ollama_exporter.poller.poll_schedule import JITTER, Cadence, next_poll
 from ollama_exporter.residency.events import View
-from ollama_exporter.residency.poll_schedule import JITTER, Cadence, next_poll
 
 CADENCE = Cadence(interval=15.0)
 

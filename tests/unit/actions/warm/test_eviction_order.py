@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from ollama_exporter.residency.eviction_order import Occupant, eviction_order, victims
+from ollama_exporter.actions.warm.eviction_order import Occupant, eviction_order, victims
 
 GIB = 1 << 30
 SMALL = Occupant("small", 4 * GIB, 300.0, "sha256-b")

@@ -9,13 +9,12 @@ from typing import Final
 
 import pytest
 
+from ollama_exporter.endpoint.address_signs import ClockTurns, VersionTurns
+from ollama_exporter.endpoint.shared_address import SharedAddress
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.recordings.read_recording import read_recording
-from ollama_exporter.residency.address_signs import ClockTurns, VersionTurns
 from ollama_exporter.residency.events import Restarted
 from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.incarnation import Incarnation, Key
-from ollama_exporter.residency.shared_address import SharedAddress
 from tests.support.paths import DATA
 from tests.support.story import GIB, START, Story, model
 
@@ -98,11 +97,6 @@ def test_servers_behind_sticky_connections_are_known_when_these_change() -> None
     assert shared_after(story, answering(), polls=80, step=15.0) is not None
 
 
-def resident(listed: RunningModel, at: float) -> Incarnation:
-    """Return a model that was found by a poll, with nothing else known."""
-    return Incarnation(listed, None, at, at, listed.expires_at, 0)
-
-
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name.split(".")[0])
 def test_no_recorded_server_is_taken_for_several(recording: Path) -> None:
     polls = [poll for poll in read_recording(recording).polls if isinstance(poll, Snapshot)]
@@ -110,11 +104,16 @@ def test_no_recorded_server_is_taken_for_several(recording: Path) -> None:
     for interval in (0.0, 2.0, 5.0, 10.0, 15.0, 30.0):
         for phase in range(2):
             address, due = SharedAddress(), polls[0].started + phase * interval / 2
-            lives: dict[Key, Incarnation] = {}  # nothing but polls tells of them
             for poll in polls:
                 if poll.started >= due:
-                    address.on_poll(poll, lives)
-                    lives = {each.key: resident(each, poll.started) for each in poll.models}
+                    address.on_poll(
+                        poll.models,
+                        started=poll.started,
+                        ended=poll.ended,
+                        date=poll.date,
+                        new_connection=poll.new_connection,
+                        explained=lambda key: False,  # noqa: ARG005 - nothing but polls is seen
+                    )
                     due = poll.started + interval
                     assert not address.is_shared, (interval, phase, poll.started)
             if not interval:

@@ -9,20 +9,19 @@ missing model means nothing.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Final
 
 from ollama_exporter.bounded import BoundedDict
-from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.address_signs import (
+from ollama_exporter.endpoint.address_signs import (
     ClockTurns,
     InventoryTurns,
+    Key,
     ListingTurns,
     VersionTurns,
 )
-from ollama_exporter.residency.facts import Snapshot
-from ollama_exporter.residency.incarnation import Incarnation, Key
+from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 
 SIGNS: Final = 2  # one may be a listing that was cut short
 SIGNS_WITHIN: Final = 10  # polls
@@ -59,39 +58,52 @@ class SharedAddress:
         self._quiet = 0  # polls without a sign
         self._signed_at, self._between = 0.0, 0.0
 
-    def on_poll(self, poll: Snapshot, lives: Mapping[Key, Incarnation]) -> None:
-        """Compare an answer with earlier ones. `lives`: what is resident, as far as it is known."""
+    def on_poll(
+        self,
+        models: Sequence[RunningModel],
+        *,
+        started: float,
+        ended: float,
+        date: float | None,
+        new_connection: bool,
+        explained: Callable[[Key], bool],
+    ) -> None:
+        """Compare an answer with earlier ones. `date`: its Date header.
+
+        `explained`: whether a stop or the exit of a runner was seen, so that the absence of a model
+        is no sign.
+        """
         back = False
-        if poll.date is not None:
-            back = self._clocks.on_poll(poll.date, started=poll.started, ended=poll.ended)
+        if date is not None:
+            back = self._clocks.on_poll(date, started=started, ended=ended)
         self._clocks_back.append(back)
-        ahead = None if poll.date is None else self._clocks.ahead
-        listed = {model.key: model for model in poll.models}
+        ahead = None if date is None else self._clocks.ahead
+        listed = {model.key: model for model in models}
         sign = any(self._is_back(key, model) for key, model in listed.items())
         self._signs.append(sign)
         self._listings.on_poll(
-            poll.models,
-            started=poll.started,
-            ended=poll.ended,
+            models,
+            started=started,
+            ended=ended,
             ahead=0.0 if ahead is None else ahead[1],
-            new_connection=poll.new_connection,
-            explained=lambda key: key not in lives or lives[key].requested_unload is not None,
+            new_connection=new_connection,
+            explained=explained,
         )
-        self._remember(listed, None if ahead is None else poll.started + ahead[0])
+        self._remember(listed, None if ahead is None else started + ahead[0])
         turns = self._listings.has_changed and self._listings.is_certain(known=self.is_shared)
         clocks = back and sum(self._clocks_back) >= CLOCKS_BACK
         self._quiet += 1
         if self._listings.returned_with_connection:
-            self._on_rare_sign(poll.started)
+            self._on_rare_sign(started)
         if sign or turns or clocks:
-            self._on_sign(poll.started)
+            self._on_sign(started)
             self.is_shared |= turns or clocks or sum(self._signs) >= SIGNS
-        elif self._quiet >= RECOVERED_AFTER and poll.started - self._signed_at >= self._recovery:
+        elif self._quiet >= RECOVERED_AFTER and started - self._signed_at >= self._recovery:
             self.is_shared = False
-        self._polled = poll.started
+        self._polled = started
         self._suspect()
         pause = FIRST_PAUSE if self._inventories.alike < FIRST_LOOKS else PAUSE
-        due = poll.started - self._inventories.at >= pause
+        due = started - self._inventories.at >= pause
         self.wants_inventory = self.is_suspected or (self._listings.has_lost_early and due)
 
     def _suspect(self) -> None:

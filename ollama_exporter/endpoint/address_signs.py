@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.incarnation import Key
 
 WATCHED: Final = 16  # polls
 MOST_SERVERS: Final = 5  # whose listings take turns
@@ -45,6 +44,7 @@ RESTLESS: Final = 6  # changes without a return; a gateway may stamp each list w
 VERSIONS: Final = 8
 VERSIONS_FOR: Final = 1800.0  # seconds; an upgrade and a way back take a person longer
 
+Key = tuple[str, str]  # name and digest
 Runner = tuple[Key, int]  # a model, and which of its runners
 _NONE: Final[frozenset[Runner]] = frozenset()
 

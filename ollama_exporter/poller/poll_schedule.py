@@ -25,6 +25,13 @@ AFTER_EXIT: Final = 0.02
 AFTER_REQUEST: Final = 0.05  # the server needs a moment to act on what the request announced
 BACK_OFF: Final = 2.0  # after the first failure, doubled by each further one
 JITTER: Final = 0.05  # share of the interval: a fleet must not poll in step
+EVIDENCE_WINDOW: Final = 60.0  # seconds for which evidence of a reason is waited for at least,
+EVIDENCE_POLLS: Final = 3  # and at least this many intervals of the polls
+
+
+def window_for(interval: float) -> float:
+    """Return for how long evidence is waited for, at this interval of the polls. Seconds."""
+    return max(EVIDENCE_WINDOW, EVIDENCE_POLLS * interval)
 
 
 class Cadence(Struct, frozen=True):

@@ -9,8 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from ollama_exporter.residency.timings import CLOCK_DRIFT, CLOCK_STEP
-
+CLOCK_STEP: Final = 0.05  # seconds; bounds that miss each other by more show a step
+CLOCK_DRIFT: Final = 50e-6  # seconds per second: an undisciplined quartz
 KEPT_STEPS: Final = 16  # deadlines are announced hours ahead at most, and clocks rarely step
 
 

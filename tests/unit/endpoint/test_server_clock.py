@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from ollama_exporter.residency.server_clock import KEPT_STEPS, ServerClock
+from ollama_exporter.endpoint.server_clock import KEPT_STEPS, ServerClock
 
 
 def observe(clock: ServerClock, at: float, *, offset: float) -> None:

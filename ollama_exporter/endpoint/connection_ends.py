@@ -11,7 +11,6 @@ from collections import deque
 from typing import Final
 
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.residency.facts import PollFailed, Snapshot
 
 WATCHED: Final = 50  # answered polls over which the habit is learned
 HABIT: Final = 2  # ends without a restart that make a habit,
@@ -28,17 +27,20 @@ class ConnectionEnds:
         self._closed_by_us = False
         self._harmless: deque[bool] = deque(maxlen=WATCHED)
 
-    def on_failed_poll(self, poll: PollFailed) -> None:
+    def on_failed_poll(self, reason: FailureReason, ended: float) -> None:
         """Note a failed poll."""
-        if poll.reason in LOST:
-            self.failed_at = self.failed_at or poll.ended
-            self.refused |= poll.reason is FailureReason.REFUSED
+        if reason in LOST:
+            self.failed_at = self.failed_at or ended
+            self.refused |= reason is FailureReason.REFUSED
         else:
             self._closed_by_us = True
 
-    def is_lost(self, poll: Snapshot) -> bool:
-        """Return whether the connection of the poll before was ended, and not by us."""
-        return self.failed_at is not None or (poll.new_connection and not self._closed_by_us)
+    def is_lost(self, *, new_connection: bool) -> bool:
+        """Return whether the connection of the poll before was ended, and not by us.
+
+        `new_connection`: this poll had to open one.
+        """
+        return self.failed_at is not None or (new_connection and not self._closed_by_us)
 
     def on_poll(self, *, lost: bool, restarted: bool) -> None:
         """Learn from an answered poll, and begin anew."""
