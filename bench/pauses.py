@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a scrape of 10,000 lines holds the interpreter: python -m bench.pauses.
 
-A scrape is rendered in a thread, while a loop wakes every millisecond. What counts is by how much
-the latest of its wake-ups is late, beside the same loop without scrapes.
+A scrape is rendered as the web server does it, while the same loop wakes every millisecond. What
+counts is by how much the latest of its wake-ups is late, beside the same loop without scrapes.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.family import Family
 from ollama_exporter.metrics.catalog_metric import CatalogMetric
-from ollama_exporter.metrics.exposition import render
+from ollama_exporter.metrics.exposition import in_parts
 from ollama_exporter.metrics.rendering import Renderer
+from ollama_exporter.web.in_turns import in_turns
 
 LINES: Final = 10_000
 FAMILIES: Final = 50
@@ -49,17 +50,14 @@ async def late(registry: CollectorRegistry | None) -> tuple[float, float]:
     lateness: list[float] = []
     renderer, cpu = Renderer(), list[float]()
 
-    def scrape() -> None:
-        begun = time.thread_time()
-        assert registry is not None
-        render(registry, renderer, accept=ACCEPT, accept_encoding="gzip")
-        cpu.append((time.thread_time() - begun) * 1e3)
-
     async def scrapes() -> None:
         for _ in range(SCRAPES):
             await asyncio.sleep(0.05)
             if registry is not None:
-                await asyncio.to_thread(scrape)
+                begun = time.thread_time()
+                _, parts = in_parts(registry, renderer, accept=ACCEPT, accept_encoding="gzip")
+                await in_turns(parts)
+                cpu.append((time.thread_time() - begun) * 1e3)
 
     running = asyncio.create_task(scrapes())
     while not running.done():

@@ -25,6 +25,14 @@ from typing import Final
 from bench.proxy.candidates import accepts, wait_for
 from bench.run import free_port, machine, resident_mib, scheduled, write_between
 from bench.soak_stage import NAMES
+from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
+from ollama_exporter.actions.load_options import MAX_MODELS
+from ollama_exporter.actions.saved_actions import SavedActions
+from ollama_exporter.actions.saved_options import RequestedOptions, SavedOptions, ServedOptions
+from ollama_exporter.residency.saved_state import Saved
+from ollama_exporter.state_file import SavedState, StateFile
+from ollama_exporter.story.history import MOST_EVENTS, MOST_MINUTES, MOST_REQUESTS, MOST_STAYS
+from ollama_exporter.story.past import Past, PastEvent, PastRequest, RequestMinute, SavedPast, Stay
 
 CLIENTS: Final = 40  # at work at the same time
 LEAVING: Final = 0.2  # of the requests: the client goes away amid the answer
@@ -46,6 +54,7 @@ class Look:
     threads: int
     tasks: int
     objects: int
+    blocks: int
     cpu: float
 
 
@@ -133,14 +142,76 @@ def configure(file: Path, number: int) -> None:
     file.write_text(lines, encoding="utf-8")
 
 
+def fill(file: Path, url: str, now: float) -> None:
+    """Write a state whose stores are full, as after a busy day: what grows from here on leaks."""
+    name = f"strange-{1:012x}"
+    events = [
+        PastEvent(
+            id=number,
+            kind="unloaded",
+            at=now - 1.0,
+            low=now - 6.0,
+            text=f"evicted by {NAMES[number % len(NAMES)]}",
+            model=NAMES[number % len(NAMES)],
+            reason="evicted",
+            by=NAMES[(number + 1) % len(NAMES)],
+            evidence=("another model came into memory between the same two polls",),
+            since=now - 11.0,
+            early=290.0,
+            settled=now - 0.5,
+            sure=0.957,
+        )
+        for number in range(MOST_EVENTS)
+    ]
+    stays = [
+        Stay(
+            id=MOST_EVENTS + number,
+            model=NAMES[number % len(NAMES)],
+            start=now - 11.0,
+            end=now - 1.0,
+            low=now - 16.0,
+            end_low=now - 6.0,
+            why=f"evicted by {NAMES[(number + 1) % len(NAMES)]}",
+            event=number,
+        )
+        for number in range(MOST_STAYS)
+    ]
+    requests = [
+        PastRequest(
+            id=2 * MOST_EVENTS + number,
+            model=name,
+            at=now - 1.0,
+            took=0.9,
+            start="warm",
+            outcome="answered",
+            parts=(("prompt", 0.09), ("answer", 0.8), ("other", 0.01)),
+        )
+        for number in range(MOST_REQUESTS)
+    ]
+    minutes = [
+        RequestMinute(id=3 * MOST_EVENTS + number, model=name, at=now - 60.0, warm=20, failed=4)
+        for number in range(MOST_MINUTES)
+    ]
+    kinds = (tuple(events), tuple(stays), tuple(requests), tuple(minutes))
+    past = Past(events=kinds[0], stays=kinds[1], requests=kinds[2], minutes=kinds[3])
+    names, options = [f"strange-{number:012x}" for number in range(MAX_MODELS)], RequestedOptions()
+    remembered = SavedOptions(
+        dict.fromkeys(names, options), dict.fromkeys(names, ServedOptions(now, options))
+    )
+    actions = SavedActions(SavedKeepWarm(), remembered)
+    state = SavedState(Saved(None, (), ()), {}, actions, SavedPast(at=now, past=past))
+    StateFile(file, url=url).write(state)
+
+
 def look_at(pid: int, counted: Path, at: float) -> Look:
     """Return what one look shows."""
-    tasks, objects = 0, 0
+    tasks, objects, blocks = 0, 0, 0
     if counted.exists() and (text := counted.read_text(encoding="ascii").split()):
-        tasks, objects = int(text[0]), int(text[1])
+        tasks, objects, blocks = map(int, text)
     proc = Path(f"/proc/{pid}")
     descriptors, threads = (len(list((proc / name).iterdir())) for name in ("fd", "task"))
-    return Look(at, resident_mib(pid), descriptors, threads, tasks, objects, scheduled(pid))
+    cpu = scheduled(pid)
+    return Look(at, resident_mib(pid), descriptors, threads, tasks, objects, blocks, cpu)
 
 
 async def watcher(soak: Soak, counted: Path, began: float) -> None:
@@ -151,7 +222,8 @@ async def watcher(soak: Soak, counted: Path, began: float) -> None:
         look = soak.looks[-1]
         print(
             f"{look.at / 60:.1f} min: {look.memory:.1f} MiB, {look.descriptors} descriptors, "
-            f"{look.threads} threads, {look.tasks} tasks, {look.objects} objects; "
+            f"{look.threads} threads, {look.tasks} tasks, {look.objects} objects, "
+            f"{look.blocks} blocks; "
             f"{dict(soak.done)}",
             file=sys.stderr,
             flush=True,
@@ -191,6 +263,7 @@ def report(soak: Soak, minutes: float) -> str:
         ("threads", "threads", 0),
         ("tasks", "tasks", 0),
         ("objects of the garbage collector", "objects", 0),
+        ("blocks of Python's allocator", "blocks", 0),
     ):
         early, late, slope = growth(soak.looks, name)
         lines.append(f"| {title} | {early:,.{digits}f} | {late:,.{digits}f} | {slope:+,.1f} |")
@@ -224,6 +297,7 @@ def main() -> None:
         ) as stage:
             assert stage.stdout is not None
             server, port, metrics = stage.stdout.readline().strip(), free_port(), free_port()
+            fill(here / "state", f"http://127.0.0.1:{server}", time.time())
             with subprocess.Popen(
                 [
                     *(sys.executable, "-m", "bench.soak_exporter", str(counted)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exporter of the soak: as always, and a thread that counts its tasks into a file.
+"""The exporter of the soak: as always, and a thread that counts its tasks and objects into a file.
 
 Arguments: the file, then those of ollama-exporter.
 """
@@ -18,12 +18,13 @@ PERIOD: Final = 15.0  # seconds; a look takes some 50 ms of the interpreter
 
 
 def count(file: Path) -> None:
-    """Write how many tasks and objects there are, now and then."""
+    """Write how many tasks, objects and blocks of Python's allocator there are, now and then."""
     while True:
         time.sleep(PERIOD)
         objects = gc.get_objects()
         tasks = sum(isinstance(each, asyncio.Task) for each in objects)
-        file.write_text(f"{tasks} {len(objects)}", encoding="ascii")
+        blocks = sys.getallocatedblocks()  # a leak shows here before it shows in pages
+        file.write_text(f"{tasks} {len(objects)} {blocks}", encoding="ascii")
         del objects
 
 

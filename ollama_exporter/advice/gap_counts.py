@@ -20,7 +20,6 @@ class GapCounts:
 
     def __init__(self) -> None:
         self._by_label: dict[str, ModelGaps] = {}
-        self.changes = 0  # increases with every change, so that readers can keep what they made
 
     def expect(self, label: str) -> None:
         """Create the counts of a label at 0."""
@@ -30,7 +29,6 @@ class GapCounts:
     def restore(self, label: str, gaps: ModelGaps) -> None:
         """Continue counting from these gaps."""
         self._by_label[label] = gaps
-        self.changes += 1
 
     def add(self, label: str, seconds: float, *, inferred: bool) -> None:
         """Count a gap; `inferred`: polls alone showed it."""
@@ -38,7 +36,6 @@ class GapCounts:
         gaps = self._by_label[label]
         gaps.histogram.add(seconds)
         gaps.inferred += inferred
-        self.changes += 1
 
     def of(self, label: str) -> ModelGaps:
         """Return a copy of the gaps of a label."""

@@ -68,7 +68,6 @@ class CollectAll:
     def collect(self) -> Iterator[Metric]:
         """Yield all families, and how long collecting took."""
         published = self._published()
-        begin = self._clock()
         took: list[tuple[tuple[str, ...], float]] = []
         success: list[tuple[tuple[str, ...], float]] = []
         for name, collecting in self._collectors:
@@ -79,7 +78,8 @@ class CollectAll:
             yield from families or ()
         yield constant("ollama_scrape_collector_duration_seconds", took)
         yield constant("ollama_scrape_collector_success", success)
-        yield constant("ollama_scrape_duration_seconds", [((), self._clock() - begin)])
+        # Not from the first to the last: others have their turn in between.
+        yield constant("ollama_scrape_duration_seconds", [((), sum(x for _, x in took))])
 
     def _try(self, name: str, collecting: Collecting, published: Published) -> list[Metric] | None:
         """Return the families; None: the collector failed. Logs transitions only."""

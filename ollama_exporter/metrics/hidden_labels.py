@@ -5,11 +5,12 @@ All families of a scrape pass here, so a new one cannot forget it.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ollama_exporter.metrics.exposition import Unchanging
+from ollama_exporter.metrics.catalog_metric import CatalogHistogram, CatalogMetric, Labels
 from ollama_exporter.metrics.hidden_names import HiddenNames
 
 NAMES: Final = frozenset({"model", "victim"})
@@ -24,29 +25,33 @@ class HiddenLabels:
 
     def __init__(self, names: HiddenNames) -> None:
         self._names = names
-        self._kept: dict[str, tuple[Metric, Metric]] = {}  # unchanging ones: as collected, hidden
 
     def hide(self, families: Iterable[Metric]) -> Iterator[Metric]:
         """Yield families without names of models."""
         for family in families:
-            if not isinstance(family, Unchanging):
-                yield self._hidden(family, Metric(family.name, family.documentation, family.type))
-                continue
-            collected, hidden = self._kept.get(family.name, (None, None))
-            if hidden is None or collected is not family:
-                hidden = self._hidden(family, Unchanging(family))
-                self._kept[family.name] = family, hidden
-            yield hidden
+            if isinstance(family, CatalogMetric | CatalogHistogram):
+                names = family.label_names
+                if NAMES.isdisjoint(names):
+                    yield family
+                else:
+                    yield family.relabelled(partial(self._hidden, family.name, names))
+            else:
+                yield self._of_library(family)
 
-    def _hidden(self, family: Metric, new: Metric) -> Metric:
+    def _of_library(self, family: Metric) -> Metric:
+        new = Metric(family.name, family.documentation, family.type)
         new.unit = family.unit
         for sample in family.samples:
-            if NAMES.isdisjoint(sample.labels):
-                new.samples.append(sample)
-            else:
-                labels = {x: self._value(family.name, x, y) for x, y in sample.labels.items()}
-                new.samples.append(sample._replace(labels=labels))
+            if not NAMES.isdisjoint(sample.labels):
+                names = tuple(sample.labels)
+                hidden = self._hidden(family.name, names, tuple(sample.labels.values()))
+                sample = sample._replace(labels=dict(zip(names, hidden, strict=True)))  # noqa: PLW2901 - the same one
+            new.samples.append(sample)
         return new
+
+    def _hidden(self, family: str, names: Labels, values: Labels) -> Labels:
+        pairs = zip(names, values, strict=True)
+        return tuple(self._value(family, name, value) for name, value in pairs)
 
     def _value(self, family: str, name: str, value: str) -> str:
         if name in NAMES or (name == "by" and family == EVICTIONS):

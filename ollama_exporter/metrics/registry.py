@@ -119,7 +119,7 @@ def build_of_target(
     """
     collectors: list[Collector] = [
         *_server_collectors(instruments, timeline, expected, BLIND, malformed, ranks),
-        IdleGapCollector(instruments.gaps, keeps=False),
+        IdleGapCollector(instruments.gaps),
         AdviceCollector(advice),
         instruments.acts,
     ]

@@ -6,9 +6,10 @@ line. Here the text of a line up to its value is kept, which leaves about half a
 result is the library's to the byte; what is rare in our exposition is left to the library.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
 from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -21,19 +22,38 @@ from ollama_exporter.metrics.catalog_metric import (
     HistogramValues,
     Labels,
 )
+from ollama_exporter.metrics.kept_gzip import KeptGzip
 
 # Our names need no escaping, and checking each of them costs half of the library's time.
 UNESCAPED: Final = openmetrics.ALLOWUTF8
 END: Final = b"# EOF\n"
 MOST_HEADS: Final = 60_000  # lines; about 20 MB if all of them are long ones
 KINDS: Final = frozenset({"counter", "gauge", "histogram"})
-MOST_KEPT: Final = 1000  # samples of a family whose whole text is kept: some 100 KB
+PART: Final = 500  # lines that are written at a time: half a millisecond
+MOST_KEPT: Final = 10_000  # lines of a family whose text is kept: some MB
+CATALOG: Final = (CatalogMetric, CatalogHistogram)
+NOT_OF_CATALOG: Final = -1  # in a place
+A_FEW: Final = 6  # families in a run of steady ones, about
+STEADY: Final = 8  # scrapes without a change
 PLAIN: Final = 1e6  # below, Python and Go write a number in the same way
 OUTSIDE_OPENMETRICS: Final = ("_created", "_gsum", "_gcount")  # moved to the end in the text format
 
 # A sample's name, and its labels: their values alone if the family is one of the catalog.
 Head = tuple[str, tuple[tuple[str, str], ...] | tuple[str, ...]]
 Values = Sequence[tuple[Labels, float]] | Sequence[HistogramValues]
+Place = tuple[str, bool, int]  # of a part of a family: its name, the format, its first value
+# Place, None if it is not steady; number of lines; text.
+Part = tuple[Place | None, int, str]
+Run = tuple[Place | None, bytes]  # the place of its first part, None if they are not steady
+
+
+class _Kept(Struct, frozen=True):
+    """The text of a part of a family. `changed`: the number of the scrape in which it was new."""
+
+    values: Values
+    lines: int
+    text: str
+    changed: int
 
 
 class _Listed:
@@ -53,8 +73,10 @@ class Renderer:
     def __init__(self, *, most_heads: int = MOST_HEADS) -> None:
         self._heads: dict[Head, str] = {}  # name and labels -> the line up to its value
         self._beginnings: dict[tuple[str, str, str, bool], str] = {}  # one or two for each family
-        self._texts: dict[tuple[str, bool], tuple[Values, str]] = {}  # by name and format
+        self._texts: dict[Place, _Kept] = {}
+        self._scrape = 0  # how many there were
         self._most_heads = most_heads
+        self.compressed = KeptGzip()
 
     @property
     def heads(self) -> int:
@@ -63,13 +85,52 @@ class Renderer:
 
     def render(self, families: Iterable[Metric], *, is_openmetrics: bool) -> bytes:
         """Return the text of families, without the last line of OpenMetrics."""
+        return b"".join(text for _, text in self.runs(families, is_openmetrics=is_openmetrics))
+
+    def runs(self, families: Iterable[Metric], *, is_openmetrics: bool) -> Iterator[Run]:
+        """Yield the same in runs of some hundred lines that have changed lately, or have not."""
+        self._scrape += 1
         texts: list[str] = []
+        run, size = None, 0
         for family in families:
-            if isinstance(family, CatalogMetric | CatalogHistogram):
-                texts.append(self._of_catalog(family, is_openmetrics=is_openmetrics))
-            elif not self._append(texts, family, is_openmetrics=is_openmetrics):
-                texts.append(_by_library(family, is_openmetrics=is_openmetrics))
-        return "".join(texts).encode()
+            for place, lines, text in self._parts(family, is_openmetrics=is_openmetrics):
+                # Where steady runs begin must not depend on what is before: that may change.
+                is_first = place is not None and (place[2] > 0 or not len(place[0]) % A_FEW)
+                if texts and (is_first or size >= PART or (place is None) != (run is None)):
+                    yield run, "".join(texts).encode()
+                    texts, size = [], 0
+                if not texts:
+                    run = place
+                texts.append(text)
+                size += lines
+        yield run, "".join(texts).encode()
+
+    def _parts(self, family: Metric, *, is_openmetrics: bool) -> Iterable[Part]:
+        """Return the text of a family, in several parts if it is a long one."""
+        if isinstance(family, CATALOG):
+            place = (family.name, is_openmetrics, 0)
+            before = self._texts.get(place)
+            # Most have not changed. Equal numbers count as unchanged: 0.0 stays, if it is -0.0.
+            if before is not None and before.values == family.values:
+                return ((place if self._is_steady(before) else None, before.lines, before.text),)
+            return self._of_catalog(family, is_openmetrics=is_openmetrics)
+        place = (family.name, is_openmetrics, NOT_OF_CATALOG)
+        before = self._texts.get(place)
+        texts: list[str] = []
+        if not self._append(texts, family, is_openmetrics=is_openmetrics):
+            texts.append(_by_library(family, is_openmetrics=is_openmetrics))
+        text = "".join(texts)
+        if before is not None and before.text == text:
+            return ((place if self._is_steady(before) else None, len(texts), text),)
+        self._texts[place] = _Kept((), len(texts), text, self._scrape)
+        return ((None, len(texts), text),)
+
+    def _is_steady(self, kept: "_Kept") -> bool:
+        """Return whether a text has not changed for a while.
+
+        One that changes now and then would split the run that it is in, and join it again.
+        """
+        return self._scrape - kept.changed > STEADY
 
     def _append(self, texts: list[str], family: Metric, *, is_openmetrics: bool) -> bool:
         """Append a family; return False, and append nothing, if it is not a plain one."""
@@ -95,39 +156,50 @@ class Renderer:
         texts += lines
         return True
 
-    def _of_catalog(self, family: CatalogMetric | CatalogHistogram, *, is_openmetrics: bool) -> str:
-        """Return the text of a family of the catalog; most have not changed since the last time.
+    def _of_catalog(
+        self, family: CatalogMetric | CatalogHistogram, *, is_openmetrics: bool
+    ) -> Iterator[Part]:
+        each = len(family.le) + 2 if isinstance(family, CatalogHistogram) else 1
+        step, total = max(1, PART // each), len(family.values)
+        for start in range(0, max(1, total), step):
+            values = family.values[start : start + step]
+            place = (family.name, is_openmetrics, start)
+            before = self._texts.get(place)
+            if before is not None and before.values == values:
+                yield place if self._is_steady(before) else None, before.lines, before.text
+                continue
+            lines = [] if start else [self._beginning(family, is_openmetrics=is_openmetrics)]
+            if isinstance(family, CatalogHistogram):
+                chosen = family.values[start : start + step]
+                self._append_buckets(lines, family, chosen, is_openmetrics=is_openmetrics)
+            else:
+                self._append_values(lines, family, family.values[start : start + step])
+            text = "".join(lines)
+            if total * each <= MOST_KEPT:
+                self._texts[place] = _Kept(values, len(lines), text, self._scrape)
+            yield None, len(lines), text
 
-        Equal numbers count as unchanged, so that 0.0 stays although it has become -0.0.
-        """
-        values, place = family.values, (family.name, is_openmetrics)
-        before = self._texts.get(place)
-        if before is not None and before[0] == values:
-            return before[1]
-        lines = [self._beginning(family, is_openmetrics=is_openmetrics)]
-        if isinstance(family, CatalogMetric):
-            self._append_values(lines, family)
-        else:
-            self._append_buckets(lines, family, is_openmetrics=is_openmetrics)
-        text = "".join(lines)
-        if len(values) <= MOST_KEPT:
-            self._texts[place] = values, text
-        return text
-
-    def _append_values(self, lines: list[str], family: CatalogMetric) -> None:
+    def _append_values(
+        self, lines: list[str], family: CatalogMetric, values: Sequence[tuple[Labels, float]]
+    ) -> None:
         heads, name, names = self._heads, family.sample_name, family.label_names
-        for labels, value in family.values:
+        for labels, value in values:
             key = (name, labels)
             head = heads.get(key) or self._keep(key, dict(zip(names, labels, strict=True)))
             lines.append(f"{head}{_text(value)}\n")
 
     def _append_buckets(
-        self, lines: list[str], family: CatalogHistogram, *, is_openmetrics: bool
+        self,
+        lines: list[str],
+        family: CatalogHistogram,
+        children: Sequence[HistogramValues],
+        *,
+        is_openmetrics: bool,
     ) -> None:
         name, names = family.name, family.label_names
         bucket, count, sum_ = f"{name}_bucket", f"{name}_count", f"{name}_sum"
-        for values, counts, total, exemplars in family.values:
-            labels, below = dict(zip(names, values, strict=True)), 0
+        for values, counts, total, exemplars in children:
+            labels, below = dict(zip(names, values, strict=True)), 0.0
             for number, (le, here) in enumerate(zip(family.le, counts, strict=True)):
                 below += here
                 key = (bucket, (*values, le))

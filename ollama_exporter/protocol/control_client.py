@@ -17,12 +17,10 @@ from ollama_exporter.errors import RequestError
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.protocol.client import (
     HTML,
-    ClientSlot,
     OllamaClient,
-    http_client,
+    TransportSlot,
     is_web_page,
     status_advice,
-    tls_context,
 )
 from ollama_exporter.protocol.response_fields import ResponseEnd, ResponseFields
 from ollama_exporter.protocol.routes import Body
@@ -71,9 +69,9 @@ class ControlClient(OllamaClient):
         `announced`: stands around each request that needs a runner; gets its body and patience.
         """
         self._announced = announced
-        context = ssl_context or tls_context(target)
-        super().__init__(target, timeout=timeout, ssl_context=context, on_file_error=on_file_error)
-        self._new_client = lambda: http_client(target, None, context)
+        super().__init__(
+            target, timeout=timeout, ssl_context=ssl_context, on_file_error=on_file_error
+        )
 
     async def preload(
         self,
@@ -90,16 +88,16 @@ class ControlClient(OllamaClient):
         if options:
             body["options"] = dict(options)
         try:
-            await self._post("/api/generate", body, patience)
+            await self._tell("/api/generate", body, patience)
         except RequestError as err:
             if err.status != HTTPStatus.BAD_REQUEST or REFUSED_EMBEDDING not in err.text:
                 raise
-            await self._post("/api/embed", {**body, "input": []}, patience)
+            await self._tell("/api/embed", {**body, "input": []}, patience)
 
     async def stop(self, model: str, *, patience: float) -> None:
         """Unload a model as soon as its requests have ended."""
         body = {"model": model, "keep_alive": 0, "stream": False}
-        await self._post("/api/generate", body, patience)
+        await self._tell("/api/generate", body, patience)
 
     async def generate(
         self, body: Mapping[str, Any], *, patience: float, now: Callable[[], float]
@@ -134,7 +132,7 @@ class ControlClient(OllamaClient):
             raise RequestError(response.status_code, text)
         return Generated(fields, None if math.isnan(first) else first, total)
 
-    async def _post(self, path: str, body: Mapping[str, Any], patience: float) -> None:
+    async def _tell(self, path: str, body: Mapping[str, Any], patience: float) -> None:
         answer = bytearray()
         async with self._announced(body, patience):
             response = await self._call(path, body, answer.extend, patience)
@@ -144,15 +142,9 @@ class ControlClient(OllamaClient):
         self, path: str, body: Mapping[str, Any], on_chunk: Callable[[bytes], None], patience: float
     ) -> httpx.Response:
         """Send a request on its own connection: loads take minutes and may overlap."""
-        slot = ClientSlot(self._new_client)
-
-        def build(http: httpx.AsyncClient) -> httpx.Request:
-            return http.build_request(
-                "POST", path, json=dict(body), headers=self._headers(), extensions=self._extensions
-            )
-
+        slot = TransportSlot(self._new_transport)
         try:
-            return await self._send(slot, build, on_chunk, timeout=patience)
+            return await self._send(slot, self._post(path, body), on_chunk, timeout=patience)
         finally:
             await slot.http.aclose()
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The routes. Everything they need is passed in."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -14,12 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ollama_exporter.errors import OllamaExporterError
-from ollama_exporter.metrics.exposition import render
+from ollama_exporter.metrics.exposition import in_parts
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.announced_requests import ANNOUNCE
 from ollama_exporter.story.document import STATUS
 from ollama_exporter.story.fleet_document import FleetDocument
 from ollama_exporter.web.announcements import OnAnnounced, announcing
+from ollama_exporter.web.in_turns import in_turns
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import PageParts, page_routes
@@ -85,17 +85,16 @@ class Scrapes:
             return plain(TOO_MANY, HTTPStatus.SERVICE_UNAVAILABLE)
         self._scrapes += 1
         try:
-            headers, body = await asyncio.to_thread(
-                render,
+            headers, pieces = in_parts(
                 registry,
                 self._renderer,
                 accept=request.headers.get("accept", ""),
                 accept_encoding=request.headers.get("accept-encoding", ""),
                 names=request.query_params.getlist("name[]")[:MOST_NAMES],
             )
+            return Response(await in_turns(pieces), headers=headers)
         finally:
             self._scrapes -= 1
-        return Response(body, headers=headers)
 
 
 def application(parts: Parts) -> Starlette:

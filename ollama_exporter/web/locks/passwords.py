@@ -9,8 +9,6 @@ import hmac
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import bcrypt
-
 from ollama_exporter.bounded import BoundedDict
 
 REMEMBERED: Final = 100  # wrong logins
@@ -27,10 +25,17 @@ class TooManyLoginsError(Exception):
     """More logins are waiting to be checked than MOST_WAITING."""
 
 
+def check_by_bcrypt(password: bytes, hashed: bytes) -> bool:
+    """Return whether a hash is that of a password."""
+    import bcrypt  # noqa: PLC0415 - 0.7 MiB that an exporter without logins does not need
+
+    return bcrypt.checkpw(password, hashed)
+
+
 class Passwords:
     """Checks logins. One hash is computed at a time, and results are remembered."""
 
-    def __init__(self, check: Callable[[bytes, bytes], bool] = bcrypt.checkpw) -> None:
+    def __init__(self, check: Callable[[bytes, bytes], bool] = check_by_bcrypt) -> None:
         """`check` compares a password with a hash; it takes its time and runs in a thread."""
         self._check = check
         self._right: BoundedDict[bytes, bool] = BoundedDict(MOST_RIGHT)

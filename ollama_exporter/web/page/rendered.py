@@ -5,7 +5,7 @@ import gzip
 from dataclasses import dataclass, field
 from typing import Final
 
-from ollama_exporter.metrics.exposition import GZIP_LEVEL
+from ollama_exporter.metrics.kept_gzip import GZIP_LEVEL
 
 SMALL: Final = 1024  # bytes: compressing less saves nothing
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our renderer writes what the client library writes, to the byte, in both formats."""
 
+import gzip
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,7 +25,7 @@ from prometheus_client.samples import Exemplar, Timestamp
 
 from ollama_exporter.metrics.catalog.family import Family
 from ollama_exporter.metrics.catalog_metric import CatalogHistogram, CatalogMetric
-from ollama_exporter.metrics.rendering import END, UNESCAPED, Renderer
+from ollama_exporter.metrics.rendering import END, PART, STEADY, UNESCAPED, Renderer
 
 NUMBERS: Final = st.one_of(
     st.floats(),  # with infinities, NaN, -0.0
@@ -107,6 +108,47 @@ def test_families_of_the_catalog_are_written_likewise(
     for each in [*found, *found]:  # one after the other takes the place of what was kept
         text = renderer.render([each], is_openmetrics=is_openmetrics)
         assert text == by_library(each, is_openmetrics=is_openmetrics)
+
+
+LONG: Final = [
+    CatalogMetric(COUNTER, COUNTER.base, [(("a", str(number)), 1.0) for number in range(1300)]),
+    CatalogHistogram(
+        HISTOGRAM,
+        ("0.5", "2.0", "+Inf"),
+        [((str(number),), (1, 2, 3), 4.0, {}) for number in range(300)],
+    ),
+]
+
+
+@pytest.mark.parametrize("family", LONG, ids=["counter", "histogram"])
+def test_a_long_family_comes_in_short_runs(family: Metric) -> None:
+    renderer = Renderer()
+    for _ in range(STEADY + 3):
+        runs = [text for _, text in renderer.runs([family], is_openmetrics=False)]
+        assert b"".join(runs) == by_library(family, is_openmetrics=False)
+        assert max(text.count(b"\n") for text in runs) <= PART + 2  # HELP and TYPE
+
+
+@given(
+    changes=st.lists(st.sets(st.integers(0, 9), max_size=2), min_size=STEADY + 8, max_size=30),
+    is_openmetrics=st.booleans(),
+)
+def test_a_compressed_scrape_is_its_text_whatever_has_changed(
+    changes: list[set[int]], *, is_openmetrics: bool
+) -> None:
+    renderer, values = Renderer(), [0.0] * 10
+    families = [Family(f"ollama_{'x' * number}", "gauge", "h", ("model",)) for number in range(10)]
+    for changed in changes:
+        for number in changed:
+            values[number] += 1
+        found: list[Metric] = [
+            CatalogMetric(family, family.name, [(("a",), value)])
+            for family, value in zip(families, values, strict=True)
+        ]
+        found.append(GaugeMetricFamily("z", "h", value=values[0]))
+        runs = renderer.runs(found, is_openmetrics=is_openmetrics)
+        text = gzip.decompress(b"".join(renderer.compressed.gzip(runs)))
+        assert text == by_library(*found, is_openmetrics=is_openmetrics)
 
 
 RARE: Final = [

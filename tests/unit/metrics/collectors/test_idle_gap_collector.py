@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Idle gaps and advice on /metrics: counted, kept, written anew only when something changed."""
+"""Idle gaps and advice on /metrics."""
 
 import json
 import math
@@ -7,12 +7,10 @@ import math
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from ollama_exporter.advice.gap_counts import GapCounts
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
-from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, Unchanging, render
+from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, render
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
@@ -32,8 +30,8 @@ def poll(at: float, *deadlines: float, name: str = NAME) -> Snapshot:
     return Snapshot(moment, moment, models)
 
 
-def text(built: Metered, accept: str = "") -> str:
-    return render(built.registry, Renderer(), accept=accept)[1].decode()
+def text(built: Metered, accept: str = "", renderer: Renderer | None = None) -> str:
+    return render(built.registry, renderer or Renderer(), accept=accept)[1].decode()
 
 
 def test_counters_stand_at_0_as_soon_as_a_model_is_resident_and_advice_is_its_break_even() -> None:
@@ -141,26 +139,13 @@ def test_a_state_without_usage_or_with_other_bounds() -> None:
 # -- rendering -------------------------------------------------------------------------------------
 
 
-def test_the_text_of_gaps_is_kept_until_one_is_added() -> None:
-    counts = GapCounts()
-    collector = IdleGapCollector(counts)
-    counts.add(NAME, 40.0, inferred=True)
-    first, again = list(collector.collect()), list(collector.collect())
-    assert all(one is other for one, other in zip(first, again, strict=True))
-    assert all(isinstance(family, Unchanging) for family in first)
-    counts.add(NAME, 50.0, inferred=False)
-    later = list(collector.collect())
-    assert [one is other for one, other in zip(first, later, strict=True)] == [False] * 3
-    assert next(s for s in later[0].samples if s.name.endswith("_count")).value == 2
-
-
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
-def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accept: str) -> None:
-    built = metered()
+def test_the_text_of_gaps_is_the_same_from_what_was_kept_until_one_is_added(accept: str) -> None:
+    built, renderer = metered(), Renderer()
     advising = built.advice
     advising.on_poll(poll(0, 250))
     built.instruments.gaps.add(NAME, 40.0, inferred=False)
-    first, second = text(built, accept), text(built, accept)
+    first, second = text(built, accept, renderer), text(built, accept, renderer)
     lines = [line for line in first.splitlines() if "scrape" not in line]
     assert lines == [line for line in second.splitlines() if "scrape" not in line]
     assert f'ollama_model_idle_gap_seconds_bucket{{le="60.0",model="{NAME}"}} 1.0' in lines
@@ -168,6 +153,8 @@ def test_both_formats_hold_the_same_samples_before_and_after_they_are_kept(accep
         assert first.count("# EOF") == 1
         assert first.endswith("# EOF\n")
         assert any(f.name == "ollama_model_idle_gap_seconds" for f in openmetrics(first))  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    built.instruments.gaps.add(NAME, 50.0, inferred=False)
+    assert parsed(text(built, renderer=renderer))[GAPS] == 2
 
 
 @pytest.mark.parametrize(
