@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 PYPROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
-PLACEHOLDER: Final = ".example"  # a domain that nobody can own (RFC 2606)
 
 
 def home(pyproject: Path = PYPROJECT) -> str:
@@ -22,8 +21,3 @@ def repository(pyproject: Path = PYPROJECT) -> str:
 def _url(label: str, pyproject: Path) -> str:
     urls = tomllib.loads(pyproject.read_text("utf-8"))["project"]["urls"]
     return str(urls[label]).rstrip("/")
-
-
-def is_placeholder(address: str) -> bool:
-    """Return whether an address was never meant to be reached."""
-    return address.partition("://")[2].partition("/")[0].endswith(PLACEHOLDER)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.project_address import home, is_placeholder
 from tools.release_contents import faults
 from tools.release_notes import section
 from tools.release_version import CODE, PLACES, numbers, versions
@@ -22,6 +21,12 @@ from tools.release_version import CODE, PLACES, numbers, versions
 ROOT: Final = Path(__file__).parents[1]
 BRANCH: Final = "main"
 FOLDER: Final = "dist"
+UNPUBLISHED: Final = {  # what files say until there has been a release
+    "pyproject.toml": "ollama-exporter.example",
+    "README.md": "not on PyPI yet",
+    "deploy/packages/build": "ollama-exporter@localhost",
+    "deploy/packages/nfpm.yaml": "ollama-exporter@localhost",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Checkout:
 
     said: Mapping[str, Sequence[str]]  # file -> the versions in it
     changelog: str
-    address: str
+    unpublished: Mapping[str, str]  # file -> what it says until there has been a release
     changed: Sequence[str]  # files that differ from the commit, or that git does not know
     commit: str
     is_on_main: bool
@@ -59,10 +64,10 @@ def refusals(checkout: Checkout, version: str) -> list[str]:
         found.append("CHANGELOG.md has lines under [Unreleased]")
     if found:
         found.append(f"so run `make release-prepare VERSION={version}` and commit what it changes")
-    if is_placeholder(checkout.address):
-        found.append(
-            f"{checkout.address} is a placeholder: write the project's address into pyproject.toml"
-        )
+    found += [
+        f"{name} says {words!r}, which must not be published (docs/releasing.md)"
+        for name, words in checkout.unpublished.items()
+    ]
     if checkout.changed:
         found.append(f"not committed: {', '.join(checkout.changed)}")
     if not checkout.is_on_main:
@@ -77,7 +82,11 @@ def look(root: Path, version: str) -> Checkout:
     return Checkout(
         said={name: versions((root / name).read_text("utf-8"), PLACES[name]) for name in PLACES},
         changelog=(root / "CHANGELOG.md").read_text("utf-8"),
-        address=home(root / "pyproject.toml"),
+        unpublished={
+            name: words
+            for name, words in UNPUBLISHED.items()
+            if words in (root / name).read_text("utf-8")
+        },
         changed=[line[3:] for line in git(root, "status", "--porcelain").splitlines()],
         commit=git(root, "rev-parse", "HEAD").strip(),
         is_on_main=any(

@@ -6,11 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from tests.docs.test_docs import README
 from tests.support.paths import ROOT
-from tools.project_address import home, is_placeholder
+from tools.project_address import home
 from tools.site import gather
 
 PYPROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -46,16 +44,3 @@ def test_the_projects_address_is_one() -> None:
     urls = PYPROJECT["project"]["urls"]
     assert {url for url in urls.values() if not url.startswith(home())} == set()
     assert home() == urls["Homepage"].rstrip("/")
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("https://ollama-exporter.example", True),
-        ("https://ollama-exporter.example/source", True),
-        ("https://example.net/ollama.example", False),
-        ("https://code.example.net", False),
-    ],
-)
-def test_an_address_that_nobody_can_own_is_a_placeholder(address: str, *, expected: bool) -> None:
-    assert is_placeholder(address) is expected

@@ -16,7 +16,7 @@ from ollama_exporter.version import __version__
 from tests.docs.test_docs import anchors
 from tests.support.paths import ROOT
 from tools.provenance import builder_of, digests, purl, statement, write
-from tools.release import Checkout, git, refusals, release
+from tools.release import UNPUBLISHED, Checkout, git, refusals, release
 from tools.release_contents import expected, faults
 from tools.release_notes import section
 from tools.release_version import PLACES, moved, numbers, prepare, versions
@@ -39,13 +39,12 @@ READY: Final = Checkout(
     changelog=CHANGELOG.replace(
         "## [Unreleased]\n", "## [Unreleased]\n\n## [1.2.0] - 2026-12-01\n"
     ),
-    address="https://code.example.net",
+    unpublished={},
     changed=[],
     commit=COMMIT,
     is_on_main=True,
     tagged=None,
 )
-ADDRESS: Final = "https://ollama-exporter.example"
 
 
 def test_every_file_that_names_the_version_names_the_codes() -> None:
@@ -68,7 +67,7 @@ def test_a_checkout_that_is_ready_is_refused_nothing() -> None:
         ({"changelog": "## [Unreleased]\n"}, "no section [1.2.0]"),
         ({"changelog": CHANGELOG + READY.changelog}, "lines under [Unreleased]"),
         ({"changelog": CHANGELOG}, "make release-prepare VERSION=1.2.0"),
-        ({"address": ADDRESS}, "is a placeholder"),
+        ({"unpublished": {"README.md": "not yet"}}, "README.md says 'not yet', which must not"),
         ({"changed": ["README.md"]}, "not committed: README.md"),
         ({"is_on_main": False}, "is not on main"),
         ({"tagged": COMMIT[::-1]}, "v1.2.0 is the tag of 76543210fedc already"),
@@ -98,15 +97,14 @@ def test_the_changelog_moves_under_the_version() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a repository with the files that name the version, and an address."""
+    """Return a repository with the files that a release reads, and an address."""
     root = tmp_path / "checkout"
-    for name in (*PLACES, "CHANGELOG.md", "pyproject.toml"):
+    for name in (*PLACES, *UNPUBLISHED, "CHANGELOG.md"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, root / name)
-    settings = root / "pyproject.toml"
-    settings.write_text(
-        settings.read_text("utf-8").replace(ADDRESS, "https://code.example.net"), "utf-8"
-    )
+    for name, words in UNPUBLISHED.items():
+        text = (root / name).read_text("utf-8")
+        (root / name).write_text(text.replace(words, "code.example.net"), "utf-8")
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     if not section(changelog, "Unreleased"):
         changelog = changelog.replace("## [Unreleased]\n", "## [Unreleased]\n\n- New.\n")
