@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 
 from bench.run import write_between
 from bench.scoring import Score
-from bench.truth import KINDS, groups, has, judge, names, read, truth_of
+from bench.truth import KINDS, count, foreseen, groups, has, judge, names, read, truth_of
 from ollama_exporter.recordings.format import Recording
 from ollama_exporter.residency.tolerances import Tolerances
 
@@ -36,12 +36,24 @@ GRID: Final[Mapping[str, Sequence[float]]] = {
     "coverage": (0.8, 0.9, 0.95, 1.0),
 }
 USUAL: Final = Tolerances()
+POLLS: Final = "polls only"
+TRACED: Final = "likewise, without crashes and out-of-memories"
+TITLES: Final = {
+    POLLS: POLLS,
+    "all requests seen": "requests",
+    "processes": "processes",
+    "processes, all requests seen": "processes, requests",
+    "processes, log at the default level": "log, processes",
+    "processes, log at the default level, all requests seen": "log, processes, requests",
+    "processes, log at debug level": "debug log, processes",
+}
 GOALS: Final = {
-    "polls only": "80 / 5",
+    POLLS: "80 / 5",
     "all requests seen": "97 / 1.5",
     "processes": "97 / 1.5",
     "processes, all requests seen": "99.5 / 0.3",
 }
+LEAST: Final = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 COLUMNS: Final = ("together", "quiet", "busy")
 Job = tuple[str, Tolerances]  # a recording, judged with these
 Results = Mapping[str, Score]  # by kind of evidence
@@ -97,42 +109,77 @@ def judge_all(workers: int) -> tuple[dict[str, Results], dict[str, Results], dic
     return usual, {name: judged[name, fitted[name]] for name in names()}, fitted
 
 
-def table(left_out: Mapping[str, Results], usual: Mapping[str, Results]) -> str:
-    """Return right / wrong by evidence: left out, and with the usual tolerances."""
-    head = ("unloads", "polls can show", "**left out**", "quiet", "busy", "all", "quiet", "busy")
-    lines = [f"| seen | {' | '.join(head)} | goal |", "|" + "---|" * (2 + len(head))]
-    for kind in KINDS:
+def by_evidence(left_out: Mapping[str, Results], usual: Mapping[str, Results]) -> str:
+    """Return right / wrong by evidence: of recordings left out, and with the usual tolerances."""
+    head = ("seen", "unloads", "polls can show", "**left out**", "quiet", "busy")
+    lines = [_row(*head, "all", "quiet", "busy", "goal"), _rule(10)]
+    for kind, title in TITLES.items():
         both = [of_groups(results, kind) for results in (left_out, usual)]
-        cells = [cell(found.get(group)) for found in both for group in COLUMNS]
-        counts = f"{both[0]['together'].unloads} | {both[0]['together'].shown}"
-        cells[0] = f"**{cells[0]}**"
-        lines.append(f"| {kind} | {counts} | {' | '.join(cells)} | {GOALS.get(kind, '')} |")
-    return "\n".join(lines) + "\n"
+        total = both[0]["together"]
+        lines.append(_row(title, total.unloads, total.shown, *_cells(both), GOALS.get(kind, "")))
+        if kind == POLLS:
+            traced = [{g: x.with_a_trace() for g, x in found.items()} for found in both]
+            lines.append(_row(TRACED, "", traced[0]["together"].judged, *_cells(traced), ""))
+    return "".join(lines)
+
+
+def _cells(both: Iterable[Mapping[str, Score]]) -> list[str]:
+    first, *rest = (cell(found.get(group)) for found in both for group in COLUMNS)
+    return [f"**{first}**", *rest]
 
 
 def by_recording(results: Mapping[str, Results]) -> str:
     """Return right / wrong of each recording and group, a column for each evidence."""
-    lines = ["| recording | " + " | ".join(KINDS) + " |", "|" + "---|" * (1 + len(KINDS))]
-    totals = {kind: of_groups(results, kind) for kind in KINDS}
-    for group in totals["polls only"]:
-        cells = " | ".join(cell(totals[kind].get(group)) for kind in KINDS)
-        lines.append(f"| **{group}** | {cells} |")
-    for name, result in results.items():
-        lines.append(f"| {name} | {' | '.join(cell(result.get(kind)) for kind in KINDS)} |")
-    return "\n".join(lines) + "\n"
+    lines = [_row("recording", *TITLES.values()), _rule(1 + len(TITLES))]
+    totals = {kind: of_groups(results, kind) for kind in TITLES}
+    for group in totals[POLLS]:
+        cells = [cell(totals[kind].get(group)) for kind in TITLES]
+        lines.append(_row(f"**{group}**", *cells))
+    of_each = ((name, *map(cell, map(result.get, TITLES))) for name, result in results.items())
+    lines += [_row(*cells) for cells in of_each]
+    return "".join(lines)
+
+
+def by_margin(results: Mapping[str, Results]) -> str:
+    """Return right / wrong of polls alone, if what is less sure were unknown.
+
+    How sure a reason is, the counts of the other recordings tell.
+    """
+    polls = {name: result[POLLS] for name, result in results.items()}
+    everything = {name: sum(result.values(), Score()) for name, result in results.items()}
+    counted = {name: count(score.verdicts) for name, score in everything.items()}
+    lines = [_row("least sure", *COLUMNS), _rule(1 + len(COLUMNS))]
+    members = dict(groups(polls.keys()))
+    for least in LEAST:
+        cells = []
+        for group in COLUMNS:
+            said = [pair for name in members[group] for pair in foreseen(polls, counted, name)]
+            kept = [right for sure, right in said if sure >= least]
+            judged = sum(polls[name].judged for name in members[group])
+            cells.append(_shares(sum(kept), len(kept) - sum(kept), judged))
+        lines.append(_row(f"{least:g}" if least else "any", *cells))
+    return "".join(lines)
 
 
 def by_tolerance(fitted: Mapping[str, Tolerances]) -> str:
     """Return the value of each tolerance, and how often each value was fitted."""
-    lines = ["| tolerance | value | tried | fitted, to how many recordings |", "|---|---|---|---|"]
+    lines = [_row("tolerance", "value", "tried", "fitted, how often"), _rule(4)]
     usual = asdict(USUAL)
     for name, values in GRID.items():
         chosen = [asdict(tolerances)[name] for tolerances in fitted.values()]
         times = {value: chosen.count(value) for value in values if value in chosen}
         tried = ", ".join(f"{value:g}" for value in values)
         found = ", ".join(f"{value:g}: {count}" for value, count in times.items())
-        lines.append(f"| `{name}` | {usual[name]:g} | {tried} | {found} |")
-    return "\n".join(lines) + "\n"
+        lines.append(_row(f"`{name}`", f"{usual[name]:g}", tried, found))
+    return "".join(lines)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _rule(columns: int) -> str:
+    return f"|{'---|' * columns}\n"
 
 
 def of_groups(results: Mapping[str, Results], kind: str) -> dict[str, Score]:
@@ -148,7 +195,11 @@ def cell(score: Score | None) -> str:
     """Return right / wrong in percent."""
     if score is None or not score.judged:
         return ""
-    return f"{100 * score.right / score.judged:.1f} / {100 * score.wrong / score.judged:.1f}"
+    return _shares(score.right, score.wrong, score.judged)
+
+
+def _shares(right: int, wrong: int, of: int) -> str:
+    return f"{100 * right / of:.1f} / {100 * wrong / of:.1f}"
 
 
 def main() -> None:
@@ -159,9 +210,10 @@ def main() -> None:
     arguments = parser.parse_args()
     usual, left_out, fitted = judge_all(arguments.workers)
     tables = {
-        "left out": table(left_out, usual),
+        "by evidence": by_evidence(left_out, usual),
         "by recording": by_recording(left_out),
-        "fitted": by_tolerance(fitted),
+        "by tolerance": by_tolerance(fitted),
+        "by margin": by_margin(left_out),
     }
     for name, text in tables.items():
         print(text)

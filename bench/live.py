@@ -25,11 +25,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from bench.scoring import Incarnation, divide
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.script import Ask, Crash, Script, Step, Stop, Via
 from ollama_exporter.simulator.simulator import Config, Simulator
-from ollama_exporter.simulator.state import Host, Truth, Unload
+from ollama_exporter.simulator.state import Host, Load, Truth, Unload
 
 ROOT: Final = Path(__file__).parents[1]
 MODELS: Final = ("mistral", "llama3.2", "qwen2.5:7b", "nomic-embed-text")
@@ -54,6 +55,9 @@ class Comparison:
     invented: int = 0
     mistakes: list[str] = field(default_factory=list)
     crashes_invented: int = 0  # `crashed` where no runner did
+    shown: int = 0  # polls of that exporter could show them
+    shown_right: int = 0
+    shown_wrong: int = 0
 
     def line(self) -> str:
         """Return the counts as a line of text."""
@@ -62,13 +66,21 @@ class Comparison:
             f"{self.unloads:4} unloads   right {100 * self.right / all_:5.1f} %   "
             f"wrong {100 * self.wrong / all_:4.1f} %   unknown {self.unknown}   "
             f"missed {self.missed}   invented {self.invented}   "
-            f"crashes invented {self.crashes_invented}"
+            f"crashes invented {self.crashes_invented}   polls could show {self.shown}, of these "
+            f"right {_percent(self.shown_right, self.shown)} %   "
+            f"wrong {_percent(self.shown_wrong, self.shown)} %"
         )
 
-    def cell(self) -> str:
-        """Return the shares as a cell of the table."""
-        all_ = self.unloads or 1
-        return f"{100 * self.right / all_:.0f} / {100 * self.wrong / all_:.0f}"
+    def cells(self) -> tuple[str, str]:
+        """Return right / wrong in percent: of all, and of what its polls could show."""
+        return (
+            f"{_percent(self.right, self.unloads)} / {_percent(self.wrong, self.unloads)}",
+            f"{_percent(self.shown_right, self.shown)} / {_percent(self.shown_wrong, self.shown)}",
+        )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / (whole or 1):.0f}"
 
 
 def workload(seed: int, duration: float) -> Script:
@@ -98,7 +110,8 @@ def workload(seed: int, duration: float) -> Script:
 def exporter(url: str, log: Path, *options: str) -> Iterator[None]:
     """Run one, its log in a file."""
     command = [sys.executable, "-m", "ollama_exporter", f"--ollama.url={url}"]
-    command += ["--web.listen-address=127.0.0.1:0", "--log.format=json", *options]
+    command += ["--web.listen-address=127.0.0.1:0", "--log.format=json", "--log.level=debug"]
+    command += options
     with log.open("wb") as file, subprocess.Popen(command, cwd=ROOT, stderr=file) as popen:
         try:
             yield
@@ -134,24 +147,54 @@ async def run(
             await asyncio.sleep(SETTLING)
             truth = list(sim.truth)
             running.close()
-        return {kind: compare(truth, logged(log)) for kind, log in logs.items()}
+        return {kind: compare(truth, logged(log), polls=polled(log)) for kind, log in logs.items()}
 
 
-def logged(log: Path) -> list[Line]:
-    """Return the unloads that an exporter has logged so far."""
+def logged(log: Path, message: str = "Model unloaded") -> list[Line]:
+    """Return the lines that an exporter has logged so far: its unloads, or others."""
     written = log.read_text(encoding="utf-8").splitlines(keepends=True)
     lines = [json.loads(line) for line in written if line.startswith("{") and line.endswith("\n")]
-    return [line for line in lines if line.get("msg") == "Model unloaded"]
+    return [line for line in lines if line.get("msg") == message]
+
+
+def polled(log: Path) -> list[tuple[float, float]]:
+    """Return start and end of each answered poll that an exporter has logged at level debug."""
+    polls = [line for line in logged(log, "Polled") if line["up"]]
+    return [(_moment(line["time"]) - line["took"], _moment(line["time"])) for line in polls]
+
+
+def shown_by(polls: Sequence[tuple[float, float]], truth: Sequence[Truth]) -> set[int]:
+    """Return the pids of the runners whose unloads these polls could show: see scoring.py."""
+    ends = {event.pid: event for event in truth if isinstance(event, Unload)}
+    lives = [
+        Incarnation(
+            normalise(load.name),
+            load.weights,
+            load.num_ctx,
+            load.at,
+            math.inf if end is None else end.at,
+            None if end is None else {"pid": end.pid, "reason": end.reason.value},
+        )
+        for load in truth
+        if isinstance(load, Load)
+        for end in [ends.get(load.pid)]
+    ]
+    return {record["pid"] for record in divide(lives, polls)[0]} if polls else set()
 
 
 def compare(
-    truth: Sequence[Truth], said: Sequence[Line], *, settling: float = SETTLING
+    truth: Sequence[Truth],
+    said: Sequence[Line],
+    *,
+    polls: Sequence[tuple[float, float]] = (),
+    settling: float = SETTLING,
 ) -> Comparison:
     """Pair each true unload with a logged one of its model whose bounds hold it.
 
+    `polls`: start and end of those that were answered.
     `settling`: seconds before the end of the truth in which an unload need not be settled yet.
     """
-    result = Comparison()
+    result, shown = Comparison(), shown_by(polls, truth)
     taken: set[int] = set()
     # The last ones may not be settled when the exporter ends.
     last = max((event.at for event in truth), default=math.inf) - settling
@@ -164,16 +207,19 @@ def compare(
         if event.at > last and number is None:
             continue
         result.unloads += 1
+        result.shown += event.pid in shown
         if number is None:
             result.missed += 1
             continue
         reason = said[number]["reason"]
         if reason == event.reason.value:
             result.right += 1
+            result.shown_right += event.pid in shown
         elif reason == "unknown":
             result.unknown += 1
         else:
             result.wrong += 1
+            result.shown_wrong += event.pid in shown
             result.crashes_invented += reason == "crashed"
             result.mistakes.append(
                 f"{event.name}: {event.reason.value}, said {reason}: {said[number]['evidence']}"
@@ -223,9 +269,11 @@ def main() -> None:
             print(f"{machine:8} {kind:10} {result.line()}")
             for text, count in Counter(result.mistakes).items():
                 print(f"  {count} x {text}")
-    print("right / wrong in %", *found, sep=" | ")
+    titles = [f"{machine}, {of}" for machine in found for of in ("all", "polls can show")]
+    print("right / wrong in %", *titles, sep=" | ")
     for kind in evidence:
-        print(kind, *(results[kind].cell() for results in found.values()), sep=" | ")
+        cells = [cell for results in found.values() for cell in results[kind].cells()]
+        print(kind, *cells, sep=" | ")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares what `replay` reports of a recording with the truth beside it.
 
-An unload could be SEEN if a used poll listed that incarnation and the first answered poll after its
-end did not list the same weights with the same context. What no used poll could show (never
-listed, or back unchanged before the next poll) is counted apart: it is neither right nor wrong.
+Polls can show an unload if one that was used listed that incarnation, and the first answered one
+after its end did not list the same weights with the same context. What no used poll can show (never
+listed, or back unchanged before the next poll) is counted apart: it is neither right nor wrong. So
+much follows from the truth and the moments of the polls alone, whatever was reported.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any, Final
 from ollama_exporter.residency.events import Evidence, Loaded, Reason, Unloaded
 
 TOLERANCE: Final = 0.6  # seconds: the recordings poll every half second
+TRACELESS: Final = frozenset({"crashed", "out_of_memory"})
 Record = dict[str, Any]
 
 
@@ -76,6 +78,15 @@ class Score:
         """All true unloads while polls were made."""
         return self.shown + self.hidden.total()
 
+    def with_a_trace(self) -> "Score":
+        """Return the counts without the causes that leave no trace in a listing.
+
+        A runner that died stays listed as it was until something else removes it, and what an
+        out-of-memory drops leaves as any other model does.
+        """
+        traced = {pair: n for pair, n in self.pairs.items() if pair[0] not in TRACELESS}
+        return Score(Counter(traced), self.missed, self.invented, self.hidden)
+
     def said_instead(self, true: str, said: str | None = None) -> int:
         """Count the unloads of one true reason that were reported as another."""
         return sum(
@@ -108,7 +119,7 @@ def score(
 ) -> Score:
     """Score what was reported. `polls`: start and end of the used polls that were answered."""
     lives = incarnations(truth)
-    seen, unseen, outside = _sort(lives, polls)
+    seen, unseen, outside = divide(lives, polls)
     unloads = [event for event in said if isinstance(event, Unloaded)]
     matched = _match(seen, unloads)
     rest = [event for number, event in enumerate(unloads) if number not in matched.values()]
@@ -152,7 +163,7 @@ def _life(record: Record, begin: float, end: float, unload: Record | None) -> In
     return Incarnation(record["model"], record["blob"], record["num_ctx"], begin, end, unload)
 
 
-def _sort(
+def divide(
     lives: Sequence[Incarnation], polls: Sequence[tuple[float, float]]
 ) -> tuple[list[Record], list[Record], list[Record]]:
     """Divide the true unloads: those that polls could show, could not show, and did not cover."""

@@ -153,14 +153,14 @@ def has(evidence: Evidence, recording: Recording, truth: Path) -> bool:
 
 
 def groups(names: AbstractSet[str]) -> list[tuple[str, AbstractSet[str]]]:
-    groups = (
+    found = (
         ("held out", names & HELD_OUT),
         ("tried on", names - HELD_OUT),
         ("quiet", names - BUSY),
         ("busy", names & BUSY),
         ("together", names),
     )
-    return [(group, members) for group, members in groups if members]
+    return [(group, members) for group, members in found if members]
 
 
 def count(verdicts: Iterable[Verdict]) -> Counts:

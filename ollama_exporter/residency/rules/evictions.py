@@ -239,9 +239,8 @@ def a_model_appeared(case: PollEvidence) -> Opinion:
         return None
     if unload.back is None:
         return appeared(case, unload.arrivals)
-    if unload.arrivals.strangers:
-        by = min(unload.arrivals.strangers)[0]
-        return verdict(Reason.EVICTED, Evidence.NEWCOMER_AND_RELOAD, by=by)
+    if unload.arrivals.strangers:  # recorded: 4 evictions, 3 others
+        return unknown(Evidence.NEWCOMER_AND_RELOAD)
     if (case.flips and not case.complete) or case.wants_reload:
         return verdict(Reason.OPTIONS_CHANGED, Evidence.BACK_SOON, Evidence.CONTEXT_KEEPS_CHANGING)
     return unknown(Evidence.BACK_UNCHANGED)

@@ -40,8 +40,8 @@ def due_before_idle(case: PollEvidence) -> Opinion:  # noqa: PLR0911 - a table o
     victim = life.slid or (case.swift and not case.complete)
     if victim and strangers and not back and unload.arrivals is not None:
         return appeared(case, unload.arrivals)
-    # The scheduler evicts an idle model where there is one, so this was no victim.
-    spared = life.beside_idle and (unload.needless or not case.swift)
+    # The scheduler evicts an idle model where there is one, and this one's room was not needed.
+    spared = life.beside_idle and unload.needless
     if life.slid or (strangers and (back or not spared)):
         return unknown(Evidence.DUE_ZERO_OR_VICTIM)
     if case.accompanied or case.complete:

@@ -105,6 +105,32 @@ def test_a_newcomer_that_fits_beside_it_is_no_evictor() -> None:
     assert {reason for _, reason, _ in story.reasons()} == {Reason.UNKNOWN}
 
 
+@pytest.mark.parametrize(
+    ("before", "reason"), [(("b", "d", "e"), Reason.STOPPED), (("b",), Reason.UNKNOWN)]
+)
+def test_what_was_never_idle_was_stopped_only_if_its_room_is_known_not_to_be_needed(
+    before: tuple[str, ...], reason: Reason
+) -> None:
+    story = Story()
+    story.poll(0, *(model(name, 300) for name in before))
+    story.poll(5, model("b", 300))
+    story.poll(70, model("b", 300), model("a", 70))
+    story.poll(75, model("b", 300))
+    story.poll(80, model("b", 300), model("c", 380, size=1))
+    story.poll(85, model("b", 300), model("c", 380, size=1))
+    assert [said for said in story.reasons() if said[0] == "a"] == [("a", reason, None)]
+
+
+def test_another_model_and_its_own_reload_between_two_polls_leave_it_open_who_took_the_room() -> (
+    None
+):
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.poll(5)
+    story.poll(16, model("a", 316), model("b", 316))
+    assert story.reasons() == [("a", Reason.UNKNOWN, None)]
+
+
 def test_the_same_digest_with_another_context_is_changed_options() -> None:
     story = Story()
     story.poll(0, model("a", 300))
