@@ -191,3 +191,42 @@ def test_odd_bodies_are_answered(body: bytes) -> None:
                     assert answer.status_code in (200, 400, 404, 500)
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "status", "said"),
+    [
+        ("GET /api/status HTTP/1.1", None, 200, '"disabled":false'),
+        ("GET http://localhost/api/version HTTP/1.1", None, 200, '"version"'),
+        ("DELETE /api/delete HTTP/1.1", "{}", 400, 'name \\"\\" is invalid'),
+        ("GET /v1/models/none HTTP/1.1", None, 404, "model 'none' not found"),
+        (
+            "POST /api/generate HTTP/1.1",
+            '{"model":"mistral","keep_alive":1e999}',
+            400,
+            "cannot unmarshal number",
+        ),
+        (
+            "POST /api/generate HTTP/1.1",
+            '{"model":"mistral","options":{"use_mmap":1}}',
+            500,
+            'option \\"use_mmap\\" must be of type boolean',
+        ),
+        (
+            "POST /api/generate HTTP/1.1",
+            '{"model":"mistral","prompt":null,"stream":null,"keep_alive":null,"model":null}',
+            200,
+            '"done":true',
+        ),
+    ],
+)
+def test_requests_that_few_clients_send(
+    line: str, body: str | None, status: int, said: str
+) -> None:
+    async def story() -> bytes:
+        async with simulator() as sim:
+            return await exchange(sim, line, body, "localhost")
+
+    answer = asyncio.run(story()).decode()
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert said in answer
