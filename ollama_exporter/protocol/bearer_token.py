@@ -35,8 +35,6 @@ def read_secret(file: Path, *, field: str) -> str:
     except (OSError, UnicodeError) as err:
         why = err.strerror if isinstance(err, OSError) else "not UTF-8"
         raise ConfigError(field, str(file), f"a readable file with one line ({why})") from err
-    except ValueError as err:  # a NUL in the path
-        raise ConfigError(field, str(file), "a readable file with one line") from err
     if not secret.isprintable() or not secret:
         raise ConfigError(field, str(file), "a file with one line of text")
     return secret

@@ -71,3 +71,10 @@ def test_another_machine_is_not_this_one_on_all_addresses() -> None:
     (listening,) = listen([f"{ANY}:0"], field="proxy.listen-address")
     with listening:
         assert own_socket("192.0.2.1", listening.getsockname()[1], [listening]) is None
+
+
+@pytest.mark.parametrize("host", ["::1", "2001:db8::1"])
+def test_an_address_of_ipv6_does_not_reach_a_socket_of_ipv4(host: str) -> None:
+    (listening,) = listen([f"{ANY}:0"], field="proxy.listen-address")
+    with listening:
+        assert own_socket(host, listening.getsockname()[1], [listening]) is None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 
-from ollama_exporter.actions.shared_blobs import SharedBlobs
+from ollama_exporter.actions.shared_blobs import MAX_NAMES, SharedBlobs
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.wire import InstalledModel, ModelDetails
 
@@ -55,3 +55,13 @@ def test_names_of_the_same_weights_are_one_runner() -> None:
     assert not blobs.is_resolved("absent")
     asyncio.run(blobs.resolve([("a", 5), ("b", 0), ("c", 6)]))
     assert library.asked == 6  # only the one that was made anew
+
+
+def test_only_so_many_names_are_asked_for_and_known_ones_go_on_being() -> None:
+    library = Library(**{f"m{n}": "sha256-1" for n in range(MAX_NAMES + 5)})
+    blobs = SharedBlobs(library)
+    asyncio.run(blobs.resolve((f"m{n}", 0) for n in range(MAX_NAMES + 5)))
+    assert library.asked == MAX_NAMES
+    assert not blobs.is_resolved(f"m{MAX_NAMES}")
+    asyncio.run(blobs.resolve([("m0", 7)]))
+    assert library.asked == MAX_NAMES + 1

@@ -209,3 +209,18 @@ def test_the_heap_does_not_grow_with_changes() -> None:
         await queue.aclose()
 
     run_virtually(main())
+
+
+def test_a_target_that_leaves_while_it_is_polled_is_polled_no_more() -> None:
+    target, other = Target(takes=8.0), Target()
+
+    def act(queue: PollQueue) -> None:
+        queue.remove(target)
+        queue.remove(target)  # twice is once
+
+    def check(queue: PollQueue) -> None:
+        assert queue.running == 0
+        assert len(target.started) == 1
+        assert len(other.started) > 1
+
+    running([target, other], 60.0, check, act=act)

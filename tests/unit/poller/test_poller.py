@@ -13,7 +13,7 @@ from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Polle
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, Found, View
-from ollama_exporter.residency.facts import ProcessesScanned, RequestAnswered, RequestStarted
+from ollama_exporter.residency.facts import Fact, ProcessesScanned, RequestAnswered, RequestStarted
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
@@ -380,3 +380,41 @@ def test_a_version_of_any_length_is_a_short_label() -> None:
         assert version.isprintable()
 
     run_virtually(main())
+
+
+class Defective(Tracker):
+    """A tracker that raises now and then."""
+
+    broken = True
+
+    def observe(self, fact: Fact) -> tuple[Event, ...]:
+        if self.broken:
+            raise ZeroDivisionError("a defect of ours")
+        return super().observe(fact)
+
+
+def test_a_defect_of_the_tracker_is_counted_and_the_polls_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    errors: list[int] = []
+
+    async def main() -> None:
+        client, tracker = Listed(models=(LISTED,)), Defective(window=60.0)
+        polling = Poller(
+            client,
+            tracker,
+            lambda: Cadence(10.0),
+            Sinks(errors=lambda: errors.append(1)),
+            timeline=GivenTimeline(now, ahead=1000.0),
+            jitter=lambda: 0.0,
+        )
+        await for_a_while(polling, 25)
+        assert (len(client.polls), polling.is_up()) == (3, True)
+        assert polling.published().view.models == ()
+        tracker.broken = False
+        await for_a_while(polling, 15)
+        assert [state.name for state in polling.published().view.models] == ["a:latest"]
+
+    run_virtually(main())
+    assert len(errors) >= 3
+    assert "Tracker failed to process a fact" in caplog.text

@@ -247,3 +247,15 @@ def test_values_that_are_no_json_cost_themselves_in_other_answers_too() -> None:
     weights = b"sha256-" + b"a" * 64
     shown = b'{"modelfile":"FROM /blobs/' + weights + b'","model_info":{"x":Infinity}}'
     assert decode_details(shown).weights == weights.decode()
+
+
+@pytest.mark.parametrize("body", [b'{"version":5,"x":NaN}', b'{"x":NaN}'])
+def test_a_version_that_is_none_is_malformed_also_beside_what_is_no_json(body: bytes) -> None:
+    with pytest.raises(TargetError) as caught:
+        decode_version(body)
+    assert caught.value.reason is FailureReason.MALFORMED
+
+
+def test_a_moment_that_is_none_costs_an_installed_model_nothing_else() -> None:
+    (found,) = decode_tags(b'{"models":[{"name":"a","size":7,"modified_at":"soon"}]}')
+    assert (found.name, found.size, found.modified) == ("a:latest", 7, 0.0)

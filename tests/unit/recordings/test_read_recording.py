@@ -234,3 +234,10 @@ def test_reading_takes_linear_time(make: Callable[[int], bytes], tmp_path: Path)
             read_recording(file)
 
     assert_linear(work, make)
+
+
+def test_gzip_whose_inside_is_damaged_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl.gz"
+    file.write_bytes(gzip.compress(b"{}")[:10] + b"\xff" * 50)
+    with pytest.raises(RecordingError, match="damaged gzip data"):
+        read_recording(file)

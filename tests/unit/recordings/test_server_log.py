@@ -46,3 +46,10 @@ def test_a_container_s_log_is_read(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert [fact.pid for fact in read_server_log(file)] == [7, 8]
+
+
+def test_gzip_whose_inside_is_damaged_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "server.log.gz"
+    file.write_bytes(gzip.compress(b"x")[:10] + b"\xff" * 50)
+    with pytest.raises(RecordingError, match="damaged gzip data"):
+        read_server_log(file)

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import pytest
 
 from ollama_exporter.host.log.flood import BURST, CALM
-from ollama_exporter.host.log.follower import LogFollower
+from ollama_exporter.host.log.follower import NOT_UNDERSTOOD, LogFollower
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.residency.facts import LogKind, LogSaid
 from tests.support.exporting import Records, same_logger, until
@@ -410,5 +410,20 @@ def test_a_line_that_a_rotation_or_truncation_left_open_takes_no_other_with_it(
             path.rename(tmp_path / "server.log.1")
             append(path, STARTED)
             await until(lambda: len(scene.told) == 4)
+
+    run(story)
+
+
+def test_json_without_its_moment_is_a_form_that_is_not_understood(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "server.log"
+        path.touch()
+        async with following(str(path)) as scene:
+            await until(lambda: scene.log.count("Following log"))
+            append(path, '{"level":"INFO","msg":"llama-server started"}\n' * NOT_UNDERSTOOD)
+            await until(lambda: understood(scene) is False)
+            append(path, STARTED)
+            await until(lambda: understood(scene))
+            assert scene.log.count("Log is understood again") == 1
 
     run(story)
