@@ -8,7 +8,8 @@ import pytest
 from ollama_exporter.errors import FailureReason, TargetError
 from ollama_exporter.protocol.decompress import decompressed
 
-WHOLE = gzip.compress(b"x" * 100)
+WHOLE_OF_2_KIB = gzip.compress(b"x" * 2048, mtime=0)
+WHOLE = gzip.compress(b"x" * 100, mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -17,9 +18,10 @@ WHOLE = gzip.compress(b"x" * 100)
         (WHOLE, "br", "(br), which nobody has asked for"),
         (b"\x1f\x8b\x08" + b"\xff" * 40, "gzip", "cannot be decompressed (gzip: "),
         (WHOLE[:20], "gzip", "(gzip) is cut short"),
-        (gzip.compress(b"x" * 2048), "x-gzip", "answer is larger than 1 KiB"),
+        (WHOLE_OF_2_KIB, "x-gzip", "answer is larger than 1 KiB"),
         (b"x", "deflate", "(deflate) is cut short"),
     ],
+    ids=["unasked", "damaged", "cut", "large", "cut deflate"],
 )
 def test_it_is_malformed_and_says_why(body: bytes, encoding: str, said: str) -> None:
     with pytest.raises(TargetError) as caught:
