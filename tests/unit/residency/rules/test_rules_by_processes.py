@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ollama_exporter.poller.poll_schedule import Cadence, next_poll
-from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Source
+from ollama_exporter.residency.events import Evidence, Loaded, Measured, Reason, Restarted, Source
 from ollama_exporter.residency.facts import (
     LogKind,
     ProcessesScanned,
@@ -742,3 +742,58 @@ def test_what_polls_have_ended_is_not_ended_again_by_a_name_that_comes_later() -
     story.said += story.tracker.finish(START + 200)
     assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
     assert story.state("a").resident
+
+
+def test_a_kill_that_came_late_is_an_expiry_all_the_same() -> None:
+    story = two_loaded()
+    story.death(301.5, 1)
+    for at in (301.6, 309):
+        story.poll(at, model("b", 310))
+    assert story.reasons() == [("a", Reason.EXPIRED, None)]
+    assert story.unloads[0].evidence == (Evidence.EXITED_AFTER_DEADLINE,)
+
+
+def test_beside_a_log_that_would_have_an_out_of_memory_a_crash_is_known_at_once() -> None:
+    story = two_loaded()
+    story.log(50, LogKind.LOAD_DONE, "b")
+    story.death(100, 1)
+    story.poll(100.1, model("a", 300), model("b", 310))
+    assert story.reasons() == [("a", Reason.CRASHED, None)]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["log first", "log last"])
+def test_a_logged_eviction_by_weights_without_a_name_waits_for_it(*, late: bool) -> None:
+    """It may be its own name that has new weights."""
+    story = two_loaded()
+    story.log(50, LogKind.IDLE, "b", 2)
+
+    def logged() -> None:
+        for at, kind in (
+            (99.9, LogKind.EVICTING),
+            (99.95, LogKind.EXPIRING),
+            (100, LogKind.KILLED),
+        ):
+            story.log(at, kind, "a", 1)
+
+    if not late:
+        logged()
+    story.death(100, 1)
+    story.poll(100.1, model("b", 310))
+    if late:
+        logged()
+    story.log(100.1, LogKind.REMOVED, "a", 1)
+    story.tell(ProcessStarted(START + 105.2, START + 105, 3, "sha256-new"))
+    assert story.reasons() == []
+    story.tell(renamed("a", "sha256-new", 107))
+    story.poll(107.5, model("b", 310))
+    assert story.reasons() == [("a", Reason.REPLACED, "a:latest")]
+    assert story.unloads[0].evidence == (Evidence.LOG_EVICTED,)
+
+
+def test_a_process_that_is_told_of_twice_is_one() -> None:
+    story = two_loaded()
+    said = len(story.said)
+    story.server(5, 9, born=-100)
+    story.birth(-50, 1, "a", noticed=6)
+    story.poll(7, model("a", 300), model("b", 310))
+    assert (len(story.said), story.state("a").pids) == (said, (1,))
