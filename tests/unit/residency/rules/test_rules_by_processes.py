@@ -753,11 +753,12 @@ def test_a_kill_that_came_late_is_an_expiry_all_the_same() -> None:
     assert story.unloads[0].evidence == (Evidence.EXITED_AFTER_DEADLINE,)
 
 
-def test_beside_a_log_that_would_have_an_out_of_memory_a_crash_is_known_at_once() -> None:
+def test_beside_a_log_that_would_have_an_out_of_memory_a_crash_is_said_by_the_next_scan() -> None:
     story = two_loaded()
     story.log(50, LogKind.LOAD_DONE, "b")
     story.death(100, 1)
-    story.poll(100.1, model("a", 300), model("b", 310))
+    for at in (100.1, 101.5):
+        story.poll(at, model("a", 300), model("b", 310))
     assert story.reasons() == [("a", Reason.CRASHED, None)]
 
 
