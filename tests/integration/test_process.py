@@ -97,6 +97,8 @@ def exporter(
         try:
             process.address = process.await_line("Listening on").rpartition("address=")[2]
             yield process
+            popen.terminate()  # in order, or what coverage saw of it is lost
+            popen.wait(PATIENCE)
         finally:
             popen.kill()
             reader.join(PATIENCE)

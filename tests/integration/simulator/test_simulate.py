@@ -3,6 +3,7 @@
 
 import json
 import platform
+import re
 import signal
 import socket
 import subprocess
@@ -45,6 +46,8 @@ def test_a_signal_ends_it_without_a_word_on_stderr(number: signal.Signals) -> No
     with simulate("--workload", "demo", "--faults") as (process, url):
         answer = urllib.request.urlopen(f"{url}/api/version", timeout=PATIENCE).read()  # noqa: S310 - ours
         assert json.loads(answer) == {"version": "0.33.0"}
+        assert process.stdout is not None
+        assert re.match(r" +\d+\.\ds  \S", process.stdout.readline())  # a step of the workload
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
