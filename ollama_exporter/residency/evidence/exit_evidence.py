@@ -317,6 +317,14 @@ class ExitEvidence:
             None,
         )
 
+    def follows_another(self, newborn: RunnerProcess) -> bool:
+        """Return whether that birth came at the end of the wait after another exit.
+
+        Then a birth at the very moment of this exit says nothing about how long a wait is.
+        """
+        low, high = timings.MEMORY_WAIT_TIMED_OUT
+        return any(low <= newborn.born - x.left <= high for x in self.exits.recent)
+
     def _a_wait_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
         """Return whether a wait for memory lies between that unload and that birth."""
         gap = newborn.born - other.left

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
+import math
+
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
@@ -98,17 +100,11 @@ class ExitRequests:
         return None
 
     def first_in_line(self, exited: ProcessExit) -> SeenRequest | None:
-        """Return the oldest request that was waiting at the exit, if surely for a load.
+        """Return the oldest request that was waiting for a load at the exit.
 
         The scheduler serves one at a time, so a later one cannot have caused anything yet.
         """
-        oldest = next(iter(self._waiting(exited.at)), None)
-        if oldest is None:
-            return None
-        if oldest.model == exited.name:
-            reload = self._requests.forces_reload(oldest.fact, exited.life)
-            return oldest if reload else None
-        return oldest if self._absent(oldest, self._running(exited.at)) else None
+        return self.head(exited.at, exited.at)
 
     def _waiting(self, at: float) -> list[SeenRequest]:
         return [
@@ -124,8 +120,92 @@ class ExitRequests:
         return {runner.weights for runner in self._runners.all if runner.lived(at)}
 
     def _absent(self, request: SeenRequest, running: set[str]) -> bool:
-        weights = self._runners.weights_of(request.model)
-        return weights is not None and weights not in running
+        weights = self._runners.weights_at(request.model, request.fact.at)
+        return bool(weights) and weights.isdisjoint(running)
+
+    # -- the queue -------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[SeenRequest]:
+        """All that are remembered, in order of their starts."""
+        return self._requests.history
+
+    def is_reload(self, request: SeenRequest, exited: ProcessExit) -> bool:
+        """Return whether it wants other options, as far as is known, or new weights of the name."""
+        if request.model != exited.name or self.wants_new_weights(request, exited):
+            return False
+        return self._requests.forces_reload(request.fact, exited.life)
+
+    def head(self, low: float, high: float) -> SeenRequest | None:
+        """Return the oldest request that waited for a load at `low`, or the next to do so.
+
+        None: there is none until `high`, or it is not known which it is.
+        """
+        later = (
+            r
+            for r in self._requests.history
+            if low < r.fact.at < high
+            and not r.fact.stop
+            and not _before(r.answered, r.fact.at + timings.SLOW_FIRST_BYTE)
+        )
+        for request in [*self._waiting(low), *later]:
+            wants = self._wants_load(request, max(low, request.fact.at))
+            if wants is None:
+                return None
+            if wants:
+                return request
+        return None
+
+    def wants_new_weights(self, request: SeenRequest, exited: ProcessExit) -> bool:
+        """Return whether the name of that request stood for other weights than this runner has."""
+        weights = self._runners.weights_at(request.model, request.fact.at)
+        return bool(weights) and exited.runner.weights not in weights
+
+    def _wants_load(self, request: SeenRequest, moment: float) -> bool | None:
+        """Return whether no runner could serve that request at that moment. None: not known."""
+        weights = self._runners.weights_at(request.model, request.fact.at)
+        serving = [r for r in self._runners.all if r.weights in weights and _served(r, moment)]
+        if not serving:
+            return True if weights else None
+        runner = serving[-1]
+        if len(weights) > 1 or runner.key is None or runner.context is None:
+            return None
+        return self._requests.wants_other(request.fact, runner.key[1], runner.context)
+
+    @property
+    def default_keep_alive(self) -> float | None:
+        """The server's keep-alive, as it showed where no request had named another."""
+        return self._requests.default_keep_alive
+
+    def keep_alives(self, names: list[str], born: float, moment: float) -> set[float | None]:
+        """Return which keep-alives those weights may have had then. None: the server's default.
+
+        The last request to name one counts. Those that came at the same moment, or had no answer
+        yet, may have reached the runner in another order.
+        """
+        named = [
+            r
+            for r in self._requests.history
+            if r.model in names
+            and r.fact.at <= moment
+            and (r.ended is None or r.ended > born)
+            and (r.fact.stop or r.fact.keep_alive is not None)
+        ]
+        heard = [r for r in named if r.fact.stop or _before(r.answered, moment)]
+        latest = heard[-1].fact.at - timings.SAME_DECISION if heard else -math.inf
+        given = {0.0 if r.fact.stop else r.fact.keep_alive for r in named if r.fact.at >= latest}
+        return given if heard else {*given, None}
+
+    def renewed(self, exited: ProcessExit, moment: float) -> bool:
+        """Return whether a request to this runner named a positive keep-alive after that moment."""
+        return any(
+            r.model == exited.name
+            and moment < r.fact.at < exited.at
+            and not r.fact.stop
+            and bool(r.fact.keep_alive)
+            and not self._other_options(r, exited)
+            for r in self._requests.history
+        )
 
     def waited(self, runner: RunnerProcess, moment: float) -> bool | None:
         """Return whether a request for a newborn runner was waiting then. None: none was seen."""
@@ -140,6 +220,12 @@ class ExitRequests:
             and (r.answered is None or r.answered > runner.born)
         ]
         return any(r.fact.at <= moment + timings.REQUEST_ERROR for r in mine) if mine else None
+
+
+def _served(runner: RunnerProcess, moment: float) -> bool:
+    """Return whether a runner may have served requests at a moment."""
+    same = timings.SAME_MOMENT
+    return runner.born < moment - same and (runner.died is None or runner.died > moment - same)
 
 
 def _before(moment: float | None, at: float) -> bool:

@@ -289,6 +289,7 @@ class ProcessMatching:
             known = self._took.get(runner.weights, deque[tuple[float, float]](maxlen=LOADS))
             known.append(took)
             self._took[runner.weights] = known
+            self.runners.note_load(runner.weights, took[0])
         life.since = runner.unlisted or max(runner.born, life.since or runner.born)
         return runner
 

@@ -282,8 +282,9 @@ class ProcessEvidence:
             latest = exited.at + timings.BEHIND_ANOTHER
             case = self.case(exited, now)
             births = case.births(exited.at - timings.SAME_MOMENT, latest)
-            if births and case.a_wait_before(births[0]) is None:
-                gap = births[0].born - exited.at
+            gap = births[0].born - exited.at if births else math.inf
+            at_once = gap <= timings.SAME_MOMENT and case.follows_another(births[0])
+            if births and not at_once and case.a_wait_before(births[0]) is None:
                 self.exits.memory_wait.learn(gap, alone=case.alone)
 
     # -- polls that are wanted -------------------------------------------------------------------

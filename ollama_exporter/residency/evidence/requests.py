@@ -58,6 +58,7 @@ class SeenRequests:
         self._explicit: BoundedDict[tuple[str, int], int | None] = BoundedDict(MOST_CONTEXTS)
         self._automatic: BoundedDict[str, int | None] = BoundedDict(MOST_CONTEXTS)
         self._default = 0  # largest automatic context of any model
+        self.default_keep_alive: float | None = None  # that the server gives where none is named
 
     def on_start(self, fact: RequestStarted) -> SeenRequest:
         """Add a request that started."""
@@ -123,19 +124,29 @@ class SeenRequests:
 
     def forces_reload(self, request: RequestStarted, life: Incarnation) -> bool:
         """Return whether that runner cannot serve that request, as far as is known."""
-        digest, context = life.model.digest, life.model.context
+        return self.wants_other(request, life.model.digest, life.model.context)
+
+    def wants_other(self, request: RequestStarted, digest: str, context: int | None) -> bool:
+        """Return the same for a runner of these weights that was loaded with that context."""
         if request.num_ctx is not None:
             return self._explicit.get((digest, request.num_ctx), request.num_ctx) != context
         automatic = self._automatic.get(digest, self._default or None)
         return automatic is not None and context is not None and automatic != context
 
     def learn_contexts(self, resident: Iterable[Incarnation]) -> None:
-        """Learn from a poll which context the requests answered since the last one had."""
-        lives = {life.model.name: life.model for life in resident}
+        """Learn from a poll which context the requests answered since the last one had.
+
+        And which keep-alive a model has for which no request named one.
+        """
+        lives = {life.model.name: life for life in resident}
+        for life in lives.values():
+            if life.requested is None and life.revealed is not None:
+                self.default_keep_alive = life.revealed
         for request in self._answered:
-            model = lives.get(request.model)
-            if model is None:
+            life = lives.get(request.model)
+            if life is None:
                 continue
+            model = life.model
             if request.fact.num_ctx is not None:
                 self._explicit[model.digest, request.fact.num_ctx] = model.context
             else:

@@ -54,7 +54,11 @@ class RunnerProcesses:
         self._dead: deque[RunnerProcess] = deque(maxlen=MOST_DEAD)
         self._sorted: list[RunnerProcess] | None = None
         self._named: BoundedDict[str, list[str]] = BoundedDict(MOST_NAMES)  # latest weights last
+        # name -> when it was found to stand for other weights, and for which before
+        self._renamed: BoundedDict[str, list[tuple[float, str]]] = BoundedDict(MOST_NAMES)
         self._joined: BoundedDict[Key, str] = BoundedDict(MOST_NAMES)  # seen together
+        # weights -> a load of them takes at least so many seconds, by those seen so far
+        self._least_load: BoundedDict[str, float] = BoundedDict(MOST_NAMES)
 
     # -- births and exits ------------------------------------------------------------------------
 
@@ -118,7 +122,11 @@ class RunnerProcesses:
 
     def name(self, fact: WeightsNamed) -> None:
         """Note which weights a name stands for now."""
-        known = [weights for weights in self._named.get(fact.model, ()) if weights != fact.weights]
+        named = self._named.get(fact.model, [])
+        if named and named[-1] != fact.weights:
+            renamed = [*self._renamed.get(fact.model, ()), (fact.at, named[-1])]
+            self._renamed[fact.model] = renamed[-NAMED_WEIGHTS:]
+        known = [weights for weights in named if weights != fact.weights]
         self._named[fact.model] = [*known, fact.weights][-NAMED_WEIGHTS:]
 
     def names(self, weights: str) -> list[str]:
@@ -132,6 +140,15 @@ class RunnerProcesses:
         """Return the weights that a name stands for now."""
         known = self._named.get(name)
         return known[-1] if known else None
+
+    def weights_at(self, name: str, moment: float) -> set[str]:
+        """Return the weights for which a name may have stood at a moment.
+
+        A name stands for other weights for a while before the server is asked.
+        """
+        now = self._named.get(name, [])[-1:]
+        before = (weights for until, weights in self._renamed.get(name, ()) if moment < until)
+        return {*now, *before}
 
     def key_of(self, weights: str) -> Key | None:
         """Return the model as which those weights were last listed."""
@@ -197,9 +214,21 @@ class RunnerProcesses:
 
     # -- loads -----------------------------------------------------------------------------------
 
+    def note_load(self, weights: str, seconds: float) -> None:
+        """Note that a load took at least so long."""
+        self._least_load[weights] = min(seconds, self._least_load.get(weights, seconds))
+
     def loading(self, moment: float) -> bool:
-        """Return whether one was surely loading at that moment: born, and listed later."""
-        return any(r.lived(moment) and (r.unlisted or 0.0) >= moment for r in self.all)
+        """Return whether one was surely loading at that moment: born, and listed later.
+
+        Or its weights never took so little time to load.
+        """
+        return any(r.lived(moment) and moment <= self._loading_until(r) for r in self.all)
+
+    def _loading_until(self, runner: RunnerProcess) -> float:
+        """Return until when it was surely loading."""
+        least = runner.born + self._least_load.get(runner.weights, 0.0)
+        return max(runner.unlisted or 0.0, min(least, runner.listed or least))
 
     def busy(self, low: float, high: float) -> bool:
         """Return whether one may have been loading at some moment between these."""

@@ -18,6 +18,7 @@ from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
+from ollama_exporter.residency.evidence.queue_replay import condemned
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.facts import LogKind
@@ -31,24 +32,12 @@ TOOK_ROOM: Final = frozenset({Reason.EVICTED, Reason.REPLACED})
 # -- requests --------------------------------------------------------------------------------------
 
 
-def the_oldest_request_waited_for_it(case: ExitEvidence) -> Opinion:
-    """All requests are seen, and the oldest was waiting long before this runner's last one ended.
-
-    The scheduler was free meanwhile, so it was waiting for a busy victim. Runners with a keep-alive
-    of 0 are taken first, and a request for other options waits for this very runner. A victim that
-    was idle since has been used again, and goes on.
-    """
-    demand, changed = case.first_in_line, case.exited.life.changed_at
-    if demand is None or not case.requests.complete or not case.waited_in_vain(demand.fact.at):
+def condemned_by_the_queue(case: ExitEvidence) -> Opinion:
+    """All requests are seen, and it was told to leave, though busy, for one that waited."""
+    if not case.requests.complete:
         return None
-    if case.life.stopped_at is not None or (changed is not None and changed > demand.fact.at):
-        return None
-    if demand.model == case.exited.name:
-        return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
-    cause = case.request_cause
-    if cause is not None and cause.evidence is Evidence.KEEP_ALIVE_ZERO:
-        return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.model)
-    return None
+    found = condemned(case)
+    return None if found is None else wanted(case, found.request)
 
 
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
@@ -226,7 +215,8 @@ def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -
 
 def a_load_had_just_ended(case: ExitEvidence) -> Opinion:
     """It exited as a load ended: a victim of the next request, whatever became of that request."""
-    return verdict(Reason.EVICTED, Evidence.AT_LOAD_END) if case.at_load_end else None
+    victim = case.at_load_end and not case.runners.loading(case.exited.at)
+    return verdict(Reason.EVICTED, Evidence.AT_LOAD_END) if victim else None
 
 
 # -- what appeared next, by polls ------------------------------------------------------------------

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays the scheduler's queue over the requests seen: what it told to leave, and for whom.
+
+Where (nearly) all requests are seen, the scheduler's own rules say what it did (sched.go:221-360):
+
+- it serves its queue in the order of arrival, and one load at a time: after a load comes the oldest
+  request that waits for one;
+- a request for other options of a loaded model condemns that very runner (sched.go:255-258);
+- a request that finds no room condemns an idle runner, which leaves at once. If none is idle, it
+  condemns the one with the shortest keep-alive, ties by the name of the weights, and waits until
+  its requests have ended (sched.go:1663-1693). After each unload the scheduler looks again;
+- a condemned runner has a keep-alive of 0. It goes on only if a later request names another
+  (sched.go:483-485).
+
+So what left a while after the oldest request began to wait was busy and condemned then, whatever
+its own requests brought about later.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+from msgspec import Struct
+
+from ollama_exporter.residency import timings
+from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
+from ollama_exporter.residency.evidence.process_exits import ProcessExit
+from ollama_exporter.residency.evidence.requests import SeenRequest
+from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
+
+MOST_LOADS: Final = 16  # since the runner was loaded, latest first: older ones are not replayed
+MOST_DECISIONS: Final = 8  # between two loads
+
+
+class Condemned(Struct, frozen=True):
+    """A runner was told to leave at this moment, for a request that waited."""
+
+    request: SeenRequest
+    at: float
+
+
+def condemned(case: ExitEvidence) -> Condemned | None:
+    """Return for whom this runner was told to leave while it was busy, if for anyone."""
+    for start, end in _between_loads(case):
+        for moment, head in _decisions(case, start, end):
+            if _is_victim(case, head, moment) and not _is_spared(case, moment):
+                return Condemned(head, moment)
+    return None
+
+
+def _between_loads(case: ExitEvidence) -> Iterator[tuple[float, float]]:
+    """Return when the scheduler loaded nothing while this runner was loaded."""
+    own, at = case.exited.runner, case.exited.at
+    loads = [r for r in case.runners.all if own.born <= r.born < at][-MOST_LOADS:]
+    for runner, following in pairwise([*loads, None]):
+        listed = runner is not None and (runner.died is None or runner.listed is not None)
+        ended = _load_end(case, runner) if runner is not None and listed else None
+        end = at if following is None else following.born
+        if ended is not None and end - ended > timings.MEMORY_WAIT_LEAST:
+            yield ended, end
+
+
+def _load_end(case: ExitEvidence, runner: RunnerProcess) -> float | None:
+    """Return when a load was over, as polls, the first byte of an answer, and an exit show it."""
+    names = case.runners.names(runner.weights)
+    answers = (
+        r.answered
+        for r in case.requests.history
+        if r.answered is not None
+        and r.answered > runner.born
+        and r.model in names
+        and not r.fact.stop
+    )
+    known = [m for m in (runner.listed, runner.died, min(answers, default=None)) if m is not None]
+    latest = min(known, default=None)
+    if latest is None or runner.unlisted is None:
+        return latest
+    # What left between the two polls left for the next in the queue: within milliseconds.
+    victim = _next_exit(case, runner.unlisted, latest)
+    return latest if victim is None or victim.runner is runner else victim.at
+
+
+def _decisions(case: ExitEvidence, start: float, end: float) -> Iterator[tuple[float, SeenRequest]]:
+    """Return when the scheduler chose what to unload, and for which request."""
+    moment = start
+    for _ in range(MOST_DECISIONS):
+        head = case.requests.head(moment, end)
+        if head is None:
+            return
+        moment = max(moment, head.fact.at)
+        if end - moment <= timings.PROMPT:
+            return
+        yield moment, head
+        left = _next_exit(case, moment, end)
+        if left is None:
+            return
+        moment = left.at + case.exits.memory_wait.typical
+
+
+def _next_exit(case: ExitEvidence, moment: float, end: float) -> ProcessExit | None:
+    """Return what was unloaded next."""
+    same = timings.SAME_MOMENT
+    return next(
+        (
+            x
+            for x in case.exits.recent
+            if moment - same <= x.at < end and x is not case.exited and not x.listed_dead
+        ),
+        None,
+    )
+
+
+def _is_victim(case: ExitEvidence, head: SeenRequest, moment: float) -> bool:
+    """Return whether the scheduler chose this runner for that request."""
+    exited = case.exited
+    if case.requests.is_reload(head, exited):
+        return True
+    alive = [r for r in case.runners.all if r.lived(moment)]
+    names = {name for r in alive for name in case.runners.names(r.weights)[:1]}
+    if head.model in names or not _stalled(case, head, moment):
+        return False  # another is to be loaded again, or an idle one left at once
+    return all(_comes_first(case, r, moment) for r in alive if r is not exited.runner)
+
+
+def _stalled(case: ExitEvidence, head: SeenRequest, moment: float) -> bool:
+    """Return whether nothing left at once when the scheduler chose: then nothing was idle."""
+    exited = case.exited
+    if any(_may_leave_unseen(x, moment) for x in case.exits.recent if x is not exited):
+        return False
+    first = _next_exit(case, moment, exited.at) or exited
+    answered = any(m is not None and m < first.at for m in (head.answered, head.ended))
+    queued = any(
+        x.at <= moment and timings.SAME_MOMENT < first.at - x.at <= timings.MEMORY_WAIT
+        for x in case.exits.recent
+        if not x.listed_dead
+    )
+    return first.at - moment > timings.PROMPT and not queued and not answered
+
+
+def _may_leave_unseen(exited: ProcessExit, moment: float) -> bool:
+    """Return whether a dead runner was listed then: the scheduler takes it for an idle one."""
+    gone = exited.removed is not None and exited.removed < moment
+    return exited.listed_dead and exited.at < moment + timings.PROMPT and not gone
+
+
+def _comes_first(case: ExitEvidence, runner: RunnerProcess, moment: float) -> bool:
+    """Return whether the scheduler takes this runner before that other one, if both are busy."""
+    own, default = case.exited.runner, case.requests.default_keep_alive
+    mine = case.requests.keep_alives(case.runners.names(own.weights), own.born, moment)
+    others = case.requests.keep_alives(case.runners.names(runner.weights), runner.born, moment)
+    first = own.weights < runner.weights
+    if mine == {0.0}:  # it left first, so the other hardly was the one that was waited for
+        return any(_precedes(0.0, y, default, first=first) for y in others)
+    return all(_precedes(x, y, default, first=first) for x in mine for y in others)
+
+
+def _precedes(
+    mine: float | None, other: float | None, default: float | None, *, first: bool
+) -> bool:
+    """Compare two keep-alives; None is the server's default. `first`: by the names of the weights.
+
+    A default that is not known is hardly ever 0.
+    """
+    if mine == other:
+        return first
+    mine, other = default if mine is None else mine, default if other is None else other
+    if mine is None or other is None:
+        return mine == 0
+    return mine < other
+
+
+def _is_spared(case: ExitEvidence, moment: float) -> bool:
+    """Return whether it was to go anyway, or a later request let it go on."""
+    ran_out = any(case.born < m < moment for m in case.exits.out_of_memory)
+    forgotten = case.exited.at - moment > timings.REQUESTS_KEPT
+    return ran_out or forgotten or case.requests.renewed(case.exited, moment)
