@@ -139,9 +139,9 @@ class SeenRequests:
         And which keep-alive a model has for which no request named one.
         """
         lives = {life.model.name: life for life in resident}
-        for life in lives.values():
-            if life.requested is None and life.revealed is not None:
-                self.default_keep_alive = life.revealed
+        for known in lives.values():
+            if known.requested is None and known.revealed is not None:
+                self.default_keep_alive = known.revealed
         for request in self._answered:
             life = lives.get(request.model)
             if life is None:
