@@ -320,10 +320,15 @@ class ExitEvidence:
     def follows_another(self, newborn: RunnerProcess) -> bool:
         """Return whether that birth came at the end of the wait after another exit.
 
-        Then a birth at the very moment of this exit says nothing about how long a wait is.
+        Then a birth at the very moment of this exit says nothing about how long a wait is. What
+        was started right after that other exit shows that it was not waited for.
         """
         low, high = timings.MEMORY_WAIT_TIMED_OUT
-        return any(low <= newborn.born - x.left <= high for x in self.exits.recent)
+        return any(
+            low <= newborn.born - x.left <= high
+            and not self.births(x.left, x.left + timings.NO_MEMORY_WAIT)
+            for x in self.exits.recent
+        )
 
     def _a_wait_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
         """Return whether a wait for memory lies between that unload and that birth."""

@@ -196,6 +196,14 @@ class ExitRequests:
         given = {0.0 if r.fact.stop else r.fact.keep_alive for r in named if r.fact.at >= latest}
         return given if heard else {*given, None}
 
+    def busy(self, exited: ProcessExit, moment: float) -> bool:
+        """Return whether a request to this runner may have been served at a moment."""
+        return any(
+            r.model == exited.name and r.fact.at <= moment and not _before(r.ended, moment)
+            for r in self._requests.history
+            if not r.fact.stop
+        )
+
     def renewed(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner named a positive keep-alive after that moment."""
         return any(

@@ -71,7 +71,8 @@ def _load_end(case: ExitEvidence, runner: RunnerProcess) -> float | None:
         and r.model in names
         and not r.fact.stop
     )
-    known = [m for m in (runner.listed, runner.died, min(answers, default=None)) if m is not None]
+    listed = None if runner.unlisted is None else runner.listed  # before 0.30 it is while it loads
+    known = [m for m in (listed, runner.died, min(answers, default=None)) if m is not None]
     latest = min(known, default=None)
     if latest is None or runner.unlisted is None:
         return latest
@@ -119,6 +120,8 @@ def _is_victim(case: ExitEvidence, head: SeenRequest, moment: float) -> bool:
     names = {name for r in alive for name in case.runners.names(r.weights)[:1]}
     if head.model in names or not _stalled(case, head, moment):
         return False  # another is to be loaded again, or an idle one left at once
+    if not case.requests.busy(exited, moment):
+        return False
     return all(_comes_first(case, r, moment) for r in alive if r is not exited.runner)
 
 
