@@ -173,10 +173,10 @@ class ExitEvidence:
     @property
     def demand_counts(self) -> bool:
         """Whether no other request can have wanted its room."""
-        demand = self.demand
-        return self.complete or (
-            demand is not None and demand.fact.at > self.exited.at - timings.PROMPT
-        )
+        demand, at = self.demand, self.exited.at
+        if demand is None or self.runners.loading(at):
+            return False
+        return self.complete or demand.fact.at > at - timings.PROMPT
 
     @property
     def has_other_digest(self) -> bool | None:
@@ -187,12 +187,6 @@ class ExitEvidence:
     def first_in_line(self) -> SeenRequest | None:
         """The oldest request that was waiting at all, if surely for a load."""
         return self.requests.first_in_line(self.exited)
-
-    def waited_in_vain(self, since: float) -> bool:
-        """Return whether a request waited from then on although the scheduler was free."""
-        free = self.exited.at - timings.PROMPT
-        queued = self.queue_start < self.exited.at
-        return since < free and not queued and not self.runners.busy(free, self.exited.at)
 
     # -- births ----------------------------------------------------------------------------------
 

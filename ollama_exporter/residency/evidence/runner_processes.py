@@ -230,15 +230,6 @@ class RunnerProcesses:
         least = runner.born + self._least_load.get(runner.weights, 0.0)
         return max(runner.unlisted or 0.0, min(least, runner.listed or least))
 
-    def busy(self, low: float, high: float) -> bool:
-        """Return whether one may have been loading at some moment between these."""
-        return any(
-            r.born < high
-            and (r.died is None or r.died > low)
-            and (r.listed is None or r.listed > low)
-            for r in self.all
-        )
-
     def loading_through(self, low: float, high: float) -> bool:
         """Return whether one was surely loading all that time."""
         return any(r.lived(low) and r.lived(high) and (r.unlisted or 0.0) >= high for r in self.all)

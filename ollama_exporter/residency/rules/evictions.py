@@ -37,7 +37,7 @@ def condemned_by_the_queue(case: ExitEvidence) -> Opinion:
     if not case.requests.complete:
         return None
     found = condemned(case)
-    return None if found is None else wanted(case, found.request)
+    return None if found is None else _wanted_by(case, found.request)
 
 
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
@@ -47,6 +47,13 @@ def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
         return None
     if case.exited.listed_dead or case.queue_start < at or case.runners.loading(at):
         return None
+    return _wanted_by(case, demand)
+
+
+def _wanted_by(case: ExitEvidence, demand: SeenRequest) -> Opinion:
+    """Return what the request wanted that the scheduler was serving."""
+    if demand.model == case.exited.name and case.requests.wants_new_weights(demand, case.exited):
+        return verdict(Reason.REPLACED, Evidence.NEW_WEIGHTS_WAITED, by=demand.model)
     return wanted(case, demand)
 
 
