@@ -38,8 +38,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with wheel and source package: $DIST, which `make release` has filled."""
     if "DIST" in os.environ:
         return ROOT / os.environ["DIST"]
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT))
+    return build(tmp_path_factory.mktemp("dist"))
+
+
+def build(folder: Path) -> Path:
+    """Build with the commit's time, as deploy/release/build does."""
+    moment = run("git", "log", "-1", "--format=%ct").strip()
+    run(
+        *("env", f"SOURCE_DATE_EPOCH={moment}"),
+        *(sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)),
+    )
     return folder
 
 
@@ -63,6 +71,12 @@ def metadata_of(wheel: Path) -> Message:
 
 def test_the_packages_can_be_published(wheel: Path, source: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(source))
+
+
+def test_the_same_commit_gives_the_same_bytes(wheel: Path, source: Path, tmp_path: Path) -> None:
+    again = build(tmp_path)
+    for file in (wheel, source):
+        assert (again / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_the_page_on_pypi_is_complete_and_no_link_of_it_is_relative(wheel: Path) -> None:
