@@ -27,6 +27,8 @@ async def main() -> None:
             body = {"model": model, "keep_alive": -1}
             answer = await client.post(f"{sim.url}/api/{route}", json=body)
             answer.raise_for_status()
+            # A server lists models whose deadlines are of one second in any order, anew each time.
+            await asyncio.sleep(1.0)
         listed = (await client.get(f"{sim.url}/api/ps")).json()["models"]
         assert len(listed) == len(MODELS), f"only {len(listed)} models are resident"
         print(sim.url, flush=True)

@@ -16,9 +16,9 @@ from msgspec import Struct, field
 from ollama_exporter.config.target import SCHEME_PORTS, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.fleet.checked_address import Addresses, NameResolver
-from ollama_exporter.fleet.target_connection import Answer, BodyBudget, TargetConnection
 from ollama_exporter.protocol.client import PsAnswer, check_answer, tls_context
 from ollama_exporter.protocol.decompress import decompressed
+from ollama_exporter.protocol.kept_connection import Answer, BodyBudget, KeptConnection
 from ollama_exporter.protocol.server_credentials import ServerCredentials
 from ollama_exporter.protocol.wire import (
     PS,
@@ -105,7 +105,7 @@ class TargetClient:
         self._prefix = parts.path
         self._credentials = ServerCredentials(target)
         self._addresses = addresses or partial(shared.resolver.resolve, self._host, self._port)
-        self._connection: TargetConnection | None = None
+        self._connection: KeptConnection | None = None
         # A port that the scheme implies is not written, as browsers and httpx do.
         implied = SCHEME_PORTS[parts.scheme] == self._port
         authority = parts.netloc.rpartition(":")[0] if implied else parts.netloc
@@ -178,7 +178,7 @@ class TargetClient:
         fields = "".join(f"{k}: {v}\r\n" for k, v in self._credentials.fields().items())
         return f"GET {self._prefix}{path}{self._common}{fields}{more}\r\n".encode("latin-1")
 
-    async def _connect(self) -> TargetConnection:
+    async def _connect(self) -> KeptConnection:
         try:
             context = self._shared.tls.of(self._target)
         except ConfigError as err:  # a file was damaged after the start
@@ -200,11 +200,11 @@ class TargetClient:
     def _share(self, addresses: int) -> float:
         return self._shared.timeout * CONNECT_SHARE / max(1, addresses - 1)
 
-    async def _open(self, address: str, context: ssl.SSLContext | None) -> TargetConnection:
+    async def _open(self, address: str, context: ssl.SSLContext | None) -> KeptConnection:
         name = (self._target.server_name or self._host) if context is not None else None
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                partial(TargetConnection, self._shared.budget),
+                partial(KeptConnection, self._shared.budget),
                 address,
                 self._port,
                 ssl=context,

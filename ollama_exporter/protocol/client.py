@@ -130,11 +130,11 @@ class OllamaClient:
 
     async def ps(self) -> PsAnswer:
         """Get the resident models."""
-        response, body = await self._ask(self._polls, PS)
-        header = response.headers.get("date")
+        fields, body = await self._ask(self._polls, PS)
+        header = fields.get("date")
         date = server_date(header)
         models = self._listing.decode(body)
-        return PsAnswer(models, response.status_code, date, header, self._polls.is_new, body)
+        return PsAnswer(models, HTTPStatus.OK, date, header, self._polls.is_new, body)
 
     async def version(self) -> str:
         """Get the server's version."""
@@ -163,15 +163,20 @@ class OllamaClient:
         path: str,
         *,
         json: Mapping[str, str] | None = None,
-    ) -> tuple[httpx.Response, bytes]:
-        """Send a GET, or a POST if there is a `json` body."""
+    ) -> tuple[Mapping[str, str], bytes]:
+        """Send a GET, or a POST if there is a `json` body; return header fields and body."""
         raw = bytearray()
         request = self._get(path) if json is None else self._post(path, json)
         response = await self._send(slot, request, raw.extend, timeout=self._timeout)
-        encoding = response.headers.get("content-encoding", "")
+        # httpx's own mapping guesses an encoding and joins fields of one name, each time.
+        fields = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers.raw
+        }
+        encoding = fields.get("content-encoding", "")
         body = decompressed(bytes(raw), encoding, limit=LARGEST_BODY)
-        check_answer(response.status_code, response.headers, body, self._target)
-        return response, body
+        check_answer(response.status_code, fields, body, self._target)
+        return fields, body
 
     def _get(self, path: str) -> httpx.Request:
         """Return a request; the same one again while the credentials are the same."""

@@ -6,19 +6,25 @@ the numbers of its own model.
 """
 
 import asyncio
-import ssl
+from functools import partial
+from http import HTTPStatus
 from typing import Final, Self
 
-import httpx
 from msgspec import Struct
 
+from ollama_exporter.errors import TargetError
 from ollama_exporter.host.runner.runner_command import LOOPBACK
+from ollama_exporter.protocol.kept_connection import BodyBudget, KeptConnection
 from ollama_exporter.version import __version__
 
 TIMEOUT: Final = 0.3  # seconds for an answer; a real runner took 3 to 40 ms, 190 ms at worst
 LARGEST: Final = 256 << 10  # bytes of an answer
+SHARED_BYTES: Final = 4 << 20  # of all answers at a time
 # llama-server closes an idle connection after 5 s; one that it may be closing is not used again.
 IDLE_CONNECTION: Final = 4.0
+HEAD: Final = (
+    f"Accept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: ollama_exporter/{__version__}\r\n\r\n"
+)
 
 
 class RunnerAnswer(Struct, frozen=True):
@@ -33,34 +39,46 @@ class RunnerClient:
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
         """`timeout`: of an answer, seconds."""
-        self._timeout = timeout
-        self._http = httpx.AsyncClient(
-            trust_env=False,
-            follow_redirects=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used: load no authorities
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION),
-            headers={"user-agent": f"ollama_exporter/{__version__}", "accept-encoding": "identity"},
-        )
+        self._timeout, self._budget = timeout, BodyBudget(SHARED_BYTES)
+        # By port: a connection that is free, and when it was used last.
+        self._free: dict[int, tuple[KeptConnection, float]] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        for connection, _used in self._free.values():
+            connection.close()
+        self._free.clear()
 
     async def ask(self, port: int, path: str) -> RunnerAnswer | None:
         """Return the answer; None: not in time, too long, or no HTTP."""
-        url = f"http://{LOOPBACK}:{port}{path}"
+        head = f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n{HEAD}".encode("ascii")
         try:
-            async with asyncio.timeout(self._timeout), self._http.stream("GET", url) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    return RunnerAnswer(answer.status_code, b"")
-                body = bytearray()
-                async for chunk in answer.aiter_raw():
-                    body += chunk
-                    if len(body) > LARGEST:
-                        return None
-                return RunnerAnswer(answer.status_code, bytes(body))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                connection = await self._connection(port)
+                answer = await connection.request(head, limit=LARGEST)
+        except (TargetError, OSError):  # TimeoutError is an OSError
             return None
+        self._keep(port, connection)
+        body = answer.body if answer.status == HTTPStatus.OK else b""
+        return RunnerAnswer(answer.status, body)
+
+    async def _connection(self, port: int) -> KeptConnection:
+        loop = asyncio.get_running_loop()
+        connection, used = self._free.pop(port, (None, 0.0))
+        if connection is not None and connection.is_open:
+            if loop.time() - used < IDLE_CONNECTION:
+                return connection
+            connection.close()
+        make = partial(KeptConnection, self._budget)
+        return (await loop.create_connection(make, LOOPBACK, port))[1]
+
+    def _keep(self, port: int, connection: KeptConnection) -> None:
+        """Keep a connection for the next question, and forget those that have ended."""
+        before, _ = self._free.get(port, (None, 0.0))
+        if before is not None:
+            before.close()
+        self._free[port] = connection, asyncio.get_running_loop().time()
+        for other in [x for x, (each, _) in self._free.items() if not each.is_open]:
+            del self._free[other]

@@ -17,7 +17,7 @@ from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.fleet.checked_address import NameResolver
 from ollama_exporter.fleet.target_client import SharedByTargets, TargetClient, TlsContexts
-from ollama_exporter.fleet.target_connection import FREE, BodyBudget, TargetConnection
+from ollama_exporter.protocol.kept_connection import FREE, BodyBudget, KeptConnection
 from tests.support import faultserver as faults
 from tests.support.faultserver import closed_port, entry, faultserver
 from tests.support.growth import assert_linear
@@ -227,7 +227,7 @@ def test_answers_are_read_in_linear_time(make: Any) -> None:
             pass
 
     async def read(data: bytes) -> None:
-        connection = TargetConnection(BodyBudget(1 << 30))
+        connection = KeptConnection(BodyBudget(1 << 30))
         connection.connection_made(Transport())
         asking = asyncio.create_task(connection.request(b"", limit=1 << 30))
         await asyncio.sleep(0)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP/1.1 connection to one server of a fleet, and one request at a time on it.
+"""One HTTP/1.1 connection, and one request at a time on it.
 
-httpx costs half a millisecond for each request and cannot be told which address to connect to. A
-fleet needs both: thousands of connections, and free probes whose address was checked.
+httpx costs half a millisecond for each request, twice that for each connection, and cannot be told
+which address to connect to. Servers of a fleet and runners are asked by the thousand and each few
+seconds, and a free probe goes to the address that was checked.
 """
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -48,7 +48,7 @@ class Answer(Struct):
     body: bytes = b""
 
 
-class TargetConnection(asyncio.Protocol):
+class KeptConnection(asyncio.Protocol):
     """Sends requests and reads their answers. What does not fit HTTP or a limit closes it."""
 
     def __init__(self, budget: BodyBudget) -> None:
@@ -193,6 +193,3 @@ class TargetConnection(asyncio.Protocol):
     def _fail(self, reason: FailureReason, why: str) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TargetError(reason, why))
-
-
-ConnectionFactory = Callable[[], TargetConnection]
