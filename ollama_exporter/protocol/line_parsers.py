@@ -18,6 +18,7 @@ from ollama_exporter.protocol.routes import Body
 LONGEST: Final = 8 << 20  # bytes of a record that are kept; `context` lists every token id
 DONE: Final = b'"done"'
 NOT_DONE: Final = b'"done":false'  # as the server writes it; a router may add blanks
+LAST_MEMBER: Final = b'"done":false}\n'
 ERROR: Final = b'"error"'
 DATA: Final = b"data:"  # before a record, in server-sent events
 LAST: Final = b"[DONE]"  # no record
@@ -107,6 +108,24 @@ class Ndjson(LineParser):
         self._error: ResponseFields | None = None
         self._trailing = False
 
+    def feed(self, data: bytes) -> None:
+        """Parse complete lines and keep the rest.
+
+        Nearly every read is one ordinary record as the server writes it. Its last member is its
+        first `done`, so there is no other record before it.
+        """
+        is_one = self.content and not self._size and data.endswith(LAST_MEMBER)
+        if (
+            is_one
+            and self._final is None
+            and data.find(DONE) == len(data) - len(LAST_MEMBER)
+            and data.find(ERROR) < 0  # `in` takes twice the time
+            and len(data) <= LONGEST
+        ):
+            self._last = data
+        else:
+            super().feed(data)
+
     def _parse_lines(self, lines: bytes) -> None:
         ordinary = lines.count(DONE) == lines.count(NOT_DONE) and ERROR not in lines
         if ordinary and self._final is None:
@@ -173,6 +192,7 @@ class NativeEvents(Ndjson):
     """Parses native records that a gateway sends as server-sent events."""
 
     __slots__ = ()
+    feed = LineParser.feed  # its lines are no records yet
 
     def _parse_lines(self, lines: bytes) -> None:
         records = [
@@ -187,9 +207,10 @@ class NativeEvents(Ndjson):
         return super()._parse_rest().removeprefix(DATA)
 
 
-def _is_ordinary(line: bytes) -> bool:
-    """Return whether a record says itself that others follow, so that it need not be decoded."""
-    return NOT_DONE in line and line.count(DONE) == 1 and ERROR not in line
+def _is_ordinary(lines: bytes) -> bool:
+    """Return whether records say that others follow, so that they need not be decoded."""
+    open_records = lines.count(NOT_DONE)
+    return open_records > 0 and lines.count(DONE) == open_records and ERROR not in lines
 
 
 def _has_output(line: bytes) -> bool:

@@ -35,6 +35,8 @@ def is_cloud_name(name: str) -> bool:
     As parseSourceSuffix does (internal/modelref/modelref.go). A copy of such a model may have any
     name: `remote_host` in `/api/tags` and in answers tells more.
     """
+    if "cloud" not in name.lower():
+        return False
     tag = name.rsplit("/", 1)[-1].rpartition(":")[2] if ":" in name else ""
     tag = tag.strip().lower()
     return tag == "cloud" or tag.endswith("-cloud")

@@ -9,6 +9,7 @@ scanned as it passes, in constant space.
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,7 @@ from ollama_exporter.protocol.routes import Route
 KEPT: Final = 64 << 10  # bytes of a body that are kept; images make bodies of many MB
 LARGEST_INT: Final = 2.0**63  # Go's int64; a larger number becomes negative on amd64
 ENDLESS_OPTION: Final = 2**63 - 1
+LONGEST_KNOWN: Final = 32  # bytes of a keep_alive that is remembered
 LONGEST_RAW_NAME: Final = 6 * MAX_LENGTH  # bytes, as each character may be an escape
 # Options whose change makes the server reload the model (`needsReload`, api/types.go).
 FLAGS: Final = frozenset({"use_mmap"})
@@ -238,11 +240,9 @@ class FieldReader:
 
     def on_keep_alive(self, raw: bytes) -> None:
         """Set the pointer to a duration. An error in any of several values rejects the request."""
-        try:
-            self.keep_alive = keepalive.parse(decode_scalar(raw))
-        except (keepalive.KeepAliveError, ValueError):
-            self.keep_alive = None
-            self.has_rejected_keep_alive = True
+        read = _known_keep_alive if len(raw) <= LONGEST_KNOWN else _keep_alive
+        self.keep_alive, is_accepted = read(raw)
+        self.has_rejected_keep_alive |= not is_accepted
 
     def on_options(self, raw: bytes) -> None:
         """Add to the map; null makes it nil. Anything else is rejected."""
@@ -302,6 +302,17 @@ FIELDS: Final = {
     "messages": FieldReader.on_messages,
     "stream_options": FieldReader.on_stream_options,
 }
+
+
+def _keep_alive(raw: bytes) -> tuple[float | None, bool]:
+    """Return the seconds of a value, and whether the server accepts it."""
+    try:
+        return keepalive.parse(decode_scalar(raw)), True
+    except (keepalive.KeepAliveError, ValueError):
+        return None, False
+
+
+_known_keep_alive: Final = lru_cache(maxsize=64)(_keep_alive)  # clients send few
 
 
 class _Rejected:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -57,7 +58,7 @@ class HttpxHooks:
             method=request.method.encode(),
             id=next(NUMBERS),
             now=self._now,
-            traceparent=request.headers.get("traceparent", "").encode(),
+            traceparent=_field(request.headers, b"traceparent"),
         )
         exchange.on_request = self._on_request
         return exchange
@@ -78,8 +79,8 @@ class HttpxHooks:
         fields = response.headers
         exchange.on_response_head(
             response.status_code,
-            fields.get("content-type", "").encode(),
-            fields.get("content-encoding", "").encode(),
+            _field(fields, b"content-type"),
+            _field(fields, b"content-encoding"),
         )
         if not response.is_closed:
             return True
@@ -107,6 +108,14 @@ def origin(url: Any) -> Server:  # noqa: ANN401 - of urllib or any library
     return ("loopback" if host in LOOPBACK else str(host), url.port or SCHEME_PORTS.get(url.scheme))
 
 
+def _field(headers: Any, name: bytes) -> bytes:  # noqa: ANN401 - of any library
+    """Return the values of a field, as `get` does in four times the time; empty without one."""
+    size = len(name)
+    values = [value for key, value in headers.raw if len(key) == size and key.lower() == name]
+    return b", ".join(values)
+
+
+@lru_cache(maxsize=256)
 def _route(method: str, path: str) -> Route:
     for api in APIS:
         at = path.find(api)
