@@ -23,6 +23,7 @@ HOP: Final = frozenset(
         *(b"proxy-authorization", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
+VIA_NAME: Final = b"x-ollama-exporter-via"
 # Request fields that are more than passed on: (the proxy reads the value, the field is dropped).
 SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
     **dict.fromkeys(HOP, (False, True)),
@@ -30,7 +31,7 @@ SPECIAL: Final[dict[bytes, tuple[bool, bool]]] = {
     **dict.fromkeys((b"transfer-encoding",), (True, True)),
     **dict.fromkeys((b"authorization", b"traceparent"), (True, False)),
     b"http2-settings": (False, True),
-    b"x-ollama-exporter-via": (True, True),
+    VIA_NAME: (True, True),
 }
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # Connection cannot nominate these: the body's framing, and what the server decides by.
@@ -190,7 +191,7 @@ def request_head(request: RequestHead, outgoing: OutgoingFields, peer: bytes) ->
     if outgoing.forwarded_for:
         tail += b"\r\nX-Forwarded-For: " + peer
     if outgoing.name:
-        passed = noted.get(b"x-ollama-exporter-via")
+        passed = noted.get(VIA_NAME)
         tail += (
             b"\r\n" + VIA + (outgoing.name if passed is None else passed + b", " + outgoing.name)
         )
@@ -232,7 +233,7 @@ def response_head(
 
 def has_passed(request: RequestHead, name: bytes) -> bool:
     """Return whether a request comes in a loop: it has passed this proxy, or too many."""
-    passed = request.noted.get(b"x-ollama-exporter-via")
+    passed = request.noted.get(VIA_NAME)
     if passed is None:
         return False
     names = [each.strip() for each in passed.split(b",")]

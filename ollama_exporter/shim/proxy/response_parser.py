@@ -23,7 +23,7 @@ PLAIN: Final = (b"", b"identity")
 MALFORMED: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
-class KnownHead(Struct, frozen=True):
+class KnownHead(Struct):
     """The head of a response with a length, as it was parsed."""
 
     status: int
@@ -31,6 +31,7 @@ class KnownHead(Struct, frozen=True):
     fields: list[bytes]  # as the next: replaced by others, but never changed
     noted: dict[bytes, bytes]
     length: int  # of the body
+    for_client: bytes = b""  # as an HTTP/1.1 client gets it on a kept connection; empty: not made
 
 
 # A server writes the same head, date included, for a second: a busy one need not be parsed again.
@@ -48,6 +49,7 @@ class ResponseParser:
         *(
             "_interim_size",
             "_known",
+            "_known_head",
             "_length",
             "_llhttp",
             "_reason",
@@ -72,6 +74,7 @@ class ResponseParser:
         # Per response
         self.parts.clear()
         self.request = request
+        self._known_head: KnownHead | None = None
         self.status = 0
         self._reason = b""
         self.fields: list[bytes] = []  # those that are passed on
@@ -124,6 +127,7 @@ class ResponseParser:
 
     def _repeat(self, known: KnownHead, body: bytes) -> None:
         """Set what a whole response means whose head is known."""
+        self._known_head = known
         self.status, self._reason = known.status, known.reason
         self.fields, self.noted = known.fields, known.noted
         if body:
@@ -151,14 +155,22 @@ class ResponseParser:
 
     def head_for_client(self, *added: bytes) -> bytes:
         """Return the head for the client, with lines added. It settles the connection's fate."""
-        return response_head(
-            self.request,
+        request, known = self.request, self._known_head
+        if added or not (request.keep_alive and request.is_complete and request.is_http11):
+            known = None
+        if known is not None and known.for_client:
+            return known.for_client
+        head = response_head(
+            request,
             self._status_line(),
             self.fields,
             self.noted,
             is_chunked=self.is_chunked,
             added=added,
         )
+        if known is not None:
+            known.for_client = head
+        return head
 
     def missing_of(self, fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """Return the lines of those fields that the response does not have. Names in lower case."""
