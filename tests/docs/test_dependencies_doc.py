@@ -3,7 +3,8 @@
 
 import re
 import tomllib
-from importlib.metadata import Distribution, distribution
+from contextlib import suppress
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from typing import Final
 
 from packaging.requirements import Requirement
@@ -19,8 +20,11 @@ ASKED: Final = {
         Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fast"]]
     )
 }
-FAMILIES: Final = re.compile(r"Apache|BSD|ISC|MIT|MPL|Mozilla|PSF|Python Software Foundation")
-NAMES: Final = {"Mozilla": "MPL", "Python Software Foundation": "PSF"}
+FAMILIES: Final = re.compile(
+    r"Apache|BSD|ISC|\bL?GPL|MIT|MPL|Mozilla|PSF|Python Software Foundation|Lesser"
+)
+NAMES: Final = {"Lesser": "LGPL", "Mozilla": "MPL", "Python Software Foundation": "PSF"}
+COPYLEFT: Final = {"GPL", "LGPL"}  # of tools alone
 
 
 def table(head: str) -> dict[str, list[str]]:
@@ -88,4 +92,32 @@ def test_every_licence_is_as_its_library_says_and_one_that_the_policy_allows() -
         if families(said(library)) != families(LICENCES[name])
     }
     assert wrong == {}
-    assert [name for name, text in LICENCES.items() if not families(text)] == []
+    assert [name for name, text in LICENCES.items() if not families(text) - COPYLEFT] == []
+
+
+def test_every_tool_is_listed_with_its_licence() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    asked = {
+        canonicalize_name(Requirement(each).name)
+        for group in groups.values()
+        for each in group
+        if isinstance(each, str)
+    }
+    bullets = re.findall(
+        r"^\* ([^:]+): ((?:.|\n  )+)$",
+        PAGE.partition("## Tools")[2].partition("\n## ")[0],
+        re.MULTILINE,
+    )
+    listed = {
+        canonicalize_name(name): licence
+        for licence, names in bullets
+        for name in re.split(r",\s+", names)
+    }
+    assert listed.keys() == asked
+    wrong = {}
+    for name, licence in listed.items():
+        with suppress(PackageNotFoundError):  # of a group that is not installed here
+            found = families(said(distribution(name)))
+            if found and found != families(licence):  # some say it only in a file
+                wrong[name] = (licence, found)
+    assert wrong == {}
