@@ -125,7 +125,7 @@ class VirtualOllama:
     ) -> None:
         """Serve an empty request."""
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.with_traceback(None)
         try:
             async with asyncio.timeout(patience):
                 await self._serve(model, keep_alive, dict(options or {}), 0.0)

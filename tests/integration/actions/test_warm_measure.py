@@ -521,16 +521,19 @@ def test_each_form_has_every_call(form: str) -> None:
             assert "cold call 2 of 2: unloading" in done.stderr
 
 
-def test_what_cannot_be_measured_is_said() -> None:
+def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
+    blank = tmp_path / "blank"
+    blank.write_text(" \n", "utf-8")
     with serving() as server:
         assert server.run("measure", "lama3.2").exit_code == exit_codes.MISSING
         done = server.run("measure", "nomic-embed-text", "--runs", "1")
         assert done.exit_code == exit_codes.FAILED
         assert "cannot generate text (embedding)" in done.stderr
         assert "unloading" not in done.stderr
-        done = server.run("measure", "mistral", "--prompt-file", "/nowhere/x")
-        assert done.exit_code == 2
-        assert "--prompt-file: must be a readable text in UTF-8" in done.stderr
+        for file in ("/nowhere/x", str(blank)):
+            done = server.run("measure", "mistral", "--prompt-file", file)
+            assert done.exit_code == 2
+            assert "--prompt-file: must be a readable text in UTF-8" in done.stderr
         done = server.run("measure", "gemma2:27b", "--runs", "1", "--timeout", "200ms")
         assert done.exit_code == exit_codes.TIMEOUT
         server.sim.faults.fail_next_answer("mistral:latest", AnswerFault(cut_after=2))

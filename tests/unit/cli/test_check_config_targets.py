@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from ollama_exporter.cli.chosen_target import chosen_target
 from ollama_exporter.cli.main import cli
 from ollama_exporter.config.load import load
+from ollama_exporter.errors import ConfigError
 
 SECRET = "s3cret"  # noqa: S105 - of this test alone
 
@@ -48,3 +51,18 @@ def test_a_target_that_cannot_be_asked_is_said_in_one_line(tmp_path: Path) -> No
         done = CliRunner().invoke(cli, ["check-config", f"--config.file={file}"])
         assert done.exit_code != 0
         assert "nowhere" in done.output
+
+
+def test_a_command_finds_its_target_in_the_configuration_and_in_the_folder(tmp_path: Path) -> None:
+    file, folder = tmp_path / "c.yml", tmp_path / "targets"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("b: http://b:1\n")
+    file.write_text(f"targets: {{a: http://a:1}}\ntargets-dir: {folder}\n")
+    settings = load({}, file=file, environment={})
+    for name in ("a", "b"):
+        found = chosen_target(settings, name)
+        assert found is not None
+        assert found.target.url == f"http://{name}:1"
+    for absent in (None, "c"):
+        with pytest.raises(ConfigError, match="one of the targets: a, b"):
+            chosen_target(settings, absent)

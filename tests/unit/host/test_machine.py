@@ -2,6 +2,8 @@
 """What is looked at, by the settings."""
 
 import asyncio
+import errno
+import logging
 import platform
 import time
 from pathlib import Path
@@ -123,3 +125,35 @@ def test_the_page_says_why_processes_are_not_watched(switch: str, why: str, line
 
 def _raise(fact: object) -> None:
     raise RuntimeError(fact)
+
+
+def test_where_no_more_files_may_be_opened_it_is_a_warning_and_no_defect(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    counted: list[None] = []
+    log = tmp_path / "server.log"
+    log.touch()
+
+    def exhausted(_fact: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def story() -> None:
+        machine = Machine(
+            Settings(collector_processes="off", ollama_log=str(log)),
+            Fails(),
+            reporter=Reporter(fact=exhausted, error=lambda: counted.append(None)),
+            timeline=GivenTimeline(time.time),
+            up=lambda: True,
+        )
+        task = asyncio.create_task(machine.run())
+        await until(lambda: "Following log" in caplog.text)
+        with log.open("a", encoding="utf-8") as file:
+            file.write('time=2026-11-23T20:03:49.426Z level=INFO source=x:1 msg="Listening on x"\n')
+        await until(lambda: "Too many open files" in str([vars(r) for r in caplog.records]))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(story())
+    assert counted == []
+    assert "Traceback" not in caplog.text
