@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+PIECE: Final = 64 << 10  # bytes that are read at a time
 MAX_PEM: Final = 1 << 20  # bytes of a certificate chain, of a key, or of the CAs of clients
 # Windows has none of these, and no FIFOs in its file system.
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
@@ -25,10 +26,13 @@ def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "not a regular file")
-        content = file.read(limit + 1)
+        content = bytearray()
+        # Asked for `limit` bytes at once, Python makes room for all of them, however few there are.
+        while len(content) <= limit and (piece := file.read(PIECE)):
+            content += piece
     if len(content) > limit:
         raise OSError(0, f"larger than {limit} bytes")
-    return content
+    return bytes(content)
 
 
 def why_unusable(err: Exception) -> str:

@@ -6,10 +6,12 @@ replaced, links are not followed, and a file that no exporter wrote is never tou
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,12 +27,13 @@ from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import create_beside, move_aside, read_regular
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
-from ollama_exporter.story.past import SavedPast
+from ollama_exporter.story.past import Past, SavedPast
 
 VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LEAST_PAUSE: Final = 1.0  # seconds between two writes, where keep-warm wants one soon
 LARGEST: Final = 16 * 2**20
+RECORDS: Final = 200  # of the past that are written at a time
 WRITER: Final = {"written_by": "ollama_exporter"}
 OURS: Final = json.dumps(WRITER)[:-1].encode() + b","  # how each file begins that we write
 EARLIER: Final = {"version": int, "url": str, "state": dict}  # all that files had before
@@ -46,15 +49,29 @@ class SavedState(Struct, frozen=True):
     actions: SavedActions = field(default_factory=SavedActions)
     past: SavedPast = field(default_factory=SavedPast)
 
-    def document(self) -> dict[str, Any]:
-        """Return the state as it stands in the file."""
-        return {
+    def pieces(self) -> Iterator[str]:
+        """Yield the state as it stands in the file, piece by piece.
+
+        The past of a busy day has 2 MB. In one piece it would take 19 MB for a moment, and hold the
+        interpreter, and with it all relayed answers, for 30 ms.
+        """
+        few: dict[str, Any] = {
             **to_builtins(self.residency),
             "habits": msgspec.to_builtins(self.usage),
             "keep_warm": msgspec.to_builtins(self.actions.keep_warm),
             "options": msgspec.to_builtins(self.actions.options),
-            "past": msgspec.to_builtins(self.past),
         }
+        yield json.dumps(few).removesuffix("}")
+        saved = self.past
+        yield f', "past": {{"at": {json.dumps(saved.at)}, "most": {saved.most}, "past": {{'
+        for number, kind in enumerate(Past.__struct_fields__):
+            yield f'{", " if number else ""}"{kind}": ['
+            records = getattr(saved.past, kind)
+            for start in range(0, len(records), RECORDS):
+                piece = json.dumps(msgspec.to_builtins(records[start : start + RECORDS]))
+                yield f"{', ' if start else ''}{piece[1:-1]}"
+            yield "]"
+        yield "}}}"
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Self:
@@ -72,7 +89,7 @@ class StateFile:
     def __init__(self, path: Path, *, url: str) -> None:
         self._path = path
         self._url = url
-        self._written = ""
+        self._written = b""  # the digest of what is in the file
         self._failing = False
         self._one_at_a_time = threading.Lock()  # the last write may meet one in a thread
 
@@ -131,21 +148,24 @@ class StateFile:
 
     def write(self, state: SavedState) -> None:
         """Write if something changed: a new file, then renamed, so that no file is half written."""
-        document: dict[str, Any] = {**WRITER, "version": VERSION, "url": self._url}
-        text = json.dumps(document | {"state": state.document()})
+        head = json.dumps({**WRITER, "version": VERSION, "url": self._url}).removesuffix("}")
+        pieces = [x.encode() for x in (head, ', "state": ', *state.pieces(), "}")]
+        digest = hashlib.blake2b()
+        for piece in pieces:
+            digest.update(piece)
         with self._one_at_a_time:
-            if text != self._written:
-                self._replace(text)
+            if digest.digest() != self._written:
+                self._replace(pieces, digest.digest())
 
-    def _replace(self, text: str) -> None:
+    def _replace(self, pieces: Iterable[bytes], digest: bytes) -> None:
         try:
             beside, descriptor = create_beside(self._path, beginning=OURS)
         except OSError as err:
             self._fail(err)
             return
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             self._content()  # somebody may have put something there meanwhile
@@ -155,7 +175,7 @@ class StateFile:
                 beside.unlink()
             self._fail(err)
         else:
-            self._written, self._failing = text, False
+            self._written, self._failing = digest, False
 
     def _fail(self, err: OSError | ConfigError) -> None:
         if not self._failing:

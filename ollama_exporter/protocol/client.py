@@ -5,6 +5,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -166,8 +167,8 @@ class OllamaClient:
     ) -> tuple[Mapping[str, str], bytes]:
         """Send a GET, or a POST if there is a `json` body; return header fields and body."""
         raw = bytearray()
-        request = self._get(path) if json is None else self._post(path, json)
-        response = await self._send(slot, request, raw.extend, timeout=self._timeout)
+        build = partial(self._get, path) if json is None else partial(self._post, path, json)
+        response = await self._send(slot, build, raw.extend, timeout=self._timeout)
         # httpx's own mapping guesses an encoding and joins fields of one name, each time.
         fields = {
             name.decode("latin-1").lower(): value.decode("latin-1")
@@ -208,16 +209,19 @@ class OllamaClient:
     async def _send(
         self,
         slot: TransportSlot,
-        request: httpx.Request,
+        build: Callable[[], httpx.Request],
         on_chunk: Callable[[bytes], None],
         *,
         timeout: float,  # noqa: ASYNC109 - each request has its own
     ) -> httpx.Response:
-        """Send a request and pass each chunk of the answer's body to `on_chunk`."""
+        """Send a request and pass each chunk of the answer's body to `on_chunk`.
+
+        `build` may raise what httpx does of a host that is no name.
+        """
         try:
             # httpx limits the time of each read, not of the answer: a trickling body has no end.
             async with asyncio.timeout(timeout):
-                response = await slot.http.handle_async_request(request)
+                response = await slot.http.handle_async_request(build())
                 slot.on_answer(response)
                 stream = cast("httpx.AsyncByteStream", response.stream)
                 try:

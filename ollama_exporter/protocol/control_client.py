@@ -5,6 +5,7 @@ import math
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -144,7 +145,8 @@ class ControlClient(OllamaClient):
         """Send a request on its own connection: loads take minutes and may overlap."""
         slot = TransportSlot(self._new_transport)
         try:
-            return await self._send(slot, self._post(path, body), on_chunk, timeout=patience)
+            build = partial(self._post, path, body)
+            return await self._send(slot, build, on_chunk, timeout=patience)
         finally:
             await slot.http.aclose()
 

@@ -18,7 +18,7 @@ class MemoryFile(StateFile):
     def write(self, state: SavedState) -> None:
         """Keep a state."""
         if not self.dead:
-            self._text = json.dumps(state.document())
+            self._text = "".join(state.pieces())
 
     def read(self) -> SavedState | None:
         """Return the state that was kept last."""

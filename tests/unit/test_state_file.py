@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
@@ -11,6 +13,7 @@ from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.state_file import OURS, SavedState, StateFile
+from ollama_exporter.story.past import Past, PastEvent, SavedPast, Stay
 
 URL = "http://127.0.0.1:11434"
 
@@ -29,6 +32,18 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert StateFile(file, url=URL).read() == saved()
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_long_past_is_written_in_pieces_that_make_the_whole() -> None:
+    events = tuple(
+        PastEvent(id=number, kind="loaded", at=1.0, low=0.0, text='a "b"\n')
+        for number in range(450)
+    )
+    past = Past(events=events, stays=(Stay(id=451, model="m", start=1.0, end=2.0),))
+    state = msgspec.structs.replace(saved(), past=SavedPast(at=3.0, past=past, most=7))
+    pieces = list(state.pieces())
+    assert SavedState.of(json.loads("".join(pieces))) == state
+    assert max(map(len, pieces)) < 200 * len(json.dumps(msgspec.to_builtins(events[-1]))) + 500
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:

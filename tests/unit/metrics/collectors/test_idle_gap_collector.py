@@ -90,7 +90,7 @@ def test_what_was_counted_outlives_the_process() -> None:
         first.on_poll(each)
     before.instruments.gaps.add(NAME, 40.0, inferred=False)
     state = SavedState(Saved(None, (), ()), first.saved())
-    second.restore(SavedState.of(json.loads(json.dumps(state.document()))).usage)
+    second.restore(SavedState.of(json.loads("".join(state.pieces()))).usage)
     was, now = parsed(text(before)), parsed(text(after))
     kept = {key for key in was if "idle_gap" in key[0] or "advi" in key[0]}
     assert len(kept) > 45
@@ -111,7 +111,7 @@ def test_a_restart_with_a_state_file_changes_nothing_that_the_advice_rests_on() 
         before.advice.on_poll(each)
     state = SavedState(Saved(None, (), ()), before.advice.saved())
     after = metered()
-    after.advice.restore(SavedState.of(json.loads(json.dumps(state.document()))).usage)
+    after.advice.restore(SavedState.of(json.loads("".join(state.pieces()))).usage)
     was, now = parsed(text(before)), parsed(text(after))
     for name in ("last_keep_alive_seconds", "advice_loads", "advice_load_seconds"):
         key = f"ollama_model_{name}", f"model={NAME}"
