@@ -16,6 +16,11 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from ollama_exporter import Transport
+from ollama_exporter.protocol.response_fields import ResponseFields
+from ollama_exporter.shim.exchange import Exchange
+from ollama_exporter.shim.httpx.hooks import HttpxHooks, server_of
+from ollama_exporter.shim.httpx.transports import library_of
+from ollama_exporter.shim.observation import Outcome, Phase
 
 URL: Final = "http://127.0.0.1:11434"
 REQUESTS: Final = 2000
@@ -59,6 +64,86 @@ class Memory(httpx.BaseTransport):
         return httpx.Response(200, headers=kind, stream=Answer(self.chunks))
 
 
+class Passed(httpx.SyncByteStream):
+    """A body that is passed on as it comes."""
+
+    def __init__(self, inner: httpx.SyncByteStream) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._inner
+
+    def close(self) -> None:
+        """Close the inner one."""
+        self._inner.close()
+
+
+class Passing(httpx.BaseTransport):
+    """The least that a hook does: puts a stream around both bodies."""
+
+    def __init__(self, inner: httpx.BaseTransport) -> None:
+        self._inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass on."""
+        body = request.stream
+        assert isinstance(body, httpx.SyncByteStream)
+        request.stream = Passed(body)
+        response = self._inner.handle_request(request)
+        request.stream = body
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        response.stream = Passed(response.stream)
+        return response
+
+
+class NoRecorder:
+    """A sink that records nothing."""
+
+    def on_request_start(self, exchange: Exchange) -> None:
+        """Ignore it."""
+
+    on_request_read = on_response_start = on_request_start
+
+    def is_waiting(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False."""
+        return False
+
+    def on_request_end(
+        self, exchange: Exchange, response: ResponseFields, outcome: Outcome, phase: Phase | None
+    ) -> None:
+        """Ignore it."""
+
+    def failed(self, message: str) -> None:
+        """Ignore it."""
+
+
+def steps(count: int) -> str:
+    """Measure what a request costs, step by step; return a table in Markdown."""
+    inner = Memory()
+    hooks = HttpxHooks(
+        server_of(URL), CollectorRegistry(), None, timeout_error=httpx.TimeoutException
+    )
+    hooks.recorder = NoRecorder()  # type: ignore[assignment]  # for this table only
+    reading: httpx.BaseTransport = library_of("httpx").transport(inner, hooks)  # type: ignore[assignment]  # made of it
+    transports = {
+        "httpx alone": inner,
+        "a hook that passes both bodies on": Passing(inner),
+        "and reads both": reading,
+        "and records the request": Transport(inner, base_url=URL, registry=CollectorRegistry()),
+    }
+    clients = {
+        name: httpx.Client(base_url=URL, transport=each) for name, each in transports.items()
+    }
+    seen: dict[str, list[float]] = {name: [] for name in clients}
+    for number in range(count + 1):
+        for name, client in clients.items():
+            took = cost(client, REQUESTS)
+            if number:  # the first round warms up
+                seen[name].append(took * 1e6)
+    rows = [f"| {name} | {_spread(values)} |\n" for name, values in seen.items()]
+    return "| CPU of a request, µs | |\n|---|---|\n" + "".join(rows)
+
+
 def cost(client: httpx.Client, times: int) -> float:
     """Return the CPU of one request, seconds."""
     before = time.process_time()
@@ -97,7 +182,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    sys.stdout.write(table(parser.parse_args().rounds))
+    parser.add_argument("--steps", action="store_true", help="of what a request is made")
+    options = parser.parse_args()
+    sys.stdout.write(steps(options.rounds) if options.steps else table(options.rounds))
 
 
 def _line(what: str, seen: tuple[list[float], list[float]], *, each: int) -> str:

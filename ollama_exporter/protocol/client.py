@@ -198,13 +198,16 @@ class OllamaClient:
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Request:
         """Return a request. Without valid credentials the server answers 401."""
-        return httpx.Request(
-            method,
-            f"{self._target.url}{path}",
-            headers={**OWN_FIELDS, **fields},
-            json=None if body is None else dict(body),
-            extensions=self._extensions,
-        )
+        try:
+            return httpx.Request(
+                method,
+                f"{self._target.url}{path}",
+                headers={**OWN_FIELDS, **fields},
+                json=None if body is None else dict(body),
+                extensions=self._extensions,
+            )
+        except UnicodeError as err:  # a host name that cannot be encoded for DNS
+            raise TargetError(FailureReason.REFUSED, str(err)) from err
 
     async def _send(
         self,
@@ -235,7 +238,7 @@ class OllamaClient:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
-        except UnicodeError as err:  # a host name that cannot be encoded for DNS
+        except UnicodeError as err:  # as for a request
             raise TargetError(FailureReason.REFUSED, str(err)) from err
         return response
 

@@ -303,4 +303,4 @@ class ProcessEvidence:
             loading = [r.born for r in self.matching.runners.living if r.key is None]
             if loading:
                 wanted.append(last + max(LEAST_STEP, LOAD_STEP * (last - max(loading))))
-        return min(wanted, default=None)
+        return min(wanted) if wanted else None
