@@ -29,6 +29,7 @@ from ollama_exporter.simulator.script import (
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host, TrueReason, Unload
 from ollama_exporter.simulator.workload_client import Reply, ask
+from tests.support.exporting import until
 from tests.support.patience import PATIENCE
 
 QUICK = default_catalogue().compressed(500)
@@ -55,6 +56,11 @@ async def generate(sim: Simulator, model: str, prompt: str = PROMPT, **more: Any
 async def listed(sim: Simulator) -> list[dict[str, Any]]:
     reply = await ask(sim.url, "/api/ps")
     return list(json.loads(reply.tail)["models"])
+
+
+def is_busy(sim: Simulator) -> bool:
+    """Return whether a runner is at a request."""
+    return any(runner.refs for runner in sim.server.engine.runners)
 
 
 async def order(sim: Simulator, **body: Any) -> Reply:
@@ -240,9 +246,7 @@ def test_a_client_that_leaves_in_mid_answer_frees_its_model() -> None:
             sim.url, "/api/generate", {"model": "mistral", "prompt": LONG}, patience=0.2
         )
         assert left.error == "client left"
-        for _ in range(100):
-            if not await listed(sim):
-                break
+        while await listed(sim):  # noqa: ASYNC110 - a server has no event
             await asyncio.sleep(0.05)
         assert reasons(sim)[-1] is TrueReason.EXPIRED
 
@@ -253,7 +257,8 @@ def test_a_crash_fails_the_stream_and_the_model_stays_listed() -> None:
     async def check(sim: Simulator) -> None:
         await generate(sim, "mistral")
         running = asyncio.create_task(generate(sim, "mistral", LONG))
-        await asyncio.sleep(0.1)
+        await until(lambda: is_busy(sim))
+        await asyncio.sleep(0.1)  # its first tokens are due before
         await order(sim, fault="crash", model="mistral")
         reply = await running
         assert reply.status == 200
@@ -316,7 +321,7 @@ def test_a_crash_fails_an_embedding() -> None:
     async def check(sim: Simulator) -> None:
         body = {"model": "nomic-embed-text", "input": "word " * 20000}
         running = asyncio.create_task(ask(sim.url, "/api/embed", body))
-        await asyncio.sleep(0.3)  # of about a second that the texts take
+        await until(lambda: is_busy(sim))  # for about a second
         await order(sim, fault="crash", model="nomic-embed-text")
         assert (await running).status == 500
 
@@ -389,7 +394,8 @@ def test_a_restart_breaks_connections_and_empties_the_list() -> None:
     async def check(sim: Simulator) -> None:
         await generate(sim, "mistral")
         running = asyncio.create_task(generate(sim, "mistral", LONG))
-        await asyncio.sleep(0.1)
+        await until(lambda: is_busy(sim))
+        await asyncio.sleep(0.1)  # its first tokens are due before
         url = sim.url
         assert (await order(sim, fault="restart", down=PATIENCE)).status == 200
         assert (await running).error is not None
