@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_exporter.files import move_aside, read_regular
+from ollama_exporter.files import read_regular
 
 
 def test_a_regular_file_is_read_also_through_a_link(tmp_path: Path) -> None:
@@ -33,13 +33,3 @@ def test_what_is_no_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -
         path = Path("/dev/zero")
     with pytest.raises(OSError, match=r"not a regular file|[Ii]s a directory"):
         read_regular(path, limit=100)
-
-
-def test_a_file_is_moved_aside_and_overwrites_none(tmp_path: Path) -> None:
-    file = tmp_path / "state"
-    for name in ("state.bad", "state.bad.2", "state.bad.3"):
-        file.write_text(name, "ascii")
-        assert move_aside(file, suffix=".bad") == tmp_path / name
-    assert {each.name: each.read_text("ascii") for each in tmp_path.iterdir()} == {
-        name: name for name in ("state.bad", "state.bad.2", "state.bad.3")
-    }
