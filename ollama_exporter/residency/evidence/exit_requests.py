@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
-import math
-
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
@@ -71,9 +69,21 @@ class ExitRequests:
         sent = [r for r in own if r.fact.stop or (r in served and r.fact.keep_alive is not None)]
         ends = [r.ended for r in served if r.ended is not None and r.ended <= at + same]
         busy = any(r.ended is None or r.ended > at + same for r in served)
-        if not sent or sent[-1].fact.keep_alive != 0 or not ends or busy:
+        if not ends or busy or max(ends) < since - timings.CLOCK_ERROR:
             return None
-        return sent[-1] if max(ends) >= since - timings.CLOCK_ERROR else None
+        return self._last_zero(exited, sent)
+
+    def _last_zero(self, exited: ProcessExit, sent: list[SeenRequest]) -> SeenRequest | None:
+        """Return the last request that named a keep-alive, if it named 0.
+
+        Where several came at the same moment, E shows which was the last: it is now.
+        """
+        if not sent or sent[-1].fact.keep_alive == 0:
+            return sent[-1] if sent else None
+        together = sent[-1].fact.at - timings.SAME_DECISION
+        zero = (r for r in sent if r.fact.at >= together and r.fact.keep_alive == 0)
+        due = exited.life.at_now and not exited.life.slid
+        return next(zero, None) if due else None
 
     def _other_options(self, request: SeenRequest, exited: ProcessExit) -> bool:
         """Return whether that request names another context than that runner has."""
@@ -177,24 +187,10 @@ class ExitRequests:
         """The server's keep-alive, as it showed where no request had named another."""
         return self._requests.default_keep_alive
 
-    def keep_alives(self, names: list[str], born: float, moment: float) -> set[float | None]:
-        """Return which keep-alives those weights may have had then. None: the server's default.
-
-        The last request to name one counts. Those that came at the same moment, or had no answer
-        yet, may have reached the runner in another order.
-        """
-        named = [
-            r
-            for r in self._requests.history
-            if r.model in names
-            and r.fact.at <= moment
-            and (r.ended is None or r.ended > born)
-            and (r.fact.stop or r.fact.keep_alive is not None)
-        ]
-        heard = [r for r in named if r.fact.stop or _before(r.answered, moment)]
-        latest = heard[-1].fact.at - timings.SAME_DECISION if heard else -math.inf
-        given = {0.0 if r.fact.stop else r.fact.keep_alive for r in named if r.fact.at >= latest}
-        return given if heard else {*given, None}
+    def keep_alives(self, runner: RunnerProcess, moment: float) -> set[float | None]:
+        """Return which keep-alives that runner may have had then. None: the server's default."""
+        names = self._runners.names(runner.weights)
+        return self._requests.keep_alives(*names, at=moment, since=runner.born)
 
     def busy(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""

@@ -73,7 +73,10 @@ class PollEvidence:
         if life.crashed_at is not None:
             return RequestCause(Reason.CRASHED, Evidence.REQUEST_CRASHED)
         if asked is None or self._is_void:
-            return None
+            zero = self.unload.with_zero
+            if zero is None or not self.complete:
+                return None
+            return RequestCause(Reason.STOPPED, Evidence.KEEP_ALIVE_ZERO, zero.fact.at)
         return RequestCause(asked.reason, asked.evidence, asked.since)
 
     @property

@@ -25,7 +25,7 @@ from msgspec import Struct
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
-from ollama_exporter.residency.evidence.requests import SeenRequest
+from ollama_exporter.residency.evidence.requests import SeenRequest, precedes
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 
 MOST_LOADS: Final = 16  # since the runner was loaded, latest first: older ones are not replayed
@@ -149,27 +149,11 @@ def _may_leave_unseen(exited: ProcessExit, moment: float) -> bool:
 def _comes_first(case: ExitEvidence, runner: RunnerProcess, moment: float) -> bool:
     """Return whether the scheduler takes this runner before that other one, if both are busy."""
     own, default = case.exited.runner, case.requests.default_keep_alive
-    mine = case.requests.keep_alives(case.runners.names(own.weights), own.born, moment)
-    others = case.requests.keep_alives(case.runners.names(runner.weights), runner.born, moment)
+    mine, others = (case.requests.keep_alives(r, moment) for r in (own, runner))
     first = own.weights < runner.weights
     if mine == {0.0}:  # it left first, so the other hardly was the one that was waited for
-        return any(_precedes(0.0, y, default, first=first) for y in others)
-    return all(_precedes(x, y, default, first=first) for x in mine for y in others)
-
-
-def _precedes(
-    mine: float | None, other: float | None, default: float | None, *, first: bool
-) -> bool:
-    """Compare two keep-alives; None is the server's default. `first`: by the names of the weights.
-
-    A default that is not known is hardly ever 0.
-    """
-    if mine == other:
-        return first
-    mine, other = default if mine is None else mine, default if other is None else other
-    if mine is None or other is None:
-        return mine == 0
-    return mine < other
+        return any(precedes(0.0, y, default, tie=first) for y in others)
+    return all(precedes(x, y, default, tie=first) for x in mine for y in others)
 
 
 def _is_spared(case: ExitEvidence, moment: float) -> bool:

@@ -7,15 +7,19 @@ each of them proves.
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.evidence.poll_queue import Turn, ended_with_zero, served
 from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, SeenRequests
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
 from ollama_exporter.residency.poll_unloads import Gap, PollUnload, PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
+
+MOST_LOST: Final = 16
 
 
 class RequestEvidence:
@@ -32,6 +36,7 @@ class RequestEvidence:
         self._unloads = unloads
         self._early_stops: dict[str, float] = {}  # stop calls for what no poll has listed yet
         self._out_of_memory_at: float | None = None
+        self._lost: deque[tuple[float, float]] = deque(maxlen=MOST_LOST)  # bounds of unloads
 
     @property
     def poll_requested_at(self) -> float | None:
@@ -132,14 +137,23 @@ class RequestEvidence:
         asked = {request.model for request in [*requests.open.values(), *requests.ended]}
         newcomers = gap.newcomers & asked
         waiting = requests.waiting(gap.high - timings.CLOCK_ERROR)
+        alone = len(gap.lost) == 1
         for unload in unloads:
+            mine = served(unload, requests)
+            if mine is not None:
+                unload.with_zero = ended_with_zero(unload, mine, requests)
+            if mine is not None and alone:
+                beside, ran_out = self._lives.values(), self._out_of_memory_at
+                turn = Turn(unload, mine, beside, requests, self._lost, ran_out)
+                unload.condemned_for = turn.condemned_for()
             if unload.name in asked:
-                mine = requests.of(unload.name)
-                unload.busy = any(r.answered is not None and r.fact.at < unload.low for r in mine)
+                own = requests.of(unload.name)
+                unload.busy = any(r.answered is not None and r.fact.at < unload.low for r in own)
             others = newcomers - {unload.name}
             loaded = requests.loaded_within(others, unload.low, swift=self._unloads.swift)
             unload.served = tuple(loaded)
             unload.demand = self._demand(unload, waiting, resident)
+            self._lost.append((unload.low, unload.high))
 
     def _demand(
         self, unload: PollUnload, waiting: list[SeenRequest], resident: Collection[str]

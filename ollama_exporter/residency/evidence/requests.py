@@ -5,6 +5,7 @@ Traffic that is half seen is worse than none where the absence of a request is t
 So the coverage is learned: the share of the latest loads for which a request was seen.
 """
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Final
@@ -42,6 +43,20 @@ class SeenRequest(Struct):
     def heard(self) -> bool:
         """Whether it was answered or has ended."""
         return self.answered is not None or self.ended is not None
+
+
+def precedes(mine: float | None, other: float | None, default: float | None, *, tie: bool) -> bool:
+    """Return whether the scheduler evicts the runner with this keep-alive before the other one.
+
+    None is the server's default; one that is not known is hardly ever 0. `tie`: the answer for two
+    of the same keep-alive.
+    """
+    if mine == other:
+        return tie
+    mine, other = default if mine is None else mine, default if other is None else other
+    if mine is None or other is None:
+        return mine == 0
+    return mine < other
 
 
 class SeenRequests:
@@ -104,6 +119,36 @@ class SeenRequests:
             if not r.fact.stop and r.answered is None and r.fact.at <= before
         )
         return sorted(waiting, key=lambda r: r.fact.at)
+
+    def waiting_at(self, moment: float) -> list[SeenRequest]:
+        """Return those that had no answer yet at a moment that may be past, oldest first."""
+        return [
+            r
+            for r in self.history
+            if not r.fact.stop
+            and r.fact.at <= moment
+            and (r.answered is None or r.answered > moment)
+            and (r.ended is None or r.ended > moment)
+        ]
+
+    def keep_alives(self, *names: str, at: float, since: float | None) -> set[float | None]:
+        """Return which keep-alives a runner may have had at a moment. None: the server's default.
+
+        `since`: when it was loaded. The last request to name one counts. Those that came at the
+        same moment, or had no answer yet, may have reached the runner in another order.
+        """
+        named = [
+            r
+            for r in self.history
+            if r.model in names
+            and r.fact.at <= at
+            and (r.ended is None or since is None or r.ended > since)
+            and (r.fact.stop or r.fact.keep_alive is not None)
+        ]
+        heard = [r for r in named if r.fact.stop or (r.answered is not None and r.answered <= at)]
+        latest = heard[-1].fact.at - timings.SAME_DECISION if heard else -math.inf
+        given = {0.0 if r.fact.stop else r.fact.keep_alive for r in named if r.fact.at >= latest}
+        return given if heard else {*given, None}
 
     def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[SeenRequest]:
         """Return the requests for newly listed models whose loads began after `low`.

@@ -72,6 +72,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _exits(logged.the_log_tells_of_its_end),
     _polls(restarts.the_server_restarted),
     _polls(restarts.not_watched),
+    _polls(evictions.the_queue_condemned_it),
     _exits(crashes.condemned_before_it_crashed),
     out_of_memory.a_request_ran_out_of_memory,
     _exits(crashes.listed_after_its_exit),

@@ -40,6 +40,12 @@ def condemned_by_the_queue(case: ExitEvidence) -> Opinion:
     return None if found is None else _wanted_by(case, found.request)
 
 
+def the_queue_condemned_it(case: PollEvidence) -> Opinion:
+    """The same, where only polls show that it left."""
+    found = case.unload.condemned_for
+    return wanted(case, found) if case.complete and found is not None else None
+
+
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
     """All requests are seen, and the oldest was waiting for a load that could begin just then."""
     demand, at = case.first_in_line, case.exited.at

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which busy model the scheduler told to leave, where only polls show that it left."""
+
+import pytest
+
+from ollama_exporter.protocol.error_text import Failure
+from ollama_exporter.residency.events import Reason
+from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
+from tests.support.story import START, Story, model
+
+A, B, D = model("a", 300), model("b", 310), model("d", 320)
+
+
+def three_busy(*, idle: str = "", keep_alive: float = 0.0) -> Story:
+    """Models a, b and d serve requests; that to b names this keep-alive, the others 300 s.
+
+    All loads were seen to be asked for. `idle`: it serves none.
+    """
+    story = Story()
+    story.poll(0)
+    for number, name, listed in ((1, "a", [A]), (2, "b", [A, B]), (3, "d", [A, B, D])):
+        at = 8.0 * (number - 1)
+        story.tell(RequestStarted(START + at, number, f"{name}:latest"))
+        story.poll(at + 3, *listed)
+        story.tell(RequestAnswered(START + at + 3, number), RequestEnded(START + at + 3.1, number))
+    story.poll(24, A, B, D)
+    for number, name, given in ((11, "a", 300.0), (12, "b", keep_alive), (13, "d", 300.0)):
+        if name != idle:
+            story.request(number, name, 30, answered=30.1, keep_alive=given)
+    story.poll(31, A, B, D)
+    return story
+
+
+def leave(story: Story, failure: Failure | None = None) -> list[tuple[str, Reason, str | None]]:
+    """The request to b ends at 60, and the next poll lacks b."""
+    story.poll(59, A, B, D)
+    story.tell(RequestEnded(START + 60, 12, failure))
+    story.poll(60.5, A, D)
+    story.poll(61.5, A, D)
+    return story.reasons()
+
+
+def wants(story: Story, name: str, at: float, *, num_ctx: int | None = None) -> None:
+    """A request waits for a load."""
+    story.tell(RequestStarted(START + at, 20, f"{name}:latest", num_ctx=num_ctx))
+
+
+@pytest.mark.parametrize("failure", [None, Failure.CRASHED, Failure.OUT_OF_MEMORY])
+def test_what_was_told_to_leave_while_busy_was_evicted_whatever_ended_it(
+    failure: Failure | None,
+) -> None:
+    story = three_busy()
+    wants(story, "c", 40)
+    assert leave(story, failure)[0] == ("b", Reason.EVICTED, "c:latest")
+
+
+@pytest.mark.parametrize(("at", "idle"), [(59.9, ""), (40, "d")])
+def test_what_left_anyway_or_beside_an_idle_one_was_stopped(at: float, idle: str) -> None:
+    story = three_busy(idle=idle)
+    wants(story, "c", at)
+    assert leave(story) == [("b", Reason.STOPPED, None)]
+
+
+def test_a_request_that_waits_to_reload_it_does_not_keep_it() -> None:
+    story = three_busy()
+    wants(story, "c", 59.9)
+    story.tell(RequestStarted(START + 59.95, 21, "b:latest", num_ctx=8192))
+    assert leave(story) == [("b", Reason.STOPPED, None)]
