@@ -24,14 +24,14 @@ class ExitRequests:
 
     def cause(self, exited: ProcessExit, *, queue_start: float) -> RequestCause | None:
         """Return the reason that requests to this runner gave, and the evidence."""
-        at, born = exited.at, exited.runner.born
+        at, born, loaded = exited.at, exited.runner.born, exited.runner.loaded_after
         since = min(queue_start, at - timings.PROMPT)
         history = self._requests.history
         for request in history:
             if request.failure is Failure.OUT_OF_MEMORY and request.ended is not None:
                 own = request.model == exited.name
                 late = timings.PROMPT if own else timings.ANOTHERS_REQUEST_ERROR
-                if born < request.ended <= at + late and since <= request.ended + timings.PROMPT:
+                if loaded < request.ended <= at + late and since <= request.ended + timings.PROMPT:
                     return RequestCause(Reason.OUT_OF_MEMORY, Evidence.REQUEST_OUT_OF_MEMORY)
         own_requests = [
             r

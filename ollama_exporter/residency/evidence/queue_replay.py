@@ -158,6 +158,7 @@ def _comes_first(case: ExitEvidence, runner: RunnerProcess, moment: float) -> bo
 
 def _is_spared(case: ExitEvidence, moment: float) -> bool:
     """Return whether it was to go anyway, or a later request let it go on."""
-    ran_out = any(case.born < m < moment for m in case.exits.out_of_memory)
+    loaded = case.exited.runner.loaded_after
+    ran_out = any(loaded < m < moment for m in case.exits.out_of_memory)
     forgotten = case.exited.at - moment > timings.REQUESTS_KEPT
     return ran_out or forgotten or case.requests.renewed(case.exited, moment)

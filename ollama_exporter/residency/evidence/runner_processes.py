@@ -39,6 +39,11 @@ class RunnerProcess(Struct, eq=False):
     orphan: bool = False  # its server is dead
     spent: bool = False  # the incarnation that it was has ended
 
+    @property
+    def loaded_after(self) -> float:
+        """Until when it surely was not loaded: an out-of-memory drops only what is."""
+        return self.born if self.unlisted is None else self.unlisted
+
     def lived(self, moment: float) -> bool:
         """Return whether it surely lived at that moment."""
         dead = self.died is not None and self.died <= moment + SAME_MOMENT

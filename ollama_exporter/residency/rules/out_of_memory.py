@@ -31,7 +31,8 @@ def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
     exited = case.exited
     for moment in case.exits.out_of_memory:
         latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
-        if case.born < moment <= latest and case.queue_start <= moment + timings.PROMPT * 2:
+        loaded = exited.runner.loaded_after < moment <= latest
+        if loaded and case.queue_start <= moment + timings.PROMPT * 2:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
     if left_together(case) and not case.log.followed:
         return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
