@@ -12,7 +12,7 @@ from typing import Final
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
-from ollama_exporter.residency.evidence.poll_queue import Turn, ended_with_zero, served
+from ollama_exporter.residency.evidence.last_turn import Turn, ended_with_zero, served
 from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, SeenRequests
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
