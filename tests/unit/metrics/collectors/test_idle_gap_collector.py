@@ -15,7 +15,7 @@ from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
 from ollama_exporter.residency.saved_state import Saved
-from ollama_exporter.state_file import SavedState
+from ollama_exporter.state_file import DAMAGED, SavedState
 from tests.support.exporting import parsed
 from tests.support.metering import Metered, metered
 
@@ -132,7 +132,7 @@ def test_a_model_that_never_expires_is_known_to_do_so_after_a_restart() -> None:
 def test_a_state_without_usage_or_with_other_bounds() -> None:
     assert SavedState.of({"last": None, "lives": [], "known": []}).usage == {}
     damaged = {"gaps": {"counts": [1.0], "truncated": [], "total": 5.0}}
-    with pytest.raises(ValueError, match="other bounds"):
+    with pytest.raises(DAMAGED, match="other bounds"):
         SavedState.of({"last": None, "lives": [], "known": [], "habits": {NAME: damaged}})
 
 
