@@ -105,6 +105,7 @@ async def faultserver(
         task = asyncio.create_task(faulty.connected(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before it began
 
     listening = await asyncio.start_server(accept, "127.0.0.1", port, ssl=tls)
     faulty.port = listening.sockets[0].getsockname()[1]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
+from collections.abc import Callable
+
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
@@ -64,7 +66,7 @@ class ExitRequests:
             for r in own
             if not r.fact.stop
             and not self._other_options(r, exited)
-            and (r.ended is not None or _before(r.answered, at + timings.REQUEST_ERROR))
+            and (r.ended is not None or r.was_answered(at + timings.REQUEST_ERROR))
         ]
         sent = [r for r in own if r.fact.stop or (r in served and r.fact.keep_alive is not None)]
         ends = [r.ended for r in served if r.ended is not None and r.ended <= at + same]
@@ -100,14 +102,8 @@ class ExitRequests:
 
         It is for a model without a process, or for other options of this very one.
         """
-        running = self._running(exited.at)
-        for request in self._waiting(exited.at):
-            if request.model == exited.name:
-                if self._other_options(request, exited):
-                    return request
-            elif self._absent(request, running):
-                return request
-        return None
+        waiting = self._waiting(exited.at)
+        return self._requests.demand(waiting, exited.life, self._is_absent(exited.at))
 
     def first_in_line(self, exited: ProcessExit) -> SeenRequest | None:
         """Return the oldest request that was waiting for a load at the exit.
@@ -117,21 +113,17 @@ class ExitRequests:
         return self.head(exited.at, exited.at)
 
     def _waiting(self, at: float) -> list[SeenRequest]:
-        return [
-            r
-            for r in self._requests.history
-            if not r.fact.stop
-            and r.fact.at <= at + timings.ANOTHERS_REQUEST_ERROR
-            and not _before(r.answered, at)
-            and not _before(r.ended, at)
-        ]
+        return self._requests.waiting(at, late=timings.ANOTHERS_REQUEST_ERROR)
 
-    def _running(self, at: float) -> set[str]:
-        return {runner.weights for runner in self._runners.all if runner.lived(at)}
+    def _is_absent(self, at: float) -> Callable[[SeenRequest], bool]:
+        """Return what tells whether the model of a request surely had no process then."""
+        running = {runner.weights for runner in self._runners.all if runner.lived(at)}
 
-    def _absent(self, request: SeenRequest, running: set[str]) -> bool:
-        weights = self._runners.weights_at(request.model, request.fact.at)
-        return bool(weights) and weights.isdisjoint(running)
+        def is_absent(request: SeenRequest) -> bool:
+            weights = self._runners.weights_at(request.model, request.fact.at)
+            return bool(weights) and weights.isdisjoint(running)
+
+        return is_absent
 
     # -- the queue -------------------------------------------------------------------------------
 
@@ -156,7 +148,7 @@ class ExitRequests:
             for r in self._requests.history
             if low < r.fact.at < high
             and not r.fact.stop
-            and not _before(r.answered, r.fact.at + timings.SLOW_FIRST_BYTE)
+            and not r.was_answered(r.fact.at + timings.SLOW_FIRST_BYTE)
         )
         for request in [*self._waiting(low), *later]:
             wants = self._wants_load(request, max(low, request.fact.at))
@@ -195,7 +187,7 @@ class ExitRequests:
     def busy(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""
         return any(
-            r.model == exited.name and r.fact.at <= moment and not _before(r.ended, moment)
+            r.model == exited.name and r.fact.at <= moment and not r.was_over(moment)
             for r in self._requests.history
             if not r.fact.stop
         )
@@ -230,7 +222,3 @@ def _served(runner: RunnerProcess, moment: float) -> bool:
     """Return whether a runner may have served requests at a moment."""
     same = timings.SAME_MOMENT
     return runner.born < moment - same and (runner.died is None or runner.died > moment - same)
-
-
-def _before(moment: float | None, at: float) -> bool:
-    return moment is not None and moment <= at

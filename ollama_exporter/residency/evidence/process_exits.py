@@ -78,6 +78,7 @@ class ProcessExits:
         self.memory_wait = MemoryWait()
         self.out_of_memory: deque[float] = deque(maxlen=16)  # when a runner ran out of memory
         self.server_died: float | None = None
+        self.died_with_server = False  # runners that it had not ended before
         self._recent: deque[ProcessExit] = deque(maxlen=MOST_EXITS)
 
     def add(self, exited: ProcessExit) -> None:

@@ -37,7 +37,8 @@ from ollama_exporter.residency.facts import (
 from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Room
 from ollama_exporter.residency.rules.all_rules import decide
-from ollama_exporter.residency.rules.verdict import Verdict, Wait, unknown, verdict
+from ollama_exporter.residency.rules.restarts import SERVER_EXITED
+from ollama_exporter.residency.rules.verdict import Verdict, Wait, unknown
 from ollama_exporter.residency.unload import ModelUnload, PendingUnloads, unloaded
 
 LOAD_STEP: Final = 0.1  # polls that wait for the end of a load: share of the time it has taken,
@@ -48,7 +49,6 @@ MOST_WANTED: Final = 16
 LIST_CHANGES: Final = frozenset({LogKind.LOAD_STARTED, LogKind.LOAD_DONE, LogKind.REMOVED})
 # Nothing waited for these, so the next birth says nothing about how long such waits are.
 NOT_WAITED_FOR: Final = frozenset({Reason.EXPIRED, Reason.CRASHED, Reason.SERVER_RESTARTED})
-SERVER_EXITED: Final = verdict(Reason.SERVER_RESTARTED, Evidence.SERVER_EXITED)
 
 
 class ProcessEvidence:
@@ -170,11 +170,9 @@ class ProcessEvidence:
             del self._lives[life.key]
             events.append(unloaded(ModelUnload(life, low, at), SERVER_EXITED, at))
         self.matching.runners.orphan()
-        killed, self.exits.server_died = bool(events), at
-        for exited in list(self.exits.pending):
-            found: Verdict | Wait = SERVER_EXITED
-            if killed or exited.polled is not None or exited.at < at - timings.SHUTDOWN:
-                found = decide(self.case(exited, exited.at + self._window + 1.0))
+        self.exits.server_died, self.exits.died_with_server = at, bool(events)
+        for exited in self.exits.pending:
+            found = decide(self.case(exited, exited.at + self._window + 1.0))
             found = unknown(Evidence.SERVER_EXITED_NEXT) if isinstance(found, Wait) else found
             events.append(self._pending.settle(exited, found, at))
             self.on_settled(exited, found, at)

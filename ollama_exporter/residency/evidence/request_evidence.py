@@ -152,23 +152,10 @@ class RequestEvidence:
             others = newcomers - {unload.name}
             loaded = requests.loaded_within(others, unload.low, swift=self._unloads.swift)
             unload.served = tuple(loaded)
-            unload.demand = self._demand(unload, waiting, resident)
-            self._lost.append((unload.low, unload.high))
-
-    def _demand(
-        self, unload: PollUnload, waiting: list[SeenRequest], resident: Collection[str]
-    ) -> SeenRequest | None:
-        """Return the oldest request that was waiting for a load: another's, or a reload."""
-        for request in waiting:
-            own = request.model == unload.name
-            reload = own and (
-                request.fact.announced  # to renew it, with the context that it has: other options
-                or unload.life.crashed_at is not None
-                or self.requests.forces_reload(request.fact, unload.life)
+            unload.demand = requests.demand(
+                waiting, unload.life, lambda request: request.model not in resident
             )
-            if reload or (not own and request.model not in resident):
-                return request
-        return None
+            self._lost.append((unload.low, unload.high))
 
     def on_load(
         self,

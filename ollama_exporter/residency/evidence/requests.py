@@ -7,7 +7,7 @@ So the coverage is learned: the share of the latest loads for which a request wa
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -43,6 +43,14 @@ class SeenRequest(Struct):
     def heard(self) -> bool:
         """Whether it was answered or has ended."""
         return self.answered is not None or self.ended is not None
+
+    def was_answered(self, at: float) -> bool:
+        """Return whether it had its first byte by then."""
+        return self.answered is not None and self.answered <= at
+
+    def was_over(self, at: float) -> bool:
+        """Return whether it had ended by then."""
+        return self.ended is not None and self.ended <= at
 
 
 def precedes(mine: float | None, other: float | None, default: float | None, *, tie: bool) -> bool:
@@ -111,14 +119,37 @@ class SeenRequests:
         """Return the requests in flight for a model, without stop calls."""
         return [r for r in self.open.values() if r.model == name and not r.fact.stop]
 
-    def waiting(self, before: float) -> list[SeenRequest]:
-        """Return those that had no answer yet at that moment, oldest first."""
-        waiting = (
+    def waiting(self, at: float, *, late: float = 0.0) -> list[SeenRequest]:
+        """Return those that had no answer yet at that moment, oldest first.
+
+        `late`: seconds by which a request may be seen to start too late.
+        """
+        return [
             r
-            for r in self.open.values()
-            if not r.fact.stop and r.answered is None and r.fact.at <= before
-        )
-        return sorted(waiting, key=lambda r: r.fact.at)
+            for r in self.history
+            if not r.fact.stop
+            and r.fact.at <= at + late
+            and not r.was_answered(at)
+            and not r.was_over(at)
+        ]
+
+    def demand(
+        self,
+        waiting: Iterable[SeenRequest],
+        life: Incarnation,
+        is_absent: Callable[[SeenRequest], bool],
+    ) -> SeenRequest | None:
+        """Return the oldest that wants a load: of a model that is absent, or to reload this one.
+
+        A request to renew it is announced: it has the context that it has, so other options.
+        """
+        for request in waiting:
+            if request.model != life.model.name:
+                if is_absent(request):
+                    return request
+            elif request.fact.announced or self.forces_reload(request.fact, life):
+                return request
+        return None
 
     def waiting_at(self, moment: float) -> list[SeenRequest]:
         """Return those that had no answer yet at a moment that may be past, oldest first."""

@@ -65,6 +65,7 @@ def _exits(rule: Callable[[ExitEvidence], Opinion]) -> Rule:
 
 
 RULES: Final[tuple[Rule, ...]] = (
+    _exits(restarts.the_server_ended_it),
     _exits(crashes.await_the_listing),
     _exits(logged.it_was_due_when_it_crashed),
     logged.the_log_names_it,

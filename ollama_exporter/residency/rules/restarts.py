@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the server went away, or nobody looked for too long.
 
-What the server's own process tells needs no rule: it takes all its models with it.
+What its exit shows: a server that is killed takes all its models with it; one that ends in order
+kills its runners first.
 """
+
+from typing import Final
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
 from ollama_exporter.residency.rules.verdict import LOOK_AGAIN, Opinion, unknown, verdict
+
+SERVER_EXITED: Final = verdict(Reason.SERVER_RESTARTED, Evidence.SERVER_EXITED)
+
+
+def the_server_ended_it(case: ExitEvidence) -> Opinion:
+    """It exited right before the server, as all its runners did: it ended in order."""
+    exits, exited = case.exits, case.exited
+    if exits.server_died is None or exits.died_with_server or exited.polled is not None:
+        return None
+    low, high = exits.server_died - timings.SHUTDOWN, exits.server_died
+    return SERVER_EXITED if low <= exited.at <= high else None
 
 
 def the_server_restarted(case: PollEvidence) -> Opinion:
