@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from ollama_exporter.recordings.replayer import PollUsed, replay
 from ollama_exporter.recordings.server_log import read_server_log
 from ollama_exporter.residency.events import Evidence as EvidenceOf
 from ollama_exporter.residency.events import Loaded, Unloaded
-from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.facts import LogSaid, Snapshot
 from ollama_exporter.residency.rules.sureness import Counts, share
 from ollama_exporter.residency.tolerances import Tolerances
 
@@ -48,6 +49,11 @@ def log_beside(truth: Path) -> Path:
     return truth.with_name(truth.name.replace(".truth.jsonl", ".log.gz"))
 
 
+@cache
+def _log_of(truth: Path, *, debug: bool) -> tuple[LogSaid, ...]:
+    return tuple(read_server_log(log_beside(truth), debug=debug))
+
+
 def judge(
     recording: Recording,
     truth: Path,
@@ -60,9 +66,7 @@ def judge(
     used: set[float] = set()
     said: list[Loaded | Unloaded] = []
     cadence = Cadence(interval=interval, tolerances=tolerances or Tolerances())
-    lines = (
-        read_server_log(log_beside(truth), debug=evidence.log == "debug") if evidence.log else ()
-    )
+    lines = _log_of(truth, debug=evidence.log == "debug") if evidence.log else ()
     for event in replay(
         recording, cadence, requests=evidence.requests, processes=evidence.processes, log=lines
     ):

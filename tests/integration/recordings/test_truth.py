@@ -8,14 +8,14 @@ from statistics import median
 import pytest
 from msgspec.structs import asdict, replace
 
-from bench.leave_one_out import GRID, USUAL, Job, Results, candidates, fit
+from bench.leave_one_out import COLUMNS, GRID, USUAL, Job, Results, candidates, fit, of_groups
 from bench.rehearsed import total
 from bench.scoring import Score
-from bench.truth import RECORDINGS, SUFFIX, Evidence, add, count, foreseen, judge
+from bench.truth import RECORDINGS, Evidence, add, count, foreseen, has, judge, names, truth_of
 from ollama_exporter.recordings.format import Recording
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.rules.sureness import COUNTED, share
-from tests.support.paths import DATA
+from tests.support.paths import DATA, ROOT
 
 NEW = ("agents-2", "batch-2", "faults-2", "mixed-3", "office-1", "stuck-2", "thrash-2")
 WITH_PROCESSES = tuple(name for name in NEW if name != "office-1")
@@ -23,6 +23,8 @@ ORDINARY = ("office-1", "batch-2")
 SIZES = ("sizes-1",)
 OLD = ("old-1",)
 LOGGED = ("faults-2", "mixed-3", "sizes-1", "old-1")
+PAGE = ROOT / "docs" / "unload-reasons.md"
+SLACK = 0.5  # points by which the figures on the page may be older than the rules
 POLLS = Evidence()
 REQUESTS = Evidence(requests=True)
 PROCESSES = Evidence(processes=True)
@@ -46,9 +48,8 @@ def judge_all(names: tuple[str, ...], evidence: Evidence, begin: float = 0.0) ->
 
 @cache
 def judged_by_all_evidence() -> dict[str, Score]:
-    names = sorted(file.name.removesuffix(SUFFIX) for file in RECORDINGS.glob(f"*{SUFFIX}"))
     kinds = (POLLS, PROCESSES, BOTH)
-    return {name: sum((judge_one(name, kind) for kind in kinds), Score()) for name in names}
+    return {name: sum((judge_one(name, kind) for kind in kinds), Score()) for name in names()}
 
 
 @pytest.mark.parametrize(
@@ -195,10 +196,9 @@ def scored(right: int, wrong: int) -> Score:
 
 
 def test_a_tolerance_is_fitted_to_all_recordings_but_the_one_that_it_judges() -> None:
-    names = ("one", "two", "three")
     judged: dict[Job, Results] = {
         (name, tolerances): {"polls only": scored(10, 5)}
-        for name in names
+        for name in ("one", "two", "three")
         for tolerances in candidates()
     }
     wider, narrower = (replace(USUAL, replaced_within=x) for x in (30.0, 6.0))
@@ -212,6 +212,33 @@ def test_each_tolerance_is_fitted_and_its_usual_value_is_among_those_that_are_tr
     assert {name: value for name, value in asdict(USUAL).items() if value in GRID[name]} == asdict(
         USUAL
     )
+
+
+@pytest.mark.parametrize(
+    ("title", "evidence"),
+    [("polls only", POLLS), ("processes", PROCESSES), ("processes, requests", BOTH)],
+)
+def test_the_page_says_how_often_the_reasons_are_right(title: str, evidence: Evidence) -> None:
+    judged = {
+        name: {title: judge_one(name, evidence)}
+        for name in names()
+        if has(evidence, recorded(name), truth_of(name))
+    }
+    totals = of_groups(judged, title)
+    row = next(
+        line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(f"| {title} |")
+    )
+    *_, together, quiet, busy, _goal, _ = (cell.strip() for cell in row.split("|"))
+    for group, told in zip(COLUMNS, (together, quiet, busy), strict=True):
+        right, wrong = map(float, told.split("/"))
+        found, again = totals[group], "python -m bench.leave_one_out --write docs/unload-reasons.md"
+        assert right == pytest.approx(100 * found.right / found.judged, abs=SLACK), again
+        assert wrong == pytest.approx(100 * found.wrong / found.judged, abs=SLACK), again
+
+
+def test_the_page_says_which_tolerances_are_used() -> None:
+    told = PAGE.read_text("utf-8")
+    assert [x for x, value in asdict(USUAL).items() if f"| `{x}` | {value:g} |" not in told] == []
 
 
 def test_the_recordings_are_the_project_s_own_copies() -> None:
