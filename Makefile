@@ -159,7 +159,7 @@ pictures: dev-env
 	@$(PY) -m dashboards.pictures.live_page
 	@$(PY) -m dashboards.pictures.terminal_view
 
-# Without the recording that is judged: some five minutes.
+# Then fitted without the recording that is judged: four minutes of CPU.
 truth: run-env
 	@$(PY) -m bench.truth $(ARGS)
 	@$(PY) -m bench.leave_one_out
