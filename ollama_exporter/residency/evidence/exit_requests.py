@@ -136,6 +136,8 @@ class ExitRequests:
         """Return whether it wants other options, as far as is known, or new weights of the name."""
         if request.model != exited.name or self.wants_new_weights(request, exited):
             return False
+        if _before(request.answered, exited.at):
+            return False  # this runner served it
         return self._requests.forces_reload(request.fact, exited.life)
 
     def head(self, low: float, high: float) -> SeenRequest | None:
@@ -170,6 +172,9 @@ class ExitRequests:
         if not serving:
             return True if weights else None
         runner = serving[-1]
+        answered = request.answered
+        if answered is not None and (runner.died is None or answered <= runner.died):
+            return False  # that runner served it, whatever was learned of contexts
         if len(weights) > 1 or runner.key is None or runner.context is None:
             return None
         return self._requests.wants_other(request.fact, runner.key[1], runner.context)
