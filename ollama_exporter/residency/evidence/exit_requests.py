@@ -136,7 +136,7 @@ class ExitRequests:
         """Return whether it wants other options, as far as is known, or new weights of the name."""
         if request.model != exited.name or self.wants_new_weights(request, exited):
             return False
-        if _before(request.answered, exited.at):
+        if request.was_answered(exited.at):
             return False  # this runner served it
         return self._requests.forces_reload(request.fact, exited.life)
 
