@@ -113,7 +113,7 @@ async def failure(request: Awaitable[object]) -> TargetError:
 
 def ask(target: Target, *, context: ssl.SSLContext | None = None) -> PsAnswer:
     async def main() -> PsAnswer:
-        client = OllamaClient(target, timeout=1.0, ssl_context=context)
+        client = OllamaClient(target, timeout=PATIENCE, ssl_context=context)
         try:
             return await client.ps()
         finally:
@@ -132,10 +132,11 @@ def test_each_fault_has_its_reason_ends_and_is_recovered_from(fault: str) -> Non
             assert caught.reason is reason
             assert caught.detail
         server.behave, server.models = good, [entry("llama3.2:1b", None)]
+        client._timeout = PATIENCE  # noqa: SLF001 - from here on nothing waits for it
         assert [model.name for model in (await client.ps()).models] == ["llama3.2:1b"]
 
-    # 16 MiB take their time on a busy machine; nothing waits for that time to pass
-    with_client(use, behave, timeout=10.0 if fault == "huge" else TIMEOUT)
+    # Only where no answer comes does anything wait for that time to pass.
+    with_client(use, behave, timeout=TIMEOUT if reason is FailureReason.TIMEOUT else PATIENCE)
 
 
 @pytest.mark.parametrize("path", ["version", "tags"])
@@ -153,7 +154,7 @@ def test_version_and_tags_fail_alike(path: str) -> None:
 def test_a_closed_port_is_refused_and_recovered_from() -> None:
     async def main() -> None:
         port = free_port()
-        client = OllamaClient(Target("ollama", f"http://127.0.0.1:{port}"), timeout=1.0)
+        client = OllamaClient(Target("ollama", f"http://127.0.0.1:{port}"), timeout=PATIENCE)
         assert (await failure(client.ps())).reason is FailureReason.REFUSED
         async with faultserver(port=port):
             assert (await client.ps()).new_connection
@@ -271,7 +272,7 @@ def test_https_with_a_ca_file(authority: trustme.CA, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with faultserver(tls=served_by(authority)) as server:
-            client = OllamaClient(Target("ollama", server.url, ca_file), timeout=1.0)
+            client = OllamaClient(Target("ollama", server.url, ca_file), timeout=PATIENCE)
             assert [(await client.ps()).new_connection for _ in range(2)] == [True, False]
             await client.aclose()
 
@@ -305,7 +306,7 @@ def test_a_failed_handshake_is_a_reset(case: str, authority: trustme.CA, tmp_pat
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         async with faultserver(tls=None if case == "https to http" else tls) as server:
             url = f"{scheme}://127.0.0.1:{server.port}"
-            client = OllamaClient(Target("ollama", url, ca_file), timeout=1.0)
+            client = OllamaClient(Target("ollama", url, ca_file), timeout=PATIENCE)
             assert (await failure(client.ps())).reason is FailureReason.RESET
             await client.aclose()
 
@@ -337,7 +338,7 @@ def test_a_token_is_sent_and_may_be_rotated_or_unreadable_for_a_moment(tmp_path:
 
     async def main() -> None:
         async with faultserver() as server:
-            client = OllamaClient(Target("ollama", server.url, None, token_file), timeout=1.0)
+            client = OllamaClient(Target("ollama", server.url, None, token_file), timeout=PATIENCE)
             await client.ps()
             token_file.write_text("second")
             await client.ps()
@@ -424,7 +425,7 @@ def test_what_usually_causes_an_answer_is_said(path: str, behaviour: Behaviour, 
     async def main() -> None:
         async with faultserver() as server:
             server.behave = behaviour
-            client = OllamaClient(Target("ollama", server.url + path), timeout=1.0)
+            client = OllamaClient(Target("ollama", server.url + path), timeout=PATIENCE)
             with pytest.raises(TargetError) as caught:
                 await client.ps()
             await client.aclose()
@@ -462,7 +463,7 @@ def test_every_request_carries_the_credentials_and_the_clients_certificate(
                 key_file=key,
                 server_name="gpu.test",
             )
-            client, acting = OllamaClient(target, timeout=5.0), ControlClient(target, timeout=5.0)
+            client, acting = OllamaClient(target, timeout=PATIENCE), ControlClient(target, timeout=PATIENCE)
             await client.ps()
             await client.version()
             await acting.ps()
@@ -482,7 +483,7 @@ def test_a_certificate_is_not_looked_at_when_told_so() -> None:
     async def main() -> None:
         async with faultserver(tls=served_by(trustme.CA(), "other.test")) as server:
             target = Target("ollama", server.url, insecure_skip_verify=True)
-            client = OllamaClient(target, timeout=5.0)
+            client = OllamaClient(target, timeout=PATIENCE)
             await client.ps()
             await client.aclose()
 
