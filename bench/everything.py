@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import transport
+from bench.idle import measure_idle
 from bench.pauses import measure_pauses
 from bench.proxy.candidates import candidates
 from bench.proxy.run import Rounds, scrapes
@@ -74,6 +75,7 @@ def base_lines(count: int) -> list[Line]:
     """Measure the exporter beside *bare*."""
     rounds, polls = measure_rounds(count)
     ours, bare = rounds["ollama_exporter"], rounds["bare"]
+    idle = measure_idle(count, {"all parts": ()})["all parts"]
     return [
         Line("scrape, CPU, ms / bare", [x.scrape for x in ours], 1.8, [x.scrape for x in bare]),
         Line(
@@ -90,7 +92,7 @@ def base_lines(count: int) -> list[Line]:
         ),
         Line("resident memory, idle, MiB", [x.memory for x in ours], 46.0),
         Line("poll, CPU, ms / bare httpx", [x.ours for x in polls], 0.7, [x.bare for x in polls]),
-        Line("idle, % of a core", [x.idle for x in ours], 0.25),
+        Line("idle, % of a core", idle, 0.25),
     ]
 
 

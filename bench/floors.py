@@ -49,6 +49,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 port, kind, text = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_bytes()
 packed, registry = gzip.compress(text, 1), CollectorRegistry()
+options = {"http": "h11", "loop": "asyncio"} if kind == "checked" else {}
 async def constant(_request):
     return Response(packed, headers={"content-encoding": "gzip"})
 async def compressing(_request):
@@ -59,10 +60,12 @@ for number in range(text.count(b"\\n") // 13):
         gauge.labels(f"some-model-{model}:latest").set(number)
 routes = {
     "constant": Route("/metrics", constant),
+    "checked": Route("/metrics", constant),
     "compressing": Route("/metrics", compressing),
     "library": Mount("/metrics", make_asgi_app(registry)),
 }
-uvicorn.run(Starlette(routes=[routes[kind]]), port=port, log_level="error", access_log=False)
+app = Starlette(routes=[routes[kind]])
+uvicorn.run(app, port=port, log_level="error", access_log=False, **options)
 """
 STEPS: Final = (
     ("interpreter, asyncio, ssl", "import asyncio, ssl, logging"),
@@ -155,7 +158,7 @@ def one_round(url: str, text: Path, found: dict[str, list[float]]) -> None:
     def note(what: str, value: float) -> None:
         found.setdefault(what, []).append(value)
 
-    for kind in ("constant", "compressing", "library"):
+    for kind in ("constant", "checked", "compressing", "library"):
         port = free_port()
         command = [sys.executable, "-c", SERVER, str(port), kind, str(text)]
         note(kind, scrape_cost(command, port, {})[0])
@@ -199,8 +202,9 @@ def report(found: dict[str, list[float]], lines: int, size: int) -> str:
             f"uvicorn and starlette, {size / 1000:.0f} kB that never change",
             "constant",
         ),
-        ("", f"they, and gzip of {lines} lines each time", "compressing"),
-        ("", f"they, and prometheus_client for {lines} lines, gzip", "library"),
+        ("", "they on h11, which checks and bounds what it reads, and asyncio", "checked"),
+        ("", f"uvicorn, starlette, and gzip of {lines} lines each time", "compressing"),
+        ("", f"uvicorn, starlette, and prometheus_client for {lines} lines, gzip", "library"),
         ("", "*bare*: the same for 40 lines", "scrape bare"),
         ("", f"ollama_exporter, {lines} lines, gzip", "scrape ollama_exporter"),
         ("poll, ms", "httpx's transport alone, one request made once", "transport"),

@@ -65,11 +65,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def stage() -> Iterator[str]:
+def stage(*options: str) -> Iterator[str]:
     """Run the simulated server in a process of its own; yield its URL."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.stage"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    command = [sys.executable, "-m", "bench.stage", *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         url = process.stdout.readline().decode().strip()

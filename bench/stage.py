@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated server with five resident models, in a process of its own.
 
-Prints its URL once all are loaded and ends when its standard input does.
+Prints its URL once all are loaded and ends when its standard input does. `--processes`: the server
+and its runners have processes that a watcher finds.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ async def main() -> None:
     config = Config(
         host=Host(memory=80 * GIB, max_loaded=len(MODELS), context=4096),
         catalogue=default_catalogue().compressed(1000.0),
+        processes="--processes" in sys.argv,
     )
     async with Simulator(config) as sim, httpx.AsyncClient(trust_env=False, timeout=30) as client:
         for model in MODELS:
