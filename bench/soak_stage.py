@@ -17,7 +17,8 @@ from typing import Any, Final, cast
 import uvloop
 
 NAMES: Final = tuple(f"model-{number}:7b" for number in range(30))
-RESIDENT: Final = 5
+CHURNING: Final = tuple(f"passing-{number}:7b" for number in range(200))  # nobody asks for these
+RESIDENT: Final = 5  # of them
 CHURN: Final = 1.0  # seconds until the next model takes the place of another
 RATE: Final = 50.0  # records a second
 KEEP_ALIVE: Final = 300.0
@@ -35,22 +36,32 @@ FINAL: Final = {
 
 
 class Residents:
-    """The models in memory."""
+    """The models in memory: all that clients ask for, and some that come and go.
+
+    A deadline moves only with a request. Where it moved with each poll, or a model answered that is
+    not listed, the exporter would see several servers at one address, and count no unload.
+    """
 
     def __init__(self) -> None:
-        self.names = list(NAMES[:RESIDENT])
+        end = time.time() + KEEP_ALIVE
+        self.deadlines = dict.fromkeys((*NAMES, *CHURNING[:RESIDENT]), end)
         self.next = RESIDENT
+
+    def on_request(self, name: str) -> None:
+        """Move the deadline of a model."""
+        if name in self.deadlines:
+            self.deadlines[name] = time.time() + KEEP_ALIVE
 
     async def churn(self) -> None:
         """Replace one of them, again and again."""
         while True:
             await asyncio.sleep(CHURN)
-            self.names[self.next % RESIDENT] = NAMES[self.next % len(NAMES)]
+            del self.deadlines[CHURNING[(self.next - RESIDENT) % len(CHURNING)]]
+            self.deadlines[CHURNING[self.next % len(CHURNING)]] = time.time() + KEEP_ALIVE
             self.next += 1
 
     def listing(self) -> bytes:
         """Return the answer of `/api/ps`."""
-        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + KEEP_ALIVE))
         models = [
             {
                 "name": name,
@@ -58,11 +69,11 @@ class Residents:
                 "size": 4 << 30,
                 "digest": sha256(name.encode()).hexdigest(),
                 "details": {"format": "gguf", "family": "llama", "parameter_size": "7.2B"},
-                "expires_at": ends,
+                "expires_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(deadline)),
                 "size_vram": 4 << 30,
                 "context_length": 4096,
             }
-            for name in self.names
+            for name, deadline in self.deadlines.items()
         ]
         return json.dumps({"models": models}, separators=(",", ":")).encode()
 
@@ -102,6 +113,7 @@ class Server(asyncio.Protocol):
 
     async def stream(self, asked: dict[str, Any]) -> None:
         """Send some records, and the last one."""
+        self.residents.on_request(asked["model"])
         common = {"model": asked["model"], "created_at": "2026-11-22T10:00:00.123456789Z"}
         self.transport.write(_head(b"Transfer-Encoding: chunked"))
         for _ in range(random.randint(5, 80)):

@@ -27,7 +27,7 @@ class TooManyLoginsError(Exception):
 
 def check_by_bcrypt(password: bytes, hashed: bytes) -> bool:
     """Return whether a hash is that of a password."""
-    import bcrypt  # noqa: PLC0415 - 0.7 MiB that an exporter without logins does not need
+    import bcrypt  # noqa: PLC0415 - half a MiB that an exporter without logins does not need
 
     return bcrypt.checkpw(password, hashed)
 

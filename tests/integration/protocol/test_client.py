@@ -463,7 +463,8 @@ def test_every_request_carries_the_credentials_and_the_clients_certificate(
                 key_file=key,
                 server_name="gpu.test",
             )
-            client, acting = OllamaClient(target, timeout=PATIENCE), ControlClient(target, timeout=PATIENCE)
+            client = OllamaClient(target, timeout=PATIENCE)
+            acting = ControlClient(target, timeout=PATIENCE)
             await client.ps()
             await client.version()
             await acting.ps()

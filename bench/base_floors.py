@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cost of scrapes, polls and memory is made of: the same with less, step by step.
 
-python -m bench.floors [--rounds 5] [--write docs/performance.md]
+python -m bench.base_floors [--rounds 5] [--write docs/performance.md]
 """
 
 import argparse
