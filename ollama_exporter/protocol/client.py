@@ -83,6 +83,7 @@ class TransportSlot:
         self._new_transport = new_transport
         self.http = new_transport()
         self.is_new = False  # the latest answer came on a connection without an earlier one
+        self.is_closed = False  # a transport would open a connection again, which nobody closes
         self._connection: object = None
 
     def on_answer(self, response: httpx.Response) -> None:
@@ -94,6 +95,11 @@ class TransportSlot:
         """Close the transport and continue with a new one."""
         old, self.http = self.http, self._new_transport()
         await old.aclose()
+
+    async def aclose(self) -> None:
+        """Close the transport. Nothing is asked on it from now on."""
+        self.is_closed = True
+        await self.http.aclose()
 
 
 class OllamaClient:
@@ -155,8 +161,8 @@ class OllamaClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._polls.http.aclose()
-        await self._others.http.aclose()
+        await self._polls.aclose()
+        await self._others.aclose()
 
     async def _ask(
         self,
@@ -221,6 +227,8 @@ class OllamaClient:
 
         `build` may raise what httpx does of a host that is no name.
         """
+        if slot.is_closed:
+            raise TargetError(FailureReason.RESET, "the client is closed")
         try:
             # httpx limits the time of each read, not of the answer: a trickling body has no end.
             async with asyncio.timeout(timeout):

@@ -148,7 +148,7 @@ class ControlClient(OllamaClient):
             build = partial(self._post, path, body)
             return await self._send(slot, build, on_chunk, timeout=patience)
         finally:
-            await slot.http.aclose()
+            await slot.aclose()
 
     def _check(self, response: httpx.Response, body: bytes) -> None:
         """Raise RequestError unless the server did what it was asked."""

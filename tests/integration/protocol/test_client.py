@@ -164,6 +164,19 @@ def test_a_closed_port_is_refused_and_recovered_from() -> None:
     asyncio.run(main())
 
 
+def test_a_closed_client_opens_no_connection_again() -> None:
+    """Nobody would close it: a task that ends after the client may still ask."""
+
+    async def use(client: OllamaClient, server: FaultServer) -> None:
+        await client.ps()
+        await client.aclose()
+        for ask in (client.ps, client.version):
+            assert (await failure(ask())).reason is FailureReason.RESET
+        assert server.connections == 1
+
+    with_client(use)
+
+
 def test_a_name_that_does_not_exist_is_refused() -> None:
     with pytest.raises(TargetError) as caught:
         ask(Target("ollama", "http://nobody.invalid:11434"))
