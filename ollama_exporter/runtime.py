@@ -286,6 +286,7 @@ class Exporter:
             locks=locks,
             on_file_error=metrics.file_failed,
         )
+        self._polling.sinks.catch_up.append(proxy.catch_up)
         if settings.proxy_client_by is not None:
             self._polling.sinks.on_event.append(recorder.on_event)
         return proxy, locks

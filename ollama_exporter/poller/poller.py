@@ -57,6 +57,8 @@ class Sinks(Struct):
     the other events are still delivered.
     """
 
+    catch_up: list[Callable[[], None]] = field(default_factory=list)
+    """Called before a poll is processed, to report at once what happened before its end."""
     on_poll: list[Callable[[Poll, PsAnswer | None], None]] = field(default_factory=list)
     """Called with the fact and, unless the poll failed, with the answer that it was made from."""
     on_listing: list[Callable[[tuple[RunningModel, ...]], None]] = field(default_factory=list)
@@ -193,6 +195,8 @@ class Poller:
                 date=answer.date,
                 new_connection=answer.new_connection,
             )
+        # A stop that is reported after the poll that shows its effect would find no model.
+        self._sinks.deliver(self._sinks.catch_up)
         events = self._observe(fact)
         before, first = self._published.server, self._last_ended is None
         self._last_ended = fact.ended

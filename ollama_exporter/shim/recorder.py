@@ -130,13 +130,20 @@ class Recorder:
                     seen = self._count(exchange, seen)
                 self._reporter.fact(tracker_facts.request_ended(seen))
                 for on_served in self._on_served:
-                    on_served(seen)
+                    self._deliver(on_served, seen)
             if self._access_log.is_enabled():
                 self._access_log.write(seen, self._labels.label(seen.model))
             if on_request is not None:
-                on_request(seen)
+                self._deliver(on_request, seen)
         except Exception:  # noqa: BLE001 - as above
             self.failed("Request could not be recorded")
+
+    def _deliver(self, sink: Callable[[Observation], None], seen: Observation) -> None:
+        """Call one sink, so that an error in it costs neither the others nor the access log."""
+        try:
+            sink(seen)
+        except Exception:  # noqa: BLE001 - as above
+            self.failed("A sink of requests failed")
 
     def _count(self, exchange: Exchange, seen: Observation) -> Observation:
         """Count a request that needs a runner; return its observation with `start` set."""

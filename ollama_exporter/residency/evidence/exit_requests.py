@@ -177,7 +177,10 @@ class ExitRequests:
             return False  # that runner served it, whatever was learned of contexts
         if len(weights) > 1 or runner.key is None or runner.context is None:
             return None
-        return self._requests.wants_other(request.fact, runner.key[1], runner.context)
+        digest = runner.key[1]
+        wants = self._requests.wants_other(request.fact, digest, runner.context)
+        # A model of a small context gets less than others do: that it wants more is a guess.
+        return wants if not wants or self._requests.knows_context(request.fact, digest) else None
 
     @property
     def default_keep_alive(self) -> float | None:

@@ -209,6 +209,10 @@ class SeenRequests:
         automatic = self._automatic.get(digest, self._default or None)
         return automatic is not None and context is not None and automatic != context
 
+    def knows_context(self, request: RequestStarted, digest: str) -> bool:
+        """Return whether an earlier answer showed which context such a request gets."""
+        return request.num_ctx is not None or digest in self._automatic
+
     def learn_contexts(self, resident: Iterable[Incarnation]) -> None:
         """Learn from a poll which context the requests answered since the last one had.
 

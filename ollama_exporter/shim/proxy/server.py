@@ -180,6 +180,10 @@ class Proxy:
         for login in list(self._logins):
             login.cancel()
         await asyncio.sleep(0)  # connection_lost of aborted connections runs in the next turn
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Record at once what waits for its turn."""
         self._deferred.finish()
 
     # -- for connections -------------------------------------------------------------------------

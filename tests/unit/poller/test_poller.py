@@ -12,7 +12,7 @@ from ollama_exporter.poller.poll_schedule import AFTER_REQUEST, Cadence
 from ollama_exporter.poller.poller import INVENTORY_INTERVAL, SCRAPE_WAIT, Poller, Sinks
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
-from ollama_exporter.residency.events import Event, Found, View
+from ollama_exporter.residency.events import Event, Evidence, Found, Reason, Unloaded, View
 from ollama_exporter.residency.facts import Fact, ProcessesScanned, RequestAnswered, RequestStarted
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.timelines import GivenTimeline
@@ -230,6 +230,25 @@ def test_a_fact_brings_the_next_poll_forward() -> None:
         assert client.polls == [0, pytest.approx(4 + AFTER_REQUEST)]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(main())
+
+
+def test_what_happened_before_the_end_of_a_poll_is_processed_before_it() -> None:
+    async def main() -> None:
+        model = replace(LISTED, expires_at=300.0)
+        client, unloads, sinks = Listed(models=(model,)), list[Unloaded](), Sinks()
+        sinks.on_event.append(lambda e: unloads.append(e) if isinstance(e, Unloaded) else None)
+        polling = poller(client, sinks)
+        await polling.poll()
+        await asyncio.sleep(5)
+        client.models = ()
+        stop = RequestStarted(5.0, 1, "a:latest", keep_alive=0.0, stop=True)
+        sinks.catch_up.append(lambda: polling.on_fact(stop))  # it waited for its turn
+        await polling.poll()
+        assert [(e.reason, e.evidence) for e in unloads] == [
+            (Reason.STOPPED, (Evidence.STOP_CALL,))
+        ]
 
     run_virtually(main())
 

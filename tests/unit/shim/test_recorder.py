@@ -85,6 +85,18 @@ def test_an_internal_error_is_counted_and_logged_once_and_the_answer_is_still_re
     assert bench.samples()["ollama_exporter_recorder_errors_total", ""] >= 2
 
 
+def test_a_raising_sink_costs_no_other_sink() -> None:
+    def broken(_seen: object) -> None:
+        raise ZeroDivisionError
+
+    served: list[object] = []
+    bench = Bench(on_served=[broken, served.append])
+    bench.answer(bench.ask())
+    assert served == bench.seen
+    assert len(served) == 1
+    assert bench.samples()["ollama_exporter_recorder_errors_total", ""] == 1
+
+
 def test_a_child_forgets_the_requests_of_threads_that_it_does_not_have() -> None:
     bench = Bench()
     bench.ask(client="alice")

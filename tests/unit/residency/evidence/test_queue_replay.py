@@ -88,3 +88,19 @@ def test_a_later_request_that_names_a_keep_alive_lets_it_go_on() -> None:
     story.tell(RequestEnded(START + 55, 21))
     leave(story, 12, Failure.CRASHED)
     assert story.reasons()[:1] == [("b", Reason.CRASHED, None)]
+
+
+def test_a_long_request_to_a_model_of_a_small_context_waits_for_no_load() -> None:
+    small = model("e", 330, context=2048)
+    story = three_busy()
+    story.names("e")
+    story.tell(*(RequestEnded(START + 32, number) for number in (11, 12, 13)))
+    story.request(30, "e", 33)  # nothing is streamed, so no byte comes before its end
+    story.birth(33.1, 5, "e")
+    story.poll(35, A, B, D, small)
+    story.tell(OTHER_OPTIONS)
+    story.death(40.001, 2)
+    story.poll(40.2, A, D, small)
+    story.birth(45, 6, "b")
+    story.poll(47, A, model("b", 347, context=8192), D, small)
+    assert story.reasons() == [("b", Reason.OPTIONS_CHANGED, None)]
