@@ -130,7 +130,7 @@ def proxy_lines(count: int) -> list[Line]:
     lines.append(Line("memory of 1,000 open streams, MiB", opened, 8.0))
     lines.append(
         Line(
-            "chunk delay, scraped / not, p99, ms",
+            "chunk p99, scraped / not, ms",
             [x["with scrapes"]["delay_p99"] for x in delays],
             1.2,
             [x["without scrapes"]["delay_p99"] for x in delays],
