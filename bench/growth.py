@@ -25,7 +25,7 @@ from bench.proxy.run import stage as proxy_stage
 from bench.run import write_between
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
-from ollama_exporter.metrics.exposition import render
+from ollama_exporter.metrics.exposition import in_parts
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published, ServerState
@@ -108,14 +108,19 @@ def poll_and_scrape(count: int) -> tuple[float, float]:
     published = Published(state, tracker.view())
     registry, renderer = build(instruments, timeline, lambda: published), Renderer()
     polled = cost(poll)
-    return polled, cost(lambda: render(registry, renderer, accept=ACCEPT, accept_encoding="gzip"))
+    return polled, cost(lambda: scrape(registry, renderer))
 
 
 def series(count: int) -> float:
     """Return the CPU of a scrape of so many lines, all of which have changed, ms."""
     registry, renderer = CollectorRegistry(), Renderer(most_heads=200_000)
     registry.register(ManyLines(count))
-    return cost(lambda: render(registry, renderer, accept=ACCEPT, accept_encoding="gzip"))
+    return cost(lambda: scrape(registry, renderer))
+
+
+def scrape(registry: CollectorRegistry, renderer: Renderer) -> bytes:
+    """Return the body of a scrape."""
+    return b"".join(in_parts(registry, renderer, accept=ACCEPT, accept_encoding="gzip")[1])
 
 
 def events(count: int) -> float:

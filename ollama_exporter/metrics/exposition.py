@@ -12,22 +12,7 @@ from ollama_exporter.metrics.rendering import END, Renderer, Run
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Not 2.0: the library would answer with that content type, but in the syntax of 1.0.
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-A_FEW: Final = 8  # families that are collected at a time
-
-
-def render(
-    registry: CollectorRegistry,
-    renderer: Renderer,
-    *,
-    accept: str = "",
-    accept_encoding: str = "",
-    names: Sequence[str] = (),
-) -> tuple[dict[str, str], bytes]:
-    """Return headers and body of a scrape; see `in_parts`."""
-    headers, parts = in_parts(
-        registry, renderer, accept=accept, accept_encoding=accept_encoding, names=names
-    )
-    return headers, b"".join(parts)
+AT_A_TIME: Final = 8  # families that are collected at a time
 
 
 def in_parts(
@@ -57,7 +42,7 @@ def _runs(registry: Collector, renderer: Renderer, *, is_openmetrics: bool) -> I
     families = []
     for family in registry.collect():
         families.append(family)
-        if len(families) % A_FEW == 0:
+        if len(families) % AT_A_TIME == 0:
             yield None, b""  # collectors take their time as well
     yield from renderer.runs(families, is_openmetrics=is_openmetrics)
     if is_openmetrics:

@@ -204,16 +204,13 @@ class OllamaClient:
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Request:
         """Return a request. Without valid credentials the server answers 401."""
-        try:
-            return httpx.Request(
-                method,
-                f"{self._target.url}{path}",
-                headers={**OWN_FIELDS, **fields},
-                json=None if body is None else dict(body),
-                extensions=self._extensions,
-            )
-        except UnicodeError as err:  # a host name that cannot be encoded for DNS
-            raise TargetError(FailureReason.REFUSED, str(err)) from err
+        return httpx.Request(
+            method,
+            f"{self._target.url}{path}",
+            headers={**OWN_FIELDS, **fields},
+            json=None if body is None else dict(body),
+            extensions=self._extensions,
+        )
 
     async def _send(
         self,
@@ -246,7 +243,7 @@ class OllamaClient:
             raise _translate(err) from err
         except (ssl.SSLError, OSError) as err:
             raise TargetError(FailureReason.RESET, str(err)) from err
-        except UnicodeError as err:  # as for a request
+        except UnicodeError as err:  # a host name that cannot be encoded for DNS
             raise TargetError(FailureReason.REFUSED, str(err)) from err
         return response
 

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from ollama_exporter.advice.gap_counts import ModelGaps
 from ollama_exporter.advice.idle_histogram import IdleHistogram
-from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.rendering import Renderer
 from tests.support.metering import metered
+from tests.support.whole_scrape import render
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,11 +194,7 @@ class ExitRequests:
 
     def busy(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""
-        return any(
-            r.model == exited.name and r.fact.at <= moment and not r.was_over(moment)
-            for r in self._requests.history
-            if not r.fact.stop
-        )
+        return self._requests.may_be_served(exited.name, moment)
 
     def renewed(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner named a positive keep-alive after that moment."""

@@ -88,7 +88,7 @@ class Turn(Struct, frozen=True):
     def _head(self) -> SeenRequest | None:
         """Return the oldest request that waited for a load, unless it is for another listed one."""
         resident = {life.model.name: life for life in self._resident}
-        for request in self.requests.waiting_at(self.mine.ended):
+        for request in self.requests.waiting(self.mine.ended):
             life = resident.get(request.model)
             if life is None:
                 return request
@@ -132,7 +132,7 @@ class Turn(Struct, frozen=True):
             others = known(life.model.name, at=since, since=life.since)
             first = [precedes(x, y, default, tie=False) for x in mine for y in others]
             comes_first = any(first) if mine == {0.0} else all(first)
-            if not comes_first or not _was_busy(life, since, self.requests):
+            if not comes_first or not self.requests.may_be_served(life.model.name, since):
                 return False
         return True
 
@@ -146,14 +146,3 @@ def _load_end(life: Incarnation, requests: SeenRequests) -> float:
         if r.model == life.model.name and r.answered is not None and not r.fact.stop
     )
     return min([life.first_seen, *(m for m in answers if m > since)])
-
-
-def _was_busy(life: Incarnation, moment: float, requests: SeenRequests) -> bool:
-    """Return whether a request for it may have been served at a moment."""
-    return any(
-        r.model == life.model.name
-        and not r.fact.stop
-        and r.fact.at <= moment
-        and (r.ended is None or r.ended > moment)
-        for r in requests.history
-    )

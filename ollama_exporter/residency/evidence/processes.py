@@ -117,9 +117,8 @@ class ProcessEvidence:
         for exited in self.exits.pending:
             newborn = exited.at - timings.SAME_MOMENT < runner.born <= (exited.polled or 0.0)
             if exited.seen_dead is not None and newborn and runner.weights == exited.runner.weights:
-                exited.dead_at = exited.seen_dead = exited.alone_at = (
-                    None  # its successor was listed
-                )
+                # Its successor was listed.
+                exited.dead_at = exited.seen_dead = exited.alone_at = None
                 self.matching.dead.pop(exited.key, None)
         return events
 

@@ -151,16 +151,12 @@ class SeenRequests:
                 return request
         return None
 
-    def waiting_at(self, moment: float) -> list[SeenRequest]:
-        """Return those that had no answer yet at a moment that may be past, oldest first."""
-        return [
-            r
+    def may_be_served(self, name: str, moment: float) -> bool:
+        """Return whether a request for a model may have been served at a moment."""
+        return any(
+            r.model == name and not r.fact.stop and r.fact.at <= moment and not r.was_over(moment)
             for r in self.history
-            if not r.fact.stop
-            and r.fact.at <= moment
-            and (r.answered is None or r.answered > moment)
-            and (r.ended is None or r.ended > moment)
-        ]
+        )
 
     def keep_alives(self, *names: str, at: float, since: float | None) -> set[float | None]:
         """Return which keep-alives a runner may have had at a moment. None: the server's default.

@@ -54,7 +54,7 @@ def busy_at_out_of_memory(case: ExitEvidence) -> Opinion:
     for moment in case.exits.out_of_memory:
         untouched = life.changed_at is None or life.changed_at < moment
         recent = at - moment < timings.BUSY_AT_OUT_OF_MEMORY
-        loaded = case.born < moment and (case.exited.runner.unlisted or 0.0) < moment
+        loaded = case.exited.runner.loaded_after < moment
         if loaded and moment < at and untouched and recent:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.BUSY_AT_OUT_OF_MEMORY)
     return None
@@ -101,7 +101,7 @@ def dropped_with(case: ExitEvidence, exited: ProcessExit, crash: ProcessExit) ->
     gap, longest = exited.at - crash.at, case.exits.memory_wait.longest
     start, same = case.queue_start_of(exited), timings.SAME_MOMENT
     in_turn = gap > same and _in_turn(case, exited, crash)
-    loaded = exited.runner.born < crash.at and (exited.runner.unlisted or 0.0) < crash.at
+    loaded = exited.runner.loaded_after < crash.at
     followed = gap >= -timings.SAME_DECISION and (gap <= longest or in_turn)
     if not (loaded and followed) or _has_own_reason(exited, start) or _crashed(case, crash):
         return False

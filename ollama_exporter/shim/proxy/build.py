@@ -42,8 +42,8 @@ from ollama_exporter.shim.proxy.server import Backend, Frontend, Proxy
 from ollama_exporter.watched_file import WatchedFile
 
 WEB_CONFIG: Final = "proxy.web-config-file"
-# A scrape is rendered in a thread, and the loop needs the interpreter for each chunk. With Python's
-# 5 ms a chunk could wait that long.
+# The loop needs the interpreter for each chunk. While a thread has it, say to write the state file,
+# a chunk could wait as long as Python's 5 ms.
 SWITCH_INTERVAL: Final = 0.0001
 
 

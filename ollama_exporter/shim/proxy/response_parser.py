@@ -96,12 +96,11 @@ class ResponseParser:
 
     def feed_start(self, data: bytes) -> None:
         """Parse bytes before the end of the head. Raises what is in MALFORMED."""
+        self.head_size += len(data)
         if self.has_started:
-            self.head_size += len(data)
             self.feed_data(data)
             return
         self.has_started = True
-        self.head_size += len(data)
         end = data.find(END_OF_HEAD, 0, MAX_KNOWN) + len(END_OF_HEAD)
         known = self._known.get(data[:end])
         if known is not None and len(data) - end == known.length and self.request.method != b"HEAD":

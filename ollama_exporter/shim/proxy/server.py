@@ -24,7 +24,6 @@ from ollama_exporter.shim.proxy.client_names import Identify
 from ollama_exporter.shim.proxy.client_tokens import ClientTokens
 from ollama_exporter.shim.proxy.deferred import Deferred
 from ollama_exporter.shim.proxy.headers import (
-    VIA_NAME,
     WHY_REFUSED,
     OutgoingFields,
     RequestHead,
@@ -212,7 +211,7 @@ class Proxy:
         Notes the client's name. Returns a task if a password has to be checked. Raises
         RequestRejected.
         """
-        if self._name and VIA_NAME in request.noted and has_passed(request, self._name):
+        if self._name and has_passed(request, self._name):
             if not self._has_logged_loop:
                 self._has_logged_loop = True
                 values = {"ollama_url": self._url}

@@ -16,6 +16,7 @@ from ollama_exporter.config.schema import TABLE
 from tests.docs.test_docs import every_flag
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
+from tests.support.unit_faults import assert_no_faults
 
 UNIT: Final = ROOT / "deploy/systemd/user/ollama-exporter.service"
 AGENT: Final = ROOT / "deploy/launchd/ollama-exporter.plist"
@@ -46,16 +47,8 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("this machine has no systemd-analyze")
-    done = subprocess.run(
-        [analyze, "--user", "verify", "--man=no", UNIT],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    about = [line for line in done.stderr.splitlines() if UNIT.name in line]
-    assert (done.returncode, about) == (0, []), done.stderr
+    home = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    assert_no_faults(analyze, UNIT, "--user", env=home)
 
 
 def test_the_agent_starts_again_only_after_a_failure() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
+from tests.support.unit_faults import assert_no_faults
 
 UNIT: Final = ROOT / "deploy" / "systemd" / "ollama-exporter.service"
 HIGHEST_EXPOSURE: Final = 20  # of 100, by systemd's own reckoning
@@ -63,15 +64,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_systemd_finds_no_fault_in_it(analyze: str, installed: Path) -> None:
-    done = subprocess.run(
-        [analyze, "verify", "--man=no", installed],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    about = [line for line in done.stderr.splitlines() if UNIT.name in line]
-    assert (done.returncode, about) == (0, []), done.stderr
+    assert_no_faults(analyze, installed)
 
 
 def test_systemd_calls_it_well_confined(analyze: str, installed: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
-from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.hidden_labels import DETAILS, DIGEST, NAMES
 from ollama_exporter.metrics.hidden_names import HiddenNames, hidden_names
 from ollama_exporter.metrics.labels import OTHER
@@ -26,6 +25,7 @@ from ollama_exporter.story.hidden_story import hidden_past, hidden_status
 from ollama_exporter.story.history import History
 from tests.support.metering import Metered, metered
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
+from tests.support.whole_scrape import render
 
 SECRET = ("secretive", "c0ffee", "8.8B", "IQ4_XS")  # of the one model, in all their places
 # Labels of the catalog whose values no model and no user chooses.

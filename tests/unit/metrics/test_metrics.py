@@ -20,7 +20,7 @@ from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.collect_all import CollectAll
 from ollama_exporter.metrics.collectors.machine_collector import Blind, Sight
-from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference, render
+from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, preference
 from ollama_exporter.metrics.labels import OTHER
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published, ServerState
@@ -42,6 +42,7 @@ from ollama_exporter.residency.events import (
 from tests.support.golden import assert_golden
 from tests.support.metering import NOTHING, Metered, metered
 from tests.support.programs import check_metrics
+from tests.support.whole_scrape import render
 
 # What differs from run to run or from machine to machine.
 VARYING = re.compile(r"(# \w+ )?(ollama_scrape_|ollama_exporter_build_info|process_|python_)")

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from ollama_exporter.errors import FailureReason
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
-from ollama_exporter.metrics.exposition import render
 from ollama_exporter.metrics.registry import Instruments, build
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.poller.published import Published, ServerState
@@ -17,6 +16,7 @@ from ollama_exporter.residency.tracker import Tracker
 from tests.support.exporting import parsed
 from tests.support.metering import NOTHING
 from tests.support.timelines import GivenTimeline
+from tests.support.whole_scrape import render
 
 MODEL = RunningModel("a:latest", "d", 900.0, 7, 7, 4096)
 LOADED = "ollama_model_loaded", "model=a:latest"

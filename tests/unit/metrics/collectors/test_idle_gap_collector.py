@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
 from ollama_exporter.errors import FailureReason
-from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT, render
+from ollama_exporter.metrics.exposition import OPENMETRICS, TEXT
 from ollama_exporter.metrics.rendering import Renderer
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import PollFailed, Snapshot
@@ -18,6 +18,7 @@ from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.state_file import DAMAGED, SavedState
 from tests.support.exporting import parsed
 from tests.support.metering import Metered, metered
+from tests.support.whole_scrape import render
 
 START = 1_800_000_000.0
 NAME = "mistral:latest"
