@@ -22,12 +22,14 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
+from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.protocol.wire import RunningModel
 
 SLIDE_INTERVAL: Final = 0.06  # seconds between two listings that show whether a deadline slides
-TOLERANCE: Final = 1.5  # seconds; a keep-alive is read against the whole seconds of a Date header
+DATE_STEP: Final = 1.0  # a Date header has whole seconds, rounded down
+TOLERANCE: Final = 1.5  # seconds; a deadline is read against a Date header, over a slow connection
 TOUCH_TIMEOUT: Final = 30.0  # seconds for a request to a model that is resident
 Clock = Callable[[], float]
 
@@ -80,6 +82,7 @@ async def touch(
     *,
     options: Callable[[int], Mapping[str, Any]] | None = None,
     wall: Clock = time.time,
+    now: Clock = time.monotonic,
 ) -> Renewal:
     """Renew a deadline by the keep-alive that the model already has; this reveals it.
 
@@ -96,8 +99,10 @@ async def touch(
     if model.context is None:
         return Renewal(RenewalOutcome.UNKNOWN_CONTEXT, model, left=left)
     same = {"num_ctx": model.context} if options is None else options(model.context)
+    began = now()
     await server.preload(name, patience=TOUCH_TIMEOUT, options=same)
-    return _after_touch(model, await server.ps(), wall)
+    answer = await server.ps()
+    return _after_touch(model, answer, wall, now() - began)
 
 
 async def renew(
@@ -152,12 +157,17 @@ async def _list_twice(server: RenewClient, name: str) -> tuple[PsAnswer, Running
     return answer, after, before.expires_at != after.expires_at
 
 
-def _after_touch(before: RunningModel, answer: PsAnswer, wall: Clock) -> Renewal:
-    """Return what a touch revealed. The deadline of a model in use does not move."""
+def _after_touch(before: RunningModel, answer: PsAnswer, wall: Clock, elapsed: float) -> Renewal:
+    """Return what a touch and its listing, `elapsed` seconds together, revealed.
+
+    The deadline of a model in use does not move. Up to `elapsed` of the keep-alive has passed at
+    the listing, and the listing's Date may be a second old.
+    """
     after = find_entry(answer, before.name)
     if after is None:
         return Renewal(RenewalOutcome.ABSENT)
     left = time_left(answer, after, wall)
     if after.expires_at == before.expires_at:
         return Renewal(RenewalOutcome.BUSY, after, left=left)
-    return Renewal(RenewalOutcome.LONGER, after, left, left)
+    known = keepalive.roundest(left - DATE_STEP, left + elapsed)
+    return Renewal(RenewalOutcome.LONGER, after, known, left)

@@ -27,6 +27,8 @@ LARGEST_INT: Final = 2**63
 LONGEST: Final = (2**63 - 1) / 1e9  # a Go duration is an int64 of nanoseconds: 292 years
 NANOSECOND: Final = 1e-9  # a duration is a whole number of these; Go cuts the rest off
 DEFAULT: Final = 300.0
+GRAIN: Final = 1e-3  # seconds; differences of Unix times are floats, right to a microsecond
+ROUND_UNITS: Final = (3600, 60, 10, 1)  # of the keep-alives that people write
 FOR_EVER: Final = -1.0  # JSON has no infinity
 
 
@@ -111,6 +113,21 @@ def literal(seconds: float) -> str:
     """Return the JSON of a request's `keep_alive`: `"10m"`, `0`; `-1` for ever."""
     text = compact(seconds)
     return text if text in ("-1", "0") else f'"{text}"'
+
+
+def roundest(low: float, high: float) -> float:
+    """Return the keep-alive that people write most likely, above `low` and up to `high` seconds.
+
+    Whole hours come before whole minutes, tens of seconds and seconds. Bounds without a whole
+    second between them, other than 0, give `high`.
+    """
+    if math.isinf(high):
+        return high
+    for unit in ROUND_UNITS:
+        found = float(math.floor((high + GRAIN) / unit) * unit)
+        if found > max(low, 0.0):
+            return found
+    return high
 
 
 def as_number(seconds: float) -> float:

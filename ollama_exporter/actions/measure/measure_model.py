@@ -25,7 +25,6 @@ POLL_INTERVAL: Final = 0.1
 RECONNECT: Final = 10.0  # seconds for a lost server to come back: systemd waits for 3
 SEED: Final = 42
 COMPLETION: Final = "completion"  # the capability of models that generate text
-ROUNDING: Final = 0.05
 OnStep = Callable[[str], None]
 
 
@@ -146,9 +145,7 @@ async def _initial_state(client: ControlClient, plan: MeasurePlan) -> InitialSta
     touched = await renew.touch(client, plan.model)
     if touched.outcome is RenewalOutcome.BUSY and not plan.force:
         raise BusyError(f"{initial.target.name} is in use; --force measures all the same")
-    known = touched.keep_alive
-    if known is not None:  # read against a Date header, whose whole seconds are rounded down
-        initial.keep_alive = known if math.isinf(known) else float(math.floor(known + ROUNDING))
+    initial.keep_alive = touched.keep_alive
     return initial
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ollama_exporter.actions.renew import Renewal, renew, touch
 from ollama_exporter.actions.renewal_outcome import RenewalOutcome
@@ -116,3 +118,19 @@ def test_without_a_date_our_own_clock_serves() -> None:
     server = Scripted([model(100)], [model(100)], [model(300)], date=None)
     touched = asyncio.run(touch(server, "a", wall=lambda: NOW))
     assert touched.keep_alive == 300.0
+
+
+@given(
+    minutes=st.integers(1, 1440),
+    second=st.floats(0, 1, exclude_max=True),
+    back=st.floats(0, 30, exclude_max=True),
+)
+def test_a_keep_alive_is_read_whatever_the_phase_of_the_second(
+    minutes: int, second: float, back: float
+) -> None:
+    """The Date header rounds down, and a part of the keep-alive has passed at the listing."""
+    keep_alive = minutes * 60.0
+    clock = iter((0.0, back))
+    server = Scripted([model(1)], [model(1)], [model(keep_alive + second - back)])
+    touched = asyncio.run(touch(server, "a", wall=lambda: NOW, now=lambda: next(clock)))
+    assert touched.keep_alive == pytest.approx(keep_alive)

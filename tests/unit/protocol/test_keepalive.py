@@ -73,3 +73,20 @@ def test_other_keep_alives_are_refused(value: object) -> None:
 )
 def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> None:
     assert keepalive.render(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (1500.0, 1500.96, 1500.96),
+        (1499.96, 1500.96, 1500),
+        (298.7, 299.7, 299),
+        (3570, 3601, 3600),
+        (-0.7, 0.3, 0.3),
+        (math.inf, math.inf, math.inf),
+    ],
+)
+def test_the_keep_alive_that_people_write_is_the_likely_one(
+    low: float, high: float, found: float
+) -> None:
+    assert keepalive.roundest(low, high) == found
