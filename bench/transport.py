@@ -15,12 +15,10 @@ from typing import Final
 import httpx
 from prometheus_client import CollectorRegistry
 
+from bench.no_sink import NoSink
 from ollama_exporter import Transport
-from ollama_exporter.protocol.response_fields import ResponseFields
-from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, server_of
 from ollama_exporter.shim.httpx.transports import library_of
-from ollama_exporter.shim.observation import Outcome, Phase
 
 URL: Final = "http://127.0.0.1:11434"
 REQUESTS: Final = 2000
@@ -96,34 +94,13 @@ class Passing(httpx.BaseTransport):
         return response
 
 
-class NoRecorder:
-    """A sink that records nothing."""
-
-    def on_request_start(self, exchange: Exchange) -> None:
-        """Ignore it."""
-
-    on_request_read = on_response_start = on_request_start
-
-    def is_waiting(self, exchange: Exchange) -> bool:  # noqa: ARG002 - the protocol's
-        """Return False."""
-        return False
-
-    def on_request_end(
-        self, exchange: Exchange, response: ResponseFields, outcome: Outcome, phase: Phase | None
-    ) -> None:
-        """Ignore it."""
-
-    def failed(self, message: str) -> None:
-        """Ignore it."""
-
-
 def steps(count: int) -> str:
     """Measure what a request costs, step by step; return a table in Markdown."""
     inner = Memory()
     hooks = HttpxHooks(
         server_of(URL), CollectorRegistry(), None, timeout_error=httpx.TimeoutException
     )
-    hooks.recorder = NoRecorder()  # type: ignore[assignment]  # for this table only
+    hooks.recorder = NoSink()  # type: ignore[assignment]  # for this table only
     reading: httpx.BaseTransport = library_of("httpx").transport(inner, hooks)  # type: ignore[assignment]  # made of it
     transports = {
         "httpx alone": inner,

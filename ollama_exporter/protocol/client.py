@@ -81,7 +81,7 @@ class TransportSlot:
 
     def __init__(self, new_transport: Callable[[], httpx.AsyncHTTPTransport]) -> None:
         self._new_transport = new_transport
-        self.http = new_transport()
+        self.transport = new_transport()
         self.is_new = False  # the latest answer came on a connection without an earlier one
         self.is_closed = False  # a transport would open a connection again, which nobody closes
         self._connection: object = None
@@ -93,13 +93,13 @@ class TransportSlot:
 
     async def replace(self) -> None:
         """Close the transport and continue with a new one."""
-        old, self.http = self.http, self._new_transport()
+        old, self.transport = self.transport, self._new_transport()
         await old.aclose()
 
     async def aclose(self) -> None:
         """Close the transport. Nothing is asked on it from now on."""
         self.is_closed = True
-        await self.http.aclose()
+        await self.transport.aclose()
 
 
 class OllamaClient:
@@ -229,7 +229,7 @@ class OllamaClient:
         try:
             # httpx limits the time of each read, not of the answer: a trickling body has no end.
             async with asyncio.timeout(timeout):
-                response = await slot.http.handle_async_request(build())
+                response = await slot.transport.handle_async_request(build())
                 slot.on_answer(response)
                 stream = cast("httpx.AsyncByteStream", response.stream)
                 try:
