@@ -71,9 +71,17 @@ def find_entry(answer: PsAnswer, name: str) -> RunningModel | None:
 
 
 def time_left(answer: PsAnswer, model: RunningModel, wall: Clock = time.time) -> float:
-    """Return the seconds until a deadline, by the server's own clock."""
+    """Return the seconds until a deadline, by the server's own clock: up to a second too many."""
     now = wall() if answer.date is None else answer.date
     return model.expires_at - now
+
+
+def surely_left(answer: PsAnswer, model: RunningModel, wall: Clock = time.time) -> float:
+    """Return the seconds until a deadline that are left whatever the phase of the server's second.
+
+    Not above 0: the deadline may have passed.
+    """
+    return time_left(answer, model, wall) - (0.0 if answer.date is None else DATE_STEP)
 
 
 async def touch(

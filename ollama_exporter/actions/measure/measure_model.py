@@ -279,9 +279,8 @@ async def _reload_evicted(
 ) -> None:
     """Reload the models that the measurement evicted, unless their time is over."""
     answer = await client.ps()
-    wall = time.time() if answer.date is None else answer.date
     for model in initial.listed:
-        left = model.expires_at - wall
+        left = renew.surely_left(answer, model)
         is_target = initial.target is not None and model.key == initial.target.key
         if is_target or left <= 0 or renew.find_entry(answer, model.name) is not None:
             continue

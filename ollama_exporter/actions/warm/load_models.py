@@ -163,7 +163,7 @@ async def _look_again(client: ControlClient, results: Sequence[WarmResult]) -> l
             left = renew.time_left(answer, entry)
             found.append(replace(result, model=entry, left=left))
         else:
-            early = result.model is not None and renew.time_left(answer, result.model) > 0
+            early = result.model is not None and renew.surely_left(answer, result.model) > 0
             outcome = WarmOutcome.EVICTED if early else WarmOutcome.EXPIRED
             note = "it has left memory again"
             found.append(replace(result, outcome=outcome, model=None, left=None, note=note))
@@ -175,7 +175,7 @@ async def _warm_one(client: ControlClient, name: str, wanted: WarmOptions, size:
     before: PsAnswer | None = None
     try:
         before = await client.ps()
-        return await _load_or_keep(client, name, wanted, size, before=before)
+        return await _load_or_keep(client, name, wanted, size, before=before, asked=began)
     except TargetError as err:
         timeout = err.reason is FailureReason.TIMEOUT
         outcome, note = WarmOutcome.TIMEOUT if timeout else WarmOutcome.FAILED, err.detail
@@ -184,22 +184,32 @@ async def _warm_one(client: ControlClient, name: str, wanted: WarmOptions, size:
     seconds, evicted = time.monotonic() - began, tuple[str, ...]()
     if before is not None:
         with suppress(OllamaExporterError):
-            evicted = _gone(before, await client.ps(), seconds)
+            after = await client.ps()
+            evicted = _gone(before, after, time.monotonic() - began)
     return WarmResult(name, outcome, seconds, evicted=evicted, note=note)
 
 
-def _gone(before: PsAnswer, after: PsAnswer, seconds: float) -> tuple[str, ...]:
-    """Return the models that left during a load. One whose deadline passed left by itself."""
+def _gone(before: PsAnswer, after: PsAnswer, elapsed: float) -> tuple[str, ...]:
+    """Return the models that left between two listings, which were begun `elapsed` seconds apart.
+
+    One whose deadline may have passed meanwhile left by itself.
+    """
     listed = {each.name for each in after.models}
     return tuple(
         each.name
         for each in before.models
-        if each.name not in listed and renew.time_left(before, each) > seconds
+        if each.name not in listed and renew.surely_left(before, each) > elapsed
     )
 
 
 async def _load_or_keep(
-    client: ControlClient, name: str, wanted: WarmOptions, size: int, *, before: PsAnswer
+    client: ControlClient,
+    name: str,
+    wanted: WarmOptions,
+    size: int,
+    *,
+    before: PsAnswer,
+    asked: float,
 ) -> WarmResult:
     blobs = SharedBlobs(client)
     resident = [model.name for model in before.models]
@@ -229,7 +239,8 @@ async def _load_or_keep(
     after = await client.ps()
     model = renew.find_entry(after, name)
     left = None if model is None else renew.time_left(after, model)
-    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, _gone(before, after, seconds))
+    evicted = _gone(before, after, time.monotonic() - asked)
+    return WarmResult(name, WarmOutcome.LOADED, seconds, model, left, evicted)
 
 
 async def _keep(
