@@ -18,7 +18,13 @@ from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.events import Event, View
-from ollama_exporter.residency.facts import Fact, PollFailed, ProcessesScanned, Snapshot
+from ollama_exporter.residency.facts import (
+    Fact,
+    PollFailed,
+    ProcessesScanned,
+    Snapshot,
+    VersionAnswered,
+)
 from ollama_exporter.residency.saved_state import Saved
 from ollama_exporter.residency.tracker import Tracker
 
@@ -62,6 +68,7 @@ class Sinks(Struct):
     on_poll: list[Callable[[Poll, PsAnswer | None], None]] = field(default_factory=list)
     """Called with the fact and, unless the poll failed, with the answer that it was made from."""
     on_listing: list[Callable[[tuple[RunningModel, ...]], None]] = field(default_factory=list)
+    on_version: list[Callable[[VersionAnswered], None]] = field(default_factory=list)
     on_installed: list[Callable[[tuple[InstalledModel, ...]], None]] = field(default_factory=list)
     on_event: list[Callable[[Event], None]] = field(default_factory=list)
     on_change: list[Callable[[tuple[Event, ...], View], None]] = field(default_factory=list)
@@ -325,8 +332,11 @@ class Poller:
             self._sinks.errors()
             logger.exception("Unexpected error while getting version and installed models")
             return
+        answered = VersionAnswered(self._timeline.now(), version)
+        self._sinks.deliver(self._sinks.on_version, answered)
         self._sinks.deliver(self._sinks.on_installed, installed)
-        self._tracker.on_inventory(version, installed, self._timeline.now())
+        self._observe(answered)
+        self._tracker.on_installed(installed, answered.at)
         server = self._published.server
         if version != server.version and not self._published.view.shared:
             logger.info("Server version", extra={"version": version, "url": self._url})

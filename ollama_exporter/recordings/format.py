@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ollama_exporter.host.runner.slots import Slot
-from ollama_exporter.residency.facts import Fact, PollFailed, ProcessStarted, Snapshot
+from ollama_exporter.residency.facts import (
+    Fact,
+    PollFailed,
+    ProcessStarted,
+    Snapshot,
+    VersionAnswered,
+)
 
 GZIP: Final = b"\x1f\x8b"
 VISIBILITY: Final = {"visible": True, "hidden": False}
@@ -33,6 +39,7 @@ class Recording:
     processes: tuple[Fact, ...]
     log: tuple[Fact, ...] = ()
     looks: tuple[RecordedLook, ...] = ()
+    versions: tuple[VersionAnswered, ...] = ()
 
     @property
     def has_processes(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ollama_exporter.errors import FailureReason, RecordingError, TargetError, plain
+from ollama_exporter.foreign_text import clean
 from ollama_exporter.host.runner.slots import decode_slots
 from ollama_exporter.protocol import keepalive
 from ollama_exporter.protocol.error_text import Failure, classify
@@ -22,7 +23,6 @@ from ollama_exporter.protocol.wire import decode_ps, server_date
 from ollama_exporter.recordings.format import (
     FOR_EVER,
     VISIBILITY,
-    Poll,
     RecordedLook,
     Recording,
     moment_of,
@@ -36,11 +36,14 @@ from ollama_exporter.residency.facts import (
     ProcessesScanned,
     ProcessesSeen,
     ProcessExited,
+    ProcessFact,
     ProcessStarted,
     RequestAnswered,
     RequestEnded,
+    RequestFact,
     RequestStarted,
     Snapshot,
+    VersionAnswered,
     WeightsNamed,
 )
 
@@ -94,40 +97,36 @@ class _FieldError(Exception):
 
 def read_recording(path: Path) -> Recording:
     """Read a recording, plain or gzip. Raises RecordingError with the number of the bad line."""
-    polls: list[Poll] = []
-    requests: list[Fact] = []
-    processes: list[Fact] = []
-    log: list[Fact] = []
-    looks: list[RecordedLook] = []
+    read = _read(path)
+    looks = (each for each in read if isinstance(each, RecordedLook))
+    facts = sorted((x for x in read if not isinstance(x, RecordedLook)), key=moment_of)
+    polls = (fact for fact in facts if isinstance(fact, Snapshot | PollFailed))
+    found = Recording(
+        tuple(sorted(polls, key=lambda poll: poll.started)),
+        tuple(fact for fact in facts if isinstance(fact, RequestFact)),
+        tuple(fact for fact in facts if isinstance(fact, ProcessFact)),
+        tuple(fact for fact in facts if isinstance(fact, LogSaid)),
+        tuple(sorted(looks, key=lambda look: look.at)),
+        tuple(fact for fact in facts if isinstance(fact, VersionAnswered)),
+    )
+    if not found.polls:
+        raise RecordingError(path, 0, "not a recording of `ollama-exporter record`: no poll in it")
+    return found
+
+
+def _read(path: Path) -> list[Fact | RecordedLook]:
+    found: list[Fact | RecordedLook] = []
     number = 0
     try:
         size = path.stat().st_size
         with path.open("rb") as raw, unpacked(raw, size=size) as file:
             for number, line in enumerate(lines_of(path, file, longest=LONGEST_LINE), 1):
-                for fact in _facts(path, number, line):
-                    if isinstance(fact, RecordedLook):
-                        looks.append(fact)
-                    elif isinstance(fact, Snapshot | PollFailed):
-                        polls.append(fact)
-                    elif isinstance(fact, RequestStarted | RequestAnswered | RequestEnded):
-                        requests.append(fact)
-                    elif isinstance(fact, LogSaid):
-                        log.append(fact)
-                    else:
-                        processes.append(fact)
+                found += _facts(path, number, line)
     except (OSError, EOFError) as err:  # gzip's own errors are OSErrors; EOFError: cut short
         raise RecordingError(path, number, f"cannot be read: {err}") from err
     except zlib.error as err:
         raise RecordingError(path, number, f"damaged gzip data: {err}") from err
-    if not polls:
-        raise RecordingError(path, 0, "not a recording of `ollama-exporter record`: no poll in it")
-    return Recording(
-        tuple(sorted(polls, key=lambda poll: poll.started)),
-        tuple(sorted(requests, key=moment_of)),
-        tuple(sorted(processes, key=moment_of)),
-        tuple(sorted(log, key=moment_of)),
-        tuple(sorted(looks, key=lambda look: look.at)),
-    )
+    return found
 
 
 def _facts(path: Path, number: int, line: bytes) -> tuple[Fact | RecordedLook, ...]:
@@ -248,6 +247,13 @@ def _read_show(record: Record) -> tuple[Fact, ...]:
     return (WeightsNamed(_moment("t", record["t"]), normalise(str(record["model"])), weights),)
 
 
+def _read_version(record: Record) -> tuple[Fact, ...]:
+    said = record["version"]
+    if not isinstance(said, str):
+        raise _wrong("version", said, "a string")
+    return (VersionAnswered(_moment("t", record["t"]), clean(said)),)
+
+
 def _read_log(record: Record) -> tuple[Fact, ...]:
     at, said, model = _moment("t", record["t"]), str(record["said"]), record.get("model")
     if said not in set(LogKind):
@@ -276,6 +282,7 @@ READERS: Final[Mapping[str, Callable[[bytes], tuple[Fact | RecordedLook, ...]]]]
     "request_end": _decoded(_read_request_end),
     "process": _decoded(_read_process),
     "show": _decoded(_read_show),
+    "version": _decoded(_read_version),
     "log": _decoded(_read_log),
 }
 

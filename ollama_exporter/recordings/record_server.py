@@ -57,7 +57,11 @@ async def record_server(
         poller.on_fact(fact)
 
     timeline, client = Timeline(), OllamaClient(server, timeout=settings.ollama_timeout)
-    sinks = Sinks(on_poll=[on_poll], on_event=[on_event])
+    sinks = Sinks(
+        on_poll=[on_poll],
+        on_version=[lambda answered: write(partial(writer.write_fact, answered))],
+        on_event=[on_event],
+    )
     poller = Poller(
         client,
         Tracker(window=window_for(settings.poll_interval)),

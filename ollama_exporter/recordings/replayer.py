@@ -38,6 +38,7 @@ def replay(
     kinds = (
         recording.requests if requests else (),
         recording.processes if processes else (),
+        recording.versions,
         recording.log,
         log,
     )

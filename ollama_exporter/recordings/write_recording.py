@@ -24,6 +24,7 @@ from ollama_exporter.residency.facts import (
     ProcessExited,
     ProcessFact,
     ProcessStarted,
+    VersionAnswered,
     WeightsNamed,
 )
 
@@ -71,8 +72,8 @@ class RecordingWriter:
         took = round(ended - started, 6)
         self._write({"t": started, "kind": "poll", "took": took, "error": reason.value})
 
-    def write_fact(self, fact: ProcessFact | LogSaid) -> None:
-        """Write what the server's machine showed."""
+    def write_fact(self, fact: ProcessFact | LogSaid | VersionAnswered) -> None:
+        """Write what the server's machine showed, or its version."""
         self._write(line_of(fact))
 
     def write_look(self, look: SlotLook) -> None:
@@ -119,7 +120,9 @@ def _on_one_line(body: bytes) -> bytes:
         return b" ".join(text.splitlines())
 
 
-def line_of(fact: ProcessFact | LogSaid) -> dict[str, Any]:
+def line_of(  # noqa: PLR0911 - a table of facts, one line each
+    fact: ProcessFact | LogSaid | VersionAnswered,
+) -> dict[str, Any]:
     """Return the line that records a fact."""
     line: dict[str, Any] = {"t": fact.at}
     match fact:
@@ -136,6 +139,8 @@ def line_of(fact: ProcessFact | LogSaid) -> dict[str, Any]:
             return line if fact.alive is None else line | {"alive": fact.alive}
         case WeightsNamed():
             return line | {"kind": "show", "model": fact.model, "blob": fact.weights}
+        case VersionAnswered():
+            return line | {"kind": "version", "version": fact.version}
         case _:
             return line | _log_line(fact)
 

@@ -106,6 +106,13 @@ class WeightsNamed(Struct, frozen=True):
     weights: str
 
 
+class VersionAnswered(Struct, frozen=True):
+    """An answer of `/api/version`. One that is not known proves nothing."""
+
+    at: float
+    version: str
+
+
 class LogKind(StrEnum):
     """What a line of the server's log means. `host/log/patterns.py` has the wording."""
 
@@ -145,4 +152,4 @@ class LogSaid(Struct, frozen=True):
 
 RequestFact = RequestStarted | RequestAnswered | RequestEnded
 ProcessFact = ProcessesSeen | ProcessesScanned | ProcessStarted | ProcessExited | WeightsNamed
-Fact = Snapshot | PollFailed | RequestFact | ProcessFact | LogSaid
+Fact = Snapshot | PollFailed | RequestFact | ProcessFact | VersionAnswered | LogSaid

@@ -31,6 +31,7 @@ from ollama_exporter.residency.facts import (
     RequestEnded,
     RequestStarted,
     Snapshot,
+    VersionAnswered,
 )
 from ollama_exporter.residency.held_models import held, is_early, resume_returned, take_back
 from ollama_exporter.residency.incarnation import Incarnation, Key
@@ -91,6 +92,9 @@ class Tracker:
             case LogSaid():
                 self._processes.on_log_line(fact)
                 return self.advance(fact.at)
+            case VersionAnswered():
+                self._address.on_version(fact.version, fact.at)
+                self._unloads.on_version(fact.version)
             case _:
                 return (*self._processes.observe(fact), *self.advance(fact.at))
         return ()
@@ -179,11 +183,9 @@ class Tracker:
         reloaded = self._processes.matching.reloaded(life, model)
         return reloaded and not self._address.is_shared
 
-    def on_inventory(self, version: str, models: Iterable[InstalledModel], at: float) -> None:
-        """Note version and installed models: two that take turns are two servers."""
-        self._address.on_version(version, at)
+    def on_installed(self, models: Iterable[InstalledModel], at: float) -> None:
+        """Note the installed models: two lists that take turns are two servers."""
         self._address.on_installed(models, at)
-        self._unloads.on_version(version)
 
     def _is_restart(self, poll: Snapshot, last: Snapshot, listed: dict[Key, RunningModel]) -> bool:
         """Return whether the server was restarted when its connection was lost."""
@@ -269,12 +271,7 @@ class Tracker:
             self._processes.matching.on_unload(unload.life, unload.low, unload.high)
 
     def _load(
-        self,
-        poll: Snapshot,
-        model: RunningModel,
-        last: Snapshot | None,
-        *,
-        was_listed: bool,
+        self, poll: Snapshot, model: RunningModel, last: Snapshot | None, *, was_listed: bool
     ) -> Event:
         """Begin an incarnation."""
         since, epoch = None if last is None else last.started, self._clock.epoch

@@ -52,6 +52,7 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
             process = await start(str(file), "--ollama.url", sim.url, "--poll.interval=1s")
             assert process.stderr is not None
             said = (await process.stderr.readline()).decode()
+            await until(lambda: b'"version"' in file.read_bytes())
             ask = {"model": "llama3.2", "prompt": "[[n=3]]", "keep_alive": 2}
             await client.post(f"{sim.url}/api/generate", json=ask, timeout=PATIENCE)
             while b"unloaded" not in (line := await process.stderr.readline()):
@@ -68,7 +69,9 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
     assert "loaded    llama3.2:latest" in said
     assert "unloaded  llama3.2:latest  expired" in said
     assert "polls written" in said
-    events = list(replay(read_recording(file), Cadence(1.0)))
+    recording = read_recording(file)
+    assert {answer.version for answer in recording.versions} == {Config().shown_version}
+    events = list(replay(recording, Cadence(1.0)))
     assert [event.model.name for event in events if isinstance(event, Loaded)] == [
         "llama3.2:latest"
     ]

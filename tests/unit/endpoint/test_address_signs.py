@@ -14,7 +14,7 @@ from ollama_exporter.endpoint.shared_address import SharedAddress
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.recordings.read_recording import read_recording
 from ollama_exporter.residency.events import Restarted
-from ollama_exporter.residency.facts import Snapshot
+from ollama_exporter.residency.facts import Snapshot, VersionAnswered
 from tests.support.paths import DATA
 from tests.support.story import GIB, START, Story, model
 
@@ -167,7 +167,7 @@ def test_versions_that_take_turns_are_two_servers() -> None:
     for number in range(8):
         story.poll(number * 15.0, model("a", number * 15.0 + 300))
         version = "0.33.0" if number % 2 else "0.32.4"
-        story.tracker.on_inventory(version, (), START + number * 15.0)
+        story.tracker.observe(VersionAnswered(START + number * 15.0, version))
     assert story.tracker.view().shared
 
 
@@ -218,7 +218,7 @@ def test_installed_models_tell_servers_apart_before_unloads_are_counted(
         story.poll(at, *found[number](at), new_connection=changed)
         if poll == 0 or changed or story.tracker.view().inventory_wanted:
             tags = installed("a", "b", "c", at=1e9 + number / 9)  # the same, pulled one by one
-            story.tracker.on_inventory("0.33.0", tags, START + at + 0.1)
+            story.tracker.on_installed(tags, START + at + 0.1)
         if shared is None and story.tracker.view().shared:
             shared, counted = poll, len(story.unloads)
     story.said += story.tracker.finish(START + 200 * 15.0 + 400)
@@ -238,7 +238,7 @@ def test_a_server_whose_models_change_is_one_server(change: str) -> None:
             "pulled again": installed("a", "b", at=1e9 + number // 5),
             "stamped now": installed("a", "b", at=START + at),
         }
-        story.tracker.on_inventory("0.33.0", lists[change], START + at + 0.1)
+        story.tracker.on_installed(lists[change], START + at + 0.1)
         assert not story.tracker.view().shared
 
 

@@ -166,6 +166,7 @@ def poll_with(**fields: bytes) -> bytes:
         b'{"kind":"log","t":1,"said":"idle","seconds":' + HUGE + b"}",
         b'{"kind":"log","t":1,"said":"idle","written":' + HUGE + b"}",
         b'{"kind":"log","t":1,"said":"idle","num_ctx":' + DEEP + b"}",
+        b'{"kind":"version","t":1,"version":{}}',
         b'{"kind":"show","t":' + DEEP + b',"model":"a","blob":"sha256:1"}',
     ],
 )

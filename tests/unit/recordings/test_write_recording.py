@@ -21,6 +21,7 @@ from ollama_exporter.residency.facts import (
     ProcessExited,
     ProcessStarted,
     Snapshot,
+    VersionAnswered,
     WeightsNamed,
 )
 from tests.support.machine import hexed
@@ -47,6 +48,7 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
 
 def test_what_is_seen_on_the_machine_is_written_as_it_is_read(tmp_path: Path) -> None:
     facts = (
+        VersionAnswered(9.75, "0.33.1"),
         ProcessesSeen(10.0, seen=True),
         ProcessStarted(10.0, 1.5, 1, None),
         ProcessStarted(10.0, 9.5, 2, "sha256-1"),
@@ -67,7 +69,7 @@ def test_what_is_seen_on_the_machine_is_written_as_it_is_read(tmp_path: Path) ->
         writer.write_fact(fact)
     writer.close()
     recording = read_recording(file)
-    said = sorted([*recording.processes, *recording.log], key=moment_of)
+    said = sorted([*recording.versions, *recording.processes, *recording.log], key=moment_of)
     back = [line_of(cast("Any", fact)) for fact in said]
     assert back == [line_of(fact) for fact in facts]
 
