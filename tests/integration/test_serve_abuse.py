@@ -28,10 +28,12 @@ from ollama_exporter.protocol.client import OllamaClient, PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
-from ollama_exporter.web.uvicorn_server import WebConnection, server
+from ollama_exporter.web.uvicorn_server import FIRST_ANSWER, WebConnection, server
+from tests.support.ahead import put_forward, run_ahead
 from tests.support.exporting import until
 from tests.support.patience import PATIENCE
 from tests.support.timelines import GivenTimeline
+from tests.support.virtual import run_virtually
 
 NOBODY: Final = "http://127.0.0.1:9"
 
@@ -76,11 +78,16 @@ def test_half_a_head_does_not_hold_a_connection_for_ever() -> None:
 def test_a_complete_request_outlives_the_time_of_the_first_answer() -> None:
     async def check(host: str, port: int) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            addresses = set()
             for _ in range(2):
-                assert (await client.get(f"http://{host}:{port}/")).status_code == 200
-                await asyncio.sleep(2 * Hasty.first_answer)
+                answer = await client.get(f"http://{host}:{port}/")
+                assert answer.status_code == 200
+                stream = answer.extensions["network_stream"]
+                addresses.add(stream.get_extra_info("client_addr"))
+                put_forward(2 * FIRST_ANSWER)
+            assert len(addresses) == 1
 
-    asyncio.run(serving(check))
+    run_ahead(serving(check, WebConnection))
 
 
 class Few(WebConnection):
@@ -186,7 +193,7 @@ def test_an_unforeseen_error_of_a_poll_is_an_outage_and_the_polls_go_on(
         fake.failure = None
         await until(poller.is_up)
 
-    asyncio.run(polling(fake, Sinks(errors=lambda: errors.append(1)), check, 0.05))
+    run_virtually(polling(fake, Sinks(errors=lambda: errors.append(1)), check, 0.05))
     assert errors
     assert "Unexpected error while polling" in caplog.text
 
@@ -201,7 +208,7 @@ def test_a_raising_sink_of_polls_does_not_end_them() -> None:
         await until(lambda: len(fake.asked) == 3)
 
     sinks = Sinks(on_poll=[full], errors=lambda: errors.append(1))
-    asyncio.run(polling(fake, sinks, check, 0.05))
+    run_virtually(polling(fake, sinks, check, 0.05))
     assert len(errors) >= 2
 
 
@@ -217,7 +224,7 @@ def test_a_deadline_that_a_scrape_shows_is_polled_around() -> None:
         assert len(fake.asked) == 2
         await until(lambda: len(fake.asked) == 4)
 
-    asyncio.run(polling(fake, Sinks(), check, 3600))
+    run_virtually(polling(fake, Sinks(), check, 3600))
 
 
 def test_a_changed_cadence_holds_at_once() -> None:

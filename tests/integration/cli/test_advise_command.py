@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from ollama_exporter.bounded_client import LARGEST
 from ollama_exporter.cli.main import cli
 from tests.support.answering import answering
+from tests.support.faultserver import closed_port
 from tests.support.histories import Use, exposition
-from tests.support.ports import free_port
 
 USES: Final = {
     "mistral:latest": Use([100.0] * 40 + [400.0] * 30 + [7200.0] * 12, requests=90),
@@ -110,7 +110,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("source", [(), ("--prometheus",)])
 def test_nobody_there_is_one_line_and_exit_code_1(source: tuple[str, ...]) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{closed_port()}"
     assert refused(*source, url).startswith(f"1 Error: Cannot connect to {url}/")
 
 
@@ -196,7 +196,7 @@ def test_a_redirect_to_escapes_is_printed_without_them() -> None:
 
 
 def test_a_password_in_a_url_is_not_repeated() -> None:
-    line = refused(f"http://ops:secret@127.0.0.1:{free_port()}")
+    line = refused(f"http://ops:secret@127.0.0.1:{closed_port()}")
     assert "secret" not in line
     assert "127.0.0.1" in line
 

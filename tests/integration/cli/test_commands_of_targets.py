@@ -52,13 +52,12 @@ def test_record_needs_the_name_of_a_target_and_uses_its_credentials(tmp_path: Pa
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "ollama_exporter", *flags, "--target=one", "--duration=60"
             )
-            await until(lambda: server.count("/api/ps"))
+            await until(lambda: file.exists() and b'"poll"' in file.read_bytes())
             process.terminate()
             assert await process.wait() == 0
             assert {asked.headers.get("x-key") for asked in server.asked} == {"sesame"}
 
     asyncio.run(main())
-    assert b'"poll"' in file.read_bytes()
 
 
 def test_a_target_without_several_is_an_error() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ from tests.support.programs import program
 
 
 def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
-    async def main() -> tuple[str, str]:
+    async def main() -> tuple[str, list[dict[str, Any]]]:
         async with exporting("http://127.0.0.1:9", telemetry_path="/m") as exporter:
             config = prometheus_config(
                 {},
@@ -26,7 +27,19 @@ def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
             )
             file = tmp_path / "prometheus.yml"
             file.write_text(yaml.safe_dump(config), encoding="utf-8")
-            command = [program("promtool"), "check", "service-discovery", "--timeout=3s"]
+            return exporter.address, await discovered(file)
+
+    address, (target,) = asyncio.run(main())
+    labels = target["labels"]
+    assert (labels["instance"], labels["job"]) == (address, "ollama")
+    assert (labels["__scheme__"], labels["__metrics_path__"]) == ("http", "/m")
+
+
+async def discovered(file: Path) -> list[dict[str, Any]]:
+    """Return what promtool finds. It waits for a time, not for an answer: it is asked again."""
+    command = [program("promtool"), "check", "service-discovery", "--timeout=1s"]
+    async with asyncio.timeout(PATIENCE):
+        while True:
             found = await asyncio.to_thread(
                 subprocess.run,
                 [*command, str(file), "ollama"],
@@ -35,13 +48,9 @@ def test_prometheus_finds_the_exporter_where_it_asks(tmp_path: Path) -> None:
                 check=True,
                 timeout=PATIENCE,
             )
-            return exporter.address, found.stdout
-
-    address, said = asyncio.run(main())
-    (target,) = json.loads(said)
-    labels = target["labels"]
-    assert (labels["instance"], labels["job"]) == (address, "ollama")
-    assert (labels["__scheme__"], labels["__metrics_path__"]) == ("http", "/m")
+            targets: list[dict[str, Any]] = json.loads(found.stdout)
+            if targets:
+                return targets
 
 
 def test_no_path_redirects_to_the_host_of_the_request() -> None:

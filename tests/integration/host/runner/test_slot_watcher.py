@@ -195,7 +195,7 @@ def test_an_answer_without_end_is_cut() -> None:
     async def main() -> None:
         body = json.dumps([{"id": 0, "n_ctx": 8, "is_processing": False, "x": "y" * LARGEST}])
         async with watching(FakeRunner({"/slots": (200, body.encode())})) as seen:
-            await seen.until(lambda: len(seen.looks) == 1)
+            await seen.until(lambda: seen.looks)
             assert seen.looks[0].slots is None
             assert dict(seen.watcher.totals()) == {}
 
@@ -265,7 +265,7 @@ def test_no_prompt_is_kept_or_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     async def main() -> None:
         async with watching(FakeRunner({"/slots": (200, body.encode())})) as seen:
-            await seen.until(lambda: len(seen.looks) == 1)
+            await seen.until(lambda: seen.looks)
             assert seen.looks[0].slots is not None
             assert prompt not in repr((seen.looks, seen.watcher.sights()))
 

@@ -18,7 +18,8 @@ from ollama_exporter.config.schema import TABLE
 from ollama_exporter.story.document import STATUS
 from ollama_exporter.story.fleet_document import TARGETS
 from ollama_exporter.web.page.live_feed import MOST_READERS
-from ollama_exporter.web.uvicorn_server import WebConnection
+from ollama_exporter.web.uvicorn_server import FIRST_ANSWER, WebConnection
+from tests.support.ahead import put_forward, run_ahead
 from tests.support.exporting import exporting, until
 from tests.support.faultserver import entry, faultserver
 from tests.support.page_server import serving
@@ -129,16 +130,9 @@ def test_the_status_is_compressed_for_those_who_can_read_that() -> None:
 
 
 def test_the_stream_tells_what_changes_for_longer_than_an_answer_may_take() -> None:
-    class Hasty(WebConnection):
-        """Aborts answers that are not complete soon."""
-
-        first_answer = 1  # second
-
     async def main() -> None:
         made = told()
-        async with serving(made, connection=Hasty) as (http, feed):
-            loop = asyncio.get_running_loop()
-            begun = loop.time()
+        async with serving(made) as (http, feed):
             async with http.stream("GET", "/events") as answer:
                 assert answer.headers["content-type"] == "text/event-stream"
                 seen = 0
@@ -148,11 +142,12 @@ def test_the_stream_tells_what_changes_for_longer_than_an_answer_may_take() -> N
                     seen += 1
                     made.published = listing(resident(f"m{seen}:latest", 1.0))
                     feed.on_event()
-                    if loop.time() - begun > 1.5 and seen > 3:
+                    put_forward(FIRST_ANSWER)
+                    if seen > 3:
                         break
             await until(lambda: feed.readers == 0)
 
-    asyncio.run(main())
+    run_ahead(main())
 
 
 def test_a_reader_that_does_not_read_is_disconnected() -> None:
