@@ -17,7 +17,7 @@ from ollama_exporter.metrics.catalog.family import Family
 from ollama_exporter.metrics.catalog_metric import CatalogMetric
 from ollama_exporter.metrics.exposition import in_parts
 from ollama_exporter.metrics.rendering import Renderer
-from ollama_exporter.web.in_turns import in_turns
+from ollama_exporter.web.in_turns import Turns
 
 LINES: Final = 10_000
 FAMILIES: Final = 50
@@ -48,7 +48,10 @@ class ManyLines:
 async def late(registry: CollectorRegistry | None) -> tuple[float, float]:
     """Return the 99th percentile of lateness and CPU of a scrape, both in milliseconds."""
     lateness: list[float] = []
-    renderer, cpu = Renderer(), list[float]()
+    renderer, turns, cpu = Renderer(), Turns(), list[float]()
+
+    async def is_wanted() -> bool:
+        return True
 
     async def scrapes() -> None:
         for _ in range(SCRAPES):
@@ -56,7 +59,7 @@ async def late(registry: CollectorRegistry | None) -> tuple[float, float]:
             if registry is not None:
                 begun = time.thread_time()
                 _, parts = in_parts(registry, renderer, accept=ACCEPT, accept_encoding="gzip")
-                await in_turns(parts)
+                await turns.join(parts, is_wanted=is_wanted)
                 cpu.append((time.thread_time() - begun) * 1e3)
 
     running = asyncio.create_task(scrapes())

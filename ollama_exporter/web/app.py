@@ -19,7 +19,7 @@ from ollama_exporter.poller.announced_requests import ANNOUNCE
 from ollama_exporter.story.document import STATUS
 from ollama_exporter.story.fleet_document import FleetDocument
 from ollama_exporter.web.announcements import OnAnnounced, announcing
-from ollama_exporter.web.in_turns import in_turns
+from ollama_exporter.web.in_turns import Turns
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import PageParts, page_routes
@@ -65,7 +65,7 @@ class Scrapes:
     """Answers scrapes, at most so many at a time. The texts of lines are kept between them."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._renderer = parts, Renderer()
+        self._parts, self._renderer, self._turns = parts, Renderer(), Turns()
         self._scrapes = self._waiting = 0
 
     async def metrics(self, request: Request) -> Response:
@@ -92,9 +92,15 @@ class Scrapes:
                 accept_encoding=request.headers.get("accept-encoding", ""),
                 names=request.query_params.getlist("name[]")[:MOST_NAMES],
             )
-            return Response(await in_turns(pieces), headers=headers)
+            body = await self._turns.join(pieces, is_wanted=lambda: _is_there(request))
+            return Response(body, headers=headers)
         finally:
             self._scrapes -= 1
+
+
+async def _is_there(request: Request) -> bool:
+    """Return whether the client of a request has not left."""
+    return not await request.is_disconnected()
 
 
 def application(parts: Parts) -> Starlette:

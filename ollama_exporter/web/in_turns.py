@@ -7,19 +7,44 @@ gives the interpreter away only when its switch interval has passed.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 TURN: Final = 0.001  # seconds of work before others have their turn
 
 
-async def in_turns(parts: Iterable[bytes]) -> bytes:
-    """Return all parts together. Making one of them should take less than a turn."""
-    whole: list[bytes] = []
+class Turns:
+    """Does several such works at a time, one after the other in each turn of the loop.
+
+    Forty scrapes that each had a turn of their own would hold the loop up for forty turns.
+    """
+
+    def __init__(self) -> None:
+        self._one = asyncio.Lock()
+
+    async def join(
+        self, parts: Iterable[bytes], *, is_wanted: Callable[[], Awaitable[bool]]
+    ) -> bytes | None:
+        """Return all parts together. Making one of them should take less than a turn.
+
+        `is_wanted`: asked before each turn. Return None as soon as it says no.
+        """
+        whole: list[bytes] = []
+        coming, is_over = iter(parts), False
+        while not is_over:
+            async with self._one:  # in the order in which they asked for it
+                if not await is_wanted():
+                    return None
+                is_over = _take_turn(coming, whole)
+                await asyncio.sleep(0)  # whoever waits for the next turn waits for others, too
+        return b"".join(whole)
+
+
+def _take_turn(coming: Iterator[bytes], whole: list[bytes]) -> bool:
+    """Add parts until the turn is over. Return whether there are no more."""
     begun = time.perf_counter()
-    for part in parts:
+    for part in coming:
         whole.append(part)
         if time.perf_counter() - begun >= TURN:
-            await asyncio.sleep(0)
-            begun = time.perf_counter()
-    return b"".join(whole)
+            return False
+    return True

@@ -1,34 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A long scrape on the event loop lets others have their turn."""
+"""Long scrapes on the event loop let others have their turn."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
-from ollama_exporter.web.in_turns import TURN, in_turns
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from starlette.requests import Request
+from starlette.types import Message
+
+from ollama_exporter.web.app import Parts, Scrapes
+from ollama_exporter.web.in_turns import TURN, Turns
 
 
-def test_others_have_their_turn_between_two_parts_of_a_turn_each() -> None:
-    order: list[str] = []
+class Work:
+    """Three parts that take a turn each, or as many as are wanted. Each is noted."""
 
-    def parts() -> Iterator[bytes]:
+    def __init__(self, name: str, done: list[str], *, wanted: float = math.inf) -> None:
+        self._name, self._done, self._wanted = name, done, wanted
+
+    def parts(self) -> Iterator[bytes]:
         for number in range(3):
             end = time.perf_counter() + TURN
             while time.perf_counter() < end:
                 pass
-            order.append(f"part {number}")
+            self._done.append(self._name)
             yield b"%d" % number
 
-    async def other() -> None:
-        for _ in range(3):
-            order.append("other")
-            await asyncio.sleep(0)
+    async def is_wanted(self) -> bool:
+        return self._done.count(self._name) < self._wanted
 
-    async def main() -> bytes:
-        others = asyncio.create_task(other())
-        whole = await in_turns(parts())
-        await others
-        return whole
 
-    assert asyncio.run(main()) == b"012"
-    assert order == ["part 0", "other", "part 1", "other", "part 2", "other"]
+async def others(done: list[str], works: asyncio.Future[list[bytes | None]]) -> None:
+    while not works.done():
+        done.append("others")
+        await asyncio.sleep(0)
+
+
+def test_others_have_their_turn_after_each_turn_of_however_many_works() -> None:
+    done: list[str] = []
+
+    async def main() -> list[bytes | None]:
+        turns, works = Turns(), [Work(name, done) for name in "abc"]
+        together = asyncio.gather(*(turns.join(x.parts(), is_wanted=x.is_wanted) for x in works))
+        await others(done, together)
+        return await together
+
+    assert asyncio.run(main()) == [b"012"] * 3
+    assert sorted(set(done)) == ["a", "b", "c", "others"]
+    assert all("others" in pair for pair in pairwise(done)), done
+    assert [x for x in done if x != "others"] == ["a", "b", "c"] * 3  # nobody waits for long
+
+
+def test_what_nobody_wants_any_more_is_left_and_holds_nobody_up() -> None:
+    done: list[str] = []
+
+    async def main() -> list[bytes | None]:
+        turns, works = Turns(), [Work("left", done, wanted=1), Work("other", done)]
+        return await asyncio.gather(*(turns.join(x.parts(), is_wanted=x.is_wanted) for x in works))
+
+    assert asyncio.run(main()) == [None, b"012"]
+    assert done == ["left", "other", "other", "other"]
+
+
+def test_a_scrape_whose_client_has_left_collects_nothing() -> None:
+    class Collected:
+        times = 0
+
+        def collect(self) -> Iterator[Metric]:
+            self.times += 1
+            yield Metric("some", "What it counts.", "gauge")
+
+    async def left() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def there() -> Message:
+        return {"type": "http.request"}
+
+    collector, registry = Collected(), CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    scrapes = Scrapes(Parts(feed=lambda _: None, telemetry_path="/metrics"))
+    scope = {"type": "http", "headers": [], "query_string": b""}
+    for receive, times in ((left, 0), (there, 1)):
+        asyncio.run(scrapes.scrape(Request(scope, receive), registry))
+        assert collector.times == times
