@@ -21,9 +21,19 @@ TIMEOUT: Final = 1.0  # seconds for an answer of the exporter; commands can do w
 class Announcer:
     """Announces requests to the exporter at a URL. One that does not listen is asked once only."""
 
-    def __init__(self, exporter: str, server: str, credentials: Credentials = ANONYMOUS) -> None:
-        """Raise ConfigError if a file cannot be used. `server`: base URL of the Ollama server."""
-        self._client = BoundedClient(credentials, timeout=TIMEOUT)
+    def __init__(
+        self,
+        exporter: str,
+        server: str,
+        credentials: Credentials = ANONYMOUS,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Raise ConfigError if a file cannot be used.
+
+        `server`: base URL of the Ollama server. `timeout`: seconds for each answer.
+        """
+        self._client = BoundedClient(credentials, timeout=timeout)
         self._server = server
         self.is_heard = True  # so far
         parts = urlsplit(exporter)

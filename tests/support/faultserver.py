@@ -205,6 +205,23 @@ def late(seconds: float) -> Behaviour:
     return behave
 
 
+def expiring(name: str, keep_alive: float, behave: Behaviour) -> Behaviour:
+    """List one more model from the next poll on, and no more once its keep-alive is over."""
+    ends: list[float] = []
+
+    async def answer_until(server: FaultServer, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.path == "/api/ps":
+            if not ends:
+                ends.append(time() + keep_alive)
+                listed = entry(name, ends[0] + server.offset, digest="cd" * 32)
+                server.models = [*server.models, listed]
+            elif time() >= ends[0]:
+                server.models = [each for each in server.models if each["name"] != name]
+        await behave(server, asked, writer)
+
+    return answer_until
+
+
 async def silent(_: FaultServer, __: Asked, ___: asyncio.StreamWriter) -> None:
     """Accept, read, and never say a word."""
     await asyncio.Event().wait()

@@ -17,7 +17,7 @@ from ollama_exporter.fleet.target_client import SharedByTargets
 from ollama_exporter.metrics.collectors.exporter_collector import ExporterCollector, LogCounter
 from ollama_exporter.watched_fleet import MOST_FREE, WatchedFleet
 from tests.support import faultserver as faults
-from tests.support.exporting import Running, exporting, parsed, until
+from tests.support.exporting import Running, Samples, exporting, parsed, until
 from tests.support.faultserver import entry, faultserver
 from tests.support.patience import PATIENCE
 from tests.support.rawserver import OK, answers, rawserver
@@ -32,8 +32,7 @@ def test_an_allowed_url_is_polled_and_served_beside_the_only_server() -> None:
         async with faultserver() as own, faultserver() as other:
             other.models = [entry("mistral:latest", time() + 1000)]
             async with exporting(own.url, probe_allow=(f"127.0.0.1:{other.port}",)) as exporter:
-                answer = await probe(exporter, other.url)
-                samples = parsed(answer.text)
+                samples = await first_polled(exporter, other.url)
                 assert samples["ollama_up", ""] == 1
                 assert samples["ollama_model_loaded", "model=mistral:latest"] == 1
                 polls = other.count("/api/ps")
@@ -45,6 +44,15 @@ def test_an_allowed_url_is_polled_and_served_beside_the_only_server() -> None:
                 assert again["ollama_polls_total", ""] > 1  # the same target, by another spelling
 
     asyncio.run(main())
+
+
+async def first_polled(exporter: Running, target: str) -> Samples:
+    """Probe until the first poll has ended: a probe waits for it for half a second only."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            samples = parsed((await probe(exporter, target)).text)
+            if samples["ollama_polls_total", ""]:
+                return samples
 
 
 def attacks(port: int) -> Sequence[str]:
@@ -122,7 +130,7 @@ def test_a_redirect_is_not_followed() -> None:
                 faultserver(behave) as server,
                 exporting(server.url, probe_allow=(f"127.0.0.1:{server.port}",)) as exporter,
             ):
-                samples = parsed((await probe(exporter, server.url)).text)
+                samples = await first_polled(exporter, server.url)
                 assert samples["ollama_up", ""] == 0
                 assert samples["ollama_poll_failures_total", "reason=status"] >= 1
             assert victim.links == []
@@ -204,7 +212,7 @@ def test_a_name_whose_answer_changes_is_refused_also_where_both_are_allowed() ->
             async with probing(names, f"127.0.0.0/8:{server.port}") as fleet:
                 url = f"http://gpu.test:{server.port}"
                 found = await fleet.find(url)
-                assert found.published().server.up
+                await until(lambda: found.published().server.up)
                 await until(lambda: names.asked > 2 or names(url, 0))
                 with pytest.raises(ProbeRefusedError, match="other addresses than before"):
                     await fleet.find(url)

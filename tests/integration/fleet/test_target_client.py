@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
@@ -19,6 +20,7 @@ from ollama_exporter.fleet.checked_address import NameResolver
 from ollama_exporter.fleet.target_client import SharedByTargets, TargetClient, TlsContexts
 from ollama_exporter.protocol.kept_connection import FREE, BodyBudget, KeptConnection
 from tests.support import faultserver as faults
+from tests.support.exporting import until
 from tests.support.faultserver import closed_port, entry, faultserver
 from tests.support.growth import assert_linear
 from tests.support.patience import PATIENCE
@@ -158,6 +160,7 @@ def test_floods_and_rubbish_end_in_time_and_take_no_memory(behave: faults.Behavi
             for _ in range(3):
                 await failure(client.ps())
             assert monotonic() - begun < PATIENCE
+            client._shared = replace(client._shared, timeout=PATIENCE)  # noqa: SLF001 - from here on nothing waits for it
             for behaves in (faults.good, faults.zipped):
                 server.behave = behaves
                 assert (await client.ps()).models == ()
@@ -183,7 +186,7 @@ def test_large_answers_share_a_bound_and_small_ones_never_wait_for_it() -> None:
             asking = asyncio.create_task(first.ps())
             link = await holding.link()
             await link.until(lambda: b"api/ps" in link.received)
-            await asyncio.sleep(0.1)  # what it holds has arrived
+            await until(lambda: shared.budget._left == 1)  # noqa: SLF001 - what it holds has arrived
             assert "too many large" in (await failure(second.ps())).detail
             assert (await third.ps()).models == ()
             link.send(large[-1:])
@@ -351,8 +354,10 @@ def test_a_certificate_that_was_damaged_later_fails_the_poll_and_nothing_else(
             await client.ps()
             ca.write_text("x")
             await client.ps()  # the connection stands
+            connection = client._connection  # noqa: SLF001 - that which is dropped
+            assert connection is not None
             await server.drop()
-            await asyncio.sleep(0.01)
+            await until(lambda: connection._closed)  # noqa: SLF001 - as above
             assert (await failure(client.ps())).reason is FailureReason.REFUSED
             authority.cert_pem.write_to_path(str(ca))
             await client.ps()

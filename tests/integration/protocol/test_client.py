@@ -92,7 +92,7 @@ def test_a_compressed_listing_is_read(encoding: str, compress: Callable[[bytes],
     with_client(use, answer(body, headers=f"Content-Encoding: {encoding}\r\n"))
 
 
-def with_client(use: Use, behave: Behaviour = good, *, timeout: float = 1.0) -> None:
+def with_client(use: Use, behave: Behaviour = good, *, timeout: float = PATIENCE) -> None:
     """Run `use` with a client of a server that behaves so."""
 
     async def main() -> None:

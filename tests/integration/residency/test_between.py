@@ -14,6 +14,7 @@ from tests.support.faultserver import (
     Behaviour,
     FaultServer,
     entry,
+    expiring,
     faultserver,
     listing,
     send,
@@ -59,11 +60,7 @@ def test_a_proxy_that_closes_every_connection_restarts_nothing() -> None:
     async def main() -> None:
         async with faultserver(closing) as server, exporting(server.url) as exporter:
             await exporter.until(polled)
-            server.models = [entry("mistral:7b", time() + 2)]
-            loaded = ("ollama_model_loaded", "model=mistral:7b")
-            await exporter.until(lambda found: found.get(loaded) == 1)
-            await asyncio.sleep(max(0.0, 2.02))  # its keep-alive
-            server.models = []
+            server.behave = expiring("mistral:7b", 1.0, closing)
             expired = ("ollama_model_unloads_total", "model=mistral:7b,reason=expired")
             samples = await exporter.until(lambda found: found.get(expired) == 1)
             assert samples["ollama_restarts_total", ""] == 0

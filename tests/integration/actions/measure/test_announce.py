@@ -42,7 +42,8 @@ def test_a_stop_of_a_command_is_a_stop() -> None:
     async def main() -> None:
         async with Simulator(CONFIG) as sim, exporting(sim.url) as exporter:
             other_name = sim.url.replace("127.0.0.1", "localhost")
-            announcer = Announcer(f"http://{exporter.address}/metrics", other_name)
+            url = f"http://{exporter.address}/metrics"
+            announcer = Announcer(url, other_name, timeout=PATIENCE)
             client = ControlClient(Target("", sim.url), announced=announcer.announced)
             await client.preload("mistral", patience=PATIENCE)
             loaded = ("ollama_model_loaded", "model=mistral:latest")

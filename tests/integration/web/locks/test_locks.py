@@ -228,7 +228,7 @@ def test_commands_pass_the_locks(tmp_path: Path) -> None:
                 ca_file=tmp_path / "ca.pem", cert_file=tmp_path / "client.pem"
             )
             server = next(vars(x)["url"] for x in exporter.log.records if "url" in vars(x))
-            announcer = Announcer(url, server, credentials)
+            announcer = Announcer(url, server, credentials, timeout=PATIENCE)
             async with announcer.announced({"model": "m"}, 1.0):
                 assert announcer.is_heard
 
