@@ -75,7 +75,7 @@ def from_all_targets(client: BoundedClient, url: str) -> UsageHistory:
 
 def probe_url(url: str, name: str) -> str:
     """Return the URL of the metrics of one target."""
-    return f"{_base(url)}/probe?{urlencode({'target': name})}"
+    return f"{_base(url)}/probe?{urlencode({'target': name}, errors='replace')}"
 
 
 def _base(url: str) -> str:

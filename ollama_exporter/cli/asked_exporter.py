@@ -41,7 +41,9 @@ class AskedExporter:
 
     async def ask_one(self, target: str) -> tuple[bytes, StatusDocument]:
         """Return what it tells of one server; an empty name: of its only one."""
-        body = await self._body(PATH + (f"&{urlencode({'target': target})}" if target else ""))
+        body = await self._body(
+            PATH + (f"&{urlencode({'target': target}, errors='replace')}" if target else "")
+        )
         return body, read_document(body, source=printable(self.base))
 
     async def ask_all(self) -> tuple[bytes, FleetDocument]:

@@ -38,15 +38,28 @@ def write_all(contents: Mapping[Path, bytes], *, force: bool) -> list[Path]:
     A file that exists and differs may be somebody's work. Only `force` overwrites it; without,
     nothing is written at all. Raises BundleError.
     """
+    at = Path()
     try:
-        there = [file for file in contents if file.exists()]
-        changed = [file for file in there if file.read_bytes() != contents[file]]
+        changed = []
+        for at, content in contents.items():
+            if at.exists() and at.read_bytes() != content:
+                changed.append(str(at))
         if changed and not force:
-            names = ", ".join(str(file) for file in changed)
-            raise BundleError(f"{names}: exists and was edited; --force overwrites it")
-        for file, content in contents.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            raise BundleError(f"{', '.join(changed)}: exists and was edited; --force overwrites it")
+        for at, content in contents.items():
+            at.parent.mkdir(parents=True, exist_ok=True)
+            _write(at, content)
     except OSError as err:
-        raise BundleError(f"{str(err.filename)!r} cannot be written: {err.strerror}") from err
+        raise BundleError(f"{str(err.filename or at)!r} cannot be written: {err.strerror}") from err
     return list(contents)
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file. Where it was not before, nothing stays of one that could not be finished."""
+    is_new = not file.exists()
+    try:
+        file.write_bytes(content)
+    except OSError:
+        if is_new:
+            file.unlink(missing_ok=True)
+        raise

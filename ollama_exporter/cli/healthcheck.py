@@ -40,7 +40,11 @@ def command(ctx: click.Context, /, target: str | None, **values: Any) -> None:  
     """
     settings = settings_from(values)
     connection = _connection(settings.listen_addresses[0], settings.web_config_file)
-    path = PATH if target is None else f"/probe?{urlencode({'target': target, 'name[]': UP})}"
+    path = (
+        PATH
+        if target is None
+        else f"/probe?{urlencode({'target': target, 'name[]': UP}, errors='replace')}"
+    )
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -5,11 +5,14 @@
 """
 
 import difflib
+import errno
 import gc
 import importlib
+import os
 import sys
+from contextlib import suppress
 from types import ModuleType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -21,6 +24,8 @@ from ollama_exporter.version import __version__
 DEFAULT_COMMAND: Final = "serve"
 WORDS: Final = {"help": "--help", "version": "--version"}  # what people type instead of a flag
 USAGE: Final = 2  # exit code of errors that another call avoids
+# Of output that nobody can have: a full disk, a terminal that was closed, a reader that left.
+OUTPUT_LOST: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EPIPE})
 
 # name -> (module, help of one line). The line stands here so that --help imports nothing.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -106,6 +111,20 @@ class LazyGroup(click.Group):
             found += [item for item in more if item.value not in known]
         return found
 
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run a command. Output that cannot be written is one line and exit code 1."""
+        try:
+            return super().main(*args, **extra)
+        except (OSError, ExceptionGroup) as err:
+            lost = _lost_output(err)
+            if lost is None:
+                raise
+            if lost.errno != errno.EPIPE:  # `| head` has what it wanted
+                with suppress(OSError):
+                    click.echo(f"Error: output cannot be written: {lost.strerror}", err=True)
+            _discard_output()
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> object:
         """Turn errors into one line: errors of the call exit with 2, all others with 1."""
         try:
@@ -116,6 +135,25 @@ class LazyGroup(click.Group):
             raise CommandRefused(_one_line(err)) from err
         except OllamaExporterError as err:
             raise click.ClickException(_one_line(err)) from err
+
+
+def _lost_output(err: Exception) -> OSError | None:
+    """Return the error of a write to standard output or to the terminal, if it is one."""
+    if isinstance(err, ExceptionGroup):  # the workload of `simulate` prints in a task
+        found = [_lost_output(each) for each in err.exceptions]
+        lost = [each for each in found if each is not None]
+        return lost[0] if len(lost) == len(found) else None
+    if isinstance(err, OSError) and err.errno in OUTPUT_LOST and err.filename is None:
+        return err
+    return None
+
+
+def _discard_output() -> None:
+    """Let what is buffered go nowhere: Python would fail to write it once more as it ends."""
+    with suppress(OSError, ValueError):  # closed, or not a file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _imported(name: str) -> ModuleType:

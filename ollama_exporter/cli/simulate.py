@@ -7,6 +7,7 @@ import itertools
 import platform
 import re
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -180,16 +181,17 @@ async def _run(config: Config, workload: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    try:
-        async with Simulator(config) as sim:
-            _print_hints(sim)
-            async with asyncio.TaskGroup() as tasks:  # a workload that fails ends the command
-                playing = tasks.create_task(_repeat(sim, workload))
-                await stop.wait()
-                playing.cancel()
-    except OSError as err:
-        where = f"{config.address}:{config.port}"
-        raise OllamaExporterError(f"cannot listen on {where}: {err.strerror or err}") from err
+    async with AsyncExitStack() as stack:
+        try:
+            sim = await stack.enter_async_context(Simulator(config))
+        except OSError as err:
+            where = f"{config.address}:{config.port}"
+            raise OllamaExporterError(f"cannot listen on {where}: {err.strerror or err}") from err
+        _print_hints(sim)
+        async with asyncio.TaskGroup() as tasks:  # a workload that fails ends the command
+            playing = tasks.create_task(_repeat(sim, workload))
+            await stop.wait()
+            playing.cancel()
 
 
 async def _repeat(sim: Simulator, workload: str | None) -> None:

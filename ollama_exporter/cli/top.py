@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 from rich.console import Group
@@ -84,11 +84,11 @@ def command(
     settings = settings_from(values)
     if values["ollama_url"] and (url or target):
         raise click.UsageError("--ollama.url polls a server, --url asks an exporter: give one")
-    is_terminal = sys.stdout.isatty()
+    is_terminal = _is_terminal(sys.stdout)
     show: Show = _print_board if is_terminal else _print_table
     if as_json:
         show = _print_json
-    elif is_terminal and sys.stdin.isatty() and not once:
+    elif is_terminal and _is_terminal(sys.stdin) and not once:
         show = LiveBoard.show
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
     asked = Asked(url=url, target=target, interval=interval)
@@ -96,6 +96,11 @@ def command(
     with suppress(KeyboardInterrupt):
         source = _source(asked, client, settings, look_here=not values["ollama_url"])
         asyncio.run(_show(show, asked, source))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal. None: the shell has closed it."""
+    return stream is not None and stream.isatty()
 
 
 async def _show(

@@ -46,6 +46,7 @@ RESERVED_FIELDS: Final = frozenset(
     }
 )
 MOST_FIELDS: Final = 32
+HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")  # no encoding has it: each scrape would fail
 
 
 def url(name: str, value: object) -> str:
@@ -174,7 +175,11 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
         raise ConfigError(name, value, "accepted: a list of texts")
-    return tuple(part for item in items for part in re.split(r"[\s,]+", text(name, item)) if part)
+    parts = [part for item in items for part in re.split(r"[\s,]+", text(name, item)) if part]
+    for part in parts:
+        if HALF_A_PAIR.search(part):  # bytes of a command line that are not UTF-8, too
+            raise ConfigError(name, part, "accepted: texts in UTF-8")
+    return tuple(parts)
 
 
 def addresses(name: str, value: object) -> tuple[str, ...]:

@@ -7,11 +7,15 @@ from typing import Any
 
 import yaml
 
+from ollama_exporter.config.parsers import HALF_A_PAIR
 from ollama_exporter.errors import ConfigFileError
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Rejects a key that a mapping holds twice. YAML forbids it; PyYAML keeps the last one."""
+    """Rejects a key that a mapping holds twice, and half of a surrogate pair.
+
+    YAML forbids the former; PyYAML keeps the last one. The latter is no character.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         """Build a mapping."""
@@ -24,6 +28,14 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep=deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:  # noqa: ANN401 - PyYAML's signature
+        """Return the text of a scalar."""
+        written = super().construct_scalar(node)
+        if HALF_A_PAIR.search(written):
+            problem = "half of a surrogate pair is no character"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return written
 
 
 def load_yaml(content: bytes | str) -> object:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that come with the package, and the command that writes the rules."""
 
+import re
+import resource
 import stat
 import tomllib
 from pathlib import Path
@@ -60,6 +62,17 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.output.startswith("Error: '")
     assert done.output.endswith(" cannot be written: Not a directory\n")
+
+
+def test_a_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+    file, limits = tmp_path / "a", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # Python ignores its signal
+    try:
+        with pytest.raises(BundleError, match=re.escape(f"'{file}' cannot be written: File too")):
+            write_all({file: bytes(200)}, force=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_replaced_with_the_mode_that_it_has(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The group of commands: unknown words, one line for each error, plain output in pipes."""
 
+import errno
 import re
 import subprocess
 import sys
+from typing import Final
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from ollama_exporter.cli.main import COMMANDS, cli
+from ollama_exporter.cli.main import COMMANDS, LazyGroup, cli
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from tests.support.faultserver import closed_port
+from tests.support.patience import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -79,3 +83,52 @@ def test_serve_imports_nothing_that_it_does_not_use() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+FULL: Final = '"$@" > /dev/full'
+
+
+@pytest.mark.parametrize(
+    ("shell", "arguments", "said"),
+    [
+        # A table, a server that listens already, and what is printed before a command runs.
+        (FULL, ["metrics"], "output cannot be written: No space left on device"),
+        (FULL, ["simulate", "--listen=:0"], "output cannot be written: No space left on device"),
+        (FULL, ["replay", "--help"], "output cannot be written: No space left on device"),
+        ('"$@" >&-', ["top", "--url=http://127.0.0.1:{port}"], "is an exporter running there?"),
+    ],
+)
+def test_output_that_nobody_can_have_is_one_line(
+    shell: str, arguments: list[str], said: str
+) -> None:
+    filled = [word.format(port=closed_port()) for word in arguments]
+    program = ["sh", "-c", shell, "sh", sys.executable, "-m", "ollama_exporter", *filled]
+    done = subprocess.run(program, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+
+
+class Failing(LazyGroup):
+    """Its tasks fail like this."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self._failed = ExceptionGroup("tasks", errors)
+
+    def invoke(self, ctx: click.Context) -> object:  # noqa: ARG002 - click's signature
+        raise self._failed
+
+
+def test_a_task_that_cannot_print_hides_no_other_error(capsys: pytest.CaptureFixture[str]) -> None:
+    full, left = OSError(errno.ENOSPC, "Full"), OSError(errno.EPIPE, "Broken pipe")
+    for error, said in ((full, "Error: output cannot be written: Full\n"), (left, "")):
+        with pytest.raises(SystemExit) as ended:
+            Failing(error).main(["metrics"], prog_name="x")
+        assert ended.value.code == 1
+        assert capsys.readouterr().err == said
+    with pytest.raises(ExceptionGroup):
+        Failing(full, ValueError("a bug")).main(["metrics"], prog_name="x")
+    named = OSError(errno.ENOSPC, "Full", "/var/lib/state")  # of a file of ours
+    with pytest.raises(ExceptionGroup):
+        Failing(named).main(["metrics"], prog_name="x")

@@ -86,7 +86,8 @@ def test_accepted_values(name: str, value: object, field: str, expected: object)
         ("poll.interval", "0"), ("poll.interval", "x"), ("poll.interval", "500ms"),
         ("poll.interval", True), ("ollama.timeout", "-1s"), ("ollama.timeout", "9" * 40),
         ("state.file", "a\0b"), ("web.max-requests", "١٢"), ("poll.aligned", "maybe"),
-        ("expected-model", 5), ("expected-model", [""]), ("web.listen-address", "11487"),
+        ("expected-model", 5), ("expected-model", [""]), ("expected-model", "m\udcff"),
+        ("web.listen-address", "11487"),
         ("web.listen-address", "::1:80"), ("web.listen-address", ":99999"),
         ("web.listen-address", []),
         ("web.telemetry-path", "metrics"), ("web.telemetry-path", "/"),
@@ -125,6 +126,8 @@ def test_refused_values_name_field_value_and_what_is_accepted(name: str, value: 
             "poll.interval: 5s\nlog.level: info\npoll.interval: 6s",
             "line 3: the key 'poll.interval'",
         ),
+        ('a: 1\nexpected-model: ["m\\ud83d"]', "line 2: half of a surrogate pair"),
+        ('keep-warm: {"m\\ud83d": 1}', "line 1: half of a surrogate pair"),
         ("defaults:\n  a: {num-ctx: 1}\n  a: {num-ctx: 2}", "line 3: the key 'a' is given twice"),
     ],
 )
