@@ -45,6 +45,12 @@ async def through(
         await check(server, proxy, client)
 
 
+async def passing(proxy: Proxied, *, until_ended: Link) -> None:
+    """Let time pass until the proxy ends that connection."""
+    while until_ended.end is None:
+        await proxy.advance(0.05)
+
+
 def head(length: int, fields: bytes = b"") -> bytes:
     """Return the head of an answer with a length."""
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (length, fields)

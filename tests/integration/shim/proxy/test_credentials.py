@@ -26,7 +26,7 @@ from tests.support.loops import Run
 from tests.support.proxying import Clock, Proxied, limits_with, proxied
 from tests.support.rawserver import OK, answers, caller, rawserver
 
-BRIEF: Final = limits_with(head_timeout=0.2, shutdown_timeout=0.3)
+BRIEF: Final = limits_with(silence_timeout=0.2, shutdown_timeout=0.3)  # looks come often
 SECRET: Final = "s3cret"  # noqa: S105 - of these tests alone
 
 

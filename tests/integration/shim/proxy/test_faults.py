@@ -6,9 +6,10 @@ import asyncio
 import pytest
 
 from ollama_exporter.shim.observation import Outcome
+from tests.support.exporting import until
 from tests.support.faultserver import closed_port
 from tests.support.loops import Run
-from tests.support.proxying import Proxied, limits_with, proxied
+from tests.support.proxying import Clock, Proxied, limits_with, proxied
 from tests.support.rawserver import (
     End,
     Link,
@@ -17,7 +18,7 @@ from tests.support.rawserver import (
     caller,
     once,
 )
-from tests.support.through import ASK, GET, HASTY, error_of, through
+from tests.support.through import ASK, GET, HASTY, error_of, passing, through
 
 
 @pytest.mark.parametrize("request_", [GET, ASK], ids=["GET", "generate"])
@@ -113,19 +114,22 @@ def test_a_server_that_answers_before_the_request_is_an_error_at_once(
         run(through(hasty, check, limits_with(shutdown_timeout=0.2)))
 
 
+async def asked_in_vain(server: RawServer, proxy: Proxied, client: Link) -> None:
+    """Ask, and let time pass until the proxy gives up."""
+    client.send(ASK)
+    await until(server.requests)
+    await passing(proxy, until_ended=client)
+
+
 def test_a_head_without_end_is_a_504_in_its_time(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
-        error_of(await client.ask(ASK), 504)
+        await asked_in_vain(server, proxy, client)
+        error_of(await client.answer(), 504)
         await (await server.link()).gone()
         assert proxy.observations[0].outcome is Outcome.TIMEOUT
 
-    run(
-        through(
-            once(b"HTTP/1.1 200 OK\r\nX-A: b\r\n"),
-            check,
-            limits_with(head_timeout=0.2, shutdown_timeout=1),
-        )
-    )
+    limits = limits_with(head_timeout=0.2, shutdown_timeout=1)
+    run(through(once(b"HTTP/1.1 200 OK\r\nX-A: b\r\n"), check, limits, clock=Clock()))
 
 
 def test_a_head_that_trickles_is_a_504_in_its_time(run: Run) -> None:
@@ -136,10 +140,12 @@ def test_a_head_that_trickles_is_a_504_in_its_time(run: Run) -> None:
             link.send(b"X: y\r\n")
             await asyncio.sleep(0.02)
 
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
-        error_of(await client.ask(GET), 504)
+    async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
+        await asked_in_vain(server, proxy, client)
+        error_of(await client.answer(), 504)
 
-    run(through(trickle, check, limits_with(head_timeout=0.3, shutdown_timeout=1)))
+    limits = limits_with(head_timeout=0.3, shutdown_timeout=1)
+    run(through(trickle, check, limits, clock=Clock()))
 
 
 @pytest.mark.parametrize(
@@ -165,11 +171,12 @@ def test_a_head_too_long_is_a_502(run: Run, flood: bytes) -> None:
 
 def test_silence_is_a_504_in_its_time(run: Run) -> None:
     async def check(server: RawServer, proxy: Proxied, client: Link) -> None:
-        error_of(await client.ask(ASK), 504)
+        await asked_in_vain(server, proxy, client)
+        error_of(await client.answer(), 504)
         await (await server.link()).gone()
         assert proxy.observations[0].outcome is Outcome.TIMEOUT
 
-    run(through(once(), check, HASTY))
+    run(through(once(), check, HASTY, clock=Clock()))
 
 
 def test_an_error_to_head_has_no_body(run: Run) -> None:

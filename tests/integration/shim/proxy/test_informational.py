@@ -10,7 +10,7 @@ from ollama_exporter.shim.proxy.socket_options import READ_SIZE
 from tests.support.loops import Run
 from tests.support.proxying import Clock, Proxied, proxied
 from tests.support.rawserver import OK, Link, RawServer, answers, caller, once, rawserver
-from tests.support.through import CHUNKED, GET, HASTY, LAST, chunk, through
+from tests.support.through import CHUNKED, GET, HASTY, LAST, chunk, passing, through
 
 
 def test_informational_answers_pass(run: Run) -> None:
@@ -74,12 +74,13 @@ def test_what_follows_an_early_answer_outlives_the_time_of_a_head(run: Run, earl
 
 
 def test_silence_behind_an_early_answer_is_still_bounded(run: Run) -> None:
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+    async def check(_: RawServer, proxy: Proxied, client: Link) -> None:
         client.send(GET)
         await client.got(b"100 Continue")
+        await passing(proxy, until_ended=client)
         assert (await client.answer()).status == 504
 
-    run(through(once(b"HTTP/1.1 100 Continue\r\n\r\n"), check, HASTY))
+    run(through(once(b"HTTP/1.1 100 Continue\r\n\r\n"), check, HASTY, clock=Clock()))
 
 
 def test_a_body_that_stalls_behind_an_early_answer_is_a_408(run: Run) -> None:
@@ -87,11 +88,13 @@ def test_a_body_that_stalls_behind_an_early_answer_is_a_408(run: Run) -> None:
         await link.got(b"\r\n\r\n")
         link.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+    async def check(_: RawServer, proxy: Proxied, client: Link) -> None:
         client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        await client.got(b"100 Continue")
+        await passing(proxy, until_ended=client)
         assert (await client.answer()).status == 408
 
-    run(through(asks_for_it, check, replace(HASTY, silence_timeout=5)))
+    run(through(asks_for_it, check, replace(HASTY, silence_timeout=5), clock=Clock()))
 
 
 def test_a_refusal_instead_of_100_ends_the_connection_with_the_answer(run: Run) -> None:

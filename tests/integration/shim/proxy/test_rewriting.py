@@ -17,9 +17,9 @@ from ollama_exporter.shim.exchange import Exchange
 from ollama_exporter.shim.proxy.limits import MAX_HELD, HeldBytes
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Proxied
+from tests.support.proxying import Clock, Proxied
 from tests.support.rawserver import OK, Link, RawServer, Script, answers, caller
-from tests.support.through import HASTY, LAST, Check, chunk, error_of, head, through
+from tests.support.through import HASTY, LAST, Check, chunk, error_of, head, passing, through
 
 BODY = b'{ "model":"m",\t"prompt" : "\xc3\xa9" }'
 SET = b'{"keep_alive":"10m0s", "model":"m",\t"prompt" : "\xc3\xa9" }'
@@ -57,8 +57,8 @@ def sent_on(server: RawServer, body: bytes, path: bytes = b"/api/generate") -> b
     return first + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def amended(script: Script, check: Check, *, hasty: bool = False) -> Coroutine[Any, Any, None]:
-    return through(script, check, HASTY if hasty else None, rules=TenMinutes())
+def amended(script: Script, check: Check) -> Coroutine[Any, Any, None]:
+    return through(script, check, rules=TenMinutes())
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -258,11 +258,13 @@ def test_a_request_whose_client_leaves_before_its_end_is_not_sent(run: Run) -> N
 
 
 def test_a_body_that_never_ends_is_given_up(run: Run) -> None:
-    async def check(_: RawServer, __: Proxied, client: Link) -> None:
+    async def check(_: RawServer, proxy: Proxied, client: Link) -> None:
         client.send(request(BODY)[:-3])
+        await until(lambda: proxy.proxy.held.size > 0)
+        await passing(proxy, until_ended=client)
         error_of(await client.answer(), 408)
 
-    run(amended(answers(OK), check, hasty=True))
+    run(through(answers(OK), check, HASTY, rules=TenMinutes(), clock=Clock()))
 
 
 def test_rules_come_and_go_on_an_open_connection(run: Run) -> None:

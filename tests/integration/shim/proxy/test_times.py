@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from ollama_exporter.shim.observation import Outcome
 from tests.support.exporting import until
 from tests.support.loops import Run
-from tests.support.proxying import Clock, Proxied, limits_with, proxied
-from tests.support.rawserver import OK, Link, answers, caller, once, rawserver
-from tests.support.through import GET
+from tests.support.proxying import Clock, limits_with, proxied
+from tests.support.rawserver import OK, Link, RawServer, answers, caller, once, rawserver
+from tests.support.through import GET, passing
 
 LIMITS: Final = limits_with(shutdown_timeout=0.3)
 
@@ -28,12 +28,6 @@ async def refused(client: Link, status: int) -> str:
     assert await client.gone() == "fin"
     assert client.rest == b""
     return str(json.loads(answer.body)["error"])
-
-
-async def passing(proxy: Proxied, *, until_ended: Link) -> None:
-    """Let time pass until the proxy ends that connection."""
-    while until_ended.end is None:
-        await proxy.advance(0.05)
 
 
 BRIEF: Final = replace(LIMITS, head_timeout=0.2, idle_timeout=0.5)
@@ -122,10 +116,12 @@ def test_a_body_that_does_not_come_is_a_408(run: Run, fields: bytes) -> None:
     async def check() -> None:
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2)) as proxy,
+            proxied(server.url, limits=replace(BRIEF, idle_timeout=0.2), clock=Clock()) as proxy,
             caller(proxy.port) as client,
         ):
             client.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n1\r\n")
+            await (await server.link()).got(b"\r\n\r\n")
+            await passing(proxy, until_ended=client)
             assert "body" in await refused(client, 408)
             await (await server.link()).gone()
 
@@ -205,7 +201,7 @@ def test_a_client_that_never_reads_is_ended_also_when_its_answer_is_complete(run
         limits = replace(LIMITS, idle_timeout=0.3, silence_timeout=0.3)
         async with (
             rawserver(sized) as server,
-            proxied(server.url, limits=limits) as proxy,
+            proxied(server.url, limits=limits, clock=Clock()) as proxy,
             AsyncExitStack() as stack,
         ):
             sizes = range(100_000, 6_000_000, 150_000)
@@ -213,10 +209,21 @@ def test_a_client_that_never_reads_is_ended_also_when_its_answer_is_complete(run
                 client = await stack.enter_async_context(caller(proxy.port, receive_buffer=4096))
                 client.transport.pause_reading()
                 client.send(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
-            await until(lambda: len(proxy.observations) == len(sizes))
-            await until(lambda: not proxy.proxy.connection_count)
+            await until(lambda: len(server.requests()) == len(sizes))
+            before = -1
+            while before != (now := unsent(server)):  # until all that is on the way is full
+                before = now
+                await asyncio.sleep(0.1)
+            while proxy.proxy.connection_count:
+                await proxy.advance(0.1)
+            assert len(proxy.observations) == len(sizes)
 
     run(check())
+
+
+def unsent(server: RawServer) -> int:
+    """Return how many bytes the server could not yet hand to the system."""
+    return sum(link.transport.get_write_buffer_size() for link in server.links)
 
 
 def test_requests_that_wait_for_their_turn_are_bounded(run: Run) -> None:
