@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 
 from ollama_exporter.residency.events import Loaded, Measured, Reason, Restarted, Unloaded
+from ollama_exporter.residency.evidence.matching import WIDE
 from ollama_exporter.simulator.model_files import default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Generation, Host
@@ -69,6 +70,14 @@ def unloads(exporter: Running) -> list[tuple[str, Reason]]:
     return [(x.model.name, x.reason) for x in exporter.events if isinstance(x, Unloaded)]
 
 
+def assert_measured(load: Loaded) -> None:
+    """Check that its process has measured it, unless a busy machine polled too late for that."""
+    late = load.not_after - load.not_before > WIDE
+    assert load.measured is (None if late and load.measured is None else Measured.PROCESS)
+    if load.load_seconds is not None:
+        assert load.load_seconds > 0.1  # a process that is born late lives shorter than the load
+
+
 @pytest.mark.parametrize("generation", ["new", "old"])
 def test_a_load_is_seen_while_it_goes_on_and_measured(generation: Generation) -> None:
     async def story() -> None:
@@ -90,14 +99,16 @@ def test_a_load_is_seen_while_it_goes_on_and_measured(generation: Generation) ->
             )
             assert value(samples, "ollama_model_loading", labels) == 0.0
             assert value(samples, "ollama_model_load_started_timestamp_seconds", labels) is None
-            assert value(samples, "ollama_runner_resident_memory_bytes", labels) or 0 > 2**20
+            assert (value(samples, "ollama_runner_resident_memory_bytes", labels) or 0) > 2**20
             assert value(samples, "ollama_runner_cpu_seconds_total", labels) is not None
             (loaded,) = [x for x in exporter.events if isinstance(x, Loaded)]
             if generation == "new":
-                assert loaded.measured is Measured.PROCESS
-                assert value(samples, "ollama_model_load_seconds_count", labels) == 1.0
+                assert_measured(loaded)
+                counted = value(samples, "ollama_model_load_seconds_count", labels)
+                assert counted == (loaded.measured is not None)
                 took = value(samples, "ollama_model_load_seconds_sum", labels) or 0
-                assert 2.4 < took < time.time() - begun
+                assert took == (loaded.load_seconds or 0)
+                assert took < time.time() - begun
 
     run(story)
 
@@ -173,7 +184,8 @@ def test_an_eviction_is_known_by_who_is_born_next() -> None:
             await load(sim, "mistral")
             await exporter.until(lambda s: value(s, "ollama_model_runner_up", MODEL) == 1.0)
             loads = [x for x in exporter.events if isinstance(x, Loaded)]
-            assert {x.measured for x in loads} == {Measured.PROCESS}
+            for each in loads:
+                assert_measured(each)
             names = [name for name, _ in unloads(exporter)]
             assert names in (["gemma2:27b"], [])  # it fits beside, or it had to go
 
@@ -269,7 +281,6 @@ def test_no_process_and_no_descriptor_is_left() -> None:
             await load(sim)
             await exporter.until(lambda s: value(s, "ollama_model_runner_up", MODEL) == 1.0)
         assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110, ASYNC240 - memory, not a disk
-        await asyncio.sleep(0)
-        assert len(os.listdir("/proc/self/fd")) <= before + 1  # noqa: PTH208 - and that listing
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 1)  # noqa: PTH208 - and that listing
 
     run(story)

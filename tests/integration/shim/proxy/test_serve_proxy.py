@@ -32,7 +32,7 @@ from tests.support.patience import PATIENCE
 CATALOGUE = default_catalogue().compressed(20.0)  # loads take more than half a second
 SMALL = Host(memory=7 * GIB)  # one model at a time
 QUICK = {"prompt": "hi [[n=3 ttft=0.01 tps=100]]"}
-LONG = {"prompt": "hi [[n=400 ttft=0.01 tps=100]]"}
+LONG = {"prompt": "hi [[n=1000000 ttft=0.01 tps=100]]"}  # something ends it
 PROXY: dict[str, Any] = {"proxy_addresses": (":0",)}
 
 
@@ -50,6 +50,18 @@ class Session:
         await self.ask(model, path)
         loaded = ("ollama_model_loaded", f"model={model}:latest")
         await self.exporter.until(lambda s: s.get(loaded) == 1)
+
+    @asynccontextmanager
+    async def occupied(self, model: str) -> AsyncIterator[None]:
+        """Keep a model busy, past the proxy: where one has room, no other is loaded."""
+        async with (
+            httpx.AsyncClient(base_url=self.sim.url, trust_env=False, timeout=PATIENCE) as past,
+            past.stream("POST", "/api/generate", json={"model": model, **LONG}) as answer,
+        ):
+            chunks = answer.aiter_raw()  # held: its end would close the connection
+            await anext(chunks)
+            yield
+            del chunks
 
     async def unloaded(self, reason: str) -> Unloaded:
         def found() -> list[Unloaded]:
@@ -82,10 +94,11 @@ def with_session(
 
 def test_many_who_wait_for_one_load_are_cold_and_the_next_one_is_warm() -> None:
     async def check(it: Session) -> None:
-        asked = [asyncio.create_task(it.ask("llama3.2")) for _ in range(4)]
-        asked.append(asyncio.create_task(it.ask("llama3.2", "/v1/completions")))
         name = "ollama_requests_waiting_for_load"
-        await it.exporter.until(lambda s: s.get((name, "model=llama3.2:latest")) == 5)
+        async with it.occupied("mistral"):
+            asked = [asyncio.create_task(it.ask("llama3.2")) for _ in range(4)]
+            asked.append(asyncio.create_task(it.ask("llama3.2", "/v1/completions")))
+            await it.exporter.until(lambda s: s.get((name, "model=llama3.2:latest")) == 5)
         assert {(await each).status_code for each in asked} == {200}
         await it.exporter.until(lambda s: s["ollama_model_loaded", "model=llama3.2:latest"] == 1)
         for path in ("/api/generate", "/v1/completions"):
@@ -100,7 +113,7 @@ def test_many_who_wait_for_one_load_are_cold_and_the_next_one_is_warm() -> None:
         assert (count, "model=llama3.2:latest,start=unknown") not in samples
         assert (name, "model=llama3.2:latest") not in samples
 
-    with_session(check, Config(catalogue=CATALOGUE))
+    with_session(check, Config(replace(SMALL, recovery=0.1, convergence=0.05), CATALOGUE))
 
 
 @pytest.mark.parametrize("generation", ["new", "old"])
