@@ -205,6 +205,12 @@ class ExitEvidence:
         return newborn
 
     @property
+    def server_exited_soon(self) -> bool:
+        """Whether the server exited before it could start anything."""
+        died, at = self.exits.server_died, self.exited.at
+        return died is not None and at < died < at + timings.BORN_WITHIN
+
+    @property
     def next_weights(self) -> str | None:
         """Weights of what was started next, by processes or by the log."""
         at = self.exited.at
@@ -340,16 +346,6 @@ class ExitEvidence:
         own = (other.runner, newborn)
         return not any(low <= r.born < high and r not in own for r in self.runners.all)
 
-    def answers(self, newborn: RunnerProcess) -> bool | None:
-        """Return whether that runner was started because of this exit. None: it cannot be known."""
-        gap = newborn.born - self.exited.at
-        if self.occupied(newborn):
-            return False
-        if abs(gap) <= timings.SAME_MOMENT and not self.exits.memory_wait.none:
-            return True  # something else woke the scheduler, and this room let it go on
-        cpu = self.exited.life.model.size_vram == 0
-        return self.waited(max(0.0, gap), cpu=cpu)
-
     def became_due_at_load_end(self, life: Incarnation) -> bool:
         """Return whether a load can have ended as that became due, as far as polls can tell."""
         low, high = life.due_after, life.due_at
@@ -363,26 +359,3 @@ class ExitEvidence:
                 and (ended := runner.listed or runner.died) is not None
             )
         )
-
-    # -- room ------------------------------------------------------------------------------------
-
-    def _beside(self, at: float) -> list[RunningModel] | None:
-        """Return what else was in memory at a moment. None: not known of all of it."""
-        alive = [r for r in self.runners.all if r is not self.exited.runner and r.lived(at)]
-        held = [self.shown.get(runner.weights) for runner in alive]
-        return None if None in held else [model for model in held if model is not None]
-
-    def needed_more(self, follower: ProcessExit) -> bool | None:
-        """Return whether what took the follower's room is not known to fit into this one's.
-
-        None: it is still loading, and its size shows when it is listed.
-        """
-        low, high = follower.at - timings.LOGGED_WITH, follower.at + timings.LOGGED_WITH
-        if self.log.moments(LogKind.ROOM_WANTED, low, high):
-            return True
-        newcomer = next((m for m in self.shown.values() if m.name == follower.by), None)
-        if newcomer is None:
-            loading = any(follower.by in self.runners.names(r.weights) for r in self.runners.living)
-            return None if loading else False
-        held = self._beside(self.exited.at)
-        return held is None or not self.room.fits(held, [newcomer])

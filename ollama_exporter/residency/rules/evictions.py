@@ -20,6 +20,7 @@ from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
 from ollama_exporter.residency.evidence.queue_replay import condemned
 from ollama_exporter.residency.evidence.requests import SeenRequest
+from ollama_exporter.residency.evidence.room_taken import answers, needed_more, needed_no_room
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
 from ollama_exporter.residency.facts import LogKind
 from ollama_exporter.residency.poll_unloads import Arrivals
@@ -179,7 +180,7 @@ def one_of_several(case: ExitEvidence) -> Opinion:
     follower = case.follower
     if follower is None:
         return None
-    needed = case.needed_more(follower) if follower.reason in TOOK_ROOM else None
+    needed = needed_more(case, follower) if follower.reason in TOOK_ROOM else None
     if follower.reason is None or (follower.reason in TOOK_ROOM and needed is None):
         return None if case.over else WAIT
     if needed:
@@ -192,19 +193,19 @@ def a_runner_was_started(case: ExitEvidence) -> Opinion:
     exited, newborn = case.exited, case.next_birth
     if newborn is None or newborn.born - exited.at > timings.BORN_WITHIN:
         return None
-    answers, waited = case.answers(newborn), case.requests.waited(newborn, exited.at)
+    took, waited = answers(case, newborn), case.requests.waited(newborn, exited.at)
     complete = case.requests.complete
     if complete and case.demand and case.demand.model == exited.name:
         return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
     if waited is False and complete:
-        answers = False
+        took = False
     elif waited and (complete or not case.occupied(newborn)):
-        answers = True
-    if answers:
+        took = True
+    if took:
         return _took_its_room(case, newborn, asked=bool(waited))
-    if answers is None and newborn.weights == exited.runner.weights:
+    if took is None and newborn.weights == exited.runner.weights:
         return loaded_again(case, newborn, usual=False)
-    if answers is None and not case.demand:
+    if took is None and not case.demand:
         return unknown(Evidence.STARTED_UNUSUAL)
     return None
 
@@ -229,6 +230,7 @@ def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -
 def a_load_had_just_ended(case: ExitEvidence) -> Opinion:
     """It exited as a load ended: a victim of the next request, whatever became of that request."""
     victim = case.at_load_end and not case.runners.loading(case.exited.at)
+    victim = victim and not needed_no_room(case, case.next_birth)
     return verdict(Reason.EVICTED, Evidence.AT_LOAD_END) if victim else None
 
 

@@ -15,6 +15,7 @@ from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
+from ollama_exporter.residency.evidence.room_taken import answers
 from ollama_exporter.residency.incarnation import Incarnation
 from ollama_exporter.residency.rules.verdict import WAIT, Opinion, requested, verdict
 
@@ -156,7 +157,7 @@ def _answered(
     """Return whether something was started for its room. `but`: a runner loaded again."""
     other = replace(case, exited=exited)
     return any(
-        other.answers(r)
+        answers(other, r)
         for r in other.births(exited.at + low, exited.at + high)
         if but is None or r.weights != but.runner.weights
     )

@@ -48,8 +48,6 @@ def not_watched(case: PollEvidence) -> Opinion:
 
 def the_server_exited_next(case: ExitEvidence) -> Opinion:
     """Nothing could take the room, because the server exited."""
-    died, at = case.exits.server_died, case.exited.at
-    soon = died is not None and at < died < at + timings.BORN_WITHIN
-    if soon and case.next_birth is None and not case.chain:
+    if case.server_exited_soon and case.next_birth is None and not case.chain:
         return unknown(Evidence.SERVER_EXITED_NEXT)
     return None

@@ -144,6 +144,23 @@ def test_what_exits_as_the_room_of_another_is_taken_was_evicted_if_that_one_took
     assert story.reasons() == [("a", *evicted), ("b", *(stopped if loaded else evicted))]
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_exits_as_another_is_started_made_room_for_it_unless_both_would_have_fitted(
+    *, fits: bool
+) -> None:
+    story = two_loaded()
+    story.birth(30, 3, "c", noticed=30.1)
+    story.poll(33, model("b", 310), model("c", 50), *([model("a", 300)] if fits else []))
+    story.death(50, 3)
+    story.poll(50.1, model("a", 300), model("b", 310))
+    story.birth(100, 4, "c", noticed=100.01)
+    story.death(100.03, 1)
+    story.poll(100.3, model("b", 310))
+    story.poll(106.5, model("b", 310), model("c", 420))
+    told = (Reason.STOPPED, None) if fits else (Reason.EVICTED, "c:latest")
+    assert story.reasons() == [("c", Reason.EXPIRED, None), ("a", *told)]
+
+
 def test_a_runner_that_was_told_to_leave_and_then_crashed_was_evicted() -> None:
     story = two_loaded()
     story.birth(95, 3, "c", noticed=95.1)
