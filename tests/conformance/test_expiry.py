@@ -53,7 +53,7 @@ def test_is_stale_while_a_later_request_runs_and_renewed_when_its_client_leaves(
 
 def test_lies_in_the_past_while_a_request_outlasts_it(ollama: Ollama, model: str) -> None:
     """§2.4."""
-    ollama.say(model, keep_alive=1)
+    ollama.say(model, keep_alive=2.5)
     ollama.settled(model)
     with ollama.busy(model):
         past = until(
@@ -66,7 +66,7 @@ def test_lies_in_the_past_while_a_request_outlasts_it(ollama: Ollama, model: str
 
 def test_passes_and_the_model_leaves(ollama: Ollama, model: str) -> None:
     """§2.6."""
-    ollama.say(model, keep_alive=1.5)
+    ollama.say(model, keep_alive=2.5)
     promised = expiry(ollama.settled(model))
     assert ollama.gone(model) > promised - CLOCK
 

@@ -16,6 +16,7 @@ import pytest
 from deploy.stack.__main__ import serving
 from deploy.stack.configuration import alertmanager_config
 from deploy.stack.receiver import Alert
+from ollama_exporter.residency.events import Unloaded
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
@@ -155,9 +156,11 @@ async def an_eviction_names_its_evictor(it: Scene) -> None:
         "reason": "evicted",
         "by": "qwen2.5:7b",
     }
+    (early,) = (each.early for each in it.exporter.events if isinstance(each, Unloaded))
+    assert early is not None
     assert alert.text == (
         f"mistral:latest was evicted by qwen2.5:7b on {it.exporter.address}, "
-        "5 min before its deadline."
+        f"{early / 60:.0f} min before its deadline."
     )
     assert alert.annotations["runbook_url"].endswith("/OllamaUnexpectedUnload.md")
     await it.received.until(
@@ -168,12 +171,14 @@ async def an_eviction_names_its_evictor(it: Scene) -> None:
 async def a_stuck_load_fires_until_it_is_freed(it: Scene) -> None:
     """A busy model is to be evicted; a request with a keep-alive reaches it: loads stand still."""
     async with asyncio.TaskGroup() as tasks:
-        long = {"prompt": "hi [[n=200 ttft=0.01 tps=100]]"}
-        tasks.create_task(it.ask("qwen2.5:7b", **long))
+        long = {"prompt": "hi [[n=1000000 ttft=0.01 tps=100]]"}
+        asking = tasks.create_task(it.ask("qwen2.5:7b", **long))
         await it.prom.until('ollama_requests_in_flight{route="/api/generate"} == 1')
         tasks.create_task(it.ask("llama3.2"))
         await it.prom.until('ollama_requests_waiting_for_load{model="llama3.2:latest"} == 1')
-        await it.ask("qwen2.5:7b", keep_alive="10m")
+        tasks.create_task(it.ask("qwen2.5:7b", keep_alive="10m"))
+        await it.prom.until('ollama_requests_in_flight{route="/api/generate"} == 3')
+        asking.cancel()  # the other one has reached it, and gets its turn
         alert = await it.received.until("OllamaLoadStuck", "firing", model="llama3.2:latest")
         assert alert.labels["severity"] == "critical"
         assert re.fullmatch(

@@ -126,8 +126,11 @@ async def check_dashboards(prom: Prometheus, url: str) -> None:
     loaded = f'ollama_model_loaded{{job="{FOUND}",instance="{named(url)}"}} == 1'
     await prom.until(loaded)
     await find(prom, "ollama_model_loaded == 1", {named(url)})
-    shown = await dashboards_of(prom, named(url))
-    assert {where.partition(":")[0] for where in shown} >= {"Ollama / Overview", "Ollama / Model"}
+    missing = {"Ollama / Overview", "Ollama / Model"}
+    async with asyncio.timeout(PATIENCE):  # as above: a scrape may time out
+        while missing:
+            shown = await dashboards_of(prom, named(url))
+            missing -= {where.partition(":")[0] for where in shown}
 
 
 async def check_changes(prom: Prometheus, gone: str, new: str) -> None:
@@ -135,14 +138,19 @@ async def check_changes(prom: Prometheus, gone: str, new: str) -> None:
         one = f'ollama_up{{job="{job}"'
         await prom.until(f'{one},instance="{new}"}} == 1')
         await prom.until(f'absent({one},instance="{gone}"}})')
-        assert len(await prom.query(f"{one}}}")) == SERVERS
+        # A scrape that a busy machine let time out hides one for a while.
+        await prom.until(f"{one}}}", lambda found: len(found) == SERVERS)
 
 
 async def check_alerts(prom: Prometheus, instance: str) -> None:
     firing = f'ALERTS{{alertstate="firing",job="{FOUND}"}}'
     await prom.until(f'{firing[:-1]},alertname="OllamaDown",instance="{instance}"}} == 1')
-    found = {(x["alertname"], x["instance"]) for x, _ in await prom.query(firing)}
-    assert found == {("OllamaDown", instance)}
+    await prom.until(  # nothing else, but for scrapes that a busy machine lets time out
+        firing,
+        lambda found: (
+            {(x["alertname"], x["instance"]) for x, _ in found} == {("OllamaDown", instance)}
+        ),
+    )
 
 
 def write_locks(folder: Path) -> Path:

@@ -2,12 +2,11 @@
 import socket
 
 from ollama_exporter.cli.demo import PORT, free_port, introduction
+from tests.support import ports
 
 
 def test_a_free_port_is_taken_as_it_is() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = ports.free_port()
     assert free_port(port) == port
 
 

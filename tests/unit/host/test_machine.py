@@ -86,18 +86,16 @@ def test_an_internal_error_is_counted_and_the_work_begins_again(
         )
         assert machine.usage(1) is None
         task = asyncio.create_task(machine.run())
-        await asyncio.sleep(0)
-        await until(lambda: machine.log_lines is not None)
-        await asyncio.sleep(0.1)
-        log.write_text(
-            'time=2026-11-23T20:03:49.426Z level=INFO source=x:1 msg="Listening on x"\n', "utf-8"
-        )
+        await until(lambda: "Following log" in caplog.text)
+        with log.open("a", encoding="utf-8") as file:
+            file.write('time=2026-11-23T20:03:49.426Z level=INFO source=x:1 msg="Listening on x"\n')
         await until(lambda: counted)
         assert not task.done()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(story())
+    with caplog.at_level(logging.INFO):
+        asyncio.run(story())
     assert "Failed to read local evidence" in caplog.text
 
 
