@@ -52,6 +52,7 @@ from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 from ollama_exporter.state_file import EVERY, LEAST_PAUSE, SavedState, StateFile, state_file_of
 from ollama_exporter.version import REVISION, __version__
 from ollama_exporter.web.app import Parts, application
+from ollama_exporter.web.in_turns import TURN, TURN_BESIDE_CHUNKS
 from ollama_exporter.web.locks.locks import Locks, following
 from ollama_exporter.web.uvicorn_server import server
 
@@ -316,6 +317,7 @@ class Exporter:
             telemetry_path=self.current.settings.telemetry_path,
             max_requests=lambda: self.current.settings.max_requests,
             probes=self._probed,
+            turn=TURN if self.proxy is None else TURN_BESIDE_CHUNKS,
             lifecycle=lambda: self.current.settings.enable_lifecycle,
             on_announced=self._announced.on_announced,
         )

@@ -7,12 +7,12 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from ollama_exporter.metrics.rendering import END, Renderer, Run
+from ollama_exporter.metrics.rendering import END, PAUSE, Renderer, Run
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Not 2.0: the library would answer with that content type, but in the syntax of 1.0.
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-AT_A_TIME: Final = 8  # families that are collected at a time
+AT_A_TIME: Final = 4  # families that are collected between two pauses
 
 
 def in_parts(
@@ -23,7 +23,7 @@ def in_parts(
     accept_encoding: str = "",
     names: Sequence[str] = (),
 ) -> tuple[dict[str, str], Iterator[bytes]]:
-    """Return headers and body of a scrape. Each part of the body takes about a millisecond at most.
+    """Return headers and body of a scrape. Most parts of the body take 0.1 ms, a few 0.3 ms.
 
     `renderer`: the one of earlier scrapes, which knows the lines. `names`: of these families only.
     """
@@ -43,7 +43,7 @@ def _runs(registry: Collector, renderer: Renderer, *, is_openmetrics: bool) -> I
     for family in registry.collect():
         families.append(family)
         if len(families) % AT_A_TIME == 0:
-            yield None, b""  # collectors take their time as well
+            yield PAUSE  # collectors take their time as well
     yield from renderer.runs(families, is_openmetrics=is_openmetrics)
     if is_openmetrics:
         yield None, END

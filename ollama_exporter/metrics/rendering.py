@@ -29,7 +29,8 @@ UNESCAPED: Final = openmetrics.ALLOWUTF8
 END: Final = b"# EOF\n"
 MOST_HEADS: Final = 60_000  # lines; about 20 MB if all of them are long ones
 KINDS: Final = frozenset({"counter", "gauge", "histogram"})
-PART: Final = 500  # lines that are written at a time: half a millisecond
+PART: Final = 100  # lines that are written at a time: 0.1 ms
+PARTS_OF_RUN: Final = 5  # that are compressed together: each run costs some bytes and some time
 MOST_KEPT: Final = 10_000  # lines of a family whose text is kept: some MB
 CATALOG: Final = (CatalogMetric, CatalogHistogram)
 NOT_OF_CATALOG: Final = -1  # in a place
@@ -41,10 +42,11 @@ OUTSIDE_OPENMETRICS: Final = ("_created", "_gsum", "_gcount")  # moved to the en
 # A sample's name, and its labels: their values alone if the family is one of the catalog.
 Head = tuple[str, tuple[tuple[str, str], ...] | tuple[str, ...]]
 Values = Sequence[tuple[Labels, float]] | Sequence[HistogramValues]
-Place = tuple[str, bool, int]  # of a part of a family: its name, the format, its first value
+Place = tuple[str, bool, int]  # of a part of a family: its name, the format, which of its parts
 # Place, None if it is not steady; number of lines; text.
 Part = tuple[Place | None, int, str]
 Run = tuple[Place | None, bytes]  # the place of its first part, None if they are not steady
+PAUSE: Final[Run] = (None, b"")  # between two parts of the work
 
 
 class _Kept(Struct, frozen=True):
@@ -88,21 +90,29 @@ class Renderer:
         return b"".join(text for _, text in self.runs(families, is_openmetrics=is_openmetrics))
 
     def runs(self, families: Iterable[Metric], *, is_openmetrics: bool) -> Iterator[Run]:
-        """Yield the same in runs of some hundred lines that have changed lately, or have not."""
+        """Yield the same in runs of some hundred lines that have changed lately, or have not.
+
+        Empty runs in between take no place. They end the parts of the work.
+        """
         self._scrape += 1
         texts: list[str] = []
-        run, size = None, 0
+        run, size, written = None, 0, 0
         for family in families:
             for place, lines, text in self._parts(family, is_openmetrics=is_openmetrics):
                 # Where steady runs begin must not depend on what is before: that may change.
-                is_first = place is not None and (place[2] > 0 or not len(place[0]) % A_FEW)
-                if texts and (is_first or size >= PART or (place is None) != (run is None)):
+                is_first = place is not None and _begins_run(*place)
+                is_full = size >= PART * PARTS_OF_RUN
+                if texts and (is_first or is_full or (place is None) != (run is None)):
                     yield run, "".join(texts).encode()
                     texts, size = [], 0
                 if not texts:
                     run = place
                 texts.append(text)
                 size += lines
+                written += lines
+                if written >= PART:
+                    yield PAUSE
+                    written = 0
         yield run, "".join(texts).encode()
 
     def _parts(self, family: Metric, *, is_openmetrics: bool) -> Iterable[Part]:
@@ -163,7 +173,7 @@ class Renderer:
         step, total = max(1, PART // each), len(family.values)
         for start in range(0, max(1, total), step):
             values = family.values[start : start + step]
-            place = (family.name, is_openmetrics, start)
+            place = (family.name, is_openmetrics, start // step)
             before = self._texts.get(place)
             if before is not None and before.values == values:
                 yield place if self._is_steady(before) else None, before.lines, before.text
@@ -226,6 +236,10 @@ class Renderer:
         head = f"{key[0]}{{{pairs}}} " if pairs else f"{key[0]} "
         self._heads[key] = head
         return head
+
+
+def _begins_run(name: str, _is_openmetrics: bool, part: int) -> bool:  # noqa: FBT001 - a place
+    return not part % PARTS_OF_RUN if part > 0 else not len(name) % A_FEW
 
 
 def _beginning(name: str, kind: str, text: str, is_openmetrics: bool) -> str:  # noqa: FBT001 - a key

@@ -19,7 +19,7 @@ from ollama_exporter.poller.announced_requests import ANNOUNCE
 from ollama_exporter.story.document import STATUS
 from ollama_exporter.story.fleet_document import FleetDocument
 from ollama_exporter.web.announcements import OnAnnounced, announcing
-from ollama_exporter.web.in_turns import Turns
+from ollama_exporter.web.in_turns import TURN, Turns
 from ollama_exporter.web.page.fleet_page import FLEET_LINKS
 from ollama_exporter.web.page.live_feed import LiveFeed
 from ollama_exporter.web.page.page_routes import PageParts, page_routes
@@ -55,6 +55,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     refresh: Callable[[], Awaitable[None]] = nothing_to_refresh
     reload: Callable[[], None] = lambda: None  # raises OllamaExporterError; the old settings stay
     max_requests: Callable[[], int] = lambda: 1
+    turn: float = TURN  # seconds of a scrape before others on the loop have their turn
     lifecycle: Callable[[], bool] = lambda: False
     on_announced: OnAnnounced = lambda _request: False  # by a command on this machine
     probes: Probes = NO_TARGETS
@@ -65,7 +66,7 @@ class Scrapes:
     """Answers scrapes, at most so many at a time. The texts of lines are kept between them."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._renderer, self._turns = parts, Renderer(), Turns()
+        self._parts, self._renderer, self._turns = parts, Renderer(), Turns(parts.turn)
         self._scrapes = self._waiting = 0
 
     async def metrics(self, request: Request) -> Response:

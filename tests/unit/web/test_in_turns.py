@@ -7,24 +7,27 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.types import Message
 
 from ollama_exporter.web.app import Parts, Scrapes
-from ollama_exporter.web.in_turns import TURN, Turns
+from ollama_exporter.web.in_turns import TURN, TURN_BESIDE_CHUNKS, Turns
 
 
 class Work:
     """Three parts that take a turn each, or as many as are wanted. Each is noted."""
 
-    def __init__(self, name: str, done: list[str], *, wanted: float = math.inf) -> None:
-        self._name, self._done, self._wanted = name, done, wanted
+    def __init__(
+        self, name: str, done: list[str], *, turn: float = TURN, wanted: float = math.inf
+    ) -> None:
+        self._name, self._done, self._turn, self._wanted = name, done, turn, wanted
 
     def parts(self) -> Iterator[bytes]:
         for number in range(3):
-            end = time.perf_counter() + TURN
+            end = time.perf_counter() + self._turn
             while time.perf_counter() < end:
                 pass
             self._done.append(self._name)
@@ -40,11 +43,12 @@ async def others(done: list[str], works: asyncio.Future[list[bytes | None]]) -> 
         await asyncio.sleep(0)
 
 
-def test_others_have_their_turn_after_each_turn_of_however_many_works() -> None:
+@pytest.mark.parametrize("turn", [TURN, TURN_BESIDE_CHUNKS])
+def test_others_have_their_turn_after_each_turn_of_however_many_works(turn: float) -> None:
     done: list[str] = []
 
     async def main() -> list[bytes | None]:
-        turns, works = Turns(), [Work(name, done) for name in "abc"]
+        turns, works = Turns(turn), [Work(name, done, turn=turn) for name in "abc"]
         together = asyncio.gather(*(turns.join(x.parts(), is_wanted=x.is_wanted) for x in works))
         await others(done, together)
         return await together
