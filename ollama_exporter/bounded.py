@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dictionary with a bound: whatever clients or servers name must not fill the memory."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from typing import TypeVar, overload
 
 K = TypeVar("K")
@@ -44,6 +44,14 @@ class BoundedDict(MutableMapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._entries
+
+    def values(self) -> ValuesView[V]:
+        """Return the values, oldest first."""
+        return self._entries.values()  # that of the base class looks each key up
+
+    def items(self) -> ItemsView[K, V]:
+        """Return keys and values, oldest first."""
+        return self._entries.items()
 
     @overload
     def get(self, key: K, default: None = None) -> V | None: ...

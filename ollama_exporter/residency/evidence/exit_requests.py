@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
@@ -28,8 +28,7 @@ class ExitRequests:
         """Return the reason that requests to this runner gave, and the evidence."""
         at, born, loaded = exited.at, exited.runner.born, exited.runner.loaded_after
         since = min(queue_start, at - timings.PROMPT)
-        history = self._requests.history
-        for request in history:
+        for request in self._requests.history:
             if request.failure is Failure.OUT_OF_MEMORY and request.ended is not None:
                 own = request.model == exited.name
                 late = timings.PROMPT if own else timings.ANOTHERS_REQUEST_ERROR
@@ -37,9 +36,8 @@ class ExitRequests:
                     return RequestCause(Reason.OUT_OF_MEMORY, Evidence.REQUEST_OUT_OF_MEMORY)
         own_requests = [
             r
-            for r in history
-            if r.model == exited.name
-            and r.fact.at <= at + timings.REQUEST_ERROR
+            for r in self._requests.history_of(exited.name)
+            if r.fact.at <= at + timings.REQUEST_ERROR
             and (r.ended is None or r.ended > born - timings.SAME_MOMENT)
         ]
         if any(
@@ -127,10 +125,9 @@ class ExitRequests:
 
     # -- the queue -------------------------------------------------------------------------------
 
-    @property
-    def history(self) -> list[SeenRequest]:
-        """All that are remembered, in order of their starts."""
-        return self._requests.history
+    def history_of(self, *names: str) -> Sequence[SeenRequest]:
+        """Return those that are remembered for one of these models, in order of their starts."""
+        return self._requests.history_of(*names)
 
     def is_reload(self, request: SeenRequest, exited: ProcessExit) -> bool:
         """Return whether it wants other options, as far as is known, or new weights of the name."""
@@ -199,12 +196,11 @@ class ExitRequests:
     def renewed(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner named a positive keep-alive after that moment."""
         return any(
-            r.model == exited.name
-            and moment < r.fact.at < exited.at
+            moment < r.fact.at < exited.at
             and not r.fact.stop
             and bool(r.fact.keep_alive)
             and not self._other_options(r, exited)
-            for r in self._requests.history
+            for r in self._requests.history_of(exited.name)
         )
 
     def waited(self, runner: RunnerProcess, moment: float) -> bool | None:
@@ -212,9 +208,8 @@ class ExitRequests:
         names, same = self._runners.names(runner.weights), timings.SAME_MOMENT
         mine = [
             r
-            for r in self._requests.history
-            if r.model in names
-            and not r.fact.stop
+            for r in self._requests.history_of(*names)
+            if not r.fact.stop
             and r.fact.at <= runner.born + same
             and (r.ended is None or r.ended > runner.born - same)
             and (r.answered is None or r.answered > runner.born)

@@ -29,9 +29,8 @@ def served(unload: PollUnload, requests: SeenRequests) -> Served | None:
     life, since = unload.life, unload.life.since or -math.inf
     mine = [
         r
-        for r in requests.history
-        if r.model == unload.name
-        and not r.fact.stop
+        for r in requests.history_of(unload.name)
+        if not r.fact.stop
         and r.answered is not None
         and r.answered >= since
         and r.fact.at <= unload.high
@@ -142,7 +141,7 @@ def _load_end(life: Incarnation, requests: SeenRequests) -> float:
     since = life.since or -math.inf
     answers = (
         r.answered
-        for r in requests.history
-        if r.model == life.model.name and r.answered is not None and not r.fact.stop
+        for r in requests.history_of(life.model.name)
+        if r.answered is not None and not r.fact.stop
     )
     return min([life.first_seen, *(m for m in answers if m > since)])

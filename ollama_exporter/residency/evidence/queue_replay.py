@@ -65,11 +65,8 @@ def _load_end(case: ExitEvidence, runner: RunnerProcess) -> float | None:
     names = case.runners.names(runner.weights)
     answers = (
         r.answered
-        for r in case.requests.history
-        if r.answered is not None
-        and r.answered > runner.born
-        and r.model in names
-        and not r.fact.stop
+        for r in case.requests.history_of(*names)
+        if r.answered is not None and r.answered > runner.born and not r.fact.stop
     )
     listed = None if runner.unlisted is None else runner.listed  # before 0.30 it is while it loads
     known = [m for m in (listed, runner.died, min(answers, default=None)) if m is not None]

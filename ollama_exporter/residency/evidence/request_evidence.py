@@ -97,7 +97,7 @@ class RequestEvidence:
         crashed = life.crashed_at
         if crashed is not None and served and served > crashed + timings.SAME_MOMENT:
             life.crashed_at = None  # it answers again, so it was reloaded between two polls
-        if life.requested == 0 and not self.requests.of(request.model):
+        if life.requested == 0 and not self.requests.wants(request.model):
             life.requested_unload = life.requested_unload or RequestedUnload(
                 Reason.STOPPED, fact.at, request.fact.at, Evidence.KEEP_ALIVE_ZERO
             )

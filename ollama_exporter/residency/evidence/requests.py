@@ -7,7 +7,8 @@ So the coverage is learned: the share of the latest loads for which a request wa
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 from msgspec import Struct
@@ -76,6 +77,8 @@ class SeenRequests:
         self.ended: list[SeenRequest] = []  # since the last answered poll
         self._answered: list[SeenRequest] = []  # likewise
         self._recent: deque[SeenRequest] = deque(maxlen=MOST_RECENT)  # ended, latest last
+        self._history: list[SeenRequest] | None = None  # until one begins or ends
+        self._by_model: dict[str, list[SeenRequest]] = {}  # of the history
         self._witnessed: deque[bool] = deque(maxlen=COVERAGE_LOADS)
         # (digest, num_ctx) -> context got, and digest -> context without num_ctx
         self._explicit: BoundedDict[tuple[str, int], int | None] = BoundedDict(MOST_CONTEXTS)
@@ -86,7 +89,7 @@ class SeenRequests:
     def on_start(self, fact: RequestStarted) -> SeenRequest:
         """Add a request that started."""
         request = SeenRequest(fact)
-        self.open[fact.id] = request
+        self.open[fact.id], self._history = request, None
         return request
 
     def on_response(self, fact: RequestAnswered) -> SeenRequest | None:
@@ -104,6 +107,7 @@ class SeenRequests:
         if request is not None:
             request.ended, request.failure = fact.at, fact.failure
             self._recent.append(request)
+            self._history = None
             while (self._recent[0].ended or 0.0) < fact.at - timings.REQUESTS_KEPT:
                 self._recent.popleft()
             if not request.fact.stop and len(self.ended) < MOST_OPEN:
@@ -111,13 +115,33 @@ class SeenRequests:
         return request
 
     @property
-    def history(self) -> list[SeenRequest]:
+    def history(self) -> Sequence[SeenRequest]:
         """Those in flight and those that ended lately, in order of their starts."""
-        return sorted([*self._recent, *self.open.values()], key=lambda r: r.fact.at)
+        if self._history is None:
+            # A queue may be thousands long, and an unload asks for this dozens of times.
+            both = [*self._recent, *self.open.values()]
+            self._history = sorted(both, key=lambda r: r.fact.at)
+            self._by_model = {}
+            for request in self._history:
+                self._by_model.setdefault(request.model, []).append(request)
+        return self._history
+
+    def history_of(self, *names: str) -> Sequence[SeenRequest]:
+        """Return those of the history that are for one of these models."""
+        if not self.history:
+            return ()
+        found = [self._by_model[name] for name in {*names} if name in self._by_model]
+        if len(found) == 1:
+            return found[0]
+        return sorted(chain.from_iterable(found), key=lambda r: r.fact.at)
 
     def of(self, name: str) -> list[SeenRequest]:
-        """Return the requests in flight for a model, without stop calls."""
-        return [r for r in self.open.values() if r.model == name and not r.fact.stop]
+        """Return the requests in flight for a model, without stop calls, oldest first."""
+        return [r for r in self.history_of(name) if r.ended is None and not r.fact.stop]
+
+    def wants(self, name: str) -> bool:
+        """Return whether there is one. Each end of a request may ask, so nothing is sorted."""
+        return any(r.model == name and not r.fact.stop for r in self.open.values())
 
     def waiting(self, at: float, *, late: float = 0.0) -> list[SeenRequest]:
         """Return those that had no answer yet at that moment, oldest first.
@@ -154,8 +178,8 @@ class SeenRequests:
     def may_be_served(self, name: str, moment: float) -> bool:
         """Return whether a request for a model may have been served at a moment."""
         return any(
-            r.model == name and not r.fact.stop and r.fact.at <= moment and not r.was_over(moment)
-            for r in self.history
+            not r.fact.stop and r.fact.at <= moment and not r.was_over(moment)
+            for r in self.history_of(name)
         )
 
     def keep_alives(self, *names: str, at: float, since: float | None) -> set[float | None]:
@@ -166,9 +190,8 @@ class SeenRequests:
         """
         named = [
             r
-            for r in self.history
-            if r.model in names
-            and r.fact.at <= at
+            for r in self.history_of(*names)
+            if r.fact.at <= at
             and (r.ended is None or since is None or r.ended > since)
             and (r.fact.stop or r.fact.keep_alive is not None)
         ]
