@@ -14,23 +14,11 @@ from msgspec import Struct
 
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.facts import Snapshot
 
 Key = tuple[str, str]  # name and digest
 
 SIZE_TOLERANCE: Final = 0.05  # two loads of one model differ in size by less than this share
-
-
-class RequestedUnload(Struct, frozen=True):
-    """A request seen gave a runner this reason to be unloaded."""
-
-    reason: Reason
-    at: float
-    since: float  # when that request began
-    evidence: Evidence
-    after_load: bool = False  # the model of that request had just been loaded
-    waits: int = 1  # unloads that may come before: those dropped together leave one by one
 
 
 class Incarnation(Struct):
@@ -54,8 +42,6 @@ class Incarnation(Struct):
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
     last_use: float | None = None  # end of the last request known
-    crashed_at: float | None = None  # a request to it failed with a crash message
-    requested_unload: RequestedUnload | None = None
 
     @property
     def key(self) -> Key:
@@ -152,8 +138,6 @@ def follow(
     if life.written and (changed or life.changed_at is None):
         life.changed_at = poll.started
     life.seen = poll.started
-    if changed and life.written and life.expires > poll.ended:
-        _withdraw(life, poll.started)
 
 
 def note_company(lives: Collection[Incarnation], poll: Snapshot) -> None:
@@ -189,12 +173,3 @@ def _read(life: Incarnation, poll: Snapshot, *, before: float | None, changed: b
         math.isinf(life.revealed) or life.expires > poll.ended + life.revealed
     ):
         life.revealed = None
-
-
-def _withdraw(life: Incarnation, now: float) -> None:
-    """Withdraw a requested unload: a request ended long after it and gave the runner more time."""
-    asked = life.requested_unload
-    if asked is None:
-        return
-    if now > asked.at + max(timings.BEHIND_ANOTHER, asked.waits * timings.MEMORY_WAIT):
-        life.requested_unload = None

@@ -71,7 +71,6 @@ class PollUnload(ModelUnload, kw_only=True, eq=False):
     served: tuple[SeenRequest, ...] = ()  # requests whose loads began and ended within the bounds
     busy: bool = False  # it was serving a request
     condemned_for: SeenRequest | None = None  # it was told to leave while busy, for this one
-    with_zero: SeenRequest | None = None  # the last to name its keep-alive: 0, and all have ended
 
     @classmethod
     def of(cls, life: Incarnation, gap: Gap) -> Self:

@@ -21,6 +21,7 @@ from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
 from ollama_exporter.residency.evidence.processes import ProcessEvidence
+from ollama_exporter.residency.evidence.request_causes import departure
 from ollama_exporter.residency.evidence.request_evidence import RequestEvidence
 from ollama_exporter.residency.facts import (
     Fact,
@@ -136,7 +137,7 @@ class Tracker:
             ended=poll.ended,
             date=poll.date,
             new_connection=poll.new_connection,
-            explained=lambda key: key not in lives or lives[key].requested_unload is not None,
+            explained=lambda key: key not in lives or self._is_asked_for(lives[key], poll),
         )
         if self._address.is_shared:
             self._suspected = None
@@ -161,7 +162,7 @@ class Tracker:
         self._unload(poll, listed, arrived, kept)
         for key, model in listed.items():
             if key in arrived:
-                events.append(self._load(poll, model, last, was_listed=key in before))
+                events.append(self._load(poll, model, last))
             else:
                 self._follow(poll, model)
         self._known.forget({key[0] for key in self._lives})
@@ -177,6 +178,11 @@ class Tracker:
         self._last, self._listed = poll, listed
         self._connection.on_poll(lost=lost, restarted=restart)
         return (*events, *self.advance(poll.ended))
+
+    def _is_asked_for(self, life: Incarnation, poll: Snapshot) -> bool:
+        """Return whether a request gave a reason why a poll would lack that model."""
+        left = departure(life, life.seen, poll.ended)
+        return left.cause(self._requests.requests) is not None
 
     def _is_reloaded(self, life: Incarnation, model: RunningModel) -> bool:
         """Return whether the model listed now is another runner, unless of another server."""
@@ -270,18 +276,14 @@ class Tracker:
             self._pending.add(unload)
             self._processes.matching.on_unload(unload.life, unload.low, unload.high)
 
-    def _load(
-        self, poll: Snapshot, model: RunningModel, last: Snapshot | None, *, was_listed: bool
-    ) -> Event:
+    def _load(self, poll: Snapshot, model: RunningModel, last: Snapshot | None) -> Event:
         """Begin an incarnation."""
         since, epoch = None if last is None else last.started, self._clock.epoch
         expires = self._clock.ours(model.expires_at, epoch)
         life = incarnation.begin(model, poll, since=since, epoch=epoch, expires=expires)
         self._lives[model.key] = life
         self._known.on_load(model, poll.ended)
-        witnessed = self._requests.on_load(
-            life, poll, since=since, was_listed=was_listed, counts=last is not None
-        )
+        witnessed = self._requests.on_load(life, counts=last is not None)
         return self._processes.on_load(life, poll, last, requested=witnessed)
 
     def _follow(self, poll: Snapshot, model: RunningModel) -> None:
@@ -310,7 +312,7 @@ class Tracker:
             over=over,
             confirmed=over or self._is_confirmed(unload),
             blind=unload.high - unload.low > self._window,
-            complete=self._requests.requests.complete,
+            requests=self._requests.requests,
             flips=self._known.context_flips(unload.key, now),
             swift=self._unloads.swift,
             accompanied=self._unloads.left_with_needless(unload),

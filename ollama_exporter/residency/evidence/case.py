@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a rule may ask of an unload, whatever the source that shows it."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from ollama_exporter.residency.events import Evidence, Reason
+from ollama_exporter.residency.events import Evidence
 from ollama_exporter.residency.evidence.log_lines import LoggedUnload
+from ollama_exporter.residency.evidence.request_causes import RequestCause
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.incarnation import Incarnation
-
-
-class RequestCause(Struct, frozen=True):
-    """A request gave a runner this reason to be unloaded."""
-
-    reason: Reason
-    evidence: Evidence
-    since: float = -math.inf  # when that request began
 
 
 class NextLoad(Struct, frozen=True):
@@ -80,8 +72,11 @@ class Case(Protocol):
         """Whether no other request can have wanted its room."""
 
     @property
-    def has_other_digest(self) -> bool | None:
-        """Whether its name was loaded again with another digest. None: it may still be."""
+    def condemned_for(self) -> SeenRequest | None:
+        """The request for which it was told to leave while it was busy, by the queue."""
+
+    def wants_new_weights(self, request: SeenRequest) -> bool | None:
+        """Return whether a request of its name wanted other weights. None: it may still show."""
 
     # -- the log
 

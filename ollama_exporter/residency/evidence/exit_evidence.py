@@ -8,10 +8,12 @@ from functools import cached_property
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
-from ollama_exporter.residency.evidence.case import Due, NextLoad, RequestCause
+from ollama_exporter.residency.evidence.case import Due, NextLoad
 from ollama_exporter.residency.evidence.exit_requests import ExitRequests
 from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.process_exits import ProcessExit, ProcessExits
+from ollama_exporter.residency.evidence.queue_replay import Queue, condemned
+from ollama_exporter.residency.evidence.request_causes import RequestCause
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
 from ollama_exporter.residency.facts import LogKind, LogSaid
@@ -178,15 +180,21 @@ class ExitEvidence:
             return False
         return self.complete or demand.fact.at > at - timings.PROMPT
 
-    @property
-    def has_other_digest(self) -> bool | None:
-        """Whether its name was loaded again with another digest. None: it may still be."""
-        return False  # its birth tells
+    def wants_new_weights(self, request: SeenRequest) -> bool | None:
+        """Return whether its name stood for other weights when a request of it came."""
+        return self.requests.wants_new_weights(request, self.exited)
 
     @cached_property
     def first_in_line(self) -> SeenRequest | None:
         """The oldest request that was waiting at all, if surely for a load."""
         return self.requests.first_in_line(self.exited)
+
+    @cached_property
+    def condemned_for(self) -> SeenRequest | None:
+        """The request for which it was told to leave while it was busy, by the queue."""
+        exits, runners = self.exits, self.runners.all
+        wait, ran_out = exits.memory_wait.typical, exits.out_of_memory
+        return condemned(Queue(self.exited, exits.recent, runners, self.requests, wait, ran_out))
 
     # -- births ----------------------------------------------------------------------------------
 

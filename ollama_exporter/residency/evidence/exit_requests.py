@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.events import Evidence, Reason
-from ollama_exporter.residency.evidence.case import RequestCause
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
+from ollama_exporter.residency.evidence.request_causes import Departure, RequestCause
 from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
 
@@ -25,70 +23,15 @@ class ExitRequests:
         return self._requests.complete
 
     def cause(self, exited: ProcessExit, *, queue_start: float) -> RequestCause | None:
-        """Return the reason that requests to this runner gave, and the evidence."""
-        at, born, loaded = exited.at, exited.runner.born, exited.runner.loaded_after
-        since = min(queue_start, at - timings.PROMPT)
-        for request in self._requests.history:
-            if request.failure is Failure.OUT_OF_MEMORY and request.ended is not None:
-                own = request.model == exited.name
-                late = timings.PROMPT if own else timings.ANOTHERS_REQUEST_ERROR
-                if loaded < request.ended <= at + late and since <= request.ended + timings.PROMPT:
-                    return RequestCause(Reason.OUT_OF_MEMORY, Evidence.REQUEST_OUT_OF_MEMORY)
-        own_requests = [
-            r
-            for r in self._requests.history_of(exited.name)
-            if r.fact.at <= at + timings.REQUEST_ERROR
-            and (r.ended is None or r.ended > born - timings.SAME_MOMENT)
-        ]
-        if any(
-            r.failure is Failure.CRASHED and abs((r.ended or 0) - at) <= timings.PROMPT
-            for r in own_requests
-        ):
-            return RequestCause(Reason.CRASHED, Evidence.REQUEST_CRASHED)
-        earliest = max(born, since - timings.REQUEST_ERROR)
-        stop = next((r for r in own_requests if r.fact.stop and earliest < r.fact.at), None)
-        if stop is not None:
-            return RequestCause(Reason.STOPPED, Evidence.STOP_CALL, stop.fact.at)
-        zero = self._ended_with_zero(exited, own_requests, since)
-        if zero is not None:
-            return RequestCause(Reason.STOPPED, Evidence.KEEP_ALIVE_ZERO, zero.fact.at)
-        return None
+        """Return the reason that requests to this runner gave. `queue_start`: of the unloads."""
+        since, runner = min(queue_start, exited.at - timings.PROMPT), exited.runner
+        failed = since - timings.PROMPT
+        left = Departure(exited.life, runner.loaded_after, failed, since, exited.at)
+        return left.cause(self._requests)
 
-    def _ended_with_zero(
-        self, exited: ProcessExit, own: list[SeenRequest], since: float
-    ) -> SeenRequest | None:
-        """Return the request that left keep_alive 0 behind, if its last one ended just then."""
-        at, same = exited.at, timings.SAME_MOMENT
-        served = [
-            r
-            for r in own
-            if not r.fact.stop
-            and not self._other_options(r, exited)
-            and (r.ended is not None or r.was_answered(at + timings.REQUEST_ERROR))
-        ]
-        sent = [r for r in own if r.fact.stop or (r in served and r.fact.keep_alive is not None)]
-        ends = [r.ended for r in served if r.ended is not None and r.ended <= at + same]
-        busy = any(r.ended is None or r.ended > at + same for r in served)
-        if not ends or busy or max(ends) < since - timings.CLOCK_ERROR:
-            return None
-        return self._last_zero(exited, sent)
-
-    def _last_zero(self, exited: ProcessExit, sent: list[SeenRequest]) -> SeenRequest | None:
-        """Return the last request that named a keep-alive, if it named 0.
-
-        Where several came at the same moment, E shows which was the last: it is now.
-        """
-        if not sent or sent[-1].fact.keep_alive == 0:
-            return sent[-1] if sent else None
-        together = sent[-1].fact.at - timings.SAME_DECISION
-        zero = (r for r in sent if r.fact.at >= together and r.fact.keep_alive == 0)
-        due = exited.life.at_now and not exited.life.slid
-        return next(zero, None) if due else None
-
-    def _other_options(self, request: SeenRequest, exited: ProcessExit) -> bool:
-        """Return whether that request names another context than that runner has."""
-        named = request.fact.num_ctx is not None
-        return named and self._requests.forces_reload(request.fact, exited.life)
+    def names(self, weights: str) -> list[str]:
+        """Return the names that stand for those weights."""
+        return self._runners.names(weights)
 
     def likeliest(self, names: list[str]) -> str:
         """Return which of the names of some weights is being loaded: the one that is asked for."""
@@ -108,7 +51,7 @@ class ExitRequests:
 
         The scheduler serves one at a time, so a later one cannot have caused anything yet.
         """
-        return self.head(exited.at, exited.at)
+        return self.head(exited, exited.at, exited.at)
 
     def _waiting(self, at: float) -> list[SeenRequest]:
         return self._requests.waiting(at, late=timings.ANOTHERS_REQUEST_ERROR)
@@ -137,7 +80,7 @@ class ExitRequests:
             return False  # this runner served it
         return self._requests.forces_reload(request.fact, exited.life)
 
-    def head(self, low: float, high: float) -> SeenRequest | None:
+    def head(self, exited: ProcessExit, low: float, high: float) -> SeenRequest | None:
         """Return the oldest request that waited for a load at `low`, or the next to do so.
 
         None: there is none until `high`, or it is not known which it is.
@@ -150,7 +93,7 @@ class ExitRequests:
             and not r.was_answered(r.fact.at + timings.SLOW_FIRST_BYTE)
         )
         for request in [*self._waiting(low), *later]:
-            wants = self._wants_load(request, max(low, request.fact.at))
+            wants = self._wants_load(request, max(low, request.fact.at), exited.runner)
             if wants is None:
                 return None
             if wants:
@@ -162,7 +105,7 @@ class ExitRequests:
         weights = self._runners.weights_at(request.model, request.fact.at)
         return bool(weights) and exited.runner.weights not in weights
 
-    def _wants_load(self, request: SeenRequest, moment: float) -> bool | None:
+    def _wants_load(self, request: SeenRequest, moment: float, own: RunnerProcess) -> bool | None:
         """Return whether no runner could serve that request at that moment. None: not known."""
         weights = self._runners.weights_at(request.model, request.fact.at)
         serving = [r for r in self._runners.all if r.weights in weights and _served(r, moment)]
@@ -177,7 +120,8 @@ class ExitRequests:
         digest = runner.key[1]
         wants = self._requests.wants_other(request.fact, digest, runner.context)
         # A model of a small context gets less than others do: that it wants more is a guess.
-        return wants if not wants or self._requests.knows_context(request.fact, digest) else None
+        sure = not wants or runner is own or self._requests.knows_context(request.fact, digest)
+        return wants if sure else None
 
     @property
     def default_keep_alive(self) -> float | None:
@@ -189,9 +133,20 @@ class ExitRequests:
         names = self._runners.names(runner.weights)
         return self._requests.keep_alives(*names, at=moment, since=runner.born)
 
-    def busy(self, exited: ProcessExit, moment: float) -> bool:
+    def busy(self, runner: RunnerProcess, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""
-        return self._requests.may_be_served(exited.name, moment)
+        names = self._runners.names(runner.weights)
+        return any(self._requests.may_be_served(name, moment) for name in names)
+
+    def served_another(self, names: Collection[str], low: float, high: float) -> bool:
+        """Return whether a model other than these was in use at some moment between two."""
+        return any(
+            r.model not in names
+            and not r.fact.stop
+            and r.was_answered(high)
+            and (r.ended is None or r.ended >= low)
+            for r in self._requests.history
+        )
 
     def renewed(self, exited: ProcessExit, moment: float) -> bool:
         """Return whether a request to this runner named a positive keep-alive after that moment."""
@@ -199,7 +154,7 @@ class ExitRequests:
             moment < r.fact.at < exited.at
             and not r.fact.stop
             and bool(r.fact.keep_alive)
-            and not self._other_options(r, exited)
+            and not self._requests.names_other_context(r.fact, exited.life)
             for r in self._requests.history_of(exited.name)
         )
 

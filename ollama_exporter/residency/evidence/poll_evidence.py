@@ -3,18 +3,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
-from ollama_exporter.residency.evidence.case import Due, NextLoad, RequestCause
+from ollama_exporter.residency.evidence.case import Due, NextLoad
 from ollama_exporter.residency.evidence.log_lines import LoggedUnload
-from ollama_exporter.residency.evidence.requests import SeenRequest
+from ollama_exporter.residency.evidence.request_causes import RequestCause, departure
+from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
 from ollama_exporter.residency.incarnation import Incarnation
 from ollama_exporter.residency.poll_unloads import PollUnload
 from ollama_exporter.residency.tolerances import Tolerances
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PollEvidence:
     """What the rules look at. `logged_next`: what was loaded next, by the log."""
 
@@ -22,7 +24,7 @@ class PollEvidence:
     over: bool
     confirmed: bool  # a second listing agrees: it lacks the model, and has what appeared next
     blind: bool  # no poll was answered for longer than the window
-    complete: bool
+    requests: SeenRequests
     flips: bool  # its context changed at least twice lately
     swift: bool  # newcomers are listed in the instant in which room is made
     accompanied: bool  # another left at the same time whose room was not needed
@@ -41,7 +43,7 @@ class PollEvidence:
     def rests_on_polls(self) -> bool:
         """Return whether the next listings may still show that another server had answered."""
         unload = self.unload
-        seen = self.logged or unload.demand or unload.served or self.life.requested_unload
+        seen = self.logged or unload.demand or unload.served or self.request_cause
         return not (self.over or seen)
 
     # -- its deadline
@@ -67,29 +69,21 @@ class PollEvidence:
     # -- requests
 
     @property
+    def complete(self) -> bool:
+        """Whether the requests seen are (nearly) all."""
+        return self.requests.complete
+
+    @cached_property
     def request_cause(self) -> RequestCause | None:
         """The reason that the requests to it give."""
-        life, asked = self.life, self.life.requested_unload
-        if life.crashed_at is not None:
-            return RequestCause(Reason.CRASHED, Evidence.REQUEST_CRASHED)
-        if asked is None or self._is_void:
-            zero = self.unload.with_zero
-            if zero is None or not self.complete:
-                return None
-            return RequestCause(Reason.STOPPED, Evidence.KEEP_ALIVE_ZERO, zero.fact.at)
-        return RequestCause(asked.reason, asked.evidence, asked.since)
-
-    @property
-    def _is_void(self) -> bool:
-        """Whether the unload that a request asked for is not this one."""
-        unload, asked = self.unload, self.life.requested_unload
-        if asked is None or asked.at > unload.high + timings.CLOCK_ERROR:
-            return True
-        if asked.after_load and unload.demand and asked.at > unload.low:
-            return True  # as that load ended, the waiting request evicted this one before
-        # Later it went on: another request held it, and may have changed its keep-alive.
-        went_on = unload.low > asked.at + timings.BEHIND_ANOTHER
-        return asked.reason is Reason.STOPPED and went_on
+        unload = self.unload
+        found = departure(self.life, unload.low, unload.high).cause(self.requests)
+        if found is None or found.reason is not Reason.OUT_OF_MEMORY or unload.demand is None:
+            return found
+        # If a load ended so, the request that waited had evicted this one before.
+        before = {model.name for model in unload.gap.present} - unload.gap.newcomers
+        loaded = found.request.model not in before
+        return None if loaded and (found.request.ended or 0.0) > unload.low else found
 
     @property
     def demand(self) -> SeenRequest | None:
@@ -107,12 +101,16 @@ class PollEvidence:
         return self.complete
 
     @property
-    def has_other_digest(self) -> bool | None:
-        """Whether its name was loaded again with another digest. None: it may still be."""
-        unload = self.unload
-        if unload.arrivals is None:
+    def condemned_for(self) -> SeenRequest | None:
+        """The request for which it was told to leave while it was busy, by the queue."""
+        return self.unload.condemned_for
+
+    def wants_new_weights(self, request: SeenRequest) -> bool | None:
+        """Return whether its name comes back with another digest. None: nothing is back so far."""
+        arrivals, back = self.unload.arrivals, self.unload.back
+        if arrivals is None:
             return False if self.over else None
-        return unload.arrivals.names.get(unload.name, 0) > (unload.back is not None)
+        return arrivals.names.get(request.model, 0) > (back is not None)
 
     # -- the log
 

@@ -16,14 +16,14 @@ So what left a while after the oldest request began to wait was busy and condemn
 its own requests brought about later.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from msgspec import Struct
-
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
+from ollama_exporter.residency.evidence.exit_requests import ExitRequests
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
 from ollama_exporter.residency.evidence.requests import SeenRequest, precedes
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
@@ -32,26 +32,32 @@ MOST_LOADS: Final = 16  # since the runner was loaded, latest first: older ones 
 MOST_DECISIONS: Final = 8  # between two loads
 
 
-class Condemned(Struct, frozen=True):
-    """A runner was told to leave at this moment, for a request that waited."""
+@dataclass(frozen=True)
+class Queue:
+    """What the scheduler had before it when a runner left, oldest first."""
 
-    request: SeenRequest
-    at: float
+    exited: ProcessExit
+    exits: Sequence[ProcessExit]
+    runners: Sequence[RunnerProcess]  # those that lived lately
+    requests: ExitRequests
+    wait: float  # between two unloads of one queue, as it usually is here
+    out_of_memory: Collection[float]  # when runners ran out of memory
+    loads: int = MOST_LOADS  # that are replayed
 
 
-def condemned(case: ExitEvidence) -> Condemned | None:
-    """Return for whom this runner was told to leave while it was busy, if for anyone."""
+def condemned(case: Queue) -> SeenRequest | None:
+    """Return the request for which this runner was told to leave while it was busy, if any."""
     for start, end in _between_loads(case):
         for moment, head in _decisions(case, start, end):
             if _is_victim(case, head, moment) and not _is_spared(case, moment):
-                return Condemned(head, moment)
+                return head
     return None
 
 
-def _between_loads(case: ExitEvidence) -> Iterator[tuple[float, float]]:
+def _between_loads(case: Queue) -> Iterator[tuple[float, float]]:
     """Return when the scheduler loaded nothing while this runner was loaded."""
     own, at = case.exited.runner, case.exited.at
-    loads = [r for r in case.runners.all if own.born <= r.born < at][-MOST_LOADS:]
+    loads = [r for r in case.runners if own.born <= r.born < at][-case.loads :]
     for runner, following in pairwise([*loads, None]):
         listed = runner is not None and (runner.died is None or runner.listed is not None)
         ended = _load_end(case, runner) if runner is not None and listed else None
@@ -60,9 +66,9 @@ def _between_loads(case: ExitEvidence) -> Iterator[tuple[float, float]]:
             yield ended, end
 
 
-def _load_end(case: ExitEvidence, runner: RunnerProcess) -> float | None:
+def _load_end(case: Queue, runner: RunnerProcess) -> float | None:
     """Return when a load was over, as polls, the first byte of an answer, and an exit show it."""
-    names = case.runners.names(runner.weights)
+    names = case.requests.names(runner.weights)
     answers = (
         r.answered
         for r in case.requests.history_of(*names)
@@ -78,63 +84,66 @@ def _load_end(case: ExitEvidence, runner: RunnerProcess) -> float | None:
     return latest if victim is None or victim.runner is runner else victim.at
 
 
-def _decisions(case: ExitEvidence, start: float, end: float) -> Iterator[tuple[float, SeenRequest]]:
+def _decisions(case: Queue, start: float, end: float) -> Iterator[tuple[float, SeenRequest]]:
     """Return when the scheduler chose what to unload, and for which request."""
     moment = start
     for _ in range(MOST_DECISIONS):
-        head = case.requests.head(moment, end)
-        if head is None:
+        head = case.requests.head(case.exited, moment, end)
+        if head is None or moment >= end:
             return
         moment = max(moment, head.fact.at)
-        if end - moment <= timings.PROMPT:
+        if end - moment <= timings.PROMPT and not case.requests.is_reload(head, case.exited):
             return
         yield moment, head
         left = _next_exit(case, moment, end)
-        if left is None:
-            return
-        moment = left.at + case.exits.memory_wait.typical
+        gave_up = [m for m in (head.answered, head.ended) if m is not None]  # or it was served
+        moment = min([*gave_up, math.inf if left is None else left.at + case.wait])
 
 
-def _next_exit(case: ExitEvidence, moment: float, end: float) -> ProcessExit | None:
+def _next_exit(case: Queue, moment: float, end: float) -> ProcessExit | None:
     """Return what was unloaded next."""
     same = timings.SAME_MOMENT
     return next(
         (
             x
-            for x in case.exits.recent
-            if moment - same <= x.at < end and x is not case.exited and not x.listed_dead
+            for x in case.exits
+            if moment - same <= x.high
+            and x.low < end
+            and x is not case.exited
+            and not x.listed_dead
         ),
         None,
     )
 
 
-def _is_victim(case: ExitEvidence, head: SeenRequest, moment: float) -> bool:
+def _is_victim(case: Queue, head: SeenRequest, moment: float) -> bool:
     """Return whether the scheduler chose this runner for that request."""
     exited = case.exited
     if case.requests.is_reload(head, exited):
         return True
-    alive = [r for r in case.runners.all if r.lived(moment)]
-    names = {name for r in alive for name in case.runners.names(r.weights)[:1]}
-    if head.model in names or not _stalled(case, head, moment):
+    alive = [r for r in case.runners if r.lived(moment)]
+    names = {name for r in alive for name in case.requests.names(r.weights)[:1]}
+    if head.model in names or not _stalled(case, head, moment, names):
         return False  # another is to be loaded again, or an idle one left at once
-    if not case.requests.busy(exited, moment):
+    if not case.requests.busy(exited.runner, moment):
         return False
     return all(_comes_first(case, r, moment) for r in alive if r is not exited.runner)
 
 
-def _stalled(case: ExitEvidence, head: SeenRequest, moment: float) -> bool:
+def _stalled(case: Queue, head: SeenRequest, moment: float, names: Collection[str]) -> bool:
     """Return whether nothing left at once when the scheduler chose: then nothing was idle."""
     exited = case.exited
-    if any(_may_leave_unseen(x, moment) for x in case.exits.recent if x is not exited):
+    if any(_may_leave_unseen(x, moment) for x in case.exits if x is not exited):
         return False
     first = _next_exit(case, moment, exited.at) or exited
     answered = any(m is not None and m < first.at for m in (head.answered, head.ended))
+    unseen = case.requests.served_another(names, moment, first.at)  # it came, and has left
     queued = any(
         x.at <= moment and timings.SAME_MOMENT < first.at - x.at <= timings.MEMORY_WAIT
-        for x in case.exits.recent
+        for x in case.exits
         if not x.listed_dead
     )
-    return first.at - moment > timings.PROMPT and not queued and not answered
+    return first.low - moment > timings.PROMPT and not (queued or answered or unseen)
 
 
 def _may_leave_unseen(exited: ProcessExit, moment: float) -> bool:
@@ -143,8 +152,10 @@ def _may_leave_unseen(exited: ProcessExit, moment: float) -> bool:
     return exited.listed_dead and exited.at < moment + timings.PROMPT and not gone
 
 
-def _comes_first(case: ExitEvidence, runner: RunnerProcess, moment: float) -> bool:
-    """Return whether the scheduler takes this runner before that other one, if both are busy."""
+def _comes_first(case: Queue, runner: RunnerProcess, moment: float) -> bool:
+    """Return whether both are busy, and the scheduler takes this runner before that other one."""
+    if not case.requests.busy(runner, moment):
+        return False
     own, default = case.exited.runner, case.requests.default_keep_alive
     mine, others = (case.requests.keep_alives(r, moment) for r in (own, runner))
     first = own.weights < runner.weights
@@ -153,9 +164,9 @@ def _comes_first(case: ExitEvidence, runner: RunnerProcess, moment: float) -> bo
     return all(precedes(x, y, default, tie=first) for x in mine for y in others)
 
 
-def _is_spared(case: ExitEvidence, moment: float) -> bool:
+def _is_spared(case: Queue, moment: float) -> bool:
     """Return whether it was to go anyway, or a later request let it go on."""
     loaded = case.exited.runner.loaded_after
-    ran_out = any(loaded < m < moment for m in case.exits.out_of_memory)
+    ran_out = any(loaded < m < moment for m in case.out_of_memory)
     forgotten = case.exited.at - moment > timings.REQUESTS_KEPT
     return ran_out or forgotten or case.requests.renewed(case.exited, moment)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests say about the incarnations and unloads that polls show.
 
-Stop calls, crashes, out of memory, and which request was waiting for a load. `rules/` decides what
+Keep-alives, the ends of requests, and which request was waiting for a load. `rules/` decides what
 each of them proves.
 """
 
@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency import timings
-from ollama_exporter.residency.events import Evidence, Reason
-from ollama_exporter.residency.evidence.last_turn import Turn, ended_with_zero, served
+from ollama_exporter.residency.evidence.polled_queue import queue_before
+from ollama_exporter.residency.evidence.queue_replay import condemned
 from ollama_exporter.residency.evidence.requests import MOST_OPEN, SeenRequest, SeenRequests
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted, Snapshot
-from ollama_exporter.residency.incarnation import Incarnation, Key, RequestedUnload
+from ollama_exporter.residency.incarnation import Incarnation, Key
 from ollama_exporter.residency.poll_unloads import Gap, PollUnload, PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
 
@@ -34,9 +33,7 @@ class RequestEvidence:
         self._polled = 0.0  # start of the last answered poll
         self._lives = lives
         self._unloads = unloads
-        self._early_stops: dict[str, float] = {}  # stop calls for what no poll has listed yet
-        self._out_of_memory_at: float | None = None
-        self._lost: deque[tuple[float, float]] = deque(maxlen=MOST_LOST)  # bounds of unloads
+        self._lost: deque[PollUnload] = deque(maxlen=MOST_LOST)  # the latest
 
     @property
     def poll_requested_at(self) -> float | None:
@@ -59,10 +56,6 @@ class RequestEvidence:
             self._silent.append(request)
         if fact.stop:
             self._changed = fact.at
-            if life is not None:
-                life.requested_unload = life.requested_unload or _stopped(fact.at)
-            elif len(self._early_stops) < MOST_OPEN:
-                self._early_stops[fact.model] = fact.at
         elif (
             life is not None
             and fact.keep_alive is not None
@@ -84,39 +77,8 @@ class RequestEvidence:
         if fact.failure is not None or request.fact.keep_alive == 0:
             self._changed = fact.at
         life = self._youngest(request.model)
-        if fact.failure is Failure.OUT_OF_MEMORY:
-            self._note_out_of_memory(fact.at, after_load=life is None)
-        elif fact.failure is Failure.CRASHED:
-            self._note_crash(request.model, life, fact.at)
         if life is not None:
-            self._note_end(life, request, fact)
-
-    def _note_end(self, life: Incarnation, request: SeenRequest, fact: RequestEnded) -> None:
-        life.last_use = fact.at
-        served = request.answered if fact.failure is None else None
-        crashed = life.crashed_at
-        if crashed is not None and served and served > crashed + timings.SAME_MOMENT:
-            life.crashed_at = None  # it answers again, so it was reloaded between two polls
-        if life.requested == 0 and not self.requests.wants(request.model):
-            life.requested_unload = life.requested_unload or RequestedUnload(
-                Reason.STOPPED, fact.at, request.fact.at, Evidence.KEEP_ALIVE_ZERO
-            )
-
-    def _note_out_of_memory(self, at: float, *, after_load: bool) -> None:
-        """One runner ran out of memory, so the server drops all of them."""
-        self._out_of_memory_at = at
-        why = _out_of_memory(at, after_load=after_load, waits=len(self._lives) - 1)
-        since = at - timings.EFFECT
-        recent = [unload.life for unload in self._unloads.pending if unload.high >= since]
-        for life in [*self._lives.values(), *recent]:
-            life.requested_unload = life.requested_unload or why
-
-    def _note_crash(self, name: str, life: Incarnation | None, at: float) -> None:
-        if life is not None:
-            life.crashed_at = at
-        for unload in self._unloads.pending:
-            if unload.name == name and unload.high >= at - timings.EFFECT:
-                unload.life.crashed_at = at
+            life.last_use = fact.at
 
     def _youngest(self, name: str) -> Incarnation | None:
         lives = [life for life in self._lives.values() if life.model.name == name]
@@ -139,13 +101,9 @@ class RequestEvidence:
         waiting = requests.waiting(gap.high - timings.CLOCK_ERROR)
         alone = len(gap.lost) == 1
         for unload in unloads:
-            mine = served(unload, requests)
-            if mine is not None:
-                unload.with_zero = ended_with_zero(unload, mine, requests)
-            if mine is not None and alone:
-                beside, ran_out = self._lives.values(), self._out_of_memory_at
-                turn = Turn(unload, mine, beside, requests, self._lost, ran_out)
-                unload.condemned_for = turn.condemned_for()
+            if alone:
+                queue = queue_before(unload, self._lives.values(), self._lost, requests)
+                unload.condemned_for = None if queue is None else condemned(queue)
             if unload.name in asked:
                 own = requests.of(unload.name)
                 unload.busy = any(r.answered is not None and r.fact.at < unload.low for r in own)
@@ -155,23 +113,14 @@ class RequestEvidence:
             unload.demand = requests.demand(
                 waiting, unload.life, lambda request: request.model not in resident
             )
-            self._lost.append((unload.low, unload.high))
+            self._lost.append(unload)
 
-    def on_load(
-        self,
-        life: Incarnation,
-        poll: Snapshot,
-        *,
-        since: float | None,
-        was_listed: bool,
-        counts: bool,
-    ) -> bool:
+    def on_load(self, life: Incarnation, *, counts: bool) -> bool:
         """Attach to a new incarnation what requests said about it before a poll listed it.
 
         `counts`: this load tells about the coverage. Return whether a request for it was seen.
         """
         name = life.model.name
-        witnessed = counts and self.requests.witness_load(name)
         open_ = [r for r in self.requests.of(name) if not self.requests.forces_reload(r.fact, life)]
         ended = [r for r in self.requests.ended if r.model == name]
         for request in sorted([*open_, *ended], key=lambda r: r.fact.at):
@@ -179,35 +128,11 @@ class RequestEvidence:
                 life.requested = request.fact.keep_alive
             if request.ended is not None:
                 life.last_use = max(request.ended, life.last_use or 0.0)
-                if request.failure is Failure.CRASHED and not was_listed:
-                    life.crashed_at = request.ended
-        stop = self._early_stops.get(name)
-        if stop is not None and stop >= poll.started - timings.CLOCK_ERROR:  # during that poll
-            life.requested_unload = _stopped(stop)
-        oom = self._out_of_memory_at
-        if oom is not None and since is not None and since < oom <= poll.ended and not was_listed:
-            waits = len(self._lives) - 1
-            life.requested_unload = _out_of_memory(oom, after_load=False, waits=waits)
-        elif ended and not self.requests.of(name) and life.requested == 0:
-            at, began = life.last_use or poll.ended, ended[-1].fact.at
-            zero = Evidence.KEEP_ALIVE_ZERO
-            life.requested_unload = RequestedUnload(Reason.STOPPED, at, began, zero)
-        return witnessed
+        return counts and self.requests.witness_load(name)
 
     def on_poll(self, poll: Snapshot, continued: Mapping[Key, Incarnation]) -> None:
         """Note that a poll was compared. `continued`: the incarnations that it did not begin."""
         self.requests.learn_contexts(continued.values())
-        since = poll.started - timings.CLOCK_ERROR
-        self._early_stops = {name: at for name, at in self._early_stops.items() if at > since}
         self._polled = poll.started
         if self._changed is not None and self._changed <= poll.started:
             self._changed = None
-
-
-def _stopped(at: float) -> RequestedUnload:
-    return RequestedUnload(Reason.STOPPED, at, at, Evidence.STOP_CALL)
-
-
-def _out_of_memory(at: float, *, after_load: bool, waits: int) -> RequestedUnload:
-    evidence = Evidence.REQUEST_OUT_OF_MEMORY
-    return RequestedUnload(Reason.OUT_OF_MEMORY, at, at, evidence, after_load, waits)

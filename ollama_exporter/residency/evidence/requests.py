@@ -25,6 +25,7 @@ COVERAGE_LEAST: Final = 3  # fewer prove nothing
 MOST_OPEN: Final = 4096  # requests in flight that are remembered; the server queues 512
 MOST_CONTEXTS: Final = 1024
 MOST_RECENT: Final = 1024  # requests that are remembered after their end
+MOST_FAILED: Final = 64  # likewise, of those that failed as their runner did, for longer
 
 
 class SeenRequest(Struct):
@@ -45,6 +46,11 @@ class SeenRequest(Struct):
         """Whether it was answered or has ended."""
         return self.answered is not None or self.ended is not None
 
+    @property
+    def named(self) -> float | None:
+        """The keep-alive that it names. A stop sets it to 0."""
+        return 0.0 if self.fact.stop else self.fact.keep_alive
+
     def was_answered(self, at: float) -> bool:
         """Return whether it had its first byte by then."""
         return self.answered is not None and self.answered <= at
@@ -52,6 +58,19 @@ class SeenRequest(Struct):
     def was_over(self, at: float) -> bool:
         """Return whether it had ended by then."""
         return self.ended is not None and self.ended <= at
+
+
+def last_served(requests: Sequence[SeenRequest]) -> list[SeenRequest]:
+    """Return which of some requests may have been the last to reach the runner.
+
+    `requests`: in order of their starts. Of several that came at the same moment, it is the one
+    that came or the one that was answered last.
+    """
+    if not requests:
+        return []
+    together = requests[-1].fact.at - timings.SAME_DECISION
+    last = [r for r in requests if r.fact.at >= together]
+    return [last[-1], max(last, key=lambda r: r.answered or r.ended or 0.0)]
 
 
 def precedes(mine: float | None, other: float | None, default: float | None, *, tie: bool) -> bool:
@@ -79,6 +98,7 @@ class SeenRequests:
         self._recent: deque[SeenRequest] = deque(maxlen=MOST_RECENT)  # ended, latest last
         self._history: list[SeenRequest] | None = None  # until one begins or ends
         self._by_model: dict[str, list[SeenRequest]] = {}  # of the history
+        self.failures: deque[SeenRequest] = deque(maxlen=MOST_FAILED)
         self._witnessed: deque[bool] = deque(maxlen=COVERAGE_LOADS)
         # (digest, num_ctx) -> context got, and digest -> context without num_ctx
         self._explicit: BoundedDict[tuple[str, int], int | None] = BoundedDict(MOST_CONTEXTS)
@@ -106,6 +126,8 @@ class SeenRequests:
         request = self.open.pop(fact.id, None)
         if request is not None:
             request.ended, request.failure = fact.at, fact.failure
+            if fact.failure in (Failure.CRASHED, Failure.OUT_OF_MEMORY):
+                self.failures.append(request)
             self._recent.append(request)
             self._history = None
             while (self._recent[0].ended or 0.0) < fact.at - timings.REQUESTS_KEPT:
@@ -135,13 +157,15 @@ class SeenRequests:
             return found[0]
         return sorted(chain.from_iterable(found), key=lambda r: r.fact.at)
 
+    @property
+    def out_of_memory(self) -> list[float]:
+        """When requests failed because a runner ran out of memory."""
+        failed = [r for r in self.failures if r.failure is Failure.OUT_OF_MEMORY]
+        return [r.ended for r in failed if r.ended is not None]
+
     def of(self, name: str) -> list[SeenRequest]:
         """Return the requests in flight for a model, without stop calls, oldest first."""
         return [r for r in self.history_of(name) if r.ended is None and not r.fact.stop]
-
-    def wants(self, name: str) -> bool:
-        """Return whether there is one. Each end of a request may ask, so nothing is sorted."""
-        return any(r.model == name and not r.fact.stop for r in self.open.values())
 
     def waiting(self, at: float, *, late: float = 0.0) -> list[SeenRequest]:
         """Return those that had no answer yet at that moment, oldest first.
@@ -195,10 +219,11 @@ class SeenRequests:
             and (r.ended is None or since is None or r.ended > since)
             and (r.fact.stop or r.fact.keep_alive is not None)
         ]
-        heard = [r for r in named if r.fact.stop or (r.answered is not None and r.answered <= at)]
-        latest = heard[-1].fact.at - timings.SAME_DECISION if heard else -math.inf
-        given = {0.0 if r.fact.stop else r.fact.keep_alive for r in named if r.fact.at >= latest}
-        return given if heard else {*given, None}
+        last = last_served([r for r in named if r.fact.stop or r.was_answered(at)])
+        latest = last[0].fact.at - timings.SAME_DECISION if last else -math.inf
+        unheard = [r for r in named if r.fact.at >= latest and not r.was_answered(at)]
+        given = {r.named for r in [*last, *unheard]}
+        return given if last else {*given, None}
 
     def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[SeenRequest]:
         """Return the requests for newly listed models whose loads began after `low`.
@@ -220,6 +245,10 @@ class SeenRequests:
     def forces_reload(self, request: RequestStarted, life: Incarnation) -> bool:
         """Return whether that runner cannot serve that request, as far as is known."""
         return self.wants_other(request, life.model.digest, life.model.context)
+
+    def names_other_context(self, request: RequestStarted, life: Incarnation) -> bool:
+        """Return whether that request names another context than that runner has."""
+        return request.num_ctx is not None and self.forces_reload(request, life)
 
     def wants_other(self, request: RequestStarted, digest: str, context: int | None) -> bool:
         """Return the same for a runner of these weights that was loaded with that context."""

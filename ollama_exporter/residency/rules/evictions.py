@@ -18,7 +18,6 @@ from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
 from ollama_exporter.residency.evidence.poll_evidence import PollEvidence
-from ollama_exporter.residency.evidence.queue_replay import condemned
 from ollama_exporter.residency.evidence.requests import SeenRequest
 from ollama_exporter.residency.evidence.room_taken import answers, needed_more, needed_no_room
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess
@@ -33,18 +32,10 @@ TOOK_ROOM: Final = frozenset({Reason.EVICTED, Reason.REPLACED})
 # -- requests --------------------------------------------------------------------------------------
 
 
-def condemned_by_the_queue(case: ExitEvidence) -> Opinion:
+def condemned_by_the_queue(case: Case) -> Opinion:
     """All requests are seen, and it was told to leave, though busy, for one that waited."""
-    if not case.requests.complete:
-        return None
-    found = condemned(case)
-    return None if found is None else _wanted_by(case, found.request)
-
-
-def the_queue_condemned_it(case: PollEvidence) -> Opinion:
-    """The same, where only polls show that it left."""
-    found = case.unload.condemned_for
-    return wanted(case, found) if case.complete and found is not None else None
+    found = case.condemned_for if case.complete else None
+    return None if found is None else wanted(case, found)
 
 
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
@@ -54,13 +45,6 @@ def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
         return None
     if case.exited.listed_dead or case.queue_start < at or case.runners.loading(at):
         return None
-    return _wanted_by(case, demand)
-
-
-def _wanted_by(case: ExitEvidence, demand: SeenRequest) -> Opinion:
-    """Return what the request wanted that the scheduler was serving."""
-    if demand.model == case.exited.name and case.requests.wants_new_weights(demand, case.exited):
-        return verdict(Reason.REPLACED, Evidence.NEW_WEIGHTS_WAITED, by=demand.model)
     return wanted(case, demand)
 
 
@@ -90,11 +74,11 @@ def wanted(case: Case, demand: SeenRequest) -> Opinion:
     """Return what a request that waited for a load wanted of it."""
     if demand.model != case.life.model.name:
         return verdict(Reason.EVICTED, Evidence.OTHER_MODEL_WAITED, by=demand.model)
-    replaced = case.has_other_digest
-    if replaced is None:
-        return WAIT  # the same digest must come back; if another does, it was replaced
-    if replaced:
-        return verdict(Reason.REPLACED, Evidence.OTHER_DIGEST, by=demand.model)
+    new = case.wants_new_weights(demand)
+    if new is None:
+        return WAIT
+    if new:
+        return verdict(Reason.REPLACED, Evidence.NEW_WEIGHTS_WAITED, by=demand.model)
     return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
 
 

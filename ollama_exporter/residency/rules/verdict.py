@@ -51,8 +51,9 @@ def requested(case: Case, reason: Reason) -> Opinion:
     cause = case.request_cause
     if cause is None or cause.reason is not reason:
         return None
+    since = cause.request.fact.at
     if not case.life.at_now and any(
-        due.low <= each <= min(due.high, cause.since) for due in case.due for each in case.deadlines
+        due.low <= each <= min(due.high, since) for due in case.due for each in case.deadlines
     ):
         return None
     return verdict(reason, cause.evidence)
