@@ -39,7 +39,7 @@ FLAGS = (
     "--duration",
     type=click.FloatRange(min=1.0),
     metavar="SECONDS",
-    help="Stop after this many seconds.  [default: at Ctrl-C]",
+    help="Stop this many seconds after the first poll.  [default: at Ctrl-C]",
 )
 @click.option("--target", metavar="NAME", help="Which server, if the configuration names several.")
 @with_settings(only=FLAGS)
@@ -78,14 +78,18 @@ async def _record(
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-    if duration is not None:
-        loop.call_later(duration, stop.set)
+
+    def on_start() -> None:
+        echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)
+        if duration is not None:  # from here on: a short recording has its first poll too
+            loop.call_later(duration, stop.set)
+
     polls = await record_server(
         settings,
         writer,
         server=server,
         stop=stop,
-        on_start=lambda: echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True),
+        on_start=on_start,
         on_event=_print_event,
     )
     echo(f"{polls} poll{'' if polls == 1 else 's'} written", err=True)
