@@ -25,6 +25,7 @@ from ollama_exporter.advice.exporter_source import from_exporter
 from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidence
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.bounded_client import BoundedClient
+from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
@@ -238,9 +239,9 @@ async def perform(show: Show, duration: float | None) -> None:
 @click.command()
 @click.option(
     "--duration",
-    type=click.FloatRange(min=1.0),
-    metavar="SECONDS",
-    help="Stop after this many seconds.  [default: at Ctrl-C]",
+    callback=at_least(1.0),
+    metavar="DURATION",
+    help="Stop after this time.  [default: at Ctrl-C]",
 )
 def command(duration: float | None) -> None:
     """Show the exporter at work on a simulated server.

@@ -23,6 +23,7 @@ from ollama_exporter.actions.measure.summary import PARTS, MeasureRow, Spread, r
 from ollama_exporter.actions.warm.load_models import find_missing
 from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.durations import duration
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
@@ -64,7 +65,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     "--every",
     default="6m",
     show_default=True,
-    callback=server_options.duration,
+    callback=duration,
     metavar="DURATION",
     help="How often you call the model, for the verdict.",
 )

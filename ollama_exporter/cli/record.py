@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ollama_exporter.cli.chosen_target import chosen_target
+from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.server_options import SERVER_SETTINGS
 from ollama_exporter.cli.settings_options import settings_from, with_settings
@@ -32,14 +33,14 @@ FLAGS = (
 
 
 @click.command(
-    epilog="Example: ollama-exporter record --poll.interval=1s --duration=600 trace.jsonl.gz"
+    epilog="Example: ollama-exporter record --poll.interval=1s --duration=10m trace.jsonl.gz"
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--duration",
-    type=click.FloatRange(min=1.0),
-    metavar="SECONDS",
-    help="Stop this many seconds after the first poll.  [default: at Ctrl-C]",
+    callback=at_least(1.0),
+    metavar="DURATION",
+    help="Stop this long after the first poll.  [default: at Ctrl-C]",
 )
 @click.option("--target", metavar="NAME", help="Which server, if the configuration names several.")
 @with_settings(only=FLAGS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.poller.poll_schedule import Cadence
@@ -29,10 +30,11 @@ FEW = 0.5  # share of used polls below which the reason is printed
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--interval",
-    type=click.FloatRange(min=SHORTEST_INTERVAL),
-    default=15.0,
+    callback=at_least(SHORTEST_INTERVAL),
+    default="15s",
     show_default=True,
-    help="Base interval of the poll schedule, seconds.",
+    metavar="DURATION",
+    help="Base interval of the poll schedule.",
 )
 @click.option(
     "--aligned-polls/--no-aligned-polls",

@@ -13,6 +13,7 @@ import click
 from ollama_exporter.actions.warm.load_models import MissingModel
 from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli.announce import Announcer
+from ollama_exporter.cli.durations import duration
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import Settings
@@ -118,11 +119,6 @@ async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
         if not received:
             raise
         return SIGNAL_BASE + received[0]
-
-
-def duration(_ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Parse an option's duration, in seconds."""
-    return None if value is None else parsers.duration(f"--{param.name}".replace("_", "-"), value)
 
 
 def memory_size(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.asked_exporter import PATIENCE, AskedExporter, Told
+from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
@@ -55,10 +56,10 @@ Show = Callable[[AskedExporter, Asked], Awaitable[None]]
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.2),
-    default=1.0,
+    callback=at_least(0.2),
+    default="1s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="Time between two looks.",
 )
 @click.option("--once", is_flag=True, help="Print the models once and exit.")

@@ -32,6 +32,7 @@ from ollama_exporter.actions.warm.load_models import (
 )
 from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli import exit_codes, server_options
+from ollama_exporter.cli.durations import duration
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.config import mapping
@@ -153,7 +154,7 @@ class WarmCommand(click.Command):
     WAIT,
     is_flag=False,
     flag_value=DEFAULT_WAIT,
-    callback=server_options.duration,
+    callback=duration,
     metavar="[DURATION]",
     help="Wait until the server answers.  [default: 5m]",
 )

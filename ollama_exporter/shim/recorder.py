@@ -148,7 +148,8 @@ class Recorder:
     def _count(self, exchange: Exchange, seen: Observation) -> Observation:
         """Count a request that needs a runner; return its observation with `start` set."""
         seen = self._in_flight.on_request_end(exchange, seen)
-        answered = seen.outcome is Outcome.ANSWERED
+        # Also of a stream that its client left: many readers stop before the end.
+        answered = seen.outcome is Outcome.ANSWERED or seen.first_content is not None
         label = self._labels.label(exchange.model, is_confirmed=answered)
         load = self._in_flight.load_seconds(exchange, seen)
         self._metrics.record(label, seen)

@@ -86,7 +86,7 @@ def test_misuse_of_the_process_ends_with_one_line_and_2() -> None:
     assert "nonsense" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("duration", ["soon", "0"])
+@pytest.mark.parametrize("duration", ["soon", "0", "500ms"])
 def test_misuse_of_a_command_ends_with_one_line_and_2(duration: str) -> None:
     done = CliRunner().invoke(cli, ["demo", "--duration", duration])
     assert done.exit_code == 2
