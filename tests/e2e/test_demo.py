@@ -99,7 +99,7 @@ def test_in_a_terminal_the_table_is_drawn_below_the_lines() -> None:
         finally:
             process.kill()
     text = shown.decode()
-    assert text.count("not settled yet") >= 3  # drawn again and again
+    assert text.count("not settled yet") >= 2  # drawn again, as often as a busy machine lets it
     assert not re.search(r"\x1b\[[\d;]*3\dm", text)  # no colour
     assert "Traceback" not in text
 
