@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ollama_exporter.web.plain_text import plain
@@ -56,13 +56,13 @@ def announcing(on_announced: OnAnnounced) -> Callable[[Request], Awaitable[Respo
         if request.headers.get("content-type") != "application/json":
             return plain("Accepted: application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                return plain("Too long.\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    return plain("Too long.\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             announcement = _DECODER.decode(bytes(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (ClientDisconnect, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return plain("Accepted: id, model and url.\n", HTTPStatus.BAD_REQUEST)
         if not on_announced(announcement):
             return plain("This exporter watches another server.\n", HTTPStatus.CONFLICT)

@@ -4,8 +4,11 @@
 import asyncio
 import itertools
 import math
+from http import HTTPStatus
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.config.target import Target
@@ -16,7 +19,7 @@ from ollama_exporter.residency.facts import RequestEnded, RequestFact, RequestSt
 from ollama_exporter.simulator.model_files import GIB, default_catalogue
 from ollama_exporter.simulator.simulator import Config, Simulator
 from ollama_exporter.simulator.state import Host
-from ollama_exporter.web.announcements import Announcement, RequestEnd
+from ollama_exporter.web.announcements import Announcement, RequestEnd, announcing
 from tests.support.exporting import exporting, until
 from tests.support.faultserver import closed_port
 from tests.support.patience import PATIENCE
@@ -178,3 +181,25 @@ def test_without_an_exporter_nothing_happens(url: str) -> None:
             pass
 
     asyncio.run(main())
+
+
+def test_a_client_that_leaves_amid_an_announcement_is_no_error() -> None:
+    heard: list[Announcement] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    def hear(announcement: Announcement) -> bool:
+        heard.append(announcement)
+        return True
+
+    async def main() -> None:
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "client": ("127.0.0.1", 1), "headers": headers}
+        answer = await announcing(hear)(Request(scope, receive))
+        assert answer.status_code == HTTPStatus.BAD_REQUEST
+
+    begun: Message = {"type": "http.request", "body": b'{"id":', "more_body": True}
+    messages = iter([begun, {"type": "http.disconnect"}])
+    asyncio.run(main())
+    assert heard == []
