@@ -42,7 +42,7 @@ def take_back(
     """Resume all that is not settled: several servers answer, so nothing shows an unload."""
     for unload in unloads.pending:
         unloads.cancel(unload)
-        processes.matching.on_return(unload.life)
+        processes.matching.on_return(unload)
         lives.setdefault(unload.key, unload.life)
 
 
@@ -67,7 +67,7 @@ def resume_returned(
             unload.gap, restart = replace(unload.gap, restart=False), True
         if model is not None and not unload.life.reloaded(model):
             unloads.cancel(unload)
-            processes.matching.on_return(unload.life)
+            processes.matching.on_return(unload)
             now = lives.get(unload.key)
             if now is None or now.model.expires_at != model.expires_at:
                 lives[unload.key] = unload.life

@@ -224,7 +224,7 @@ class Tracker:
             unload = PollUnload.of(life, gap)
             unload.arrivals = Arrivals.of(listed, gap, last.ended) if listed else None
             self._pending.add(unload)
-            self._processes.matching.on_unload(life, unload.low, unload.high)
+            self._processes.matching.on_unload(unload)
         return events
 
     def _confirm_restart(self, now: float) -> list[Event]:
@@ -274,7 +274,7 @@ class Tracker:
         self._requests.on_unloads(unloads, gap, resident={key[0] for key in {**before, **listed}})
         for unload in unloads:
             self._pending.add(unload)
-            self._processes.matching.on_unload(unload.life, unload.low, unload.high)
+            self._processes.matching.on_unload(unload)
 
     def _load(self, poll: Snapshot, model: RunningModel, last: Snapshot | None) -> Event:
         """Begin an incarnation."""

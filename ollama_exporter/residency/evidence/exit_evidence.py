@@ -160,7 +160,7 @@ class ExitEvidence:
     @property
     def complete(self) -> bool:
         """Whether the requests seen are (nearly) all."""
-        return self.requests.complete
+        return self.requests.seen.complete
 
     @cached_property
     def request_cause(self) -> RequestCause | None:

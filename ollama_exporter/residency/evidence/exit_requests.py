@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
@@ -14,28 +14,19 @@ class ExitRequests:
     """Attaches the requests seen to an exit."""
 
     def __init__(self, requests: SeenRequests, runners: RunnerProcesses) -> None:
-        self._requests = requests
-        self._runners = runners
-
-    @property
-    def complete(self) -> bool:
-        """Whether the requests seen are (nearly) all."""
-        return self._requests.complete
+        self.seen = requests
+        self.runners = runners
 
     def cause(self, exited: ProcessExit, *, queue_start: float) -> RequestCause | None:
         """Return the reason that requests to this runner gave. `queue_start`: of the unloads."""
         since, runner = min(queue_start, exited.at - timings.PROMPT), exited.runner
         failed = since - timings.PROMPT
         left = Departure(exited.life, runner.loaded_after, failed, since, exited.at)
-        return left.cause(self._requests)
-
-    def names(self, weights: str) -> list[str]:
-        """Return the names that stand for those weights."""
-        return self._runners.names(weights)
+        return left.cause(self.seen)
 
     def likeliest(self, names: list[str]) -> str:
         """Return which of the names of some weights is being loaded: the one that is asked for."""
-        asked = (request.model for request in self._requests.history if request.answered is None)
+        asked = (request.model for request in self.seen.history if request.answered is None)
         return next((name for name in asked if name in names), names[0])
 
     def demand(self, exited: ProcessExit) -> SeenRequest | None:
@@ -44,7 +35,7 @@ class ExitRequests:
         It is for a model without a process, or for other options of this very one.
         """
         waiting = self._waiting(exited.at)
-        return self._requests.demand(waiting, exited.life, self._is_absent(exited.at))
+        return self.seen.demand(waiting, exited.life, self._is_absent(exited.at))
 
     def first_in_line(self, exited: ProcessExit) -> SeenRequest | None:
         """Return the oldest request that was waiting for a load at the exit.
@@ -54,23 +45,19 @@ class ExitRequests:
         return self.head(exited, exited.at, exited.at)
 
     def _waiting(self, at: float) -> list[SeenRequest]:
-        return self._requests.waiting(at, late=timings.ANOTHERS_REQUEST_ERROR)
+        return self.seen.waiting(at, late=timings.ANOTHERS_REQUEST_ERROR)
 
     def _is_absent(self, at: float) -> Callable[[SeenRequest], bool]:
         """Return what tells whether the model of a request surely had no process then."""
-        running = {runner.weights for runner in self._runners.all if runner.lived(at)}
+        running = {runner.weights for runner in self.runners.all if runner.lived(at)}
 
         def is_absent(request: SeenRequest) -> bool:
-            weights = self._runners.weights_at(request.model, request.fact.at)
+            weights = self.runners.weights_at(request.model, request.fact.at)
             return bool(weights) and weights.isdisjoint(running)
 
         return is_absent
 
     # -- the queue -------------------------------------------------------------------------------
-
-    def history_of(self, *names: str) -> Sequence[SeenRequest]:
-        """Return those that are remembered for one of these models, in order of their starts."""
-        return self._requests.history_of(*names)
 
     def is_reload(self, request: SeenRequest, exited: ProcessExit) -> bool:
         """Return whether it wants other options, as far as is known, or new weights of the name."""
@@ -78,7 +65,7 @@ class ExitRequests:
             return False
         if request.was_answered(exited.at):
             return False  # this runner served it
-        return self._requests.forces_reload(request.fact, exited.life)
+        return self.seen.forces_reload(request.fact, exited.life)
 
     def head(self, exited: ProcessExit, low: float, high: float) -> SeenRequest | None:
         """Return the oldest request that waited for a load at `low`, or the next to do so.
@@ -87,7 +74,7 @@ class ExitRequests:
         """
         later = (
             r
-            for r in self._requests.history
+            for r in self.seen.history
             if low < r.fact.at < high
             and not r.fact.stop
             and not r.was_answered(r.fact.at + timings.SLOW_FIRST_BYTE)
@@ -102,13 +89,13 @@ class ExitRequests:
 
     def wants_new_weights(self, request: SeenRequest, exited: ProcessExit) -> bool:
         """Return whether the name of that request stood for other weights than this runner has."""
-        weights = self._runners.weights_at(request.model, request.fact.at)
+        weights = self.runners.weights_at(request.model, request.fact.at)
         return bool(weights) and exited.runner.weights not in weights
 
     def _wants_load(self, request: SeenRequest, moment: float, own: RunnerProcess) -> bool | None:
         """Return whether no runner could serve that request at that moment. None: not known."""
-        weights = self._runners.weights_at(request.model, request.fact.at)
-        serving = [r for r in self._runners.all if r.weights in weights and _served(r, moment)]
+        weights = self.runners.weights_at(request.model, request.fact.at)
+        serving = [r for r in self.runners.all if r.weights in weights and _served(r, moment)]
         if not serving:
             return True if weights else None
         runner = serving[-1]
@@ -118,25 +105,20 @@ class ExitRequests:
         if len(weights) > 1 or runner.key is None or runner.context is None:
             return None
         digest = runner.key[1]
-        wants = self._requests.wants_other(request.fact, digest, runner.context)
+        wants = self.seen.wants_other(request.fact, digest, runner.context)
         # A model of a small context gets less than others do: that it wants more is a guess.
-        sure = not wants or runner is own or self._requests.knows_context(request.fact, digest)
+        sure = not wants or runner is own or self.seen.knows_context(request.fact, digest)
         return wants if sure else None
-
-    @property
-    def default_keep_alive(self) -> float | None:
-        """The server's keep-alive, as it showed where no request had named another."""
-        return self._requests.default_keep_alive
 
     def keep_alives(self, runner: RunnerProcess, moment: float) -> set[float | None]:
         """Return which keep-alives that runner may have had then. None: the server's default."""
-        names = self._runners.names(runner.weights)
-        return self._requests.keep_alives(*names, at=moment, since=runner.born)
+        names = self.runners.names(runner.weights)
+        return self.seen.keep_alives(*names, at=moment, since=runner.born)
 
     def busy(self, runner: RunnerProcess, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""
-        names = self._runners.names(runner.weights)
-        return any(self._requests.may_be_served(name, moment) for name in names)
+        names = self.runners.names(runner.weights)
+        return any(self.seen.may_be_served(name, moment) for name in names)
 
     def served_another(self, names: Collection[str], low: float, high: float) -> bool:
         """Return whether a model other than these was in use at some moment between two."""
@@ -145,7 +127,7 @@ class ExitRequests:
             and not r.fact.stop
             and r.was_answered(high)
             and (r.ended is None or r.ended >= low)
-            for r in self._requests.history
+            for r in self.seen.history
         )
 
     def renewed(self, exited: ProcessExit, moment: float) -> bool:
@@ -154,16 +136,16 @@ class ExitRequests:
             moment < r.fact.at < exited.at
             and not r.fact.stop
             and bool(r.fact.keep_alive)
-            and not self._requests.names_other_context(r.fact, exited.life)
-            for r in self._requests.history_of(exited.name)
+            and not self.seen.names_other_context(r.fact, exited.life)
+            for r in self.seen.history_of(exited.name)
         )
 
     def waited(self, runner: RunnerProcess, moment: float) -> bool | None:
         """Return whether a request for a newborn runner was waiting then. None: none was seen."""
-        names, same = self._runners.names(runner.weights), timings.SAME_MOMENT
+        names, same = self.runners.names(runner.weights), timings.SAME_MOMENT
         mine = [
             r
-            for r in self._requests.history_of(*names)
+            for r in self.seen.history_of(*names)
             if not r.fact.stop
             and r.fact.at <= runner.born + same
             and (r.ended is None or r.ended > runner.born - same)

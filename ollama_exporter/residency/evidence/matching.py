@@ -22,6 +22,7 @@ from ollama_exporter.residency.evidence.process_exits import ProcessExit, Proces
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.incarnation import Incarnation, Key
+from ollama_exporter.residency.unload import ModelUnload
 
 LOADS: Final = 5  # latest loads of the same weights that tell how long one takes
 WIDE: Final = 1.0  # seconds: a load time is known if its bounds are closer than this,
@@ -29,24 +30,6 @@ PRECISE: Final = 0.25  # or than this share of it
 MOST_SHOWN: Final = 1024
 MOST_ENDED: Final = 64
 POLLS: Final = 20  # latest polls that show how busy the host is
-
-
-class EndedByPolls(Struct, frozen=True):
-    """An incarnation whose end polls showed before its process was known."""
-
-    key: Key
-    first_seen: float
-    low: float
-    high: float
-
-    def may_be(self, runner: RunnerProcess) -> bool:
-        """Return whether that process can have been its runner."""
-        if runner.born > self.first_seen:
-            return False
-        alive = runner.died if runner.alive is None else runner.alive
-        latest = self.high + timings.KEPT_ALIVE  # the newest servers remove the entry first
-        dead_before = runner.died is not None and runner.died < self.low - timings.EXIT_ERROR
-        return not dead_before and (alive is None or alive <= latest)
 
 
 class Sifted(Struct, frozen=True):
@@ -73,7 +56,8 @@ class ProcessMatching:
         self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
         self._missing: dict[Key, float] = {}
         self._suspects: dict[Key, RunnerProcess] = {}  # exited at a moment that is not known
-        self._ended: deque[EndedByPolls] = deque(maxlen=MOST_ENDED)
+        # that polls showed before their processes were known
+        self._ended: deque[ModelUnload] = deque(maxlen=MOST_ENDED)
         self._took_long: deque[float] = deque(maxlen=POLLS)  # the latest polls
 
     # -- a listing -------------------------------------------------------------------------------
@@ -249,30 +233,28 @@ class ProcessMatching:
         self.runners.abandon(runner)
         return True
 
-    def on_unload(self, life: Incarnation, low: float, high: float) -> None:
-        """Note that polls show the end of an incarnation. Its process may become known later."""
-        if self.runners.of(life.key) is None:
-            self._ended.append(EndedByPolls(life.key, life.first_seen, low, high))
+    def on_unload(self, unload: ModelUnload) -> None:
+        """Note an unload that polls show. Its process may become known later."""
+        if self.runners.of(unload.key) is None:
+            self._ended.append(unload)
 
-    def on_return(self, life: Incarnation) -> None:
+    def on_return(self, unload: ModelUnload) -> None:
         """Note that an incarnation goes on although polls seemed to show its end."""
-        kept = (x for x in self._ended if (x.key, x.first_seen) != (life.key, life.first_seen))
-        self._ended = deque(kept, maxlen=MOST_ENDED)
+        if unload in self._ended:
+            self._ended.remove(unload)
 
     def _claim(self) -> None:
         """Find the processes of incarnations that polls have ended: no other may end by them."""
         for ended in list(self._ended):
-            runner = next(
-                (
-                    runner
-                    for runner in self.runners.all
-                    if runner.key is None
-                    and not runner.spent
-                    and self.runners.fits(runner, ended.key)
-                    and ended.may_be(runner)
-                ),
-                None,
+            fitting = (
+                runner
+                for runner in self.runners.all
+                if runner.key is None
+                and not runner.spent
+                and self.runners.fits(runner, ended.key)
+                and _may_have_been(runner, ended)
             )
+            runner = next(fitting, None)
             if runner is not None:
                 runner.spent = True
                 self._ended.remove(ended)
@@ -369,3 +351,13 @@ class ProcessMatching:
         weights, name = found
         name = name or next(iter(self.runners.names(weights)), None)
         return NextLoad(name, other_weights=weights != logged.weights)
+
+
+def _may_have_been(runner: RunnerProcess, ended: ModelUnload) -> bool:
+    """Return whether that process can have been the runner of what left between two polls."""
+    if runner.born > ended.life.first_seen:
+        return False
+    alive = runner.died if runner.alive is None else runner.alive
+    latest = ended.high + timings.KEPT_ALIVE  # the newest servers remove the entry first
+    dead_before = runner.died is not None and runner.died < ended.low - timings.EXIT_ERROR
+    return not dead_before and (alive is None or alive <= latest)

@@ -68,10 +68,10 @@ def _between_loads(case: Queue) -> Iterator[tuple[float, float]]:
 
 def _load_end(case: Queue, runner: RunnerProcess) -> float | None:
     """Return when a load was over, as polls, the first byte of an answer, and an exit show it."""
-    names = case.requests.names(runner.weights)
+    names = case.requests.runners.names(runner.weights)
     answers = (
         r.answered
-        for r in case.requests.history_of(*names)
+        for r in case.requests.seen.history_of(*names)
         if r.answered is not None and r.answered > runner.born and not r.fact.stop
     )
     listed = None if runner.unlisted is None else runner.listed  # before 0.30 it is while it loads
@@ -122,7 +122,7 @@ def _is_victim(case: Queue, head: SeenRequest, moment: float) -> bool:
     if case.requests.is_reload(head, exited):
         return True
     alive = [r for r in case.runners if r.lived(moment)]
-    names = {name for r in alive for name in case.requests.names(r.weights)[:1]}
+    names = {name for r in alive for name in case.requests.runners.names(r.weights)[:1]}
     if head.model in names or not _stalled(case, head, moment, names):
         return False  # another is to be loaded again, or an idle one left at once
     if not case.requests.busy(exited.runner, moment):
@@ -156,7 +156,7 @@ def _comes_first(case: Queue, runner: RunnerProcess, moment: float) -> bool:
     """Return whether both are busy, and the scheduler takes this runner before that other one."""
     if not case.requests.busy(runner, moment):
         return False
-    own, default = case.exited.runner, case.requests.default_keep_alive
+    own, default = case.exited.runner, case.requests.seen.default_keep_alive
     mine, others = (case.requests.keep_alives(r, moment) for r in (own, runner))
     first = own.weights < runner.weights
     if mine == {0.0}:  # it left first, so the other hardly was the one that was waited for

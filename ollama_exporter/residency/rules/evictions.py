@@ -41,7 +41,7 @@ def condemned_by_the_queue(case: Case) -> Opinion:
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
     """All requests are seen, and the oldest was waiting for a load that could begin just then."""
     demand, at = case.first_in_line, case.exited.at
-    if demand is None or not case.requests.complete or demand.fact.at > at:
+    if demand is None or not case.complete or demand.fact.at > at:
         return None
     if case.exited.listed_dead or case.queue_start < at or case.runners.loading(at):
         return None
@@ -178,7 +178,7 @@ def a_runner_was_started(case: ExitEvidence) -> Opinion:
     if newborn is None or newborn.born - exited.at > timings.BORN_WITHIN:
         return None
     took, waited = answers(case, newborn), case.requests.waited(newborn, exited.at)
-    complete = case.requests.complete
+    complete = case.complete
     if complete and case.demand and case.demand.model == exited.name:
         return verdict(Reason.OPTIONS_CHANGED, Evidence.OTHER_OPTIONS_WAITED)
     if waited is False and complete:
