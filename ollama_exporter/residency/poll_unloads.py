@@ -25,6 +25,7 @@ from ollama_exporter.residency.unload import ModelUnload, PendingUnloads
 
 SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be free (sched.go:544)
 REMEMBERED: Final = 16
+MOST_PENDING: Final = 256  # that are compared with one: a server holds a handful
 ENOUGH: Final = 8  # of the models that appeared next, to find one of them again
 SWIFT_OF: Final = 5  # the latest unloads, of which some show a swift server
 NUMBERED: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}")
@@ -182,8 +183,7 @@ class PollUnloads:
         self._swift_known = False  # by the server's version
         self._at_once: deque[bool] = deque(maxlen=SWIFT_OF)
         self._pending = pending
-        self._settled: deque[PollUnload] = deque()
-        self._needless: Counter[tuple[float, float]] = Counter()  # their bounds
+        self._settled: deque[PollUnload] = deque(maxlen=REMEMBERED)  # those that did not expire
         self._vacant = 0  # unloads whose room nothing has taken yet, as far as polls show
 
     def on_version(self, version: str) -> None:
@@ -201,23 +201,11 @@ class PollUnloads:
     def cancel(self, unload: PollUnload) -> None:
         """Remove an unload that turned out to be none."""
         self._pending.cancel(unload)
-        self._forget(unload)
 
     def on_settled(self, unload: PollUnload) -> None:
         """Remember an unload whose reason is known: others may have left with it."""
-        if unload.reason is Reason.EXPIRED:
-            self._forget(unload)
-            return
-        self._settled.append(unload)
-        if len(self._settled) > REMEMBERED:
-            self._forget(self._settled.popleft())
-
-    def _forget(self, unload: PollUnload) -> None:
-        if unload.needless:
-            bounds = unload.low, unload.high
-            self._needless[bounds] -= 1
-            if not self._needless[bounds]:
-                del self._needless[bounds]
+        if unload.reason is not Reason.EXPIRED:
+            self._settled.append(unload)
 
     def match(
         self,
@@ -275,8 +263,6 @@ class PollUnloads:
         if not (found.one_each and unload.back is not None):
             held = held.plus(unload.life.model)
         unload.needless = new.count > 0 and self.room.holds(held, new)
-        if unload.needless:
-            self._needless[unload.low, unload.high] += 1
 
     def count(
         self,
@@ -306,10 +292,11 @@ class PollUnloads:
 
         An out-of-memory drops all models at once, and they leave one wait after the other.
         """
-        own = (unload.low, unload.high) if unload.needless else None
         return any(
-            low - unload.high <= timings.MEMORY_WAIT
-            and unload.low - high <= timings.MEMORY_WAIT
-            and (count > 1 or (low, high) != own)
-            for (low, high), count in self._needless.items()
+            other.needless
+            and other is not unload
+            and other.low - unload.high <= timings.MEMORY_WAIT
+            and unload.low - other.high <= timings.MEMORY_WAIT
+            for other in (*self._settled, *islice(self._pending, MOST_PENDING))
+            if isinstance(other, PollUnload)
         )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One unload, however it is known, and those whose reasons are not settled yet."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from msgspec import Struct
@@ -82,6 +83,9 @@ class PendingUnloads:
         del self._unloads[id(unload)]
         unload.reason, unload.by = found.reason, found.by
         return unloaded(unload, found, now)
+
+    def __iter__(self) -> Iterator[ModelUnload]:
+        return iter(self._unloads.values())
 
     def __len__(self) -> int:
         return len(self._unloads)

@@ -221,10 +221,9 @@ class ExitEvidence:
     @property
     def next_weights(self) -> str | None:
         """Weights of what was started next, by processes or by the log."""
-        at = self.exited.at
-        logged = self.log.moments(LogKind.LOAD_STARTED, at, self.now)
-        if logged and logged[0].weights is not None:
-            return logged[0].weights
+        logged = self.log.next_load(self.exited.at)
+        if logged is not None:
+            return logged[0]
         return None if self.next_birth is None else self.next_birth.weights
 
     @property

@@ -177,10 +177,6 @@ class LogEvidence:
                 return line.weights, self._names.get(line.weights)
         return None
 
-    def loads(self, low: float, high: float) -> int:
-        """Return how many loads began within these bounds."""
-        return len(self.moments(LogKind.LOAD_STARTED, low, high))
-
     def load_time(self, weights: str, until: float) -> float | None:
         """Return how long the latest load of those weights took, by the server's own figure."""
         begun = self.moments(LogKind.LOAD_STARTED, until - timings.LONGEST_LOAD, until)

@@ -8,11 +8,11 @@ from functools import cached_property
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.case import Due, NextLoad
-from ollama_exporter.residency.evidence.log_lines import LoggedUnload
+from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.request_causes import RequestCause, departure
 from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
 from ollama_exporter.residency.incarnation import Incarnation
-from ollama_exporter.residency.poll_unloads import PollUnload
+from ollama_exporter.residency.poll_unloads import PollUnload, PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
 
 
@@ -25,12 +25,10 @@ class PollEvidence:
     confirmed: bool  # a second listing agrees: it lacks the model, and has what appeared next
     blind: bool  # no poll was answered for longer than the window
     requests: SeenRequests
+    unloads: PollUnloads
     flips: bool  # its context changed at least twice lately
-    swift: bool  # newcomers are listed in the instant in which room is made
-    accompanied: bool  # another left at the same time whose room was not needed
     tolerances: Tolerances
-    all_logged: bool  # the log is at debug level
-    loads: int  # that began within the bounds, by the log
+    log: LogEvidence
     logged: LoggedUnload | None
     logged_next: NextLoad | None
 
@@ -60,7 +58,9 @@ class PollEvidence:
         Not if it was busy, nor if as much was loaded as was lost: each load took one.
         """
         unload = self.unload
-        each_took_one = self.complete and self.swift and len(unload.served) > unload.others_lost
+        each_took_one = (
+            self.complete and self.unloads.swift and len(unload.served) > unload.others_lost
+        )
         if unload.busy or each_took_one:
             return ()
         low, high = unload.low - timings.BEHIND_ANOTHER, unload.high + timings.CLOCK_ERROR

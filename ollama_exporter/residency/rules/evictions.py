@@ -106,7 +106,9 @@ def a_load_was_logged(case: PollEvidence) -> Opinion:
     """On a swift server a load begins in the instant in which its room is made: each took one."""
     unload = case.unload
     others = unload.gap.newcomers - {unload.name}
-    if case.complete or not case.swift or not others or case.loads <= unload.others_lost:
+    if case.complete or not case.unloads.swift or not others:
+        return None
+    if len(case.log.moments(LogKind.LOAD_STARTED, unload.low, unload.high)) <= unload.others_lost:
         return None
     return verdict(Reason.EVICTED, Evidence.LOG_LOAD_BETWEEN_POLLS, by=min(others))
 

@@ -36,7 +36,7 @@ def the_server_restarted(case: PollEvidence) -> Opinion:
     if not case.confirmed:
         return LOOK_AGAIN  # one listing may come from another server at the same address
     expired = unload.expired_between and not unload.gap.others_early
-    if expired and not case.all_logged:  # the log would have its timer
+    if expired and not case.log.detailed:  # the log would have its timer
         return verdict(Reason.EXPIRED, Evidence.DEADLINE_BETWEEN_POLLS)
     return verdict(Reason.SERVER_RESTARTED, Evidence.NO_DEADLINE_KEPT)
 

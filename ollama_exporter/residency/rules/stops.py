@@ -37,14 +37,14 @@ def due_before_idle(case: PollEvidence) -> Opinion:  # noqa: PLR0911 - a table o
         return WAIT
     back, strangers = unload.back is not None, unload.others_appeared
     # It slid before, so it became due later. On a swift server the next load follows at once.
-    victim = life.slid or (case.swift and not case.complete)
+    victim = life.slid or (case.unloads.swift and not case.complete)
     if victim and strangers and not back and unload.arrivals is not None:
         return appeared(case, unload.arrivals)
     # The scheduler evicts an idle model where there is one, and this one's room was not needed.
     spared = life.beside_idle and unload.needless
     if life.slid or (strangers and (back or not spared)):
         return unknown(Evidence.DUE_ZERO_OR_VICTIM)
-    if case.accompanied or case.complete:
+    if case.unloads.left_with_needless(unload) or case.complete:
         return unknown(Evidence.DUE_WITH_OTHERS)
     return verdict(Reason.STOPPED, Evidence.DUE_BUT_NOT_NEEDED)
 
