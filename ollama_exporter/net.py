@@ -37,6 +37,15 @@ def listen(addresses: Sequence[str], *, field: str) -> list[socket.socket]:
     return sockets
 
 
+def listen_nearby(host: str, port: int, *, field: str) -> socket.socket:
+    """Listen on that port, or on another one where it is taken. Raises StartError."""
+    try:
+        (found,) = listen([f"{host}:{port}"], field=field)
+    except StartError:
+        (found,) = listen([f"{host}:0"], field=field)
+    return found
+
+
 def inherited(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
     """Return the sockets that systemd has opened for this process, as sd_listen_fds(3) describes.
 

@@ -93,10 +93,13 @@ async def run(
     onlookers: Onlookers | None = None,
     reread: Callable[[], Settings] | None = None,
     log_lines: LogCounter | None = None,
+    opened: tuple[list[Socket], list[Socket]] | None = None,
 ) -> None:
     """Poll and serve until `stop` is set. Serves before the first poll has ended.
 
-    `reread` reads the settings again, for a reload. Raises OllamaExporterError if it cannot start.
+    `reread` reads the settings again, for a reload. `opened`: sockets of one server's exporter that
+    listen already, for scrapes and for the proxy's clients. Raises OllamaExporterError if it cannot
+    start.
     """
     raise_limit()
     asyncio.get_running_loop().set_exception_handler(ExhaustionHandler())
@@ -111,7 +114,7 @@ async def run(
         reread=reread,
     )
     locks = exporter.locks()
-    sockets, proxied = listen_for_both(settings)
+    sockets, proxied = opened or listen_for_both(settings)
     _log_start(sockets, locks, url=settings.ollama_url)
     if onlookers is not None and onlookers.listening is not None:
         onlookers.listening([spelled(socket) for socket in sockets])

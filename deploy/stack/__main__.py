@@ -29,6 +29,7 @@ from deploy.stack.daemons import NotStarted, free_port, running
 from deploy.stack.receiver import PATH, Alert, receiver
 from ollama_exporter.cli.bundled_files import bundled
 from ollama_exporter.config.schema import Settings
+from ollama_exporter.net import listen_nearby, spelled
 from ollama_exporter.runtime import run
 from ollama_exporter.simulator.run_script import play
 from ollama_exporter.simulator.simulator import Config, Simulator
@@ -39,7 +40,8 @@ INTERVAL: Final = "5s"  # of scrapes and rules
 POLL: Final = 3.0  # seconds, as in the demonstration
 EXPECTED: Final = ("mistral",)
 COLOURS: Final = {"critical": "red", "warning": "yellow", "info": "blue"}
-PORTS: Final = (11487, 11435, 9090, 9093)  # others where these are in use
+OUR_PORTS: Final = (11487, 11435)  # others where these are in use
+OTHER_PORTS: Final = (9090, 9093)  # likewise
 # Where releases have the pages, where Debian's package has them, and the API where neither does.
 GRAPHS: Final = ("/graph", "/classic/graph", "/api/v1/query?query=ollama_model_loaded")
 ALERTS: Final = ("/alerts", "/classic/alerts", "/api/v1/alerts")
@@ -71,10 +73,12 @@ async def serving(on_alert: Callable[[Alert], None]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def exporting(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the exporter."""
+async def exporting(
+    settings: Settings, web: socket.socket, proxy: socket.socket
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the exporter on these sockets."""
     stop = asyncio.Event()
-    task = asyncio.create_task(run(settings, stop=stop))
+    task = asyncio.create_task(run(settings, stop=stop, opened=([web], [proxy])))
     try:
         yield task
     finally:
@@ -147,7 +151,10 @@ async def stack(workload: str, here: Path) -> None:
         print_alert(alert)
         fired.update([alert.name] if alert.status == "firing" else [])
 
-    local = [f"127.0.0.1:{free_port(port)}" for port in PORTS]
+    # Our own two are kept from here on: a demonstration may be starting beside us.
+    web, proxied = (listen_nearby("127.0.0.1", port, field="stack") for port in OUR_PORTS)
+    others = [f"127.0.0.1:{free_port(port)}" for port in OTHER_PORTS]
+    local = [spelled(web), spelled(proxied), *others]
     exporter, proxy, prometheus, alertmanager = local
     async with AsyncExitStack() as parts:
         sim = await parts.enter_async_context(
@@ -161,7 +168,7 @@ async def stack(workload: str, here: Path) -> None:
             expected_models=EXPECTED,
         )
         at = Addresses(sim.url, *(f"http://{address}" for address in local))
-        exporting_task = await parts.enter_async_context(exporting(settings))
+        exporting_task = await parts.enter_async_context(exporting(settings, web, proxied))
         url = await parts.enter_async_context(serving(on_alert))
         for name, address, config in (
             ("alertmanager", alertmanager, alertmanager_config(url)),

@@ -23,7 +23,7 @@ class NotStarted(Exception):  # noqa: N818 - the name states what happened
     """A program exited or did not become ready; the message is its log."""
 
 
-def free_port(wanted: int = 0) -> int:
+def free_port(wanted: int) -> int:
     """Return the wanted port of the loopback interface if it is free, else another one."""
     try:
         sock = socket.create_server(("127.0.0.1", wanted))

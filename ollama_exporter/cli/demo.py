@@ -9,7 +9,6 @@ import asyncio
 import logging
 import platform
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from ollama_exporter.cli.present.terminal import TerminalConsole
 from ollama_exporter.cli.present.wait_bars import bar, beside, fitting, words
 from ollama_exporter.config.schema import WEB_PORT, Settings
 from ollama_exporter.errors import HistoryError
+from ollama_exporter.net import listen_nearby, spelled
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
 from ollama_exporter.shim.observation import Observation, Outcome
@@ -138,17 +138,6 @@ def _is_sure(finding: Finding) -> bool:
     return finding.advice.confidence is not Confidence.RULE_OF_THUMB
 
 
-def free_port(wanted: int) -> int:
-    """Return that port of the loopback interface if it is free, else another one."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", wanted))
-        except OSError:
-            sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def introduction(url: str, port: int, proxy_port: int) -> list[str]:
     """Return the first lines: what is shown, how it differs from reality, where to look."""
     lines = [
@@ -199,22 +188,26 @@ async def perform(show: Show, duration: float | None) -> None:
         host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES, reads_weights=True
     )
     async with Simulator(config) as sim:
-        port, proxy_port = free_port(PORT), free_port(PROXY_PORT)
+        # Kept from here on: another demonstration may be starting.
+        web, proxy = (listen_nearby("127.0.0.1", each, field="demo") for each in (PORT, PROXY_PORT))
+        port, proxy_port = (int(each.getsockname()[1]) for each in (web, proxy))
         for line in introduction(sim.url, port, proxy_port):
             show.say(line)
         settings = Settings(
             ollama_url=sim.url,
-            listen_addresses=(f"127.0.0.1:{port}",),
-            proxy_addresses=(f"127.0.0.1:{proxy_port}",),
+            listen_addresses=(spelled(web),),
+            proxy_addresses=(spelled(proxy),),
             poll_interval=POLL_INTERVAL,
             ollama_log="off",  # the simulated server writes none
         )
         onlookers = Onlookers(
             events=show.exporter_saw, requests=show.proxy_saw, looks=show.story.on_look
         )
-        exporter = asyncio.create_task(run(settings, stop=stop, onlookers=onlookers))
+        exporter = asyncio.create_task(
+            run(settings, stop=stop, onlookers=onlookers, opened=([web], [proxy]))
+        )
         others = [
-            asyncio.create_task(_play_for_ever(sim, show, f"http://127.0.0.1:{proxy_port}")),
+            asyncio.create_task(_play_for_ever(sim, show, f"http://{spelled(proxy)}")),
             asyncio.create_task(_redraw(show)),
             asyncio.create_task(stop.wait()),
         ]

@@ -13,6 +13,7 @@ import pytest
 from tests.support.exporting import until
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.programs import ending
 
 DAEMON: Final = """
@@ -30,11 +31,10 @@ http.server.HTTPServer((host, int(port)), Ready).serve_forever()
 STACK: Final = """
 import asyncio, signal, sys
 from pathlib import Path
-from deploy.stack.daemons import free_port, running
+from deploy.stack.daemons import running
 async def main():
     command = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
-    address = f"127.0.0.1:{free_port()}"
-    async with running(command, address=address, log=Path(sys.argv[2] + ".log")):
+    async with running(command, address=sys.argv[3], log=Path(sys.argv[2] + ".log")):
         print("ready", flush=True)
         await asyncio.sleep(3600)
 # Whoever runs the tests in the background of a script has SIGINT ignored.
@@ -47,7 +47,8 @@ asyncio.run(main())
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_daemon_ends_with_the_stack(tmp_path: Path, number: signal.Signals) -> None:
     written = tmp_path / "pid"
-    command = [sys.executable, "-c", STACK, DAEMON, str(written)]
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", STACK, DAEMON, str(written), address]
     popen = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
     )

@@ -4,7 +4,8 @@ import socket
 import pytest
 
 from ollama_exporter.errors import StartError
-from ollama_exporter.net import listen, spelled
+from ollama_exporter.net import listen, listen_nearby, spelled
+from tests.support.ports import free_port
 
 
 def test_an_answer_in_two_writes_does_not_wait_for_an_acknowledgement() -> None:
@@ -13,6 +14,15 @@ def test_an_answer_in_two_writes_does_not_wait_for_an_acknowledgement() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_a_port_is_kept_once_it_is_chosen_and_another_one_is_taken_then() -> None:
+    wanted = free_port()
+    chosen = [listen_nearby("127.0.0.1", wanted, field="demo") for _ in range(3)]
+    ports = [int(each.getsockname()[1]) for each in chosen]
+    for each in chosen:
+        each.close()
+    assert (ports[0], len(set(ports))) == (wanted, 3)
 
 
 def test_no_host_means_all_interfaces() -> None:
