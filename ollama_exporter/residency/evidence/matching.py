@@ -54,7 +54,6 @@ class ProcessMatching:
         self._lives, self._exits, self._log = lives, exits, log
         # weights -> bounds of the latest load times
         self._took: BoundedDict[str, deque[tuple[float, float]]] = BoundedDict(MOST_SHOWN)
-        self._missing: dict[Key, float] = {}
         self._suspects: dict[Key, RunnerProcess] = {}  # exited at a moment that is not known
         # that polls showed before their processes were known
         self._ended: deque[ModelUnload] = deque(maxlen=MOST_ENDED)
@@ -165,11 +164,7 @@ class ProcessMatching:
         """Return whether a model that is listed for the first time exited right after its load."""
         if model.key in self._lives:
             return False
-        fitting = [
-            runner
-            for runner in self.runners.all
-            if runner.key is None and not runner.spent and self.runners.fits(runner, model.key)
-        ]
+        fitting = self.runners.free(model.key)
         # What exited before the poll that did not list it cannot be what this one lists.
         since = max(self._exits.server_died or 0.0, self.polled or 0.0)
         dead = [
@@ -212,10 +207,10 @@ class ProcessMatching:
         runner = self.runners.of(key)
         if runner is None:
             return False
-        since = self._missing.setdefault(key, poll.started)
-        if poll.started - since < timings.KEPT_ALIVE:
+        if runner.missing is None:
+            runner.missing = poll.started
+        if poll.started - runner.missing < timings.KEPT_ALIVE:
             return True
-        del self._missing[key]
         runner.key, runner.spent = None, True
         return False
 
@@ -224,10 +219,10 @@ class ProcessMatching:
 
         Its size may change while its process lives, but not its context: then its exit was missed.
         """
-        self._missing.pop(life.key, None)
         runner = self.runners.of(life.key)
         if runner is None:
             return life.reloaded(model)
+        runner.missing = None
         if model.context == life.model.context:
             return False
         self.runners.abandon(runner)
@@ -246,14 +241,7 @@ class ProcessMatching:
     def _claim(self) -> None:
         """Find the processes of incarnations that polls have ended: no other may end by them."""
         for ended in list(self._ended):
-            fitting = (
-                runner
-                for runner in self.runners.all
-                if runner.key is None
-                and not runner.spent
-                and self.runners.fits(runner, ended.key)
-                and _may_have_been(runner, ended)
-            )
+            fitting = (r for r in self.runners.free(ended.key) if _may_have_been(r, ended))
             runner = next(fitting, None)
             if runner is not None:
                 runner.spent = True
@@ -279,7 +267,6 @@ class ProcessMatching:
         """Remove and return the incarnation of a process that exited, if a poll has listed it."""
         self._claim()
         key = runner.key or self._unbound(runner)
-        self._missing.pop(key or ("", ""), None)
         life = None if key is None else self._lives.pop(key, None)
         if life is not None:
             self.runners.join(runner, life.key)

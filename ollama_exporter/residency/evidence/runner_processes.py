@@ -37,6 +37,7 @@ class RunnerProcess(Struct, eq=False):
     listed: float | None = None  # start of the first poll that listed it
     context: int | None = None  # that it was listed with
     orphan: bool = False  # its server is dead
+    missing: float | None = None  # start of the first poll of late that did not list its model
     spent: bool = False  # the incarnation that it was has ended
 
     @property
@@ -163,6 +164,10 @@ class RunnerProcesses:
         """Return whether that process can be that listed model."""
         joined = self._joined.get(key)
         return runner.weights == joined if joined else runner.weights in self._named.get(key[0], ())
+
+    def free(self, key: Key) -> list[RunnerProcess]:
+        """Return the processes, living or dead, that are no model's and can be that one."""
+        return [r for r in self.all if r.key is None and not r.spent and self.fits(r, key)]
 
     def _may_be(self, runner: RunnerProcess, key: Key) -> bool:
         """Return whether it is that listed model, or may be: its weights have no name so far.

@@ -18,7 +18,13 @@ from ollama_exporter.residency.events import (
     Source,
     Unloaded,
 )
-from ollama_exporter.residency.facts import ProcessExited, RequestAnswered, RequestStarted, Snapshot
+from ollama_exporter.residency.facts import (
+    ProcessExited,
+    RequestAnswered,
+    RequestEnded,
+    RequestStarted,
+    Snapshot,
+)
 from ollama_exporter.residency.tracker import Tracker
 from tests.support.story import START, Story, model
 
@@ -237,6 +243,36 @@ def test_a_last_request_with_keep_alive_zero_is_a_stop() -> None:
     story.request(1, "a", 1, answered=1.2, ended=3, keep_alive=0)
     story.poll(4)
     assert story.reasons() == [("a", Reason.STOPPED, None)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [(60.0, 0.0, Reason.STOPPED), (0.0, 60.0, Reason.UNKNOWN), (0.0, 0.0, Reason.STOPPED)],
+)
+def test_of_two_keep_alives_at_one_moment_the_one_that_was_served_last_counts(
+    first: float, second: float, reason: Reason
+) -> None:
+    story = Story()
+    story.poll(0, model("a", 300))
+    story.tell(*(RequestStarted(START + 1, n, "a:latest", k) for n, k in ((1, first), (2, second))))
+    for number in (1, 2):
+        story.tell(RequestAnswered(START + 1 + number / 10, number))
+    story.tell(*(RequestEnded(START + 3, number) for number in (1, 2)))
+    story.poll(4)
+    story.poll(65)
+    assert story.reasons() == [("a", reason, None)]
+
+
+def test_an_out_of_memory_of_what_was_loaded_as_it_left_did_not_drop_it() -> None:
+    story = covered()
+    story.request(1, "a", 50, answered=53, ended=54)
+    story.poll(55, model("a", 354))
+    story.request(2, "b", 56)
+    story.poll(58, model("a", 354))
+    story.tell(RequestEnded(START + 59, 2, Failure.OUT_OF_MEMORY))  # its load is over
+    story.request(3, "c", 56.5)
+    story.poll(60)
+    assert story.reasons() == [("a", Reason.EVICTED, "c:latest")]
 
 
 def test_a_crash_text_is_a_crash() -> None:

@@ -81,6 +81,14 @@ def test_an_idle_one_that_leaves_at_once_was_the_victim() -> None:
     assert story.reasons() == [("d", Reason.EVICTED, "c:latest"), ("b", Reason.STOPPED, None)]
 
 
+def test_if_the_client_of_the_oldest_leaves_the_next_in_line_counts() -> None:
+    story = three_busy()
+    story.names("e")
+    story.tell(FOR_C, RequestStarted(START + 45, 21, "e:latest"), RequestEnded(START + 50, 20))
+    leave(story, 12)
+    assert story.reasons() == [("b", Reason.EVICTED, "e:latest")]
+
+
 def test_a_later_request_that_names_a_keep_alive_lets_it_go_on() -> None:
     story = three_busy()
     story.tell(FOR_C)
