@@ -125,7 +125,8 @@ async def run(
         logger.warning("Proxy is open to the network: set --proxy.token-file")
     if state_file is not None:
         exporter.take_up(state_file)
-    _reload_on_signal(exporter.reload.logged)
+    if reread is not None:  # else SIGHUP ends a command that runs an exporter of its own
+        _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
     async with exporter.polling(state_file), following(locks), following(exporter.proxy_locks):

@@ -8,7 +8,6 @@ knows what polls, requests and (on Linux) the server's processes show, and nothi
 import asyncio
 import logging
 import platform
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidenc
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.cli.durations import at_least
+from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
@@ -178,10 +178,10 @@ async def _advice(port: int) -> Report | None:
 
 
 async def perform(show: Show, duration: float | None) -> None:
-    """Run everything until the duration is over, or SIGINT or SIGTERM comes."""
+    """Run everything until the duration is over, or a signal comes."""
     script, stop = demo(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
             loop.add_signal_handler(number, stop.set)
     config = Config(

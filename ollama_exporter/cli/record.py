@@ -2,7 +2,6 @@
 """`record`: what the exporter sees, written to a file."""
 
 import asyncio
-import signal
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from ollama_exporter.cli.chosen_target import chosen_target
 from ollama_exporter.cli.durations import at_least
+from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.server_options import SERVER_SETTINGS
 from ollama_exporter.cli.settings_options import settings_from, with_settings
@@ -74,10 +74,10 @@ def command(file: Path, duration: float | None, target: str | None, **values: An
 async def _record(
     settings: Settings, server: Target, writer: RecordingWriter, duration: float | None
 ) -> None:
-    """Record until Ctrl-C, SIGTERM, the end of the duration, or a full disk."""
+    """Record until a signal, the end of the duration, or a full disk."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             loop.add_signal_handler(number, stop.set)
 
     def on_start() -> None:

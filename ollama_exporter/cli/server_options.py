@@ -14,6 +14,7 @@ from ollama_exporter.actions.warm.load_models import MissingModel
 from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.durations import duration
+from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import Settings
@@ -38,9 +39,6 @@ SERVER_SETTINGS: Final = (
 )
 GIB: Final = 1 << 30
 HTTPX_REFUSED: Final = "All connection attempts failed"
-SIGNALS: Final = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 SIGNAL_BASE: Final = 128  # a shell's exit code of a signal, less its number
 
 
@@ -102,16 +100,17 @@ def run(main: Coroutine[Any, Any, int]) -> int:
 async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(main)
     received: list[signal.Signals] = []
+    ending = ending_signals()
 
     def on_signal(number: signal.Signals) -> None:
         received.append(number)
-        for each in SIGNALS:
+        for each in ending:
             loop.remove_signal_handler(each)
         task.cancel()
 
     # Windows has no signal handlers on the loop, and only the main thread may set them.
     with suppress(NotImplementedError, ValueError, RuntimeError):
-        for each in SIGNALS:
+        for each in ending:
             loop.add_signal_handler(each, on_signal, each)
     try:
         return await task

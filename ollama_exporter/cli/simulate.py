@@ -6,7 +6,6 @@ import ipaddress
 import itertools
 import platform
 import re
-import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.config import parsers
 from ollama_exporter.errors import ConfigError, OllamaExporterError
@@ -179,7 +179,7 @@ async def _run(config: Config, workload: str | None) -> None:
     """Serve until a signal."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         try:

@@ -20,6 +20,7 @@ from rich.text import Text
 from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.asked_exporter import PATIENCE, AskedExporter, Told
 from ollama_exporter.cli.durations import at_least
+from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
@@ -230,7 +231,7 @@ class LiveBoard:
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, AttributeError):  # Windows has no SIGWINCH
             loop.add_signal_handler(signal.SIGWINCH, self.wake.set)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending_signals():
             with suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._quit)
         looking = asyncio.create_task(self._look())

@@ -54,8 +54,8 @@ def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> 
     asyncio.run(story())
 
 
-def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
-    def watch(url: str) -> None:
+def test_without_colours_and_after_ctrl_c_sigterm_and_sighup() -> None:
+    def watch(url: str, server: str) -> None:
         with terminal("top", "--url", url, columns=200, rows=60, NO_COLOR="1") as term:
             term.until("Ollama 0.33.0", "nothing is in memory")
             assert not [code for code in COLOURS if code in term.written]
@@ -65,6 +65,11 @@ def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
             term.until("nothing is in memory")
             term.process.terminate()
             assert term.left() == 0
+        # Without --url it runs an exporter of its own, for which SIGHUP is no reload.
+        with terminal("top", "--ollama.url", server) as term:
+            term.until("nothing is in memory")
+            term.process.send_signal(signal.SIGHUP)
+            assert term.left() == 0
         with terminal("top", "--url", url, "--once") as term:
             assert term.process.wait(PATIENCE) == 0
             term.until("Ollama 0.33.0", "nothing is in memory")
@@ -72,7 +77,7 @@ def test_without_colours_and_after_ctrl_c_and_sigterm() -> None:
 
     async def story() -> None:
         async with Simulator(QUICK) as sim, exporting(sim.url, ollama_timeout=PATIENCE) as exporter:
-            await asyncio.to_thread(watch, f"http://{exporter.address}")
+            await asyncio.to_thread(watch, f"http://{exporter.address}", sim.url)
 
     asyncio.run(story())
 

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
+from contextlib import redirect_stderr, redirect_stdout
+
 import pytest
 from rich.live import Live
 from rich.progress import Progress
@@ -36,3 +39,29 @@ def test_tables_and_live_displays_are_cleaned(capsys: pytest.CaptureFixture[str]
     shown(text)
     assert "[/red]" in text
     assert ":smile:" in text
+
+
+class Lost(io.StringIO):
+    """A terminal that was closed, or a file on a full disk."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+    def flush(self) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_notes_that_nobody_can_read_end_no_work() -> None:
+    with redirect_stderr(Lost()):
+        echo("unloading", err=True)
+        console = TerminalConsole(stderr=True)
+        console.print("unloading")
+        with console.status("loading"):
+            pass
+    with redirect_stdout(Lost()), pytest.raises(OSError, match="Input/output error"):
+        echo("the answer")
+
+
+def test_a_console_of_a_closed_standard_error_prints_nothing() -> None:
+    with redirect_stderr(None):
+        TerminalConsole(stderr=True).print("unloading")
