@@ -68,13 +68,8 @@ class ExitEvidence:
         """Whether another model that was never idle will be unloaded when its requests end."""
         return any(life.at_now for life in self.lives.values())
 
-    @cached_property
-    def at_load_end(self) -> bool:
-        """Whether a load ended at that very moment, as far as polls can tell."""
-        return self.was_at_load_end(self.exited)
-
     def was_at_load_end(self, exited: ProcessExit) -> bool:
-        """Return the same for another exit."""
+        """Return whether a load ended at the very moment of an exit, as far as polls can tell."""
         at = exited.left
         if self.log.followed:
             done = self.log.moments(LogKind.LOAD_DONE, at - timings.VICTIM_AT_LOAD_END, at + 0.005)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
+import math
 from collections.abc import Callable, Collection
 
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.evidence.process_exits import ProcessExit
 from ollama_exporter.residency.evidence.request_causes import Departure, RequestCause
-from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
+from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests, last_served
 from ollama_exporter.residency.evidence.runner_processes import RunnerProcess, RunnerProcesses
 
 
@@ -111,14 +112,30 @@ class ExitRequests:
         return wants if sure else None
 
     def keep_alives(self, runner: RunnerProcess, moment: float) -> set[float | None]:
-        """Return which keep-alives that runner may have had then. None: the server's default."""
-        names = self.runners.names(runner.weights)
-        return self.seen.keep_alives(*names, at=moment, since=runner.born)
+        """Return which keep-alives that runner may have had then. None: the server's default.
+
+        The last request to name one counts. Those that came at the same moment, or had no answer
+        yet, may have reached the runner in another order.
+        """
+        named = [
+            r
+            for r in self.seen.history_of(*self.runners.names(runner.weights))
+            if r.fact.at <= moment
+            and (r.ended is None or r.ended > runner.born)
+            and r.named is not None
+        ]
+        last = last_served([r for r in named if r.fact.stop or r.was_answered(moment)])
+        latest = last[0].fact.at - timings.SAME_DECISION if last else -math.inf
+        unheard = [r for r in named if r.fact.at >= latest and not r.was_answered(moment)]
+        given = {r.named for r in [*last, *unheard]}
+        return given if last else {*given, None}
 
     def busy(self, runner: RunnerProcess, moment: float) -> bool:
         """Return whether a request to this runner may have been served at a moment."""
-        names = self.runners.names(runner.weights)
-        return any(self.seen.may_be_served(name, moment) for name in names)
+        return any(
+            not r.fact.stop and r.fact.at <= moment and not r.was_over(moment)
+            for r in self.seen.history_of(*self.runners.names(runner.weights))
+        )
 
     def served_another(self, names: Collection[str], low: float, high: float) -> bool:
         """Return whether a model other than these was in use at some moment between two."""
@@ -136,7 +153,7 @@ class ExitRequests:
             moment < r.fact.at < exited.at
             and not r.fact.stop
             and bool(r.fact.keep_alive)
-            and not self.seen.names_other_context(r.fact, exited.life)
+            and (r.fact.num_ctx is None or not self.seen.forces_reload(r.fact, exited.life))
             for r in self.seen.history_of(exited.name)
         )
 

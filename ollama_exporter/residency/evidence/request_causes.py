@@ -35,7 +35,8 @@ class Departure(Struct, frozen=True):
     def cause(self, requests: SeenRequests) -> RequestCause | None:
         """Return the reason that the requests seen gave."""
         own = self._own(requests)
-        stop = next((r for r in own if r.fact.stop and r.fact.at >= self._stopped), None)
+        earliest = max(self.loaded, self.stopped - timings.REQUEST_ERROR)
+        stop = next((r for r in own if r.fact.stop and r.fact.at >= earliest), None)
         failures = [r for r in requests.failures if (r.ended or 0.0) >= self.failed]
         for request, reason, evidence in (
             (self._crash(failures, own), Reason.CRASHED, Evidence.REQUEST_CRASHED),
@@ -46,10 +47,6 @@ class Departure(Struct, frozen=True):
             if request is not None:
                 return RequestCause(reason, evidence, request)
         return None
-
-    @property
-    def _stopped(self) -> float:
-        return max(self.loaded, self.stopped - timings.REQUEST_ERROR)
 
     def _own(self, requests: SeenRequests) -> list[SeenRequest]:
         """Return the requests that may have reached this runner."""

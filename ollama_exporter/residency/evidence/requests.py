@@ -5,7 +5,6 @@ Traffic that is half seen is worse than none where the absence of a request is t
 So the coverage is learned: the share of the latest loads for which a request was seen.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain
@@ -199,32 +198,6 @@ class SeenRequests:
                 return request
         return None
 
-    def may_be_served(self, name: str, moment: float) -> bool:
-        """Return whether a request for a model may have been served at a moment."""
-        return any(
-            not r.fact.stop and r.fact.at <= moment and not r.was_over(moment)
-            for r in self.history_of(name)
-        )
-
-    def keep_alives(self, *names: str, at: float, since: float | None) -> set[float | None]:
-        """Return which keep-alives a runner may have had at a moment. None: the server's default.
-
-        `since`: when it was loaded. The last request to name one counts. Those that came at the
-        same moment, or had no answer yet, may have reached the runner in another order.
-        """
-        named = [
-            r
-            for r in self.history_of(*names)
-            if r.fact.at <= at
-            and (r.ended is None or since is None or r.ended > since)
-            and (r.fact.stop or r.fact.keep_alive is not None)
-        ]
-        last = last_served([r for r in named if r.fact.stop or r.was_answered(at)])
-        latest = last[0].fact.at - timings.SAME_DECISION if last else -math.inf
-        unheard = [r for r in named if r.fact.at >= latest and not r.was_answered(at)]
-        given = {r.named for r in [*last, *unheard]}
-        return given if last else {*given, None}
-
     def loaded_within(self, names: Iterable[str], low: float, *, swift: bool) -> list[SeenRequest]:
         """Return the requests for newly listed models whose loads began after `low`.
 
@@ -245,10 +218,6 @@ class SeenRequests:
     def forces_reload(self, request: RequestStarted, life: Incarnation) -> bool:
         """Return whether that runner cannot serve that request, as far as is known."""
         return self.wants_other(request, life.model.digest, life.model.context)
-
-    def names_other_context(self, request: RequestStarted, life: Incarnation) -> bool:
-        """Return whether that request names another context than that runner has."""
-        return request.num_ctx is not None and self.forces_reload(request, life)
 
     def wants_other(self, request: RequestStarted, digest: str, context: int | None) -> bool:
         """Return the same for a runner of these weights that was loaded with that context."""

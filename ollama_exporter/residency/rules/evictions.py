@@ -215,7 +215,7 @@ def _took_its_room(case: ExitEvidence, newborn: RunnerProcess, *, asked: bool) -
 
 def a_load_had_just_ended(case: ExitEvidence) -> Opinion:
     """It exited as a load ended: a victim of the next request, whatever became of that request."""
-    victim = case.at_load_end and not case.runners.loading(case.exited.at)
+    victim = case.was_at_load_end(case.exited) and not case.runners.loading(case.exited.at)
     victim = victim and not needed_no_room(case, case.next_birth)
     return verdict(Reason.EVICTED, Evidence.AT_LOAD_END) if victim else None
 
