@@ -118,14 +118,14 @@ def literal(seconds: float) -> str:
 def roundest(low: float, high: float) -> float:
     """Return the keep-alive that people write most likely, above `low` and up to `high` seconds.
 
-    Whole hours come before whole minutes, tens of seconds and seconds. Bounds without a whole
-    second between them, other than 0, give `high`.
+    Both bounds are right to a millisecond. Whole hours come before whole minutes, tens of seconds
+    and seconds. Bounds without a whole second between them, other than 0, give `high`.
     """
     if math.isinf(high):
         return high
     for unit in ROUND_UNITS:
         found = float(math.floor((high + GRAIN) / unit) * unit)
-        if found > max(low, 0.0):
+        if found > max(low - GRAIN, 0.0):
             return found
     return high
 

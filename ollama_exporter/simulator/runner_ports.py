@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from ollama_exporter.simulator.open_connections import OpenConnections
 from ollama_exporter.simulator.runner_answers import (
     LOADING,
     NOT_ENABLED,
@@ -37,7 +38,11 @@ class RunnerPort:
     host: Host
     socket: socket.socket
     serving: asyncio.Task[None] | None = None
-    connections: set[asyncio.Task[None]] = field(default_factory=set)
+    connections: OpenConnections = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have no connection yet."""
+        self.connections = OpenConnections(self._connected)
 
     @property
     def number(self) -> int:
@@ -51,7 +56,7 @@ class RunnerPort:
 
     async def _serve(self) -> None:
         async with await asyncio.start_server(
-            self._connected, sock=self.socket, limit=LARGEST_HEAD
+            self.connections.accept, sock=self.socket, limit=LARGEST_HEAD
         ) as server:
             await server.serve_forever()
 
@@ -59,13 +64,9 @@ class RunnerPort:
         """Stop listening and break every connection, as the end of the process does."""
         if self.serving is not None:
             self.serving.cancel()
-        for task in self.connections:
-            task.cancel()
+        self.connections.end()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self.connections.add(task)
         with suppress(
             asyncio.CancelledError,
             asyncio.IncompleteReadError,
@@ -78,7 +79,6 @@ class RunnerPort:
                     head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answer(head, left))
                 await writer.drain()
-        self.connections.discard(task)
         writer.transport.abort()
 
     def _answer(self, head: bytes, left: int) -> bytes:

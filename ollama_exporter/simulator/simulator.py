@@ -5,6 +5,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from functools import partial
@@ -29,6 +30,7 @@ from ollama_exporter.simulator.fake_process import Reading
 from ollama_exporter.simulator.faults import AnswerFault, Faults
 from ollama_exporter.simulator.library import Library
 from ollama_exporter.simulator.model_files import ModelFiles, default_catalogue
+from ollama_exporter.simulator.open_connections import OpenConnections, close_listener
 from ollama_exporter.simulator.process_manager import ProcessManager, runner_command
 from ollama_exporter.simulator.run_script import OnStep, play
 from ollama_exporter.simulator.runner_ports import RunnerPorts
@@ -102,7 +104,7 @@ class Simulator:
         self._server: SimulatorContext | None = None
         self._listener: asyncio.Server | None = None
         self._port = self.config.port
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._connections = OpenConnections(self._connected)
         self._ready = asyncio.Event()
         self._restarting: asyncio.Future[None] | None = None
         self._processes: ProcessManager | None = None
@@ -199,8 +201,9 @@ class Simulator:
         await self._end_silence(silent)
 
     async def _listen(self) -> None:
+        self._connections.begin()
         self._listener = await asyncio.start_server(
-            self._connected, self.config.address, self._port, reuse_address=True
+            self._connections.accept, self.config.address, self._port, reuse_address=True
         )
         self._port = self._listener.sockets[0].getsockname()[1]
 
@@ -255,26 +258,15 @@ class Simulator:
 
     async def _go_down(self) -> None:
         if self._listener is not None:
-            self._listener.close()
+            await close_listener(self._listener)
             self._listener = None
-        tasks = list(self._connections)
-        for task, writer in self._connections.items():
-            writer.transport.abort()
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if ended := self._connections.end():
+            await asyncio.wait(ended)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._connections[task] = writer
-        try:
-            clock = self.server.server_clock if self._server else self._clock
+        clock = self.server.server_clock if self._server else self._clock
+        with suppress(asyncio.CancelledError):  # the server stops: its connections break
             await http.HttpConnection(reader, writer, self._handle, clock).run()
-        except asyncio.CancelledError:
-            return  # the server stops: its connections break
-        finally:
-            del self._connections[task]
 
     async def _handle(self, exchange: http.HttpExchange) -> None:
         await self._ready.wait()

@@ -16,6 +16,8 @@ from functools import cache
 from time import time
 from typing import Any, Final
 
+from ollama_exporter.simulator.open_connections import close_listener
+
 TRICKLE: Final = 0.02  # seconds between two bytes
 CHUNK: Final = 1 << 20
 NEVER: Final = "2318-01-01T00:00:00Z"
@@ -112,7 +114,7 @@ async def faultserver(
     try:
         yield faulty
     finally:
-        listening.close()
+        await close_listener(listening)
         running = list(tasks)
         for task in running:
             task.cancel()

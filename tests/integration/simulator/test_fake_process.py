@@ -68,7 +68,8 @@ def test_it_and_its_runners_look_like_the_real_ones(
     order(server, start="1", command=command)
     (child,) = until(lambda: children(server.pid))
     until(lambda: looks_like(child) == command)
-    assert Path(f"/proc/{child}/comm").read_text("ascii").strip() == Path(command[0]).name
+    name = Path(command[0]).name
+    until(lambda: Path(f"/proc/{child}/comm").read_text("ascii").strip() == name)
     assert os.listdir(f"/proc/{child}/fd") == []  # noqa: PTH208 - none of its server's
     order(server, end="1")
     until(lambda: not children(server.pid))

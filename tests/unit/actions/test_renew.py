@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_exporter.actions.renew import Renewal, renew, touch
@@ -61,7 +61,7 @@ def test_other_options_that_are_known_are_carried() -> None:
     assert [options for _, options in server.asked] == [{"num_ctx": 4096, "num_batch": 64}] * 2
 
 
-@pytest.mark.parametrize("known", [600.0, 601.0, 599.0, 7200.0])
+@pytest.mark.parametrize("known", [600.0, 602.0, 599.0, 7200.0])
 def test_one_that_is_as_long_or_longer_stays(known: float) -> None:
     server = Scripted([model(100)], [model(100)], [model(known)])
     done = renewed(server)
@@ -120,6 +120,7 @@ def test_without_a_date_our_own_clock_serves() -> None:
     assert touched.keep_alive == 300.0
 
 
+@example(minutes=1, second=1.0 - 1e-16, back=0.0)
 @given(
     minutes=st.integers(1, 1440),
     second=st.floats(0, 1, exclude_max=True),
