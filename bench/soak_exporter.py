@@ -21,7 +21,9 @@ def count(file: Path) -> None:
     """Write how many tasks, objects and blocks of Python's allocator there are, now and then."""
     while True:
         time.sleep(PERIOD)
-        objects = gc.get_objects()
+        # The old ones: a tuple that is being filled is young, and tuple() fails with a SystemError
+        # if anybody else holds it (github.com/python/cpython/issues/59313).
+        objects = gc.get_objects(generation=2)
         tasks = sum(isinstance(each, asyncio.Task) for each in objects)
         blocks = sys.getallocatedblocks()  # a leak shows here before it shows in pages
         file.write_text(f"{tasks} {len(objects)} {blocks}", encoding="ascii")

@@ -59,6 +59,37 @@ def test_others_have_their_turn_after_each_turn_of_however_many_works(turn: floa
     assert [x for x in done if x != "others"] == ["a", "b", "c"] * 3  # nobody waits for long
 
 
+@pytest.mark.parametrize(
+    ("others_take", "parts_in_a_turn"),
+    [(0.0, 1), (0.0004, 1), (0.002, 5), (0.004, 10), (1.0, 10)],
+)
+def test_a_turn_is_a_quarter_of_the_time_of_others_up_to_a_millisecond(
+    others_take: float, parts_in_a_turn: int
+) -> None:
+    """A scrape beside a busy proxy ends in time."""
+    clock, turns_taken = [0.0], 0
+
+    async def there() -> bool:
+        return True
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(101):
+            clock[0] += TURN_BESIDE_CHUNKS + 1e-9
+            yield b"x"
+
+    async def main() -> None:
+        nonlocal turns_taken
+        turns = Turns(TURN_BESIDE_CHUNKS, now=lambda: clock[0])
+        work = asyncio.ensure_future(turns.join(parts(), is_wanted=there))
+        while not work.done():
+            await asyncio.sleep(0)
+            turns_taken += 1
+            clock[0] += others_take
+
+    asyncio.run(main())
+    assert turns_taken == pytest.approx(101 / parts_in_a_turn, abs=3)
+
+
 def test_what_nobody_wants_any_more_is_left_and_holds_nobody_up() -> None:
     done: list[str] = []
 
