@@ -82,7 +82,7 @@ def test_what_was_recorded_replays_to_what_happened(tmp_path: Path) -> None:
 def test_it_ends_by_itself_and_records_a_server_that_is_down(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl.gz"
     command = [sys.executable, "-m", "ollama_exporter", "record", str(file)]
-    command += ["--ollama.url=127.0.0.1:9", "--duration=1"]
+    command += ["--ollama.url=127.0.0.1:9", "--duration=2"]
     with Path("/dev/full").open("wb") as full:  # that nobody can read its notes ends nothing
         done = subprocess.run(command, stderr=full, timeout=PATIENCE, check=False)
     assert done.returncode == 0
