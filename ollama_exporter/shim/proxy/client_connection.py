@@ -56,7 +56,7 @@ class ClientConnection(asyncio.Protocol):
         self._on_loopback = False
         # Per request
         self._current: Forwarding | None = None
-        self._queue: deque[RequestHead] = deque()
+        self._queue: deque[RequestHead] | None = None  # few pipeline, and an empty one takes 0.7 kB
         self._queued = 0  # bytes
 
     # -- asyncio's callbacks ---------------------------------------------------------------------
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         if self._current is None and not self._queue and login is None:
             self._forward(request)
             return
-        self._queue.append(request)
+        self._enqueue(request)
         self._count(request.size)
         if login is not None:
             request.is_pending = True
@@ -181,6 +181,11 @@ class ClientConnection(asyncio.Protocol):
         self._current = current
         current.start()
         return current
+
+    def _enqueue(self, request: RequestHead) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(request)
 
     def _count(self, size: int) -> None:
         self._queued += size
@@ -280,7 +285,7 @@ class ClientConnection(asyncio.Protocol):
         if self._current is None and not self._queue:
             self._write_last(rejection, request.method)
         else:
-            self._queue.append(request)
+            self._enqueue(request)
 
     def _write_last(self, rejection: RequestRejected, method: bytes = b"") -> None:
         self.transport.write(self._context.own_response(rejection, method=method))

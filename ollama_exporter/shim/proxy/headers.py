@@ -103,6 +103,10 @@ class RequestHead(Struct, eq=False):
             size=self.size,
         )
 
+    def drop_fields(self) -> None:
+        """Drop what nobody asks for once the response has begun: it may last for an hour."""
+        self.lines, self.noted = [], {}
+
     def add_field(self, name: bytes, value: bytes) -> None:
         """Add a field. Raises RequestRejected."""
         lower = name.lower()

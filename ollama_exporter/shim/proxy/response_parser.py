@@ -171,6 +171,10 @@ class ResponseParser:
             known.for_client = head
         return head
 
+    def drop_fields(self) -> None:
+        """Drop what only the head for the client is made of."""
+        self.fields = []
+
     def missing_of(self, fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """Return the lines of those fields that the response does not have. Names in lower case."""
         present = {line.partition(b":")[0].lower() for line in self.fields}
