@@ -6,6 +6,7 @@ and the shim is measured. They take turns; what is printed is the difference bet
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from bench.no_sink import NoSink
 from ollama_exporter import Transport
+from ollama_exporter.protocol.routes import route_of
+from ollama_exporter.shim.exchange import Exchange, Sink
 from ollama_exporter.shim.httpx.hooks import HttpxHooks, server_of
+from ollama_exporter.shim.httpx.recorders import StandaloneCollector
 from ollama_exporter.shim.httpx.transports import library_of
 
 URL: Final = "http://127.0.0.1:11434"
@@ -117,8 +121,27 @@ def steps(count: int) -> str:
             took = cost(client, REQUESTS)
             if number:  # the first round warms up
                 seen[name].append(took * 1e6)
+    for name, sink in (
+        ("reading both, alone in a loop", NoSink()),
+        ("reading and recording, alone in a loop", StandaloneCollector().recorder),
+    ):
+        seen[name] = [alone(sink) * 1e6 for _ in range(count)]
     rows = [f"| {name} | {_spread(values)} |\n" for name, values in seen.items()]
     return "| CPU of a request, µs | |\n|---|---|\n" + "".join(rows)
+
+
+def alone(sink: Sink) -> float:
+    """Return the CPU of reading and reporting one request to a sink, without httpx, seconds."""
+    body, route = json.dumps(ASKED).encode(), route_of("POST", "/api/generate")
+    before = time.process_time()
+    for number in range(REQUESTS):
+        exchange = Exchange(sink, route, method=b"POST", id=number, now=time.monotonic)
+        exchange.on_request_body(body)
+        exchange.on_request_complete()
+        exchange.on_response_head(200, b"application/x-ndjson", b"")
+        exchange.on_response_body(FINAL)
+        exchange.on_response_complete()
+    return (time.process_time() - before) / REQUESTS
 
 
 def cost(client: httpx.Client, times: int) -> float:

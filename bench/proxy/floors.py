@@ -102,10 +102,16 @@ def _measured(name: str, proxy: Running, work: Path) -> dict[str, float]:
     }
 
 
-def table(seen: Seen, names: Sequence[str]) -> str:
-    """Write the figures as a table in Markdown."""
+def tables(seen: Seen, names: Sequence[str]) -> str:
+    """Write the figures as tables in Markdown: CPU, then times and memory."""
     columns = [(name, column) for name in names for column in MEASURES[name][1].values()]
-    rows = list(dict.fromkeys([*(each.name for each in STEPS), *OTHERS.values()]))
+    cpu = [each for each in columns if _is_cpu(each[1])]
+    rest = [each for each in columns if not _is_cpu(each[1])]
+    return "\n".join(_table(seen, each) for each in (cpu, rest) if each)
+
+
+def _table(seen: Seen, columns: Sequence[tuple[str, str]]) -> str:
+    rows = [*(each.name for each in STEPS), *OTHERS.values()]
     lines = [
         f"| | {' | '.join(column for _, column in columns)} |",
         f"|---|{'---|' * len(columns)}",
@@ -116,6 +122,10 @@ def table(seen: Seen, names: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_cpu(column: str) -> bool:
+    return column.endswith("µs")
+
+
 def _cell(seen: Seen, who: str, name: str, column: str) -> str:
     """Return a figure with its spread, and with the kernel's part if it is CPU."""
     values = seen.get((who, column))
@@ -123,7 +133,7 @@ def _cell(seen: Seen, who: str, name: str, column: str) -> str:
         return ""
     text = f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g}"
     kernel = seen.get((who, f"kernel {name}"), [0.0])
-    return f"{text}; {median(kernel):.0f} %)" if column.endswith("µs") else f"{text})"
+    return f"{text}; {median(kernel):.0f} %)" if _is_cpu(column) else f"{text})"
 
 
 def main() -> None:
@@ -141,7 +151,7 @@ def main() -> None:
     )
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         about += " Bench, proxies and peers had a real-time priority."
-    text = f"{table(seen, options.only)}\n{textwrap.fill(about, WIDTH)}\n"
+    text = f"{tables(seen, options.only)}\n{textwrap.fill(about, WIDTH)}\n"
     print(text)
     if options.write is not None:
         write_between(options.write, "proxy floors", text)
