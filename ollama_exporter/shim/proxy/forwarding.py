@@ -264,11 +264,7 @@ class Forwarding:
             fields = () if self._rewrite is None else self._rewrite.response_fields()
             if self._context.added_fields:
                 fields = (*fields, *response.missing_of(self._context.added_fields))
-            head = response.head_for_client(*fields)
-            if not response.has_ended and self.request.is_complete:
-                self.request.drop_fields()
-                response.drop_fields()
-            self._pass_on(head)
+            self._pass_on(response.head_for_client(*fields))
         elif response.is_head_too_long:
             self._fail(502, "Ollama's response head is too long")
 

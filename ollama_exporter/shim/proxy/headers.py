@@ -104,7 +104,7 @@ class RequestHead(Struct, eq=False):
         )
 
     def drop_fields(self) -> None:
-        """Drop what nobody asks for once the response has begun: it may last for an hour."""
+        """Drop what nobody asks for once the response has begun."""
         self.lines, self.noted = [], {}
 
     def add_field(self, name: bytes, value: bytes) -> None:

@@ -153,7 +153,10 @@ class ResponseParser:
         return body
 
     def head_for_client(self, *added: bytes) -> bytes:
-        """Return the head for the client, with lines added. It settles the connection's fate."""
+        """Return the head for the client, with lines added. It settles the connection's fate.
+
+        What only heads are made of is dropped: the body may take an hour.
+        """
         request, known = self.request, self._known_head
         if added or not (request.keep_alive and request.is_complete and request.is_http11):
             known = None
@@ -169,11 +172,11 @@ class ResponseParser:
         )
         if known is not None:
             known.for_client = head
+        if not self.has_ended:
+            self.fields = []
+            if request.is_complete:
+                request.drop_fields()
         return head
-
-    def drop_fields(self) -> None:
-        """Drop what only the head for the client is made of."""
-        self.fields = []
 
     def missing_of(self, fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """Return the lines of those fields that the response does not have. Names in lower case."""
