@@ -39,6 +39,7 @@ class Evidence(StrEnum):
     DEADLINE_SET_BACK = "its deadline was set back to the present, which only a stop does"
     # requests
     STOP_CALL = "a request told the server to stop it"
+    STOP_OR_VICTIM = "it was stopped as a load ended, and another model waited for its memory"
     KEEP_ALIVE_ZERO = "its last request ended with keep_alive 0"
     REQUEST_CRASHED = "a request to it failed with a crash message"
     REQUEST_OUT_OF_MEMORY = "a request failed with an out-of-memory message"

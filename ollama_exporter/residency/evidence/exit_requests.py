@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the requests seen say about the exit of a runner whose moment is known."""
 
-import math
 from collections.abc import Callable, Collection
 
 from ollama_exporter.residency import timings
@@ -94,7 +93,10 @@ class ExitRequests:
         return bool(weights) and exited.runner.weights not in weights
 
     def _wants_load(self, request: SeenRequest, moment: float, own: RunnerProcess) -> bool | None:
-        """Return whether no runner could serve that request at that moment. None: not known."""
+        """Return whether no runner could serve that request at that moment. None: not known.
+
+        Its name may have stood for either of two weights then.
+        """
         weights = self.runners.weights_at(request.model, request.fact.at)
         serving = [r for r in self.runners.all if r.weights in weights and _served(r, moment)]
         if not serving:
@@ -103,7 +105,16 @@ class ExitRequests:
         answered = request.answered
         if answered is not None and (runner.died is None or answered <= runner.died):
             return False  # that runner served it, whatever was learned of contexts
-        if len(weights) > 1 or runner.key is None or runner.context is None:
+        latest = {each.weights: each for each in serving}  # the others are not loaded
+        wants = {self._wants_other(request, each, own) for each in latest.values()}
+        wants |= {True} if len(latest) < len(weights) else set()
+        return wants.pop() if len(wants) == 1 else None
+
+    def _wants_other(
+        self, request: SeenRequest, runner: RunnerProcess, own: RunnerProcess
+    ) -> bool | None:
+        """Return whether a request wants another context than a runner has. None: not known."""
+        if runner.key is None or runner.context is None:
             return None
         digest = runner.key[1]
         wants = self.seen.wants_other(request.fact, digest, runner.context)
@@ -114,8 +125,8 @@ class ExitRequests:
     def keep_alives(self, runner: RunnerProcess, moment: float) -> set[float | None]:
         """Return which keep-alives that runner may have had then. None: the server's default.
 
-        The last request to name one counts. Those that came at the same moment, or had no answer
-        yet, may have reached the runner in another order.
+        The last to name one counts of those that the runner had taken. Those that had no answer yet
+        may be later.
         """
         named = [
             r
@@ -125,8 +136,7 @@ class ExitRequests:
             and r.named is not None
         ]
         last = last_served([r for r in named if r.fact.stop or r.was_answered(moment)])
-        latest = last[0].fact.at - timings.SAME_DECISION if last else -math.inf
-        unheard = [r for r in named if r.fact.at >= latest and not r.was_answered(moment)]
+        unheard = [r for r in named if not r.fact.stop and not r.was_answered(moment)]
         given = {r.named for r in [*last, *unheard]}
         return given if last else {*given, None}
 

@@ -56,18 +56,23 @@ class RequestEvidence:
             self._silent.append(request)
         if fact.stop:
             self._changed = fact.at
-        elif (
-            life is not None
-            and fact.keep_alive is not None
-            and not self.requests.forces_reload(fact, life)  # else it never reaches this runner
-        ):
-            life.requested = fact.keep_alive
+        else:
+            self._note_keep_alive(life, fact)
 
     def on_response(self, fact: RequestAnswered) -> None:
         """Note a first byte. A late one means that a load was waited for."""
         request = self.requests.on_response(fact)
-        if request is not None and fact.at - request.fact.at >= timings.SLOW_FIRST_BYTE:
+        if request is None:
+            return
+        self._note_keep_alive(self._youngest(request.model), request.fact)
+        if fact.at - request.fact.at >= timings.SLOW_FIRST_BYTE:
             self._changed = fact.at
+
+    def _note_keep_alive(self, life: Incarnation | None, fact: RequestStarted) -> None:
+        """Note the keep-alive that a request gives its runner, unless it needs another runner."""
+        named = life is not None and fact.keep_alive is not None
+        if life is not None and named and not self.requests.forces_reload(fact, life):
+            life.requested = fact.keep_alive
 
     def on_end(self, fact: RequestEnded) -> None:
         """Note the end of a request."""

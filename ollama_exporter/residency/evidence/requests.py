@@ -46,6 +46,14 @@ class SeenRequest(Struct):
         return self.answered is not None or self.ended is not None
 
     @property
+    def taken(self) -> float:
+        """When its runner took it, at the latest: what waits in the queue is overtaken by others.
+
+        Its keep-alive counts from then on.
+        """
+        return self.fact.at if self.answered is None else self.answered
+
+    @property
     def named(self) -> float | None:
         """The keep-alive that it names. A stop sets it to 0."""
         return 0.0 if self.fact.stop else self.fact.keep_alive
@@ -60,16 +68,9 @@ class SeenRequest(Struct):
 
 
 def last_served(requests: Sequence[SeenRequest]) -> list[SeenRequest]:
-    """Return which of some requests may have been the last to reach the runner.
-
-    `requests`: in order of their starts. Of several that came at the same moment, it is the one
-    that came or the one that was answered last.
-    """
-    if not requests:
-        return []
-    together = requests[-1].fact.at - timings.SAME_DECISION
-    last = [r for r in requests if r.fact.at >= together]
-    return [last[-1], max(last, key=lambda r: r.answered or r.ended or 0.0)]
+    """Return which of some requests may have been the last that the runner took."""
+    latest = max((r.taken for r in requests), default=0.0) - timings.SAME_DECISION
+    return [r for r in requests if r.taken >= latest]
 
 
 def precedes(mine: float | None, other: float | None, default: float | None, *, tie: bool) -> bool:

@@ -38,6 +38,25 @@ def condemned_by_the_queue(case: Case) -> Opinion:
     return None if found is None else wanted(case, found)
 
 
+def taken_before_it_was_stopped(case: PollEvidence) -> Opinion:
+    """A request found it idle before the stop call came: the scheduler takes an idle one at once.
+
+    It does so as well for the oldest request that waits, as soon as another load has ended.
+    """
+    unload, cause, demand = case.unload, case.request_cause, case.demand
+    if cause is None or cause.evidence is not Evidence.STOP_CALL or demand is None:
+        return None
+    stopped = cause.request.fact.at
+    late = unload.low < stopped
+    if not (late and case.complete) or case.unloads.swift or unload.others_lost or unload.busy:
+        return None
+    used, before = case.life.last_use or 0.0, stopped - timings.PROMPT
+    if max(unload.low, used) < demand.fact.at < before:
+        return wanted(case, demand)
+    loaded = unload.gap.newcomers - {unload.name}  # recorded: 3 evictions, 3 stops
+    return unknown(Evidence.STOP_OR_VICTIM) if loaded else None
+
+
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
     """All requests are seen, and the oldest was waiting for a load that could begin just then."""
     demand, at = case.first_in_line, case.exited.at

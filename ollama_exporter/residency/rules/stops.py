@@ -29,10 +29,10 @@ def due_before_idle(case: PollEvidence) -> Opinion:  # noqa: PLR0911 - a table o
     unload, life = case.unload, case.life
     if not life.at_now:
         return None
-    if life.requested == 0:
-        return verdict(Reason.STOPPED, Evidence.DUE_WITH_ZERO)
     if case.complete and case.demand is not None:
         return wanted(case, case.demand)
+    if life.requested == 0:
+        return verdict(Reason.STOPPED, Evidence.DUE_WITH_ZERO)
     if unload.arrivals is None and not case.over:
         return WAIT
     back, strangers = unload.back is not None, unload.others_appeared

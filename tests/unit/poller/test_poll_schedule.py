@@ -27,7 +27,7 @@ def test_quiet_is_polled_at_the_interval() -> None:
 
 @pytest.mark.parametrize(
     ("deadline", "expected"),
-    [(1010.0, 9.4), (1000.5, 1.3), (999.5, 5.7), (1030.0, 15.0)],
+    [(1010.0, 9.4), (1000.9, 1.3), (999.5, 5.7), (1030.0, 15.0)],
     ids=["just before", "just after", "after a memory wait", "far"],
 )
 def test_deadlines_draw_polls(deadline: float, expected: float) -> None:

@@ -66,3 +66,39 @@ def test_a_request_that_waits_to_reload_it_does_not_keep_it() -> None:
     wants(story, "c", 59.9)
     story.tell(RequestStarted(START + 59.95, 21, "b:latest", num_ctx=8192))
     assert leave(story) == [("b", Reason.STOPPED, None)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [(60.1, ("b", Reason.EVICTED, "c:latest")), (61.9, ("b", Reason.STOPPED, None))],
+)
+def test_a_request_takes_an_idle_one_at_once_and_a_later_stop_call_finds_nothing(
+    wanted: float, found: tuple[str, Reason, str | None]
+) -> None:
+    story = three_busy(idle="b")
+    story.poll(59, A, B, D)
+    wants(story, "c", wanted)
+    story.request(21, "b", 62, answered=62.01, ended=62.02, keep_alive=0.0, stop=True)
+    story.poll(62.5, A, D)
+    story.poll(63.5, A, D)
+    assert story.reasons() == [found]
+
+
+def test_a_stop_call_just_as_a_load_ends_and_another_request_waits_is_not_believed() -> None:
+    story = three_busy(idle="b")
+    story.tell(RequestStarted(START + 40, 22, "e:latest"))
+    wants(story, "c", 50)
+    story.poll(59, A, B, D)
+    story.request(21, "b", 62, answered=62.01, ended=62.02, keep_alive=0.0, stop=True)
+    story.poll(62.5, A, D, model("e", 400))
+    story.poll(63.5, A, D, model("e", 400))
+    assert story.reasons() == [("b", Reason.UNKNOWN, None)]
+
+
+def test_the_keep_alive_counts_of_the_request_that_was_answered_last() -> None:
+    """A request that waits in the queue is overtaken by those that find the model loaded."""
+    story = three_busy(idle="b")
+    story.tell(RequestStarted(START + 40, 12, "b:latest", keep_alive=0.0))
+    story.request(14, "b", 41, answered=41.1, ended=42, keep_alive=300.0)
+    story.tell(RequestAnswered(START + 45, 12))
+    assert leave(story) == [("b", Reason.STOPPED, None)]
