@@ -6,7 +6,7 @@ import pytest
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.residency.events import Reason
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
-from tests.support.story import START, Story, model
+from tests.support.story import START, Story, model, renamed
 
 A, B, D = model("a", 300), model("b", 310), model("d", 320)
 FOR_C = RequestStarted(START + 40, 20, "c:latest")
@@ -54,9 +54,12 @@ def test_what_was_told_to_leave_while_busy_was_evicted_whatever_ended_it(
     assert story.reasons()[:1] == [("b", Reason.EVICTED, "c:latest")]
 
 
-def test_a_request_for_other_options_tells_that_very_runner_to_leave() -> None:
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_request_for_other_options_tells_that_very_runner_to_leave(*, made_anew: bool) -> None:
     story = three_busy()
     story.tell(OTHER_OPTIONS)
+    if made_anew:  # perhaps before that request came: it waits for a load in either case
+        story.tell(renamed("b", "sha256-new", 50))
     leave(story, 12)
     assert story.reasons() == [("b", Reason.OPTIONS_CHANGED, None)]
 
