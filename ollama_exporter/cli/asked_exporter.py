@@ -11,7 +11,8 @@ from ollama_exporter.story.document import STATUS, StatusDocument, read_document
 from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, read_fleet
 
 PATH: Final = f"{STATUS}?seconds=3600"
-PATIENCE: Final = 3.0  # seconds for an answer
+PATIENCE: Final = 3.0  # seconds for an answer that another look follows
+PATIENCE_ONCE: Final = 15.0  # for one that is the only one: a host that generates is busy
 HINT: Final = "; is an exporter running there? Without --url, top polls the server by itself"
 NOT_FOUND: Final = 404
 Told = StatusDocument | FleetDocument

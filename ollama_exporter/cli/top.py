@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ollama_exporter.bounded_client import BoundedClient, Credentials
-from ollama_exporter.cli.asked_exporter import PATIENCE, AskedExporter, Told
+from ollama_exporter.cli.asked_exporter import PATIENCE, PATIENCE_ONCE, AskedExporter, Told
 from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.exporter_options import with_credentials
@@ -94,7 +94,8 @@ def command(
         show = LiveBoard.show
     logging.basicConfig(level=logging.CRITICAL)  # lines of a log would tear the screen
     asked = Asked(url=url, target=target, interval=interval)
-    client = BoundedClient(credentials, timeout=PATIENCE)
+    patience = PATIENCE if show == LiveBoard.show else PATIENCE_ONCE
+    client = BoundedClient(credentials, timeout=patience)
     with suppress(KeyboardInterrupt):
         source = _source(asked, client, settings, look_here=not values["ollama_url"])
         asyncio.run(_show(show, asked, source))
