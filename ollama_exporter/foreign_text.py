@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that others wrote, made safe for a terminal and for a log line.
+"""Text that others wrote, made safe for a terminal, a log line and the query of a URL.
 
 Model names, errors of servers and texts of recordings may hold escape sequences, line ends, and
 characters that reorder what is shown.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlencode
 
 # Categories C (control, format, surrogate, private use, unassigned) and the two separators. The
 # zero-width joiner is one of them: an emoji made with it shows as its parts.
@@ -56,6 +58,11 @@ def mask_address(text: str) -> str:
     """Return an address or URL of which only scheme, host, port and path are shown."""
     shown = _QUERY.sub("***", _BEFORE_HOST.sub("***@", text))
     return shown if "[" in shown or "::" in shown else _PORT.sub(":***", shown)
+
+
+def query(fields: Mapping[str, str]) -> str:
+    """Return the query of a URL. Bytes of a command line that are not UTF-8 become `?`."""
+    return urlencode(fields, errors="replace")
 
 
 def _mask_query(found: re.Match[str]) -> str:

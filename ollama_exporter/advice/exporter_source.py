@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +19,7 @@ from ollama_exporter.advice.model_usage import (
 )
 from ollama_exporter.bounded_client import BoundedClient, printable, reason
 from ollama_exporter.errors import HistoryError
+from ollama_exporter.foreign_text import query
 
 STARTED: Final = "process_start_time_seconds"
 UP: Final = "ollama_up"
@@ -75,7 +76,7 @@ def from_all_targets(client: BoundedClient, url: str) -> UsageHistory:
 
 def probe_url(url: str, name: str) -> str:
     """Return the URL of the metrics of one target."""
-    return f"{_base(url)}/probe?{urlencode({'target': name}, errors='replace')}"
+    return f"{_base(url)}/probe?{query({'target': name})}"
 
 
 def _base(url: str) -> str:

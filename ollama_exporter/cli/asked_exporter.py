@@ -3,10 +3,10 @@
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
 
 from ollama_exporter.bounded_client import BoundedClient, printable
 from ollama_exporter.errors import HistoryError
+from ollama_exporter.foreign_text import query
 from ollama_exporter.story.document import STATUS, StatusDocument, read_document
 from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, read_fleet
 
@@ -42,9 +42,7 @@ class AskedExporter:
 
     async def ask_one(self, target: str) -> tuple[bytes, StatusDocument]:
         """Return what it tells of one server; an empty name: of its only one."""
-        body = await self._body(
-            PATH + (f"&{urlencode({'target': target}, errors='replace')}" if target else "")
-        )
+        body = await self._body(PATH + (f"&{query({'target': target})}" if target else ""))
         return body, read_document(body, source=printable(self.base))
 
     async def ask_all(self) -> tuple[bytes, FleetDocument]:

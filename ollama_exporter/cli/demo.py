@@ -24,7 +24,7 @@ from ollama_exporter.advice.keep_alive_advice import PROVISIONAL_GAPS, Confidenc
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.bounded_client import BoundedClient
 from ollama_exporter.cli.durations import at_least
-from ollama_exporter.cli.ending_signals import ending_signals
+from ollama_exporter.cli.ending_signals import on_ending_signal
 from ollama_exporter.cli.present.advice_table import brief
 from ollama_exporter.cli.present.demo_score import TrueUnload, score, summary
 from ollama_exporter.cli.present.screen import Story
@@ -180,10 +180,7 @@ async def _advice(port: int) -> Report | None:
 async def perform(show: Show, duration: float | None) -> None:
     """Run everything until the duration is over, or a signal comes."""
     script, stop = demo(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in ending_signals():
-        with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
-            loop.add_signal_handler(number, stop.set)
+    on_ending_signal(stop.set)
     config = Config(
         host=script.host, catalogue=script.catalogue, processes=WITH_PROCESSES, reads_weights=True
     )

@@ -7,13 +7,13 @@ import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import click
 
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.parsers import split_address, unix_path
+from ollama_exporter.foreign_text import query
 from ollama_exporter.web.locks.web_config import read_web_config
 
 TIMEOUT: Final = 3.0
@@ -40,11 +40,7 @@ def command(ctx: click.Context, /, target: str | None, **values: Any) -> None:  
     """
     settings = settings_from(values)
     connection = _connection(settings.listen_addresses[0], settings.web_config_file)
-    path = (
-        PATH
-        if target is None
-        else f"/probe?{urlencode({'target': target, 'name[]': UP}, errors='replace')}"
-    )
+    path = PATH if target is None else f"/probe?{query({'target': target, 'name[]': UP})}"
     try:
         connection.request("GET", path)
         response = connection.getresponse()

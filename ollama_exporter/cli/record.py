@@ -11,7 +11,7 @@ import click
 
 from ollama_exporter.cli.chosen_target import chosen_target
 from ollama_exporter.cli.durations import at_least
-from ollama_exporter.cli.ending_signals import ending_signals
+from ollama_exporter.cli.ending_signals import on_ending_signal
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.cli.server_options import SERVER_SETTINGS
 from ollama_exporter.cli.settings_options import settings_from, with_settings
@@ -76,9 +76,7 @@ async def _record(
 ) -> None:
     """Record until a signal, the end of the duration, or a full disk."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
-        for number in ending_signals():
-            loop.add_signal_handler(number, stop.set)
+    on_ending_signal(stop.set)
 
     def on_start() -> None:
         echo(f"recording {settings.ollama_url}; Ctrl-C ends it", err=True)

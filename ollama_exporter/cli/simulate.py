@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from ollama_exporter.cli.ending_signals import ending_signals
+from ollama_exporter.cli.ending_signals import on_ending_signal
 from ollama_exporter.cli.present.terminal import echo
 from ollama_exporter.config import parsers
 from ollama_exporter.errors import ConfigError, OllamaExporterError
@@ -178,9 +178,7 @@ def command(
 async def _run(config: Config, workload: str | None) -> None:
     """Serve until a signal."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in ending_signals():
-        loop.add_signal_handler(number, stop.set)
+    on_ending_signal(stop.set)
     async with AsyncExitStack() as stack:
         try:
             sim = await stack.enter_async_context(Simulator(config))

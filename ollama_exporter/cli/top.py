@@ -20,7 +20,7 @@ from rich.text import Text
 from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.asked_exporter import PATIENCE, PATIENCE_ONCE, AskedExporter, Told
 from ollama_exporter.cli.durations import at_least
-from ollama_exporter.cli.ending_signals import ending_signals
+from ollama_exporter.cli.ending_signals import on_ending_signal
 from ollama_exporter.cli.exporter_options import with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
@@ -229,12 +229,9 @@ class LiveBoard:
     async def run(self) -> None:
         """Draw until the reader quits."""
         console = TerminalConsole()
-        loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, AttributeError):  # Windows has no SIGWINCH
-            loop.add_signal_handler(signal.SIGWINCH, self.wake.set)
-        for number in ending_signals():
-            with suppress(NotImplementedError):
-                loop.add_signal_handler(number, self._quit)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self.wake.set)
+        on_ending_signal(self._quit)
         looking = asyncio.create_task(self._look())
         try:
             with (

@@ -100,7 +100,7 @@ class Renderer:
         for family in families:
             for place, lines, text in self._parts(family, is_openmetrics=is_openmetrics):
                 # Where steady runs begin must not depend on what is before: that may change.
-                is_first = place is not None and _begins_run(*place)
+                is_first = place is not None and _begins_run(place)
                 is_full = size >= PART * PARTS_OF_RUN
                 if texts and (is_first or is_full or (place is None) != (run is None)):
                     yield run, "".join(texts).encode()
@@ -238,7 +238,8 @@ class Renderer:
         return head
 
 
-def _begins_run(name: str, _is_openmetrics: bool, part: int) -> bool:  # noqa: FBT001 - a place
+def _begins_run(place: Place) -> bool:
+    name, _, part = place
     return not part % PARTS_OF_RUN if part > 0 else not len(name) % A_FEW
 
 

@@ -32,7 +32,7 @@ MOST_LOADS: Final = 16  # since the runner was loaded, latest first: older ones 
 MOST_DECISIONS: Final = 8  # between two loads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Queue:
     """What the scheduler had before it when a runner left, oldest first."""
 
