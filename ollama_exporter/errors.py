@@ -33,17 +33,8 @@ from ollama_exporter.foreign_text import mask_user_info
 # Before what is accepted, where that is a form of the value; and how other such phrases begin.
 ACCEPTED: Final = "accepted: "
 PHRASES: Final = (
-    *(
-        "a ",
-        "an ",
-        "at most ",
-        "at least ",
-        "one ",
-        "the file of ",
-        "the text of ",
-        "true or false",
-    ),
-    *("printable ", "certificates ", "user names "),
+    *("a ", "an ", "at most ", "at least ", "one ", "the file of ", "the text of "),
+    *("true or false", "printable ", "certificates ", "user names "),
 )
 # Bounds of a value that a message shows: it may be a mapping whose aliases unfold to gigabytes.
 LONGEST_SHOWN: Final = 200  # characters

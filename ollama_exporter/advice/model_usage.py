@@ -61,12 +61,10 @@ class UsageRecord(Struct):
     model: str
     group: str  # value of the label that keeps hosts apart; empty: there is none
     gaps: IdleHistogram = field(default_factory=IdleHistogram)
-    values: Values = field(
-        default_factory=dict
-    )  # by sample name, of samples without further labels
-    split: dict[str, Values] = field(
-        default_factory=dict
-    )  # by sample name, then by its further label
+    # By sample name, of samples without further labels.
+    values: Values = field(default_factory=dict)
+    # By sample name, then by its further label.
+    split: dict[str, Values] = field(default_factory=dict)
 
     @property
     def unloads(self) -> Values:

@@ -27,25 +27,22 @@ USAGE: Final = 2  # exit code of errors that another call avoids
 # Of output that nobody can have: a full disk, a terminal that was closed, a reader that left.
 OUTPUT_LOST: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EPIPE})
 
-# name -> (module, help of one line). The line stands here so that --help imports nothing.
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "serve": ("serve", "Poll an Ollama server and serve /metrics (the default command)."),
-    "warm": ("warm", "Load models before a request has to wait for them."),
-    "measure": (
-        "measure",
-        "Measure what a call costs cold and warm, and what each wait is made of.",
-    ),
-    "top": ("top", "Show in the terminal what is in memory, what left, and why."),
-    "demo": ("demo", "Show the exporter at work on a simulated server."),
-    "advise": ("advise", "Show which keep_alive would have been right for each model."),
-    "record": ("record", "Write what the exporter sees to a file."),
-    "replay": ("replay", "Run a recording through the tracker: loads and unloads with reasons."),
-    "simulate": ("simulate", "Run the simulated Ollama server alone."),
-    "dashboards": ("dashboards", "Write the dashboards for Grafana."),
-    "rules": ("rules", "Write the alert and recording rules for Prometheus, and their runbooks."),
-    "metrics": ("metrics", "Print the catalogue of metrics."),
-    "check-config": ("check_config", "Check flags, environment and configuration file, then exit."),
-    "healthcheck": ("healthcheck", "Check whether a running exporter is healthy (exit 0 or 1)."),
+# The help of one line stands here so that --help imports nothing.
+COMMANDS: Final[dict[str, str]] = {
+    "serve": "Poll an Ollama server and serve /metrics (the default command).",
+    "warm": "Load models before a request has to wait for them.",
+    "measure": "Measure what a call costs cold and warm, and what each wait is made of.",
+    "top": "Show in the terminal what is in memory, what left, and why.",
+    "demo": "Show the exporter at work on a simulated server.",
+    "advise": "Show which keep_alive would have been right for each model.",
+    "record": "Write what the exporter sees to a file.",
+    "replay": "Run a recording through the tracker: loads and unloads with reasons.",
+    "simulate": "Run the simulated Ollama server alone.",
+    "dashboards": "Write the dashboards for Grafana.",
+    "rules": "Write the alert and recording rules for Prometheus, and their runbooks.",
+    "metrics": "Print the catalogue of metrics.",
+    "check-config": "Check flags, environment and configuration file, then exit.",
+    "healthcheck": "Check whether a running exporter is healthy (exit 0 or 1).",
 }
 
 
@@ -56,7 +53,7 @@ class CommandRefused(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules: `cli/<module>.py`, attribute `command`.
+    """A group whose commands are modules: `command` of `cli/check_config.py` is `check-config`.
 
     Without a command, or if an option of `serve` comes first, `serve` runs.
     """
@@ -82,24 +79,22 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        module = _imported(f"ollama_exporter.cli.{COMMANDS[cmd_name][0]}")
+        module = _imported(f"ollama_exporter.cli.{cmd_name.replace('-', '_')}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command in front of its own options."""
-        completing = (
-            ctx.resilient_parsing
-        )  # during completion, an incomplete word may become any command
-        if (not args and not completing) or (
-            args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")
-        ):
-            args = [DEFAULT_COMMAND, *args]
-        return super().parse_args(ctx, args)
+        if args:
+            is_implied = args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")
+        else:
+            # During completion, what is typed next may become any command.
+            is_implied = not ctx.resilient_parsing
+        return super().parse_args(ctx, [DEFAULT_COMMAND, *args] if is_implied else args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands and the options of the default command."""

@@ -36,11 +36,9 @@ class ShowClient(Protocol):
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Return the installed models."""
-        ...
 
     async def show(self, name: str) -> str | None:
         """Return the weights of a model."""
-        ...
 
 
 class BlobLookup:

@@ -70,7 +70,7 @@ class _Listed:
 
 
 class Renderer:
-    """Renders families in both formats. Scrapes on several threads may share it."""
+    """Renders families in both formats. Scrapes that take turns may share it."""
 
     def __init__(self, *, most_heads: int = MOST_HEADS) -> None:
         self._heads: dict[Head, str] = {}  # name and labels -> the line up to its value

@@ -45,15 +45,12 @@ class PsClient(Protocol):
 
     async def ps(self) -> PsAnswer:
         """Return the resident models."""
-        ...
 
     async def version(self) -> str:
         """Return the version."""
-        ...
 
     async def tags(self) -> tuple[InstalledModel, ...]:
         """Return the installed models."""
-        ...
 
 
 class Sinks(Struct):
@@ -118,7 +115,7 @@ class Poller:
         self._published = Published(ServerState(), tracker.view())
 
     def published(self) -> Published:
-        """Return what is known now. Safe to call from any thread."""
+        """Return what is known now."""
         return self._published
 
     def is_up(self) -> bool:

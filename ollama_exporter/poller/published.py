@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the poller publishes: one frozen value, so that every reader sees one moment.
 
-Scrapes run in a thread of their own. They never see a server that is up beside the listing of
-before an outage, because both are replaced at once.
+A scrape or a page may be rendered while the poller is between two steps. Neither ever sees a server
+that is up beside the listing of before an outage, because both are replaced at once.
 """
 
 from collections.abc import Mapping
@@ -49,5 +49,5 @@ class Published(Struct, frozen=True):
 
     @property
     def is_listed(self) -> bool:
-        """Return whether the server answers, so that the view's models are what it lists."""
+        """Whether the server answers, so that the view's models are what it lists."""
         return self.server.up and self.view.last_seen is not None

@@ -42,7 +42,6 @@ PAGES: Final = ("text/html", "application/xhtml+xml")
 PAGE: Final = re.compile(rb"[\s\xef\xbb\xbf]{0,64}<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 LONGEST_LOCATION: Final = 200  # characters
 NOT_HTTP: Final = "illegal"  # in what h11 says of a head that is not valid HTTP
-NOWHERE: Final = "redirects to an address that is no URL; set ollama.url to Ollama's own address"
 OWN_FIELDS: Final = {
     "accept": "*/*",
     "accept-encoding": "identity",
@@ -241,7 +240,7 @@ class OllamaClient:
             raise TargetError(FailureReason.TIMEOUT, f"no answer in {timeout:g} s") from err
         except httpx.HTTPError as err:
             raise _translate(err) from err
-        except (ssl.SSLError, OSError) as err:
+        except OSError as err:  # ssl.SSLError is one
             raise TargetError(FailureReason.RESET, str(err)) from err
         except UnicodeError as err:  # a host name that cannot be encoded for DNS
             raise TargetError(FailureReason.REFUSED, str(err)) from err
@@ -279,7 +278,7 @@ def status_advice(  # noqa: PLR0911 - a table of statuses, one line each
         try:
             httpx.URL(headers["location"])
         except httpx.InvalidURL:
-            return NOWHERE
+            return f"redirects to an address that is no URL; set {url} to Ollama's own address"
         location = "".join(c for c in headers["location"] if c.isprintable() and c != " ")
         leads_to = mask_user_info(location)[:LONGEST_LOCATION] or "nowhere"
         return f"redirects to {leads_to}; set {url} to that server"
@@ -330,11 +329,7 @@ def _trusting(target: Target) -> ssl.SSLContext:
     try:
         pem = read_regular(target.ca_file, limit=LARGEST_CA_FILE).decode("ascii", "replace")
         return ssl.create_default_context(cadata=pem)
-    except (
-        OSError,
-        ValueError,
-        ssl.SSLError,
-    ) as err:  # ValueError: an empty file, a NUL in the path
+    except (OSError, ValueError) as err:  # ValueError: an empty file, a NUL in the path
         accepted = f"a readable file of PEM certificates ({err})"
         raise ConfigError(target.setting("tls.ca-file"), str(target.ca_file), accepted) from err
 

@@ -67,7 +67,7 @@ class RequestFields(msgspec.Struct, frozen=True):
 
     @property
     def is_stop(self) -> bool:
-        """Return whether this is what `ollama stop` sends."""
+        """Whether this is what `ollama stop` sends."""
         return self.is_empty and self.keep_alive == 0
 
 

@@ -104,7 +104,7 @@ class _Record(msgspec.Struct):
 
     @property
     def is_done(self) -> bool:
-        """Return whether it is the final record of a native answer."""
+        """Whether it is the final record of a native answer."""
         return self.done is True or self.done in (1, "true")
 
     @property

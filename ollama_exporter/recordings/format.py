@@ -43,7 +43,7 @@ class Recording:
 
     @property
     def has_processes(self) -> bool:
-        """Return whether the recorder saw processes start."""
+        """Whether the recorder saw processes start."""
         return any(isinstance(fact, ProcessStarted) for fact in self.processes)
 
     def since(self, seconds: float) -> "Recording":

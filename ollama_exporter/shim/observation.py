@@ -15,9 +15,8 @@ from ollama_exporter.protocol.routes import Route
 COLD: Final = 0.5
 SHORTEST_LOAD: Final = 0.25
 NO_CODE: Final = 0  # no answer came; only in-process, where the shim sends none itself
-CLIENT_GONE: Final = (
-    499  # the client left before the answer began; nginx and Ollama log the same code
-)
+# The client left before the answer began. nginx and Ollama log the same code.
+CLIENT_GONE: Final = 499
 
 
 class Outcome(StrEnum):

@@ -13,7 +13,6 @@ class Numbered(Protocol):
     @property
     def id(self) -> int:
         """Its number."""
-        ...
 
 
 R = TypeVar("R", bound=Numbered)

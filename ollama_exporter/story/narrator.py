@@ -39,16 +39,13 @@ class LiveAdvised(Protocol):
     @property
     def label(self) -> str:
         """Its name."""
-        ...
 
     @property
     def advice(self) -> Advice:
         """The advised value, and what it rests on."""
-        ...
 
     def is_surely_better(self, then: float, now: float) -> bool:
         """Return whether a keep-alive is cheaper than another by more than chance."""
-        ...
 
 
 class WaitingRequest(Protocol):
@@ -57,16 +54,14 @@ class WaitingRequest(Protocol):
     @property
     def label(self) -> str:
         """The model's name, as the client wrote it."""
-        ...
 
     @property
     def since(self) -> float:
         """When it arrived."""
-        ...
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """Where the narrator asks. Each answers at once, and from any thread."""
+    """Where the narrator asks. Each answers at once."""
 
     url: str
     published: Callable[[], Published]

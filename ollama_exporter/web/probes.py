@@ -26,7 +26,6 @@ class Probed(Protocol):
     @property
     def registry(self) -> CollectorRegistry:
         """What is scraped of it."""
-        ...
 
 
 class Probes(Protocol):
@@ -37,11 +36,9 @@ class Probes(Protocol):
 
         Raises UnknownTargetError, ProbeRefusedError, TooManyTargetsError.
         """
-        ...
 
     def discovered(self) -> Iterable[tuple[str, Mapping[str, str]]]:
         """Yield name and labels of each target."""
-        ...
 
 
 class NoTargets:

@@ -6,7 +6,7 @@ window past midnight belongs to the day on which it begins.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -115,7 +115,7 @@ def _hours(name: str, text: str, word: str) -> tuple[int, int]:
 
 def _zone(name: str, word: str) -> str:
     try:
-        ZoneInfo(word).utcoffset(datetime.now(UTC) + timedelta())
+        ZoneInfo(word)
     except (KeyError, ValueError, OSError) as err:  # unknown; ../etc; a folder
         accepted = "a time zone of the IANA database, such as Europe/Berlin or UTC"
         raise ConfigError(name, word, accepted) from err

@@ -20,9 +20,8 @@ from ollama_exporter.protocol.keepalive import KeepAliveError, parse_duration
 from ollama_exporter.protocol.model_names import normalise
 from ollama_exporter.residency.facts import LogKind, LogSaid
 
-LONGEST_LINE: Final = (
-    16 * 1024
-)  # characters; known messages stand at the beginning, and a prompt can be megabytes
+# Characters. Known messages stand at the beginning, and a prompt can be megabytes.
+LONGEST_LINE: Final = 16 * 1024
 FOR_EVER: Final = 9e9  # seconds; Go writes keep-alive -1 as its longest duration
 
 

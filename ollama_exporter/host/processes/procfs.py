@@ -65,10 +65,10 @@ class ProcFs:
         if threads is None:
             return None
         found: list[int] = []
-        unreadable = 0
+        unreadable = 0  # of a thread that ended, or the kernel lacks these files
         for thread in threads:
             listed = self._read(f"{pid}/task/{thread}/children")
-            unreadable += listed is None  # the thread ended, or the kernel lacks these files
+            unreadable += listed is None
             found += (int(pid) for pid in (listed or b"").split() if pid.isdigit())
         return self._by_parent(pid) if unreadable == len(threads) else found
 

@@ -42,24 +42,18 @@ class Reader(Protocol):
 
     def servers(self) -> list[Process]:
         """Return every visible Ollama server."""
-        ...
 
     def children(self, pid: int) -> Iterable[int] | None:
         """Return the pids of a process's children; None: it is gone or hidden."""
-        ...
 
     def process(self, pid: int) -> Process | None:
         """Return a process; None: it is gone, a zombie or hidden."""
-        ...
 
     def usage(self, process: Process) -> Usage | None:
         """Return what a process uses; None: it is gone."""
-        ...
 
     def is_listening(self, pid: int, host: str, port: int) -> bool | None:
         """Return whether a process listens at this address; None: not permitted to know."""
-        ...
 
     def why_hidden(self) -> str | None:
         """Return why a process may exist and not be visible; None: nothing hides any."""
-        ...

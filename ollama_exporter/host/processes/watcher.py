@@ -38,19 +38,15 @@ class WeightsLookup(Protocol):
 
     def resident_weights(self) -> frozenset[str]:
         """Return the weights of the listed models, as far as they are known."""
-        ...
 
     def start(self) -> None:
         """Begin to look up the weights of all installed models."""
-        ...
 
     async def catch_up(self) -> None:
         """Look up the resident models before the first process is reported."""
-        ...
 
     def on_runner(self, weights: str) -> None:
         """Notice a runner that was born."""
-        ...
 
 
 class ProcessWatcher:

@@ -71,7 +71,6 @@ class RunnerQuestions(Protocol):
 
     async def ask(self, port: int, path: str) -> RunnerAnswer | None:
         """Return the answer; None: none that can be used."""
-        ...
 
 
 class SlotWatcher:

@@ -20,12 +20,10 @@ class ProcessUsage(Protocol):
     @property
     def resident(self) -> int:
         """Resident memory now, bytes."""
-        ...
 
     @property
     def cpu(self) -> float:
         """CPU time since the process started, seconds."""
-        ...
 
 
 class Sight(Protocol):
@@ -34,28 +32,22 @@ class Sight(Protocol):
     @property
     def log_lines(self) -> Mapping[str, int] | None:
         """Lines of the log by level; None: no log is followed."""
-        ...
 
     @property
     def log_understood(self) -> bool | None:
         """Whether the lines of the log can be read; None: not known yet."""
-        ...
 
     def usage(self, pid: int) -> ProcessUsage | None:
         """Return what a runner uses; None: it exited or is not visible."""
-        ...
 
     def load_progress(self, model: str, pid: int) -> float | None:
         """Return the share of a model that its loading runner has read; None: not visible."""
-        ...
 
     def runners(self) -> Iterable[RunnerSight]:
         """Return what each resident runner's own port shows."""
-        ...
 
     def runner_totals(self) -> Iterable[tuple[str, ModelTotals]]:
         """Return what was counted at the slots of each model since the start."""
-        ...
 
 
 class Blind:

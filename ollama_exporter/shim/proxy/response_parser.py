@@ -46,19 +46,10 @@ class ResponseParser:
     """
 
     __slots__ = (
-        *(
-            "_interim_size",
-            "_known",
-            "_known_head",
-            "_length",
-            "_llhttp",
-            "_reason",
-            "can_reuse_upstream",
-            "feed_data",
-        ),
-        *("fields", "has_ended", "has_head", "has_started", "head_size"),
-        *("interim_heads", "is_chunked", "is_clean", "is_until_close", "noted", "on_body"),
-        *("parts", "request", "status"),
+        *("_interim_size", "_known", "_known_head", "_length", "_llhttp", "_reason"),
+        *("can_reuse_upstream", "feed_data", "fields", "has_ended", "has_head", "has_started"),
+        *("head_size", "interim_heads", "is_chunked", "is_clean", "is_until_close", "noted"),
+        *("on_body", "parts", "request", "status"),
     )
 
     def __init__(self, known: KnownHeads) -> None:

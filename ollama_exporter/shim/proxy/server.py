@@ -312,7 +312,6 @@ class Proxy:
         """Use the tokens that were read last. A client token that is not valid lets nobody in."""
         backend = self._backend
         read = [field for each in backend.fields if (field := each.current()) is not None]
-        fields = [*backend.static_fields, *read]
         own_token = self._frontend.token
         client_token = own_token.current() if own_token is not None else None
         self._client_token = (client_token or "").encode()
@@ -324,8 +323,7 @@ class Proxy:
             host=self._host,
             prefix=self._prefix,
             fields=tuple(
-                (name.encode(), value.encode())
-                for name, value in (*self._backend.static_fields, *fields)
+                (name.encode(), value.encode()) for name, value in (*backend.static_fields, *read)
             ),
             drops_token=self._keeps_authorization or self._has_own_token,
             forwarded_for=self._frontend.forwarded_for,

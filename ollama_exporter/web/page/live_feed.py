@@ -63,7 +63,6 @@ class Teller(Protocol):
 
     def status(self, now: float, *, skew: float = 0.0) -> Status:
         """Return the status. `now`: the moment on the timeline; `skew`: see `Status`."""
-        ...
 
 
 class ReaderLimit:

@@ -418,7 +418,11 @@ def test_a_poll_that_was_given_up_at_any_moment_ends_no_later_one() -> None:
             answer(b"", status="302 Found", headers="Location: https://u:p\u00a0q@new/\r\n"),
             "redirects to https://***@new/; set ollama.url",
         ),
-        ("", answer(b"", status="302 Found", headers="Location: /\x01\r\n"), "is no URL; set"),
+        (
+            "",
+            answer(b"", status="302 Found", headers="Location: /\x01\r\n"),
+            "is no URL; set ollama.url",
+        ),
         ("", answer(b"", status="302 Found", headers="Location: //a:b@\x7f\r\n"), "is no URL; set"),
         ("", answer(b"", headers="Bad Field: x\r\n"), "not valid HTTP"),
         (

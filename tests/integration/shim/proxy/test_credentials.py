@@ -14,6 +14,7 @@ import trustme
 
 from ollama_exporter.config.target import BasicAuth, HeaderField, Target
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.protocol.server_credentials import static_fields
 from ollama_exporter.shim.proxy.credentials import (
     watched_certificate,
     watched_fields,
@@ -282,7 +283,7 @@ def test_the_server_gets_the_fields_of_the_configuration_in_place_of_the_clients
         "ollama",
         "http://x:1",
         basic_auth=BasicAuth("me", file),
-        headers=(HeaderField("X-Secret", file=file),),
+        headers=(HeaderField("X-Secret", file=file), HeaderField("X-Gateway", "7")),
     )
 
     async def check() -> None:
@@ -290,13 +291,20 @@ def test_the_server_gets_the_fields_of_the_configuration_in_place_of_the_clients
         fields = watched_fields(target, now=clock, on_error=errors.append)
         async with (
             rawserver(answers(OK)) as server,
-            proxied(server.url, fields=fields, limits=BRIEF, clock=clock) as proxy,
+            proxied(
+                server.url,
+                fields=fields,
+                static_fields=static_fields(target),
+                limits=BRIEF,
+                clock=clock,
+            ) as proxy,
             caller(proxy.port) as link,
         ):
             sent = b"Host: x\r\nauthorization: Bearer mine\r\nx-secret: mine\r\nX-Id: mine\r\n"
             await link.ask(b"GET /api/ps HTTP/1.1\r\n" + sent + b"\r\n")
             (request,) = server.requests()
             assert request.all(b"x-secret") == [SECRET.encode()]
+            assert request.all(b"x-gateway") == [b"7"]
             assert request.all(b"x-id") == [b"mine"]
             (authorization,) = request.all(b"authorization")
             assert authorization.startswith(b"Basic ")
