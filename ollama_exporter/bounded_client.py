@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests to exporters and to Prometheus, bounded in time and size. Redirects are not followed.
 
-Every error is a HistoryError of one printable line.
+Every error is a SourceError of one printable line.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from typing import Any, Final
 import httpx
 
 from ollama_exporter.config.target import Target
-from ollama_exporter.errors import ConfigError, HistoryError
+from ollama_exporter.errors import ConfigError, SourceError
 from ollama_exporter.foreign_text import clean, mask_user_info
-from ollama_exporter.protocol.bearer_token import read_token
 from ollama_exporter.protocol.client import tls_context
+from ollama_exporter.protocol.credential_files import read_token
 from ollama_exporter.version import __version__
 
 TIMEOUT: Final = 30.0  # seconds: Prometheus needs a while for two weeks of a fleet
@@ -99,7 +99,7 @@ class BoundedClient:
         hint: str = "",
         **content: Any,  # noqa: ANN401 - httpx's own: data, json
     ) -> bytes:
-        """Return the body of an answer, also of one that explains a refusal. Raises HistoryError.
+        """Return the body of an answer, also of one that explains a refusal. Raises SourceError.
 
         `hint`: what to do if there is no server.
         """
@@ -107,18 +107,18 @@ class BoundedClient:
         try:
             response, body = await self._send(method, url, content)
         except (TimeoutError, httpx.TimeoutException) as err:
-            raise HistoryError(f"{shown} has not answered within {self._timeout:g} s") from err
+            raise SourceError(f"{shown} has not answered within {self._timeout:g} s") from err
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as err:
             text = f"Cannot connect to {shown} ({reason(err)}){self._tls_hint(url, err) or hint}"
-            raise HistoryError(text, answered=False) from err
+            raise SourceError(text, answered=False) from err
         if response.is_success or response.status_code in REFUSALS:
             return body
         if response.is_redirect:
             location = printable(response.headers.get("location", ""))
-            raise HistoryError(f"{shown} redirects to {location}; use that URL instead")
+            raise SourceError(f"{shown} redirects to {location}; use that URL instead")
         status = response.status_code
         text = f"{shown} answers with HTTP status {status}{ADVICE.get(status, '')}"
-        raise HistoryError(text, status=status)
+        raise SourceError(text, status=status)
 
     async def _send(
         self, method: str, url: str, content: Mapping[str, Any]
@@ -141,7 +141,7 @@ class BoundedClient:
                 body += chunk
                 if len(body) > LARGEST:
                     limit = LARGEST // 2**20
-                    raise HistoryError(f"{printable(url)} answers with more than {limit} MiB")
+                    raise SourceError(f"{printable(url)} answers with more than {limit} MiB")
         return response, bytes(body)
 
     def _tls_hint(self, url: str, err: Exception) -> str:

@@ -12,7 +12,7 @@ OllamaExporterError
 ├── ServerError       a command cannot use the Ollama server; names it and says what to do
 ├── RequestError      the server refuses an action; carries its status and its error text
 ├── RecordingError    a recording cannot be read; carries the line number
-├── HistoryError      the past use of models cannot be read
+├── SourceError       an exporter or Prometheus that is asked gives no usable answer
 ├── StateError        a state file cannot be read or written
 ├── BundleError       dashboards or rules are missing, or cannot be written
 ├── MissingPackageError  an optional package is not installed; says how to go on without it
@@ -20,7 +20,7 @@ OllamaExporterError
 
 Foreign exceptions become one of these at one boundary each: httpx's in `protocol/client.py`, YAML's
 and msgspec's in `config/load.py`, those of recordings in `recordings/read_recording.py`, those of
-usage in `bounded_client.py`.
+whoever is asked by a command in `bounded_client.py`.
 """
 
 from enum import StrEnum
@@ -144,8 +144,8 @@ class RecordingError(OllamaExporterError):
         super().__init__(f"{path}, line {line}: {why}" if line else f"{path}: {why}")
 
 
-class HistoryError(OllamaExporterError):
-    """The past use of models cannot be read from an exporter or from Prometheus.
+class SourceError(OllamaExporterError):
+    """An exporter or Prometheus that is asked gives no usable answer.
 
     `answered`: something listens there, so another way is no way out; `status`: of its answer.
     """

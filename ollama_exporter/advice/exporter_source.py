@@ -18,7 +18,7 @@ from ollama_exporter.advice.model_usage import (
     records,
 )
 from ollama_exporter.bounded_client import BoundedClient, printable, reason
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.foreign_text import query
 
 STARTED: Final = "process_start_time_seconds"
@@ -38,28 +38,28 @@ class _Group(msgspec.Struct):
 
 
 def from_exporter(client: BoundedClient, url: str) -> UsageHistory:
-    """Return what an exporter has counted since its start. Raises HistoryError."""
+    """Return what an exporter has counted since its start. Raises SourceError."""
     text = client.fetch("GET", metrics_url(url), hint=HINT).decode(errors="replace")
     return from_text(text, source=printable(metrics_url(url)), now=time.time())
 
 
 def from_target(client: BoundedClient, url: str, name: str) -> UsageHistory:
-    """Return what an exporter of several servers has counted of one. Raises HistoryError."""
+    """Return what an exporter of several servers has counted of one. Raises SourceError."""
     probe = probe_url(url, name)
     text = client.fetch("GET", probe, hint=HINT).decode(errors="replace")
     return from_text(text, source=f"{printable(probe)}", now=time.time())
 
 
 def from_all_targets(client: BoundedClient, url: str) -> UsageHistory:
-    """Return the same of all its servers, kept apart by their names. Raises HistoryError."""
+    """Return the same of all its servers, kept apart by their names. Raises SourceError."""
     discovered = client.fetch("GET", f"{_base(url)}/sd", hint=HINT)
     try:
         groups = msgspec.json.decode(discovered, type=list[_Group])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise HistoryError(f"{printable(url)} serves no list of targets") from err
+        raise SourceError(f"{printable(url)} serves no list of targets") from err
     names = [name for group in groups if (name := group.labels.get("__param_target"))]
     if not names:
-        raise HistoryError(f"{printable(url)} watches no targets; ask without --target")
+        raise SourceError(f"{printable(url)} watches no targets; ask without --target")
     samples: list[UsageSample] = []
     for name in names:
         probe = probe_url(url, name)
@@ -84,17 +84,17 @@ def _base(url: str) -> str:
 
 
 def from_text(text: str, *, source: str, now: float) -> UsageHistory:
-    """Return the same from the text of an exposition; `now`: Unix seconds. Raises HistoryError."""
+    """Return the same from the text of an exposition; `now`: Unix seconds. Raises SourceError."""
     samples = list(samples_of(text, WANTED, source=source))
     if not any(sample.name == UP for sample in samples):
-        raise HistoryError(f"{source} serves no metrics of ollama_exporter")
+        raise SourceError(f"{source} serves no metrics of ollama_exporter")
     begun = [x.value for x in samples if x.name in (STARTED, SINCE) and 0 < x.value <= now]
     span = now - min(begun) if begun else None
     return UsageHistory(records(samples), f"{source}, counted since its start", span)
 
 
 def read_samples(client: BoundedClient, url: str, names: Collection[str]) -> list[UsageSample]:
-    """Return the samples with these names from an exporter. Raises HistoryError."""
+    """Return the samples with these names from an exporter. Raises SourceError."""
     query = "&".join(f"name[]={name}" for name in sorted(names))
     body = client.fetch("GET", f"{metrics_url(url)}?{query}")
     return list(samples_of(body.decode(errors="replace"), names, source=printable(url)))
@@ -110,14 +110,14 @@ def metrics_url(url: str) -> str:
 
 
 def samples_of(text: str, names: Collection[str], *, source: str) -> Iterator[UsageSample]:
-    """Yield the samples with these names from an exposition. Raises HistoryError."""
+    """Yield the samples with these names from an exposition. Raises SourceError."""
     lines = [line for line in text.split("\n") if _is_wanted(line, names)]
     try:
         for family in text_string_to_metric_families("\n".join([*lines, ""])):
             for sample in family.samples:
                 yield UsageSample(sample.name, sample.labels, float(sample.value))
     except (ValueError, KeyError, IndexError) as err:
-        raise HistoryError(f"{source} does not answer with metrics: {reason(err)}") from err
+        raise SourceError(f"{source} does not answer with metrics: {reason(err)}") from err
 
 
 def _is_wanted(line: str, names: Collection[str]) -> bool:

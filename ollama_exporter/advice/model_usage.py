@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from ollama_exporter.advice.idle_histogram import BOUNDS, IdleHistogram
 from ollama_exporter.advice.keep_alive_advice import CostInputs, assumed_load, is_mostly_observed
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.foreign_text import clean
 
 GAP: Final = "ollama_model_idle_gap_seconds"
@@ -157,7 +157,7 @@ class UsageHistory(Struct, frozen=True):
 def records(samples: Iterable[UsageSample], *, by: str = "") -> tuple[UsageRecord, ...]:
     """Return a record for each model, or for each model and value of the label `by`.
 
-    Raises HistoryError if idle gaps have other bounds than ours.
+    Raises SourceError if idle gaps have other bounds than ours.
     """
     found: dict[tuple[str, str], UsageRecord] = {}
     for sample in samples:
@@ -215,6 +215,6 @@ def _at(model: str, values: Values, bound: float) -> float:
     try:
         return values[f"{bound:g}"]
     except KeyError:
-        raise HistoryError(
+        raise SourceError(
             f"The idle gaps of {model} have no bound {bound:g}: another version counted them"
         ) from None

@@ -18,7 +18,7 @@ from ollama_exporter.advice.model_usage import (
     records,
 )
 from ollama_exporter.bounded_client import BoundedClient, printable, reason
-from ollama_exporter.errors import ConfigError, HistoryError
+from ollama_exporter.errors import ConfigError, SourceError
 
 STEPS: Final = 300  # resolution of the search for the oldest sample
 LEAST_WINDOW: Final = 60.0
@@ -75,7 +75,7 @@ class _Answer(msgspec.Struct):
 
 
 def from_prometheus(client: BoundedClient, url: str, query: HistoryQuery) -> UsageHistory:
-    """Return the increases over the window. Raises HistoryError."""
+    """Return the increases over the window. Raises SourceError."""
     source = Prometheus(client, url.rstrip("/"))
     samples = list(_samples(source, query))
     step = max(query.window / STEPS, 1.0)
@@ -86,7 +86,7 @@ def from_prometheus(client: BoundedClient, url: str, query: HistoryQuery) -> Usa
     points = source.number(f"max(count_over_time(ollama_up{every}))")
     shown = printable(url)
     if oldest is None or moment is None:
-        raise HistoryError(
+        raise SourceError(
             f"{shown} has no samples of ollama_exporter in the last {query.window / 3600:g} h. "
             "Does it scrape an exporter? The query was: ollama_up"
         )
@@ -128,7 +128,7 @@ class Prometheus:
         self.warnings: list[str] = []
 
     def vector(self, query: str) -> list[tuple[Mapping[str, str], float]]:
-        """Return labels and value of each series. Raises HistoryError."""
+        """Return labels and value of each series. Raises SourceError."""
         form = {"query": query}
         body = self._client.fetch("POST", f"{self._url}/api/v1/query", form=form, hint=HINT)
         shown = printable(self._url)
@@ -139,11 +139,11 @@ class Prometheus:
                 for series in (answer.data.result if answer.data else [])
             ]
         except (msgspec.DecodeError, ValueError, RecursionError) as err:
-            raise HistoryError(
+            raise SourceError(
                 f"{shown} does not look like a Prometheus server: {reason(err)}"
             ) from err
         if answer.status != "success":
-            raise HistoryError(f"{shown} rejects a query: {printable(answer.error)}")
+            raise SourceError(f"{shown} rejects a query: {printable(answer.error)}")
         for warning in map(printable, answer.warnings[:MOST_WARNINGS]):
             if warning not in self.warnings and len(self.warnings) < MOST_WARNINGS:
                 self.warnings.append(warning)

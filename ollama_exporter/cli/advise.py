@@ -17,14 +17,12 @@ from ollama_exporter.advice.model_usage import UsageHistory
 from ollama_exporter.advice.prometheus_source import HistoryQuery, from_prometheus, label, window
 from ollama_exporter.advice.report import Finding, Report, report
 from ollama_exporter.bounded_client import BoundedClient, Credentials
-from ollama_exporter.cli.exporter_options import with_credentials
+from ollama_exporter.cli.exporter_options import HERE, with_credentials
 from ollama_exporter.cli.present.advice_table import curve, document, price_line, show
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
-from ollama_exporter.config.schema import WEB_PORT
-from ollama_exporter.errors import ConfigError, HistoryError
+from ollama_exporter.errors import ConfigError, SourceError
 from ollama_exporter.protocol.model_names import match_key, normalise
 
-EXPORTER: Final = f"http://127.0.0.1:{WEB_PORT}"
 ALL: Final = "all"
 PRESETS: Final = {"latency": 0.5, "balanced": 2.0, "memory": 8.0, "free": 0.0}
 HIGHEST_PRICE: Final = 1e6
@@ -37,7 +35,7 @@ HIGHEST_PRICE: Final = 1e6
     "  ollama-exporter advise --target all          each of several servers\n"
     "  ollama-exporter advise --prometheus http://prometheus:9090 --by instance\n"
 )
-@click.argument("url", default=EXPORTER, metavar="[URL]")
+@click.argument("url", default=HERE, metavar="[URL]")
 @click.option("--prometheus", metavar="URL", help="Ask Prometheus (or Thanos, Mimir) instead.")
 @click.option(
     "--window",
@@ -101,10 +99,10 @@ def command(
 def _print_advice(
     history: UsageHistory, *, price: float, explain: str | None, as_json: bool
 ) -> None:
-    """Print the advice on all models, or on one. Raises HistoryError if there is none to give."""
+    """Print the advice on all models, or on one. Raises SourceError if there is none to give."""
     found = report(history, price=price)
     if not found.findings:
-        raise HistoryError(_nothing(history))
+        raise SourceError(_nothing(history))
     chosen = _chosen(found, explain) if explain else None
     if as_json:
         echo(json.dumps(document(_only(found, chosen)), indent=2))

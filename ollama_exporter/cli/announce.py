@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from ollama_exporter.bounded_client import ANONYMOUS, BoundedClient, Credentials
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.poller.announced_requests import ANNOUNCE
 
 TIMEOUT: Final = 1.0  # seconds for an answer of the exporter; commands can do without
@@ -67,6 +67,6 @@ class Announcer:
         if not self.is_heard:
             return
         self.is_heard = False
-        with suppress(HistoryError):
+        with suppress(SourceError):
             await self._client.ask("POST", self._url, json=request)
             self.is_heard = True

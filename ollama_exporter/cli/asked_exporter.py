@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ollama_exporter.bounded_client import BoundedClient, printable
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.foreign_text import query
 from ollama_exporter.story.document import STATUS, StatusDocument, read_document
 from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, read_fleet
@@ -20,7 +20,7 @@ Told = StatusDocument | FleetDocument
 
 @dataclass(frozen=True, slots=True)
 class AskedExporter:
-    """An exporter at a URL. Each question raises HistoryError if it is not answered."""
+    """An exporter at a URL. Each question raises SourceError if it is not answered."""
 
     client: BoundedClient
     base: str
@@ -32,12 +32,12 @@ class AskedExporter:
         """
         try:
             return await self.ask_one(target or "")
-        except HistoryError as err:
+        except SourceError as err:
             if target or err.status != NOT_FOUND:
                 raise
             try:
                 return await self.ask_all()
-            except HistoryError:
+            except SourceError:
                 raise err from None  # it has no list either: it is no exporter
 
     async def ask_one(self, target: str) -> tuple[bytes, StatusDocument]:

@@ -31,7 +31,7 @@ from ollama_exporter.cli.present.screen import Story
 from ollama_exporter.cli.present.terminal import TerminalConsole
 from ollama_exporter.cli.present.wait_bars import bar, beside, fitting, words
 from ollama_exporter.config.schema import WEB_PORT, Settings
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.net import listen_nearby, spelled
 from ollama_exporter.residency.events import Event, View
 from ollama_exporter.runtime import Onlookers, run
@@ -170,7 +170,7 @@ async def _redraw(show: Show) -> None:
 
 async def _advice(port: int) -> Report | None:
     """Ask the exporter as the command `advise` does; None: it does not answer any more."""
-    with suppress(HistoryError):
+    with suppress(SourceError):
         return report(
             await asyncio.to_thread(from_exporter, BoundedClient(), f"http://127.0.0.1:{port}")
         )

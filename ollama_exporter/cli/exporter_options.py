@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of all commands that ask an exporter or Prometheus: files for TLS and a token."""
+"""What all commands share that ask an exporter or Prometheus: its URL, files for TLS, a token."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -9,7 +9,10 @@ from typing import Any, Final
 import click
 
 from ollama_exporter.bounded_client import Credentials
+from ollama_exporter.config.schema import WEB_PORT
 
+# The exporter of this machine, unless its port was changed.
+HERE: Final = f"http://127.0.0.1:{WEB_PORT}"
 OPTIONS: Final = {  # in the order of the help
     "token-file": "Bearer token for {whom}, if a proxy in front of it asks for one.",
     "ca-file": "CA certificates (PEM) of {whom}, in place of the system's.",

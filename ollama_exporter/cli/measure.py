@@ -24,7 +24,8 @@ from ollama_exporter.actions.warm.load_models import find_missing
 from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.durations import duration
-from ollama_exporter.cli.exporter_options import with_credentials
+from ollama_exporter.cli.exporter_options import HERE, with_credentials
+from ollama_exporter.cli.present import quantities
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
@@ -75,7 +76,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
 @click.option(
     "--exporter",
-    default="http://127.0.0.1:11487",
+    default=HERE,
     show_default=True,
     metavar="URL",
     help="An exporter on this machine that is told of each stop, which it would call unknown.",
@@ -138,7 +139,7 @@ async def _run(client: ControlClient, plan: MeasurePlan, every: float, form: str
     try:
         missing = find_missing([plan.model], await client.tags())
         if missing:
-            echo(server_options.missing_message(missing[0]), err=True)
+            echo(missing[0].message, err=True)
             return exit_codes.MISSING
         with _steps() as on_step:
             await measure(client, plan, measured, on_step)
@@ -190,9 +191,9 @@ def _print_samples(
             TerminalConsole().print(_table(table))
             echo(text)
             if measured.size:
-                share = measured.size_vram / measured.size
+                share = quantities.gpu_share(measured.size, measured.size_vram)
                 echo(
-                    f"{server_options.gib(measured.size)}, {share:.0%} on the GPU, "
+                    f"{quantities.memory(measured.size)}, {share} on the GPU, "
                     f"context {measured.context}. Seconds: medians and their spread."
                 )
 

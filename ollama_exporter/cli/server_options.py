@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `warm` and `measure` share: the options that name the server, and how they print numbers."""
+"""What `warm` and `measure` share: the options that name the server, its client, how a run ends."""
 
 import asyncio
-import math
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -10,17 +9,14 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ollama_exporter.actions.warm.load_models import MissingModel
 from ollama_exporter.bounded_client import Credentials
 from ollama_exporter.cli.announce import Announcer
 from ollama_exporter.cli.durations import duration
 from ollama_exporter.cli.ending_signals import ending_signals
 from ollama_exporter.cli.settings_options import settings_from, with_settings
-from ollama_exporter.config import parsers
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import FailureReason, ServerError, TargetError
 from ollama_exporter.protocol.control_client import ControlClient
-from ollama_exporter.protocol.keepalive import render
 
 F = TypeVar("F", bound=Callable[..., Any])
 SERVER_SETTINGS: Final = (
@@ -37,7 +33,6 @@ SERVER_SETTINGS: Final = (
     "ollama.tls-server-name",
     "ollama.tls-insecure-skip-verify",
 )
-GIB: Final = 1 << 30
 HTTPX_REFUSED: Final = "All connection attempts failed"
 SIGNAL_BASE: Final = 128  # a shell's exit code of a signal, less its number
 
@@ -118,32 +113,3 @@ async def _cancellable(main: Coroutine[Any, Any, int]) -> int:
         if not received:
             raise
         return SIGNAL_BASE + received[0]
-
-
-def memory_size(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Parse an option's size, in bytes."""
-    return None if value is None else parsers.size(f"--{param.name}", value)
-
-
-def missing_message(missing: MissingModel) -> str:
-    """Return why a model cannot be loaded, and similar names."""
-    name = missing.name
-    if missing.remote:
-        return f"{name}: runs on another host, so there is nothing to load here"
-    if missing.suggestions:
-        return f"{name}: not installed; did you mean {' or '.join(missing.suggestions)}?"
-    return f"{name}: not installed"
-
-
-def gib(size: int) -> str:
-    """Render bytes."""
-    return f"{size / GIB:.1f} GiB"
-
-
-def render_left(seconds: float | None) -> str:
-    """Render the time until a deadline."""
-    if seconds is None:
-        return ""
-    if math.isinf(seconds):
-        return "never"
-    return render(math.floor(seconds)) if seconds > 0 else "in use"

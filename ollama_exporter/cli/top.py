@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 import click
 from rich.console import Group
@@ -21,19 +21,17 @@ from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli.asked_exporter import PATIENCE, PATIENCE_ONCE, AskedExporter, Told
 from ollama_exporter.cli.durations import at_least
 from ollama_exporter.cli.ending_signals import on_ending_signal
-from ollama_exporter.cli.exporter_options import with_credentials
+from ollama_exporter.cli.exporter_options import HERE, with_credentials
 from ollama_exporter.cli.present.board import BoardState, board, shown_models, table
 from ollama_exporter.cli.present.board_keys import pressed, split_keys
 from ollama_exporter.cli.present.fleet_board import fleet_board, fleet_table, shown_targets
 from ollama_exporter.cli.present.key_reader import reading_keys
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
 from ollama_exporter.cli.settings_options import settings_from, with_settings
-from ollama_exporter.config.schema import WEB_PORT, Settings
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.config.schema import Settings
+from ollama_exporter.errors import SourceError
 from ollama_exporter.story.document import EMPTY
 from ollama_exporter.story.fleet_document import FleetDocument
-
-HERE: Final = f"http://127.0.0.1:{WEB_PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ async def _source(
         try:
             await AskedExporter(client, HERE).ask(asked.target)
             url = HERE
-        except HistoryError as err:
+        except SourceError as err:
             if err.answered or asked.target:
                 raise
     if url is not None:
@@ -264,7 +262,7 @@ class LiveBoard:
                     _, told = await self.source.ask(asked.target or None)
                 else:
                     _, told = await self.source.ask_all()
-            except HistoryError as err:
+            except SourceError as err:
                 self.problem = str(err)
             else:
                 if _document_of(self.state) == _document_of(asked):

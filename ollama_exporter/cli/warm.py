@@ -21,7 +21,6 @@ from ollama_exporter.actions.warm.load_estimates import (
     saved_loads,
 )
 from ollama_exporter.actions.warm.load_models import (
-    MissingModel,
     WarmOptions,
     WarmOutcome,
     WarmProgress,
@@ -33,12 +32,12 @@ from ollama_exporter.actions.warm.load_models import (
 from ollama_exporter.bounded_client import BoundedClient, Credentials
 from ollama_exporter.cli import exit_codes, server_options
 from ollama_exporter.cli.durations import duration
-from ollama_exporter.cli.exporter_options import with_credentials
+from ollama_exporter.cli.exporter_options import HERE, with_credentials
+from ollama_exporter.cli.present import quantities
 from ollama_exporter.cli.present.terminal import TerminalConsole, echo
-from ollama_exporter.config import mapping
-from ollama_exporter.config.schema import WEB_PORT
+from ollama_exporter.config import mapping, parsers
 from ollama_exporter.protocol.control_client import ControlClient
-from ollama_exporter.protocol.wire import RunningModel
+from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.state_file import StateFile
 
 CODES: Final = {
@@ -162,7 +161,6 @@ class WarmCommand(click.Command):
 @click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one.")
 @click.option(
     "--memory",
-    callback=server_options.memory_size,
     metavar="SIZE",
     help="GPU memory of the server, which its API does not tell. With it, a model that does not "
     "fit beside the resident ones is not loaded.",
@@ -170,7 +168,7 @@ class WarmCommand(click.Command):
 @click.option("--evict", is_flag=True, help="With --memory: load the model anyway.")
 @click.option(
     "--exporter",
-    default=f"http://127.0.0.1:{WEB_PORT}/metrics",
+    default=f"{HERE}/metrics",
     show_default=True,
     metavar="URL",
     help="Metrics of an exporter, for the times of earlier loads and the progress of this one. If "
@@ -197,14 +195,16 @@ def command(
     A resident model is not reloaded: its deadline is renewed and its context stays. Without a
     terminal, as in ExecStartPost or an init container, the output is plain lines.
     """
-    asked = values.pop("keep_alive")
+    keep_alive, memory = values.pop("keep_alive"), values.pop("memory")
+    if keep_alive is not None:
+        keep_alive = mapping.positive_keep_alive("--keep-alive", keep_alive)
     wanted = WarmOptions(
-        keep_alive=None if asked is None else mapping.positive_keep_alive("--keep-alive", asked),
+        keep_alive=keep_alive,
         num_ctx=values.pop("num_ctx"),
         timeout=timeout,
         parallel=values.pop("parallel"),
         may_shorten=values.pop("shorten"),
-        memory=values.pop("memory"),
+        memory=None if memory is None else parsers.size("--memory", memory),
         evict=values.pop("evict"),
     )
     settings = server_options.server_settings(values)
@@ -234,9 +234,9 @@ async def _run(
         if wait is not None:
             await wait_for_server(client, wait)
         installed = await client.tags()
-        missing: list[MissingModel] = find_missing(names, installed)
+        missing = find_missing(names, installed)
         for each in missing:
-            echo(server_options.missing_message(each), err=True)
+            echo(each.message, err=True)
         if missing:
             return exit_codes.MISSING
         console = TerminalConsole(stderr=True)
@@ -300,10 +300,10 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
             each.name,
             each.outcome.value,
             f"{each.seconds:.1f} s" if loaded else "",
-            "" if model is None else server_options.gib(model.size),
-            "" if model is None else _gpu_share(model),
+            "" if model is None else quantities.memory(model.size),
+            "" if model is None else quantities.gpu_share(model.size, model.size_vram),
             "" if model is None or model.context is None else str(model.context),
-            server_options.render_left(each.left),
+            _expires_in(each.left),
         )
     TerminalConsole().print(table)
     for each in results:
@@ -311,10 +311,12 @@ def _print(results: list[WarmResult], *, as_json: bool) -> None:
             echo(sentence(each))
 
 
-def _gpu_share(model: RunningModel) -> str:
-    if not model.size or model.size_vram is None:
+def _expires_in(seconds: float | None) -> str:
+    if seconds is None:
         return ""
-    return f"{model.size_vram / model.size:.0%}"
+    if math.isinf(seconds):
+        return "never"
+    return render(math.floor(seconds)) if seconds > 0 else "in use"
 
 
 def _fields(result: WarmResult) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Final
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.metrics.labels import OTHER
-from ollama_exporter.protocol.bearer_token import read_secret
+from ollama_exporter.protocol.credential_files import read_secret
 
 SETTING: Final = "metrics.hide-models"
 HASH: Final = "hash"

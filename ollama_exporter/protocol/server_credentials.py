@@ -13,7 +13,7 @@ from msgspec import Struct
 from ollama_exporter.config.parsers import FIELD_VALUE
 from ollama_exporter.config.target import BasicAuth, Target
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import read_secret, read_token
+from ollama_exporter.protocol.credential_files import read_secret, read_token
 from ollama_exporter.watched_file import WatchedFile, not_counted
 
 Field = tuple[str, str]

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.story.past import Past
 from ollama_exporter.story.status import MemoryNow, ServerNow, Status
 
@@ -31,7 +31,7 @@ EMPTY = StatusDocument(
 
 
 def read_document(body: bytes, *, source: str = "") -> StatusDocument:
-    """Return a document; fields that it does not know are ignored. Raises HistoryError.
+    """Return a document; fields that it does not know are ignored. Raises SourceError.
 
     `source`: who sent it, for the message.
     """
@@ -39,9 +39,9 @@ def read_document(body: bytes, *, source: str = "") -> StatusDocument:
 
 
 def decoded(body: bytes, kind: type[T], *, what: str, source: str) -> T:
-    """Return a document of a kind. Raises HistoryError, which calls it `what` of an exporter."""
+    """Return a document of a kind. Raises SourceError, which calls it `what` of an exporter."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         why = str(err).splitlines()[0]
-        raise HistoryError(f"{source or 'that'} is no {what} of an exporter: {why}") from err
+        raise SourceError(f"{source or 'that'} is no {what} of an exporter: {why}") from err

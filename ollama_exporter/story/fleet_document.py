@@ -64,7 +64,7 @@ def fleet_document(
 
 
 def read_fleet(body: bytes, *, source: str = "") -> FleetDocument:
-    """Return a document; fields that it does not know are ignored. Raises HistoryError."""
+    """Return a document; fields that it does not know are ignored. Raises SourceError."""
     return decoded(body, FleetDocument, what="list", source=source)
 
 

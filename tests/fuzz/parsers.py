@@ -19,8 +19,8 @@ from ollama_exporter.config.load import load
 from ollama_exporter.config.yaml_file import parse_document
 from ollama_exporter.errors import (
     ConfigError,
-    HistoryError,
     RecordingError,
+    SourceError,
     TargetError,
 )
 from ollama_exporter.fleet.target_files import parse_target_file
@@ -190,11 +190,11 @@ def configuration(data: bytes) -> None:
 
 def exposition(data: bytes) -> None:
     """What an address that should be an exporter's answers to `advise`; a runner's counters."""
-    with suppress(HistoryError):
+    with suppress(SourceError):
         history = from_text(data.decode(errors="replace"), source="x", now=2e9)
         assert history.span is None or math.isfinite(history.span)
     for read_answer in (read_document, read_fleet):
-        with suppress(HistoryError):
+        with suppress(SourceError):
             read_answer(data)
     decode_counters(data)
     decode_slots(data)

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from ollama_exporter.bounded_client import BoundedClient
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 
 DRIP = 0.02  # seconds; each byte comes well within any bound of a single read
 
@@ -38,7 +38,7 @@ def test_an_answer_that_drips_is_bounded_in_all(begun: str) -> None:
             )
             port = server.sockets[0].getsockname()[1]
             client = BoundedClient(timeout=0.3)
-            with pytest.raises(HistoryError, match="has not answered within"):
+            with pytest.raises(SourceError, match="has not answered within"):
                 await client.ask("GET", f"http://127.0.0.1:{port}/metrics")
             over.set()
         server.close()

@@ -8,7 +8,7 @@ from typing import Final
 from ollama_exporter.advice.exporter_source import read_samples
 from ollama_exporter.advice.model_usage import records
 from ollama_exporter.bounded_client import BoundedClient
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from ollama_exporter.protocol.model_names import match_key
 from ollama_exporter.state_file import StateFile
 
@@ -20,7 +20,7 @@ PROGRESS: Final = "ollama_model_load_progress_ratio"
 def earlier_loads(client: BoundedClient, url: str, names: Sequence[str]) -> dict[str, float]:
     """Return the mean load time, in seconds, of each name that the exporter knows. Never raises."""
     found: dict[str, float] = {}
-    with suppress(HistoryError):
+    with suppress(SourceError):
         samples = read_samples(client, url, (SUM, COUNT))
         by_key = {match_key(each.model): each for each in records(samples)}
         for name in names:
@@ -36,7 +36,7 @@ def loads_in_progress(
     """Return how far the exporter sees loads in progress, by name; None: it does not answer."""
     try:
         samples = read_samples(client, url, (PROGRESS,))
-    except HistoryError:
+    except SourceError:
         return None
     by_key = {match_key(each.labels.get("model", "")): each.value for each in samples}
     return {name: by_key[match_key(name)] for name in names if match_key(name) in by_key}

@@ -75,6 +75,15 @@ class MissingModel:
     suggestions: tuple[str, ...]
     remote: bool = False  # installed, but it runs on another host
 
+    @property
+    def message(self) -> str:
+        """Why it cannot be loaded."""
+        if self.remote:
+            return f"{self.name}: runs on another host, so there is nothing to load here"
+        if self.suggestions:
+            return f"{self.name}: not installed; did you mean {' or '.join(self.suggestions)}?"
+        return f"{self.name}: not installed"
+
 
 class WarmProgress:
     """Hears of each model's start and end. This one does nothing."""

@@ -17,13 +17,11 @@ from ollama_exporter.cli.present.board_lines import (
     DIM,
     LEAST_WIDTH,
     WARN,
-    ago,
-    countdown,
     fitted,
-    gigabytes,
     window,
 )
 from ollama_exporter.cli.present.model_bar import LEGEND, model_bar
+from ollama_exporter.cli.present.quantities import ago, countdown, gigabytes, gpu_share
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.protocol.keepalive import FOR_EVER, compact
 from ollama_exporter.story.document import StatusDocument
@@ -241,7 +239,7 @@ class _Writer:
         line.append(f" {self._left(model):>9}", style=WARN if model.busy else "")
         line.append(f" {rank:>4} {gigabytes(model.size) if model.size else '':>8}")
         is_whole = model.size_vram == model.size
-        line.append(f" {_share(model):>4}", style="" if is_whole else WARN)
+        line.append(f" {gpu_share(model.size, model.size_vram):>4}", style="" if is_whole else WARN)
         line.append(f" {slots:>5} {speed:>5}")
         if mark == ">":
             line.stylize(BOLD)
@@ -341,13 +339,6 @@ class _Writer:
 
     def _clock(self, at: float) -> str:
         return datetime.fromtimestamp(at + self._status.skew, self._zone).strftime("%H:%M:%S")
-
-
-def _share(model: ModelNow) -> str:
-    """Return how much of a model is on the GPU."""
-    if not model.size or model.size_vram is None:
-        return ""
-    return f"{100 * model.size_vram / model.size:.0f}%"
 
 
 def _word(model: ModelNow) -> str:

@@ -4,7 +4,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from ollama_exporter.cli.present.screen import moment
+from ollama_exporter.cli.present.quantities import moment
 from ollama_exporter.residency.events import Reason, Unloaded
 
 

@@ -14,11 +14,10 @@ from ollama_exporter.cli.present.board_lines import (
     DIM,
     LEAST_WIDTH,
     WARN,
-    countdown,
     fitted,
-    gigabytes,
     window,
 )
+from ollama_exporter.cli.present.quantities import countdown, gigabytes
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.story.fleet_document import FleetDocument, TargetModel, TargetNow
 

@@ -4,7 +4,6 @@
 Words carry everything and colour repeats it, so NO_COLOR, pipes and logs lose nothing.
 """
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ollama_exporter.cli.present.quantities import memory, moment, remaining
 from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.host.runner.slots import Slot
 from ollama_exporter.residency.events import (
@@ -25,8 +25,6 @@ from ollama_exporter.residency.events import (
     View,
 )
 
-GIB: Final = 1 << 30
-MIB: Final = 1 << 20
 STYLES: Final = {
     "answered": "blue",
     "failed": "red",
@@ -36,28 +34,6 @@ STYLES: Final = {
     "found": "green",
 }
 INDENT: Final = " " * 8
-
-
-def moment(seconds: float) -> str:
-    """Write seconds since the start as minutes, seconds and tenths: 1:02.5."""
-    tenths = max(0, round(seconds * 10))
-    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
-
-
-def memory(size: int) -> str:
-    """Write bytes for people."""
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
-
-
-def remaining(seconds: float) -> str:
-    """Write what is left of a keep-alive. A past deadline is normal: the model is busy."""
-    if math.isinf(seconds):
-        return "never"
-    if seconds < 0:
-        return "in use"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def slots_text(slots: tuple[Slot, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import read_regular
 from ollama_exporter.metrics.client_labels import MOST_CLIENTS, is_client_name
-from ollama_exporter.protocol.bearer_token import BOM, MAX_BYTES
+from ollama_exporter.protocol.credential_files import BOM, MAX_BYTES
 from ollama_exporter.watched_file import WatchedFile
 
 TOKENS_FILE: Final = "proxy.client-tokens-file"

@@ -14,7 +14,7 @@ from typing import Final
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import MAX_PEM, read_regular, why_unusable
-from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.protocol.credential_files import read_token
 from ollama_exporter.protocol.server_credentials import Field, file_fields
 from ollama_exporter.watched_file import WatchedFile
 

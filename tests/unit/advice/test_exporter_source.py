@@ -17,7 +17,7 @@ from ollama_exporter.advice.exporter_source import (
     read_samples,
 )
 from ollama_exporter.bounded_client import BoundedClient
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from tests.support.growth import assert_linear
 from tests.support.patience import PATIENCE
 
@@ -77,7 +77,7 @@ def test_one_exporter_one_of_its_servers_or_all_of_them() -> None:
     ],
 )
 def test_what_has_no_targets_is_one_line(discovered: bytes, said: str) -> None:
-    with pytest.raises(HistoryError, match=said):
+    with pytest.raises(SourceError, match=said):
         from_all_targets(Answers({"http://x/sd": discovered}), "http://x")
 
 
@@ -114,7 +114,7 @@ def test_without_a_path_the_metrics_are_at_the_usual_one(url: str, metrics: str)
 )
 def test_an_exposition_is_read_in_linear_time(make: Callable[[int], bytes]) -> None:
     def work(body: bytes) -> None:
-        with suppress(HistoryError):
+        with suppress(SourceError):
             from_text("ollama_up 1\n" + body.decode(), source="here", now=0.0)
 
     assert_linear(work, make)

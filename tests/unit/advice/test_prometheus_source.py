@@ -15,7 +15,7 @@ from ollama_exporter.advice.prometheus_source import (
     window,
 )
 from ollama_exporter.bounded_client import BoundedClient
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 
 DAY = 86400.0
 
@@ -65,7 +65,7 @@ def test_the_span_and_the_share_of_it_with_samples_are_asked_for() -> None:
 @pytest.mark.parametrize("moment", [vector(), vector("NaN"), vector("+Inf")])
 def test_without_samples_there_is_nothing_to_advise(moment: bytes) -> None:
     client = Answers(("vector(time())", moment), ("min(min_over_time", vector(1.0)), ("", vector()))
-    with pytest.raises(HistoryError, match="has no samples of ollama_exporter in the last 48 h"):
+    with pytest.raises(SourceError, match="has no samples of ollama_exporter in the last 48 h"):
         from_prometheus(client, "http://prom", HistoryQuery(2 * DAY))
 
 
@@ -78,7 +78,7 @@ def test_without_samples_there_is_nothing_to_advise(moment: bytes) -> None:
     ],
 )
 def test_what_is_no_answer_is_one_line(body: bytes, said: str) -> None:
-    with pytest.raises(HistoryError, match=said):
+    with pytest.raises(SourceError, match=said):
         Prometheus(Answers(("", body)), "http://prom").vector("up")
 
 

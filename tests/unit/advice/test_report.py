@@ -15,7 +15,7 @@ from ollama_exporter.advice.keep_alive_advice import Confidence
 from ollama_exporter.advice.model_usage import UsageHistory, UsageSample, records
 from ollama_exporter.advice.report import Report, report
 from ollama_exporter.cli.present.advice_table import curve, document, show
-from ollama_exporter.errors import HistoryError
+from ollama_exporter.errors import SourceError
 from tests.support.histories import Use, exposition
 
 OFTEN = [100.0] * 40 + [400.0] * 30 + [7200.0] * 12  # under 5m: 42 cold starts
@@ -201,7 +201,7 @@ def test_gaps_on_other_bounds_are_refused_by_name() -> None:
         UsageSample("ollama_model_idle_gap_seconds_bucket", {"model": "m:latest", "le": le}, 3.0)
         for le in ("5.0", "odd", "+Inf")
     ]
-    with pytest.raises(HistoryError, match="m:latest have no bound 30: another version"):
+    with pytest.raises(SourceError, match="m:latest have no bound 30: another version"):
         records(samples)
 
 
@@ -239,7 +239,7 @@ def test_values_that_no_exporter_counts_are_left_out(value: str) -> None:
 
 @pytest.mark.parametrize("text", ["<html>no</html>", "ollama_up{ 1", "ollama_up one"])
 def test_what_is_no_exposition_is_said(text: str) -> None:
-    with pytest.raises(HistoryError, match=r"here (does not answer with|serves no) metrics"):
+    with pytest.raises(SourceError, match=r"here (does not answer with|serves no) metrics"):
         from_text(text, source="here", now=0.0)
 
 

@@ -1,16 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-import math
 from io import StringIO
 
-import pytest
 from rich.console import Console
 
-from ollama_exporter.cli.present.screen import (
-    Story,
-    memory,
-    moment,
-    remaining,
-)
+from ollama_exporter.cli.present.screen import Story
 from ollama_exporter.host.processes.reader import Process
 from ollama_exporter.host.runner.slot_watcher import SlotLook
 from ollama_exporter.host.runner.slots import Slot
@@ -44,28 +37,6 @@ def unloaded(reason: Reason, at: float, name: str = "mistral:latest") -> Unloade
         START,
         by="qwen2.5:7b" if reason is Reason.EVICTED else None,
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00.0"), (-1, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5")]
-)
-def test_moments_count_from_the_start(seconds: float, text: str) -> None:
-    assert moment(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 MiB"), (300 << 20, "300 MiB"), (5 << 30, "5.0 GiB")]
-)
-def test_memory_is_written_for_people(size: int, text: str) -> None:
-    assert memory(size) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(math.inf, "never"), (-0.5, "in use"), (19.6, "20 s"), (125.0, "2 min 5 s")],
-)
-def test_what_is_left_of_a_keep_alive(seconds: float, text: str) -> None:
-    assert remaining(seconds) == text
 
 
 def test_an_unload_names_reason_culprit_bounds_and_evidence() -> None:

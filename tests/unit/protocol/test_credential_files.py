@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ollama_exporter.errors import ConfigError
-from ollama_exporter.protocol.bearer_token import read_token
+from ollama_exporter.protocol.credential_files import read_token
 from ollama_exporter.reporter import ignore
 from ollama_exporter.watched_file import GRACE, WatchedFile
 
@@ -89,8 +89,4 @@ def test_a_file_that_is_written_anew_may_be_gone_for_a_moment(tmp_path: Path) ->
 def test_what_is_no_token(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(content)
     with pytest.raises(ConfigError, match=r"ollama\.token-file"):
-        read_token(tmp_path / "t")
-
-
-def test_no_file_is_no_token() -> None:
-    assert read_token(None) == ""
+        read_token(tmp_path / "t", field="ollama.token-file")

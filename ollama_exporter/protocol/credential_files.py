@@ -11,10 +11,8 @@ MAX_BYTES: Final = 64 << 10
 BOM: Final = b"\xef\xbb\xbf"  # Windows' editors write it
 
 
-def read_token(file: Path | None, *, field: str = "ollama.token-file") -> str:
-    """Read a bearer token; without a file it is empty. Raises ConfigError."""
-    if file is None:
-        return ""
+def read_token(file: Path, *, field: str) -> str:
+    """Read a bearer token. Raises ConfigError."""
     try:
         content = read_regular(file, limit=MAX_BYTES).removeprefix(BOM)
         token = content.decode("ascii").strip()
