@@ -60,12 +60,35 @@ def test_a_renamed_file_is_read_to_its_end_and_the_new_one_from_its_begin(
         assert all_of(log) == b"late\nafter\n"
 
 
-def test_a_truncated_file_is_read_from_its_begin(path: Path, log: LogTail) -> None:
+@pytest.mark.parametrize(
+    "new", [b"new\n", b"b line\n", b"a far longer one\nand another\n"], ids=len
+)
+def test_a_truncated_file_is_read_from_its_begin_however_far_it_has_grown_since(
+    path: Path, log: LogTail, new: bytes
+) -> None:
     append(path, b"a line\n")
     assert all_of(log) == b"a line\n"
     os.truncate(path, 0)
-    append(path, b"new\n")
-    assert all_of(log) == b"new\n"
+    append(path, b"old\n" + new)
+    assert all_of(log) == b"old\n" + new
+
+
+@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_writer_that_does_not_append_leaves_a_hole_that_is_not_read(
+    path: Path, log: LogTail, encoding: str, *, seen: bool
+) -> None:
+    old, new = ("old line\n" * 100_000).encode(encoding), "new\n".encode(encoding)
+    with path.open("wb") as writer:
+        writer.write(old)
+        writer.flush()
+        assert all_of(log) == old
+        os.truncate(path, 0)
+        assert not seen or log.read() == b""
+        writer.write(new)
+        writer.flush()
+        reads = [log.read() for _ in range(3)]
+    assert b"".join(reads) in {new, new.rjust(len(new) + 1, b"\0")}
 
 
 def test_a_file_that_is_made_anew_is_read_from_its_begin(path: Path, log: LogTail) -> None:
