@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from socket import socket
 from typing import Any, Final, cast
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -62,6 +63,21 @@ class WebConnection(H11Protocol):
         super().on_response_complete()
         self.idle_since = self.loop.time()
         self._expect_answer(IDLE + self.first_answer)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP: with an answer, unless one is under way or was given.
+
+        A request of which only the body is broken is being answered already. uvicorn would send a
+        second answer into the first, and log an error with a traceback for each such request.
+        """
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # it sends no more, and its application learns of it
+            cycle.message_event.set()
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the watch."""

@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -53,7 +53,13 @@ async def serving(
     async def big(_request: Request) -> PlainTextResponse:
         return PlainTextResponse("x" * 20_000_000)
 
-    web = server(Starlette(routes=[Route("/", big)]), connection=connection)
+    async def patient(request: Request) -> PlainTextResponse:
+        with suppress(ClientDisconnect):
+            await request.body()
+        return PlainTextResponse("read")
+
+    routes = [Route("/", big), Route("/patient", patient, methods=["POST"])]
+    web = server(Starlette(routes=routes), connection=connection)
     [socket] = sockets = listen(["127.0.0.1:0"], field="web.listen-address")
     task = asyncio.create_task(web.serve(sockets=sockets))
     host, _, port = spelled(socket).rpartition(":")
@@ -113,6 +119,30 @@ def test_idle_connections_make_room_for_new_ones(first: bytes) -> None:
             writer.close()
 
     asyncio.run(serving(check, Few))
+
+
+@pytest.mark.parametrize("route", ["/", "/patient"])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("broken", [b"zz\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+def test_what_is_no_http_behind_a_head_costs_no_traceback(
+    caplog: pytest.LogCaptureFixture, route: str, broken: bytes, *, waits: bool
+) -> None:
+    async def check(host: str, port: int) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        head = f"POST {route} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        writer.write(head if waits else head + broken)
+        answer = b""
+        if waits:
+            if route == "/":  # answered before the body is there
+                answer = await asyncio.wait_for(reader.readuntil(b"Allowed"), PATIENCE)
+            writer.write(broken)
+        answer += await asyncio.wait_for(reader.read(), PATIENCE)
+        assert answer.count(b"HTTP/1.1 4") == 1
+        writer.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(serving(check, WebConnection))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("host", ["a..b", "nosuch.invalid"])
