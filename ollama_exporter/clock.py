@@ -21,6 +21,10 @@ class Timeline:
         """Return the moment, seconds."""
         return self._monotonic() + self._offset
 
+    def wall_now(self) -> float:
+        """Return the wall clock's time, Unix seconds."""
+        return self._wall()
+
     def wall(self, moment: float) -> float:
         """Return a moment of the timeline as wall-clock Unix seconds."""
         return moment + (self._wall() - self.now())

@@ -14,6 +14,7 @@ MAX_PEM: Final = 1 << 20  # bytes of a certificate chain, of a key, or of the CA
 _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 MOST_ASIDE: Final = 9  # files that are moved aside for one path
+Signature = tuple[int, int, int]
 
 
 def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
@@ -33,6 +34,15 @@ def read_regular(path: Path, *, limit: int, follow: bool = True) -> bytes:
     if len(content) > limit:
         raise OSError(0, f"larger than {limit} bytes")
     return bytes(content)
+
+
+def signature_of(path: Path) -> Signature:
+    """Return what differs once a file was written or replaced. Raises OSError.
+
+    It follows links: mounted configurations are made of them.
+    """
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def why_unusable(err: Exception) -> str:

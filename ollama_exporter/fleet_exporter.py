@@ -49,10 +49,10 @@ class FleetExporter:
             check=self.fleet.check,
             apply=self._apply,
             metrics=self._exporter,
-            wall=lambda: timeline.wall(timeline.now()),
+            wall=timeline.wall_now,
             log_lines=log_lines,
         )
-        self._exporter.reloaded(at=timeline.wall(timeline.now()))
+        self._exporter.reloaded(at=timeline.wall_now())
         self._applying: set[asyncio.Task[None]] = set()
 
     def parts(self) -> Parts:

@@ -260,10 +260,10 @@ class Exporter:
             check=lambda _settings: None,
             apply=self._apply,
             metrics=instruments.exporter,
-            wall=lambda: timeline.wall(timeline.now()),
+            wall=timeline.wall_now,
             log_lines=log_lines,
         )
-        instruments.exporter.reloaded(at=timeline.wall(timeline.now()))
+        instruments.exporter.reloaded(at=timeline.wall_now())
 
     def _build_recorder(self, in_flight: InFlight, onlookers: Onlookers) -> Recorder:
         instruments, settings = self._instruments, self.current.settings
@@ -298,7 +298,7 @@ class Exporter:
 
     def _expected(self) -> tuple[str, ...]:
         """Return the models that the operator expects to be resident now."""
-        return self.current.expected(self._timeline.wall(self._timeline.now()))
+        return self.current.expected(self._timeline.wall_now())
 
     def take_up(self, state_file: StateFile) -> None:
         """Continue where an earlier process ended."""

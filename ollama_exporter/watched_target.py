@@ -188,7 +188,7 @@ class WatchedTarget:
 
     def _expected(self) -> tuple[str, ...]:
         timeline = self._context.timeline
-        return self._current.expected(timeline.wall(timeline.now()))
+        return self._current.expected(timeline.wall_now())
 
     def _expect(self) -> None:
         for name in self._expected():
@@ -199,7 +199,7 @@ class WatchedTarget:
         settings, polling = self._current.settings, self._polling
         if not settings.keep_warm.models:
             return
-        residence = PolledResidence(polling.poller.published, weights=lambda _digest: None)
+        residence = PolledResidence(polling.poller.published)
         polling.sinks.on_installed.append(residence.on_installed)
         self._actor = build_actor(
             settings,

@@ -18,7 +18,7 @@ from ollama_exporter.cli.settings_options import settings_from, with_settings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import Target
 from ollama_exporter.errors import StateError
-from ollama_exporter.recordings.record_server import record_server
+from ollama_exporter.recordings.record_server import ServerRecorder
 from ollama_exporter.recordings.write_recording import RecordingWriter
 from ollama_exporter.residency.events import Event, Loaded, Unloaded
 
@@ -83,7 +83,7 @@ async def _record(
         if duration is not None:  # from here on: a short recording has its first poll too
             loop.call_later(duration, stop.set)
 
-    polls = await record_server(
+    recorder = ServerRecorder(
         settings,
         writer,
         server=server,
@@ -91,6 +91,7 @@ async def _record(
         on_start=on_start,
         on_event=_print_event,
     )
+    polls = await recorder.run()
     echo(f"{polls} poll{'' if polls == 1 else 's'} written", err=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ollama_exporter.config.target import HIDDEN, HeaderField, base_url
+from ollama_exporter.config.target import HIDDEN, HIGHEST_PORT, HeaderField, base_url
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.foreign_text import mask_address
 
@@ -26,7 +26,6 @@ SIZES: Final = {"gib": 1 << 30, "mib": 1 << 20, "gb": 10**9, "mb": 10**6}
 SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: poll gently
 UNIX: Final = "unix:"
 LONGEST_UNIX_PATH: Final = 107  # bytes; the kernel's field has 108 with the NUL
-HIGHEST_PORT: Final = 65535
 FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 5.6.2
 FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]{0,8190}[\x21-\x7e])?")
 # They frame the request or choose how the answer is encoded, which is the client's own business.

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from ollama_exporter.config.target import SCHEME_PORTS, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
+from ollama_exporter.files import Signature, signature_of
 from ollama_exporter.fleet.checked_address import Addresses, NameResolver
 from ollama_exporter.protocol.client import PsAnswer, check_answer, tls_context
 from ollama_exporter.protocol.decompress import decompressed
@@ -37,7 +38,6 @@ LARGEST_LISTING: Final = 512 << 10
 LARGEST_INVENTORY: Final = 4 << 20
 SHARED_BYTES: Final = 64 << 20
 CONNECT_SHARE: Final = 0.5  # of the time of a request: a dead address leaves some for the next one
-Signature = tuple[tuple[int, int, int], ...]
 
 
 class TlsContexts:
@@ -47,7 +47,8 @@ class TlsContexts:
     """
 
     def __init__(self) -> None:
-        self._contexts: dict[tuple[object, ...], tuple[Signature, ssl.SSLContext]] = {}
+        # By the files, and whether to verify: the files' signatures, and the context.
+        self._contexts: dict[tuple[object, ...], tuple[list[Signature | None], ssl.SSLContext]] = {}
 
     def of(self, target: Target) -> ssl.SSLContext | None:
         """Return the context of a target; None: it speaks plain HTTP. Raises ConfigError."""
@@ -55,19 +56,18 @@ class TlsContexts:
             return None
         files = (target.ca_file, target.cert_file, target.key_file)
         key = (*files, target.insecure_skip_verify)
-        signature = tuple(_signature(file) for file in files)
+        now = [_signature(file) for file in files]
         kept = self._contexts.get(key)
-        if kept is None or kept[0] != signature:
-            kept = self._contexts[key] = signature, tls_context(target)
+        if kept is None or kept[0] != now:
+            kept = self._contexts[key] = now, tls_context(target)
         return kept[1]
 
 
-def _signature(file: Path | None) -> tuple[int, int, int]:
+def _signature(file: Path | None) -> Signature | None:
     if file is not None:
-        with suppress(OSError, ValueError):
-            found = file.stat()
-            return found.st_mtime_ns, found.st_size, found.st_ino
-    return (0, 0, 0)
+        with suppress(OSError, ValueError):  # ValueError: a NUL in the path
+            return signature_of(file)
+    return None
 
 
 class SharedByTargets(Struct, frozen=True):

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ollama_exporter.config.yaml_file import read_document
 from ollama_exporter.errors import ConfigError, ConfigFileError, OllamaExporterError
+from ollama_exporter.files import Signature, signature_of
 from ollama_exporter.fleet.target_section import (
     MOST_TARGETS,
     TargetSettings,
@@ -27,7 +28,6 @@ BAD_FILE_LOOKS: Final = 10  # a bad file that has not changed is read again each
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 MOST_FILES: Final = 1000
 SETTING: Final = "targets-dir"
-Signature = tuple[int, int, int]
 LEADS_NOWHERE: Final[Signature] = (0, 0, 0)  # of a link
 Check = Callable[[TargetSettings], None]  # raises ConfigError
 logger = logging.getLogger(__name__)
@@ -141,13 +141,11 @@ def signatures_in(folder: Path) -> dict[str, Signature]:
     found = {}
     for path in paths:
         try:
-            stat = path.stat()  # follows links, as mounted configurations are made of
+            found[str(path)] = signature_of(path)
         except OSError as err:
             if isinstance(err, FileNotFoundError) and not path.is_symlink():
                 continue  # it was removed just now
             found[str(path)] = LEADS_NOWHERE  # a mount may be gone: what the file named stays
-        else:
-            found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found
 
 

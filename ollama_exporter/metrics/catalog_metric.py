@@ -17,6 +17,7 @@ from prometheus_client.samples import Exemplar, Sample
 from ollama_exporter.metrics.catalog.family import Family
 
 Labels = tuple[str, ...]
+LabelledValue = tuple[Labels, float]
 Relabel = Callable[[Labels], Labels]
 # Label values, counts that are not cumulative, sum, exemplars by bucket.
 HistogramValues = tuple[Labels, tuple[float, ...], float, Mapping[int, Exemplar]]
@@ -53,7 +54,7 @@ class _FromCatalog(Metric):
 class CatalogMetric(_FromCatalog):
     """A counter or a gauge."""
 
-    def __init__(self, family: Family, base: str, values: Sequence[tuple[Labels, float]]) -> None:
+    def __init__(self, family: Family, base: str, values: Sequence[LabelledValue]) -> None:
         self._family, self.name, self.values = family, base, values
 
     def relabelled(self, relabel: Relabel) -> Self:

@@ -68,18 +68,18 @@ class CollectAll:
     def collect(self) -> Iterator[Metric]:
         """Yield all families, and how long collecting took."""
         published = self._published()
-        took: list[tuple[tuple[str, ...], float]] = []
-        success: list[tuple[tuple[str, ...], float]] = []
+        took: dict[tuple[str, ...], float] = {}
+        success: dict[tuple[str, ...], float] = {}
         for name, collecting in self._collectors:
             started = self._clock()
             families = self._try(name, collecting, published)
-            took.append(((name,), self._clock() - started))
-            success.append(((name,), float(families is not None)))
+            took[name,] = self._clock() - started
+            success[name,] = float(families is not None)
             yield from families or ()
-        yield constant("ollama_scrape_collector_duration_seconds", took)
-        yield constant("ollama_scrape_collector_success", success)
+        yield constant("ollama_scrape_collector_duration_seconds", took.items())
+        yield constant("ollama_scrape_collector_success", success.items())
         # Not from the first to the last: others have their turn in between.
-        yield constant("ollama_scrape_duration_seconds", [((), sum(x for _, x in took))])
+        yield constant("ollama_scrape_duration_seconds", [((), sum(took.values()))])
 
     def _try(self, name: str, collecting: Collecting, published: Published) -> list[Metric] | None:
         """Return the families; None: the collector failed. Logs transitions only."""

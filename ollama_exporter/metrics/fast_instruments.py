@@ -14,10 +14,8 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
-from ollama_exporter.metrics.catalog_metric import CatalogHistogram
+from ollama_exporter.metrics.catalog_metric import CatalogHistogram, Labels
 from ollama_exporter.metrics.from_catalog import constant
-
-Labels = tuple[str, ...]
 
 
 class FastCounter:

@@ -4,19 +4,19 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
-from ollama_exporter.metrics.catalog_metric import CatalogMetric
+from ollama_exporter.metrics.catalog_metric import CatalogMetric, LabelledValue
 
-Samples = Iterable[tuple[tuple[str, ...], float]]
+Samples = Iterable[LabelledValue]
 Families = Iterator[Metric]
 _BASES: Final = {name: family.base for name, family in FAMILIES.items()}
 
 
 def constant(name: str, samples: Samples) -> Metric:
-    """Return a family with these samples: label values and value."""
+    """Return a family with these samples."""
     return CatalogMetric(FAMILIES[name], _BASES[name], list(samples))
 
 
@@ -32,13 +32,7 @@ def counter(name: str) -> Counter:
     return Counter(family.base, family.help, family.labels, registry=None)
 
 
-def gauge(name: str) -> Gauge:
-    """Return an instrument that is not registered."""
-    family = FAMILIES[name]
-    return Gauge(family.base, family.help, family.labels, registry=None)
-
-
-def collected(*instruments: Counter | Gauge) -> Families:
+def collected(*instruments: Counter) -> Families:
     """Yield the families of instruments without the `_created` series of each child.
 
     The library can switch them off as well, but only for the whole process, which may not be ours.

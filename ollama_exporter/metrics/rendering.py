@@ -20,7 +20,7 @@ from ollama_exporter.metrics.catalog_metric import (
     CatalogHistogram,
     CatalogMetric,
     HistogramValues,
-    Labels,
+    LabelledValue,
 )
 from ollama_exporter.metrics.kept_gzip import KeptGzip
 
@@ -41,7 +41,7 @@ OUTSIDE_OPENMETRICS: Final = ("_created", "_gsum", "_gcount")  # moved to the en
 
 # A sample's name, and its labels: their values alone if the family is one of the catalog.
 Head = tuple[str, tuple[tuple[str, str], ...] | tuple[str, ...]]
-Values = Sequence[tuple[Labels, float]] | Sequence[HistogramValues]
+Values = Sequence[LabelledValue] | Sequence[HistogramValues]
 Place = tuple[str, bool, int]  # of a part of a family: its name, the format, which of its parts
 # Place, None if it is not steady; number of lines; text.
 Part = tuple[Place | None, int, str]
@@ -190,7 +190,7 @@ class Renderer:
             yield None, len(lines), text
 
     def _append_values(
-        self, lines: list[str], family: CatalogMetric, values: Sequence[tuple[Labels, float]]
+        self, lines: list[str], family: CatalogMetric, values: Sequence[LabelledValue]
     ) -> None:
         heads, name, names = self._heads, family.sample_name, family.label_names
         for labels, value in values:

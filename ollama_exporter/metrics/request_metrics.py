@@ -10,7 +10,8 @@ from prometheus_client.samples import Exemplar
 
 from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.catalog.request_families import REQUEST_FAMILIES
-from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram, Labels
+from ollama_exporter.metrics.catalog_metric import Labels
+from ollama_exporter.metrics.fast_instruments import FastCounter, FastHistogram
 from ollama_exporter.metrics.from_catalog import Families, constant
 from ollama_exporter.metrics.request_classes import (
     KEEP_ALIVES,

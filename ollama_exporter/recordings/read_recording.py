@@ -5,7 +5,6 @@ Unknown kinds and fields are skipped, so that recordings of later versions stay 
 """
 
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ from ollama_exporter.recordings.format import (
     Recording,
     moment_of,
 )
-from ollama_exporter.recordings.unpack import lines_of, unpacked
+from ollama_exporter.recordings.unpack import numbered_lines
 from ollama_exporter.residency.facts import (
     Fact,
     LogKind,
@@ -97,7 +96,8 @@ class _FieldError(Exception):
 
 def read_recording(path: Path) -> Recording:
     """Read a recording, plain or gzip. Raises RecordingError with the number of the bad line."""
-    read = _read(path)
+    lines = numbered_lines(path, longest=LONGEST_LINE)
+    read = [each for number, line in lines for each in _facts(path, number, line)]
     looks = (each for each in read if isinstance(each, RecordedLook))
     facts = sorted((x for x in read if not isinstance(x, RecordedLook)), key=moment_of)
     polls = (fact for fact in facts if isinstance(fact, Snapshot | PollFailed))
@@ -111,21 +111,6 @@ def read_recording(path: Path) -> Recording:
     )
     if not found.polls:
         raise RecordingError(path, 0, "not a recording of `ollama-exporter record`: no poll in it")
-    return found
-
-
-def _read(path: Path) -> list[Fact | RecordedLook]:
-    found: list[Fact | RecordedLook] = []
-    number = 0
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as raw, unpacked(raw, size=size) as file:
-            for number, line in enumerate(lines_of(path, file, longest=LONGEST_LINE), 1):
-                found += _facts(path, number, line)
-    except (OSError, EOFError) as err:  # gzip's own errors are OSErrors; EOFError: cut short
-        raise RecordingError(path, number, f"cannot be read: {err}") from err
-    except zlib.error as err:
-        raise RecordingError(path, number, f"damaged gzip data: {err}") from err
     return found
 
 

@@ -21,77 +21,82 @@ from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.residency.view import runners_at_work
 
 
-async def record_server(
-    settings: Settings,
-    writer: RecordingWriter,
-    *,
-    server: Target,
-    stop: asyncio.Event,
-    on_start: Callable[[], None],
-    on_event: Callable[[Event], None],
-) -> int:
-    """Record until `stop` is set. Return the number of polls. Raises OSError of a full disk.
+class ServerRecorder:
+    """Writes what the polls of a server and its machine show, until `stop` is set."""
 
-    `on_start` is called after the first poll.
-    """
-    failures: list[OSError] = []
-    polls = 0
+    def __init__(
+        self,
+        settings: Settings,
+        writer: RecordingWriter,
+        *,
+        server: Target,
+        stop: asyncio.Event,
+        on_start: Callable[[], None],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """`on_start` is called after the first poll."""
+        self._writer, self._stop, self._on_start = writer, stop, on_start
+        self._polls = 0
+        self._failure: OSError | None = None
+        timeline = Timeline()
+        self._client = OllamaClient(server, timeout=settings.ollama_timeout)
+        sinks = Sinks(
+            on_poll=[self._on_poll],
+            on_version=[lambda answered: self._write(partial(writer.write_fact, answered))],
+            on_event=[on_event],
+        )
+        self._poller = Poller(
+            self._client,
+            Tracker(window=window_for(settings.poll_interval)),
+            lambda: Cadence(settings.poll_interval, settings.poll_aligned),
+            sinks,
+            timeline=timeline,
+            jitter=random.random,
+            url=settings.ollama_url,
+        )
+        self._machine = Machine(
+            settings,
+            self._client,
+            reporter=Reporter(fact=self._on_machine_fact),
+            timeline=timeline,
+            up=self._poller.is_up,
+            runners_at_work=lambda: runners_at_work(self._poller.published().view),
+        )
+        self._machine.on_slot_look.append(
+            lambda look: self._write(partial(writer.write_look, look))
+        )
+        sinks.on_listing.append(self._machine.on_listing)
+        sinks.on_installed.append(self._machine.on_installed)
 
-    def write(write_line: Callable[[], None]) -> None:
+    async def run(self) -> int:
+        """Return the number of polls. Raises OSError of a full disk."""
+        running = [asyncio.create_task(each.run()) for each in (self._poller, self._machine)]
+        await self._stop.wait()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._client.aclose()
+        if self._failure is not None:
+            raise self._failure
+        return self._polls
+
+    def _on_poll(self, poll: Poll, answer: PsAnswer | None) -> None:
+        self._polls += 1
+        if self._polls == 1:
+            self._on_start()
+        self._write(partial(_write_poll, self._writer, poll, answer))
+
+    def _on_machine_fact(self, fact: Fact) -> None:
+        if isinstance(fact, ProcessFact | LogSaid):
+            self._write(partial(self._writer.write_fact, fact))
+        self._poller.on_fact(fact)
+
+    def _write(self, write_line: Callable[[], None]) -> None:
         try:
             write_line()
         except OSError as err:
-            failures.append(err)
-            stop.set()
-
-    def on_poll(poll: Poll, answer: PsAnswer | None) -> None:
-        nonlocal polls
-        polls += 1
-        if polls == 1:
-            on_start()
-        write(partial(_write_poll, writer, poll, answer))
-
-    def on_fact(fact: Fact) -> None:
-        if isinstance(fact, ProcessFact | LogSaid):
-            write(partial(writer.write_fact, fact))
-        poller.on_fact(fact)
-
-    timeline, client = Timeline(), OllamaClient(server, timeout=settings.ollama_timeout)
-    sinks = Sinks(
-        on_poll=[on_poll],
-        on_version=[lambda answered: write(partial(writer.write_fact, answered))],
-        on_event=[on_event],
-    )
-    poller = Poller(
-        client,
-        Tracker(window=window_for(settings.poll_interval)),
-        lambda: Cadence(settings.poll_interval, settings.poll_aligned),
-        sinks,
-        timeline=timeline,
-        jitter=random.random,
-        url=settings.ollama_url,
-    )
-    reporter = Reporter(fact=on_fact)
-    machine = Machine(
-        settings,
-        client,
-        reporter=reporter,
-        timeline=timeline,
-        up=poller.is_up,
-        runners_at_work=lambda: runners_at_work(poller.published().view),
-    )
-    machine.on_slot_look.append(lambda look: write(partial(writer.write_look, look)))
-    sinks.on_listing.append(machine.on_listing)
-    sinks.on_installed.append(machine.on_installed)
-    running = [asyncio.create_task(poller.run()), asyncio.create_task(machine.run())]
-    await stop.wait()
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    await client.aclose()
-    if failures:
-        raise failures[0]
-    return polls
+            self._failure = self._failure or err
+            self._stop.set()
 
 
 def _write_poll(writer: RecordingWriter, poll: Poll, answer: PsAnswer | None) -> None:

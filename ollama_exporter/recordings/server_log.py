@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the server's log from a file, to replay it together with a recording."""
 
-import zlib
 from pathlib import Path
 
-from ollama_exporter.errors import RecordingError
 from ollama_exporter.host.log.patterns import LONGEST_LINE, read
 from ollama_exporter.host.log.unwrap import LONGEST_WRAPPED, LineUnwrapper
-from ollama_exporter.recordings.unpack import lines_of, unpacked
+from ollama_exporter.recordings.unpack import numbered_lines
 from ollama_exporter.residency.facts import LogSaid
 
 
@@ -18,21 +16,13 @@ def read_server_log(path: Path, *, debug: bool = True) -> tuple[LogSaid, ...]:
     its line states, in Unix seconds. Raises RecordingError with the number of the bad line.
     """
     facts: list[LogSaid] = []
-    number, unwrapper = 0, LineUnwrapper()
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as raw, unpacked(raw, size=size) as file:
-            lines = lines_of(path, file, longest=LONGEST_WRAPPED)
-            for number, wrapped in enumerate(lines, 1):  # noqa: B007 - errors name it
-                text = unwrapper.feed(wrapped.rstrip(b"\r\n")) or b""
-                line = read(text[:LONGEST_LINE].decode("utf-8", "replace"))
-                if line is None or line.written is None or (line.level == "debug" and not debug):
-                    continue
-                fact = line.fact(line.written, lambda moment: moment)
-                if fact is not None:
-                    facts.append(fact)
-    except (OSError, EOFError) as err:
-        raise RecordingError(path, number, f"cannot be read: {err}") from err
-    except zlib.error as err:
-        raise RecordingError(path, number, f"damaged gzip data: {err}") from err
+    unwrapper = LineUnwrapper()
+    for _, wrapped in numbered_lines(path, longest=LONGEST_WRAPPED):
+        text = unwrapper.feed(wrapped.rstrip(b"\r\n")) or b""
+        line = read(text[:LONGEST_LINE].decode("utf-8", "replace"))
+        if line is None or line.written is None or (line.level == "debug" and not debug):
+            continue
+        fact = line.fact(line.written, lambda moment: moment)
+        if fact is not None:
+            facts.append(fact)
     return tuple(sorted(facts, key=lambda fact: fact.at))

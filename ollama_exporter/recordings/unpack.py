@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens files that may be packed with gzip, and bounds what they unpack to.
+"""Reads the lines of files that may be packed with gzip, and bounds what they unpack to.
 
 A file of 100 kB may unpack to 100 MB of blank lines. Recordings and logs pack to a fortieth at
 best.
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator
+from functools import partial
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -49,20 +51,31 @@ class _Bounded(RawIOBase):
         return count
 
 
-def unpacked(raw: BufferedReader, *, size: int) -> BinaryIO:
+def numbered_lines(path: Path, *, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file, plain or gzip, each with its number and cut at `longest` bytes.
+
+    Raises RecordingError with the number of the line that cannot be read.
+    """
+    number = 0
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as raw, _unpacked(raw, size=size) as file:
+            blank = 0
+            for number, line in enumerate(iter(partial(file.readline, longest), b""), 1):
+                blank = blank + 1 if line == b"\n" else 0
+                if blank > MOST_BLANK:
+                    why = f"more than {MOST_BLANK} blank lines in a row"
+                    raise RecordingError(path, number, why)
+                yield number, line
+    except (OSError, EOFError) as err:  # gzip's own errors are OSErrors; EOFError: cut short
+        raise RecordingError(path, number, f"cannot be read: {err}") from err
+    except zlib.error as err:
+        raise RecordingError(path, number, f"damaged gzip data: {err}") from err
+
+
+def _unpacked(raw: BufferedReader, *, size: int) -> BinaryIO:
     """Return the content of an opened file of `size` bytes, unpacked if that is needed."""
     if raw.peek(2)[:2] != GZIP:
         return raw
     limit = max(ALWAYS, MOST_RATIO * size)
     return cast("BinaryIO", BufferedReader(_Bounded(raw, limit), 1 << 16))
-
-
-def lines_of(path: Path, file: BinaryIO, *, longest: int) -> Iterator[bytes]:
-    """Yield the lines of a file, cut at `longest` bytes. Raises RecordingError for blank ones."""
-    number = blank = 0
-    while line := file.readline(longest):
-        number += 1
-        blank = blank + 1 if line == b"\n" else 0
-        if blank > MOST_BLANK:
-            raise RecordingError(path, number, f"more than {MOST_BLANK} blank lines in a row")
-        yield line

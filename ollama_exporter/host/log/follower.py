@@ -180,7 +180,7 @@ class LogFollower:
 
     def _on_success(self) -> None:
         self._pause = FIRST_PAUSE
-        self._last_read = self._timeline.wall(self._timeline.now())
+        self._last_read = self._timeline.wall_now()
         if self._working is not True:
             self._working = True
             logger.info("Following log", extra={"source": self._source})

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from ollama_exporter.metrics.catalog.all_families import FAMILIES
 from ollama_exporter.metrics.catalog.request_families import REQUESTS
 from ollama_exporter.metrics.fast_instruments import FastCounter, FastGauge, FastHistogram
-from ollama_exporter.metrics.from_catalog import collected, constant, counter, gauge
+from ollama_exporter.metrics.from_catalog import collected, constant, counter
 from ollama_exporter.version import REVISION, __version__
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -51,6 +51,7 @@ class ExporterCollector:
         self.probes_refused = FastCounter("ollama_exporter_probes_refused_total")
         self.probes_refused.create()
         self.poll_delay = FastHistogram("ollama_exporter_poll_delay_seconds")
+        # The library's own, which have locks: threads count, too.
         self.errors = counter("ollama_exporter_recorder_errors_total")
         self._file_errors = counter("ollama_exporter_credential_read_errors_total")
         self._logins_refused = FastCounter("ollama_exporter_logins_refused_total")
@@ -59,13 +60,19 @@ class ExporterCollector:
         self._expiries: dict[str, float] = {}  # by the setting that names the certificate
         self._logins_refused.create()
         self._requests_limited.create()
-        self._reload_ok = gauge("ollama_exporter_config_last_reload_successful")
-        self._reload_at = gauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
+        self._reload_ok = FastGauge("ollama_exporter_config_last_reload_successful")
+        self._reload_at = FastGauge("ollama_exporter_config_last_reload_success_timestamp_seconds")
+        self._reload_ok.set(value=0.0)
+        self._reload_at.set(value=0.0)
 
     def reloaded(self, *, at: float) -> None:
         """Note a successful reload; `at`: wall-clock Unix seconds."""
-        self._reload_ok.set(1)
-        self._reload_at.set(at)
+        self._reload_ok.set(value=1.0)
+        self._reload_at.set(value=at)
+
+    def reload_failed(self) -> None:
+        """Note a failed reload."""
+        self._reload_ok.set(value=0.0)
 
     def file_failed(self, setting: str) -> None:
         """Count a failed read of the file that a setting names."""
@@ -88,10 +95,6 @@ class ExporterCollector:
         known = [each for each in self._expiries.values() if not math.isnan(each)]
         self._certificate.set(value=min(known, default=math.nan))
 
-    def reload_failed(self) -> None:
-        """Note a failed reload."""
-        self._reload_ok.set(0)
-
     def collect(self) -> Iterator[Metric]:
         """Yield the families."""
         labels = (__version__, REVISION, platform.python_version())
@@ -104,13 +107,9 @@ class ExporterCollector:
         yield self._logins_refused.collect()
         yield self._requests_limited.collect()
         yield self._certificate.collect()
-        yield from collected(
-            self.errors,
-            self._file_errors,
-            self._log_lines.lines,
-            self._reload_ok,
-            self._reload_at,
-        )
+        yield self._reload_ok.collect()
+        yield self._reload_at.collect()
+        yield from collected(self.errors, self._file_errors, self._log_lines.lines)
 
 
 class UnfilledCollector:

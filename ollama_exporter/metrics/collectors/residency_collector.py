@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.clock import Timeline
+from ollama_exporter.metrics.catalog_metric import LabelledValue
 from ollama_exporter.metrics.collectors.machine_collector import Sight
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import OTHER, ModelLabels
@@ -22,7 +23,6 @@ from ollama_exporter.residency.events import ModelState
 
 DIGEST_CHARACTERS: Final = 12
 LONGEST_DETAIL: Final = 64
-Samples = list[tuple[tuple[str, ...], float]]
 
 
 class ResidencyCollector:
@@ -83,12 +83,12 @@ class ResidencyCollector:
             for label, group in groupby(labelled, key=lambda pair: pair[0])
         ]
 
-    def _loaded(self, groups: Iterable[tuple[str, list[ModelState]]]) -> Samples:
+    def _loaded(self, groups: Iterable[tuple[str, list[ModelState]]]) -> list[LabelledValue]:
         values = {self._labels.label(name): 0.0 for name in self._expected()}
         values |= {label: float(bool(_running(states))) for label, states in groups}
         return [((label,), value) for label, value in sorted(values.items())]
 
-    def _ranked(self) -> Samples:
+    def _ranked(self) -> list[LabelledValue]:
         """Return the first rank of each label."""
         first: dict[str, int] = {}
         for name, rank in self._ranks().items():
@@ -96,7 +96,7 @@ class ResidencyCollector:
             first[label] = min(rank, first.get(label, rank))
         return [((label,), float(rank)) for label, rank in sorted(first.items())]
 
-    def _on_the_wall(self, samples: Samples) -> Samples:
+    def _on_the_wall(self, samples: list[LabelledValue]) -> list[LabelledValue]:
         return [(labels, self._timeline.wall(moment)) for labels, moment in samples]
 
 
@@ -107,7 +107,7 @@ def _running(states: Iterable[ModelState]) -> list[RunningModel]:
     return [model for state in states for model in state.resident]
 
 
-def _info(groups: Groups) -> Samples:
+def _info(groups: Groups) -> list[LabelledValue]:
     """Return a series for each digest. Models that share the label `other` have none."""
     series = {
         (
@@ -125,9 +125,9 @@ def _info(groups: Groups) -> Samples:
     return list(series.items())
 
 
-def _sums(groups: Groups, size: Callable[[RunningModel], int | None]) -> Samples:
+def _sums(groups: Groups, size: Callable[[RunningModel], int | None]) -> list[LabelledValue]:
     """Return the sum of each label's known sizes; a label without one has no sample."""
-    samples: Samples = []
+    samples: list[LabelledValue] = []
     for label, states in groups:
         known = [value for model in _running(states) if (value := size(model)) is not None]
         if known:
@@ -135,9 +135,9 @@ def _sums(groups: Groups, size: Callable[[RunningModel], int | None]) -> Samples
     return samples
 
 
-def _latest(groups: Groups, read: Callable[[ModelState], float | None]) -> Samples:
+def _latest(groups: Groups, read: Callable[[ModelState], float | None]) -> list[LabelledValue]:
     """Return the largest known value of each label."""
-    samples: Samples = []
+    samples: list[LabelledValue] = []
     for label, states in groups:
         known = [value for state in states if (value := read(state)) is not None]
         if known:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import Metric
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.metrics.catalog_metric import LabelledValue
 from ollama_exporter.metrics.from_catalog import constant
 from ollama_exporter.metrics.labels import ModelLabels
 from ollama_exporter.poller.published import Published
@@ -49,5 +50,5 @@ class ServerCollector:
         yield constant("ollama_model_disk_bytes", [((name,), n) for name, n in sizes.items()])
 
 
-def _known(value: float | None) -> list[tuple[tuple[str, ...], float]]:
+def _known(value: float | None) -> list[LabelledValue]:
     return [] if value is None else [((), float(value))]

@@ -19,13 +19,12 @@ from ollama_exporter.clock import Timeline
 from ollama_exporter.metrics.collectors.idle_gap_collector import IdleGapCollector
 from ollama_exporter.metrics.fast_instruments import FastCounter
 from ollama_exporter.metrics.from_catalog import Families, empty
-from ollama_exporter.metrics.labels import ModelLabels
+from ollama_exporter.metrics.labels import MOST_MODELS, ModelLabels
 from ollama_exporter.reporter import Reporter
 from ollama_exporter.shim.in_flight import InFlight, Unpolled
 from ollama_exporter.shim.observation import Observation
 from ollama_exporter.shim.recorder import Recorder, RequestInstruments
 
-MOST_MODELS: Final = 100  # with series of their own
 ERRORS: Final = "ollama_exporter_recorder_errors_total"
 
 

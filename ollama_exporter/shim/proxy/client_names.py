@@ -5,11 +5,11 @@ Tokens are in client_tokens.py. Nothing here runs unless `proxy.client-by` is se
 """
 
 import ipaddress
-import re
 from collections.abc import Callable
 from typing import Final
 
 from ollama_exporter.bounded import BoundedDict
+from ollama_exporter.config.parsers import FIELD_NAME
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.metrics.client_labels import LONGEST, MOST_CLIENTS, is_client_name
 from ollama_exporter.metrics.labels import OTHER
@@ -22,7 +22,6 @@ TOKEN: Final = "token"  # noqa: S105 - a kind, not a token
 NETWORK: Final = "network"
 USER_AGENT: Final = "user-agent"
 HEADER: Final = "header:"
-FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 5.6.2
 # Fields that hold credentials must not become labels. Of the others, the proxy keeps no line.
 SECRET_FIELDS: Final = frozenset(
     {
