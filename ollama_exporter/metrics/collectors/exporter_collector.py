@@ -107,9 +107,9 @@ class ExporterCollector:
         yield self._logins_refused.collect()
         yield self._requests_limited.collect()
         yield self._certificate.collect()
+        yield from collected(self.errors, self._file_errors, self._log_lines.lines)
         yield self._reload_ok.collect()
         yield self._reload_at.collect()
-        yield from collected(self.errors, self._file_errors, self._log_lines.lines)
 
 
 class UnfilledCollector:
