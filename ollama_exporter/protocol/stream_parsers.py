@@ -114,7 +114,7 @@ class JsonOrStream:
         if not self._is_json and not is_ours(text[:LONGEST_WORD]):
             self._is_decided, self._stream = True, Unread()
             self._parts.clear()
-        elif has_line and text:
+        elif has_line and b"\n" in text:  # not only in blank lines before it
             self._is_decided = True
             line = text.partition(b"\n")[0]
             is_events = line.startswith(EVENT_LINES)

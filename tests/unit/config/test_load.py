@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from ollama_exporter.config.parsers import split_address, web_addresses
 from ollama_exporter.config.schema import ROWS, TABLE, Settings
 from ollama_exporter.config.setting import Setting, as_word, written
 from ollama_exporter.config.target import Target, base_url, is_loopback
-from ollama_exporter.errors import ConfigError, ConfigFileError, plain
+from ollama_exporter.errors import ConfigError, plain
 from tests.support.paths import ROOT
 from tools.settings_reference import configuration
 
@@ -168,8 +167,9 @@ def test_yaml_aliases_that_unfold_to_gigabytes_are_refused_at_once(
 def test_a_value_that_does_not_fit_its_tag_is_said_in_one_line(value: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(f"poll.interval: {value}\n", encoding="utf-8")
-    with contextlib.suppress(ConfigError, ConfigFileError):
-        loaded(file=file)  # nothing else is raised
+    with pytest.raises(ConfigError) as caught:
+        loaded(file=file)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_fifo_is_no_configuration_file(tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ def test_header_fields_stand_in_the_configuration_or_in_files(tmp_path: Path) ->
     ).target
     fields = ServerCredentials(target).fields()
     assert fields == {"CF-Access-Client-Id": "a: b", "CF-Access-Client-Secret": SECRET}
+    file.write_text(f"{SECRET}\u00e9", "utf-8")
+    with pytest.raises(ConfigError, match="visible ASCII") as caught:
+        ServerCredentials(target)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ ODD: Final = True
         ("size_vram", '"3"', {"size_vram": None}, ODD),
         ("size_vram", "[1]", {"size_vram": None}, ODD),
         ("context_length", "4096.0", {"context": 4096}, not ODD),
+        ("context_length", "0", {"context": None}, not ODD),
         ("context_length", '"4096"', {"context": None}, ODD),
         ("digest", "null", {"digest": ""}, ODD),
         ("digest", "7", {"digest": ""}, ODD),
