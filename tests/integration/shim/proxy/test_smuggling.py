@@ -4,11 +4,12 @@
 import pytest
 
 from tests.support.loops import Run
-from tests.support.oddities import BROKEN, FORWARDED, REFUSED
+from tests.support.oddities import BROKEN, CHUNKED, FORWARDED, REFUSED
 from tests.support.proxying import proxied
 from tests.support.rawserver import OK, Link, RawServer, answers, caller, rawserver
 from tests.support.wire import Message
 
+GOOD_CHUNK = b"1\r\nx\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -54,17 +55,26 @@ def test_a_body_that_breaks_is_never_a_complete_request(run: Run, name: str) -> 
         async with (
             rawserver(answers(OK)) as server,
             proxied(server.url) as proxy,
-            caller(proxy.port) as client,
+            caller(proxy.port) as at_once,
+            caller(proxy.port) as later,
         ):
-            client.send(BROKEN[name])
-            answer = await client.answer()
-            assert answer.status == 400
-            assert await client.gone() == "fin"
-            assert client.rest == b""
-            for link in server.links:
-                await link.gone()
-                assert b"\r\n0\r\n\r\n" not in link.received
-                assert b"/smuggled" not in link.received.partition(b"\r\n\r\n")[0]
+            at_once.send(BROKEN[name])
+            await refused(at_once)
+            assert server.received == b""
+            later.send(CHUNKED + GOOD_CHUNK)
+            link = await server.link()
+            await link.got(GOOD_CHUNK)
+            later.send(BROKEN[name].removeprefix(CHUNKED))
+            await refused(later)
+            await link.gone()
+            assert b"\r\n0\r\n\r\n" not in link.received
+            assert b"/smuggled" not in link.received
+
+    async def refused(client: Link) -> None:
+        answer = await client.answer()
+        assert answer.status == 400
+        assert await client.gone() == "fin"
+        assert client.rest == b""
 
     run(check())
 
