@@ -141,17 +141,13 @@ class Poller:
 
     async def poll(self) -> None:
         """Poll once, or wait for the poll in progress."""
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._poll())
-        await asyncio.shield(self._running)
+        await asyncio.shield(self._poll_in_progress())
 
     async def refresh(self) -> None:
         """Poll for a scrape unless the last poll is fresh. Wait half a second for it at most."""
         if self._last_ended is not None and self._timeline.now() - self._last_ended < FRESH:
             return
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._poll())
-        await asyncio.wait([self._running], timeout=SCRAPE_WAIT)
+        await asyncio.wait([self._poll_in_progress()], timeout=SCRAPE_WAIT)
 
     def reschedule(self) -> None:
         """Recompute when to poll next: the cadence may have changed."""
@@ -173,51 +169,53 @@ class Poller:
             loop = asyncio.get_running_loop()
             self._publishing = loop.call_later(PUBLISH_DELAY, self._publish_requests)
 
+    def _poll_in_progress(self) -> asyncio.Task[None]:
+        """Return the poll in progress; begin one if there is none."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._poll())
+        return self._running
+
     async def _poll(self) -> None:
         started = self._last_started = self._timeline.now()
         self._drawn = self._jitter()
-        answer: PsAnswer | None = None
-        error: TargetError | None = None
-        try:
-            answer = await self._client.ps()
-        except TargetError as err:
-            error = err
-        except Exception as err:
-            # An internal error counts as a failed poll: the polls go on, and `ollama_up` is 0.
-            self._sinks.errors()
-            logger.exception("Unexpected error while polling")
-            error = TargetError(FailureReason.MALFORMED, repr(err))
-        fact: Poll
-        if answer is None:
-            reason = FailureReason.MALFORMED if error is None else error.reason
-            fact = PollFailed(started, self._timeline.now(), reason)
-        else:
-            fact = Snapshot(
-                started,
-                self._timeline.now(),
-                answer.models,
-                date=answer.date,
-                new_connection=answer.new_connection,
-            )
+        asked = await self._ask()
+        answer, error = (None, asked) if isinstance(asked, TargetError) else (asked, None)
+        fact = _fact(asked, started, self._timeline.now())
         # A stop that is reported after the poll that shows its effect would find no model.
         self._sinks.deliver(self._sinks.catch_up)
         events = self._observe(fact)
-        before, first = self._published.server, self._last_ended is None
+        before, is_first = self._published.server, self._last_ended is None
         self._last_ended = fact.ended
         self._failures = 0 if error is None else self._failures + 1
         self._publish(before.after(fact, at=self._timeline.wall(fact.ended)))
-        self._log_poll(fact, error, changed=first or before.up != (error is None))
-        reconnected = answer is not None and answer.new_connection
-        if reconnected and self._published.view.reconnects:
-            reconnected = False  # a proxy closes connections by habit: that is no other server
-        wanted = answer is not None and self._published.view.inventory_wanted
-        if reconnected or wanted or (answer is not None and not before.up):
+        self._log_poll(fact, error, changed=is_first or before.up != (error is None))
+        if answer is not None and (not before.up or self._may_have_changed(answer)):
             self._inventory_wanted.set()
         self._deliver(events)
         self._sinks.deliver(self._sinks.on_poll, fact, answer)
         if answer is not None:
             self._sinks.deliver(self._sinks.on_listing, answer.models)
         self._wake_up()  # a scrape's poll may show a deadline before the next scheduled poll
+
+    async def _ask(self) -> PsAnswer | TargetError:
+        """Return the answer, or why there is none.
+
+        An internal error counts as a failed poll: the polls go on, and `ollama_up` is 0.
+        """
+        try:
+            return await self._client.ps()
+        except TargetError as err:
+            return err
+        except Exception as err:
+            self._sinks.errors()
+            logger.exception("Unexpected error while polling")
+            return TargetError(FailureReason.MALFORMED, repr(err))
+
+    def _may_have_changed(self, answer: PsAnswer) -> bool:
+        """Return whether the server may have another version or other models than before."""
+        view = self._published.view
+        # A proxy closes connections by habit: that is no other server.
+        return view.inventory_wanted or (answer.new_connection and not view.reconnects)
 
     def _log_poll(self, poll: Poll, error: TargetError | None, *, changed: bool) -> None:
         """Log transitions as they happen, and every poll at level debug only."""
@@ -298,8 +296,7 @@ class Poller:
         """Get version and installed models after each new connection, and every 10 minutes."""
         while True:
             try:
-                known = self._published.server.version is not None
-                async with asyncio.timeout(INVENTORY_INTERVAL if known else INVENTORY_RETRY):
+                async with asyncio.timeout(self._inventory_interval):
                     await self._inventory_wanted.wait()
             except TimeoutError:
                 if not self.is_up():
@@ -310,10 +307,13 @@ class Poller:
         """Return whether version and installed models should be asked for now."""
         if not self.is_up():
             return False
-        known = self._published.server.version is not None
-        wait = INVENTORY_INTERVAL if known else INVENTORY_RETRY
-        wanted = self._inventory_wanted.is_set()
-        return wanted or self._timeline.now() - self._inventory_at >= wait
+        since = self._timeline.now() - self._inventory_at
+        return self._inventory_wanted.is_set() or since >= self._inventory_interval
+
+    @property
+    def _inventory_interval(self) -> float:
+        is_known = self._published.server.version is not None
+        return INVENTORY_INTERVAL if is_known else INVENTORY_RETRY
 
     async def refresh_inventory(self) -> None:
         """Get version and installed models."""
@@ -339,3 +339,11 @@ class Poller:
             logger.info("Server version", extra={"version": version, "url": self._url})
         sizes = tuple((model.name, model.size) for model in installed)
         self._publish(replace(server, version=version, installed=sizes))
+
+
+def _fact(asked: PsAnswer | TargetError, started: float, ended: float) -> Poll:
+    if isinstance(asked, TargetError):
+        return PollFailed(started, ended, asked.reason)
+    return Snapshot(
+        started, ended, asked.models, date=asked.date, new_connection=asked.new_connection
+    )

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.poller.published import Published
-from ollama_exporter.protocol.keepalive import as_number
-from ollama_exporter.residency.events import Event, Found, Loaded, ModelState, Restarted, Unloaded
+from ollama_exporter.residency.events import Event, Loaded, ModelState, Unloaded
 from ollama_exporter.shim.observation import Observation, Start
 from ollama_exporter.story.bounded_log import BoundedLog
+from ollama_exporter.story.event_record import event_record
 from ollama_exporter.story.fresh_requests import (
     FAILED,
     MINUTE,
@@ -37,7 +37,7 @@ from ollama_exporter.story.past import (
     SavedPast,
     Stay,
 )
-from ollama_exporter.story.phrases import shown, unload_in_words
+from ollama_exporter.story.phrases import shown
 
 # Together 2 MB: events have most to say.
 MOST_EVENTS: Final = 5_000
@@ -188,106 +188,64 @@ class History:
             self.most, sum(model.size for state in listed.values() for model in state.resident)
         )
         for key in [key for key in self._open if key not in listed]:
-            stay = replace(self._open.pop(key), end=now)
-            if stay.dead:  # no event will come: its unload was the crash
-                self._close(stay)
-            else:
-                self._leaving[key] = stay
-                self._changed(stay)
+            self._end(key, now)
         for key, state in listed.items():
-            if key in self._open:
-                continue
-            if key in self._leaving:  # it was never gone
-                stay = self._leaving.pop(key)
-            else:
-                dead = state.since is None
-                start = now if state.since is None else state.since
-                name = shown(state.name)
-                begun = None if dead else self._loading.get(state.name)
-                stay = Stay(
-                    id=next(self._numbers), model=name, start=start, loading=begun, dead=dead
-                )
-            self._open[key] = replace(stay, end=None)
-            self._changed(self._open[key])
+            if key not in self._open:
+                # One that is leaving was never gone.
+                stay = self._leaving.pop(key, None) or self._new_stay(state, now)
+                self._open[key] = replace(stay, end=None)
+                self._changed(self._open[key])
         self._loading = {
             state.name: state.loading_since for state in models if state.loading_since is not None
         }
 
+    def _end(self, key: Key, now: float) -> None:
+        """Note that a stay is no longer listed. The event that explains it comes later."""
+        stay = replace(self._open.pop(key), end=now)
+        if stay.dead:  # no event will come: its unload was the crash
+            self._close(stay)
+        else:
+            self._leaving[key] = stay
+            self._changed(stay)
+
+    def _new_stay(self, state: ModelState, now: float) -> Stay:
+        is_dead = state.since is None
+        return Stay(
+            id=next(self._numbers),
+            model=shown(state.name),
+            start=now if state.since is None else state.since,
+            loading=None if is_dead else self._loading.get(state.name),
+            dead=is_dead,
+        )
+
     def _note_event(self, event: Event) -> None:
-        record = self._record(event)
+        record = event_record(event, next(self._numbers))
         self._events.put(record)
         self._changed(record)
-        match event:
-            case Loaded():
-                for key in [key for key in self._open if key[0] == event.model.name]:
-                    stay = self._open[key]
-                    if stay.loading is None and event.not_before <= stay.start <= event.settled_at:
-                        self._open[key] = _begun(stay, event)
-                        self._changed(self._open[key])
-            case Unloaded():
-                key = (event.model.name, event.resident_since)
-                start = event.resident_since
-                # It came and went between two listings, unless it is known.
-                new = Stay(id=next(self._numbers), model=record.model, start=start)
-                stay = self._leaving.pop(key, self._open.pop(key, new))
-                end, low = max(stay.start, event.not_after), max(stay.start, event.not_before)
-                stay = replace(stay, end=end, end_low=low if end - low > EXACT else None)
-                self._close(replace(stay, why=record.text, event=record.id))
-            case _:
-                pass
+        if isinstance(event, Loaded):
+            self._explain_begin(event)
+        elif isinstance(event, Unloaded):
+            self._explain_end(event, record)
+
+    def _explain_begin(self, event: Loaded) -> None:
+        for key, stay in list(self._open.items()):
+            is_of_model = key[0] == event.model.name and stay.loading is None
+            if is_of_model and event.not_before <= stay.start <= event.settled_at:
+                self._open[key] = _begun(stay, event)
+                self._changed(self._open[key])
+
+    def _explain_end(self, event: Unloaded, record: PastEvent) -> None:
+        key = (event.model.name, event.resident_since)
+        # It came and went between two listings, unless it is known.
+        new = Stay(id=next(self._numbers), model=record.model, start=event.resident_since)
+        stay = self._leaving.pop(key, self._open.pop(key, new))
+        end, low = max(stay.start, event.not_after), max(stay.start, event.not_before)
+        stay = replace(stay, end=end, end_low=low if end - low > EXACT else None)
+        self._close(replace(stay, why=record.text, event=record.id))
 
     def _close(self, stay: Stay) -> None:
         self._stays.put(stay)
         self._changed(stay)
-
-    def _record(self, event: Event) -> PastEvent:
-        number = next(self._numbers)
-        match event:
-            case Found(model=model, at=at):
-                return PastEvent(
-                    id=number,
-                    kind="found",
-                    at=at,
-                    low=at,
-                    text="in memory at the start",
-                    model=shown(model.name),
-                )
-            case Loaded(model=model):
-                return PastEvent(
-                    id=number,
-                    kind="loaded",
-                    at=event.not_after,
-                    low=event.not_before,
-                    text="loaded",
-                    model=shown(model.name),
-                    load_seconds=event.load_seconds,
-                    settled=event.settled_at,
-                )
-            case Restarted():
-                return PastEvent(
-                    id=number,
-                    kind="restarted",
-                    at=event.not_after,
-                    low=event.not_before,
-                    text="the server restarted",
-                )
-            case Unloaded(model=model):
-                early = event.early
-                return PastEvent(
-                    id=number,
-                    kind="unloaded",
-                    at=event.not_after,
-                    low=event.not_before,
-                    text=unload_in_words(event),
-                    model=shown(model.name),
-                    reason=event.reason.value,
-                    by="" if event.by is None else shown(event.by),
-                    evidence=tuple(event.evidence),
-                    since=event.resident_since,
-                    early=None if early is None else as_number(early),
-                    settled=event.settled_at,
-                    sure=round(event.sure, 3) or None,
-                )
 
     def _forget(self, before: float) -> None:
         self._events.drop_while(lambda event: event.at < before)
