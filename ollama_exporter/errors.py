@@ -86,7 +86,8 @@ class RestartNeededError(ConfigError):
 class FailureReason(StrEnum):
     """Why a poll failed: the values of `reason` of `ollama_poll_failures_total`."""
 
-    REFUSED = "refused"  # no connection: refused, no route, name not found
+    REFUSED = "refused"  # no connection: the host answers, and nothing listens there
+    UNREACHABLE = "unreachable"  # no connection: no route, name not found, nothing to connect with
     TIMEOUT = "timeout"  # no complete answer within the poll's time
     RESET = "reset"  # the connection broke before the answer was complete, TLS failures too
     STATUS = "status"  # an answer other than 200

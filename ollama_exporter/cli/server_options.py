@@ -33,7 +33,7 @@ SERVER_SETTINGS: Final = (
     "ollama.tls-server-name",
     "ollama.tls-insecure-skip-verify",
 )
-HTTPX_REFUSED: Final = "All connection attempts failed"
+NO_CONNECTION: Final = frozenset({FailureReason.REFUSED, FailureReason.UNREACHABLE})
 SIGNAL_BASE: Final = 128  # a shell's exit code of a signal, less its number
 
 
@@ -70,11 +70,10 @@ def named_server(settings: Settings) -> Iterator[None]:
         yield
     except TargetError as err:
         url = settings.ollama_url
-        if err.reason is not FailureReason.REFUSED:
+        if err.reason not in NO_CONNECTION:
             raise ServerError(f"Ollama at {url}: {err}") from err
-        why = "connection refused" if err.detail == HTTPX_REFUSED else err.detail
         hint = "is it running? --ollama.url or OLLAMA_HOST names another server"
-        raise ServerError(f"cannot reach Ollama at {url} ({why}); {hint}") from err
+        raise ServerError(f"cannot reach Ollama at {url} ({err.detail}); {hint}") from err
 
 
 def control_client(settings: Settings, *, exporter: str, credentials: Credentials) -> ControlClient:

@@ -15,7 +15,7 @@ from ollama_exporter.errors import FailureReason
 WATCHED: Final = 50  # answered polls over which the habit is learned
 HABIT: Final = 2  # ends without a restart that make a habit,
 HABIT_SHARE: Final = 0.1  # if they are at least this share of the polls
-LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET})
+LOST: Final = frozenset({FailureReason.REFUSED, FailureReason.RESET, FailureReason.UNREACHABLE})
 
 
 class ConnectionEnds:
@@ -29,6 +29,8 @@ class ConnectionEnds:
 
     def on_failed_poll(self, reason: FailureReason, ended: float) -> None:
         """Note a failed poll."""
+        if reason is FailureReason.UNREACHABLE and self._closed_by_us:
+            return  # the network is gone, and our own connection had timed out before
         if reason in LOST:
             self.failed_at = self.failed_at or ended
             self.refused |= reason is FailureReason.REFUSED

@@ -43,7 +43,7 @@ class NameResolver:
         try:
             found = await loop.run_in_executor(self._threads, self._lookup, host, port)
         except (OSError, UnicodeError) as err:
-            raise TargetError(FailureReason.REFUSED, f"{host}: {err}") from err
+            raise TargetError(FailureReason.UNREACHABLE, f"{host}: {err}") from err
         return found[:MOST_ADDRESSES]
 
     def close(self) -> None:
@@ -81,4 +81,4 @@ class CheckedAddresses:
         try:
             return [str(address) for address in await self.check()]
         except ProbeRefusedError as err:
-            raise TargetError(FailureReason.REFUSED, str(err)) from err
+            raise TargetError(FailureReason.UNREACHABLE, str(err)) from err

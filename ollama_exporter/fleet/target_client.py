@@ -2,7 +2,6 @@
 """Asks one server of a fleet. What all targets share is shared: TLS contexts, resolver, budget."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import Signature, signature_of
 from ollama_exporter.fleet.checked_address import Addresses, NameResolver
 from ollama_exporter.protocol.client import PsAnswer, check_answer, tls_context
+from ollama_exporter.protocol.connect_failures import connect_failure, why_no_connection
 from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.kept_connection import Answer, BodyBudget, KeptConnection
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -182,9 +182,9 @@ class TargetClient:
         try:
             context = self._shared.tls.of(self._target)
         except ConfigError as err:  # a file was damaged after the start
-            raise TargetError(FailureReason.REFUSED, str(err)) from err
+            raise TargetError(FailureReason.UNREACHABLE, str(err)) from err
         addresses = await self._addresses()
-        problem = TargetError(FailureReason.REFUSED, "the host has no address")
+        problem = TargetError(FailureReason.UNREACHABLE, "the host has no address")
         for number, address in enumerate(addresses, 1):
             try:
                 # The last address may take what is left of the request's time.
@@ -215,12 +215,5 @@ class TargetClient:
         except TimeoutError:
             raise  # an OSError as well; ours, or the kernel's own
         except OSError as err:
-            reason = FailureReason.RESET if isinstance(err, ConnectionResetError) else None
-            raise TargetError(reason or FailureReason.REFUSED, _why(err)) from err
+            raise TargetError(connect_failure(err), why_no_connection(err)) from err
         return connection
-
-
-def _why(err: OSError) -> str:
-    if (err.errno or 0) > 0:  # asyncio writes the address into `strerror`
-        return os.strerror(err.errno or 0)
-    return str(err) or type(err).__name__

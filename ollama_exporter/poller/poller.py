@@ -225,7 +225,7 @@ class Poller:
             logger.info("Server answers", extra={"url": self._url})
         elif changed and error is not None:
             values = {"url": self._url, "reason": error.reason.value, "err": clean(error.detail)}
-            if error.reason is FailureReason.REFUSED:
+            if error.reason in (FailureReason.REFUSED, FailureReason.UNREACHABLE):
                 values["hint"] = HINT
             logger.warning("Server does not answer", extra=values)
 

@@ -16,6 +16,7 @@ from ollama_exporter.config.target import DEFAULT_TIMEOUT, Target
 from ollama_exporter.errors import ConfigError, FailureReason, TargetError
 from ollama_exporter.files import read_regular
 from ollama_exporter.foreign_text import clean, mask_address, mask_user_info
+from ollama_exporter.protocol.connect_failures import no_connection
 from ollama_exporter.protocol.decompress import decompressed
 from ollama_exporter.protocol.last_listing import LastListing
 from ollama_exporter.protocol.server_credentials import ServerCredentials
@@ -243,7 +244,7 @@ class OllamaClient:
         except OSError as err:  # ssl.SSLError is one
             raise TargetError(FailureReason.RESET, str(err)) from err
         except UnicodeError as err:  # a host name that cannot be encoded for DNS
-            raise TargetError(FailureReason.REFUSED, str(err)) from err
+            raise TargetError(FailureReason.UNREACHABLE, str(err)) from err
         return response
 
 
@@ -365,18 +366,10 @@ async def _read(stream: httpx.AsyncByteStream, on_chunk: Callable[[bytes], None]
 def _translate(err: httpx.HTTPError) -> TargetError:
     detail = str(err) or type(err).__name__
     if isinstance(err, httpx.ConnectError):
-        reason = FailureReason.RESET if _is_tls_error(err) else FailureReason.REFUSED
-        return TargetError(reason, detail)
+        return no_connection(err, detail)
     if isinstance(err, httpx.RemoteProtocolError) and NOT_HTTP in detail:
         return TargetError(FailureReason.MALFORMED, f"not valid HTTP ({clean(detail, limit=100)})")
     for kind, reason in REASONS:
         if isinstance(err, kind):
             return TargetError(reason, detail)
     return TargetError(FailureReason.MALFORMED, detail)
-
-
-def _is_tls_error(err: BaseException | None) -> bool:
-    """Return whether a TLS handshake failed: httpx wraps httpcore's error, which wraps ssl's."""
-    if err is None or isinstance(err, ssl.SSLError):
-        return err is not None
-    return _is_tls_error(err.__cause__ or err.__context__)

@@ -19,12 +19,11 @@ from starlette.routing import Route
 
 from ollama_exporter.config.load import load
 from ollama_exporter.config.schema import Settings
-from ollama_exporter.config.target import Target
-from ollama_exporter.errors import ConfigError, FailureReason, StartError, TargetError
+from ollama_exporter.errors import ConfigError, FailureReason, StartError
 from ollama_exporter.net import listen, spelled
 from ollama_exporter.poller.poll_schedule import Cadence
 from ollama_exporter.poller.poller import Poller, Sinks
-from ollama_exporter.protocol.client import OllamaClient, PsAnswer
+from ollama_exporter.protocol.client import PsAnswer
 from ollama_exporter.protocol.wire import InstalledModel, RunningModel
 from ollama_exporter.residency.tracker import Tracker
 from ollama_exporter.runtime import run
@@ -277,19 +276,6 @@ def test_a_changed_cadence_holds_at_once() -> None:
         await until(lambda: len(fake.asked) > 3)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(main())
-
-
-def test_a_name_that_cannot_be_asked_for_is_refused() -> None:
-    async def main() -> None:
-        client = OllamaClient(Target("t", "http://xn--a:80"))
-        try:
-            with pytest.raises(TargetError) as told:
-                await client.ps()
-            assert told.value.reason is FailureReason.REFUSED
-        finally:
-            await client.aclose()
 
     asyncio.run(main())
 

@@ -257,7 +257,7 @@ def test_the_next_address_is_tried_where_nobody_listens() -> None:
     asyncio.run(main())
 
 
-def test_a_name_that_is_unknown_and_a_port_where_nobody_listens_are_refused() -> None:
+def test_a_name_that_is_unknown_is_unreachable_and_a_port_where_nobody_listens_refuses() -> None:
     def unknown(_host: str, _port: int) -> Sequence[str]:
         raise OSError(-2, "Name or service not known")
 
@@ -265,7 +265,8 @@ def test_a_name_that_is_unknown_and_a_port_where_nobody_listens_are_refused() ->
         shared = SharedByTargets(PATIENCE, resolver=NameResolver(unknown))
         async with client_of("http://gpu.test:1", shared) as client:
             error = await failure(client.ps())
-            assert (error.reason, "not known" in error.detail) == (FailureReason.REFUSED, True)
+            assert error.reason is FailureReason.UNREACHABLE
+            assert "not known" in error.detail
         async with client_of(f"http://127.0.0.1:{closed_port()}") as client:
             error = await failure(client.ps())
             assert (error.reason, error.detail) == (FailureReason.REFUSED, "Connection refused")
@@ -358,7 +359,7 @@ def test_a_certificate_that_was_damaged_later_fails_the_poll_and_nothing_else(
             assert connection is not None
             await server.drop()
             await until(lambda: connection._closed)  # noqa: SLF001 - as above
-            assert (await failure(client.ps())).reason is FailureReason.REFUSED
+            assert (await failure(client.ps())).reason is FailureReason.UNREACHABLE
             authority.cert_pem.write_to_path(str(ca))
             await client.ps()
 

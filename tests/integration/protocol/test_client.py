@@ -154,7 +154,8 @@ def test_a_closed_port_is_refused_and_recovered_from() -> None:
     async def main() -> None:
         port = free_port()
         client = OllamaClient(Target("ollama", f"http://127.0.0.1:{port}"), timeout=PATIENCE)
-        assert (await failure(client.ps())).reason is FailureReason.REFUSED
+        refused = await failure(client.ps())
+        assert (refused.reason, refused.detail) == (FailureReason.REFUSED, "Connection refused")
         async with faultserver(port=port):
             assert (await client.ps()).new_connection
         assert (await failure(client.ps())).reason in (FailureReason.REFUSED, FailureReason.RESET)
@@ -176,10 +177,12 @@ def test_a_closed_client_opens_no_connection_again() -> None:
     with_client(use)
 
 
-def test_a_name_that_does_not_exist_is_refused() -> None:
+@pytest.mark.parametrize("host", ["nobody.invalid", "255.255.255.255", "xn--a"])
+def test_a_host_that_cannot_be_reached_has_refused_nothing(host: str) -> None:
     with pytest.raises(TargetError) as caught:
-        ask(Target("ollama", "http://nobody.invalid:11434"))
-    assert caught.value.reason is FailureReason.REFUSED
+        ask(Target("ollama", f"http://{host}:11434"))
+    assert caught.value.reason is FailureReason.UNREACHABLE
+    assert "attempts" not in caught.value.detail  # the system's own words
 
 
 def test_a_redirect_is_not_followed() -> None:

@@ -41,7 +41,7 @@ def test_a_server_that_is_down_is_named_with_what_to_do(command: str) -> None:
     done = CliRunner().invoke(cli, [command, "mistral", "--ollama.url", url])
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == (
-        f"Error: cannot reach Ollama at {url} (connection refused); is it running? "
+        f"Error: cannot reach Ollama at {url} (Connection refused); is it running? "
         "--ollama.url or OLLAMA_HOST names another server"
     )
 

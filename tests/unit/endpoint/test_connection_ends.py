@@ -106,6 +106,36 @@ def test_on_a_direct_path_an_idle_server_that_refuses_was_restarted() -> None:
     ]
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_network_that_fails_is_no_restart_of_an_idle_server(*, hangs: bool) -> None:
+    """A laptop wakes before its network does; a name server has a hiccup."""
+    story = Story()
+    story.poll(0)
+    if hangs:
+        story.fail(15, FailureReason.TIMEOUT)
+    for moment in (26, 28, 32):
+        story.fail(moment, FailureReason.UNREACHABLE)
+    story.poll(40, new_connection=True)
+    story.poll(55)
+    assert restarts(story) == 0
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_of_a_host_that_cannot_be_found_deadlines_tell_whether_it_was_restarted(
+    *, hangs: bool
+) -> None:
+    """The name of a container is not known while it is restarted: its connection ends at once."""
+    story = Story()
+    story.poll(0, model("a", 300), model("b", 310))
+    if hangs:
+        story.fail(15, FailureReason.TIMEOUT)
+    story.fail(26, FailureReason.UNREACHABLE)
+    story.poll(28, new_connection=True)
+    story.poll(29)
+    story.poll(200)
+    assert restarts(story) == (not hangs)
+
+
 def test_on_a_direct_path_a_connection_that_ends_with_every_deadline_is_a_restart() -> None:
     story = Story()
     story.poll(0, model("a", 300), model("b", 310))
