@@ -181,13 +181,11 @@ def verdict(findings: Sequence[Finding]) -> HostVerdict:
         value = literal(best.advice.keep_alive)
         change = difference(best.now, best.then)
         return HostVerdict(
-            f"{fit}. What would help most is {best.model} with {value}: {change}", best
+            f"{fit}. The change that helps most is {best.model} with {value}: {change}", best
         )
     if any(f.changes for f in findings):
-        return HostVerdict(
-            f"{fit}, and no change of keep_alive would save more than chance explains."
-        )
-    return HostVerdict(f"{fit}, and no other keep_alive would save much.")
+        return HostVerdict(f"{fit}. No other keep_alive would save more than chance explains.")
+    return HostVerdict(f"{fit}. No other keep_alive would save much.")
 
 
 def difference(now: CostOutcome, then: CostOutcome) -> str:
@@ -206,7 +204,7 @@ def _crowded(worst: Finding, findings: Sequence[Finding], share: str) -> str:
     size = f" ({together / GB:.1f} GB together)" if other else ""
     text = (
         f"The models do not fit together: {share} are evictions, above all {pair}{size}. No "
-        "keep_alive helps: use a smaller quantization or context, fewer models, or more memory."
+        "keep_alive fixes that: use smaller quantizations or contexts, fewer models, more memory."
     )
     least = _least_missed(findings)
     if least is None:
@@ -245,13 +243,13 @@ def _worth(f: Finding) -> float:
 
 def _conflicting(worst: Finding, _: Sequence[Finding], share: str) -> str:
     return (
-        f"{worst.model} is reloaded again and again because clients ask for different options "
-        f"({share}). The same num_ctx for all clients would help most."
+        f"{worst.model} is reloaded repeatedly because clients ask for different options "
+        f"({share}). Use one num_ctx in all clients."
     )
 
 
 def _failing(worst: Finding, _: Sequence[Finding], share: str) -> str:
-    return f"{worst.model} crashes or runs out of memory ({share}). No keep_alive helps."
+    return f"{worst.model} crashes or runs out of memory ({share}). No keep_alive fixes that."
 
 
 _Explain = Callable[[Finding, Sequence[Finding], str], str]
@@ -268,41 +266,41 @@ _OBSTACLES: Final[tuple[tuple[tuple[str, ...], _Explain], ...]] = (
 def _warnings(history: UsageHistory, findings: Sequence[Finding]) -> Iterable[str]:
     if history.hosts > 1 and not any(f.record.group for f in findings):
         yield (
-            f"The use of {history.hosts} hosts is added up, which is right if they are used "
-            "alike; --by instance keeps them apart."
+            f"{history.hosts} hosts are taken together, which is right if they are used alike. "
+            "--by instance separates them."
         )
     unseen = [f.title for f in findings if not f.record.seen]
     if unseen:
         yield (
-            f"Requests for {_names(unseen)} are not observed (no proxy). Idle gaps are inferred "
-            "from deadlines: those below the poll interval are missing, the time to answer counts "
-            "as idle, and which keep_alive clients ask for is not known."
+            f"Requests for {_names(unseen)} are not seen (no proxy). Their idle gaps are inferred "
+            "from deadlines: gaps below the poll interval are missing, the time to answer counts "
+            "as idle, and the keep_alive of requests is unknown."
         )
     measured = [f.title for f in findings if f.record.by_slots]
     if measured:
         yield (
-            f"Idle gaps of {_names(measured)} are measured by slots, each within 5 s; which "
-            "keep_alive clients ask for is not known."
+            f"Idle gaps of {_names(measured)} are measured at the slots, to within 5 s. The "
+            "keep_alive of requests is unknown."
         )
     assumed = [f.title for f in findings if not f.record.load_is_measured]
     if assumed:
-        yield f"No load of {_names(assumed)} was measured: load times are estimated from the size."
+        yield f"No load of {_names(assumed)} was measured: its time is estimated from the size."
     default = [f.title for f in findings if not f.in_force_known]
     if default:
-        yield f"The keep_alive in effect for {_names(default)} is not known; 5m is assumed."
+        yield f"The current keep_alive of {_names(default)} is unknown; 5m is assumed."
     pinned = [f.title for f in findings if math.isinf(f.in_force) and f.requests is None]
     if pinned:
         never = "never expires" if len(pinned) == 1 else "never expire"
-        yield f"{_names(pinned)} {never}, so polls do not show any use."
+        yield f"{_names(pinned)} {never}, so polls cannot show when it is used."
     gone = [f.title for f in findings if not f.record.installed]
     if gone and len(gone) < len(findings):
         no_longer = "is" if len(gone) == 1 else "are"
         yield f"{_names(gone)} {no_longer} no longer installed: removed or renamed."
     if history.span is not None and history.span < MEASURED_TIME:
-        yield f"The history covers {_span(history.span)} and so does not show a weekly rhythm."
+        yield f"The history covers only {_span(history.span)}, so it shows no weekly pattern."
     if history.covered < COVERED:
         missing = 100 * (1 - history.covered)
-        yield f"For {missing:.0f} % of that time there are no samples; its idle gaps are missing."
+        yield f"{missing:.0f} % of that time has no samples, so its idle gaps are missing."
     yield from history.warnings
 
 

@@ -32,34 +32,39 @@ HIGHEST_PRICE: Final = 1e6
     epilog="\b\nExamples:\n"
     "  ollama-exporter advise                       the exporter on this machine\n"
     "  ollama-exporter advise --explain mistral     what each value would have cost\n"
-    "  ollama-exporter advise --target all          each of several servers\n"
+    "  ollama-exporter advise --target all          every server of a fleet\n"
     "  ollama-exporter advise --prometheus http://prometheus:9090 --by instance\n"
 )
 @click.argument("url", default=HERE, metavar="[URL]")
-@click.option("--prometheus", metavar="URL", help="Ask Prometheus (or Thanos, Mimir) instead.")
+@click.option("--prometheus", metavar="URL", help="Read Prometheus (or Thanos, Mimir) instead.")
 @click.option(
     "--window",
     "past",
     default="14d",
     show_default=True,
     metavar="DURATION",
-    help="How far to look back there.",
+    help="How far back to look in Prometheus.",
 )
 @click.option(
     "--target",
     metavar="NAME|all",
-    help="Which server, if the exporter watches several: a name, or all of them apart.",
+    help="Which server, if the exporter watches several: a name, or all, each on its own.",
 )
-@click.option("--by", default="", metavar="LABEL", help="Keep hosts apart by a label: instance.")
+@click.option(
+    "--by",
+    default="",
+    metavar="LABEL",
+    help="Advise for each value of this label, such as instance.",
+)
 @click.option(
     "--price",
     default="balanced",
     metavar="PRICE",
     show_default=True,
     help="What a GB-hour is worth in seconds of waiting: a number, or latency (0.5), balanced (2), "
-    "memory (8), free (0). At 2, holding 8 GB idle for an hour weighs as much as a wait of 16 s.",
+    "memory (8), free (0). At 2, holding 8 GB idle for an hour costs as much as a wait of 16 s.",
 )
-@click.option("--explain", metavar="MODEL", help="Draw what each keep_alive would have cost it.")
+@click.option("--explain", metavar="MODEL", help="Draw the cost of each keep_alive for this model.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 @with_credentials("the exporter or Prometheus")
 def command(
@@ -145,7 +150,7 @@ def _url(name: str, text: str) -> str:
 
 
 def _nothing(history: UsageHistory) -> str:
-    return f"No model has been resident yet ({history.source}), so there is nothing to advise on."
+    return f"No model has been resident yet ({history.source}), so there is no advice."
 
 
 def _chosen(found: Report, name: str) -> tuple[Finding, ...]:

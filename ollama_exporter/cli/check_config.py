@@ -37,9 +37,9 @@ from ollama_exporter.web.locks.web_config import read_web_config
 def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Check flags, environment and configuration file, then exit.
 
-    Prints the settings that would be in force, as a configuration file. Exits with 2 and one line
-    if something is not accepted. Reads certificates, the files of credentials and the state file;
-    connects to nothing. Values of header fields are not shown.
+    Prints the resulting settings as a configuration file. If one is wrong, prints a line that says
+    which and exits with 2. Reads certificates, credential files and the state file; makes no
+    connection. Values of header fields are hidden.
     """
     settings = settings_from(values)
     if settings.has_fleet:

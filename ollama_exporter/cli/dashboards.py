@@ -13,9 +13,9 @@ from ollama_exporter.cli.bundle_options import with_bundle, write_bundle
 def command(folder: Path, runbooks: str | None, *, force: bool) -> None:
     """Write the dashboards for Grafana to DIR.
 
-    Import the files in Grafana, or provision it with DIR. They ask which data source to use.
-    `ollama-exporter rules` writes the runbooks. If a file there was edited, nothing is written
-    without --force.
+    Import the files in Grafana, or point a dashboard provider at DIR. Each dashboard lets you
+    choose the data source. `ollama-exporter rules` writes the runbooks. If a file in DIR was
+    edited, nothing is written without --force.
     """
     write_bundle(
         {"grafana": folder},

@@ -122,14 +122,12 @@ class Show:
         for line in beside(list(self._requests), columns=self.console.width):
             self.say(line)
         if advice is not None and any(_is_sure(f) for f in advice.findings):
-            self.say("Which keep_alive is right, as `ollama-exporter advise` says it:")
+            self.say("Which keep_alive is right, according to `ollama-exporter advise`:")
             for part in brief(advice, width=self.console.width):
                 self.console.print(part)
         else:
             self.say("This was too short to advise a keep_alive. `ollama-exporter advise` does so")
-            self.say(
-                f"once a model has {PROVISIONAL_GAPS} pauses between requests, mostly within a day."
-            )
+            self.say(f"once a model has {PROVISIONAL_GAPS} idle gaps, usually within a day.")
         self.say("Next: run `ollama-exporter` beside your Ollama, then open")
         self.say(f"http://127.0.0.1:{PORT}/ in a browser.")
 
@@ -143,15 +141,15 @@ def introduction(url: str, port: int, proxy_port: int) -> list[str]:
     lines = [
         f"simulated Ollama  {url}",
         f"exporter          http://127.0.0.1:{port}/",
-        f"its proxy         http://127.0.0.1:{proxy_port} (the clients ask through it)",
+        f"its proxy         http://127.0.0.1:{proxy_port} (the clients use it)",
         f"its metrics       http://127.0.0.1:{port}/metrics",
     ]
     if port != PORT:
-        lines.append(f"                  (port {PORT} is taken, so another one)")
+        lines.append(f"                  (port {PORT} was taken)")
     return [
         *lines,
-        "Shorter than in reality: keep-alive 20 s (5 min), loads in a third of the time,",
-        f"a poll every {POLL_INTERVAL:g} s (15 s). Ctrl-C ends it.",
+        "Faster than real life: keep-alive 20 s (not 5 min), loads three times as fast,",
+        f"a poll every {POLL_INTERVAL:g} s (not 15 s). Ctrl-C ends it.",
         "Bars: L load, P prompt, A answer, · rest.",
         "",
     ]
@@ -236,9 +234,9 @@ async def perform(show: Show, duration: float | None) -> None:
 def command(duration: float | None) -> None:
     """Show the exporter at work on a simulated server.
 
-    Clients load, stop, evict, reload and crash models; the exporter polls and relays over real
-    sockets, says what it makes of that, and serves it at /metrics meanwhile. The whole story takes
-    two minutes.
+    Clients load, stop, evict, reload and crash models. The exporter polls and proxies over real
+    sockets, prints what it concludes, and serves /metrics. The story takes two minutes, then
+    begins again.
     """
     console = TerminalConsole()
     logging.basicConfig(level=logging.ERROR)  # what the log says besides, the lines say

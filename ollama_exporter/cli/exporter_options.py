@@ -14,10 +14,10 @@ from ollama_exporter.config.schema import WEB_PORT
 # The exporter of this machine, unless its port was changed.
 HERE: Final = f"http://127.0.0.1:{WEB_PORT}"
 OPTIONS: Final = {  # in the order of the help
-    "token-file": "Bearer token for {whom}, if a proxy in front of it asks for one.",
-    "ca-file": "CA certificates (PEM) of {whom}, in place of the system's.",
-    "cert-file": "Certificate (PEM) to show to {whom}.",
-    "key-file": "Its key.",
+    "token-file": "Bearer token for {whom}, if a proxy in front of it requires one.",
+    "ca-file": "CA certificates (PEM) to verify {whom}, instead of the system's.",
+    "cert-file": "Client certificate (PEM) for {whom}.",
+    "key-file": "Private key (PEM) of the client certificate.",
 }
 Command = Callable[..., Any]
 

@@ -27,16 +27,16 @@ WILDCARDS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noq
 @click.option(
     "--target",
     metavar="NAME",
-    help="Check that this server of several answers the exporter. Not for restarting it.",
+    help="Check this one of several servers instead. Not a reason to restart the exporter.",
 )
 @with_settings(only=("web.listen-address", "web.config.file"))
 @click.pass_context
 def command(ctx: click.Context, /, target: str | None, **values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Check whether a running exporter is healthy: exit 0 or 1.
 
-    Uses the first listen address of the same configuration. Its certificate is not verified: it
-    names the exporter for others. Where clients need a certificate, the check fails, and so does
-    that of a server where they need a password.
+    Give it the exporter's own configuration: it connects to the first listen address. It does not
+    verify the certificate. It fails if the port requires client certificates, and with --target
+    also if it requires a password.
     """
     settings = settings_from(values)
     connection = _connection(settings.listen_addresses[0], settings.web_config_file)

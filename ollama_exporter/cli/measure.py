@@ -56,7 +56,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     type=click.IntRange(1, 100_000),
     help="Tokens of each answer.",
 )
-@click.option("--num-ctx", type=click.IntRange(1), help="Context.  [default: the resident one]")
+@click.option("--num-ctx", type=click.IntRange(1), help="Context in tokens.  [default: unchanged]")
 @click.option(
     "--prompt-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -68,9 +68,9 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     show_default=True,
     callback=duration,
     metavar="DURATION",
-    help="How often you call the model, for the verdict.",
+    help="How often you call the model; the recommended keep_alive depends on it.",
 )
-@click.option("--force", is_flag=True, help="Measure even if the server is in use.")
+@click.option("--force", is_flag=True, help="Measure even if the server is busy.")
 @click.option("--json", "form", flag_value="json", help="Print every call as JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print every call as CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
@@ -79,7 +79,7 @@ HEADINGS: Final = ("call", "runs", *(SHORT.get(name, name) for name in PARTS), "
     default=HERE,
     show_default=True,
     metavar="URL",
-    help="An exporter on this machine that is told of each stop, which it would call unknown.",
+    help="Exporter on this machine to notify, so that it does not count the unloads as unknown.",
 )
 @with_credentials("the exporter", prefix="exporter-")
 @server_options.with_server()
@@ -99,8 +99,8 @@ def command(
 ) -> None:
     """Measure how long calls of MODEL take, cold and warm, and the parts of each wait.
 
-    Cold: the model is unloaded first. Warm: it is resident, and the prompt is new to it. Cached: it
-    is resident, and the prompt is that of the call before. Temperature 0, a fixed seed, the same
+    Cold: the model is unloaded first. Warm: it is resident and the prompt is new. Cached: it is
+    resident and the prompt is repeated. All calls use temperature 0, a fixed seed and the same
     prompts in every measurement. Afterwards the server's state is restored as far as possible.
     """
     plan = MeasurePlan(

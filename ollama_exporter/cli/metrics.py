@@ -36,12 +36,12 @@ An experimental family may change in any release: [compatibility](compatibility.
     type=click.Choice(["table", "markdown", "json"]),
     default="table",
     show_default=True,
-    help="How to print it.",
+    help="Output format.",
 )
 def command(form: str) -> None:
-    """Print the catalog of metrics: name, type, labels, meaning.
+    """List all metrics: name, type, labels, meaning.
 
-    Piped, it is one line for each metric, separated by tabs.
+    Piped, it prints one line per metric, separated by tabs.
     """
     if form == "json":
         families = [

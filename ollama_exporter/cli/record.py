@@ -45,13 +45,12 @@ FLAGS = (
 @click.option("--target", metavar="NAME", help="Which server, if the configuration names several.")
 @with_settings(only=FLAGS)
 def command(file: Path, duration: float | None, target: str | None, **values: Any) -> None:  # noqa: ANN401 - the table's
-    """Write what the exporter sees to FILE (gzip if it ends in .gz), until Ctrl-C.
+    """Record what the exporter sees to FILE (gzip if it ends in .gz), until Ctrl-C.
 
-    A recording holds names, sizes and deadlines of models as /api/ps lists them, starts and exits
-    of runners and numbers of their slots if they can be seen, and what was understood of the log.
-    It holds no prompt, no credential and no line of the log. `replay` runs it through the tracker.
-    Record at a short interval: `replay --interval 15` then shows what the exporter sees with its
-    default.
+    A recording holds names, sizes and deadlines of models (/api/ps), starts and exits of runners,
+    the state of their slots, and the meaning of known log lines. It holds no prompt, no credential
+    and no log line. `replay` runs it through the tracker. Record at a short interval: `replay
+    --interval 15` then shows what the exporter sees with its default.
     """
     settings = settings_from(values)
     chosen, server = chosen_target(settings, target), settings.target

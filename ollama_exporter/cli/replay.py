@@ -41,16 +41,16 @@ FEW = 0.5  # share of used polls below which the reason is printed
     default=True,
     help="Poll around each known expiry as well (the default).",
 )
-@click.option("--without-requests", is_flag=True, help="Leave out requests.")
-@click.option("--without-processes", is_flag=True, help="Leave out starts and exits of processes.")
+@click.option("--without-requests", is_flag=True, help="Ignore requests.")
+@click.option("--without-processes", is_flag=True, help="Ignore starts and exits of processes.")
 @click.option(
     "--log",
     "log_file",
     metavar="LOGFILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Log of the server for the same time.",
+    help="Log of the server from the same time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
     file: Path,
     *,
@@ -63,14 +63,12 @@ def command(
 ) -> None:
     """Run a recording through the poll schedule and the tracker.
 
-    FILE was written by `ollama-exporter record`. The schedule decides which of the recorded polls
-    are used, so one recording shows what any interval would have seen. Each load and unload is
-    printed with its reason, its time bounds and the evidence.
+    `ollama-exporter record` writes FILE. The schedule decides which of the recorded polls are
+    used, so one recording shows what any interval would have seen. Each load and unload is printed
+    with its reason, its time bounds and the evidence. A summary of the slots of each model follows.
 
-    Looks at slots are summed up for each model at the end.
-
-    LOGFILE is plain or gzip, also a journal that holds other logs. At debug level it names every
-    reason.
+    LOGFILE is plain text or gzip. It may be a journal with other logs in it. At debug level it
+    names every reason.
     """
     recording = read_recording(file)
     log = () if log_file is None else read_server_log(log_file)
@@ -120,7 +118,7 @@ def _json(event: Event | PollUsed) -> str | None:
         case Unloaded():
             record = {"event": "unloaded", "model": event.model.name, "reason": event.reason.value}
             record |= _bounds(event) | {"evidence": list(event.evidence), "by": event.by}
-            record["sure"] = event.sure
+            record["confidence"] = event.confidence
         case _:
             return None
     return json.dumps(record)
@@ -149,7 +147,8 @@ def _text(event: Event | PollUsed) -> str | None:
             evidence = "; ".join(event.evidence)
             return (
                 f"{_clock(event.not_after)}  unloaded  {clean(event.model.name)}  "
-                f"{event.reason}{by}  {_width(event)}  ({evidence}; sure {event.sure:.2f})"
+                f"{event.reason}{by}  {_width(event)}  ({evidence}; "
+                f"confidence {event.confidence:.2f})"
             )
         case _:
             return None

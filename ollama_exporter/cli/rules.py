@@ -13,10 +13,10 @@ from ollama_exporter.cli.bundle_options import with_bundle, write_bundle
 )
 @with_bundle(links="alerts")
 def command(folder: Path, runbooks: str | None, *, force: bool) -> None:
-    """Write the alert and recording rules for Prometheus to DIR, their runbooks to DIR/runbooks.
+    """Write the alert and recording rules for Prometheus to DIR, runbooks to DIR/runbooks.
 
-    Name them in prometheus.yml: `rule_files: [DIR/*.yaml]`. The thresholds are in
-    ollama-thresholds.yaml. If a file there was edited, nothing is written without --force.
+    Add them to prometheus.yml: `rule_files: [DIR/*.yaml]`. The thresholds are in
+    ollama-thresholds.yaml. If a file in DIR was edited, nothing is written without --force.
     """
     write_bundle(
         {"rules": folder, "runbooks": folder / "runbooks"},

@@ -27,8 +27,8 @@ from ollama_exporter.runtime import serve
 def command(**values: Any) -> None:  # noqa: ANN401 - the flags of the table
     """Poll an Ollama server and serve /metrics for Prometheus.
 
-    Nothing needs to be configured. It watches $OLLAMA_HOST or 127.0.0.1:11434, also while that is
-    down, and serves what is loaded, until when, what left memory and why.
+    It needs no configuration. It polls $OLLAMA_HOST (default 127.0.0.1:11434) and serves what is
+    loaded, until when, what was unloaded and why, even while Ollama is down.
     """
     settings = settings_from(values)
     counter = LogCounter()

@@ -27,7 +27,7 @@ def with_settings(*, only: Iterable[str] = ()) -> Callable[[F], F]:
             FILE_PARAMETER,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help=f"YAML file with settings, by the names of their flags.{_env(CONFIG_FILE)}",
+            help=f"YAML file with settings; its keys are the flag names.{_env(CONFIG_FILE)}",
         )(command)
 
     return decorate

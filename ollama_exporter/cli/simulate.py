@@ -52,7 +52,7 @@ def keep_alive_seconds(value: str) -> float:
         number = re.fullmatch(r"-?\d+", value.strip())
         seconds = parse(int(value) if number else value)
     except KeepAliveError as err:
-        accepted = "accepted: a duration such as 5m, seconds, or -1 for ever"
+        accepted = "accepted: a duration such as 5m, seconds, or -1 forever"
         raise ConfigError("--keep-alive", value, accepted) from err
     assert seconds is not None  # noqa: S101 - only JSON's null has no value
     return min(seconds, NEVER)
@@ -90,14 +90,13 @@ class _HostOptions:
     default=DEFAULT_LISTEN,
     show_default=True,
     metavar="HOST:PORT",
-    help="Address to listen on. Port 0: any free port. OLLAMA_HOST is not read, because it names "
-    "the server of your clients.",
+    help="Address to listen on. Port 0: any free port. OLLAMA_HOST is ignored: it is for clients.",
 )
 @click.option(
     "--workload",
     type=click.Choice(sorted(WORKLOADS)),
-    help="Simulate clients as well, repeatedly, on the host of this workload unless other options "
-    "change it.",
+    help="Also simulate clients, in a loop. The workload brings its own host, which other options "
+    "override.",
 )
 @click.option(
     "--generation",
@@ -122,10 +121,10 @@ class _HostOptions:
 @click.option(
     "--load-speed",
     type=click.FloatRange(0.01, 1000.0),
-    help="Models load this many times as fast as from a disk.  [default: 1]",
+    help="How many times faster than from a disk models load.  [default: 1]",
 )
 @click.option(
-    "--faults", is_flag=True, help="Serve /_simulator/fault, which makes faults on demand."
+    "--faults", is_flag=True, help="Serve /_simulator/fault, which injects faults on demand."
 )
 @click.option(
     "--processes",
@@ -136,8 +135,8 @@ class _HostOptions:
 @click.option(
     "--endpoint-metrics",
     is_flag=True,
-    help="LLAMA_ARG_ENDPOINT_METRICS=1 of the simulated server: with --processes, its runners "
-    "serve exact counters of tokens.",
+    help="Set LLAMA_ARG_ENDPOINT_METRICS=1 in the simulated server: with --processes, its runners "
+    "serve exact token counters.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the workload and of ids.")
 def command(
@@ -152,8 +151,8 @@ def command(
 ) -> None:
     """Run a simulated Ollama server until Ctrl-C.
 
-    It answers the routes of Ollama with made-up text at realistic speeds, and loads, evicts and
-    expires models by the rules of the real scheduler. Nothing is downloaded or computed.
+    It answers Ollama's routes with made-up text at realistic speed, and loads, evicts and expires
+    models by the rules of the real scheduler. Nothing is downloaded or computed.
     """
     if processes and platform.system() != "Linux":
         raise ConfigError(
@@ -215,7 +214,7 @@ def _print_step(played: Played) -> None:
 def _print_hints(sim: Simulator) -> None:
     host = sim.config.host
     kind = "GPU" if host.gpu else "CPU, memory"
-    keep = "for ever" if host.keep_alive == NEVER else f"{host.keep_alive:g}s"
+    keep = "forever" if host.keep_alive == NEVER else f"{host.keep_alive:g}s"
     echo(f"Simulated Ollama {sim.config.shown_version} listens on {sim.url}")
     echo(f"  host: {kind} of {host.memory / GIB:g} GiB, keep-alive {keep}")
     echo(f"  models: {', '.join(sim.config.catalogue.manifests)}")

@@ -51,7 +51,7 @@ Show = Callable[[AskedExporter, Asked], Awaitable[None]]
 @click.option(
     "--target",
     metavar="NAME",
-    help="One of the servers that --url watches.  [default: a list to choose from]",
+    help="One of several servers of that exporter.  [default: show a list]",
 )
 @click.option(
     "--interval",
@@ -59,7 +59,7 @@ Show = Callable[[AskedExporter, Asked], Awaitable[None]]
     default="1s",
     show_default=True,
     metavar="DURATION",
-    help="Time between two looks.",
+    help="Refresh interval.",
 )
 @click.option("--once", is_flag=True, help="Print the models once and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -75,15 +75,15 @@ def command(
     as_json: bool,
     **values: Any,  # noqa: ANN401 - the flags of the table
 ) -> None:
-    """Show what is in memory, until when, what left and why.
+    """Show what is in memory, until when, what was unloaded and why.
 
-    Asks the exporter of --url, or one that runs on this machine. If there is none, or if
-    --ollama.url names a server, it polls the server and watches its processes by itself, and knows
-    the past from then on only. Into a pipe it prints the models once, as tab-separated values.
+    Reads from the exporter at --url, by default the one on this machine. If there is none, or with
+    --ollama.url, it polls the server and watches its processes itself; the history then begins at
+    its start. Piped, it prints the models once, as tab-separated values.
     """
     settings = settings_from(values)
     if values["ollama_url"] and (url or target):
-        raise click.UsageError("--ollama.url polls a server, --url asks an exporter: give one")
+        raise click.UsageError("--ollama.url polls a server, --url reads an exporter: give one")
     is_terminal = _is_terminal(sys.stdout)
     show: Show = _print_board if is_terminal else _print_table
     if as_json:

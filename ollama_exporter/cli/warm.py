@@ -70,7 +70,7 @@ class LineOutput(WarmProgress):
 
     def on_start(self, name: str) -> None:
         """Print the model's name."""
-        echo(f"{name}: checking, and loading if it is not resident", err=True)
+        echo(f"{name}: checking", err=True)
 
     def on_end(self, result: WarmResult) -> None:
         """Print the result in a few words: the rest follows at the end."""
@@ -146,9 +146,11 @@ class WarmCommand(click.Command):
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="10m, 1h30m, or -1 for forever. A longer one is kept.  [default: unchanged]",
+    help="10m, 1h30m, or -1 for forever. Never shortens one.  [default: unchanged]",
 )
-@click.option("--num-ctx", type=click.IntRange(1), help="Context of models that are not resident.")
+@click.option(
+    "--num-ctx", type=click.IntRange(1), help="Context in tokens of models not yet resident."
+)
 @click.option(
     WAIT,
     is_flag=False,
@@ -158,12 +160,12 @@ class WarmCommand(click.Command):
     help="Wait until the server answers.  [default: 5m]",
 )
 @click.option("--parallel", is_flag=True, help="Load all models at the same time.")
-@click.option("--shorten", is_flag=True, help="Let --keep-alive replace a longer one.")
+@click.option("--shorten", is_flag=True, help="Let --keep-alive shorten a longer one.")
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="GPU memory of the server, which its API does not tell. With it, a model that does not "
-    "fit beside the resident ones is not loaded.",
+    help="GPU memory of the server, which Ollama's API does not report. A model that does not fit "
+    "beside the resident ones is then not loaded.",
 )
 @click.option("--evict", is_flag=True, help="With --memory: load the model anyway.")
 @click.option(
@@ -171,8 +173,8 @@ class WarmCommand(click.Command):
     default=f"{HERE}/metrics",
     show_default=True,
     metavar="URL",
-    help="Metrics of an exporter, for the times of earlier loads and the progress of this one. If "
-    "it runs on this machine, it is told of each load.",
+    help="Metrics of an exporter: they give earlier load times and the progress of this load. An "
+    "exporter on this machine is also notified of each load.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @with_credentials("the exporter", prefix="exporter-")
@@ -192,8 +194,8 @@ def command(
 ) -> None:
     """Load MODELs one after another and print load time, size and deadline of each.
 
-    A resident model is not reloaded: its deadline is renewed and its context stays. Without a
-    terminal, as in ExecStartPost or an init container, the output is plain lines.
+    A resident model is not reloaded: only its keep-alive is renewed. Without a terminal, as in
+    ExecStartPost or an init container, the output is plain lines.
     """
     keep_alive, memory = values.pop("keep_alive"), values.pop("memory")
     if keep_alive is not None:

@@ -12,7 +12,7 @@ from ollama_exporter.errors import ConfigError
 from ollama_exporter.protocol.keepalive import KeepAliveError, parse
 
 Parser = Callable[[str, object], Any]
-KEEP_ALIVE: Final = "accepted: a duration such as 10m or 1h30m, seconds as a number, -1 for ever"
+KEEP_ALIVE: Final = "accepted: a duration such as 10m or 1h30m, seconds as a number, -1 forever"
 NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 MOST_MODELS: Final = 1000
 

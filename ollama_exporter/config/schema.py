@@ -40,31 +40,31 @@ class Settings(ServerSettings):
         "ollama.log",
         parsers.log_source,
         "auto",
-        "Log of the server to follow: a file, the journal of its unit, or a container. auto: the "
-        "journal of the unit under which the server's process runs, if there is one.",
+        "Log of the server to follow: a file, the journal of a unit, or a container. auto: the "
+        "journal of the systemd unit that the server runs in, if any.",
         metavar="auto|off|FILE|journal[:UNIT]|docker:CONTAINER",
     )
     collector_processes: str = setting(
         "collector.processes",
         parsers.choice(*PROCESSES),
         "auto",
-        "Watch the server's processes. auto: if the server is on this machine's loopback.",
+        "Watch the server's processes. auto: if its address is loopback.",
         metavar="|".join(PROCESSES),
     )
     collector_runner: str = setting(
         "collector.runner",
         parsers.choice(*PROCESSES),
         "auto",
-        "Ask each runner on this machine for its slots: busy slots, context, tokens. auto: if "
-        "processes are watched. In containers the exporter shares the network namespace too.",
+        "Query each runner on this machine for slots, context and tokens. auto: if processes are "
+        "watched. In a container this needs Ollama's network namespace as well.",
         metavar="|".join(PROCESSES),
     )
     targets_dir: Path | None = setting(
         "targets-dir",
         parsers.path,
         None,
-        "Folder of YAML and JSON files that name servers, in place of ollama.url. Changes are "
-        "picked up while running.",
+        "Directory of YAML and JSON files that list servers, instead of --ollama.url. Changes "
+        "apply without a restart.",
         metavar="DIR",
     )
     probe_allow: tuple[str, ...] = setting(
@@ -88,35 +88,35 @@ class Settings(ServerSettings):
         "poll.aligned",
         parsers.flag,
         _CADENCE.aligned,
-        "Poll around each expiry as well. Most unload reasons depend on it.",
+        "Also poll around each expiry. Most unload reasons depend on it.",
         reloadable=True,
     )
     expected_models: tuple[str, ...] = setting(
         "expected-model",
         parsers.texts,
         (),
-        "Model that should be resident. It has series even if it was never loaded. Repeatable.",
+        "Model that should be in memory. It has series even if it was never loaded. Repeatable.",
         metavar="NAME",
     )
     listen_addresses: tuple[str, ...] = setting(
         "web.listen-address",
         parsers.web_addresses,
         (f":{WEB_PORT}",),
-        "Address to serve metrics on. An empty host means all interfaces. Repeatable.",
+        "Address to serve metrics on. Without a host: all interfaces. Repeatable.",
         metavar="HOST:PORT|unix:PATH",
     )
     systemd_socket: bool = setting(
         "web.systemd-socket",
         parsers.flag,
         False,  # noqa: FBT003 - the row's default
-        "Serve metrics on the sockets that systemd hands over, instead of on addresses.",
+        "Serve metrics on sockets passed by systemd, instead of on addresses.",
     )
     web_config_file: Path | None = setting(
         "web.config.file",
         parsers.path,
         None,
-        "File with TLS, users, header fields and a rate limit for this port, in the format of "
-        "Prometheus' exporter-toolkit. It is read again when it changes.",
+        "File with TLS, users, headers and a rate limit for this port, in the format of "
+        "Prometheus' exporter-toolkit. Changes apply without a restart.",
         metavar="FILE",
     )
     telemetry_path: str = setting(
@@ -136,7 +136,7 @@ class Settings(ServerSettings):
         "web.max-requests",
         parsers.count(1),
         40,
-        "Maximum number of simultaneous scrapes. More are answered with 503.",
+        "Maximum number of simultaneous scrapes. Further ones get 503.",
         metavar="NUMBER",
         reloadable=True,
     )
@@ -144,14 +144,14 @@ class Settings(ServerSettings):
         "web.enable-lifecycle",
         parsers.flag,
         False,  # noqa: FBT003 - likewise
-        "Allow reloads by POST /-/reload.",
+        "Enable POST /-/reload.",
         reloadable=True,
     )
     proxy_addresses: tuple[str, ...] = setting(
         "proxy.listen-address",
         parsers.addresses,
         (),
-        "Address of the proxy. An empty host means loopback. Off when unset. Repeatable.",
+        "Address of the proxy. Without a host: loopback. Off when unset. Repeatable.",
         metavar="HOST:PORT",
     )
     proxy_tls_cert_file: Path | None = setting(
@@ -172,8 +172,8 @@ class Settings(ServerSettings):
         "proxy.web-config-file",
         parsers.path,
         None,
-        "File with TLS, users, header fields and a rate limit for the proxy, in the format of "
-        "web.config.file. It may be the same file.",
+        "File with TLS, users, headers and a rate limit for the proxy, in the format of "
+        "--web.config.file. It may be the same file.",
         metavar="FILE",
     )
     proxy_token_file: Path | None = setting(
@@ -187,42 +187,43 @@ class Settings(ServerSettings):
         "proxy.client-by",
         client_by,
         None,
-        "Count requests by client as well, and tell clients apart by this. Off when unset.",
+        "How to identify clients, to count requests by client. Off when unset.",
         metavar="token|user-agent|network|header:NAME",
     )
     proxy_client_tokens_file: Path | None = setting(
         "proxy.client-tokens-file",
         parsers.path,
         None,
-        "File of lines `name: token`, for --proxy.client-by=token. Each client must send its "
-        "bearer token. It is read again when it changes.",
+        "File with a line `name: token` per client, for --proxy.client-by=token. Each client must "
+        "send its bearer token. Changes apply without a restart.",
         metavar="FILE",
     )
     proxy_client_networks: tuple[str, ...] = setting(
         "proxy.client-networks",
         parsers.texts,
         (),
-        "Names of networks, to tell clients apart by network. The smallest one wins. Repeatable.",
+        "Name of a network of clients, with --proxy.client-by=network. The smallest match wins. "
+        "Repeatable.",
         metavar="NETWORK/BITS=NAME",
     )
     proxy_set_forwarded_for: bool = setting(
         "proxy.set-forwarded-for",
         parsers.flag,
         False,  # noqa: FBT003 - likewise
-        "Set X-Forwarded-For to the client's address. Otherwise the client's own value is kept.",
+        "Set X-Forwarded-For to the client's address, instead of passing on what the client sent.",
     )
     proxy_request_usage: bool = setting(
         "proxy.request-usage",
         parsers.flag,
         False,  # noqa: FBT003 - likewise
-        "Ask streams of /v1/chat/completions and /v1/completions for their tokens where the client "
-        "does not. The client's answer stays as it would be.",
+        "Request token usage for streams of /v1/chat/completions and /v1/completions whose client "
+        "does not. The client gets the same answer as without it.",
     )
     proxy_access_log: bool = setting(
         "proxy.access-log",
         parsers.flag,
         False,  # noqa: FBT003 - likewise
-        "Log each request at level info.",
+        "Log each request (level info).",
     )
     proxy_cold_threshold: float = setting(
         "proxy.cold-threshold",
@@ -235,70 +236,70 @@ class Settings(ServerSettings):
         "proxy.max-connections",
         parsers.count(1),
         1000,
-        "Maximum number of client connections. More are answered with 503.",
+        "Maximum number of client connections. Further ones get 503.",
         metavar="NUMBER",
     )
     proxy_max_head_bytes: int = setting(
         "proxy.max-head-bytes",
         parsers.count(1024),
         32768,
-        "Maximum size of a request's head. Larger ones are answered with 431.",
+        "Maximum size of request line and headers. Larger ones get 431.",
         metavar="BYTES",
     )
     proxy_max_head_fields: int = setting(
         "proxy.max-head-fields",
         parsers.count(1),
         100,
-        "Maximum number of header fields of a request. More are answered with 431.",
+        "Maximum number of headers of a request. Requests with more get 431.",
         metavar="NUMBER",
     )
     proxy_max_url_bytes: int = setting(
         "proxy.max-url-bytes",
         parsers.count(64),
         8192,
-        "Maximum size of a request's URL. Larger ones are answered with 414.",
+        "Maximum size of a request's URL. Larger ones get 414.",
         metavar="BYTES",
     )
     proxy_head_timeout: float = setting(
         "proxy.head-timeout",
         parsers.duration,
         10.0,
-        "Time from the first byte of a request's head to its end. Then 408.",
+        "Time to receive request line and headers, then 408.",
         metavar="DURATION",
     )
     proxy_idle_timeout: float = setting(
         "proxy.idle-timeout",
         parsers.duration,
         75.0,
-        "Time between two requests, and between two reads of a request's body.",
+        "Time without a request on an open connection, or without data of a request's body.",
         metavar="DURATION",
     )
     proxy_connect_timeout: float = setting(
         "proxy.connect-timeout",
         parsers.duration,
         5.0,
-        "Time to connect to the server. Then 504.",
+        "Time to connect to the server, then 504.",
         metavar="DURATION",
     )
     proxy_silence_timeout: float = setting(
         "proxy.silence-timeout",
         parsers.duration,
         3600.0,
-        "Time for which the server may send nothing, as it does while it loads. Then 504.",
+        "Time without data from the server, as during a load, then 504.",
         metavar="DURATION",
     )
     proxy_shutdown_timeout: float = setting(
         "proxy.shutdown-timeout",
         parsers.duration,
         10.0,
-        "Time for unfinished responses when the exporter shuts down.",
+        "Time that running responses get to finish when the exporter shuts down.",
         metavar="DURATION",
     )
     max_models: int = setting(
         "metrics.max-models",
         parsers.count(1),
         MOST_MODELS,
-        "Maximum number of models with series of their own. The rest is `other`.",
+        'Maximum number of models with their own series. The rest share model="other".',
         metavar="NUMBER",
     )
     hide_models: str = setting(
@@ -312,14 +313,14 @@ class Settings(ServerSettings):
         hidden_names.KEY_FILE,
         parsers.path,
         None,
-        "File with a secret for these hashes. Without it, whoever guesses a name recognises it.",
+        "File with a secret key for these hashes. Without one, a guessed name can be verified.",
         metavar="FILE",
     )
     state_file: Path | None = setting(
         "state.file",
         parsers.path,
         None,
-        "File for the exporter's state, to notice unloads during a restart. Off when unset.",
+        "File that carries history, idle gaps and open unloads over a restart. Off when unset.",
         metavar="FILE",
     )
     log_level: str = setting(

@@ -23,42 +23,42 @@ class ServerSettings:
         "ollama.url",
         parsers.url,
         f"http://127.0.0.1:{DEFAULT_PORT}",
-        "Server to watch, in any form that OLLAMA_HOST takes. OLLAMA_HOST is used when unset.",
+        "Address of Ollama, in any form that OLLAMA_HOST takes. When unset, OLLAMA_HOST is used.",
         metavar="URL",
     )
     ollama_ca_file: Path | None = setting(
         "ollama.ca-file",
         parsers.path,
         None,
-        "CA certificates (PEM) to verify an https server with.",
+        "CA certificates (PEM) to verify an https server.",
         metavar="FILE",
     )
     ollama_token_file: Path | None = setting(
         "ollama.token-file",
         parsers.path,
         None,
-        "File with a bearer token for the server. It is read again when it changes.",
+        "File with a bearer token for the server. Changes apply without a restart.",
         metavar="FILE",
     )
     ollama_basic_auth_user: str | None = setting(
         "ollama.basic-auth-user",
         parsers.user,
         None,
-        "User of the server, for basic authentication.",
+        "User name for basic authentication at the server.",
         metavar="NAME",
     )
     ollama_basic_auth_password_file: Path | None = setting(
         "ollama.basic-auth-password-file",
         parsers.path,
         None,
-        "File with that user's password. It is read again when it changes.",
+        "File with that user's password. Changes apply without a restart.",
         metavar="FILE",
     )
     ollama_headers: tuple[HeaderField, ...] = setting(
         "ollama.header",
         parsers.header_fields,
         (),
-        "Header field for the server. Others on this machine see the command line: "
+        "Header for the server. Other users can see the command line: "
         "for secrets, use --ollama.header-file. Repeatable.",
         metavar="NAME: VALUE",
     )
@@ -66,14 +66,14 @@ class ServerSettings:
         "ollama.header-file",
         parsers.header_files,
         (),
-        "Header field whose value is in a file. It is read again when it changes. Repeatable.",
+        "Header whose value is in a file. Changes apply without a restart. Repeatable.",
         metavar="NAME: FILE",
     )
     ollama_tls_cert_file: Path | None = setting(
         "ollama.tls-cert-file",
         parsers.path,
         None,
-        "Client certificate chain (PEM) for an https server that asks for one.",
+        "Client certificate chain (PEM) for an https server that requires one.",
         metavar="FILE",
     )
     ollama_tls_key_file: Path | None = setting(
@@ -87,20 +87,20 @@ class ServerSettings:
         "ollama.tls-server-name",
         parsers.text,
         None,
-        "Name in the server's certificate, if it is not the host of the URL.",
+        "Name in the server's certificate, if it differs from the host of the URL.",
         metavar="NAME",
     )
     ollama_tls_insecure_skip_verify: bool = setting(
         "ollama.tls-insecure-skip-verify",
         parsers.flag,
         False,  # noqa: FBT003 - the row's default
-        "Accept any certificate of the server. Whoever is in between can then read the token.",
+        "Do not verify the server's certificate. Anyone in between can then read the token.",
     )
     ollama_timeout: float = setting(
         "ollama.timeout",
         parsers.duration,
         DEFAULT_TIMEOUT,
-        "How long to wait for an answer of the server.",
+        "Timeout of a poll.",
         metavar="DURATION",
     )
 

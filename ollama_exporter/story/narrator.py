@@ -116,7 +116,7 @@ class Narrator:
         )
 
     def ranks(self, now: float) -> Mapping[str, int]:
-        """Return the resident models; 1 is the first to go if another one needs its room."""
+        """Return the resident models; 1 is evicted first if another one needs memory."""
         published = self._known.published()
         if not published.is_listed:
             return {}
@@ -190,7 +190,7 @@ class Narrator:
             rank=ranks.get(state.name),
             rank_known=keep is not None,
             last_use=state.last_use,
-            tokens_per_second=_rounded(self._history.speed(name)),
+            tokens_per_second=_rounded(self._history.speed(name)) if state.resident else None,
             parameter_size="" if youngest is None else clean(youngest.parameter_size),
             quantization="" if youngest is None else _known(clean(youngest.quantization)),
         )
@@ -222,7 +222,7 @@ class Narrator:
             advised=as_number(advice.keep_alive),
             in_force=None if known is None else as_number(known),
             samples=advice.samples,
-            sure=advice.confidence.value,
+            basis=advice.confidence.value,
             saves=difference(now, then) if better else "",
             line=self._line(each.label, advice.keep_alive) if better else "",
         )
@@ -239,7 +239,7 @@ class Narrator:
         failures = sum(server.failures.values())
         said = "The server answers" if server.up else "The server does not answer"
         if not server.polls:
-            said = "The server was not asked yet"
+            said = "The server has not been polled yet"
         return SourceNow(
             name="Polls",
             on=server.up,

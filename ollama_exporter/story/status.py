@@ -2,7 +2,7 @@
 """The state of one server now, as people see it. Frozen, and ready to be sent as JSON.
 
 Moments are Unix seconds on the exporter's timeline; `Status.skew` is what to add if the wall clock
-was set since. Sizes are bytes, durations seconds, and -1 seconds means for ever. Names are safe to
+was set since. Sizes are bytes, durations seconds, and -1 seconds means forever. Names are safe to
 print.
 """
 
@@ -70,7 +70,7 @@ class AdviceNow(Struct, frozen=True, kw_only=True):
     advised: float  # keep-alive
     in_force: float | None  # None: not known
     samples: int  # idle gaps that it rests on
-    sure: str  # how much data it rests on, in words
+    basis: str  # how much data it rests on, in words
     saves: str = ""  # empty: no change is advised
     line: str = ""  # to paste into a shell; empty: no change is advised
 

@@ -105,12 +105,12 @@ def test_an_eviction_appears_with_its_reason_while_one_looks(chromium: Chromium)
                 await expect(now).to_contain_text("mistral:latest")
                 await client.post(ask, json={"model": "qwen2.5:7b", "prompt": "hi [[n=1]]"})
                 await until(lambda: any(isinstance(e, Unloaded) for e in exporter.events))
-                last = text_of(seen.page, "Left last, and why")
+                last = text_of(seen.page, "Last unload, and why")
                 await expect(last).to_contain_text("mistral:latest: evicted by qwen2.5:7b")
-                event = text_of(seen.page, "What happened").get_by_text("mistral:latest left")
+                event = text_of(seen.page, "What happened").get_by_text("mistral:latest unloaded")
                 await event.click()
                 facts = text_of(seen.page, "What happened").get_by_role("listitem")
-                await expect(facts.filter(has_text="The room went to")).to_have_count(2)
+                await expect(facts.filter(has_text="Its memory went to")).to_have_count(2)
                 waits = text_of(seen.page, "What requests waited for")
                 await expect(waits).to_contain_text("qwen2.5:7b")
                 assert (seen.errors, seen.foreign(f"http://{exporter.address}")) == ([], [])
@@ -165,7 +165,7 @@ def test_a_page_that_is_cut_off_says_so_and_comes_back_by_itself(chromium: Chrom
             await live(seen.page)
             await old.aclose()
             link = seen.page.get_by_role("status")
-            await expect(link).to_contain_text("Cut off since")
+            await expect(link).to_contain_text("Disconnected since")
             assert "before:latest" in await seen.page.inner_text("main")
             second = MadeUp(published=listing(resident("after:latest", 1.0)))
             await stack.enter_async_context(serving(second, port=port))
@@ -217,7 +217,7 @@ def test_a_model_that_is_loading_has_no_size_yet(chromium: Chromium) -> None:
             opened(chromium.browser, str(http.base_url)) as seen,
         ):
             await live(seen.page)
-            await expect(text_of(seen.page, "Leaves next")).to_contain_text("new:latest is loading")
+            await expect(text_of(seen.page, "Next unload")).to_contain_text("new:latest is loading")
             table = text_of(seen.page, "In memory now")
             await expect(table).to_contain_text("Nothing is in memory.")
             assert " MB" not in await table.inner_text()
@@ -225,7 +225,7 @@ def test_a_model_that_is_loading_has_no_size_yet(chromium: Chromium) -> None:
     chromium.run(main())
 
 
-def test_a_model_at_work_is_in_use_and_a_pinned_one_stays_for_ever(chromium: Chromium) -> None:
+def test_a_model_at_work_is_in_use_and_a_pinned_one_stays_forever(chromium: Chromium) -> None:
     async def main() -> None:
         made = MadeUp()
         now = made.timeline.now()
@@ -243,13 +243,13 @@ def test_a_model_at_work_is_in_use_and_a_pinned_one_stays_for_ever(chromium: Chr
             table = text_of(seen.page, "In memory now")
             for name, shown, rank in (
                 ("busy", "in use", "third"),
-                ("pinned", "for ever", "second"),
-                ("idle", MINUTES, "goes first"),
+                ("pinned", "never", "second"),
+                ("idle", MINUTES, "first"),
             ):
                 row = table.get_by_role("row").filter(has_text=name)
                 await expect(row.locator(".until")).to_contain_text(shown)
                 await expect(row).to_contain_text(rank)
-            leaves = text_of(seen.page, "Leaves next")
+            leaves = text_of(seen.page, "Next unload")
             await expect(leaves).to_contain_text(re.compile(r"idle:latest in \d:\d\d"))
 
     chromium.run(main())
@@ -280,7 +280,7 @@ def test_a_screen_reader_hears_what_the_pictures_show(chromium: Chromium) -> Non
             headings = [
                 await each.inner_text() for each in await seen.page.get_by_role("heading").all()
             ]
-            assert "LEFT LAST, AND WHY" in [heading.upper() for heading in headings]
+            assert "LAST UNLOAD, AND WHY" in [heading.upper() for heading in headings]
             moment = seen.page.get_by_role("time").first
             assert re.fullmatch(
                 r"\d{4}-\d\d-\d\d [\d:]{8} UTC", await moment.get_attribute("title") or ""

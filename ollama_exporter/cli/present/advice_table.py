@@ -24,8 +24,8 @@ HEADINGS: Final = (
     *("requests", "gaps", "cold starts", "estimated", "idle GB-hours", "load", "now", "advised"),
 )
 ESTIMATED: Final = (
-    "Cold starts were counted, whatever caused them. The estimate compares the keep_alive in "
-    "effect with the advised one, over the observed idle gaps."
+    "Cold starts are counted, whatever caused them. The estimate compares the current keep_alive "
+    "with the advised one over the observed idle gaps."
 )
 CURVE: Final = 34  # columns of the longest bar
 BEYOND: Final = 3.0  # times the cheapest: what costs more is cut off
@@ -50,7 +50,7 @@ def brief(report: Report, *, width: int) -> Iterator[RenderableType]:
     yield table(report) if width >= WIDE else blocks(report)
     yield Text(ESTIMATED, "dim")
     for group, verdict in report.verdicts:
-        where = f"On {group}: " if group else "On the whole: "
+        where = f"On {group}: " if group else "Overall: "
         yield Text.assemble((where, "bold"), verdict)
 
 
@@ -58,8 +58,8 @@ def price_line(report: Report) -> Text:
     """Return the price, explained by an example."""
     price = report.price
     return Text(
-        f"Price: holding a GB for an hour weighs as much as {price:g} s of waiting, so an idle "
-        f"hour of an 8 GB model as much as a wait of {8 * price:g} s (--price).",
+        f"Price: a GB held for an hour costs as much as {price:g} s of waiting, so an idle hour of "
+        f"an 8 GB model costs {8 * price:g} s (--price).",
         "dim",
     )
 
@@ -73,7 +73,7 @@ def table(report: Report) -> Table:
         drawn.add_column("host", overflow="fold")
     for heading in HEADINGS:
         drawn.add_column(heading, justify="right", no_wrap=True)
-    drawn.add_column("how sure")
+    drawn.add_column("based on")
     for f in report.findings:
         drawn.add_row(
             Text(f.model),  # not a string: Rich reads markup in those
@@ -97,7 +97,7 @@ def blocks(report: Report) -> Text:
     for f in report.findings:
         text.append(f"{f.title}\n", "bold")
         text.append("  advised  ").append(literal(f.advice.keep_alive), "bold")
-        text.append(f", now {_in_force(f)}\n  sure     ").append_text(_sure(f))
+        text.append(f", now {_in_force(f)}\n  based on ").append_text(_sure(f))
         requests = "not seen" if f.requests is None else f"{f.requests:.0f}"
         text.append(f"\n  requests {requests}, idle gaps {f.advice.samples}, load {_load(f)}\n")
         change = _change(f.now.cold_starts, f.then.cold_starts, 0)
@@ -113,7 +113,7 @@ def curve(finding: Finding, *, width: int) -> Iterator[Text]:
     advice, load = finding.advice, finding.inputs.load_seconds
     gaps = "1 idle gap" if advice.samples == 1 else f"{advice.samples} idle gaps"
     yield Text(
-        f"{finding.title}: {gaps}, a load of {_load(finding)}, "
+        f"{finding.title}: {gaps}, load {_load(finding)}, "
         f"{finding.inputs.memory_bytes / GB:.1f} GB, break-even after {_time(advice.break_even)}"
     )
     if not advice.samples:
@@ -164,8 +164,8 @@ def _overriding(report: Report) -> Iterator[Text]:
             classes = {k: v for k, v in f.record.keep_alives.items() if v and k != "absent"}
             own = ", ".join(f"{name} {count:.0f}" for name, count in sorted(classes.items()))
             yield Text(
-                f"{f.title}: {100 * f.own_share:.0f} % of requests carry a keep_alive of their "
-                f"own ({own}); it beats OLLAMA_KEEP_ALIVE and sticks until the model is unloaded."
+                f"{f.title}: {100 * f.own_share:.0f} % of requests carry their own "
+                f"keep_alive ({own}). It overrides OLLAMA_KEEP_ALIVE until the model is unloaded."
             )
 
 
@@ -189,14 +189,14 @@ def _applying(report: Report) -> Iterator[Text]:
         ),
     ):
         yield Text(f"  {where:<15}{how}")
-    yield Text("Requests to /v1 cannot carry one: for them only the last two work.", "dim")
+    yield Text("Requests to /v1 cannot carry a keep_alive: for them only the last two work.", "dim")
 
 
 def _sure(finding: Finding) -> Text:
     advice = finding.advice
     text = Text(advice.confidence.value, SURE.get(advice.confidence, "dim"))
     if finding.changes and advice.samples:
-        text.append(", saves surely" if finding.sure else ", may be chance")
+        text.append(", a clear saving" if finding.sure else ", may be chance")
     return text
 
 

@@ -28,21 +28,21 @@ from ollama_exporter.story.document import StatusDocument
 from ollama_exporter.story.past import PastEvent, PastRequest
 from ollama_exporter.story.status import AdviceNow, ModelNow
 
-SORTS: Final = ("leaves", "name", "memory", "room")
+SORTS: Final = ("unload", "name", "memory", "rank")
 BAR: Final = 16  # cells of a model's bar; more where there is room
 WIDEST_BAR: Final = 120
 REST: Final = 44  # cells of the other columns besides the name
 HELP: Final = (
     ("q, Ctrl-C", "quit"),
-    ("s", "sort by: time left, name, memory, who goes first"),
-    ("/", "show only models whose name has a text; Esc drops it"),
+    ("s", "sort by: time left, name, memory, eviction rank"),
+    ("/", "show only models whose name contains a text; Esc clears it"),
     ("up, down, k, j", "choose a model"),
-    ("Enter", "its story: stays, reasons with their facts, waits, advice"),
+    ("Enter", "its history: unloads with their evidence, waits, advice"),
     ("Esc", "back"),
     ("?", "this help"),
 )
 COLUMNS: Final = (
-    *("model", "leaves_in_seconds", "goes", "bytes", "bytes_gpu"),
+    *("model", "unloads_in_seconds", "eviction_rank", "bytes", "bytes_gpu"),
     *("slots_busy", "slots", "tokens_per_second"),
 )
 
@@ -65,11 +65,11 @@ def shown_models(document: StatusDocument, state: BoardState) -> list[ModelNow]:
     """Return the models that pass the filter, sorted."""
     found = [x for x in document.status.models if state.pattern.lower() in x.name.lower()]
     match state.sort:
-        case "leaves":
+        case "unload":
             found.sort(key=lambda x: (x.pinned or x.busy, x.deadline or math.inf, x.name))
         case "memory":
             found.sort(key=lambda x: (-x.size, x.name))
-        case "room":
+        case "rank":
             found.sort(key=lambda x: (x.rank or math.inf, x.name))
         case _:
             found.sort(key=lambda x: x.name)
@@ -132,7 +132,7 @@ class _Writer:
     # -- head and foot ---------------------------------------------------------------------------
 
     def head(self) -> Iterator[Text]:
-        """Yield the server, what leaves next, what left last, and the memory."""
+        """Yield the server, the next unload, the last one, and the memory."""
         server = self._status.server
         version = "" if server.version is None else f" {server.version}"
         said = "answers" if server.up else "DOES NOT ANSWER"
@@ -143,9 +143,9 @@ class _Writer:
         title.truncate(self._width - len(clock) - 1, overflow="ellipsis")
         title.pad_right(self._width - title.cell_len - len(clock))
         yield title.append(clock, style=DIM)
-        yield self._labelled("Leaves next", self._next())
-        yield self._labelled("Goes first", self._first())
-        yield self._labelled("Left last", self._last())
+        yield self._labelled("Next unload", self._next())
+        yield self._labelled("Evict first", self._first())
+        yield self._labelled("Last unload", self._last())
         yield self._labelled("Memory", self._memory())
         yield Text()
 
@@ -167,20 +167,20 @@ class _Writer:
         leaving = [x for x in resident if x.deadline is not None and not x.busy]
         soonest = min(leaving, key=lambda x: x.deadline or 0.0, default=None)
         if soonest is None:
-            return "nothing is due: all models are in use or stay for ever"
+            return "nothing is due: every model is in use or stays forever"
         return f"{self._named(soonest.name)} in {self._left(soonest)}, unless it is used again"
 
     def _first(self) -> str:
         first = next((model.name for model in self._status.models if model.rank == 1), "")
         known = all(model.rank_known for model in self._status.models if model.rank)
-        sure = "" if known else " probably"
+        sure = "" if known else " (probably)"
         named = self._named(first)
-        return f"{named}{sure}, if another model needs the room" if first else "nothing"
+        return f"{named}{sure}, if another model needs memory" if first else "nothing"
 
     def _last(self) -> str:
         unloads = [event for event in self._past.events if event.kind == "unloaded"]
         if not unloads:
-            return "nothing in this time"
+            return "none yet"
         last = max(unloads, key=lambda event: event.at)
         return f"{self._named(last.model)}, {ago(self._now - last.at)} ago: {last.text}"
 
@@ -194,7 +194,7 @@ class _Writer:
         share = f", {100 * vram / memory.used:.0f} % on the GPU" if memory.used else ""
         bar = Text("█" * full + "░" * (cells - full))
         return bar.append(
-            f" {gigabytes(memory.used)} of {gigabytes(memory.most)} known to fit{share}"
+            f" {gigabytes(memory.used)}, at most {gigabytes(memory.most)} so far{share}"
         )
 
     # -- models ----------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class _Writer:
         names = min(names, 20 if self._width < 100 else 40)  # noqa: PLR2004 - columns
         bar = min(WIDEST_BAR, max(BAR, self._width - names - REST))
         yield Text(
-            f"  {'MODEL':<{names}} {'LAST 10 MIN':<{bar}} {'LEAVES IN':>9} {'GOES':>4} "
+            f"  {'MODEL':<{names}} {'LAST 10 MIN':<{bar}} {'UNLOAD IN':>9} {'RANK':>4} "
             f"{'MEMORY':>8} {'GPU':>4} {'SLOTS':>5} {'TOK/S':>5}",
             style=DIM,
         )
@@ -262,8 +262,8 @@ class _Writer:
     def _event(self, event: PastEvent) -> Text:
         line = Text().append(f"  {self._clock(event.at)}  ", style=DIM)
         line.append(self._named(event.model) or "server", style=BOLD)
-        left = " left: " if event.kind == "unloaded" else ": "
-        sure = "" if event.sure is None else f" ({100 * event.sure:.0f} % sure)"
+        left = " unloaded: " if event.kind == "unloaded" else ": "
+        sure = "" if event.confidence is None else f" ({100 * event.confidence:.0f} % sure)"
         return line.append(f"{left}{event.text}{sure}", style=_colour(event))
 
     # -- story and help --------------------------------------------------------------------------
@@ -298,7 +298,7 @@ class _Writer:
     def _facts(self, model: ModelNow) -> Iterator[Text]:
         about = " ".join(filter(None, (model.parameter_size, model.quantization)))
         keep = "unknown" if model.keep_alive is None else _keep(model.keep_alive)
-        yield Text(f"{about}  keep-alive {keep}  leaves: {self._left(model)}".strip())
+        yield Text(f"{about}  keep-alive {keep}  unloads in: {self._left(model)}".strip())
         if model.context is not None:
             used = "" if model.context_used is None else f"{model.context_used} of "
             slots = "" if model.slots is None else f"  slots {model.slots_busy} of {model.slots}"
@@ -319,11 +319,11 @@ class _Writer:
             yield Text(f"  {key:<16} {text}")
         yield Text()
         yield Text(f"  LAST 10 MIN  {LEGEND}")
-        yield Text("  LEAVES IN    until its keep-alive runs out, unless it is used again")
-        yield Text("  GOES         who leaves first if another model needs the room")
+        yield Text("  UNLOAD IN    until its keep-alive runs out, unless it is used again")
+        yield Text("  RANK         eviction order: 1 goes first if another model needs memory")
         yield Text("  GPU          share of the model on the GPU")
-        yield Text("  SLOTS        busy slots of all slots, where the runner can be asked")
-        yield Text("  TOK/S        of the model's last answer")
+        yield Text("  SLOTS        busy slots of all slots, where the runner can be queried")
+        yield Text("  TOK/S        tokens per second of the model's last answer")
 
     # -- small parts -----------------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ def _word(model: ModelNow) -> str:
         (model.dead, "dead"),
         (not model.resident, "loading"),
         (model.busy, "in use"),
-        (model.pinned, "for ever"),
+        (model.pinned, "never"),
     )
     return next((word for is_so, word in words if is_so), "")
 
@@ -355,10 +355,10 @@ def _word(model: ModelNow) -> str:
 def _advised(advice: AdviceNow) -> str:
     """Return an advice as the page words it."""
     if advice.line or advice.saves:
-        return f"keep-alive {_keep(advice.advised)} ({advice.sure}) {advice.saves}".rstrip()
+        return f"keep-alive {_keep(advice.advised)} ({advice.basis}) {advice.saves}".rstrip()
     if advice.samples < LEAST_GAPS:
-        return f"none yet: pauses between uses seen: {advice.samples}, needed: {LEAST_GAPS}"
-    return "no other keep-alive would surely save anything"
+        return f"none yet: {advice.samples} of {LEAST_GAPS} idle gaps seen"
+    return "no other keep-alive is clearly better"
 
 
 def _colour(event: PastEvent) -> str:
@@ -368,4 +368,4 @@ def _colour(event: PastEvent) -> str:
 
 
 def _keep(seconds: float) -> str:
-    return "for ever" if seconds == FOR_EVER else compact(seconds)
+    return "forever" if seconds == FOR_EVER else compact(seconds)

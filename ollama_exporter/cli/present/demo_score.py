@@ -54,7 +54,7 @@ def _same(unload: Unloaded, real: TrueUnload, slack: float) -> bool:
 
 def summary(scores: Scores, start: float) -> list[str]:
     """Write the last lines of a demonstration."""
-    lines = ["What left memory, held against what the simulated server really did:"]
+    lines = ["The reasons, compared with what really happened on the simulated server:"]
     seen = sorted({*scores.right, *scores.unknown})
     for reason in seen:
         told = []
@@ -71,7 +71,7 @@ def summary(scores: Scores, start: float) -> list[str]:
         )
     if scores.unseen:
         unseen = ", ".join(f"{reason} {n}" for reason, n in sorted(scores.unseen.items()))
-        lines.append(f"  not settled yet, or too short for the polls: {unseen}")
+        lines.append(f"  pending, or too short for the polls to see: {unseen}")
     if len(lines) == 1:
         lines.append("  nothing yet")
     return lines

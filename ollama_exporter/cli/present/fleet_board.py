@@ -68,7 +68,7 @@ def fleet_board(
 
 def fleet_table(document: FleetDocument, *, now: float) -> list[str]:
     """Return the servers as lines of tab-separated values, with a head."""
-    lines = ["target\tup\tversion\tbytes\tmodels\tleaves_next\tleaves_in_seconds"]
+    lines = ["target\tup\tversion\tbytes\tmodels\tnext_unload\tunloads_in_seconds"]
     for target in document.targets:
         first = next((model for model in target.models if model.deadline is not None), None)
         left = None if first is None or first.deadline is None else max(0, first.deadline - now)
@@ -95,7 +95,7 @@ def _rows(
     if end - begin < len(found):
         yield Text(f"  {begin + 1} to {end} of {len(found)}", style=DIM)
     if not found:
-        yield Text("  no such server" if state.pattern else "  no server")
+        yield Text("  no such server" if state.pattern else "  no servers")
 
 
 def _row(target: TargetNow, is_chosen: bool, names: int, now: float) -> Text:  # noqa: FBT001 - private
@@ -116,7 +116,7 @@ def _row(target: TargetNow, is_chosen: bool, names: int, now: float) -> Text:  #
 
 def _left(model: TargetModel, now: float) -> str:
     if model.pinned:
-        return "for ever"
+        return "forever"
     if model.deadline is None:
         return "?"
     return countdown(model.deadline - now) if model.deadline > now else "in use"

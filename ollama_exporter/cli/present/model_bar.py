@@ -12,7 +12,7 @@ from ollama_exporter.cli.present.board_lines import BAD, DIM, GOOD, WARN
 from ollama_exporter.story.document import StatusDocument
 
 SPAN: Final = 600.0  # seconds that a bar shows
-LEGEND: Final = "█ in memory ▒ loading ░ came or left x dead ? not known · absent"
+LEGEND: Final = "█ in memory ▒ loading ░ changed x dead ? unknown · absent"
 # What a cell of a bar shows, and how: of two things in its time, the later of this list.
 Sign = tuple[int, str, str]
 ABSENT: Final[Sign] = (0, "·", DIM)

@@ -136,4 +136,4 @@ def _loaded(state: ModelState) -> Text:
 
 
 def _pending(view: View) -> str:
-    return f"{view.pending} unload{'' if view.pending == 1 else 's'} not settled yet"
+    return f"{view.pending} unload{'' if view.pending == 1 else 's'} waiting for a reason"

@@ -10,8 +10,8 @@ CLIENT_FAMILIES: Final = (
     Family(
         "ollama_client_requests_total",
         "counter",
-        "Finished requests that need a runner, by client. This family and the next ones are "
-        "filled with --proxy.client-by; `other`: unknown clients, and those beyond 50.",
+        "Finished requests that need a runner, by client (needs --proxy.client-by). `other`: "
+        "unknown clients, and those beyond 50.",
         ("client", "model"),
         source=REQUESTS,
         stability="experimental",
@@ -35,8 +35,8 @@ CLIENT_FAMILIES: Final = (
     Family(
         "ollama_client_wait_seconds_total",
         "counter",
-        "Time in seconds that requests of a client waited. load: cold requests, for a runner. "
-        "queue: time after load, prompt and generation, which is mostly the wait for a slot.",
+        "Time in seconds that requests of a client waited. `load`: cold requests, for a runner. "
+        "`queue`: the rest after load, prompt and generation, mostly waiting for a slot.",
         ("client", "kind"),
         source=REQUESTS,
         stability="experimental",
@@ -44,8 +44,8 @@ CLIENT_FAMILIES: Final = (
     Family(
         "ollama_client_evictions_caused_total",
         "counter",
-        "Evictions of a model (victim) for one that only this client was waiting for. Evictions "
-        "whose cause is not certain are left out.",
+        "Evictions of a model (victim) for one that only this client was waiting for, where that "
+        "is certain.",
         ("client", "victim"),
         source=REQUESTS,
         stability="experimental",

@@ -17,25 +17,24 @@ EXPORTER_FAMILIES: Final = (
     Family(
         "ollama_exporter_target_files_rejected",
         "gauge",
-        "Files of --targets-dir whose content is not in force, because it cannot be used. What "
-        "they named before stays.",
+        "Files in --targets-dir that were rejected. The targets that they had before stay.",
     ),
     Family(
         "ollama_exporter_probes_refused_total",
         "counter",
-        "Probes of a URL that --probe.allow does not allow, or beyond the limit of such targets.",
+        "Probes of a URL that were refused: not in --probe.allow, or too many such targets.",
     ),
     Family(
         "ollama_exporter_poll_delay_seconds",
         "histogram",
-        "How late polls of several targets start.",
+        "How many seconds late polls start, with several targets.",
         buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
         stability="experimental",
     ),
     Family(
         "ollama_exporter_label_overflow_total",
         "counter",
-        "Loads, and models found resident at the start, whose name became the label `other` "
+        "Loads, and models resident at the start, that were counted under the label `other` "
         "because the limit of names was reached or the name is too long.",
         ("label",),
     ),
@@ -65,8 +64,8 @@ EXPORTER_FAMILIES: Final = (
     Family(
         "ollama_exporter_certificate_expiry_timestamp_seconds",
         "gauge",
-        "Unix time at which the TLS certificate of a web configuration file expires; of two, the "
-        "one that expires first.",
+        "Unix time at which the TLS certificate of a web configuration file expires; the earliest, "
+        "if there are two.",
     ),
     Family(
         "ollama_exporter_log_messages_total",
@@ -92,7 +91,7 @@ EXPORTER_FAMILIES: Final = (
     Family(
         "ollama_scrape_collector_duration_seconds",
         "gauge",
-        "Time that a collector took in this scrape in seconds.",
+        "Duration of a collector in this scrape in seconds.",
         ("collector",),
     ),
     Family(

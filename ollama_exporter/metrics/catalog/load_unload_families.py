@@ -14,46 +14,46 @@ LOAD_UNLOAD_FAMILIES: Final = (
     Family(
         "ollama_model_unloads_total",
         "counter",
-        "Times the model left memory, by reason. Counted once the reason is settled.",
+        "Times the model was unloaded, by reason. Counted when the reason is final.",
         ("model", "reason"),
     ),
     Family(
         "ollama_model_unexpected_unloads_total",
         "counter",
-        "Times the model was evicted, crashed or ran out of memory, where that is sure: of four in "
-        "five such reasons or more the truth was the same. Alerts use it.",
+        "Times the model was evicted, crashed or ran out of memory, if that reason has a "
+        "confidence of at least 0.8. Alerts use it.",
         ("model", "reason"),
     ),
     Family(
         "ollama_model_unloads_pending",
         "gauge",
-        "Number of unloads whose reason is not settled yet.",
+        "Number of unloads whose reason is not final yet.",
     ),
     Family(
         "ollama_model_loads_witnessed_total",
         "counter",
-        "Loads that a request or a process confirmed, by source. Their share of all loads is the "
-        "coverage that unload reasons rest on.",
+        "Loads that a request or a process confirmed, by source. Their share of all loads tells "
+        "how much of the traffic is seen.",
         ("source",),
         stability="experimental",
     ),
     Family(
         "ollama_model_last_unload_timestamp_seconds",
         "gauge",
-        "Unix time of the last unload with this reason: the latest possible moment.",
+        "Unix time of the last unload with this reason (the latest possible moment).",
         ("model", "reason"),
     ),
     Family(
         "ollama_model_last_unload_early_seconds",
         "gauge",
-        "Least number of seconds by which the last unload with this reason preceded the model's "
-        "deadline: 0 if it was not early, +Inf if the model had no deadline.",
+        "How many seconds before the model's deadline the last unload with this reason happened, "
+        "at least: 0 if it was not early, +Inf if the model had no deadline.",
         ("model", "reason"),
     ),
     Family(
         "ollama_model_evictions_total",
         "counter",
-        "Evictions of the model whose cause is known; `by` is the model that took its memory.",
+        "Evictions of the model, if it is known which model (`by`) took its memory.",
         ("model", "by"),
     ),
     Family(

@@ -13,8 +13,8 @@ MACHINE_FAMILIES: Final = (
         "ollama_model_runner_up",
         "gauge",
         "Whether the runner process of the listed model is alive: 0 means that it exited and the "
-        "next request has to wait for a load. Absent if processes are not visible or the server "
-        "is down.",
+        "next request waits for a load. Absent if processes are not visible or the server is "
+        "down.",
         MODEL,
         source=PROCESSES,
     ),
@@ -67,8 +67,8 @@ MACHINE_FAMILIES: Final = (
     Family(
         "ollama_log_lines_total",
         "counter",
-        "Lines read from the server's log by level; `other` covers the lines of runners and of "
-        "the HTTP access log.",
+        "Lines read from the server's log by level; `other`: lines of runners and of the HTTP "
+        "access log.",
         ("level",),
         source=LOG,
         stability="experimental",
@@ -76,8 +76,8 @@ MACHINE_FAMILIES: Final = (
     Family(
         "ollama_log_understood",
         "gauge",
-        "Whether lines of the server's log can be read (1) or have an unknown form (0). Absent "
-        "until the log has shown a line of a server.",
+        "Whether the format of the server's log is known (1) or not (0). Absent until a line of "
+        "the server was read.",
         source=LOG,
         stability="experimental",
     ),

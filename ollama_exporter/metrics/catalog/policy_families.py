@@ -10,7 +10,7 @@ POLICY_FAMILIES: Final = (
         "ollama_model_advised_keep_alive_seconds",
         "gauge",
         "Advised keep-alive in seconds, from the idle gaps since the start or in the state file, "
-        "at a price of 2 s of waiting for a GB-hour. 0: unload at once, +Inf: never unload.",
+        "if a GB-hour costs as much as 2 s of waiting. 0: unload at once, +Inf: never unload.",
         MODEL,
         stability="experimental",
     ),
@@ -39,23 +39,23 @@ POLICY_FAMILIES: Final = (
     Family(
         "ollama_model_advice_since_timestamp_seconds",
         "gauge",
-        "Unix time at which counting the idle gaps behind the advice began, by this process or, "
-        "with a state file, by an earlier one.",
+        "Unix time since which the idle gaps behind the advice are counted. A state file carries "
+        "them over restarts.",
         MODEL,
         stability="experimental",
     ),
     Family(
         "ollama_model_advice_memory_bytes",
         "gauge",
-        "Memory in bytes that the advice assumes: what the model took when it was last resident.",
+        "Memory in bytes that the advice assumes: what the model used when it was last resident.",
         MODEL,
         stability="experimental",
     ),
     Family(
         "ollama_model_last_keep_alive_seconds",
         "gauge",
-        "Keep-alive in seconds when the model was last resident, rounded as deadlines allow; +Inf "
-        "if it never expired. Absent if deadlines do not show it.",
+        "Keep-alive in seconds when the model was last resident, as precise as deadlines show it; "
+        "+Inf if it never expired. Absent if deadlines do not show it.",
         MODEL,
     ),
     Family("ollama_warmups_total", "counter", "Successful loads by keep-warm.", MODEL),

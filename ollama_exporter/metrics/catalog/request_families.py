@@ -36,7 +36,7 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_requests_aborted_total",
         "counter",
-        "Requests whose client left early, by the phase it was waiting in.",
+        "Requests whose client disconnected early, by what it was waiting for.",
         ("model", "phase"),
         source=REQUESTS,
     ),
@@ -57,14 +57,14 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_requests_waiting_for_load",
         "gauge",
-        "Number of requests that wait for their model to be loaded.",
+        "Number of requests that are waiting for their model to be loaded.",
         MODEL,
         source=REQUESTS,
     ),
     Family(
         "ollama_request_oldest_wait_timestamp_seconds",
         "gauge",
-        "Unix time at which the oldest request that waits for a load began. Absent if none waits.",
+        "Unix time at which the oldest request waiting for a load began. Absent if none waits.",
         MODEL,
         source=REQUESTS,
     ),
@@ -95,8 +95,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_load_wait_seconds",
         "histogram",
-        "Time in seconds that a request waited for a runner (load_duration, or the whole of a "
-        "preload), queueing included, upload of the body excluded. Every waiting request counts.",
+        "Time in seconds that a request waited for a runner (load_duration, or all of a preload), "
+        "with queueing and without the upload of the body. Every waiting request counts.",
         START,
         WAIT_BUCKETS,
         source=REQUESTS,
@@ -121,8 +121,8 @@ REQUEST_FAMILIES: Final = (
     Family(
         "ollama_request_unaccounted_seconds",
         "histogram",
-        "Rest of the total time in seconds after load, prompt and generation: waiting for a slot, "
-        "templating, a slow reader.",
+        "Total time in seconds minus load, prompt and generation: waiting for a slot, templating, "
+        "a slow client.",
         MODEL,
         PART_BUCKETS,
         source=REQUESTS,
@@ -161,7 +161,7 @@ REQUEST_FAMILIES: Final = (
         "ollama_request_keep_alive_total",
         "counter",
         "Requests by the kind of keep_alive they carried, which overrides the server's default. "
-        "refused: a form that the server answers with 400.",
+        "`refused`: the server answers 400.",
         ("model", "class"),
         source=REQUESTS,
     ),

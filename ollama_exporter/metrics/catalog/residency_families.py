@@ -23,13 +23,13 @@ RESIDENCY_FAMILIES: Final = (
     Family(
         "ollama_model_memory_bytes",
         "gauge",
-        "Memory that the model takes in bytes, GPU memory included (size in /api/ps).",
+        "Memory that the model uses in bytes, GPU memory included (size in /api/ps).",
         MODEL,
     ),
     Family(
         "ollama_model_vram_bytes",
         "gauge",
-        "GPU memory that the model takes in bytes, summed over all GPUs (size_vram in /api/ps).",
+        "GPU memory that the model uses in bytes, summed over all GPUs (size_vram in /api/ps).",
         MODEL,
     ),
     Family(
@@ -48,7 +48,7 @@ RESIDENCY_FAMILIES: Final = (
     Family(
         "ollama_model_keep_alive_seconds",
         "gauge",
-        "Keep-alive in effect in seconds, +Inf if the model never expires. Absent until a moving "
+        "Current keep-alive in seconds, +Inf if the model never expires. Absent until a moving "
         "deadline or a request shows it exactly.",
         MODEL,
     ),
@@ -61,23 +61,23 @@ RESIDENCY_FAMILIES: Final = (
     Family(
         "ollama_model_last_use_timestamp_seconds",
         "gauge",
-        "Unix time at which the last observed request ended, or a look at the runner last found it "
-        "at work. Absent without proxy and slots.",
+        "Unix time at which the last observed request ended, or a slot of the model was last seen "
+        "busy. Absent without proxy and slots.",
         MODEL,
     ),
     Family(
         "ollama_model_eviction_rank",
         "gauge",
-        "Order in which the server evicts resident models when another one needs the room: 1 is "
-        "the first to go. Idle models come first, then the shortest keep-alive. Where no "
-        "keep-alive is known, 5 minutes or the time left until the deadline is assumed.",
+        "Order in which the server evicts resident models when another one needs memory: 1 is "
+        "evicted first. Idle models come before busy ones, then the shortest keep-alive first. "
+        "An unknown keep-alive is taken as 5 minutes, or the time left if that is longer.",
         MODEL,
         stability="experimental",
     ),
     Family(
         "ollama_model_expected",
         "gauge",
-        "1 for each model that the configuration expects to be resident.",
+        "1 for each model that should be in memory according to the configuration.",
         MODEL,
     ),
 )

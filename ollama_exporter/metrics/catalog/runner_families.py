@@ -12,7 +12,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_slots",
         "gauge",
-        "Requests that the model's runner can work on at the same time (OLLAMA_NUM_PARALLEL). "
+        "Requests that the model's runner can process at the same time (OLLAMA_NUM_PARALLEL). "
         "Absent if its slots are not visible.",
         MODEL,
         source=SLOTS,
@@ -21,8 +21,8 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_slots_busy",
         "gauge",
-        "Slots of the model that worked on a request at the last look. If all of them are busy, "
-        "further requests wait inside Ollama.",
+        "Busy slots of the model when last sampled. If all slots are busy, further requests wait "
+        "inside Ollama.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -30,7 +30,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_slot_context_tokens",
         "gauge",
-        "Context of one slot of the model in tokens: the room for one request's prompt and answer.",
+        "Context of one slot of the model in tokens: prompt and answer of one request must fit.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -38,7 +38,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_context_used_tokens",
         "gauge",
-        "Tokens of prompt and answer in the fullest busy slot of the model at the last look; 0 if "
+        "Tokens of prompt and answer in the fullest busy slot of the model when last sampled; 0 if "
         "every slot is idle.",
         MODEL,
         source=SLOTS,
@@ -47,7 +47,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_context_used_max_tokens",
         "gauge",
-        "Most tokens that a look found in a busy slot of the model since it was loaded.",
+        "Highest number of tokens sampled in a busy slot of the model since it was loaded.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -55,7 +55,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_prompt_cache_tokens",
         "gauge",
-        "Tokens that idle slots of the model keep for prompts that begin alike.",
+        "Tokens that idle slots of the model keep for prompts with the same beginning.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -80,7 +80,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_busy_seconds_total",
         "counter",
-        "Seconds for which at least one slot of the model worked, from looks every 2 to 5 seconds.",
+        "Seconds in which at least one slot of the model was busy, sampled every 2 to 5 s.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -88,7 +88,7 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_slot_seconds_total",
         "counter",
-        "Seconds of all slots of the model by state (busy, idle), from looks every 2 to 5 s.",
+        "Seconds of all slots of the model by state (busy, idle), sampled every 2 to 5 s.",
         (*MODEL, "state"),
         source=SLOTS,
         stability="experimental",
@@ -96,8 +96,8 @@ RUNNER_FAMILIES: Final = (
     Family(
         "ollama_model_observed_generated_tokens_total",
         "counter",
-        "Generated tokens that looks at the slots of the model found, every 2 to 5 s: a lower "
-        "bound. Of shorter answers, those between two looks are not seen.",
+        "Generated tokens of the model, sampled at its slots every 2 to 5 s: a lower bound, "
+        "because short answers between two samples are missed.",
         MODEL,
         source=SLOTS,
         stability="experimental",
@@ -106,7 +106,7 @@ RUNNER_FAMILIES: Final = (
         "ollama_model_context_shifts_total",
         "counter",
         "Times a running request of the model filled its context and the runner dropped the oldest "
-        "part of it: a lower bound, from looks at the slots.",
+        "part of it: a lower bound, sampled at the slots.",
         MODEL,
         source=SLOTS,
         stability="experimental",

@@ -67,7 +67,7 @@ def _models(status: Status, now: float) -> str:
         ]
         for model in sorted(status.models, key=lambda each: each.rank or 0)
     ]
-    headings = ("Model", "State", "Until", "Memory", "Leaves as number")
+    headings = ("Model", "State", "Until", "Memory", "Eviction order")
     return _table(headings, rows) if rows else "<p>No model is in memory.</p>"
 
 
@@ -75,7 +75,7 @@ def _until(model: ModelNow, now: float) -> str:
     if model.busy:
         return "in use"
     if model.pinned:
-        return "for ever"
+        return "never"
     if model.deadline is None:
         return ""
     left = compact(float(max(0, round(model.deadline - now))))

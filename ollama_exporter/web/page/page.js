@@ -65,7 +65,7 @@ function countdown(seconds) {
   return parts.map((part, i) => (i ? String(part).padStart(2, "0") : part)).join(":");
 }
 
-const keepAlive = (seconds) => (seconds < 0 ? "for ever" : seconds === 0 ? "0" : lasting(seconds));
+const keepAlive = (seconds) => (seconds < 0 ? "forever" : seconds === 0 ? "0" : lasting(seconds));
 const gigabytes = (bytes) => (bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(0)} MB`);
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -165,7 +165,7 @@ function cut() { // a browser gives up on some errors, so all attempts are ours
   if (state.cutAt === null) state.cutAt = clock();
   document.documentElement.classList.add("cut");
   const since = CLOCK.format(wall(state.cutAt));
-  $("link").textContent = `Cut off since ${since}: this is what was known then. Trying again…`;
+  $("link").textContent = `Disconnected since ${since}: showing the last known state. Retrying…`;
   clearTimeout(retry);
   retry = setTimeout(connect, 1000 * RETRY[Math.min(attempts++, RETRY.length - 1)]);
 }
@@ -189,15 +189,15 @@ document.addEventListener("visibilitychange", () => {
 
 // -- sentences -----------------------------------------------------------------------------------------
 
-const inWords = (event) => (event.kind === "unloaded" ? `${event.model} left: ${event.text}` : `${event.model || "Server"}: ${event.text}`);
+const inWords = (event) => (event.kind === "unloaded" ? `${event.model} unloaded: ${event.text}` : `${event.model || "Server"}: ${event.text}`);
 
 function until(model) { // [text, explanation]
   const left = model.deadline === undefined || model.deadline === null ? null : model.deadline - clock();
   if (!model.resident) return ["loading", model.loading_since ? `for ${roughly(clock() - model.loading_since)}` : ""];
-  if (model.dead) return ["dead", "its process is gone, and the server still lists it"];
-  if (model.requests || model.slots_busy) return ["in use", model.pinned ? "then for ever" : after(model)];
-  if (model.pinned) return ["for ever", "its keep-alive is -1"];
-  if (left === null) return ["not announced", ""];
+  if (model.dead) return ["dead", "its process is gone, but the server still lists it"];
+  if (model.requests || model.slots_busy) return ["in use", model.pinned ? "then forever" : after(model)];
+  if (model.pinned) return ["never", "its keep-alive is -1"];
+  if (left === null) return ["unknown", ""];
   if (left > 0) return [countdown(left), "left of its keep-alive"];
   return left > -LEAVING && !model.busy ? ["leaving", "its keep-alive has run out"] : ["in use", after(model)];
 }
@@ -248,32 +248,32 @@ function answers() {
   const loading = state.status.models.filter((m) => !m.resident);
   show("next", [next, first, resident.length, loading.map((m) => m.name)], () => [
     next ? h("p", { class: "big" }, named(next.name), " in ", ticks(h("span", { class: "num" }), () => countdown(next.deadline - clock())))
-      : h("p", { class: "big" }, resident.length ? "Nothing is due to leave" : "Nothing is in memory"),
+      : h("p", { class: "big" }, resident.length ? "Nothing is due" : "Nothing is in memory"),
     next ? h("p", { class: "soft" }, "when its keep-alive runs out, unless it is used again")
-      : resident.length ? h("p", { class: "soft" }, "all are in use, or stay for ever") : null,
+      : resident.length ? h("p", { class: "soft" }, "every model is in use or stays forever") : null,
     loading.length ? h("p", {}, loading.map((m, i) => [i ? ", " : "", named(m.name)]), loading.length === 1 ? " is loading." : " are loading.") : null,
-    first && resident.length > 1 ? h("p", {}, "If another model needs the room, ", named(first.name), resident.every((m) => m.rank_known) ? " goes first." : " goes first, as far as keep-alives are known.") : null,
+    first && resident.length > 1 ? h("p", {}, "If another model needs memory, ", named(first.name), resident.every((m) => m.rank_known) ? " is evicted first." : " is evicted first, as far as keep-alives are known.") : null,
   ]);
   const unexplained = going && (!last || going.end > last.at) ? going : null;
   show("last", [last, unexplained], () => unexplained ? [
     h("p", { class: "big" }, named(unexplained.model)),
-    h("p", {}, when(unexplained.end), ": it has just left. Its reason is not known yet."),
+    h("p", {}, when(unexplained.end), ": just unloaded, reason not known yet."),
     last ? h("p", { class: "soft" }, "Before it, ", named(last.model), ": ", last.text) : null,
   ] : last ? [
     h("p", { class: "big" }, named(last.model), ": ", last.text),
     h("p", { class: "soft" }, "at ", when(last.at), ", ", ticks(h("span"), () => `${roughly(clock() - last.at)} ago`)),
     last.evidence?.length ? h("p", {}, `because ${last.evidence[0]}`) : null,
-  ] : [h("p", { class: "big" }, "Nothing has left"), h("p", { class: "soft" }, `within ${spanName()}`)]);
+  ] : [h("p", { class: "big" }, "Nothing was unloaded"), h("p", { class: "soft" }, `within ${spanName()}`)]);
   const proxy = state.status.sources.some((source) => source.name === "Requests" && source.on);
   show("queue", [waiting, proxy], () => waiting.length ? [
     h("p", { class: "big" }, count(waiting.length, "request"), waiting.length === 1 ? " waits" : " wait"),
     h("ul", { class: "list" }, waiting.slice(0, 4).map((each) => h("li", {}, "for ", named(each.model), " ",
       ticks(h("span", { class: "num" }), () => `since ${roughly(clock() - each.since)}`)))),
-  ] : [h("p", { class: "big" }, proxy ? "Nobody waits" : "Not seen"),
-    h("p", { class: "soft" }, proxy ? "every request has its model" : "waits are seen through the proxy")]);
+  ] : [h("p", { class: "big" }, proxy ? "No request waits" : "Not seen"),
+    h("p", { class: "soft" }, proxy ? "for a model to load" : "only the proxy sees waiting requests")]);
 }
 
-const ORDER = ["goes first", "second", "third"];
+const ORDER = ["first", "second", "third"];
 
 function memory() {
   const { models, memory: room, server } = state.status;
@@ -284,7 +284,7 @@ function memory() {
     const most = Math.max(room.most, room.used, 1);
     const vram = resident.reduce((sum, model) => sum + (model.size_vram ?? model.size), 0);
     const held = room.used ? `${gigabytes(room.used)} in memory, ${percent(vram / room.used)} of it on the GPU. ` : "Nothing is in memory. ";
-    const text = held + `At most ${gigabytes(room.most)} were in memory at one time: so much is known to fit. `
+    const text = held + `The most at one time was ${gigabytes(room.most)}. `
       + resident.map((model) => `${model.name} ${gigabytes(model.size)}`).join(", ");
     let x = 0;
     const parts = resident.map((model, i) => {
@@ -293,10 +293,10 @@ function memory() {
       return part;
     });
     return [
-      h("p", { class: "soft" }, held, room.most ? `${gigabytes(most)} are known to fit.` : ""),
+      h("p", { class: "soft" }, held, room.most ? `The most at one time was ${gigabytes(most)}.` : ""),
       s("svg", { class: "memory", role: "img", "aria-label": text, height: 22 }, s("rect", { class: "rail", width: "100%", height: 22 }), parts),
       h("table", { class: "cards" },
-        h("thead", {}, h("tr", {}, ["Model", "Leaves in", "If room is needed", "Memory", "Work", "Context"].map((each) => h("th", { scope: "col" }, each)))),
+        h("thead", {}, h("tr", {}, ["Model", "Unloads in", "Eviction order", "Memory", "Activity", "Context"].map((each) => h("th", { scope: "col" }, each)))),
         h("tbody", {}, [...resident, ...models.filter((m) => !m.rank)].map((model, i) => row(model, i)))),
     ];
   });
@@ -308,11 +308,11 @@ function row(model, i) {
   return h("tr", {},
     h("td", {}, model.rank ? s("svg", { class: "dot", "aria-hidden": "true" }, s("rect", { class: `m${i % 6}`, width: "100%", height: "100%", rx: 2 })) : null, named(model.name),
       h("small", {}, [model.parameter_size, model.quantization, model.keep_alive !== null && model.resident ? `keep-alive ${keepAlive(model.keep_alive)}` : ""].filter(Boolean).join(", "))),
-    cell("Leaves in", ticks(h("span", { class: `until num ${kind}` }), () => until(model)[0]), ticks(h("small"), () => until(model)[1])),
-    cell("If room is needed", model.rank ? h("span", { class: model.rank === 1 ? "tag first" : "tag" }, ORDER[model.rank - 1] ?? `${model.rank}th`) : "",
-      model.rank && !model.rank_known ? h("small", {}, "if its keep-alive is as assumed") : ""),
+    cell("Unloads in", ticks(h("span", { class: `until num ${kind}` }), () => until(model)[0]), ticks(h("small"), () => until(model)[1])),
+    cell("Eviction order", model.rank ? h("span", { class: model.rank === 1 ? "tag first" : "tag" }, ORDER[model.rank - 1] ?? `${model.rank}th`) : "",
+      model.rank && !model.rank_known ? h("small", {}, "keep-alive assumed") : ""),
     cell("Memory", model.size ? h("span", { class: "num" }, gigabytes(model.size)) : "", vram === null || !model.size ? "" : h("small", {}, vram >= model.size ? "all on the GPU" : vram ? `${percent(vram / model.size)} on the GPU` : "on the CPU")),
-    cell("Work", model.slots ? [h("span", { class: "num" }, `${model.slots_busy} of ${model.slots} busy`)] : model.requests ? count(model.requests, "request") : "",
+    cell("Activity", model.slots ? [h("span", { class: "num" }, `${model.slots_busy} of ${model.slots} busy`)] : model.requests ? count(model.requests, "request") : "",
       model.tokens_per_second ? h("small", {}, `${model.tokens_per_second} tokens/s`) : ""),
     cell("Context", model.context ? h("span", { class: "num" }, model.context_used ? `${percent(model.context_used / model.context)} full` : `${model.context} tokens`) : "",
       model.context_used ? h("small", {}, `of ${model.context} tokens`) : ""));
@@ -351,7 +351,7 @@ function stayInWords(stay) { // what its piece of the bar shows
   const what = stay.dead ? "dead" : "in memory";
   const from = stay.loading ? `loading from ${at(stay.loading)}, ${what} from ${at(stay.start)}`
     : stay.low ? `appeared ${between(stay.low, stay.start)}, ${what}` : `${what} from ${at(stay.start)}`;
-  const to = !stay.end ? "to now" : stay.end_low ? `until it left ${between(stay.end_low, stay.end)}` : `to ${at(stay.end)}`;
+  const to = !stay.end ? "to now" : stay.end_low ? `until it was unloaded ${between(stay.end_low, stay.end)}` : `to ${at(stay.end)}`;
   return `${from} ${to}${stay.why ? `, ${stay.why}` : ""}`;
 }
 
@@ -381,7 +381,7 @@ function bar(name, stays, x, begin, now) {
     if (stay.loading) piece("load", x(stay.loading), left, `loading from ${at(stay.loading)}`);
     if (stay.low) piece("unsure", x(stay.low), left, `appeared ${between(stay.low, stay.start)}`);
     piece(stay.dead ? "gone" : "stay", left, x(stay.end_low ?? end), sentence);
-    if (stay.end_low) piece("unsure", x(stay.end_low), right, `left ${between(stay.end_low, end)}`);
+    if (stay.end_low) piece("unsure", x(stay.end_low), right, `unloaded ${between(stay.end_low, end)}`);
     told.push(sentence);
     if (!stay.end || stay.dead || end < begin) return;
     if (!apart("mark", right)) return;
@@ -436,9 +436,9 @@ function legend() {
   const entry = (text, ...parts) => h("li", {}, s("svg", { "aria-hidden": "true", viewBox: "0 0 22 12" }, parts), text);
   return h("ul", { class: "legend" },
     entry("in memory", box("stay")), entry("loading", box("load")), entry("dead", box("gone")), entry("absent", box("rail")),
-    unsure ? entry("came or went in this time", box("unsure", "url(#hatch)")) : "",
+    unsure ? entry("loaded or unloaded in this time", box("unsure", "url(#hatch)")) : "",
     past.outages.size ? entry("not known", box("blind")) : "",
-    entry("left", s("path", { class: "mark", d: "M12 0v12l-5 -2v-8z" })),
+    entry("unloaded", s("path", { class: "mark", d: "M12 0v12l-5 -2v-8z" })),
     entry("cold request", s("path", { class: "tick-cold", d: "M11 1V11" })), entry("warm", s("path", { class: "tick-warm", d: "M11 5V11" })),
     entry("failed", s("path", { class: "tick-failed", d: "M8 3l6 7m0 -7l-6 7" })));
 }
@@ -449,13 +449,13 @@ function facts(event) {
   const list = [], add = (...text) => list.push(h("li", {}, text));
   if (event.since) add("It was in memory since ", when(event.since), `, for ${lasting(event.at - event.since)}.`);
   if (event.early > 0.05) add(`Its keep-alive had ${lasting(event.early)} left.`);
-  if (event.early === -1) add("It was to stay for ever.");
+  if (event.early === -1) add("Its keep-alive was -1: it had no deadline.");
   if (event.load_seconds) add(`Its load took ${lasting(event.load_seconds)}.`);
   for (const sentence of event.evidence ?? []) add(`${sentence[0].toUpperCase()}${sentence.slice(1)}.`);
-  if (event.by) add("The room went to ", named(event.by), ".");
+  if (event.by) add("Its memory went to ", named(event.by), ".");
   if (event.at - event.low > 0.05) add("It happened between ", when(event.low), " and ", when(event.at), ".");
   if (event.settled - event.at > 1) add("The reason was known ", `${lasting(event.settled - event.at)} later.`);
-  if (event.sure !== undefined) add(`The reason is right in ${Math.floor(1000 * event.sure) / 10} % of such cases.`);
+  if (event.confidence !== undefined) add(`This reason is right in ${Math.floor(1000 * event.confidence) / 10} % of such cases.`);
   if (event.reason) add("In the metrics: ", h("code", {}, `reason="${event.reason}"`));
   return list;
 }
@@ -471,7 +471,7 @@ function events() {
   const all = eventsNewestFirst(), shown = state.all.has("events") ? all : all.slice(0, SHOWN);
   show("events", [shown.map((event) => event.id), all.length > SHOWN ? all.length : 0], () => [
     all.length ? h("ol", { class: "list" }, shown.map((event) => {
-      const list = facts(event), what = [event.model ? named(event.model) : "Server", event.kind === "unloaded" ? " left: " : ": ", event.text];
+      const list = facts(event), what = [event.model ? named(event.model) : "Server", event.kind === "unloaded" ? " unloaded: " : ": ", event.text];
       return h("li", { class: event.kind }, list.length
         ? h("details", { "data-id": event.id }, h("summary", { "data-id": `event-${event.id}` }, when(event.at), h("span", {}, what, " ", h("span", { class: "why" }, event.kind === "unloaded" ? "Why?" : "Facts"))), h("ol", {}, list))
         : h("div", { class: "plain-event" }, when(event.at), h("span", {}, what)));
@@ -495,7 +495,7 @@ function waits() {
       const how = each.failed ? `failed (${each.outcome.replaceAll("_", " ")})` : each.outcome === "client_gone" ? "client left" : each.start === "unknown" ? "" : each.start;
       return h("li", { class: "wait" }, h("div", {}, when(each.at), " ", named(each.model), " ", how, " ", h("span", { class: "num" }, lasting(each.took))),
         s("svg", { "aria-hidden": "true", height: 14 }, parts), h("span", { class: "small" }, text));
-    })) : h("p", {}, "No request was seen. ", state.status.sources.some((x) => x.name === "Requests" && x.on) ? "" : "Send requests through the exporter's proxy to see what they wait for."),
+    })) : h("p", {}, "No request seen. ", state.status.sources.some((x) => x.name === "Requests" && x.on) ? "" : "Send requests through the exporter's proxy to see what they wait for."),
     more("waits", all),
   ]);
 }
@@ -510,8 +510,8 @@ function copier(line) {
 function advice() {
   show("advice", state.status.advice, () => state.status.advice.length ? h("ul", { class: "list" }, state.status.advice.map((each) => h("li", { class: "wait" },
     h("div", {}, named(each.model), ": ", each.line ? ["keep it for ", h("b", {}, keepAlive(each.advised)), each.in_force === null ? "" : ` instead of ${keepAlive(each.in_force)}`]
-      : each.samples < 5 ? `no advice yet: ${count(each.samples, "pause")} between uses seen, 5 are needed` : `no other keep-alive would surely save anything${each.in_force === null ? "" : ` over ${keepAlive(each.in_force)}`}`),
-    each.saves ? h("span", { class: "small" }, `${each.saves} (${each.sure}, ${count(each.samples, "pause")})`) : null,
+      : each.samples < 5 ? `no advice yet: ${each.samples} of 5 idle gaps seen` : `${each.in_force === null ? "" : `keep ${keepAlive(each.in_force)}: `}no other keep-alive is clearly better`),
+    each.saves ? h("span", { class: "small" }, `${each.saves} (${each.basis}, ${count(each.samples, "idle gap")})`) : null,
     each.line ? copier(each.line) : null))) : h("p", {}, "No model has been in memory yet."));
 }
 
@@ -534,10 +534,10 @@ function layout() {
   $("live").append(
     s("svg", { class: "unseen", "aria-hidden": "true" }, s("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       s("path", { class: "hatching", d: "M1 0v5" }))),
-    h("div", { class: "grid three" }, section("next", "Leaves next", "answer"), section("last", "Left last, and why", "answer"), section("queue", "Who waits", "answer")),
+    h("div", { class: "grid three" }, section("next", "Next unload", "answer"), section("last", "Last unload, and why", "answer"), section("queue", "Waiting requests", "answer")),
     section("now", "In memory now"), time,
     h("div", { class: "grid two" }, section("events", "What happened"), section("waits", "What requests waited for")),
-    h("div", { class: "grid two" }, section("advice", "Advice on keep-alive"), section("sources", "What is watched")));
+    h("div", { class: "grid two" }, section("advice", "Keep-alive advice"), section("sources", "What is watched")));
   $("plain").remove();
   $("live").hidden = false;
   new ResizeObserver(() => {

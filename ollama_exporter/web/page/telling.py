@@ -23,7 +23,7 @@ from ollama_exporter.story.past import SavedPast
 from ollama_exporter.story.status import SourceNow
 from ollama_exporter.web.page.live_feed import LiveFeed, ReaderLimit
 
-BESIDE: Final = "Seen by an exporter beside the server."
+BESIDE: Final = "Only an exporter on the server's machine sees this."
 ELSEWHERE: Final = tuple(
     SourceNow(name=name, on=False, detail=BESIDE)
     for name in ("Processes", "Slots", "Log", "Requests")
@@ -120,7 +120,7 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
     yield SourceNow(
         name="Processes",
         on=not why_not,
-        detail=f"Not watched: {why_not}." if why_not else "An exit is seen at once.",
+        detail=f"Not watched: {why_not}." if why_not else "Exits are seen at once.",
         line="--collector.processes=on" if why_not and not machine.is_searching else "",
     )
     asking = machine.is_asking_runners
@@ -128,7 +128,7 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
     yield SourceNow(
         name="Slots",
         on=asking,
-        detail=f"Runners that answer: {seen}." if asking else "Runners are not asked.",
+        detail=f"Runners that answer: {seen}." if asking else "Runners are not queried.",
         line="" if asking else "--collector.processes=on --collector.runner=on",
     )
     follows, understood = machine.log_lines is not None, machine.log_understood
@@ -148,13 +148,13 @@ def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
     yield SourceNow(
         name="Requests",
         on=bool(proxy),
-        detail=f"The proxy at {proxy} sees them." if proxy else "Waits are not seen.",
+        detail=f"The proxy at {proxy} sees them." if proxy else "Requests are not seen.",
         line="" if proxy else "--proxy.listen-address=127.0.0.1:11435",
     )
     file = settings.state_file
     yield SourceNow(
         name="State file",
         on=file is not None,
-        detail="The past outlives a restart." if file else "The past ends with the exporter.",
+        detail="History survives a restart." if file else "A restart loses the history.",
         line="" if file else "--state.file=/var/lib/ollama-exporter/state.json",
     )

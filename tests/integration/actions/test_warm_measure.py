@@ -257,7 +257,7 @@ def test_an_embedding_model_and_many_at_once() -> None:
     ("arguments", "said"),
     [
         (["--keep-alive", "5x"], "must be a duration such as 10m"),
-        (["--keep-alive", "soon"], "-1 for ever"),
+        (["--keep-alive", "soon"], "-1 forever"),
         (["--timeout", "0"], "--timeout: must be a positive duration"),
         (["--memory", "much"], "must be a size such as 24GiB or 8192MiB, not much"),
         (["--wait-for-server=x"], "--wait-for-server: must be a positive duration"),

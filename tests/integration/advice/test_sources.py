@@ -169,11 +169,11 @@ async def _prometheus_and_text(tmp_path: Path) -> None:
     assert both.advice.keep_alive == one.advice.keep_alive
     assert both.advice.samples == pytest.approx(2 * one.advice.samples, rel=0.03)
     said = " ".join(summed.warnings)
-    assert "The use of 2 hosts is added up" in said
+    assert "2 hosts are taken together" in said
     assert "covers 3.0 days" in said
     assert re.search(r"For [6-9] % of that time there are no samples", said)
     assert "old-name:latest is no longer installed" in said
     assert [group for group, _ in apart.verdicts] == ["gpu-a:11487", "gpu-b:11487"]
-    assert "hosts is added up" not in " ".join(apart.warnings)
+    assert "hosts are taken together" not in " ".join(apart.warnings)
     day = {record.model: record.gaps.samples for record in short.records}
     assert day["llama3.2:latest"] == pytest.approx(20, abs=2)

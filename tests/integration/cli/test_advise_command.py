@@ -41,7 +41,7 @@ def test_a_running_exporter_is_asked_at_its_metrics() -> None:
     assert plain.output == full.output
     assert [each.split()[:2] for each in asked] == [["GET", "/metrics"]] * 2
     assert '"7m30s"' in plain.output
-    assert "On the whole: Nothing was evicted. What would help most" in plain.output
+    assert "Overall: Nothing was evicted. The change that helps most" in plain.output
     assert "OLLAMA_KEEP_ALIVE=" in plain.output
 
 
@@ -63,7 +63,7 @@ def test_json_is_one_document_whose_numbers_are_the_table_s() -> None:
 def test_explain_draws_the_curve_of_one_model() -> None:
     with answering(exposition(USES).encode()) as (url, _):
         shown = advise(url, "--explain", "mistral").output
-    assert shown.splitlines()[0].startswith("mistral:latest: 82 idle gaps, a load of 5.0 s, 6.0 GB")
+    assert shown.splitlines()[0].startswith("mistral:latest: 82 idle gaps, load 5.0 s, 6.0 GB")
     assert "<- advised" in shown
     assert "llama3.2" not in shown
 

@@ -26,7 +26,7 @@ NOBODY: Final = "http://127.0.0.1:9"
 def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> None:
     def watch(url: str) -> None:
         with terminal("top", "--url", url) as term:
-            term.until("Ollama 0.33.0", MODEL, "LEAVES IN", "q quit", f"{MODEL}: loaded")
+            term.until("Ollama 0.33.0", MODEL, "UNLOAD IN", "q quit", f"{MODEL}: loaded")
             term.type("s")
             term.until("s sort: name")
             term.type("/mist\r")
@@ -36,7 +36,7 @@ def test_it_shows_models_and_their_story_and_leaves_the_terminal_as_it_was() -> 
             term.type("\x1b[B\r")
             term.until("keep-alive", "Esc back")
             term.type("?")
-            term.until("who leaves first if another model needs the room")
+            term.until("1 goes first if another model needs memory")
             term.resize(200, 60)
             term.process.send_signal(signal.SIGWINCH)
             assert len(term.until("q quit").splitlines()[0]) == 200
@@ -126,7 +126,7 @@ def test_of_several_servers_it_lists_them_and_opens_one() -> None:
             term.type("\x1b")
             term.until("one ")
             term.type("\x1b[B\r")
-            term.until("one: Ollama 0.33.0", MODEL, "LEAVES IN", "Esc servers")
+            term.until("one: Ollama 0.33.0", MODEL, "UNLOAD IN", "Esc servers")
             term.type("\x1b")
             term.until("2 of 2 servers answer", "> one")
             term.type("?")

@@ -88,7 +88,7 @@ def test_expected_by_the_schedule(tmp_path: Path) -> None:
         ("keep-warm: {models: {a: {keep-alive: 5x}}}", 'duration "5x"), not 5x'),
         ("keep-warm: {models: {a: {keep-alive: 0}}}", "more than 0"),
         ("keep-warm: {models: {a: {keep-alive: true}}}", "seconds as a number"),
-        ("keep-warm: {models: {a: {keep-alive: null}}}", "-1 for ever"),
+        ("keep-warm: {models: {a: {keep-alive: null}}}", "-1 forever"),
         ("keep-warm: {models: {a: {num-ctx: 0}}}", "a whole number from 1"),
         ("keep-warm: {models: {a: , 'a:latest': }}", "Ollama takes both names for a:latest"),
         ("keep-warm: {models: {5: {}}}", "must be a text, as all keys are, not 5"),

@@ -85,7 +85,7 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
             {"m:latest": Use(OFTEN)},
             'm:latest with "7m30s": 30 cold starts fewer, 8.0 GB-hours more of idle memory.',
         ),
-        ({"m:latest": Use(RARE, keep_alive=0.0)}, "no other keep_alive would save much"),
+        ({"m:latest": Use(RARE, keep_alive=0.0)}, "No other keep_alive would save much"),
         (
             {
                 "m:latest": Use(OFTEN, unloads={"evicted": 9, "expired": 5}, evicted_by={"n:1": 8}),
@@ -93,9 +93,9 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
             },
             (
                 "do not fit together: 9 of 14 unloads are evictions, above all m:latest and n:1 "
-                "(26.0 GB together). No keep_alive helps: use a smaller quantization or context, "
-                "fewer models, or more memory. The model with the shortest keep_alive is evicted "
-                "first; n:1 would be missed least."
+                "(26.0 GB together). No keep_alive fixes that: use smaller quantizations or "
+                "contexts, fewer models, more memory. The model with the shortest keep_alive is "
+                "evicted first; n:1 would be missed least."
             ),
         ),
         (
@@ -104,7 +104,7 @@ def test_the_load_is_assumed_where_nobody_measured_it() -> None:
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"options_changed": 5, "expired": 1})},
-            "The same num_ctx for all clients would help most.",
+            "Use one num_ctx in all clients.",
         ),
         (
             {"m:latest": Use(OFTEN, unloads={"crashed": 3, "out_of_memory": 2})},
@@ -144,12 +144,12 @@ def test_what_is_not_seen_is_said() -> None:
     )
     said = " ".join(found.warnings)
     for expected in (
-        "Requests for a:latest are not observed (no proxy)",
+        "Requests for a:latest are not seen (no proxy)",
         "No load of a:latest was measured",
-        "in effect for a:latest is not known; 5m is assumed",
-        "b:latest never expires, so polls do not show any use",
+        "keep_alive of a:latest is unknown; 5m is assumed",
+        "b:latest never expires, so polls cannot show when it is used",
         "b:latest is no longer installed: removed or renamed",
-        "covers 3.0 days and so does not show a weekly rhythm",
+        "covers only 3.0 days, so it shows no weekly pattern",
     ):
         assert expected in said
 
@@ -161,7 +161,7 @@ def test_what_is_not_seen_is_said() -> None:
 )
 def test_gaps_that_slots_measured_are_said_to_be(use: Use, *, is_said: bool) -> None:
     found = told({"a:latest": use}, extra='ollama_model_busy_seconds_total{model="a:latest"} 70\n')
-    said = "Idle gaps of a:latest are measured by slots, each within 5 s"
+    said = "Idle gaps of a:latest are measured at the slots, to within 5 s"
     assert (said in " ".join(found.warnings)) == is_said
 
 
@@ -176,8 +176,8 @@ def test_hosts_that_were_summed_and_missing_samples_are_said() -> None:
         UsageHistory(one, "Prometheus", 9e6, hosts=3, covered=0.8, warnings=("look out",))
     )
     said = " ".join(found.warnings)
-    assert "The use of 3 hosts is added up" in said
-    assert "For 20 % of that time there are no samples" in said
+    assert "3 hosts are taken together" in said
+    assert "20 % of that time has no samples" in said
     assert "look out" in said
 
 
@@ -262,11 +262,11 @@ def test_a_wide_terminal_gets_a_table() -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("mistral:latest  ")]
     assert " ".join(line.split()) == (
         'mistral:latest 80 82 not counted 42 -> 12 27.7 -> 35.7 5.0 s 5m "7m30s" provisional, '
-        "saves surely"
+        "a clear saving"
     )
     assert "~5.5 s" in text
     assert "5m?" in text
-    assert "25 % of requests carry a keep_alive of their own (finite 15, never 5)" in text
+    assert "25 % of requests carry their own keep_alive (finite 15, never 5)" in text
 
 
 @pytest.mark.parametrize("width", [40, 80, 109])
@@ -355,7 +355,7 @@ def test_nothing_is_named_as_missed_least_where_there_is_no_choice() -> None:
         ([1000.0] * 3, "Too few idle gaps have been observed so far (3 of one model at most"),
         (
             [100.0, 60.0, 4000.0, 20.0, 25.0],
-            "no change of keep_alive would save more than chance explains",
+            "No other keep_alive would save more than chance explains",
         ),
     ],
 )

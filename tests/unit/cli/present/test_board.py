@@ -72,7 +72,7 @@ DOCUMENT: Final = StatusDocument(
                 advised=1800.0,
                 in_force=300.0,
                 samples=40,
-                sure="much data",
+                basis="much data",
                 saves="saves 12 loads a day",
                 line="curl http://127.0.0.1:11434/api/generate",
             ),
@@ -90,7 +90,7 @@ DOCUMENT: Final = StatusDocument(
                 model="llama3.2:latest",
                 reason="evicted",
                 evidence=("a request for another model was waiting for a load",),
-                sure=0.97,
+                confidence=0.97,
             ),
         ),
         stays=(
@@ -120,29 +120,29 @@ def text(state: BoardState = BoardState(), *, width: int = 80, height: int = 24)
 
 BOARD: Final = """\
 Ollama 0.33.0 at http://127.0.0.1:11434 answers                         17:20:00
-Leaves next  llama3.2:latest in 1:32, unless it is used again
-Goes first   mistral:latest probably, if another model needs the room
-Left last    llama3.2:latest, 3 min ago: evicted by mistral:latest
-Memory       █████████░░░ 7.8 GB of 10.0 GB known to fit, 67 % on the GPU
+Next unload  llama3.2:latest in 1:32, unless it is used again
+Evict first  mistral:latest (probably), if another model needs memory
+Last unload  llama3.2:latest, 3 min ago: evicted by mistral:latest
+Memory       █████████░░░ 7.8 GB, at most 10.0 GB so far, 67 % on the GPU
 
-  MODEL           LAST 10 MIN           LEAVES IN GOES   MEMORY  GPU SLOTS TOK/S
+  MODEL           LAST 10 MIN           UNLOAD IN RANK   MEMORY  GPU SLOTS TOK/S
   llama3.2:latest ▒▒█████████······████      1:32   2.   2.6 GB 100%   1/4    80
   qwen2.5:7b      ····················▒   loading
   busy:1b         ·····················    in use   3.    90 MB
-  mistral:latest  ·······xxxxxxxxxxxxxx  for ever   1.   5.2 GB  50%
+  mistral:latest  ·······xxxxxxxxxxxxxx     never   1.   5.2 GB  50%
 
 WAITING FOR A LOAD (1)
   qwen2.5:7b for 3 s
 
 WHAT HAPPENED
-  17:16:40  llama3.2:latest left: evicted by mistral:latest (97 % sure)
+  17:16:40  llama3.2:latest unloaded: evicted by mistral:latest (97 % sure)
   17:11:40  a: loaded
 
 
 
 
 
-q quit  s sort: leaves  / filter  up/down choose  Enter story  ? help"""
+q quit  s sort: unload  / filter  up/down choose  Enter story  ? help"""
 
 
 def test_a_terminal_of_80_columns() -> None:
@@ -173,19 +173,24 @@ def test_a_long_name_hides_neither_when_nor_why() -> None:
     lines = board(document, BoardState(), now=NOW, width=80, height=24, zone=UTC)
     _, leaves, first, last, *rest = [line.plain.rstrip() for line in lines]
     assert leaves.endswith("… in 1:32, unless it is used again")
-    assert first.endswith("…, if another model needs the room")
+    assert first.endswith("…, if another model needs memory")
     assert last.endswith("…, 5 s ago: crashed")
-    assert any(line.endswith("… left: crashed") for line in rest)
+    assert any(line.endswith("… unloaded: crashed") for line in rest)
 
 
 def test_an_advice_is_worded_as_on_the_page() -> None:
     for samples, saves, words in (
-        (4, "", "none yet: pauses between uses seen: 4, needed: 5"),
-        (5, "", "no other keep-alive would surely save anything"),
+        (4, "", "none yet: 4 of 5 idle gaps seen"),
+        (5, "", "no other keep-alive is clearly better"),
         (5, "saves 3 loads a day", "keep-alive 30m (some data) saves 3 loads a day"),
     ):
         advice = AdviceNow(
-            model="m", advised=1800.0, in_force=None, samples=samples, sure="some data", saves=saves
+            model="m",
+            advised=1800.0,
+            in_force=None,
+            samples=samples,
+            basis="some data",
+            saves=saves,
         )
         status = structs.replace(EMPTY.status, advice=(advice,))
         lines = board(
@@ -202,7 +207,7 @@ def test_an_advice_is_worded_as_on_the_page() -> None:
 def test_the_story_of_a_model() -> None:
     told = text(BoardState(view="story", chosen="llama3.2:latest"), width=100)
     for expected in (
-        "3.2B Q4_K_M  keep-alive 5m  leaves: 1:32",
+        "3.2B Q4_K_M  keep-alive 5m  unloads in: 1:32",
         "context 1200 of 4096 tokens  slots 1 of 4",
         "Advice: keep-alive 30m (much data) saves 12 loads a day",
         "  curl http://127.0.0.1:11434/api/generate",
@@ -215,15 +220,15 @@ def test_the_story_of_a_model() -> None:
 @pytest.mark.parametrize(
     ("sort", "first"),
     [
-        ("leaves", "llama3.2:latest"),
+        ("unload", "llama3.2:latest"),
         ("name", "busy:1b"),
         ("memory", "mistral:latest"),
-        ("room", "mistral:latest"),
+        ("rank", "mistral:latest"),
     ],
 )
 def test_models_are_sorted(sort: str, first: str) -> None:
     assert shown_models(DOCUMENT, BoardState(sort=sort))[0].name == first
-    assert set(SORTS) == {"leaves", "name", "memory", "room"}
+    assert set(SORTS) == {"unload", "name", "memory", "rank"}
 
 
 def test_a_filter_and_help_and_a_problem() -> None:
@@ -232,7 +237,7 @@ def test_a_filter_and_help_and_a_problem() -> None:
         not in text(BoardState(pattern="qwen")).partition("MODEL")[2].partition("WHAT")[0]
     )
     assert "no such model" in text(BoardState(pattern="nothing"))
-    assert "who leaves first if another model needs the room" in text(BoardState(view="help"))
+    assert "1 goes first if another model needs memory" in text(BoardState(view="help"))
     lines = board(
         EMPTY, BoardState(), now=NOW, width=80, height=24, zone=UTC, problem="no exporter there"
     )
@@ -263,11 +268,11 @@ def test_it_always_fits(names: list[str], width: int, height: int, view: str) ->
 def test_a_pipe_gets_values() -> None:
     lines = [line.split("\t") for line in table(DOCUMENT, now=NOW)]
     assert all(len(line) == len(lines[0]) for line in lines)
-    assert lines[0][:3] == ["model", "leaves_in_seconds", "goes"]
+    assert lines[0][:3] == ["model", "unloads_in_seconds", "eviction_rank"]
     assert [line[:4] for line in lines[1:]] == [
         ["busy:1b", "in use", "3", "90000000"],
         ["llama3.2:latest", "92", "2", "2600000000"],
-        ["mistral:latest", "for ever", "1", "5200000000"],
+        ["mistral:latest", "never", "1", "5200000000"],
         ["qwen2.5:7b", "loading", "", "0"],
     ]
 
@@ -284,9 +289,9 @@ def story_of(*models: ModelNow, **more: Any) -> list[str]:
 def test_models_that_stay_are_due_at_no_time() -> None:
     pinned = ModelNow(name="m", resident=True, pinned=True, last_use=NOW - 7300)
     lines = story_of(pinned)
-    assert "Leaves next  nothing is due: all models are in use or stay for ever" in lines
+    assert "Next unload  nothing is due: every model is in use or stays forever" in lines
     assert "last used 2.0 h ago" in lines
-    assert "LEAVES IN" not in "".join(lines)
+    assert "UNLOAD IN" not in "".join(lines)
 
 
 def test_an_exit_that_was_seen_late_says_since_when_it_may_be() -> None:
@@ -300,4 +305,4 @@ def test_an_exit_that_was_seen_late_says_since_when_it_may_be() -> None:
 def test_a_filter_is_shown_while_it_is_typed_and_a_long_stay_in_hours() -> None:
     assert text(BoardState(typing=True, pattern="qw")).splitlines()[-1] == "/qw_"
     long = ModelNow(name="m", resident=True, deadline=NOW + 2 * 3600 + 61)
-    assert any("leaves: 2:01:01" in line for line in story_of(long))
+    assert any("unloads in: 2:01:01" in line for line in story_of(long))

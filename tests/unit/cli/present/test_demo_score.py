@@ -46,7 +46,7 @@ def test_the_score_tells_right_unknown_wrong_invented_and_unseen_apart() -> None
     assert "crashed          1 left unknown" in text
     assert "wrong: mistral:latest at 0:30.0 was called stopped and was evicted" in text
     assert "was called evicted and was not unloaded" in text
-    assert "too short for the polls: stopped 1" in text
+    assert "too short for the polls to see: stopped 1" in text
 
 
 def test_a_demonstration_cut_short_says_so() -> None:

@@ -36,7 +36,7 @@ BOARD: Final = """\
 
   SERVER ANSWERS   MEMORY  IN MEMORY
 > gpu-2  NO
-  gpu-1  yes      12.0 GB  busy:1b in use, mistral:latest 1:32, qwen2.5:7b for …
+  gpu-1  yes      12.0 GB  busy:1b in use, mistral:latest 1:32, qwen2.5:7b fore…
 
 
 

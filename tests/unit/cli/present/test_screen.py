@@ -95,4 +95,4 @@ def test_the_table_shows_who_is_loaded_until_when_and_what_left_why() -> None:
     assert ["mistral:latest", "yes", "8", "s", "5.0", "GiB", "1/2", "25%", "1"] in rows
     assert ["dead:latest", "dead", "8", "s", "5.0", "GiB", "0/1", "0"] in rows
     assert ["new:latest", "loading", "0"] in rows
-    assert "1 unload not settled yet" in out.getvalue()
+    assert "1 unload waiting for a reason" in out.getvalue()

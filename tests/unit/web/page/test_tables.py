@@ -38,4 +38,4 @@ def test_until_when_a_model_stays() -> None:
     found = cells(html_page(document, version="1", links={}))
     assert found[0::5][:4] == ["a", "b", "c", "d"]
     assert found[1::5][:4] == ["in memory"] * 3 + ["loading"]
-    assert found[2::5][:4] == ["in use", "for ever", "", ""]
+    assert found[2::5][:4] == ["in use", "never", "", ""]
