@@ -47,7 +47,7 @@ def cold_if() -> Panel:
     return _by_keep_alive(
         "Cold starts by keep-alive",
         "How many cold starts each keep-alive would have cost in this time range: one for each "
-        "longer pause, without evictions. Good: your keep-alive is where the bars stop falling.",
+        "longer idle gap, without evictions. Good: your keep-alive is where the bars stop falling.",
         _row(count, "0"),
         f"scalar({count}) - {warm}",
         _row(f"0 * {count}", NEVER),
@@ -65,8 +65,8 @@ def memory_if() -> Panel:
     cut = total_of(f"{_gained(IDLE)} {on} {held}", "le")
     return _by_keep_alive(
         "Idle memory by keep-alive",
-        "How many GiB times hours each keep-alive would have held in memory without use in this "
-        "time range. Good: your keep-alive is where the bars do not rise steeply yet.",
+        "GiB-hours of idle memory that each keep-alive would have cost in this time range. Good: "
+        "your keep-alive is where the bars do not rise steeply yet.",
         _row(f"0 * {whole}", "0"),
         f"{cut} / {GIB_HOUR}",
         _row(f"{whole} / {GIB_HOUR}", NEVER),
@@ -145,9 +145,9 @@ def advice() -> Panel:
     """Build the table of keep-alives."""
     gaps = total(f"{GAP}_count", *EACH)
     columns_ = [
-        Column("Pauses", f"round({gaps})", decimals=0, width=70),
+        Column("Idle gaps", f"round({gaps})", decimals=0, width=70),
         Column(
-            "Median pause",
+            "Median idle gap",
             f"histogram_quantile(0.5, {total(f'{GAP}_bucket', 'le', *EACH)})",
             SECONDS,
             decimals=0,
@@ -171,7 +171,7 @@ def advice() -> Panel:
             width=80,
         ),
         Column(
-            "Pauses used",
+            "Idle gaps used",
             largest_of(pick("ollama_model_advice_samples"), *EACH),
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -195,9 +195,9 @@ def advice() -> Panel:
         ),
     ]
     return rows(
-        "Keep-alive in effect and advised",
-        "The pauses of each model, the keep-alive in effect, and the one that would cost least "
-        "(not yet: fewer than 20 pauses). Good: both keep-alives are similar.",
+        "Current and advised keep-alive",
+        "The idle gaps of each model, the current keep-alive, and the one that would cost least "
+        "(not yet: fewer than 20 idle gaps). Good: both keep-alives are similar.",
         {"instance": "Server", "model": "Model"},
         columns_,
         Place(14, 8),
@@ -210,7 +210,7 @@ def advice() -> Panel:
 def gaps() -> Panel:
     """Build the heat map of pauses."""
     return heat(
-        "Pauses between requests",
+        "Idle gaps between requests",
         "How long models were idle before the next request; darker means more often. Good: dark "
         "only below your keep-alive. What is above it becomes cold starts.",
         Ask(buckets(GAP), "{{le}}", "heatmap"),

@@ -220,8 +220,8 @@ def _keep_alive() -> Panel:
         ),
     ]
     panel = lines(
-        "Keep-alive in effect and advised",
-        "The keep-alive in effect and, dashed, the advised one (from 20 pauses on); logarithmic "
+        "Current and advised keep-alive",
+        "The current keep-alive and, dashed, the advised one (from 20 idle gaps on); logarithmic "
         "scale. Good: close together. Jumps come from clients that send their own keep_alive. "
         "Never is not drawn.",
         asks,

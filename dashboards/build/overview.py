@@ -208,7 +208,7 @@ def _exporter() -> list[Panel]:
         lines(
             "Slowest polls and scrapes",
             "The three slowest polls of servers and the three slowest scrapes of exporters. Good: "
-            "milliseconds; only while a model unloads may a poll take five seconds.",
+            "milliseconds. A poll may take five seconds while a model is unloaded.",
             [
                 Ask(f"topk(3, {polls})", "poll of {{instance}}"),
                 Ask(f"topk(3, {scrapes})", "scrape of {{instance}}"),

@@ -216,7 +216,7 @@ def resident() -> Panel:
             width=85,
         ),
         Column(
-            "Pauses used",
+            "Idle gaps used",
             f"{largest_of(pick('ollama_model_advice_samples'), *EACH)} {now}",
             decimals=0,
             steps=((None, palette.GREY), (20, palette.NEUTRAL)),
@@ -225,9 +225,9 @@ def resident() -> Panel:
     ]
     return rows(
         "Loaded models and their keep-alive",
-        "What is in memory, for how long, and the keep-alive that the pauses between requests "
-        "suggest (not yet: fewer than 20 pauses). Good: both keep-alives are similar. In use: the "
-        "deadline moves when the running request ends.",
+        "What is in memory, for how long, and the keep-alive that the idle gaps between "
+        "requests suggest (not yet: fewer than 20). Good: both keep-alives are similar. In use: "
+        "the deadline moves when the running request ends.",
         {"instance": "Server", "model": "Model"},
         columns,
         Place(14, 9),

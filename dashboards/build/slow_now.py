@@ -183,8 +183,8 @@ def in_flight() -> Panel:
     ]
     return lines(
         "Requests in progress",
-        "Requests that the server works on, by route. Good: goes down again. A level that stays: "
-        "clients that read slowly, or no answers.",
+        "Requests that the server is processing, by route. Good: returns to 0. A constant level: "
+        "slow clients, or requests that hang.",
         asks,
         Place(8),
         unit=COUNT,

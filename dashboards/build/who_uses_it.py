@@ -27,7 +27,7 @@ from dashboards.build.promql import (
 )
 from dashboards.build.tables import Column, rows
 
-EMPTY: Final = "no client is named: needs the proxy with --proxy.client-by"
+EMPTY: Final = "no clients are identified: needs the proxy with --proxy.client-by"
 PROMPT: Final = "ollama_client_prompt_tokens_total"
 OUTPUT: Final = "ollama_client_output_tokens_total"
 WAITS: Final = "ollama_client_wait_seconds_total"
@@ -146,7 +146,7 @@ def _keep_alive() -> Panel:
     return lines(
         "Requests by keep_alive and client",
         "Requests by the keep_alive that they carry. Good: absent, so "
-        "that yours holds. never pins models, zero unloads them.",
+        "that your default applies. never pins models, zero unloads them.",
         [Ask(rate("ollama_client_keep_alive_total", "client", "class"), "{{client}}: {{class}}")],
         Place(12),
         unit=PER_SECOND,

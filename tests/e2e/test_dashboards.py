@@ -58,8 +58,8 @@ EMPTY: Final[dict[str, str]] = {
     "Keep-alive set by the autopilot A": "it decides once a minute, and this is shorter",
     "Requests changed by the proxy B": "likewise",
     "Overview: Loaded models and their keep-alive E": "advice needs 20 idle gaps",
-    "Model: Keep-alive in effect and advised B": "likewise",
-    "speed: Keep-alive in effect and advised D": "likewise",
+    "Model: Current and advised keep-alive B": "likewise",
+    "speed: Current and advised keep-alive D": "likewise",
 }
 
 
