@@ -302,9 +302,15 @@ class Exporter:
 
     def take_up(self, state_file: StateFile) -> None:
         """Continue where an earlier process ended."""
-        saved, now = state_file.read(), self._timeline.now()
-        if take_up(saved, self._polling, self._instruments, self.actor, now=now):
-            self.telling.restore(saved.past)
+        past = take_up(
+            state_file.read(),
+            self._polling,
+            self._instruments,
+            self.actor,
+            timeline=self._timeline,
+        )
+        if past is not None:
+            self.telling.restore(past)
 
     def locks(self) -> Locks | None:
         """Return the locks of our own port; None without their file. Raises ConfigError."""
@@ -366,4 +372,5 @@ class Exporter:
             self._polling.advice.saved(),
             self.actor.saved(),
             self.telling.saved(),
+            skew=self._timeline.wall_now() - self._timeline.now(),
         )

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, Self, TypeGuard
+from typing import Protocol, Self
 
 from msgspec import Struct, field
 
@@ -34,6 +34,7 @@ from ollama_exporter.residency.view import runners_at_work
 from ollama_exporter.shim.in_flight import InFlight
 from ollama_exporter.shim.polled_residence import PolledResidence
 from ollama_exporter.state_file import SavedState
+from ollama_exporter.story.past import SavedPast
 from ollama_exporter.web.page.live_feed import ReaderLimit
 from ollama_exporter.web.page.telling import Telling, Told
 
@@ -236,15 +237,13 @@ def take_up(
     instruments: Instruments,
     actor: Actor | None,
     *,
-    now: float,
-) -> TypeGuard[SavedState]:
-    """Continue where an earlier process ended. Return whether its state is of use."""
+    timeline: Timeline,
+) -> SavedPast | None:
+    """Continue where an earlier process ended. Return what the page may show of it."""
     if saved is None:
-        return False
+        return None
+    saved, now = saved.on(timeline), timeline.now()
     residency = saved.residency
-    if residency.last is not None and residency.last.ended > now:
-        logger.warning("Ignoring state file: it is dated in the future")
-        return False
     polling.poller.restore(residency)
     polling.advice.restore(saved.usage)
     if actor is not None:
@@ -252,4 +251,4 @@ def take_up(
     for life in residency.lives:  # their counters must stand at 0 before the first unload
         instruments.lifecycle.on_event(Found(life.model, now))
     logger.info("State restored", extra={"models": len(residency.lives)})
-    return True
+    return saved.past

@@ -23,9 +23,11 @@ from ollama_exporter.actions.keep_warm.saved_history import SavedKeepWarm
 from ollama_exporter.actions.saved_actions import SavedActions
 from ollama_exporter.actions.saved_options import SavedOptions
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.clock import Timeline
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.errors import ConfigError
 from ollama_exporter.files import create_beside, move_aside, read_regular
+from ollama_exporter.moments import moved
 from ollama_exporter.residency.saved_state import Saved, from_builtins, to_builtins
 from ollama_exporter.story.past import Past, SavedPast
 
@@ -33,6 +35,7 @@ VERSION: Final = 1
 EVERY: Final = 30.0  # seconds between two writes; one more at the end
 LEAST_PAUSE: Final = 1.0  # seconds between two writes, where keep-warm wants one soon
 LARGEST: Final = 16 * 2**20
+LEAST_STEP: Final = 0.5  # seconds; less is the discipline of a clock, and changes nothing
 RECORDS: Final = 200  # of the past that are written at a time
 WRITER: Final = {"written_by": "ollama_exporter"}
 OURS: Final = json.dumps(WRITER)[:-1].encode() + b","  # how each file begins that we write
@@ -48,6 +51,22 @@ class SavedState(Struct, frozen=True):
     usage: dict[str, SavedUsage] = field(default_factory=dict)  # by label
     actions: SavedActions = field(default_factory=SavedActions)
     past: SavedPast = field(default_factory=SavedPast)
+    skew: float = 0.0  # seconds by which the wall clock was ahead of the process' timeline
+
+    def on(self, timeline: Timeline) -> Self:
+        """Return it with its moments on another timeline, none of them later than its present.
+
+        A timeline takes no part in steps of the wall clock, nor in a suspend. A clock that was set
+        back, or that is not set yet, does not tell when the file was written: it counts as new.
+        """
+        now, last = timeline.now(), self.residency.last
+        by = self.skew - (timeline.wall_now() - now)
+        if last is not None and last.ended + by > now:
+            logger.warning("State file is dated in the future; it counts as written now")
+            by = now - last.ended
+        elif abs(by) < LEAST_STEP:
+            return self
+        return moved(self, by)
 
     def pieces(self) -> Iterator[str]:
         """Yield the state as it stands in the file, piece by piece.
@@ -61,6 +80,7 @@ class SavedState(Struct, frozen=True):
             "keep_warm": msgspec.to_builtins(self.actions.keep_warm),
             "options": msgspec.to_builtins(self.actions.options),
         }
+        few["skew"] = self.skew
         yield json.dumps(few).removesuffix("}")
         saved = self.past
         yield f', "past": {{"at": {json.dumps(saved.at)}, "most": {saved.most}, "past": {{'
@@ -80,7 +100,8 @@ class SavedState(Struct, frozen=True):
         keep_warm = msgspec.convert(document.get("keep_warm", {}), SavedKeepWarm)
         options = msgspec.convert(document.get("options", {}), SavedOptions)
         past = msgspec.convert(document.get("past", {}), SavedPast)
-        return cls(from_builtins(document), usage, SavedActions(keep_warm, options), past)
+        skew = msgspec.convert(document.get("skew", 0.0), float)
+        return cls(from_builtins(document), usage, SavedActions(keep_warm, options), past, skew)
 
 
 class StateFile:

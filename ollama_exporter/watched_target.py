@@ -165,9 +165,15 @@ class WatchedTarget:
         """Continue where an earlier process ended, and act if keep-warm says so."""
         await self._act()
         if self._state_file is not None:
-            saved, now = self._state_file.read(), self._context.timeline.now()
-            if take_up(saved, self._polling, self._instruments, self._actor, now=now):
-                self.telling.restore(saved.past)
+            past = take_up(
+                self._state_file.read(),
+                self._polling,
+                self._instruments,
+                self._actor,
+                timeline=self._context.timeline,
+            )
+            if past is not None:
+                self.telling.restore(past)
 
     async def stop(self) -> None:
         """End what acts, and close the connection and the open pages."""
@@ -184,7 +190,9 @@ class WatchedTarget:
         polling, actor = self._polling, self._actor
         acting = SavedActions() if actor is None else actor.saved()
         tracker, advice = polling.tracker.dump(), polling.advice.saved()
-        return SavedState(tracker, advice, acting, self.telling.saved())
+        timeline = self._context.timeline
+        skew = timeline.wall_now() - timeline.now()
+        return SavedState(tracker, advice, acting, self.telling.saved(), skew)
 
     def _expected(self) -> tuple[str, ...]:
         timeline = self._context.timeline

@@ -3,6 +3,8 @@
 
 from msgspec import Struct, field
 
+from ollama_exporter.moments import Moment
+
 
 class RequestedOptions(Struct, frozen=True):
     """The runner options of the last request that loaded or used a model."""
@@ -14,7 +16,7 @@ class RequestedOptions(Struct, frozen=True):
 class ServedOptions(Struct, frozen=True):
     """The options of the last request that a resident runner served. `at`: on the timeline."""
 
-    at: float
+    at: Moment
     options: RequestedOptions
 
 

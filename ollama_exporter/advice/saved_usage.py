@@ -4,6 +4,7 @@
 from msgspec import Struct
 
 from ollama_exporter.advice.idle_histogram import IdleHistogram
+from ollama_exporter.moments import Moment
 
 
 class SavedUsage(Struct, frozen=True):
@@ -15,4 +16,4 @@ class SavedUsage(Struct, frozen=True):
     loads: int = 0  # measured loads
     memory: int = 0  # bytes when the model was last resident
     keep_alive: tuple[float, float] | None = None  # bounds of the last one, inf: never expires
-    since: float | None = None  # Unix time at which counting began
+    since: Moment | None = None  # Unix time at which counting began

@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from ollama_exporter.errors import FailureReason
+from ollama_exporter.moments import Moment
 from ollama_exporter.protocol.error_text import Failure
 from ollama_exporter.protocol.wire import RunningModel
 
@@ -19,8 +20,8 @@ from ollama_exporter.protocol.wire import RunningModel
 class Snapshot(Struct, frozen=True):
     """An answered poll of `/api/ps`."""
 
-    started: float
-    ended: float
+    started: Moment
+    ended: Moment
     models: tuple[RunningModel, ...]
     date: float | None = None  # the answer's Date header: whole Unix seconds, server's clock
     new_connection: bool = False  # this poll had to open a connection (also the very first one)

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ollama_exporter.moments import Moment
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency import timings
 from ollama_exporter.residency.facts import Snapshot
@@ -25,23 +26,23 @@ class Incarnation(Struct):
     """A model from the first poll that listed it to its unload. Moments are on our timeline."""
 
     model: RunningModel  # as last listed
-    since: float | None  # start of the last answered poll without it; None: found at the first
-    first_seen: float  # start of the first poll that listed it
-    seen: float  # start of the last one
-    expires: float  # E
+    since: Moment | None  # start of the last answered poll without it; None: found at the first
+    first_seen: Moment  # start of the first poll that listed it
+    seen: Moment  # start of the last one
+    expires: Moment  # E
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
     slid: bool = False  # E may have slid at a positive distance
     slides: bool = False  # two polls saw it slide: its distance is the keep-alive
     at_now: bool = False  # E = now: it is to be unloaded, and was never idle
-    due_after: float | None = None  # start of the last poll before E = now was seen, and of the
-    due_at: float | None = None  # first one that showed it
+    due_after: Moment | None = None  # start of the last poll before E = now was seen, and of the
+    due_at: Moment | None = None  # first one that showed it
     beside_idle: bool | None = None  # another runner was idle when E = now was first seen
-    changed_at: float | None = None  # start of the first poll that showed this E, once written
-    stopped_at: float | None = None  # E was set back to a moment between two polls
+    changed_at: Moment | None = None  # start of the first poll that showed this E, once written
+    stopped_at: Moment | None = None  # E was set back to a moment between two polls
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
-    last_use: float | None = None  # end of the last request known
+    last_use: Moment | None = None  # end of the last request known
 
     @property
     def key(self) -> Key:

@@ -8,6 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from ollama_exporter.moments import Moment
+
 DAY: Final = 86_400.0
 
 
@@ -16,17 +18,17 @@ class PastEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: int
     kind: str  # found, loaded, unloaded, restarted
-    at: float  # its latest moment
-    low: float  # it happened between `low` and `at`
+    at: Moment  # its latest moment
+    low: Moment  # it happened between `low` and `at`
     text: str  # in a few words: "evicted by mistral:latest"
     model: str = ""  # empty: it concerns the server
     reason: str = ""  # of an unload, as in the metrics
     by: str = ""  # the model that took the room, where it is known
     evidence: tuple[str, ...] = ()  # sentences that continue "because …"
-    since: float | None = None  # of an unload: in memory since
+    since: Moment | None = None  # of an unload: in memory since
     early: float | None = None  # seconds before its deadline, at least; -1: it had none
     load_seconds: float | None = None
-    settled: float | None = None  # when the reason was known
+    settled: Moment | None = None  # when the reason was known
     confidence: float | None = None  # how likely the reason is right; None: not estimated
 
 
@@ -35,11 +37,11 @@ class Stay(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: int
     model: str
-    start: float
-    end: float | None = None  # None: it goes on
-    loading: float | None = None  # when its load began; None: not known
-    low: float | None = None  # its load was not seen: it appeared between `low` and `start`
-    end_low: float | None = None  # it left between `end_low` and `end`; None: at `end`
+    start: Moment
+    end: Moment | None = None  # None: it goes on
+    loading: Moment | None = None  # when its load began; None: not known
+    low: Moment | None = None  # its load was not seen: it appeared between `low` and `start`
+    end_low: Moment | None = None  # it left between `end_low` and `end`; None: at `end`
     dead: bool = False  # it was listed, but its process was dead
     why: str = ""  # a word for its end; empty: not known yet
     event: int | None = None  # the number of the event that ended it
@@ -53,7 +55,7 @@ class PastRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: int
     model: str
-    at: float  # when it arrived
+    at: Moment  # when it arrived
     took: float
     start: str  # cold, warm, unknown
     outcome: str  # answered, client_gone, …
@@ -66,7 +68,7 @@ class RequestMinute(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: int
     model: str
-    at: float  # the minute's beginning
+    at: Moment  # the minute's beginning
     cold: int = 0
     warm: int = 0
     failed: int = 0
@@ -76,8 +78,8 @@ class Outage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A time for which nothing is known."""
 
     id: int
-    start: float
-    end: float | None = None  # None: it goes on
+    start: Moment
+    end: Moment | None = None  # None: it goes on
     text: str = ""
 
 
@@ -97,6 +99,6 @@ class Past(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SavedPast(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a later process continues from."""
 
-    at: float = 0.0
+    at: Moment = 0.0
     past: Past = Past()
     most: int = 0  # bytes

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import math
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import msgspec
 import pytest
 
+from ollama_exporter.actions.keep_warm.saved_history import SavedHistory, SavedKeepWarm
+from ollama_exporter.actions.saved_actions import SavedActions
 from ollama_exporter.advice.idle_histogram import IdleHistogram
 from ollama_exporter.advice.saved_usage import SavedUsage
+from ollama_exporter.clock import Timeline
 from ollama_exporter.errors import ConfigError
+from ollama_exporter.moments import is_moment
 from ollama_exporter.protocol.wire import RunningModel
 from ollama_exporter.residency.facts import Snapshot
 from ollama_exporter.residency.tracker import Tracker
@@ -44,6 +50,85 @@ def test_a_long_past_is_written_in_pieces_that_make_the_whole() -> None:
     pieces = list(state.pieces())
     assert SavedState.of(json.loads("".join(pieces))) == state
     assert max(map(len, pieces)) < 200 * len(json.dumps(msgspec.to_builtins(events[-1]))) + 500
+
+
+# Seconds and other numbers in saved structures that are no moments on the timeline.
+NO_MOMENTS = {
+    "expires_at",  # by the server's clock
+    "date",  # likewise
+    "revealed",
+    "requested",
+    "inferred",
+    "load_seconds",
+    "counts",  # of a histogram, which has no moments
+    "total",
+    "truncated",
+    "keep_alive",
+    "early",
+    "confidence",
+    "took",
+    "parts",
+    "skew",
+}
+
+
+def saved_types(kind: object, found: set[type[msgspec.Struct]]) -> set[type[msgspec.Struct]]:
+    """Return the structures that one holds, at any depth."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in found:
+        found.add(kind)
+        for hint in get_type_hints(kind).values():
+            saved_types(hint, found)
+    for inner in get_args(kind):
+        saved_types(inner, found)
+    return found
+
+
+def test_each_number_that_is_saved_is_a_moment_or_known_to_be_none() -> None:
+    """A new field that holds a moment must say so, or it stays behind when others are moved."""
+    unclear = {
+        f"{kind.__name__}.{name}"
+        for kind in saved_types(SavedState, set())
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        if "float" in str(hint) and not is_moment(hint) and name not in NO_MOMENTS
+    }
+    assert unclear == set()
+
+
+@pytest.mark.parametrize(
+    ("saved_skew", "skew", "now", "later"),
+    [
+        (0.0, 0.0, 5000.0, 0.0),
+        (28_800.0, 0.0, 40_000.0, 28_800.0),  # it was suspended for a night
+        (0.0, 28_800.0, 5000.0, -28_800.0),
+        (1.7e9, 0.0, 1.8e9, 1.7e9),  # it started before its clock was set
+        (0.0, 0.0, 400.0, -600.1),  # the clock was set back, or is not set yet: written just now
+    ],
+)
+def test_moments_are_moved_to_the_timeline_of_the_next_process(
+    saved_skew: float, skew: float, now: float, later: float
+) -> None:
+    history = SavedHistory(loads=(900.0, 950.0), held_until=1300.0, failures=3)
+    before = msgspec.structs.replace(
+        saved(),
+        actions=SavedActions(SavedKeepWarm({"a:latest": history})),
+        past=SavedPast(at=1000.0, past=Past(stays=(Stay(id=1, model="a:latest", start=990.0),))),
+        skew=saved_skew,
+    )
+    timeline = Timeline(wall=lambda: now + skew, monotonic=lambda: now)
+    timeline._offset = 0.0  # noqa: SLF001 - the clock was stepped since its start
+    after = before.on(timeline)
+    assert after.residency.last is not None
+    assert after.residency.last.ended == pytest.approx(1000.1 + later)
+    [life] = after.residency.lives
+    assert life.first_seen == pytest.approx(1000.0 + later)
+    assert life.expires == math.inf
+    [held] = after.actions.keep_warm.models.values()
+    assert held.loads == pytest.approx((900.0 + later, 950.0 + later))
+    assert held.held_until == pytest.approx(1300.0 + later)
+    assert held.failures == 3
+    [stay] = after.past.past.stays
+    assert (stay.start, after.past.at) == pytest.approx((990.0 + later, 1000.0 + later))
+    assert after.usage == before.usage
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:

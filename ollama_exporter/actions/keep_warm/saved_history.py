@@ -3,15 +3,17 @@
 
 from msgspec import Struct, field
 
+from ollama_exporter.moments import Moment, Moments
+
 
 class SavedHistory(Struct, frozen=True):
     """What happened to one model; see `ModelHistory`. Times are on the timeline."""
 
-    loads: tuple[float, ...] = ()
+    loads: Moments = ()
     failures: int = 0
-    not_before: float = 0.0
+    not_before: Moment = 0.0
     waiting: str = ""
-    held_until: float = 0.0
+    held_until: Moment = 0.0
     held: str = ""
     was_resident: bool = False  # or its unload had no reason yet
 
@@ -20,7 +22,7 @@ class SavedConflict(Struct, frozen=True):
     """Two models that did not fit together."""
 
     models: tuple[str, str]
-    at: float
+    at: Moment
 
 
 class SavedKeepWarm(Struct, frozen=True):
