@@ -30,7 +30,6 @@ GRID: Final[Mapping[str, Sequence[float]]] = {
     "before_deadline": (0.3, 0.6, 0.9, 1.2),
     "after_deadline": (0.4, 0.8, 1.2, 1.6),
     "least_load": (1.0, 2.0, 3.0, 4.0),
-    "swift": (2, 3, 4, 5),
     "replaced_within": (6.0, 8.0, 10.0, 15.0, 30.0),
     "context_changes": (120.0, 300.0, 600.0, 1800.0),
     "coverage": (0.8, 0.9, 0.95, 1.0),

@@ -27,7 +27,6 @@ SPARE: Final = 0.25  # 1 / 80 % - 1: the share of a newcomer's size that must be
 REMEMBERED: Final = 16
 MOST_PENDING: Final = 256  # that are compared with one: a server holds a handful
 ENOUGH: Final = 8  # of the models that appeared next, to find one of them again
-SWIFT_OF: Final = 5  # the latest unloads, of which some show a swift server
 NUMBERED: Final = re.compile(r"(\d{1,4})\.(\d{1,4})\.\d{1,4}")
 UNNUMBERED: Final = "0.0.0"  # what a server says that was built without a version
 LISTED_WHEN_LOADED: Final = (0, 30)
@@ -180,17 +179,17 @@ class PollUnloads:
         self._tolerances = tolerances
         self.room = Room()
         self.swift = False  # a newcomer is listed in the instant in which room is made for it
-        self._swift_known = False  # by the server's version
-        self._at_once: deque[bool] = deque(maxlen=SWIFT_OF)
         self._pending = pending
         self._settled: deque[PollUnload] = deque(maxlen=REMEMBERED)  # those that did not expire
-        self._vacant = 0  # unloads whose room nothing has taken yet, as far as polls show
 
     def on_version(self, version: str) -> None:
-        """Note the server's version: before 0.30 a model is listed while it loads."""
+        """Note the server's version: before 0.30 a model is listed while it loads.
+
+        A server that does not say its version is taken for a later one: listings alone do not
+        show the difference. A load that ends as the next begins looks the same.
+        """
         number = NUMBERED.match(version)
         if number is not None and number[0] != UNNUMBERED:
-            self._swift_known = True
             self.swift = (int(number[1]), int(number[2])) < LISTED_WHEN_LOADED
 
     @property
@@ -263,29 +262,6 @@ class PollUnloads:
         if not (found.one_each and unload.back is not None):
             held = held.plus(unload.life.model)
         unload.needless = new.count > 0 and self.room.holds(held, new)
-
-    def count(
-        self,
-        poll: Snapshot,
-        listed: Mapping[Key, RunningModel],
-        before: Mapping[Key, RunningModel],
-        *,
-        last: float,
-    ) -> None:
-        """Learn from a listing how fast a newcomer follows an unload."""
-        gone, came = len(before.keys() - listed.keys()), len(listed.keys() - before.keys())
-        if gone and poll.ended - last < self._tolerances.least_load:
-            self._at_once.append(came > 0 and not self._vacant)
-            enough = sum(self._at_once) >= self._tolerances.swift
-            self.swift |= enough and not self._swift_known
-        taken = came if self._vacant else came - gone
-        self._vacant = max(0, self._vacant - max(0, taken)) + (
-            gone if self._vacant else max(0, gone - came)
-        )
-
-    def restart(self) -> None:
-        """Forget whose room is vacant: the server began anew."""
-        self._vacant = 0
 
     def left_with_needless(self, unload: PollUnload) -> bool:
         """Return whether another left within one memory wait of it whose room was not needed.

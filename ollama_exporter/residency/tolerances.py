@@ -14,7 +14,6 @@ class Tolerances(Struct, frozen=True):
     before_deadline: float = 0.6  # a poll: what leaves after it may have expired
     after_deadline: float = 0.4  # a poll: a timer that fired has removed the model by then
     least_load: float = 3.0  # an eviction, the wait for memory and a load take longer than this
-    swift: int = 3  # of five: newcomers at the instant of an unload that show a swift server
     replaced_within: float = 10.0  # new weights that replaced others are listed by then
     context_changes: float = 600.0  # two changes of context within it are a quarrel of clients
     coverage: float = 0.95  # from this share of loads with a request on, the requests count as all

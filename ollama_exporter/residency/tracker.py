@@ -168,12 +168,8 @@ class Tracker:
         self._known.forget({key[0] for key in self._lives})
         incarnation.note_company(self._lives.values(), poll)
         self._requests.on_poll(poll, {k: x for k, x in self._lives.items() if k not in arrived})
-        if last is None or restart:
-            self._unloads.restart()
-        else:
-            self._unloads.count(poll, listed, before, last=last.started)
-            if arrived:
-                self._unloads.match(poll, arrived, before, last=last.started)
+        if arrived and last is not None and not restart:
+            self._unloads.match(poll, arrived, before, last=last.started)
         self._unloads.room.observe(listed.values(), arrived.values())
         self._last, self._listed = poll, listed
         self._connection.on_poll(lost=lost, restarted=restart)
