@@ -100,4 +100,4 @@ class FleetExporter:
         self._applying.discard(task)
         if not task.cancelled() and (err := task.exception()) is not None:
             self._exporter.errors.inc()
-            logger.error("Targets of the new configuration are not all in force", exc_info=err)
+            logger.error("Failed to apply all targets of the new configuration", exc_info=err)

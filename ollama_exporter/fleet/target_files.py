@@ -118,14 +118,14 @@ class TargetFolder:
         known = self._files.get(path)
         if file.problem and (known is None or known.problem != file.problem):
             values = {"file": path, "err": file.problem, "kept": len(file.targets)}
-            logger.warning("File of targets is not used", extra=values)
+            logger.warning("Targets file rejected", extra=values)
         elif not file.problem and (known is None or known.signature != file.signature):
-            logger.info("File of targets read", extra={"file": path, "targets": len(file.targets)})
+            logger.info("Targets file read", extra={"file": path, "targets": len(file.targets)})
 
     def _report_folder(self, problem: str) -> None:
         if problem and problem != self._problem:
             values = {"folder": str(self._folder), "err": problem}
-            logger.warning("Folder of targets cannot be read", extra=values)
+            logger.warning("Targets directory cannot be read", extra=values)
         self._problem = problem
 
 

@@ -210,7 +210,7 @@ def test_files_of_targets_are_followed_and_a_bad_one_changes_nothing(tmp_path: P
             assert await exporter.names() == ["a", host]
             assert (await exporter.until(host, lambda s: s[UP] == 1))[UP] == 1
             put(tmp_path / "a.json", {"a": {"uri": "x"}})
-            await until(lambda: exporter.log.count("File of targets is not used"))
+            await until(lambda: exporter.log.count("Targets file rejected"))
             assert await exporter.names() == ["a", host]
             assert (await exporter.own())["ollama_exporter_target_files_rejected", ""] == 1
             put(tmp_path / "a.json", {})

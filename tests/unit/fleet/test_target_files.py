@@ -72,7 +72,7 @@ def test_a_bad_file_keeps_what_it_named_before(
     for _ in range(2 * BAD_FILE_LOOKS):
         folder.read()
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert [each.getMessage() for each in warnings] == ["File of targets is not used"]
+    assert [each.getMessage() for each in warnings] == ["Targets file rejected"]
     assert vars(warnings[0])["kept"] == 1
     put(tmp_path / "a.yaml", "d: x\n")
     assert folder.read()
@@ -110,7 +110,7 @@ def test_a_folder_that_is_gone_keeps_everything(
         assert not folder.read()
     assert (names(folder), folder.rejected) == (["a"], 1)
     messages = [each.getMessage() for each in caplog.records]
-    assert messages.count("Folder of targets cannot be read") == 1
+    assert messages.count("Targets directory cannot be read") == 1
     (tmp_path / "away").rename(here)
     folder.read()
     assert folder.rejected == 0
