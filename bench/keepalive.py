@@ -132,7 +132,7 @@ def exact(model: Model, even: float) -> float:
 POLICIES: Final[dict[str, Policy]] = {
     "5m": always(SERVER_DEFAULT),
     "30m": always(1800.0),
-    "for ever": always(math.inf),
+    "forever": always(math.inf),
     "break-even": break_even,
     "advised": advised,
     "from polls": advised_from_polls,

@@ -21,7 +21,7 @@ class KeepAliveAdvice(Protocol):
 
     @property
     def keep_alive(self) -> float:
-        """Seconds, inf for ever."""
+        """Seconds, inf forever."""
 
     @property
     def samples(self) -> float:

@@ -54,13 +54,13 @@ class RenewClient(Protocol):
 class Renewal(Struct, frozen=True):
     """A renewal's outcome, and the model as listed after it.
 
-    `keep_alive`: seconds in effect, inf for ever; None: not revealed.
+    `keep_alive`: seconds in effect, inf forever; None: not revealed.
     """
 
     outcome: RenewalOutcome
     model: RunningModel | None = None
     keep_alive: float | None = None
-    left: float | None = None  # seconds until the deadline, inf for ever
+    left: float | None = None  # seconds until the deadline, inf forever
 
 
 def find_entry(answer: PsAnswer, name: str) -> RunningModel | None:

@@ -165,7 +165,7 @@ class ControlClient(OllamaClient):
 
 
 def _json_keep_alive(seconds: float) -> int | float:
-    """Return the JSON number of a keep_alive: -1 for ever, otherwise seconds."""
+    """Return the JSON number of a keep_alive: -1 forever, otherwise seconds."""
     if math.isinf(seconds):
         return -1
     return int(seconds) if seconds == int(seconds) else seconds

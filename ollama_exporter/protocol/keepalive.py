@@ -2,7 +2,7 @@
 """Converts every form of keep_alive that the server accepts to and from seconds.
 
 In a request's JSON a number is seconds and a string is a Go duration, so `"300"` is rejected. Any
-negative value means for ever, and zero unloads the model after the request.
+negative value means forever, and zero unloads the model after the request.
 """
 
 import math
@@ -37,7 +37,7 @@ class KeepAliveError(OllamaExporterError):
 
 
 def parse(value: object) -> float | None:
-    """Return the seconds of a request's `keep_alive`: inf for ever, None if it has none.
+    """Return the seconds of a request's `keep_alive`: inf forever, None if it has none.
 
     Raises KeepAliveError, with the server's text, for what the server rejects.
     """

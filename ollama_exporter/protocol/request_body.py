@@ -55,7 +55,7 @@ class RequestFields(msgspec.Struct, frozen=True):
     """What the body of a request asks for."""
 
     model: str | None = None  # as the client wrote it; None if not found
-    keep_alive: float | None = None  # seconds, inf for ever; None if absent or rejected
+    keep_alive: float | None = None  # seconds, inf forever; None if absent or rejected
     num_ctx: int | None = None
     has_reload_option: bool = False  # an option that can cause a reload
     options: tuple[tuple[str, int | bool], ...] = ()  # the others of those options, by name

@@ -19,7 +19,7 @@ LEAST_GAPS: Final = 20
 
 
 class Rule(Struct, frozen=True):
-    """Values for models whose name matches. Durations in seconds, inf for ever; None: not set."""
+    """Values for models whose name matches. Durations in seconds, inf forever; None: not set."""
 
     pattern: str  # a shell pattern for the model name
     keep_alive: float | None = None  # for requests without one

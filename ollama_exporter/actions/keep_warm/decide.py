@@ -49,7 +49,7 @@ MAX_HISTORIES: Final = 1000
 
 
 class ResidentModel(Struct, frozen=True):
-    """A listed model. `left`: seconds until its deadline, inf for ever."""
+    """A listed model. `left`: seconds until its deadline, inf forever."""
 
     left: float
 

@@ -21,7 +21,7 @@ class WarmModel(Struct, frozen=True):
     """A model of the section. `schedule` None: always; `num_ctx` None: as clients request."""
 
     model: str  # normalised
-    keep_alive: float = KEEP_ALIVE  # seconds, inf for ever
+    keep_alive: float = KEEP_ALIVE  # seconds, inf forever
     schedule: Schedule | None = None
     num_ctx: int | None = None
 

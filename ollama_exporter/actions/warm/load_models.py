@@ -56,7 +56,7 @@ class WarmOptions:
 
 @dataclass(frozen=True, slots=True)
 class WarmResult:
-    """The result for one model. `left`: seconds until its deadline, inf for ever."""
+    """The result for one model. `left`: seconds until its deadline, inf forever."""
 
     name: str
     outcome: WarmOutcome
