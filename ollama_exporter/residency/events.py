@@ -83,6 +83,7 @@ class Evidence(StrEnum):
     CONDEMNED_WHILE_BUSY = "it was told to leave, though busy, as another load ended"
     AT_LOAD_END = "its process ended just as another load finished, as the next victim does"
     NOTHING_STARTED = "its process ended before its deadline, and nothing was loaded in its place"
+    STOP_OR_OUTRUN = "it ended as a load began for which others had left, or it was stopped then"
     # the server
     SERVER_EXITED = "the server's process ended"
     SERVER_EXITED_NEXT = "the server ended before anything could take its memory"

@@ -32,6 +32,7 @@ class Incarnation(Struct):
     expires: Moment  # E
     epoch: int  # of the server's clock, when this E was first read
     written: bool = False  # E was written at least once: the runner has been idle
+    rested: bool = False  # two polls showed the same E, so it was surely written
     slid: bool = False  # E may have slid at a positive distance
     slides: bool = False  # two polls saw it slide: its distance is the keep-alive
     at_now: bool = False  # E = now: it is to be unloaded, and was never idle
@@ -81,6 +82,12 @@ class Incarnation(Struct):
         if self.at_now or self.model.expires_at <= 0:
             return None
         return max(0.0, self.deadline() - left)
+
+    @property
+    def spared_at(self) -> float | None:
+        """When E last showed that it goes on: as E was written, or while E slides ahead of now."""
+        sliding = self.slides and not self.written and not self.at_now
+        return self.seen if sliding else self.changed_at
 
     @property
     def promised(self) -> float | None:
@@ -134,10 +141,12 @@ def follow(
     elif life.at_now:
         life.stopped_at = life.expires  # E did not follow the present, so a stop had just set it
     life.model, life.expires = model, expires
-    life.written |= not slid
+    life.rested |= not changed
+    # A new keep-alive moves it, too. It slides on then, which an E that was written never does.
+    life.written = life.rested or not slid
     _read(life, poll, before=life.seen - timings.CLOCK_ERROR, changed=changed)
     if life.written and (changed or life.changed_at is None):
-        life.changed_at = poll.started
+        life.changed_at = poll.started if changed else life.seen
     life.seen = poll.started
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One unload that only polls show, and all that is known around it at the moment of judging."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from ollama_exporter.residency.evidence.case import Due, NextLoad
 from ollama_exporter.residency.evidence.log_lines import LogEvidence, LoggedUnload
 from ollama_exporter.residency.evidence.request_causes import RequestCause, departure
 from ollama_exporter.residency.evidence.requests import SeenRequest, SeenRequests
+from ollama_exporter.residency.facts import LogKind
 from ollama_exporter.residency.incarnation import Incarnation
 from ollama_exporter.residency.poll_unloads import PollUnload, PollUnloads
 from ollama_exporter.residency.tolerances import Tolerances
@@ -143,6 +145,10 @@ class PollEvidence:
 
     @property
     def awaits_next_load(self) -> bool:
-        """Whether it is still to be loaded, or its name to be known."""
-        settled = self.over or self.unload.gap.restart
-        return self.next_load is None and not settled
+        """Whether it is still to be loaded, or its name to be known.
+
+        A connection that is lost may be that of a proxy: only the log tells that the server began
+        anew, and then nothing is loaded for what waited.
+        """
+        restarted = self.log.moments(LogKind.SERVER_STARTED, self.unload.low, math.inf)
+        return self.next_load is None and not (self.over or restarted)

@@ -47,6 +47,8 @@ RUNNER_STEP: Final = 1.0  # until the next look at a living runner that is not l
 MOST_WANTED: Final = 16
 # After these lines the list has changed, or is about to.
 LIST_CHANGES: Final = frozenset({LogKind.LOAD_STARTED, LogKind.LOAD_DONE, LogKind.REMOVED})
+# With these a runner ran out of memory at the very moment of the exit.
+AT_OUT_OF_MEMORY: Final = frozenset({Evidence.OTHERS_DUE_WITH_IT, Evidence.LEFT_TOGETHER})
 # Nothing waited for these, so the next birth says nothing about how long such waits are.
 NOT_WAITED_FOR: Final = frozenset({Reason.EXPIRED, Reason.CRASHED, Reason.SERVER_RESTARTED})
 
@@ -272,7 +274,7 @@ class ProcessEvidence:
     def on_settled(self, exited: ProcessExit, found: Verdict, now: float) -> None:
         """Learn from an exit whose reason is known."""
         logged = self.log.followed  # then its line has told the moment
-        ran_out = exited.listed_dead or Evidence.OTHERS_DUE_WITH_IT in found.evidence
+        ran_out = exited.listed_dead or not AT_OUT_OF_MEMORY.isdisjoint(found.evidence)
         if found.reason is Reason.OUT_OF_MEMORY and ran_out and not logged:
             self.exits.on_out_of_memory(exited.at)
         if found.reason not in NOT_WAITED_FOR:

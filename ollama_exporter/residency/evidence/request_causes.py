@@ -63,7 +63,7 @@ class Departure(Struct, frozen=True):
             own = request.model == self.life.model.name
             late = timings.PROMPT if own else timings.ANOTHERS_REQUEST_ERROR
             ended = request.ended or 0.0
-            renewed = (self.life.changed_at or 0.0) > ended + timings.BEHIND_ANOTHER
+            renewed = (self.life.spared_at or 0.0) > ended + timings.BEHIND_ANOTHER
             if (
                 request.failure is Failure.OUT_OF_MEMORY
                 and self.loaded < ended <= self.left + late

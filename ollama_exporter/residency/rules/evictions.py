@@ -155,7 +155,8 @@ def condemned_while_busy(case: ExitEvidence) -> Opinion:
     if not names and not case.over:
         return WAIT
     by = names[0] if names else None
-    return verdict(Reason.EVICTED, Evidence.CONDEMNED_WHILE_BUSY, by=by)
+    reason = Reason.REPLACED if case.exited.name in names else Reason.EVICTED
+    return verdict(reason, Evidence.CONDEMNED_WHILE_BUSY, by=by)
 
 
 def await_what_follows(case: ExitEvidence) -> Opinion:

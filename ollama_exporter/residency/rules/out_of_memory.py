@@ -53,7 +53,7 @@ def busy_at_out_of_memory(case: ExitEvidence) -> Opinion:
     """It lived at an out-of-memory, and no request has ended since: it was busy all the time."""
     life, at = case.exited.life, case.exited.at
     for moment in case.exits.out_of_memory:
-        untouched = life.changed_at is None or life.changed_at < moment
+        untouched = life.spared_at is None or life.spared_at < moment
         recent = at - moment < timings.BUSY_AT_OUT_OF_MEMORY
         loaded = case.exited.runner.loaded_after < moment
         if loaded and moment < at and untouched and recent:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a client had it stopped: by a stop call, or by a request with keep_alive 0."""
 
+from ollama_exporter.residency import timings
 from ollama_exporter.residency.events import Evidence, Reason
 from ollama_exporter.residency.evidence.case import Case
 from ollama_exporter.residency.evidence.exit_evidence import ExitEvidence
@@ -49,6 +50,13 @@ def due_before_idle(case: PollEvidence) -> Opinion:  # noqa: PLR0911 - a table o
     return verdict(Reason.STOPPED, Evidence.DUE_BUT_NOT_NEEDED)
 
 
-def nothing_was_started(case: ExitEvidence) -> Opinion:  # noqa: ARG001 - what is left when all else is excluded
-    """It had not expired, and nothing took its room: every other unload makes room for a load."""
+def nothing_was_started(case: ExitEvidence) -> Opinion:
+    """It had not expired, and nothing took its room: every other unload makes room for a load.
+
+    At the end of each wait for memory the scheduler chooses anew, and what it chose before leaves
+    all the same: what exits as a load begins may be a victim that a queue of unloads outran.
+    """
+    at, same = case.exited.at, timings.SAME_MOMENT
+    if case.queue_start < at - timings.MEMORY_WAIT and case.births(at - same, at + same):
+        return unknown(Evidence.STOP_OR_OUTRUN)
     return verdict(Reason.STOPPED, Evidence.NOTHING_STARTED)

@@ -355,7 +355,10 @@ def test_keep_alive_is_revealed_while_the_deadline_slides() -> None:
     story.poll(5, model("a", 305))
     story.poll(10, model("a", 310))
     assert story.tracker.view().models[0].keep_alive == pytest.approx(300)
-    story.poll(15, model("a", math.inf))
+    story.poll(15, model("a", 45))  # a request set another, and it is busy still
+    story.poll(20, model("a", 50))
+    assert story.tracker.view().models[0].keep_alive == pytest.approx(30)
+    story.poll(25, model("a", math.inf))
     assert story.tracker.view().models[0].keep_alive == math.inf
 
 

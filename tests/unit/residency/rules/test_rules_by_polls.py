@@ -43,6 +43,28 @@ def test_a_line_that_names_the_new_model_settles_it_before_a_listing_does() -> N
     assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
 
 
+def test_a_connection_that_is_lost_does_not_hide_what_took_the_room() -> None:
+    story = evicted_by_the_log()
+    story.poll(12, new_connection=True)
+    story.poll(13)
+    assert story.reasons() == []
+    story.log(13.5, LogKind.SET_UP, "b", 2)
+    assert story.reasons() == [("a", Reason.EVICTED, "b:latest")]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["read before the poll", "read after it"])
+def test_what_a_new_server_loads_took_no_room(*, late: bool) -> None:
+    story = evicted_by_the_log()
+    if late:
+        story.poll(12, new_connection=True)
+    story.log(11.5, LogKind.SERVER_STARTED)
+    story.log(11.6, LogKind.LOAD_STARTED, "c")
+    story.log(11.7, LogKind.SET_UP, "c", 3)
+    if not late:
+        story.poll(12, new_connection=True)
+    assert story.reasons() == [("a", Reason.EVICTED, None)]
+
+
 def test_an_eviction_for_a_load_that_fails_is_settled_without_a_name() -> None:
     story = evicted_by_the_log()
     story.poll(12)

@@ -297,6 +297,56 @@ def test_busy_models_that_become_due_together_show_an_out_of_memory() -> None:
     assert story.reasons()[1] == ("b", Reason.OUT_OF_MEMORY, None)
 
 
+def test_a_new_keep_alive_of_one_that_was_never_idle_is_no_end_of_a_request() -> None:
+    story = two_loaded()
+    story.names("d")
+    story.birth(80, 4, "d")
+    for at in (84.0, 84.5):
+        story.poll(at, model("a", 300), model("b", 310), model("d", at))  # keep_alive 0, then 30 s
+    for at in (90.0, 95.0, 99.7):
+        story.poll(at, model("a", 300), model("b", 310), model("d", at + 30))
+    story.death(100, 1)
+    for at in (100.4, 102, 106, 112):
+        story.poll(at, model("a", 300), model("b", 310), model("d", at))
+    assert story.reasons() == [("a", Reason.OUT_OF_MEMORY, None)]
+
+
+def test_two_that_end_together_tell_when_a_runner_ran_out_of_memory() -> None:
+    story = two_loaded()
+    story.birth(-30, 3, "c", noticed=0)
+    story.poll(1, model("a", 300), model("b", 310), model("c", 320))
+    story.death(100, 1)
+    story.death(100, 2)
+    story.poll(100.4, model("c", 320))
+    story.death(115, 3)  # it was busy until now
+    for at in (115.2, 121, 130):
+        story.poll(at)
+    assert story.reasons()[-1] == ("c", Reason.OUT_OF_MEMORY, None)
+
+
+@pytest.mark.parametrize(("queued", "reason"), [(True, Reason.UNKNOWN), (False, Reason.STOPPED)])
+def test_what_ends_as_a_load_begins_behind_a_queue_may_have_been_chosen_before(
+    queued: bool, reason: Reason
+) -> None:
+    story = two_loaded()
+    story.names("d", "e", "f")
+    story.birth(-30, 3, "c", noticed=0)
+    story.birth(-20, 4, "d", noticed=0)
+    stay = [model("b", 310), model("c", 320)]
+    story.poll(1, model("a", 300), *stay, model("d", 90 if queued else 80))
+    story.death(90 if queued else 80, 4)  # expired
+    story.birth(92, 5, "f")
+    story.poll(94.5, model("a", 300), *stay)
+    story.death(95, 1)  # as a load has ended: the next request found it idle
+    story.poll(95.2, *stay, model("f", 395))
+    story.birth(100, 6, "e", noticed=100)
+    story.death(100, 2)
+    for at in (100.4, 101):
+        story.poll(at, model("c", 320), model("f", 395))
+    story.poll(104, model("c", 320), model("f", 395), model("e", 404))
+    assert {name: why for name, why, _ in story.reasons()}["b"] is reason
+
+
 def test_a_busy_model_that_became_due_as_a_load_ended_makes_room_for_the_next() -> None:
     story = two_loaded()
     story.poll(99, model("a", 399), model("b", 310))  # busy since its load
