@@ -171,7 +171,7 @@ class LogEvidence:
         return next((x.due for x in runners if x.due and x.due_at < moment), None)
 
     def next_load(self, at: float) -> tuple[str, str | None] | None:
-        """Return weights and name of what was loaded next. None: nothing yet, or by a new server."""
+        """Return weights and name of what was loaded next. None: nothing, before a restart."""
         for line in self._lines:
             if line.kind is LogKind.SERVER_STARTED and line.written >= at:
                 return None

@@ -326,7 +326,7 @@ def test_two_that_end_together_tell_when_a_runner_ran_out_of_memory() -> None:
 
 @pytest.mark.parametrize(("queued", "reason"), [(True, Reason.UNKNOWN), (False, Reason.STOPPED)])
 def test_what_ends_as_a_load_begins_behind_a_queue_may_have_been_chosen_before(
-    queued: bool, reason: Reason
+    reason: Reason, *, queued: bool
 ) -> None:
     story = two_loaded()
     story.names("d", "e", "f")
