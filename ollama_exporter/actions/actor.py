@@ -71,6 +71,8 @@ class Actor:
 
     def on_change(self, events: tuple[Event, ...], view: View) -> None:
         """Hear what a poll or another fact showed."""
+        for event in events:
+            self._server.options.on_event(event)
         self._keep_warm.on_change(events, view)
 
     def on_installed(self, models: tuple[InstalledModel, ...]) -> None:

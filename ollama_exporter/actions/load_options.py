@@ -10,6 +10,7 @@ from typing import Final
 from ollama_exporter.actions.saved_options import RequestedOptions, SavedOptions, ServedOptions
 from ollama_exporter.bounded import BoundedDict
 from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.residency.events import Event, Found, Loaded, Restarted, Unloaded
 
 MAX_MODELS: Final = 1024
 Options = dict[str, int | bool]
@@ -51,6 +52,18 @@ class LoadOptions:
         """Remember the options of a load of ours."""
         others = tuple((key, value) for key, value in options.items() if key != "num_ctx")
         self._served[model] = ServedOptions(at, RequestedOptions(options.get("num_ctx"), others))
+
+    def on_event(self, event: Event) -> None:
+        """Follow the runners that come and go."""
+        match event:
+            case Found(model=model):
+                self.on_listed(model.name, model.context)
+            case Loaded(model=model):
+                self.on_loaded(model.name, model.context, event.not_before)
+            case Unloaded(model=model):
+                self.on_unloaded(model.name, event.not_after)
+            case Restarted():
+                pass
 
     def on_listed(self, model: str, context: int | None) -> None:
         """Remember the context of a resident model."""

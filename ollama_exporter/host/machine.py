@@ -64,10 +64,13 @@ class Machine:
         self._listed = 0  # models in the last poll
         self._sizes: dict[str, int] = {}  # of the installed models, bytes on disk
         self._why_not = why_not_watched(settings)
+        self._proc = proc
         self._lookup = BlobLookup(
             client, reporter=reporter, timeline=timeline, loading=self._is_loading
         )
-        self._watcher = None
+        if settings.proxy_addresses:
+            self._lookup.start()  # a request may be for another name of a resident model
+        self._watcher: ProcessWatcher | None = None
         if not self._why_not:
             self._watcher = ProcessWatcher(
                 process_reader(timeline),
@@ -78,8 +81,8 @@ class Machine:
                 up=up,
             )
         self.on_slot_look: list[Callable[[SlotLook], None]] = []  # each hears of each look
-        self._slots = None
-        if self._watcher is not None and settings.collector_runner != "off":
+        self._slots: SlotWatcher | None = None
+        if self._watcher is not None and settings.collector_runner != OFF:
             self._slots = SlotWatcher(
                 now=timeline.now,
                 listed=runners_at_work,
@@ -87,16 +90,11 @@ class Machine:
                 on_use=on_slot_use,
                 on_look=self._tell_look,
             )
-        if settings.proxy_addresses:
-            self._lookup.start()  # a request may be for another name of a resident model
-        self._log: LogFollower | None = None
-        self._proc = proc
         self._late, self._on_late_load = LateLoads(self._lookup.weights), on_late_load
+        self._log: LogFollower | None = None
         self._finds_log = settings.ollama_log == AUTO
         if settings.ollama_log not in (OFF, AUTO):
-            told = replace(reporter, fact=self._on_log_fact)
-            self._log = LogFollower(settings.ollama_log, reporter=told, timeline=timeline)
-            self._lookup.start()  # the log names weights, and not always models
+            self._log = self._follower(settings.ollama_log, wanted=True)
 
     @property
     def why_not(self) -> str:
@@ -199,10 +197,14 @@ class Machine:
                 await asyncio.Event().wait()
                 return
             logger.info("Found the log of the server", extra={"source": source, "why": why})
-            told = replace(self._reporter, fact=self._on_log_fact)
-            self._log = LogFollower(source, reporter=told, timeline=self._timeline, wanted=False)
-            self._lookup.start()
+            self._log = self._follower(source, wanted=False)
         await self._log.run()
+
+    def _follower(self, source: str, *, wanted: bool) -> LogFollower:
+        """Return what follows a log; `wanted`: somebody has named it."""
+        self._lookup.start()  # the log names weights, and not always models
+        told = replace(self._reporter, fact=self._on_log_fact)
+        return LogFollower(source, reporter=told, timeline=self._timeline, wanted=wanted)
 
     async def _find_journal(self, watcher: ProcessWatcher) -> tuple[str | None, str]:
         while (pid := watcher.server_pid) is None:  # noqa: ASYNC110 - a search that may take minutes
@@ -239,9 +241,9 @@ class Machine:
 
 def why_not_watched(settings: Settings) -> str:
     """Return why processes are not watched; empty: they are."""
-    if settings.collector_processes == "off":
+    if settings.collector_processes == OFF:
         return "--collector.processes=off"
-    if settings.collector_processes == "auto" and not is_loopback(settings.ollama_url):
+    if settings.collector_processes == AUTO and not is_loopback(settings.ollama_url):
         return (
             "the server is not on loopback; set --collector.processes=on if it is on this machine"
         )

@@ -28,7 +28,7 @@ from ollama_exporter.errors import OllamaExporterError
 from ollama_exporter.metrics.action_metrics import KEEP_WARM, ActionMetrics
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.wire import InstalledModel
-from ollama_exporter.residency.events import Event, Found, Loaded, Unloaded, View
+from ollama_exporter.residency.events import Event, Unloaded, View
 from ollama_exporter.residency.facts import RequestAnswered, RequestEnded, RequestStarted
 
 INTERVAL: Final = 5.0  # seconds between two turns, where no poll causes one
@@ -83,16 +83,8 @@ class KeepWarmRunner:
         """Record what a poll or another fact showed, and take a turn."""
         resident = [state.name for state in view.models if state.resident]
         for event in events:
-            match event:
-                case Found(model=model):
-                    self._server.options.on_listed(model.name, model.context)
-                case Loaded(model=model):
-                    self._server.options.on_loaded(model.name, model.context, event.not_before)
-                case Unloaded():
-                    self._server.options.on_unloaded(event.model.name, event.not_after)
-                    self._on_unloaded(event, resident)
-                case _:
-                    pass
+            if isinstance(event, Unloaded):
+                self._on_unloaded(event, resident)
         if events and self.is_active:
             situation = self._situation()
             if situation is not None:  # what is saved must tell who is resident now

@@ -22,7 +22,7 @@ from ollama_exporter.host.log.lines import LineSplitter
 from ollama_exporter.host.log.tail import CHUNK, LogTail
 from ollama_exporter.host.log.unwrap import LONGEST_WRAPPED, LineUnwrapper
 from ollama_exporter.reporter import Reporter
-from ollama_exporter.residency.facts import LogKind
+from ollama_exporter.residency.facts import LogKind, LogSaid
 
 JOURNAL: Final = "journal"
 OF_USER: Final = "user-journal"
@@ -79,10 +79,7 @@ class LogFollower:
         try:
             while True:
                 try:
-                    async with aclosing(self._chunks()) as chunks:
-                        async for chunk in chunks:
-                            self._on_success()
-                            await self._on_chunk(chunk)
+                    await self._follow()
                 except (OSError, StartError) as err:
                     self._on_failure(err)
                 self._lines.reset()
@@ -91,6 +88,13 @@ class LogFollower:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
         finally:
             self._file.close()
+
+    async def _follow(self) -> None:
+        """Read what the source yields, to its end."""
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                self._on_success()
+                await self._on_chunk(chunk)
 
     def _chunks(self) -> AsyncGenerator[bytes, None]:
         kind, _, name = self._source.partition(":")
@@ -139,22 +143,30 @@ class LogFollower:
             text = self._unwrapper.feed(wrapped)
             if text is None:
                 return
-            if b"level=" in text:
-                line = patterns.read(text[: patterns.LONGEST_LINE].decode(errors="replace"))
-                self._note_understood(line)
-            elif b'"msg"' in text and (b'"level"' in text or b'"severity"' in text):
-                self._note_understood(None)  # of a format that is not read
+            line = self._line_of_server(text)
         except Exception as err:  # noqa: BLE001 - one odd line must not end the work
             self._on_error(err)
         self.counts["other" if line is None or line.level not in LEVELS else line.level] += 1
         fact = None if line is None else line.fact(self._timeline.now(), self._timeline.moment)
-        if fact is None:
-            return
-        if fact.kind is LogKind.LOAD_STARTED:
-            self._load_started = fact.at
-        elif fact.kind in (LogKind.LOAD_DONE, LogKind.LOAD_FAILED, LogKind.SERVER_STARTED):
+        if fact is not None:
+            self._note_load(fact)
+            self._reporter.fact(fact)
+
+    def _line_of_server(self, text: bytes) -> patterns.LogLine | None:
+        """Return a line that the server wrote; None: a runner did, or its form is unknown."""
+        if b"level=" in text:
+            line = patterns.read(text[: patterns.LONGEST_LINE].decode(errors="replace"))
+            self._note_understood(line)
+            return line
+        if b'"msg"' in text and (b'"level"' in text or b'"severity"' in text):
+            self._note_understood(None)  # of a format that is not read
+        return None
+
+    def _note_load(self, said: LogSaid) -> None:
+        if said.kind is LogKind.LOAD_STARTED:
+            self._load_started = said.at
+        elif said.kind in (LogKind.LOAD_DONE, LogKind.LOAD_FAILED, LogKind.SERVER_STARTED):
             self._load_started = None
-        self._reporter.fact(fact)
 
     def _note_understood(self, line: patterns.LogLine | None) -> None:
         values = {"source": self._source}

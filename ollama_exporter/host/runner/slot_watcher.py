@@ -152,13 +152,22 @@ class SlotWatcher:
         if self._on_look is not None:
             self._on_look(SlotLook(runner.model, began, ended, runner.process, status, slots))
         if slots is None:
-            if answer is not None and runner.slots is None:
-                runner.slots = False
-                self._log(runner)
-            runner.schedule.was_late(ended)
-            if runner.slots is None and runner.schedule.late == GIVEN_UP:
-                self._log(runner)
+            self._on_no_slots(runner, ended, has_answered=answer is not None)
+        else:
+            await self._on_slots(client, runner, ended, slots)
+
+    def _on_no_slots(self, runner: _Runner, ended: float, *, has_answered: bool) -> None:
+        runner.schedule.was_late(ended)
+        if runner.slots is not None:
             return
+        if has_answered:
+            runner.slots = False
+        if has_answered or runner.schedule.late == GIVEN_UP:
+            self._log(runner)
+
+    async def _on_slots(
+        self, client: RunnerQuestions, runner: _Runner, ended: float, slots: tuple[Slot, ...]
+    ) -> None:
         born = runner.process.born if runner.process.born >= self._begun else None
         use = self._usage.look(runner.model, runner.key, ended, slots, born=born)
         used = use is not None or any(slot.busy for slot in slots)
