@@ -123,9 +123,13 @@ def test_outside_its_hours_a_model_is_not_touched() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.UNKNOWN])
 def test_a_stop_and_what_may_have_been_one_are_respected(reason: Reason) -> None:
-    it = keeper()
+    copy = WarmModel("copy-of-a:latest", keep_alive=600.0)  # another name of the same runner
+    section = KeepWarm((A,), grace=900.0)
+    it = KeepWarmPlanner(section, lambda name: name.removeprefix("copy-of-"))
     lose(it, reason, 1000)
-    assert it.decide(at(1001)).held == {"a:latest": HoldReason(reason.value)}
+    it.section = replace(section, models=(copy, A))
+    held = it.decide(at(1001)).held
+    assert held == dict.fromkeys((copy.model, A.model), HoldReason(reason.value))
     assert not loads(it.decide(at(1000 + 899)))
     assert loads(it.decide(at(1000 + 900)))
 
