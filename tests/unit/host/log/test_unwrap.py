@@ -118,6 +118,14 @@ def test_wraps_are_taken_off(wrapped: bytes) -> None:
     assert LineUnwrapper().feed(wrapped) == LINE.encode()
 
 
+def test_a_line_of_fields_is_written_as_text_and_other_json_is_left_as_it_is() -> None:
+    fields = {"time": "2026-11-23 20:04:20", "level": "warn", "msg": "a b", "source": "s"}
+    more = {"model": "m", "x=y": "z", "n": 3, "in": {"a": "b", "c": {"d": 1}}}
+    written = b'time=2026-11-23T20:04:20 level=WARN msg="a b" model="m" n="3" in.a="b"'
+    assert LineUnwrapper().feed(json.dumps(fields | more).encode()) == written
+    assert LineUnwrapper().feed(b'{"a":1}') == b'{"a":1}'
+
+
 def test_text_in_utf_16_is_read() -> None:
     unwrapper = LineUnwrapper()
     lines = ("\ufeff" + LINE + "\r\n" + LINE + "\r\n").encode("utf-16-le").split(b"\n")

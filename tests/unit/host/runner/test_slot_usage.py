@@ -107,15 +107,21 @@ def test_a_context_that_shifts_is_counted_and_its_tokens_go_on() -> None:
 
 def test_what_is_seen_now() -> None:
     usage = SlotUsage()
-    usage.look("m", RUNNER, 0, (working(900), working(100, number=1)))
-    usage.look("m", RUNNER, 2, (done(1100), working(180, number=1)))
+    usage.look("m", RUNNER, 0, (IDLE,))
+    now = usage.now(RUNNER)
+    assert now is not None
+    assert (now.context_used, now.context_most) == (0, 0)
+    usage.look("m", RUNNER, 2, (working(900), working(100, number=1)))
+    before = totals_of(usage).busy_seconds
+    usage.look("m", RUNNER, 4, (done(1100), working(180, number=1)))
+    assert totals_of(usage).busy_seconds - before == 2.0  # one of them was busy all the time
     now = usage.now(RUNNER)
     assert now is not None
     assert (now.slots, now.busy, now.slot_context) == (2, 1, 4096)
     assert (now.context_used, now.context_most, now.prompt_cache) == (280, 1000, 1100)
-    assert usage.exited("m", RUNNER, 3) == SlotUse("m", 3, busy=False)  # it was at work
+    assert usage.exited("m", RUNNER, 5) == SlotUse("m", 5, busy=False)  # it was at work
     assert usage.now(RUNNER) is None
-    assert usage.exited("m", RUNNER, 4) is None
+    assert usage.exited("m", RUNNER, 6) is None
 
 
 def test_counters_go_on_over_a_reload() -> None:
