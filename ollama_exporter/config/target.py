@@ -154,27 +154,33 @@ def _end_point(url: str) -> tuple[str, int | None]:
 
 
 def _host_and_port(authority: str, port: int, *, field: str, text: str) -> tuple[str, int]:
-    host, rest = authority, ""
+    host, colon, digits = authority, "", ""
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        before, colon, digits = rest.partition(":")
+        if not bracket or before:
             raise ConfigError(field, text, ACCEPTED)
     elif authority.count(":") == 1:
-        host, _, rest = authority.partition(":")
-        rest = f":{rest}"
-    if rest:
-        digits = rest[1:]
+        host, colon, digits = authority.partition(":")
+    if colon:
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits) <= HIGHEST_PORT):
             raise ConfigError(field, text, ACCEPTED + f"; a port is 1 to {HIGHEST_PORT}")
         port = int(digits)
-    if ":" not in host:
-        if not (host.isascii() and host.isprintable()):  # what a resolver takes; IDNA as xn--…
-            raise ConfigError(field, text, ACCEPTED + "; a host is written in ASCII")
-        if not HOST.fullmatch(host) or (FOUR_NUMBERS.fullmatch(host) and not _is_ipv4(host)):
-            raise ConfigError(field, text, ACCEPTED + "; this is no name or address of a host")
-        return ("127.0.0.1" if host in ("", "0.0.0.0") else host), port  # noqa: S104 - compared, not bound
+    spelled = _ipv6(host, field, text) if ":" in host else _name_or_ipv4(host, field, text)
+    return spelled, port
+
+
+def _name_or_ipv4(host: str, field: str, text: str) -> str:
+    if not (host.isascii() and host.isprintable()):  # what a resolver takes; IDNA as xn--…
+        raise ConfigError(field, text, ACCEPTED + "; a host is written in ASCII")
+    if not HOST.fullmatch(host) or (FOUR_NUMBERS.fullmatch(host) and not _is_ipv4(host)):
+        raise ConfigError(field, text, ACCEPTED + "; this is no name or address of a host")
+    return "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
+
+
+def _ipv6(host: str, field: str, text: str) -> str:
     try:
         address = ipaddress.IPv6Address(host)
     except ValueError as err:
         raise ConfigError(field, text, ACCEPTED) from err
-    return ("[::1]" if address.is_unspecified else f"[{host}]"), port
+    return "[::1]" if address.is_unspecified else f"[{host}]"

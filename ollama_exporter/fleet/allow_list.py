@@ -20,6 +20,7 @@ from ollama_exporter.errors import ConfigError, ProbeRefusedError
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 PROBES_OFF: Final = "probes of URLs are off; --probe.allow lists what they may reach"
+ACCEPTED: Final = "accepted: HOST:PORT, *.DOMAIN:PORT, NETWORK/BITS:PORT; :* means any port"
 LONGEST_URL: Final = 512
 LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 LONGEST_HOST: Final = 253
@@ -177,32 +178,36 @@ def _host(host: str) -> tuple[str, IpAddress | None]:
 
 def _entry(name: str, text: str) -> Allowed:
     """Parse HOST[:PORT], *.DOMAIN[:PORT] or NETWORK/BITS[:PORT]; a port may be *."""
-    accepted = "accepted: HOST:PORT, *.DOMAIN:PORT, NETWORK/BITS:PORT; :* means any port"
+    try:
+        return _allowed(text)
+    except (ProbeRefusedError, ValueError) as err:
+        why = f" ({err})" if str(err) else ""
+        raise ConfigError(name, text, f"{ACCEPTED}{why}") from err
+
+
+def _allowed(text: str) -> Allowed:
+    """Raise ProbeRefusedError or ValueError for what is none of these."""
     rest = text.strip().lower()
     port: int | None = DEFAULT_PORT
     head, colon, tail = rest.rpartition(":")
     bare_ipv6 = rest.count(":") > 1 and not rest.startswith("[")
     if colon and not bare_ipv6 and not rest.endswith("]") and "/" not in tail:
-        rest = head
-        if tail == "*":
-            port = None
-        elif tail.isascii() and tail.isdigit() and 0 < int(tail[:6]) <= HIGHEST_PORT:
-            port = int(tail)
-        else:
-            raise ConfigError(name, text, accepted)
+        rest, port = head, _port_or_any(tail)
     if "/" in rest:
-        try:
-            network = ipaddress.ip_network(rest.replace("[", "").replace("]", ""))
-        except ValueError as err:
-            raise ConfigError(name, text, f"{accepted} ({err})") from err
+        network = ipaddress.ip_network(rest.replace("[", "").replace("]", ""))
         return Allowed(text, port, network=network)
-    try:
-        if rest.startswith("*."):
-            host, address = _host(rest[2:])
-            if address is not None:
-                raise ConfigError(name, text, accepted)
-            return Allowed(text, port, suffix=f".{host}")
-        host, _ = _host(f"[{rest}]" if bare_ipv6 else rest)
-    except ProbeRefusedError as err:
-        raise ConfigError(name, text, f"{accepted} ({err})") from err
+    if rest.startswith("*."):
+        host, address = _host(rest[2:])
+        if address is not None:
+            raise ValueError
+        return Allowed(text, port, suffix=f".{host}")
+    host, _ = _host(f"[{rest}]" if bare_ipv6 else rest)
     return Allowed(text, port, host=host)
+
+
+def _port_or_any(text: str) -> int | None:
+    if text == "*":
+        return None
+    if text.isascii() and text.isdigit() and 0 < int(text[:6]) <= HIGHEST_PORT:
+        return int(text)
+    raise ValueError

@@ -189,10 +189,10 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
 
 def _loose_fields(text: bytes) -> dict[str, bytes] | None:
     """Return the raw fields of a complete object of which msgspec rejects a value, such as NaN."""
-    scanned = scan_object(text.strip(SEPARATORS))
+    text = text.strip(SEPARATORS)
+    scanned = scan_object(text)
     if scanned is None or not scanned.is_closed:
         return None
-    text = text.strip(SEPARATORS)
     return {decode_string(m.key) or "": text[m.begin : m.end] for m in scanned.members}
 
 
@@ -216,11 +216,11 @@ def _entries(body: bytes) -> Iterable[msgspec.Raw]:
     except UNREADABLE as err:
         if len(text) > LARGEST_LOOSE:
             raise _malformed(err) from err
-        fields = _loose_fields(text) or {}
-        items = None if fields.get("models") == b"null" else items_in(fields.get("models", b""))
-        if "models" not in fields or (items is None and fields["models"] != b"null"):
+        listed = (_loose_fields(text) or {}).get("models", b"")
+        items = () if listed == b"null" else items_in(listed)
+        if items is None:
             raise _malformed(err) from err
-        return [msgspec.Raw(item) for item in items or ()]
+        return [msgspec.Raw(item) for item in items]
 
 
 class _EntryReader:

@@ -176,6 +176,12 @@ def _tls(name: str, value: object, directory: Path) -> ServerTls | None:
     if not given:
         return None
     tls = ServerTls(**given)
+    _check_tls(name, tls)
+    return tls
+
+
+def _check_tls(name: str, tls: ServerTls) -> None:
+    """Raise ConfigError for parts that do not fit together."""
     if tls.cert_file is None and not tls.cert:
         raise ConfigError(
             f"{name}.cert_file", "", "the file of the certificate, or cert with its text"
@@ -196,7 +202,6 @@ def _tls(name: str, value: object, directory: Path) -> ServerTls | None:
     if 1 < len(tls.curve_preferences) < len(CURVES):
         accepted = "one curve or all of them; Python's TLS cannot be limited to several"
         raise ConfigError(f"{name}.curve_preferences", list(tls.curve_preferences), accepted)
-    return tls
 
 
 def _check_http2(tls: ServerTls) -> None:

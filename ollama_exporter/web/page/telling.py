@@ -116,45 +116,56 @@ def _none(_model: str) -> int:
 
 def sources(settings: Settings, machine: Machine) -> Iterator[SourceNow]:
     """Yield the sources besides polls, each with the flag that turns it on."""
-    why_not = machine.why_not
-    yield SourceNow(
-        name="Processes",
-        on=not why_not,
-        detail=f"Not watched: {why_not}." if why_not else "Exits are seen at once.",
-        line="--collector.processes=on" if why_not and not machine.is_searching else "",
-    )
-    asking = machine.is_asking_runners
-    seen = sum(1 for sight in machine.runners() if sight.now is not None)
-    yield SourceNow(
-        name="Slots",
-        on=asking,
-        detail=f"Runners that answer: {seen}." if asking else "Runners are not queried.",
-        line="" if asking else "--collector.processes=on --collector.runner=on",
-    )
-    follows, understood = machine.log_lines is not None, machine.log_understood
-    followed = {
-        None: "Followed; no line was read yet.",
-        True: "Followed.",
-        False: "Followed, but its lines cannot be read.",
-    }
-    log = followed[understood] if follows else "Not followed."
-    yield SourceNow(
-        name="Log",
-        on=follows and understood is not False,
-        detail=log,
-        line="" if follows else "--ollama.log=journal",
-    )
+    yield _processes(machine)
+    yield _slots(machine)
+    yield _log(machine)
     proxy = ", ".join(settings.proxy_addresses)
     yield SourceNow(
         name="Requests",
         on=bool(proxy),
-        detail=f"The proxy at {proxy} sees them." if proxy else "Requests are not seen.",
+        detail=f"The proxy at {proxy} sees them." if proxy else "Waits are not seen.",
         line="" if proxy else "--proxy.listen-address=127.0.0.1:11435",
     )
     file = settings.state_file
     yield SourceNow(
         name="State file",
         on=file is not None,
-        detail="History survives a restart." if file else "A restart loses the history.",
+        detail="The past outlives a restart." if file else "The past ends with the exporter.",
         line="" if file else "--state.file=/var/lib/ollama-exporter/state.json",
+    )
+
+
+def _processes(machine: Machine) -> SourceNow:
+    why_not = machine.why_not
+    return SourceNow(
+        name="Processes",
+        on=not why_not,
+        detail=f"Not watched: {why_not}." if why_not else "Exits are seen at once.",
+        line="--collector.processes=on" if why_not and not machine.is_searching else "",
+    )
+
+
+def _slots(machine: Machine) -> SourceNow:
+    asking = machine.is_asking_runners
+    seen = sum(1 for sight in machine.runners() if sight.now is not None)
+    return SourceNow(
+        name="Slots",
+        on=asking,
+        detail=f"Runners that answer: {seen}." if asking else "Runners are not queried.",
+        line="" if asking else "--collector.processes=on --collector.runner=on",
+    )
+
+
+def _log(machine: Machine) -> SourceNow:
+    follows, understood = machine.log_lines is not None, machine.log_understood
+    followed = {
+        None: "Followed; no line was read yet.",
+        True: "Followed.",
+        False: "Followed, but its lines cannot be read.",
+    }
+    return SourceNow(
+        name="Log",
+        on=follows and understood is not False,
+        detail=followed[understood] if follows else "Not followed.",
+        line="" if follows else "--ollama.log=journal",
     )
