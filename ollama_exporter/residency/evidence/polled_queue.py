@@ -33,9 +33,8 @@ def queue_before(
     """
     ended = _last_end(unload, requests)
     before = [x for x in earlier if x.high >= ended - timings.REQUESTS_KEPT]
-    kept = any(ended - timings.BEHIND_ANOTHER < x.high <= ended + timings.EFFECT for x in before)
-    went_on = ended < unload.low - timings.CLOCK_ERROR and not kept
-    if went_on or ended > unload.high or len(beside) > MOST_MODELS:
+    left = _leaves_by(ended, sorted(x.high for x in before))
+    if left < unload.low or ended > unload.high or len(beside) > MOST_MODELS:
         return None
     lives = [*(x.life for x in before), *beside, unload.life]
     runners = RunnerProcesses()
@@ -59,6 +58,15 @@ def queue_before(
     # What left in between may have left for the oldest, so nothing is known of later decisions.
     wait, known = math.inf, ExitRequests(requests, runners)
     return Queue(own, exits, runners.all, known, wait, requests.out_of_memory, loads=1)
+
+
+def _leaves_by(ended: float, unloads: Iterable[float]) -> float:
+    """Return when a condemned model is gone at the latest: at once, or behind others in a row."""
+    latest, reach = ended + timings.CLOCK_ERROR, ended + timings.EFFECT
+    for high in unloads:
+        if ended - timings.BEHIND_ANOTHER < high <= reach:
+            latest = reach = max(reach, high + timings.BEHIND_ANOTHER)
+    return latest
 
 
 def _last_end(unload: PollUnload, requests: SeenRequests) -> float:

@@ -61,6 +61,20 @@ def test_what_left_anyway_or_beside_an_idle_one_was_stopped(at: float, idle: str
     assert leave(story) == [("b", Reason.STOPPED, None)]
 
 
+def test_what_is_listed_long_after_its_last_request_was_not_told_to_leave_before() -> None:
+    story = three_busy(keep_alive=20)
+    story.tell(RequestEnded(START + 35, 11))
+    story.request(22, "a", 35.5, ended=35.5, stop=True)
+    story.poll(35.7, B, D)
+    wants(story, "c", 40)
+    story.tell(RequestEnded(START + 41.5, 12))
+    for at in (42.0, 56.0, 61.0):
+        story.poll(at, model("b", 61.5), D)
+    for at in (62.0, 62.5):
+        story.poll(at, D)
+    assert ("b", Reason.EXPIRED, None) in story.reasons()
+
+
 def test_a_request_that_waits_to_reload_it_does_not_keep_it() -> None:
     story = three_busy()
     wants(story, "c", 59.9)
