@@ -39,6 +39,7 @@ class ModelUse(Struct):
     pinned: bool = False  # it never expired when it was last listed
     fresh: bool = False  # E may still slide: this is the first request after the load
     listed: float = 0.0  # the first poll that listed this E
+    took: float = 0.0  # how long that one took, seconds
     before: float = -math.inf  # the poll before that one
 
     def end(self) -> float | None:
@@ -205,8 +206,9 @@ class IdleGapDetector:
             if use.fresh:  # E does not slide, so it was written before it was first listed
                 _written(use, ours, PollPair(use.listed, use.before, 0.0))
             return None
-        slid = slides(raw - known, pair.now - use.listed, took=pair.took)
-        use.listed, use.before = pair.now, pair.since
+        either = (use.took + pair.took) / 2  # `now` and `listed` are in the middle of their polls
+        slid = slides(raw - known, pair.now - use.listed, before=either, took=either)
+        use.listed, use.before, use.took = pair.now, pair.since, pair.took
         if use.fresh and slid:
             use.bound(ours - pair.now, ours - pair.now)
             return None
@@ -250,6 +252,7 @@ def _written(use: ModelUse, deadline: float, pair: PollPair) -> bool:
 def _arrived(use: ModelUse, raw: float, pair: PollPair) -> float | None:
     """Process an entry that the previous poll did not list: a load, or the first poll."""
     explained, end, expired = pair.is_explained(use), use.end(), use.deadline
+    use.took = pair.took
     use.listed, use.before, use.fresh = pair.now, pair.since, not explained and math.isfinite(raw)
     if explained:
         return None

@@ -44,6 +44,7 @@ class Incarnation(Struct):
     revealed: float | None = None  # keep-alive, as E last revealed it
     requested: float | None = None  # keep-alive, as the last request seen asked for it
     last_use: Moment | None = None  # end of the last request known
+    took: float = 0.0  # seconds that the last poll that listed it took
 
     @property
     def key(self) -> Key:
@@ -115,17 +116,20 @@ def begin(
 ) -> Incarnation:
     """Return a new incarnation at the first poll that lists it. `expires`: E on our timeline."""
     life = Incarnation(model, since, poll.started, poll.started, expires, epoch)
+    life.took = poll.ended - poll.started
     _read(life, poll, before=since, changed=True)
     life.changed_at = poll.started if life.written else None
     return life
 
 
-def slides(moved: float, passed: float, *, took: float) -> bool:
+def slides(moved: float, passed: float, *, before: float, took: float) -> bool:
     """Return whether E moved with the present: it does so until it is first written.
 
-    `moved`, `passed`: the change of E and the time between two polls; `took`: of the later one.
+    `moved`, `passed`: the change of E and the time between the starts of two polls; `before`,
+    `took`: how long each of them took. A listing is made at some moment within its poll: a poll
+    that waits for the end of a load is answered then.
     """
-    return abs(moved - passed) <= timings.SLIDE_ERROR + took
+    return -before <= moved - passed + timings.SLIDE_ERROR <= took + 2 * timings.SLIDE_ERROR
 
 
 def follow(
@@ -134,7 +138,8 @@ def follow(
     """Continue it with the next poll that lists it."""
     changed = model.expires_at != life.model.expires_at
     moved, passed = model.expires_at - life.model.expires_at, poll.started - life.seen
-    slid = changed and slides(moved, passed, took=poll.ended - poll.started)
+    took = poll.ended - poll.started
+    slid = changed and slides(moved, passed, before=life.took, took=took)
     life.slides |= slid
     if changed:
         life.epoch = epoch
@@ -147,7 +152,7 @@ def follow(
     _read(life, poll, before=life.seen - timings.CLOCK_ERROR, changed=changed)
     if life.written and (changed or life.changed_at is None):
         life.changed_at = poll.started if changed else life.seen
-    life.seen = poll.started
+    life.seen, life.took = poll.started, took
 
 
 def note_company(lives: Collection[Incarnation], poll: Snapshot) -> None:

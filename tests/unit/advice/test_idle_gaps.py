@@ -44,6 +44,15 @@ def test_a_load_ends_a_gap_and_its_first_request_is_no_second_one() -> None:
     assert gaps_of(gaps, poll(435, 725), poll(450, 725), poll(600, 880)) == [155.0]
 
 
+@pytest.mark.parametrize("made_at", [0.0, 1.5, 3.0])
+def test_a_slow_poll_of_a_first_request_shows_no_gap(made_at: float) -> None:
+    """The listing is made at some moment within the poll, mostly at its end."""
+    made = START + 20 + made_at
+    slow = Snapshot(START + 20, START + 23, (RunningModel(NAME, "d", made + 300, 7),))
+    polls = poll(0), poll(15), slow, poll(24, 324), poll(24.3, 324.3), poll(29, 329)
+    assert gaps_of(IdleGapDetector(), *polls) == []
+
+
 def test_the_keep_alive_is_the_roundest_that_the_polls_allow() -> None:
     gaps = IdleGapDetector(blind=1000)
     gaps_of(gaps, poll(0), poll(15, 607), poll(30, 607))  # written between 0 and 15: K 592..607

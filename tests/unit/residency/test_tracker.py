@@ -362,6 +362,16 @@ def test_keep_alive_is_revealed_while_the_deadline_slides() -> None:
     assert story.tracker.view().models[0].keep_alive == math.inf
 
 
+def test_a_poll_that_waits_for_the_end_of_a_load_does_not_end_the_slide() -> None:
+    """It is answered at its end: the server holds a lock until then."""
+    story = Story()
+    story.poll(0)
+    story.tell(Snapshot(START + 5, START + 8, (model("a", 308),)))
+    story.poll(9, model("a", 309))
+    story.poll(14, model("a", 314))
+    assert story.tracker.view().models[0].keep_alive == pytest.approx(300)
+
+
 def test_two_entries_of_one_name_are_two_lives() -> None:
     story = Story()
     old, new = model("a", 300), model("a", 310, digest="new")
