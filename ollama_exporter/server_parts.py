@@ -128,6 +128,7 @@ def build_polling(
         timeline=timeline,
         jitter=random.random,
         url=current.settings.ollama_url,
+        target=target,
         on_due=on_due,
     )
     reporter = Reporter(

@@ -35,6 +35,7 @@ INVENTORY_RETRY: Final = 15.0  # seconds between two requests for the inventory 
 INVENTORY_INTERVAL: Final = 600.0  # and from then on: version and installed models rarely change
 LONGEST_VERSION: Final = 64  # characters: it is a label, and on the page
 HINT: Final = "Is Ollama running there? Set its address with --ollama.url or OLLAMA_HOST"
+HINT_OF_TARGET: Final = "Is Ollama running there? Its address is the target's url"
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 Poll = Snapshot | PollFailed
@@ -85,7 +86,10 @@ class Sinks(Struct):
 
 
 class Poller:
-    """Runs schedule, client and tracker. `jitter`: in [0, 1); `url`: of the server, for the log."""
+    """Runs schedule, client and tracker. `jitter`: in [0, 1).
+
+    `url`: of the server, and `target`: its name if there are several, for the log.
+    """
 
     def __init__(
         self,
@@ -97,12 +101,15 @@ class Poller:
         timeline: Timeline,
         jitter: Callable[[], float],
         url: str = "",
+        target: str = "",
         on_due: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_due` is called when the moment of the next poll may have changed."""
         self._on_due = on_due
         self._client, self._tracker, self._cadence, self._sinks = client, tracker, cadence, sinks
-        self._timeline, self._jitter, self._url = timeline, jitter, mask_user_info(url)
+        self._timeline, self._jitter = timeline, jitter
+        self._of = {"target": target} if target else {}
+        self._where = {**self._of, "url": mask_user_info(url)}
         self._failures = 0  # in a row
         self._last_started = timeline.now()
         self._last_ended: float | None = None
@@ -222,11 +229,11 @@ class Poller:
         took = round(poll.ended - poll.started, 6)
         logger.debug("Polled", extra={"up": error is None, "took": took})
         if changed and error is None:
-            logger.info("Server answers", extra={"url": self._url})
+            logger.info("Server answers", extra=self._where)
         elif changed and error is not None:
-            values = {"url": self._url, "reason": error.reason.value, "err": clean(error.detail)}
+            values = {**self._where, "reason": error.reason.value, "err": clean(error.detail)}
             if error.reason in (FailureReason.REFUSED, FailureReason.UNREACHABLE):
-                values["hint"] = HINT
+                values["hint"] = HINT_OF_TARGET if self._of else HINT
             logger.warning("Server does not answer", extra=values)
 
     def _deliver(self, events: tuple[Event, ...]) -> None:
@@ -251,9 +258,11 @@ class Poller:
         before = self._published.view
         self._published = Published(server or self._published.server, self._tracker.view())
         if self._published.view.shared and not before.shared:
-            logger.warning("Several servers answer at this address; unloads are not counted")
+            logger.warning(
+                "Several servers answer at this address; unloads are not counted", extra=self._of
+            )
         elif before.shared and not self._published.view.shared:
-            logger.info("One server answers at this address again")
+            logger.info("One server answers at this address again", extra=self._of)
 
     def _publish_requests(self) -> None:
         before = self._published.view.poll_requested_at
@@ -336,7 +345,7 @@ class Poller:
         self._tracker.on_installed(installed, answered.at)
         server = self._published.server
         if version != server.version and not self._published.view.shared:
-            logger.info("Server version", extra={"version": version, "url": self._url})
+            logger.info("Server version", extra={**self._where, "version": version})
         sizes = tuple((model.name, model.size) for model in installed)
         self._publish(replace(server, version=version, installed=sizes))
 

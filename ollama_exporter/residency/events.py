@@ -39,7 +39,7 @@ class Evidence(StrEnum):
     DEADLINE_SET_BACK = "its deadline was set back to the present, which only a stop does"
     # requests
     STOP_CALL = "a request told the server to stop it"
-    STOP_OR_VICTIM = "it was stopped as a load ended, and another model waited for its memory"
+    STOP_OR_VICTIM = "it was stopped as a load ended, while another model waited for memory"
     KEEP_ALIVE_ZERO = "its last request ended with keep_alive 0"
     REQUEST_CRASHED = "a request to it failed with a crash message"
     REQUEST_OUT_OF_MEMORY = "a request failed with an out-of-memory message"
@@ -51,12 +51,12 @@ class Evidence(StrEnum):
     DUE_WITH_ZERO = "it was never idle, and its last request had keep_alive 0"
     DUE_BUT_NOT_NEEDED = "it was never idle, and no other model needed its memory"
     DUE_ZERO_OR_VICTIM = "it was never idle: keep_alive 0, or evicted while busy"
-    DUE_WITH_OTHERS = "it was never idle, and others left with it"
+    DUE_WITH_OTHERS = "it was never idle, and others were unloaded with it"
     # what the polls showed next
     NEWCOMER = "another model appeared next"
     NEWCOMER_AND_RELOAD = "another model appeared, and it was loaded again between two polls"
     NEWCOMER_WOULD_FIT = "the next model to appear would have fitted beside it"
-    NEWCOMER_NOT_NEW = "the next model to appear was listed before and after it left"
+    NEWCOMER_NOT_NEW = "the next model to appear was listed before and after its unload"
     BACK_WITH_OTHER_CONTEXT = "the same model came back with another context or size"
     BACK_BESIDE_NEWCOMER = "it came back with another context, together with another model"
     BACK_UNCHANGED = "the same model came back unchanged"
@@ -69,8 +69,8 @@ class Evidence(StrEnum):
     OTHERS_LEFT_WITH_IT = "its process ended by itself, and others were unloaded at that moment"
     ANOTHER_ENDED_BY_ITSELF = "the process of another model ended by itself at that moment"
     ANOTHER_OUT_OF_MEMORY = "another model had just run out of memory"
-    OTHERS_DUE_WITH_IT = "as its process ended, others were told to leave though they were busy"
-    LEFT_TOGETHER = "its process ended together with another's, which no unload does"
+    OTHERS_DUE_WITH_IT = "as its process ended, other busy models were told to unload"
+    LEFT_TOGETHER = "its process ended together with another one, which no unload does"
     BUSY_AT_OUT_OF_MEMORY = "it was busy when another model ran out of memory"
     OTHER_MODEL_STARTED = "another model was loaded as soon as its memory was free"
     SAME_WEIGHTS_STARTED = "the same weights were loaded again as soon as their memory was free"
@@ -80,10 +80,10 @@ class Evidence(StrEnum):
     SAME_WEIGHTS_UNUSUAL = "the same weights were loaded again, but not at the usual moment"
     STARTED_UNUSUAL = "another model was loaded soon after, but not at the usual moment"
     FIRST_OF_SEVERAL = "it was the first of several models that made room for one"
-    CONDEMNED_WHILE_BUSY = "it was told to leave, though busy, as another load ended"
-    AT_LOAD_END = "its process ended just as another load finished, as the next victim does"
+    CONDEMNED_WHILE_BUSY = "it was told to unload while busy, as another load ended"
+    AT_LOAD_END = "its process ended just as another load finished, like the next victim"
     NOTHING_STARTED = "its process ended before its deadline, and nothing was loaded in its place"
-    STOP_OR_OUTRUN = "it ended as a load began for which others had left, or it was stopped then"
+    STOP_OR_OUTRUN = "it ended as a load began that others had made room for, or it was stopped"
     # the server
     SERVER_EXITED = "the server's process ended"
     SERVER_EXITED_NEXT = "the server ended before anything could take its memory"
@@ -99,7 +99,7 @@ class Evidence(StrEnum):
     LOG_CRASHED = "the log says that its process was dead before it was unloaded"
     LOG_RUNNER_DIED = "the log says that a runner ended by itself"
     # no evidence
-    NOT_WATCHED = "no poll was answered for a long time when it left"
+    NOT_WATCHED = "no poll was answered for a long time around its unload"
     NOTHING_DECISIVE = "nothing decisive was seen in time"
 
 

@@ -117,8 +117,8 @@ async def _check_capability(client: ControlClient, model: str) -> None:
     capabilities = (await client.details(model)).capabilities
     if capabilities and COMPLETION not in capabilities:
         raise NotMeasurableError(
-            f"{model} cannot generate text ({', '.join(sorted(capabilities))}): "
-            "only models that can are measured"
+            f"{model} cannot be measured: it cannot generate text "
+            f"({', '.join(sorted(capabilities))})"
         )
 
 
@@ -132,7 +132,7 @@ async def _initial_state(client: ControlClient, plan: MeasurePlan) -> InitialSta
         moved = deadlines.get(model.key) != model.expires_at
         past = renew.time_left(after, model) <= 0
         if (moved or past) and not plan.force:
-            raise BusyError(f"{model.name} is in use; --force measures all the same")
+            raise BusyError(f"{model.name} is in use; --force measures anyway")
     initial = InitialState(after.models, renew.find_entry(after, plan.model))
     if initial.target is None:
         resident = [model.name for model in after.models]
@@ -144,7 +144,7 @@ async def _initial_state(client: ControlClient, plan: MeasurePlan) -> InitialSta
         return initial
     touched = await renew.touch(client, plan.model)
     if touched.outcome is RenewalOutcome.BUSY and not plan.force:
-        raise BusyError(f"{initial.target.name} is in use; --force measures all the same")
+        raise BusyError(f"{initial.target.name} is in use; --force measures anyway")
     initial.keep_alive = touched.keep_alive
     return initial
 
@@ -210,7 +210,7 @@ async def _unload(client: ControlClient, plan: MeasurePlan) -> None:
         if renew.find_entry(await client.ps(), model) is None:
             return
         await asyncio.sleep(POLL_INTERVAL)
-    raise BusyError(f"{model} did not leave memory within {UNLOAD_TIMEOUT:g} s")
+    raise BusyError(f"{model} was not unloaded within {UNLOAD_TIMEOUT:g} s")
 
 
 async def _record_size(client: ControlClient, model: str, measured: Measurement) -> None:
@@ -270,7 +270,7 @@ async def _restore_target(
         await client.preload(plan.model, patience=plan.timeout, keep_alive=wanted, options=same)
     if wanted is not None and not math.isinf(wanted):
         notes.append(
-            f"{target.name} has its keep-alive of {render(wanted)} again; its time runs from now"
+            f"{target.name} has its keep-alive of {render(wanted)} again, counted from now"
         )
 
 
@@ -288,9 +288,9 @@ async def _reload_evicted(
         try:
             await client.preload(model.name, patience=plan.timeout, keep_alive=left, options=same)
         except RequestError as err:
-            notes.append(f"{model.name} had left memory and could not be loaded again: {err}")
+            notes.append(f"{model.name} was unloaded and could not be reloaded: {err}")
         else:
             notes.append(
-                f"{model.name} had left memory and is loaded again until its old deadline; its "
-                "former keep-alive is not known"
+                f"{model.name} was unloaded and is loaded again until its old deadline; its "
+                "keep-alive before is unknown"
             )

@@ -401,7 +401,7 @@ def test_whom_it_drives_out_is_brought_back() -> None:
         server.ask("llama3.2", keep_alive="20m")
         done = server.run("measure", "mistral", "--runs", "1", "--num-predict", "2")
         assert done.exit_code == 0, done.output
-        assert "llama3.2:latest had left memory and is loaded again" in done.stdout
+        assert "llama3.2:latest was unloaded and is loaded again" in done.stdout
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1100 < seconds <= 1200
@@ -416,7 +416,7 @@ def test_a_server_in_use_is_not_disturbed_unless_forced() -> None:
             next(chunks)
             done = server.run("measure", "mistral", "--runs", "1")
             assert done.exit_code == exit_codes.BUSY
-            assert done.stderr.endswith("mistral:latest is in use; --force measures all the same\n")
+            assert done.stderr.endswith("mistral:latest is in use; --force measures anyway\n")
             del chunks
         assert server.loads("mistral:latest") == 1
         assert server.keep_alive("mistral:latest") == 600
@@ -455,7 +455,7 @@ def test_p10_a_signal_leaves_the_server_as_it_was(number: signal.Signals, step: 
             process.stderr.read()
             assert process.wait(PATIENCE) == 128 + number
         assert output.splitlines()[1].split()[0] == "cold"  # what was measured is not lost
-        assert "note: llama3.2:latest had left memory and is loaded again" in output
+        assert "note: llama3.2:latest was unloaded and is loaded again" in output
         (seconds,) = server.listed().values()
         assert set(server.listed()) == {"llama3.2:latest"}
         assert 1000 < seconds <= 1200
@@ -484,7 +484,7 @@ def test_what_ends_it_while_it_restores_the_server_waits_for_that() -> None:
             asyncio.run(main(server.sim.url))
         assert set(server.listed()) == {"llama3.2:latest"}
     (note,) = measured.notes
-    assert note.startswith("llama3.2:latest had left memory and is loaded again")
+    assert note.startswith("llama3.2:latest was unloaded and is loaded again")
 
 
 def test_a_server_that_is_lost_for_a_moment_is_left_as_it_was() -> None:
@@ -526,7 +526,7 @@ def test_a_server_that_is_lost_for_a_moment_is_left_as_it_was() -> None:
         assert set(server.listed()) == {"llama3.2:latest"}
     assert len(measured.samples) == 2
     (note,) = measured.notes
-    assert note.startswith("llama3.2:latest had left memory and is loaded again")
+    assert note.startswith("llama3.2:latest was unloaded and is loaded again")
 
 
 @pytest.mark.parametrize("form", ["--csv", "--markdown", ""])

@@ -61,6 +61,8 @@ def test_each_target_is_served_by_its_name_and_sees_nothing_of_another() -> None
             own = await exporter.own()
             assert own["ollama_exporter_targets", ""] == 2
             assert not [key for key in own if key[0].startswith(("ollama_model", "ollama_up"))]
+            answers = [r for r in exporter.log.records if r.getMessage() == "Server answers"]
+            assert {vars(record)["target"] for record in answers} == {"one", "two"}
 
     asyncio.run(main())
 
