@@ -76,12 +76,12 @@ def time_left(answer: PsAnswer, model: RunningModel, wall: Clock = time.time) ->
     return model.expires_at - now
 
 
-def surely_left(answer: PsAnswer, model: RunningModel, wall: Clock = time.time) -> float:
+def surely_left(answer: PsAnswer, model: RunningModel) -> float:
     """Return the seconds until a deadline that are left whatever the phase of the server's second.
 
     Not above 0: the deadline may have passed.
     """
-    return time_left(answer, model, wall) - (0.0 if answer.date is None else DATE_STEP)
+    return time_left(answer, model) - (0.0 if answer.date is None else DATE_STEP)
 
 
 async def touch(

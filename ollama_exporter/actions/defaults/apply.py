@@ -170,14 +170,15 @@ class DefaultsApplier:
         limits = self._rules.limits(model)
         wanted = None if limits is None else limits.wanted(asked)
         if wanted is not None:
-            self._metrics.init_defaults(model)
-            before = self._promised.get(model)
-            if before is None:
-                self._promised[model] = PromisedKeepAlive(wanted, 1)
-            else:
-                longest = max(before.keep_alive, wanted)
-                self._promised[model] = PromisedKeepAlive(longest, before.requests + 1)
+            self._promise(model, wanted)
         self._start_renewals()
+
+    def _promise(self, model: str, keep_alive: float) -> None:
+        """Promise a model a keep-alive. Of several that are not kept yet, the longest counts."""
+        self._metrics.init_defaults(model)
+        before = self._promised.get(model, PromisedKeepAlive(keep_alive, 0))
+        longest = max(before.keep_alive, keep_alive)
+        self._promised[model] = PromisedKeepAlive(longest, before.requests + 1)
 
     def _start_renewals(self) -> None:
         """Start a task for each model with a promise, as far as the bound allows."""

@@ -11,16 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ollama_exporter.actions.defaults.defaults_section import Autopilot, Rule
 from ollama_exporter.protocol import json_edit
-from ollama_exporter.protocol import request_body as reading
 from ollama_exporter.protocol.keepalive import render
 from ollama_exporter.protocol.model_names import normalise
-from ollama_exporter.protocol.request_body import RequestFields
+from ollama_exporter.protocol.request_body import BodyReader, RequestFields, read
 from ollama_exporter.protocol.routes import Route
 
 KEEP_ALIVE: Final = ("keep_alive",)
@@ -103,7 +101,7 @@ def change(
     `resident`: returns a model's runner; None: no runner is known. `max_context`: returns the
     largest num_ctx of a model, to which the server lowers a larger one.
     """
-    asked = reading.read(route, body, complete=True)
+    asked = read(route, body, complete=True)
     edits = _edits(route, asked, rules, resident, max_context)
     if not edits:
         return None
@@ -122,7 +120,10 @@ def append(
     resident: Callable[[str], ResidentRunner | None],
     max_context: Callable[[str], int | None] = lambda _model: None,
 ) -> Changed | None:
-    """Return the members to append to a request that asks for this, in `body`; None: none."""
+    """Return what to append to a request of which the rest is known; None: it stays as it is.
+
+    The result's `body` is members of a JSON object. `asked`: what the request asks for.
+    """
     edits = _edits(route, asked, rules, resident, max_context)
     return _changed(_members(edits), asked, edits) if edits else None
 
@@ -151,7 +152,7 @@ def _edits(
 def _changed(body: bytes, asked: RequestFields, edits: Sequence["_Edit"]) -> Changed:
     return Changed(
         body,
-        msgspec.structs.replace(asked, **{edit.path[-1]: edit.parsed for edit in edits}),
+        replace(asked, **{edit.path[-1]: edit.parsed for edit in edits}),
         tuple(edit.change for edit in edits),
         ", ".join(edit.header for edit in edits),
     )
@@ -159,7 +160,7 @@ def _changed(body: bytes, asked: RequestFields, edits: Sequence["_Edit"]) -> Cha
 
 def _with_appended(route: Route, body: bytes, edits: Sequence["_Edit"]) -> bytes | None:
     """Return a body with members behind its own; None if it is not a complete object."""
-    reader = reading.BodyReader(route)
+    reader = BodyReader(route)
     reader.scan()
     end = reader.feed(body)
     if end is None:

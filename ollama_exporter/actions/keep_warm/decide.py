@@ -240,10 +240,8 @@ class KeepWarmPlanner:
             resident = situation.resident.get(warm.model)
             earlier = [w.model for w in expected[:index]]
             if resident is not None:
-                makes_way = any(
-                    held.get(model) is HoldReason.NO_ROOM and self._conflict(warm.model, model)
-                    for model in earlier
-                )
+                waiting = (model for model in earlier if held.get(model) is HoldReason.NO_ROOM)
+                makes_way = any(self._conflict(warm.model, model) for model in waiting)
                 if not makes_way and self._needs_renewal(warm, resident, situation.now):
                     renewals.append(RenewModel(warm))
                 continue

@@ -75,8 +75,6 @@ async def measure(
     plan: MeasurePlan,
     measured: Measurement,
     on_step: OnStep,
-    *,
-    now: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Measure into `measured`, which keeps what was measured when this raises or is cancelled.
 
@@ -87,23 +85,22 @@ async def measure(
     initial = await _initial_state(client, plan)
     options = _options(plan, initial)
     keep_alive = max(MIN_KEEP_ALIVE, initial.keep_alive or 0.0)
+
+    async def call(kind: Kind, prompt: str) -> None:
+        measured.samples.append(await _call(client, plan, kind, prompt, options, keep_alive))
+
     try:
         for run in range(plan.cold_runs):
             on_step(f"cold call {run + 1} of {plan.cold_runs}: unloading")
             await _unload(client, plan)
             on_step(f"cold call {run + 1} of {plan.cold_runs}: loading and answering")
-            prompt = _unseen_prompt(plan.prompt, f"cold {run}")
-            measured.samples.append(
-                await _call(client, plan, Kind.COLD, prompt, options, keep_alive, now)
-            )
+            await call(Kind.COLD, _unseen_prompt(plan.prompt, f"cold {run}"))
         await _record_size(client, plan.model, measured)
         for run in range(plan.runs):
             on_step(f"warm call {run + 1} of {plan.runs}")
             prompt = _unseen_prompt(plan.prompt, f"warm {run}")
-            for kind in (Kind.WARM, Kind.CACHED):
-                measured.samples.append(
-                    await _call(client, plan, kind, prompt, options, keep_alive, now)
-                )
+            await call(Kind.WARM, prompt)
+            await call(Kind.CACHED, prompt)
     finally:
         on_step("restoring the server's state")
         await _to_the_end(_restore(client, plan, initial, measured.notes))
@@ -176,7 +173,6 @@ async def _call(
     prompt: str,
     options: Mapping[str, Any],
     keep_alive: float,
-    now: Callable[[], float],
 ) -> Sample:
     body = {
         "model": plan.model,
@@ -184,7 +180,7 @@ async def _call(
         "keep_alive": -1 if math.isinf(keep_alive) else math.ceil(keep_alive),
         "options": dict(options),
     }
-    answer = await client.generate(body, patience=plan.timeout, now=now)
+    answer = await client.generate(body, patience=plan.timeout, now=time.perf_counter)
     read = answer.response
     return Sample(
         kind,
