@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of `targets-dir`: read again and again, each taken as a whole or not at all.
 
-A file that cannot be used keeps what it last named. So a half-written file, or one with a mistake,
-takes no target away.
+A file that cannot be used keeps what it last named. So a file with a mistake takes no target away.
+A file that is written in place is half-written for a moment, and its half may be valid: it is read
+once two looks in a row find it the same. One that replaces another is read at once.
 """
 
 import logging
@@ -52,6 +53,7 @@ class TargetFolder:
         self._files: Files = {}
         self._problem = ""
         self._looks = 0
+        self._seen: dict[str, Signature] = {}  # by the last look
 
     @property
     def rejected(self) -> int:
@@ -86,19 +88,24 @@ class TargetFolder:
             return False
         self._report_folder("")
         files = {
-            path: self._unchanged(path, signature) or self._read(path, signature)
+            path: self._kept(path, signature) or self._read(path, signature)
             for path, signature in signatures.items()
         }
+        self._seen = signatures
         files = without_conflicts(files, self._files, taken)
         for path, file in files.items():
             self._report(path, file)
         self._files = files
         return self.targets != before
 
-    def _unchanged(self, path: str, signature: Signature) -> TargetFile | None:
+    def _kept(self, path: str, signature: Signature) -> TargetFile | None:
+        """Return what stays in force; None if the file is to be read."""
         known = self._files.get(path)
-        if known is None or known.signature != signature:
+        if known is None:
             return None
+        if known.signature != signature:
+            is_being_written = is_same_file(known.signature, signature)
+            return known if is_being_written and self._seen.get(path) != signature else None
         # A taken name may have become free, a missing credential may be there now.
         again = bool(known.problem) and self._looks % BAD_FILE_LOOKS == 0
         return None if again else known
@@ -147,6 +154,11 @@ def signatures_in(folder: Path) -> dict[str, Signature]:
                 continue  # it was removed just now
             found[str(path)] = LEADS_NOWHERE  # a mount may be gone: what the file named stays
     return found
+
+
+def is_same_file(one: Signature, other: Signature) -> bool:
+    """Return whether both are of one file, whatever was written to it."""
+    return one[-1] == other[-1]
 
 
 def parse_target_file(path: Path) -> tuple[TargetSettings, ...]:

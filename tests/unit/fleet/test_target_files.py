@@ -51,6 +51,21 @@ def test_files_are_added_changed_and_removed(tmp_path: Path) -> None:
     assert names(folder) == ["b"]
 
 
+def test_a_file_that_is_written_in_place_is_read_when_its_writer_is_done(tmp_path: Path) -> None:
+    folder, file = TargetFolder(tmp_path, check=accept), tmp_path / "a.yaml"
+    put(file, "a: x\nb: x\n")
+    folder.first_read()
+    for half in ("", "a: x\n", "a: x\nb: x\nc: 10.0.0.1"):  # the last two are valid
+        file.write_text(half, encoding="utf-8")
+        assert not folder.read()
+        assert names(folder) == ["a", "b"]
+    file.write_text("a: x\nb: x\nc: 10.0.0.17\n", encoding="utf-8")
+    assert not folder.read()
+    assert folder.read()
+    assert names(folder) == ["a", "b", "c"]
+    assert folder.targets[-1].target.url == "http://10.0.0.17:11434"
+
+
 @pytest.mark.parametrize(
     "bad", ["a: {url: ", "a: {uri: x}\n", "5", "- x\n", "a: x\na: y\n", "", "a: {url: 'x y'}\n"]
 )
