@@ -129,9 +129,13 @@ async def run(
         _reload_on_signal(exporter.reload.logged)
     web = server(application(exporter.parts()), locks=locks)
     serving = asyncio.create_task(web.serve(sockets=sockets))
-    async with exporter.polling(state_file), following(locks), following(exporter.proxy_locks):
+    async with (
+        exporter.polling(state_file) as polling,
+        following(locks),
+        following(exporter.proxy_locks),
+    ):
         async with serving_proxy(exporter.proxy, proxied), exporter.actor.running():
-            await _until_ended(serving, exporter.poll_task, stop=stop)
+            await _until_ended(serving, polling, stop=stop)
         exporter.telling.feed.close()  # streams would never end by themselves
         web.should_exit = True
         await serving
@@ -333,15 +337,18 @@ class Exporter:
         )
 
     @asynccontextmanager
-    async def polling(self, state_file: StateFile | None) -> AsyncIterator[None]:
-        """Poll inside the block. At its end, write the state and close the client."""
-        self.poll_task = asyncio.create_task(self._polling.poller.run())
-        tasks = [self.poll_task, asyncio.create_task(self._machine.run())]
+    async def polling(self, state_file: StateFile | None) -> AsyncIterator[asyncio.Task[None]]:
+        """Poll inside the block, in the task that it gets.
+
+        At its end, write the state and close the client.
+        """
+        polling = asyncio.create_task(self._polling.poller.run())
+        tasks = [polling, asyncio.create_task(self._machine.run())]
         tasks.append(asyncio.create_task(self._probed.run()))
         if state_file is not None:
             tasks.append(asyncio.create_task(self._save_now_and_then(state_file)))
         try:
-            yield
+            yield polling
         finally:
             for task in tasks:
                 task.cancel()
@@ -349,8 +356,8 @@ class Exporter:
             if state_file is not None:
                 state_file.write(self._state())
             await self._clients.polls.aclose()
-            if not self.poll_task.cancelled():
-                self.poll_task.result()  # an exporter that does not poll must not look healthy
+            if not polling.cancelled():
+                polling.result()  # an exporter that does not poll must not look healthy
 
     def _apply(self, settings: Settings) -> None:
         self.actor.apply(settings)

@@ -87,11 +87,9 @@ class InFlight:
         if exchange.resident is False:
             self._waiting[exchange.id] = exchange
         mine[exchange.id] = exchange
-        return (
-            None
-            if exchange.request_fields.is_stop
-            else self._gaps.on_request_start(model, exchange.started_at)
-        )
+        if exchange.request_fields.is_stop:
+            return None
+        return self._gaps.on_request_start(model, exchange.started_at)
 
     def _resident(self, model: str) -> bool | None:
         """Return whether a request that arrives now finds its model loaded.

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from ollama_exporter.foreign_text import clean
 from ollama_exporter.story.fleet_document import TARGETS, FleetDocument, TargetNow
+from ollama_exporter.web.page.html_page import list_items
 
 FLEET_LINKS: Final = {
     "/probe?target=NAME": "metrics of one server; /sd lists their names",
@@ -20,10 +21,6 @@ def fleet_page(document: FleetDocument, *, version: str, links: Mapping[str, str
     """Return the page. `links`: path -> what is there. It needs no script."""
     listed = document.targets
     answering = sum(target.up for target in listed)
-    items = "".join(
-        f'<li><a href="{escape(path)}">{escape(path)}</a> {escape(text)}</li>'
-        for path, text in links.items()
-    )
     body = "".join(map(_row, listed))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -38,7 +35,7 @@ def fleet_page(document: FleetDocument, *, version: str, links: Mapping[str, str
         '<table class="cards"><thead><tr><th scope="col">Server</th><th scope="col">Answers</th>'
         '<th scope="col">In memory</th><th scope="col">Version</th></tr></thead>'
         f"<tbody>{body}</tbody></table></section></main>"
-        f"<footer><ul>{items}</ul><p>ollama_exporter {escape(version)}</p></footer>"
+        f"<footer><ul>{list_items(links)}</ul><p>ollama_exporter {escape(version)}</p></footer>"
         "</body></html>\n"
     ).encode()
 

@@ -33,20 +33,24 @@ def html_page(document: bytes, *, version: str, links: Mapping[str, str]) -> byt
     """Return the page. `document`: the JSON of everything; `links`: path -> what is there."""
     told = _DOCUMENT.decode(document)
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    items = "".join(
-        f'<li><a href="{escape(path)}">{escape(path)}</a> {escape(text)}</li>'
-        for path, text in links.items()
-    )
     page = template.substitute(
         version=escape(version),
         server=escape(_server(told.status)),
         models=_models(told.status, told.now),
         events=_events(told.past.events),
-        links=items,
+        links=list_items(links),
         # A script of the type JSON is not run; "<" alone could end it.
         document=document.decode().replace("<", "\\u003c"),
     )
     return page.encode()
+
+
+def list_items(links: Mapping[str, str]) -> str:
+    """Return the items of a list of links. `links`: path -> what is there."""
+    return "".join(
+        f'<li><a href="{escape(path)}">{escape(path)}</a> {escape(text)}</li>'
+        for path, text in links.items()
+    )
 
 
 def _server(status: Status) -> str:
