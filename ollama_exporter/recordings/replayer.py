@@ -85,5 +85,6 @@ class SkippedPolls:
     def apply_to(self, poll: Poll) -> Poll:
         """Return the poll that is used next as it would look without the skipped ones."""
         if isinstance(poll, PollFailed):
-            return replace(poll, reason=FailureReason.REFUSED) if self.lost else poll
+            is_lost = self.lost and poll.reason is not FailureReason.UNREACHABLE
+            return replace(poll, reason=FailureReason.REFUSED) if is_lost else poll
         return replace(poll, new_connection=self.lost or (poll.new_connection and not self.closed))
