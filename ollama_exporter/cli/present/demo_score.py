@@ -59,9 +59,9 @@ def summary(scores: Scores, start: float) -> list[str]:
     for reason in seen:
         told = []
         if scores.right[reason]:
-            told.append(f"{scores.right[reason]} named")
+            told.append(f"{scores.right[reason]} right")
         if scores.unknown[reason]:
-            told.append(f"{scores.unknown[reason]} left unknown (polls alone cannot tell)")
+            told.append(f"{scores.unknown[reason]} unknown (polls alone cannot tell)")
         lines.append(f"  {reason:<17}{', '.join(told)}")
     for unload, real in scores.wrong:
         really = "was not unloaded" if real is None else f"was {real.reason}"

@@ -83,7 +83,8 @@ class Story:
         return line.append(text)
 
     def _bounds(self, low: float, high: float) -> str:
-        return f"between {moment(low - self.start)} and {moment(high - self.start)}"
+        since, until = moment(low - self.start), moment(high - self.start)
+        return f"at {since}" if since == until else f"between {since} and {until}"
 
     def _unloaded(self, event: Unloaded) -> Text:
         line = self.line(event.settled_at, "unloaded", f"{event.model.name}: ")

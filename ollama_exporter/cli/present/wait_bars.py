@@ -75,7 +75,7 @@ def beside(seen: list[Observation], *, columns: int) -> list[Text]:
         return []
     pair = min(pairs, key=lambda p: abs((p[0].response.eval or 0) - (p[1].response.eval or 0)))
     longest = max(seen.duration for seen in pair)
-    lines = [Text(f"What the waits of {pair[0].model} were made of:")]
+    lines = [Text(f"A cold and a warm request to {pair[0].model}:")]
     heads = [f"  {each.start.value:<5}{each.duration:5.1f} s " for each in pair]
     tails = [f"  {words(each)}" for each in pair]
     width = min(fitting(columns, head, tail) for head, tail in zip(heads, tails, strict=True))

@@ -42,8 +42,8 @@ def test_the_score_tells_right_unknown_wrong_invented_and_unseen_apart() -> None
     assert scores.wrong == [(told[2], truth[2]), (told[3], None)]
     assert scores.unseen == {"stopped": 1}
     text = "\n".join(summary(scores, START))
-    assert "expired          1 named" in text
-    assert "crashed          1 left unknown" in text
+    assert "expired          1 right" in text
+    assert "crashed          1 unknown" in text
     assert "wrong: mistral:latest at 0:30.0 was called stopped and was evicted" in text
     assert "was called evicted and was not unloaded" in text
     assert "too short for the polls to see: stopped 1" in text

@@ -40,7 +40,7 @@ def test_a_cold_request_is_shown_beside_a_warm_one_with_a_similar_answer() -> No
         observation(Start.WARM, 0.0, 2.0, "other:latest"),
     ]
     title, cold, warm = (line.plain for line in beside(seen, columns=100))
-    assert title == "What the waits of m:latest were made of:"
+    assert title == "A cold and a warm request to m:latest:"
     assert cold.startswith("  cold  10.0 s |LLL")
     assert warm.startswith("  warm   3.1 s |PP")
     assert "answer 2.1" in warm
