@@ -27,6 +27,7 @@ SHORTEST_INTERVAL: Final = 1.0  # older servers read their list without a lock: 
 UNIX: Final = "unix:"
 LONGEST_UNIX_PATH: Final = 107  # bytes; the kernel's field has 108 with the NUL
 FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 5.6.2
+PAIRS: Final = "accepted: NAME: VALUE, one or a list of them, or a mapping"
 FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]{0,8190}[\x21-\x7e])?")
 # They frame the request or choose how the answer is encoded, which is the client's own business.
 RESERVED_FIELDS: Final = frozenset(
@@ -90,17 +91,8 @@ def header_files(name: str, value: object) -> tuple[HeaderField, ...]:
 
 
 def _pairs(name: str, value: object) -> list[tuple[str, str]]:
-    accepted = "accepted: NAME: VALUE, one or a list of them, or a mapping"
-    if isinstance(value, dict):
-        pairs = list(value.items())
-    else:
-        lines = value.splitlines() if isinstance(value, str) else value
-        if not isinstance(lines, list | tuple):
-            raise ConfigError(name, type(value).__name__, accepted)
-        split = [line.partition(":") for line in lines if isinstance(line, str)]
-        if len(split) < len(lines) or not all(colon for _, colon, _ in split):
-            raise ConfigError(name, HIDDEN, accepted)
-        pairs = [(key, content) for key, _, content in split]
+    """Return header fields and their values, each field once."""
+    pairs = _written_pairs(name, value)
     if len(pairs) > MOST_FIELDS:
         raise ConfigError(name, len(pairs), f"accepted: at most {MOST_FIELDS} header fields")
     found: dict[str, tuple[str, str]] = {}
@@ -112,9 +104,21 @@ def _pairs(name: str, value: object) -> list[tuple[str, str]]:
         if field.lower() in found:
             raise ConfigError(name, field, "give each field once")
         if not isinstance(content, str | int) or isinstance(content, bool):
-            raise ConfigError(name, f"{field}: {HIDDEN}", accepted)
+            raise ConfigError(name, f"{field}: {HIDDEN}", PAIRS)
         found[field.lower()] = field, str(content).strip()
     return list(found.values())
+
+
+def _written_pairs(name: str, value: object) -> list[tuple[object, object]]:
+    if isinstance(value, dict):
+        return list(value.items())
+    lines = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(lines, list | tuple):
+        raise ConfigError(name, type(value).__name__, PAIRS)
+    split = [line.partition(":") for line in lines if isinstance(line, str)]
+    if len(split) < len(lines) or not all(colon for _, colon, _ in split):
+        raise ConfigError(name, HIDDEN, PAIRS)
+    return [(key, content) for key, _, content in split]
 
 
 def _scalar(value: object) -> str:
