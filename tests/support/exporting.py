@@ -7,12 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+import ollama_exporter
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.residency.events import Event
 from ollama_exporter.runtime import Onlookers, run
@@ -26,6 +28,8 @@ FAST: Final = Settings(
     disable_exporter_metrics=True,
     ollama_log="off",  # not the journal of this machine
 )
+PACKAGE: Final = str(Path(ollama_exporter.__file__).parent)
+SIMULATOR: Final = str(Path(PACKAGE) / "simulator")
 Samples = dict[tuple[str, str], float]  # name and labels as they are written -> value
 
 
@@ -136,3 +140,12 @@ async def listening(
         finally:
             stop.set()
             await task
+        assert tasks_of_package() == [], "a task outlives the exporter"
+
+
+def tasks_of_package() -> list[str]:
+    """Return what tasks run code of the exporter, unless another one runs in this loop."""
+    codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
+    files = [code.co_filename for code in codes if code is not None]
+    ours = [x for x in files if x.startswith(PACKAGE) and not x.startswith(SIMULATOR)]
+    return [] if run.__code__.co_filename in ours else ours

@@ -20,9 +20,8 @@ def not_after(pem: bytes) -> float | None:
     text = pem.decode("ascii", "replace")
     begin = text.find(_HEADER)
     end = text.find(_FOOTER, begin)
-    if begin < 0 or end < 0:
-        return None
     try:
+        # Without a header or a footer it raises ValueError.
         der = ssl.PEM_cert_to_DER_cert(text[begin : end + len(_FOOTER)])
         return _validity_end(der)
     except (ValueError, IndexError):

@@ -10,7 +10,7 @@ from ollama_exporter.config.reload import CurrentSettings
 from ollama_exporter.config.schema import Settings
 from ollama_exporter.config.target import BasicAuth, HeaderField
 from ollama_exporter.errors import ConfigError, RestartNeededError
-from ollama_exporter.fleet.target_section import target_groups, targets
+from ollama_exporter.fleet.target_section import LONGEST_LABEL, target_groups, targets
 
 SECRET = "s3cret"  # noqa: S105 - of these tests alone
 WHOLE = """
@@ -67,6 +67,8 @@ def test_a_target_has_all_that_the_only_server_has() -> None:
         ({"a": {"url": "x", "labels": {"job": "y"}}}, "a label's name"),
         ({"a": {"url": "x", "labels": {"b": 5}}}, "a text"),
         ({"a": {"url": "x", "labels": {"b": "\x1b]0;x"}}}, "printable"),
+        ({"a": {"url": "x", "labels": {"b": "y" * LONGEST_LABEL}}}, ""),
+        ({"a": {"url": "x", "labels": {"b": "y" * (LONGEST_LABEL + 1)}}}, "at most 256"),
         ({"a": {"url": "x", "labels": {f"l{n}": "y" for n in range(33)}}}, "at most 32"),
         ({"a": {"url": "x", "basic-auth": {"user": "me"}}}, r"basic-auth\.password-file"),
         ({"a": {"url": "x", "headers": [f"X: {SECRET}"]}}, "a mapping"),
@@ -81,7 +83,7 @@ def test_a_target_has_all_that_the_only_server_has() -> None:
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_without_a_credential(value: Any, said: str) -> None:
     if not said:
-        assert targets("targets", value)  # blanks around a value are no part of it
+        assert targets("targets", value)  # also blanks around a value: they are no part of it
         return
     with pytest.raises(ConfigError, match=said) as caught:
         targets("targets", value)

@@ -42,6 +42,7 @@ def hashed(password: bytes) -> str:
         (field(b"alice:\x00"), False),
         (field(b"\xff:pass:word"), False),
         (b"Basic !!!", False),
+        (field(b"alice:pass:word") + b"!", False),
         (b"Bearer abc", False),
         (b"", False),
         (b"Basic " + b"A" * 65536, False),

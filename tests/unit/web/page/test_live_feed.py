@@ -3,7 +3,14 @@ import asyncio
 import json
 from typing import Any
 
-from ollama_exporter.web.page.live_feed import BEAT, MOST_BEHIND, MOST_READERS, FeedReader
+from ollama_exporter.reporter import Reporter
+from ollama_exporter.web.page.live_feed import (
+    BEAT,
+    MOST_BEHIND,
+    MOST_READERS,
+    FeedReader,
+    LiveFeed,
+)
 from tests.support.storytelling import MadeUp, listing, resident, unloaded
 from tests.support.timelines import GivenTimeline
 from tests.support.virtual import now, run_virtually
@@ -149,13 +156,15 @@ def test_documents_of_one_moment_are_made_once_for_each_span() -> None:
 
 def test_an_error_in_the_status_is_counted_and_the_stream_goes_on() -> None:
     async def main() -> None:
-        made = made_up()
-        feed = made.feed()
+        made, errors = made_up(), list[None]()
+        reporter = Reporter(error=lambda: errors.append(None))
+        feed = LiveFeed(made.narrator(), made.history, made.timeline, reporter)
         reader = feed.join()
         assert reader is not None
         await reader.next()
         made.waiting = [object()]  # type: ignore[list-item]  # an internal error
         await asyncio.sleep(5.0)
+        assert errors != []
         made.waiting = []
         made.published = listing(resident(A, 1.0))
         kind, _ = await next_of(reader)

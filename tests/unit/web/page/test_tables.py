@@ -30,12 +30,13 @@ def test_until_when_a_model_stays() -> None:
     models = (
         ModelNow(name="a", resident=True, busy=True),
         ModelNow(name="b", resident=True, pinned=True),
-        ModelNow(name="c", resident=True),
-        ModelNow(name="d", resident=False),
+        ModelNow(name="c", resident=False),
+        ModelNow(name="d", resident=True, rank=1),
     )
     status = msgspec.structs.replace(EMPTY.status, models=models)
     document = msgspec.json.encode(msgspec.structs.replace(EMPTY, status=status))
     found = cells(html_page(document, version="1", links={}))
     assert found[0::5][:4] == ["a", "b", "c", "d"]
-    assert found[1::5][:4] == ["in memory"] * 3 + ["loading"]
+    assert found[1::5][:4] == ["in memory", "in memory", "loading", "in memory"]
     assert found[2::5][:4] == ["in use", "never", "", ""]
+    assert found[4::5][:4] == ["", "", "", "1"]
