@@ -102,6 +102,7 @@ def test_confidence_needs_gaps_and_a_week() -> None:
 def test_between_two_candidates_outcomes_are_in_proportion() -> None:
     told = advice([310.0, 320.0, 400.0, 440.0])
     assert told.at(375.0).cold_starts == 2.0
+    assert told.at(375.0).cost == pytest.approx((told.at(300.0).cost + told.at(450.0).cost) / 2)
     assert told.at(math.inf).cold_starts == 0
     assert told.at(100_000.0).idle_gb_hours == told.at(math.inf).idle_gb_hours
 

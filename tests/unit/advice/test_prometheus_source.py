@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ollama_exporter.advice.model_usage import KEEP_ALIVES
 from ollama_exporter.advice.prometheus_source import (
     HistoryQuery,
     Prometheus,
@@ -59,7 +60,11 @@ def test_the_span_and_the_share_of_it_with_samples_are_asked_for() -> None:
     assert history.covered == pytest.approx(0.5)  # 150 of 300 steps
     assert len(history.warnings) == 1
     assert history.warnings[0].isprintable()
-    assert all("instance" in query for query in client.queries if query.startswith("sum by"))
+    by_model = [query for query in client.queries if " by (" in query]
+    assert all("instance" in query for query in by_model)
+    medians = [query for query in by_model if "quantile_over_time(0.5, " in query]
+    assert len(medians) == len(KEEP_ALIVES)
+    assert all(any(name in query for query in medians) for name in KEEP_ALIVES)
 
 
 @pytest.mark.parametrize("moment", [vector(), vector("NaN"), vector("+Inf")])

@@ -139,6 +139,7 @@ def test_what_is_not_seen_is_said() -> None:
         {
             "a:latest": Use(RARE, inferred=True, load=None, keep_alive=None),
             "b:latest": Use(keep_alive=math.inf, installed=False),
+            "c:latest": Use(keep_alive=math.inf, requests=5),
         },
         extra=f"process_start_time_seconds {2e9 - 3 * 86400}\n",
     )
@@ -286,8 +287,10 @@ def test_without_colour_the_letters_tell_waiting_from_memory() -> None:
     _, f, _ = everything().findings
     lines = [line.plain for line in curve(f, width=100)]
     five = next(line for line in lines if line.strip().startswith("5m "))
-    assert "W" in five
-    assert "M" in five
+    outcome, waiting, memory = f.advice.at(300.0), five.count("W"), five.count("M")
+    share = outcome.cold_starts * f.inputs.load_seconds / outcome.cost
+    assert 0.0 < share < 1.0
+    assert waiting / (waiting + memory) == pytest.approx(share, abs=0.05)
     assert five.endswith("<- now")
     assert next(line for line in lines if "7m30s" in line).endswith("<- advised")
     assert any(">" in line for line in lines)

@@ -9,8 +9,9 @@ from ollama_exporter.advice.keep_alive_advice import Advice, CostInputs, advise,
 from ollama_exporter.host.runner.runner_command import RunnerCommand
 from ollama_exporter.host.runner.slot_usage import RunnerSight, SlotsNow
 from ollama_exporter.metrics.request_metrics import Waiting
+from ollama_exporter.poller.published import Published, ServerState
 from ollama_exporter.story.differences import difference_of
-from tests.support.storytelling import GB, MadeUp, listing, resident
+from tests.support.storytelling import GB, NOBODY, MadeUp, listing, resident
 
 A, B, C = "a:latest", "b:latest", "c:latest"
 COMMAND = RunnerCommand(port=1, slots=2, context=4096)
@@ -24,7 +25,8 @@ def test_the_status_says_what_is_in_memory_and_until_when() -> None:
     assert (two.deadline, two.pinned, two.size) == (None, True, 4 * GB)
     assert (status.memory.used, status.memory.most) == (8 * GB, 8 * GB)
     assert status.server.url == "http://***@127.0.0.1:11434"
-    assert [(source.name, source.on) for source in status.sources] == [("Polls", True)]
+    told = [(source.name, source.on, source.detail) for source in status.sources]
+    assert told == [("Polls", True, "The server answers.")]
 
 
 def test_nothing_is_claimed_while_the_server_is_down() -> None:
@@ -32,7 +34,10 @@ def test_nothing_is_claimed_while_the_server_is_down() -> None:
     status = made.narrator().status(1000.0)
     assert (status.models, status.server.up) == ((), False)
     assert made.narrator().ranks(1000.0) == {}
+    assert status.sources[0].detail == "The server does not answer."
     assert status.sources[0].line
+    before = MadeUp(published=Published(ServerState(), NOBODY)).narrator().status(1000.0)
+    assert before.sources[0].detail == "The server has not been polled yet."
 
 
 def test_the_shortest_keep_alive_goes_first_unless_it_is_busy() -> None:

@@ -22,7 +22,7 @@ def test_memory_is_written_for_people(size: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(math.inf, "never"), (-0.5, "in use"), (19.6, "20 s"), (125.0, "2 min 5 s")],
+    [(math.inf, "never"), (-0.5, "in use"), (0.0, "0 s"), (19.6, "20 s"), (125.0, "2 min 5 s")],
 )
 def test_what_is_left_of_a_keep_alive(seconds: float, text: str) -> None:
     assert remaining(seconds) == text
