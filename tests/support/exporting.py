@@ -140,12 +140,17 @@ async def listening(
         finally:
             stop.set()
             await task
-        assert tasks_of_package() == [], "a task outlives the exporter"
+        left = tasks_of_package()
+        assert left == [], f"outlives the exporter: {left}"
 
 
 def tasks_of_package() -> list[str]:
     """Return what tasks run code of the exporter, unless another one runs in this loop."""
     codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
-    files = [code.co_filename for code in codes if code is not None]
-    ours = [x for x in files if x.startswith(PACKAGE) and not x.startswith(SIMULATOR)]
-    return [] if run.__code__.co_filename in ours else ours
+    ours = {code for code in codes if code is not None and is_of_package(code.co_filename)}
+    return [] if run.__code__ in ours else sorted(code.co_qualname for code in ours)
+
+
+def is_of_package(file: str) -> bool:
+    """Return whether a file is the exporter's, and not the simulator's."""
+    return file.startswith(PACKAGE) and not file.startswith(SIMULATOR)

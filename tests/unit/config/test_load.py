@@ -330,11 +330,13 @@ def test_every_form_of_ollama_host(text: str, url: str) -> None:
         "256.1.1.1:11434",
         "a%2fb",
         "a|b",
+        "gp\u00fc",
     ],
 )
 def test_what_is_no_server_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="must be HOST"):
+    with pytest.raises(ConfigError, match="must be HOST") as caught:
         base_url(text)
+    assert ("a host is written in ASCII" in str(caught.value)) != text.isascii()
 
 
 @pytest.mark.parametrize(
