@@ -182,6 +182,8 @@ class DefaultsApplier:
 
     def _start_renewals(self) -> None:
         """Start a task for each model with a promise, as far as the bound allows."""
+        if self._closing:  # the proxy tells of its last requests later
+            return
         for model in self._promised:
             if len(self._renewing) >= MAX_RENEWALS:
                 return
@@ -192,8 +194,7 @@ class DefaultsApplier:
 
     def _on_renewed(self, model: str, _task: asyncio.Task[None]) -> None:
         del self._renewing[model]
-        if not self._closing:
-            self._start_renewals()
+        self._start_renewals()
 
     async def _keep_promise(self, model: str) -> None:
         """Renew until the promise is kept or its runner is gone; log what cannot be kept."""
