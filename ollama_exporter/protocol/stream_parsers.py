@@ -106,17 +106,19 @@ class JsonOrStream:
 
     def _decide(self, data: bytes) -> None:
         """Parse a stream if the first line is a record of its own."""
-        has_line = b"\n" in data
-        if self._is_json and not has_line:
+        if self._is_json and b"\n" not in data:
             return
-        beginning = b"".join(self._parts)
-        text = beginning.lstrip(SEPARATORS)
-        if not self._is_json and not is_ours(text[:LONGEST_WORD]):
-            self._is_decided, self._stream = True, Unread()
-            self._parts.clear()
-        elif has_line and b"\n" in text:  # not only in blank lines before it
+        beginning = b"".join(self._parts).lstrip(SEPARATORS)
+        self._parts = [beginning]
+        if not self._is_json:
+            if not is_ours(beginning[:LONGEST_WORD]):
+                self._is_decided, self._stream = True, Unread()
+                self._parts.clear()
+                return
+            self._is_json = len(beginning) >= LONGEST_WORD  # from here on a line decides
+        line, end, _ = beginning.partition(b"\n")
+        if end:
             self._is_decided = True
-            line = text.partition(b"\n")[0]
             is_events = line.startswith(EVENT_LINES)
             parser = STREAMED.get((self._body, "text/event-stream" if is_events else NDJSON))
             if parser is not None and (is_events or is_record(line)):

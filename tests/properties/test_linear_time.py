@@ -209,6 +209,17 @@ def test_an_answer_is_read_in_linear_time(body: Body, kind: str, piece: bytes) -
     assert_linear(work, filled(b'{"done":false}\n', piece))
 
 
+@pytest.mark.parametrize("first", [b"{", b" "])
+def test_an_answer_of_an_unknown_type_is_read_in_linear_time(first: bytes) -> None:
+    def work(data: bytes) -> None:
+        parser = parser_for(Body.NATIVE, content_type="text/plain", content_encoding="")
+        for at in range(0, len(data), 1 << 6):
+            parser.feed(data[at : at + (1 << 6)])
+        parser.end()
+
+    assert_linear(work, filled(first, b" "))
+
+
 LISTING_PIECES = {
     "entries": b'{"name":"a"},',
     "odd entries": b'{"name":null,"size":"x"},',
