@@ -140,8 +140,7 @@ async def listening(
         finally:
             stop.set()
             await task
-        left = tasks_of_package()
-        assert left == [], f"outlives the exporter: {left}"
+        await until(lambda: tasks_of_package() == [])  # nothing outlives it
 
 
 def tasks_of_package() -> list[str]:

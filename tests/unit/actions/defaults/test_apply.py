@@ -13,6 +13,7 @@ from ollama_exporter.actions.keep_warm.keep_warm_section import KeepWarm, WarmMo
 from ollama_exporter.errors import RequestError
 from ollama_exporter.simulator.model_files import GIB
 from ollama_exporter.simulator.state import Host, TrueReason
+from tests.support.exporting import tasks_of_package
 from tests.support.memory_file import MemoryFile
 from tests.support.virtual import run_virtually
 from tests.support.virtual_ollama import (
@@ -168,6 +169,18 @@ def test_a_promise_is_kept_when_a_client_past_the_proxy_is_done() -> None:
         assert ollama.keep_alive() == 600
 
     with_rules(check, Rule("*", keep_alive=600.0))
+
+
+def test_a_request_that_ends_while_the_exporter_does_starts_no_renewal() -> None:
+    async def main() -> None:
+        async with virtual_exporter(VirtualOllama(), defaults=(Rule("*", keep_alive=600.0),)) as it:
+            await asyncio.sleep(10)
+            late = asyncio.create_task(it.ask(path=V1))  # a cold start
+            await asyncio.sleep(0.1)
+        await late
+        assert tasks_of_package() == []
+
+    run_virtually(main())
 
 
 def test_a_stop_withdraws_what_was_promised() -> None:
