@@ -127,8 +127,7 @@ class ExitEvidence:
             return None
         at, near, late = self.exited.at, timings.LOGGED_WITHIN, timings.NOTICED_LATE
         runner = self.exited.runner
-        own = self.log.unload(at - late, at + near, weights=runner.weights, pid=runner.pid)
-        return own or self.log.unload(at - near, at + near, weights=runner.weights)
+        return self.log.unload(at - late, at + near, weights=runner.weights, pid=runner.pid)
 
     @property
     def log_is_behind(self) -> bool:
@@ -265,7 +264,7 @@ class ExitEvidence:
         return self._was_alone(self.exited)
 
     def _was_alone(self, exited: ProcessExit) -> bool:
-        return not any(r is not exited.runner and r.lived(exited.at) for r in self.runners.all)
+        return not any(r.lived(exited.at) for r in self.runners.all)
 
     def waited(self, gap: float, *, cpu: bool = False) -> bool | None:
         """Return whether what came so long after this exit waited for it. None: it may have."""
@@ -281,9 +280,7 @@ class ExitEvidence:
         at = self.exited.at
         if self.runners.loading(at):
             return True
-        if newborn.weights != self.exited.runner.weights and any(
-            runner.weights == newborn.weights and runner.lived(at) for runner in self.runners.all
-        ):
+        if any(r.weights == newborn.weights and r.lived(at) for r in self.runners.all):
             return True  # it was loaded then, so nothing needed room for it
         if (
             abs(newborn.born - at) > timings.SAME_MOMENT
@@ -344,9 +341,8 @@ class ExitEvidence:
 
     def _is_next_after(self, other: ProcessExit, newborn: RunnerProcess) -> bool:
         """Return whether nothing else was started between that exit and that birth."""
-        low, high = other.left - timings.SAME_MOMENT, newborn.born
-        own = (other.runner, newborn)
-        return not any(low <= r.born < high and r not in own for r in self.runners.all)
+        low = other.left - timings.SAME_MOMENT
+        return not any(low <= r.born < newborn.born for r in self.runners.all)
 
     def became_due_at_load_end(self, life: Incarnation) -> bool:
         """Return whether a load can have ended as that became due, as far as polls can tell."""

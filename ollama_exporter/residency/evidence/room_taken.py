@@ -57,6 +57,5 @@ def needed_more(case: ExitEvidence, follower: ProcessExit) -> bool | None:
 def _beside(case: ExitEvidence) -> list[RunningModel] | None:
     """Return what else was in memory as it exited. None: not known of all of it."""
     exited = case.exited
-    alive = [r for r in case.runners.all if r is not exited.runner and r.lived(exited.at)]
-    held = [case.shown.get(runner.weights) for runner in alive]
+    held = [case.shown.get(r.weights) for r in case.runners.all if r.lived(exited.at)]
     return None if None in held else [model for model in held if model is not None]

@@ -60,9 +60,7 @@ def taken_before_it_was_stopped(case: PollEvidence) -> Opinion:
 def a_request_waits_for_its_room(case: ExitEvidence) -> Opinion:
     """All requests are seen, and the oldest was waiting for a load that could begin just then."""
     demand, at = case.first_in_line, case.exited.at
-    if demand is None or not case.complete or demand.fact.at > at:
-        return None
-    if case.exited.listed_dead or case.queue_start < at or case.runners.loading(at):
+    if demand is None or not case.complete or case.queue_start < at or case.runners.loading(at):
         return None
     return wanted(case, demand)
 
@@ -106,9 +104,8 @@ def wanted(case: Case, demand: SeenRequest) -> Opinion:
 
 def room_was_wanted(case: ExitEvidence) -> Opinion:
     """The log says that a load needed memory at that very moment."""
-    if case.lines(LogKind.ROOM_WANTED, timings.LOGGED_WITH) and not case.exited.listed_dead:
-        return made_room(case, Evidence.LOG_ROOM_WANTED)
-    return None
+    wanted_then = case.lines(LogKind.ROOM_WANTED, timings.LOGGED_WITH)
+    return made_room(case, Evidence.LOG_ROOM_WANTED) if wanted_then else None
 
 
 def made_room(case: Case, evidence: Evidence) -> Opinion:

@@ -35,11 +35,13 @@ def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
         loaded = exited.runner.loaded_after < moment <= latest
         if loaded and case.queue_start <= moment + timings.PROMPT * 2:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
-    if left_together(case) and not case.log.followed:
+    if case.log.followed:
+        return None  # it would have it
+    if left_together(case):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
-    if others_due(case) and not case.log.followed:
+    if others_due(case):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
-    for other in () if case.log.followed else case.exits.recent:
+    for other in case.exits.recent:
         if other.listed_dead and other is not exited:
             dropped = dropped_with(case, exited, other)
             if dropped is None:
@@ -97,7 +99,7 @@ def dropped_with(case: ExitEvidence, exited: ProcessExit, crash: ProcessExit) ->
     All that were loaded leave then, one after the other without a pause, each with its wait for
     memory, and none has a reason of its own. None: it is not known yet.
     """
-    if exited is crash or exited.listed_dead or exited.polled is None:
+    if exited.listed_dead or exited.polled is None:
         return False
     gap, longest = exited.at - crash.at, case.exits.memory_wait.longest
     start, same = case.queue_start_of(exited), timings.SAME_MOMENT
