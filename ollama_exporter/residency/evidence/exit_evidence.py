@@ -127,7 +127,10 @@ class ExitEvidence:
             return None
         at, near, late = self.exited.at, timings.LOGGED_WITHIN, timings.NOTICED_LATE
         runner = self.exited.runner
-        return self.log.unload(at - late, at + near, weights=runner.weights, pid=runner.pid)
+        own = self.log.unload(at - late, at + near, weights=runner.weights, pid=runner.pid)
+        if own is not None:
+            return own  # else the server is in a container, with pids of its own
+        return self.log.unload(at - near, at + near, weights=runner.weights)
 
     @property
     def log_is_behind(self) -> bool:

@@ -78,6 +78,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _exits(crashes.listed_after_its_exit),
     crashes.a_request_crashed,
     _exits(out_of_memory.another_ran_out_of_memory),
+    _exits(out_of_memory.left_as_at_out_of_memory),
     _exits(out_of_memory.busy_at_out_of_memory),
     _polls(evictions.taken_before_it_was_stopped),
     stops.a_request_stopped_it,

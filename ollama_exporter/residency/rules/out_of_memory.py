@@ -28,22 +28,27 @@ def a_request_ran_out_of_memory(case: Case) -> Opinion:
 
 
 def another_ran_out_of_memory(case: ExitEvidence) -> Opinion:
-    """It follows an out-of-memory in the queue of unloads, or that is not known yet."""
+    """It follows a known out-of-memory in the queue of unloads."""
     exited = case.exited
     for moment in case.exits.out_of_memory:
         latest = exited.at + timings.ANOTHERS_REQUEST_ERROR
         loaded = exited.runner.loaded_after < moment <= latest
         if loaded and case.queue_start <= moment + timings.PROMPT * 2:
             return verdict(Reason.OUT_OF_MEMORY, Evidence.ANOTHER_OUT_OF_MEMORY)
+    return None
+
+
+def left_as_at_out_of_memory(case: ExitEvidence) -> Opinion:
+    """Others left or became due as only an out-of-memory makes them. The log would have it."""
     if case.log.followed:
-        return None  # it would have it
+        return None
     if left_together(case):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.LEFT_TOGETHER)
     if others_due(case):
         return verdict(Reason.OUT_OF_MEMORY, Evidence.OTHERS_DUE_WITH_IT)
     for other in case.exits.recent:
-        if other.listed_dead and other is not exited:
-            dropped = dropped_with(case, exited, other)
+        if other.listed_dead and other is not case.exited:
+            dropped = dropped_with(case, case.exited, other)
             if dropped is None:
                 return WAIT
             if dropped:
