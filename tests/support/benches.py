@@ -73,9 +73,10 @@ class Bench:
         self.numbers = 0
         self.errors = counter("ollama_exporter_recorder_errors_total")
         instruments = RequestInstruments(ModelLabels(options.pop("limit", 100)))
+        self.in_flight = InFlight(self.polls, IdleGapDetector(), cold=options.pop("cold", COLD))
         self.recorder = Recorder(
             instruments,
-            InFlight(self.polls, IdleGapDetector(), cold=options.pop("cold", COLD)),
+            self.in_flight,
             Reporter(fact=options.pop("tell", self.facts.append), error=self.errors.inc),
             GivenTimeline(),
             on_request=options.pop("on_request", self.seen.append),
