@@ -53,11 +53,11 @@ FAILED: Final = 500
 # What the server says when a runner dies; the rehearsal says no more than that it did.
 DIED: Final = "llama runner process has terminated: exit status 2"
 SOURCES: Final = (
-    SourceNow(name="Processes", on=True, detail="An exit is seen at once."),
+    SourceNow(name="Processes", on=True, detail="Exits are seen at once."),
     SourceNow(name="Slots", on=False, detail="Not asked.", line="--collector.runner=on"),
     SourceNow(name="Log", on=False, detail="Not followed.", line="--ollama.log=journal"),
     SourceNow(name="Requests", on=True, detail="The proxy at 127.0.0.1:11435 sees them."),
-    SourceNow(name="State file", on=True, detail="The past outlives a restart."),
+    SourceNow(name="State file", on=True, detail="History survives a restart."),
 )
 _Do = Callable[[], None]
 
