@@ -80,6 +80,7 @@ def command(
         requests=not without_requests,
         processes=not without_processes,
         log=log,
+        jittered=True,
     ):
         polls += isinstance(event, PollUsed)
         if isinstance(event, Unloaded):

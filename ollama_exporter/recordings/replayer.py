@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -29,10 +30,12 @@ def replay(
     requests: bool = True,
     processes: bool = True,
     log: Sequence[LogSaid] = (),
+    jittered: bool = False,
 ) -> Iterator[Event | PollUsed]:
     """Replay a recording, optionally together with a server's log.
 
     Whenever the schedule wants a poll, the next recorded poll is used; the others are skipped.
+    `jittered`: the recorder polled at this schedule, so that the due poll may have come early.
     """
     tracker = Tracker(window=window_for(cadence.interval), tolerances=cadence.tolerances)
     kinds = (
@@ -44,15 +47,26 @@ def replay(
     )
     facts = sorted((fact for kind in kinds for fact in kind), key=moment_of)
     given, failures, last, skipped = 0, 0, 0.0, SkippedPolls()
-    due = recording.polls[0].started
-    for poll in recording.polls:
+
+    def due_and_earliest() -> tuple[float, float]:
+        view = tracker.view()
+        exact = next_poll(cadence, view, last_started=last, failures=failures)
+        most = 1.0 if jittered else 0.0
+        return exact, next_poll(cadence, view, last_started=last, failures=failures, jitter=most)
+
+    due = earliest = recording.polls[0].started
+    for poll, following in pairwise((*recording.polls, None)):
+        assert poll is not None  # noqa: S101 - only the last one has nothing behind it
         # A fact can bring the next poll forward, so the schedule is consulted after each fact.
         while given < len(facts) and moment_of(facts[given]) <= min(due, poll.started):
             yield from tracker.observe(facts[given])
             given += 1
             if last:
-                due = next_poll(cadence, tracker.view(), last_started=last, failures=failures)
-        if poll.started < due:
+                due, earliest = due_and_earliest()
+        # The recorder draws jitter, so the due poll may have come a little early. Where polls are
+        # dense, a later one is nearer to the moment.
+        follows_soon = following is not None and following.started <= 2 * due - earliest
+        if poll.started < (due if follows_soon else earliest):
             skipped.add(poll)
             continue
         while given < len(facts) and moment_of(facts[given]) <= poll.ended:
@@ -62,7 +76,7 @@ def replay(
         yield from tracker.observe(skipped.apply_to(poll))
         failures = failures + 1 if isinstance(poll, PollFailed) else 0
         last, skipped = poll.started, SkippedPolls()
-        due = next_poll(cadence, tracker.view(), last_started=last, failures=failures)
+        due, earliest = due_and_earliest()
     yield from tracker.finish(recording.polls[-1].ended)
 
 

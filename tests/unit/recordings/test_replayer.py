@@ -37,6 +37,27 @@ def test_a_longer_interval_uses_fewer_polls_and_alignment_more() -> None:
     assert used(Cadence(60, aligned=False)) < used(Cadence(15, aligned=False)) < used(Cadence(15))
 
 
+def test_at_the_interval_of_the_recording_every_poll_is_used_whatever_its_jitter(
+    tmp_path: Path,
+) -> None:
+    """A poll comes up to a twentieth of the interval early, so that a fleet does not poll in step.
+
+    Of polls that are denser, the first one that is due is used.
+    """
+    moments = [1000.0, 1014.3, 1029.3, 1043.9, 1058.2]
+    recording = read_recording(
+        write_records(tmp_path, *(POLL | {"t": moment} for moment in moments))
+    )
+    said = replay(recording, Cadence(15.0), jittered=True)
+    assert [x.t for x in said if isinstance(x, PollUsed)] == moments
+    dense = read_recording(
+        write_records(tmp_path, *(POLL | {"t": 1000.0 + 0.3 * each} for each in range(180)))
+    )
+    said = replay(dense, Cadence(15.0), jittered=True)
+    used = [x.t for x in said if isinstance(x, PollUsed)]
+    assert used == [1000.0, 1015.0, 1030.0, 1045.0]
+
+
 def test_a_connection_lost_in_a_poll_left_out_is_not_lost(tmp_path: Path) -> None:
     model = {"name": "a", "digest": "d", "expires_at": "2030-01-01T00:00:00Z", "size": 1}
     polls = [
