@@ -159,7 +159,7 @@ def fill(file: Path, url: str, now: float) -> None:
             since=now - 11.0,
             early=290.0,
             settled=now - 0.5,
-            confidence=0.957,
+            sure=0.957,
         )
         for number in range(MOST_EVENTS)
     ]

@@ -119,7 +119,7 @@ def _json(event: Event | PollUsed) -> str | None:
         case Unloaded():
             record = {"event": "unloaded", "model": event.model.name, "reason": event.reason.value}
             record |= _bounds(event) | {"evidence": list(event.evidence), "by": event.by}
-            record["confidence"] = event.confidence
+            record["sure"] = event.sure
         case _:
             return None
     return json.dumps(record)
@@ -149,7 +149,7 @@ def _text(event: Event | PollUsed) -> str | None:
             return (
                 f"{_clock(event.not_after)}  unloaded  {clean(event.model.name)}  "
                 f"{event.reason}{by}  {_width(event)}  ({evidence}; "
-                f"confidence {event.confidence:.2f})"
+                f"sure {event.sure:.2f})"
             )
         case _:
             return None

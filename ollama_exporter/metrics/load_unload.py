@@ -77,7 +77,7 @@ class LoadUnloadMetrics:
     def _unloaded(self, event: Unloaded) -> None:
         label, reason = self.expect(event.model.name), event.reason.value
         self._unloads.add(label, reason)
-        if event.reason in UNEXPECTED and event.confidence >= SURE_ENOUGH:
+        if event.reason in UNEXPECTED and event.sure >= SURE_ENOUGH:
             self._unexpected.add(label, reason)
         # Reasons settle in any order, so an earlier unload may be reported after a later one.
         if event.not_after >= self._latest.get((label, reason), event.not_after):

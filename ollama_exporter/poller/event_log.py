@@ -36,6 +36,6 @@ def log_event(event: Event, timeline: Timeline, *, target: str = "") -> None:
                 "not_before": clock(event.not_before),
                 "not_after": clock(event.not_after),
                 "evidence": "; ".join(event.evidence),
-                "confidence": event.confidence,
+                "sure": event.sure,
             }
             logger.info("Model unloaded", extra=values)

@@ -148,7 +148,7 @@ class Unloaded(Struct, frozen=True):
     resident_since: float  # first poll that listed this incarnation
     by: str | None = None  # evicted: the model that took the room, where it is known
     early: float | None = None  # seconds before its deadline, at least; inf: pinned for ever
-    confidence: float = 0.0  # how likely the reason is right, 0 to 1: how often its evidence was
+    sure: float = 0.0  # how likely the reason is right, 0 to 1: how often its evidence was so far
 
 
 class Restarted(Struct, frozen=True):

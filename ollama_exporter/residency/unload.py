@@ -53,7 +53,7 @@ def unloaded(unload: ModelUnload, found: Verdict, now: float) -> Unloaded:
         life.first_seen,
         by=found.by,
         early=life.early(unload.high),
-        confidence=sure(found),
+        sure=sure(found),
     )
 
 

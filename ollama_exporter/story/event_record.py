@@ -56,5 +56,5 @@ def _unload_record(event: Unloaded, number: int) -> PastEvent:
         since=event.resident_since,
         early=None if event.early is None else as_number(event.early),
         settled=event.settled_at,
-        confidence=round(event.confidence, 3) or None,
+        sure=round(event.sure, 3) or None,
     )

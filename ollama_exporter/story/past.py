@@ -29,7 +29,7 @@ class PastEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     early: float | None = None  # seconds before its deadline, at least; -1: it had none
     load_seconds: float | None = None
     settled: Moment | None = None  # when the reason was known
-    confidence: float | None = None  # how likely the reason is right; None: not estimated
+    sure: float | None = None  # how likely the reason is right; None: not estimated
 
 
 class Stay(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -65,7 +65,7 @@ NO_MOMENTS = {
     "truncated",
     "keep_alive",
     "early",
-    "confidence",
+    "sure",
     "took",
     "parts",
     "skew",

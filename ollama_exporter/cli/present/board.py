@@ -263,7 +263,7 @@ class _Writer:
         line = Text().append(f"  {self._clock(event.at)}  ", style=DIM)
         line.append(self._named(event.model) or "server", style=BOLD)
         left = " unloaded: " if event.kind == "unloaded" else ": "
-        sure = "" if event.confidence is None else f" ({100 * event.confidence:.0f} % sure)"
+        sure = "" if event.sure is None else f" ({100 * event.sure:.0f} % sure)"
         return line.append(f"{left}{event.text}{sure}", style=_colour(event))
 
     # -- story and help --------------------------------------------------------------------------

@@ -455,7 +455,7 @@ function facts(event) {
   if (event.by) add("Its memory went to ", named(event.by), ".");
   if (event.at - event.low > 0.05) add("It happened between ", when(event.low), " and ", when(event.at), ".");
   if (event.settled - event.at > 1) add("The reason was known ", `${lasting(event.settled - event.at)} later.`);
-  if (event.confidence !== undefined) add(`This reason is right in ${Math.floor(1000 * event.confidence) / 10} % of such cases.`);
+  if (event.sure !== undefined) add(`This reason is right in ${Math.floor(1000 * event.sure) / 10} % of such cases.`);
   if (event.reason) add("In the metrics: ", h("code", {}, `reason="${event.reason}"`));
   return list;
 }

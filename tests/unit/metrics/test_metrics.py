@@ -112,11 +112,11 @@ def unloaded(
 def test_only_what_is_sure_counts_as_unexpected() -> None:
     gone = unloaded(MISTRAL, Reason.EVICTED, "a:latest")
     reasons = (
-        replace(gone, confidence=0.79),
-        replace(gone, confidence=0.8),
-        replace(gone, reason=Reason.CRASHED, confidence=0.95),
-        replace(gone, reason=Reason.STOPPED, confidence=0.95),
-        replace(gone, reason=Reason.UNKNOWN, confidence=0.0),
+        replace(gone, sure=0.79),
+        replace(gone, sure=0.8),
+        replace(gone, reason=Reason.CRASHED, sure=0.95),
+        replace(gone, reason=Reason.STOPPED, sure=0.95),
+        replace(gone, reason=Reason.UNKNOWN, sure=0.0),
     )
     text = text_of(metrics(view(), events=reasons))
     counted = {

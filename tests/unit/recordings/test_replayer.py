@@ -18,7 +18,7 @@ def test_replay_says_the_same_in_text_and_in_json() -> None:
     as_text = CliRunner().invoke(cli, ["replay", str(OFFICE), "--without-requests"])
     unloads = [record for record in records if record["event"] == "unloaded"]
     assert as_text.output.count("  unloaded  ") == len(unloads) > 30
-    fields = "event model reason not_before not_after settled_at evidence by confidence"
+    fields = "event model reason not_before not_after settled_at evidence by sure"
     assert {frozenset(record) for record in unloads} == {frozenset(fields.split())}
     used = [record["t"] for record in records if record["event"] == "poll"]
     recorded = {poll.started for poll in read_recording(OFFICE).polls}

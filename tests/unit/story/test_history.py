@@ -64,9 +64,9 @@ def test_a_stay_begins_and_ends_with_the_listings_and_gets_its_word_later() -> N
 
 def test_how_sure_a_reason_is_comes_with_it() -> None:
     history = History()
-    events = [replace(unloaded(A, since=1.0, at=9.0), confidence=sure) for sure in (0.98765, 0.0)]
+    events = [replace(unloaded(A, since=1.0, at=9.0), sure=sure) for sure in (0.98765, 0.0)]
     history.on_change(events, listing(), 10.0)
-    assert [event.confidence for event in history.past(since=0.0).events] == [0.988, None]
+    assert [event.sure for event in history.past(since=0.0).events] == [0.988, None]
 
 
 def test_what_returns_unchanged_was_never_gone() -> None:

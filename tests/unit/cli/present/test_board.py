@@ -90,7 +90,7 @@ DOCUMENT: Final = StatusDocument(
                 model="llama3.2:latest",
                 reason="evicted",
                 evidence=("a request for another model was waiting for a load",),
-                confidence=0.97,
+                sure=0.97,
             ),
         ),
         stays=(
