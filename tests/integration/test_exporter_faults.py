@@ -60,12 +60,16 @@ ANSWERS, SILENT = "Server answers", "Server does not answer"
 Use = Callable[[FaultServer, Running], Awaitable[None]]
 
 
-def with_exporter(use: Use, **changes: Any) -> None:
-    """Run `use` with an exporter of a server in which one model is resident for ever."""
+def with_exporter(use: Use, *, offset: float = 0.0, **changes: Any) -> None:
+    """Run `use` with an exporter of a server in which one model is resident for ever.
+
+    `offset`: of the server's clock, in seconds, from the first poll on.
+    """
 
     async def main() -> None:
         async with faultserver() as server:
             server.models = [entry(MODEL, None)]
+            server.offset = offset
             async with exporting(server.url, **changes) as exporter:
                 await exporter.until(up)
                 await use(server, exporter)
@@ -219,14 +223,12 @@ def test_a_scrape_waits_half_a_second_for_a_hung_server_and_no_longer() -> None:
 @pytest.mark.parametrize("offset", [0.0, HOUR, -HOUR])
 def test_a_clock_that_is_off_by_an_hour_still_shows_an_expiry_as_one(offset: float) -> None:
     async def use(server: FaultServer, exporter: Running) -> None:
-        server.offset = offset
-        await server.drop()  # or the first offset would be seen as a jump
         server.behave = expiring("short:latest", 0.8, good)
         await until(lambda: unloads(exporter))
         [event] = unloads(exporter)
         assert (event.model.name, event.reason) == ("short:latest", Reason.EXPIRED)
 
-    with_exporter(use)
+    with_exporter(use, offset=offset)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
