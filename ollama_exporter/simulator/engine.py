@@ -188,6 +188,17 @@ class Engine:
         self._fail(self._scheduler.crash(self._clock(), key), CRASHED)
         return known
 
+    def process_died(self, pid: int) -> None:
+        """Crash a runner, or fail its load: somebody else killed its process."""
+        runner = self._scheduler.processes().get(pid)
+        if runner is None:
+            return
+        if runner.loading:
+            self._scheduler.abort_load(self._clock())
+            self._carry_out()
+        else:
+            self.crash(runner.file.weights)
+
     def out_of_memory(self, key: str) -> bool:
         """Let the runner of these weights run out of memory during an answer."""
         failed = self._scheduler.out_of_memory(self._clock(), key)

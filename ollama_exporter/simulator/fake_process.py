@@ -7,6 +7,8 @@ Lines of JSON on its standard input start and end the children:
     {"start": KEY, "command": ["llama-server", "--model", …], "reads": BYTES, "seconds": SECONDS}
     {"end": KEY}
 
+A child that dies by itself is a line of JSON on the standard output: {"died": KEY}.
+
 A child reads so many bytes in so many seconds, as a load does, from a device that gives zeros.
 
 A command line is overwritten in place, as setproctitle(3) does it, so that nothing needs to be
@@ -20,7 +22,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +95,8 @@ def _stay_as(
     os._exit(0)
 
 
-def _lines(source: int) -> Iterator[bytes]:
-    """Yield the lines of a pipe. Signals are handled while it waits.
+def _lines(source: int, on_signal: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the lines of a pipe. Signals are handled while it waits; `on_signal` follows each.
 
     A signal that comes just before a read begins would wait for the next line: its handler is
     Python, and the read is not interrupted. A byte in a second pipe ends the wait.
@@ -108,6 +110,7 @@ def _lines(source: int) -> Iterator[bytes]:
         ready = select.select([source, woken], [], [])[0]
         if woken in ready:
             os.read(woken, 4096)
+            on_signal()
         if source in ready:
             chunk = os.read(source, 65536)
             if not chunk:
@@ -130,7 +133,7 @@ class FakeProcess:
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
         print(READY, flush=True)  # noqa: T201 - the parent waits for it
         try:
-            for line in _lines(sys.stdin.fileno()):
+            for line in _lines(sys.stdin.fileno(), self._report):
                 self._take(json.loads(line))
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
@@ -148,8 +151,18 @@ class FakeProcess:
         else:
             self._end(str(order["end"]))
 
+    def _report(self) -> None:
+        """Print which children died by themselves."""
+        for key, pid in list(self._runners.items()):
+            if pid in self._dead:
+                del self._runners[key]
+                self._dead.remove(pid)
+                print(json.dumps({"died": key}), flush=True)  # noqa: T201 - the parent reads it
+
     def _end(self, key: str) -> None:
-        pid = self._runners.pop(key)
+        pid = self._runners.pop(key, None)
+        if pid is None:
+            return  # it died by itself
         if pid in self._dead:
             self._dead.remove(pid)
         else:

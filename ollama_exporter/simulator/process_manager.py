@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -23,10 +23,14 @@ class ProcessManager:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._runners: frozenset[int] = frozenset()
+        self._deaths: asyncio.Task[None] | None = None  # reads which runners died by themselves
 
     @classmethod
-    async def start(cls, listener: int) -> Self:
-        """Start the server's process, which also holds the listening socket. Linux only."""
+    async def start(cls, listener: int, on_death: Callable[[int], None] = lambda _: None) -> Self:
+        """Start the server's process, which also holds the listening socket. Linux only.
+
+        `on_death`: called with the scheduler's pid of a runner that somebody else killed.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -47,6 +51,7 @@ class ProcessManager:
         except BaseException:
             await manager.stop("SIGKILL")
             raise
+        manager._deaths = asyncio.create_task(manager._read_deaths(process.stdout, on_death))
         return manager
 
     @property
@@ -82,6 +87,16 @@ class ProcessManager:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        if self._deaths is not None:
+            await self._deaths  # it ends with the process
+
+    async def _read_deaths(
+        self, output: asyncio.StreamReader, on_death: Callable[[int], None]
+    ) -> None:
+        async for line in output:
+            number = int(json.loads(line)["died"])
+            if number in self._runners:  # else it was to end anyway
+                on_death(number)
 
     def _order(self, order: Mapping[str, object]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe

@@ -111,6 +111,13 @@ class Scheduler:
         runner.crashed_at = now
         return [*runner.active, *runner.waiting]
 
+    def abort_load(self, now: float) -> None:
+        """Fail the load under way: its process died."""
+        self.advance(now)
+        if self._loading is not None:
+            self._fail_load(TrueReason.CRASHED)
+            self._settle()
+
     def out_of_memory(self, now: float, key: str) -> list[int]:
         """Let a runner run out of memory during an answer: the server expires all runners."""
         failed = self.crash(now, key)

@@ -211,7 +211,7 @@ class Simulator:
         """Start the processes, if enabled."""
         if self.config.processes and self._listener is not None:
             listener = self._listener.sockets[0].fileno()
-            self._processes = await ProcessManager.start(listener)
+            self._processes = await ProcessManager.start(listener, self.server.engine.process_died)
             self._ports = RunnerPorts(self.config.host)
             self.server.engine.on_runners = partial(
                 self._follow_runners, self._processes, self._ports
