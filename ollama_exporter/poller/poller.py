@@ -145,6 +145,7 @@ class Poller:
         finally:
             if self._running is not None:
                 self._running.cancel()
+                await asyncio.wait({self._running})  # before its client is closed
 
     async def poll(self) -> None:
         """Poll once, or wait for the poll in progress."""
