@@ -3,7 +3,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -17,19 +16,34 @@ from ollama_exporter.web.app import Parts, Scrapes
 from ollama_exporter.web.in_turns import TURN, TURN_BESIDE_CHUNKS, Turns
 
 
+class Clock:
+    """Time passes only where work is done, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.moment = 0.0
+
+    def now(self) -> float:
+        return self.moment
+
+
 class Work:
     """Three parts that take a turn each, or as many as are wanted. Each is noted."""
 
     def __init__(
-        self, name: str, done: list[str], *, turn: float = TURN, wanted: float = math.inf
+        self,
+        name: str,
+        done: list[str],
+        clock: Clock,
+        *,
+        turn: float = TURN,
+        wanted: float = math.inf,
     ) -> None:
-        self._name, self._done, self._turn, self._wanted = name, done, turn, wanted
+        self._name, self._done, self._clock = name, done, clock
+        self._turn, self._wanted = turn, wanted
 
     def parts(self) -> Iterator[bytes]:
         for number in range(3):
-            end = time.perf_counter() + self._turn
-            while time.perf_counter() < end:
-                pass
+            self._clock.moment += self._turn + 1e-9
             self._done.append(self._name)
             yield b"%d" % number
 
@@ -45,10 +59,11 @@ async def others(done: list[str], works: asyncio.Future[list[bytes | None]]) -> 
 
 @pytest.mark.parametrize("turn", [TURN, TURN_BESIDE_CHUNKS])
 def test_others_have_their_turn_after_each_turn_of_however_many_works(turn: float) -> None:
-    done: list[str] = []
+    done, clock = list[str](), Clock()
 
     async def main() -> list[bytes | None]:
-        turns, works = Turns(turn), [Work(name, done, turn=turn) for name in "abc"]
+        turns = Turns(turn, now=clock.now)
+        works = [Work(name, done, clock, turn=turn) for name in "abc"]
         together = asyncio.gather(*(turns.join(x.parts(), is_wanted=x.is_wanted) for x in works))
         await others(done, together)
         return await together
@@ -67,34 +82,35 @@ def test_a_turn_is_a_quarter_of_the_time_of_others_up_to_a_millisecond(
     others_take: float, parts_in_a_turn: int
 ) -> None:
     """A scrape beside a busy proxy ends in time."""
-    clock, turns_taken = [0.0], 0
+    clock, turns_taken = Clock(), 0
 
     async def there() -> bool:
         return True
 
     def parts() -> Iterator[bytes]:
         for _ in range(101):
-            clock[0] += TURN_BESIDE_CHUNKS + 1e-9
+            clock.moment += TURN_BESIDE_CHUNKS + 1e-9
             yield b"x"
 
     async def main() -> None:
         nonlocal turns_taken
-        turns = Turns(TURN_BESIDE_CHUNKS, now=lambda: clock[0])
+        turns = Turns(TURN_BESIDE_CHUNKS, now=clock.now)
         work = asyncio.ensure_future(turns.join(parts(), is_wanted=there))
         while not work.done():
             await asyncio.sleep(0)
             turns_taken += 1
-            clock[0] += others_take
+            clock.moment += others_take
 
     asyncio.run(main())
     assert turns_taken == pytest.approx(101 / parts_in_a_turn, abs=3)
 
 
 def test_what_nobody_wants_any_more_is_left_and_holds_nobody_up() -> None:
-    done: list[str] = []
+    done, clock = list[str](), Clock()
 
     async def main() -> list[bytes | None]:
-        turns, works = Turns(), [Work("left", done, wanted=1), Work("other", done)]
+        turns = Turns(now=clock.now)
+        works = [Work("left", done, clock, wanted=1), Work("other", done, clock)]
         return await asyncio.gather(*(turns.join(x.parts(), is_wanted=x.is_wanted) for x in works))
 
     assert asyncio.run(main()) == [None, b"012"]
