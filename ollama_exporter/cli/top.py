@@ -243,7 +243,8 @@ class LiveBoard:
                     live.update(Group(*lines), refresh=True)
                     self.wake.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self.wake.wait(), 1.0)  # the countdown
+                        async with asyncio.timeout(1.0):  # the countdown
+                            await self.wake.wait()
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -269,7 +270,8 @@ class LiveBoard:
                     self._take(told)
             self.wake.set()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.look_now.wait(), self.interval)
+                async with asyncio.timeout(self.interval):
+                    await self.look_now.wait()
 
     def _take(self, told: Told) -> None:
         self.told, self.told_at, self.problem = told, time.monotonic(), ""

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -32,7 +33,11 @@ class Terminal:
         self.resize(columns, rows)
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **more}
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **more},
         )
         self._slave = slave
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -74,7 +79,12 @@ class Terminal:
 
         The terminal must be as it was: the alternate screen left, the cursor shown.
         """
-        code = self.process.wait(PATIENCE)
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it prints where each thread is
+            self.process.wait(PATIENCE)
+            raise AssertionError(bytes(self.written[-4096:])) from None
         assert termios.tcgetattr(self._slave) == self.before
         self._until_written(b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h")
         return code

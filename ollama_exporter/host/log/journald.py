@@ -27,7 +27,8 @@ async def follow_unit(
     error = asyncio.create_task(_error_message(child.stderr))
     try:
         with suppress(TimeoutError):  # a failing journalctl exits at once
-            await asyncio.wait_for(child.wait(), SETTLED)
+            async with asyncio.timeout(SETTLED):
+                await child.wait()
         if child.returncode is None:
             yield b""
         while data := await child.stdout.read(CHUNK):
