@@ -26,11 +26,11 @@ def no_connection(err: BaseException, detail: str) -> TargetError:
     causes = list(_system_errors(err))
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return TargetError(FailureReason.RESET, detail)
+    if not causes:
+        return TargetError(FailureReason.UNREACHABLE, detail)
     # Of a name with several addresses, one that refuses says most.
-    causes.sort(key=lambda cause: not isinstance(cause, ConnectionRefusedError))
-    for cause in causes:
-        return TargetError(connect_failure(cause), why_no_connection(cause))
-    return TargetError(FailureReason.UNREACHABLE, detail)
+    cause = min(causes, key=lambda each: not isinstance(each, ConnectionRefusedError))
+    return TargetError(connect_failure(cause), why_no_connection(cause))
 
 
 def why_no_connection(err: OSError) -> str:

@@ -51,8 +51,9 @@ def replay(
     def due_and_earliest() -> tuple[float, float]:
         view = tracker.view()
         exact = next_poll(cadence, view, last_started=last, failures=failures)
-        most = 1.0 if jittered else 0.0
-        return exact, next_poll(cadence, view, last_started=last, failures=failures, jitter=most)
+        if not jittered:
+            return exact, exact
+        return exact, next_poll(cadence, view, last_started=last, failures=failures, jitter=1.0)
 
     due = earliest = recording.polls[0].started
     for poll, following in pairwise((*recording.polls, None)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exporter with a proxy as a process of its own, and the memory it takes."""
+"""An exporter with a proxy as a process of its own, the memory it takes, and children of others."""
 
 import re
 import subprocess
@@ -12,6 +12,11 @@ from typing import Final
 
 COMMAND: Final = [sys.executable, "-m", "ollama_exporter"]
 LISTENING: Final = 'msg="Proxy listening on" address='
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process of one thread."""
+    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import pytest
 from ollama_exporter.simulator.fake_process import PADDING, READY, padded_command_line
 from ollama_exporter.simulator.process_manager import runner_command
 from tests.support.patience import PATIENCE
+from tests.support.process import children
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="it is for Linux only")
 COMMAND: Final = [sys.executable, "-m", "ollama_exporter.simulator.fake_process", "x" * PADDING]
@@ -34,10 +35,6 @@ def until(condition: Callable[[], Any]) -> Any:
 def looks_like(pid: int) -> list[str]:
     line = Path(f"/proc/{pid}/cmdline").read_bytes()
     return line.rstrip(b"\0").decode().split("\0")
-
-
-def children(pid: int) -> list[int]:
-    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
 @pytest.fixture

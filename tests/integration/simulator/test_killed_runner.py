@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from ollama_exporter.simulator.state import Host, TrueReason, Unload
 from ollama_exporter.simulator.workload_client import Reply, ask
 from tests.support.exporting import until
 from tests.support.patience import PATIENCE
+from tests.support.process import children
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="it is for Linux only")
 MODEL = "mistral:latest"
@@ -39,8 +39,8 @@ async def generate(sim: Simulator, prompt: str) -> Reply:
 
 
 def runners(sim: Simulator) -> list[int]:
-    text = Path(f"/proc/{sim.pid}/task/{sim.pid}/children").read_text("ascii")
-    return [int(pid) for pid in text.split()]
+    assert sim.pid is not None
+    return children(sim.pid)
 
 
 def test_its_answer_breaks_and_the_next_request_loads_the_model_again() -> None:
